@@ -1,0 +1,51 @@
+// `npm run setup`: what the tests need, on a machine that may be new. Plain JavaScript, because it runs before
+// anything is installed. It never fails for a missing system package: it names it, and the tests that need it
+// are skipped with that reason.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+
+/** Debian package, the program it brings, and what is tested with it. */
+const systemPackages = [
+  { name: 'openssl', program: 'openssl', use: 'certificates read by a second implementation' },
+  { name: 'swtpm', program: 'swtpm', use: 'vTPM evidence on a real TPM' },
+  { name: 'swtpm-tools', program: 'swtpm_setup', use: 'vTPM evidence on a real TPM' },
+  { name: 'docker.io', program: 'dockerd', use: 'applications in containers' },
+  { name: 'docker-compose', program: 'docker-compose', use: 'applications in containers' },
+  { name: 'chromium', program: 'chromium', use: 'the verifier in a browser' },
+];
+
+function onPath(program) {
+  const directories = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
+  return directories.some((directory) => existsSync(join(directory, program)));
+}
+
+function run(command, args, options = {}) {
+  console.log(`> ${command} ${args.join(' ')}`);
+  return spawnSync(command, args, { stdio: 'inherit', ...options }).status === 0;
+}
+
+function installMissing() {
+  const missing = systemPackages.filter(({ program }) => !onPath(program));
+  if (missing.length === 0) return [];
+  if (process.platform !== 'linux' || !onPath('apt-get')) return missing;
+  const sudo = process.getuid?.() === 0 ? [] : ['sudo', '-n'];
+  const apt = (...args) => {
+    const [command, ...rest] = [...sudo, 'apt-get', '-q', '-o', 'Dpkg::Use-Pty=0', ...args];
+    return run(command, rest, { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } });
+  };
+  if (!apt('update')) return missing;
+  const names = missing.map(({ name }) => name);
+  // One call is fastest; if one package is not to be had, the others must not be lost with it.
+  if (!apt('install', '-y', '--no-install-recommends', ...names)) {
+    for (const name of names) apt('install', '-y', '--no-install-recommends', name);
+  }
+  return missing.filter(({ program }) => !onPath(program));
+}
+
+if (!run('npm', ['ci'])) process.exit(1);
+const absent = installMissing();
+for (const { name, use } of absent) {
+  console.log(`setup: "${name}" could not be installed; tests of ${use} are skipped`);
+}
+console.log(`setup: ready${absent.length ? `, without ${absent.map(({ name }) => name).join(', ')}` : ''}`);

@@ -1,0 +1,68 @@
+/** Runs vitest as a child and reads its counts. */
+import { spawn } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The root of this repository. */
+export const repository: string = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+
+const vitest = join(dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs');
+
+/** What a test run counted. `failed` is never 0 when the runner itself failed. */
+export type Counts = { passed: number; failed: number; skipped: number };
+
+/** Runs `vitest run` with these arguments, its output on this terminal. */
+export async function runVitest(args: readonly string[]): Promise<Counts> {
+  const directory = await mkdtemp(join(tmpdir(), 'dstack-test-'));
+  const report = join(directory, 'report.json');
+  try {
+    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+    const status = await spawned(['run', ...reporters, ...args]);
+    const text = await readFile(report, 'utf8').catch(() => '{}');
+    const {
+      numPassedTests = 0,
+      numFailedTests = 0,
+      numPendingTests = 0,
+    } = JSON.parse(text) as {
+      numPassedTests?: number;
+      numFailedTests?: number;
+      numPendingTests?: number;
+    };
+    // A file that does not load, an unhandled rejection: no failed test, yet the run is red.
+    const failed = status === 0 ? numFailedTests : Math.max(1, numFailedTests);
+    return { passed: numPassedTests, failed, skipped: numPendingTests };
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** Names of the end-to-end tests: the text before the first colon of each test below test/e2e. */
+export async function endToEndTests(): Promise<Array<{ name: string; title: string; file: string }>> {
+  const directory = await mkdtemp(join(tmpdir(), 'dstack-test-'));
+  const list = join(directory, 'list.json');
+  try {
+    const status = await spawned(['list', 'test/e2e', `--json=${list}`], 'ignore');
+    if (status !== 0) throw new Error(`vitest list ended with ${status}`);
+    const entries = JSON.parse(await readFile(list, 'utf8')) as Array<{ name: string; file: string }>;
+    return entries.map(({ name, file }) => {
+      const title = name.split(' > ').at(-1) ?? name;
+      return { name: title.split(':')[0] ?? title, title, file };
+    });
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+function spawned(args: readonly string[], stdout: 'inherit' | 'ignore' = 'inherit'): Promise<number> {
+  return new Promise((resolvePromise, reject) => {
+    const child = spawn(process.execPath, [vitest, ...args], {
+      cwd: repository,
+      stdio: ['ignore', stdout, 'inherit'],
+    });
+    child.once('error', reject);
+    child.once('exit', (code) => resolvePromise(code ?? 1));
+  });
+}

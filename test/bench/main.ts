@@ -1,0 +1,55 @@
+/**
+ * `npm run bench [-- SUITE…] [--json]`: figures of this machine, each beside a reference measured in the same
+ * run. Benchmarks are never tests: machines differ and are noisy.
+ */
+import { cpus, totalmem } from 'node:os';
+import type { Result } from './result.ts';
+
+const suites: Record<string, () => Promise<{ run(): Promise<Result[]> }>> = {
+  attestation: () => import('./attestation.ts'),
+  cli: () => import('./cli.ts'),
+  kms: () => import('./kms.ts'),
+  demo: () => import('./demo.ts'),
+};
+
+const args = process.argv.slice(2);
+const json = args.includes('--json');
+const names = args.filter((argument) => !argument.startsWith('-'));
+const unknown = names.filter((name) => !(name in suites));
+
+if (args.includes('--help') || args.includes('-h') || unknown.length > 0) {
+  if (unknown.length > 0) console.error(`No such suite: ${unknown.join(', ')}`);
+  console.log(`Usage: npm run bench [-- SUITE…] [--json]\n\nSuites: ${Object.keys(suites).join(', ')}`);
+  process.exitCode = unknown.length > 0 ? 2 : 0;
+} else {
+  const results: Result[] = [];
+  for (const [name, load] of Object.entries(suites)) {
+    if (names.length > 0 && !names.includes(name)) continue;
+    if (!json) console.error(`Running ${name} ...`);
+    results.push(...(await (await load()).run()));
+  }
+  const machine = {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    memory_mb: Math.round(totalmem() / 2 ** 20),
+    node: process.version,
+    platform: `${process.platform}-${process.arch}`,
+  };
+  if (json) console.log(JSON.stringify({ machine, results }, null, 2));
+  else printTable(results);
+}
+
+function printTable(results: readonly Result[]): void {
+  for (const { suite, name, value, unit, n, peer } of results) {
+    const reference = peer
+      ? `  ${peer.name}: ${round(peer.value)} (${(value / peer.value).toFixed(2)}x)`
+      : '';
+    console.log(
+      `${`${suite}/${name}`.padEnd(44)}${round(value).padStart(12)} ${unit.padEnd(4)} n=${n}${reference}`,
+    );
+  }
+}
+
+function round(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
