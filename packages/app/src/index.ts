@@ -1,1 +1,50 @@
-export {};
+export {
+  type AppCompose,
+  assertSupported,
+  MAX_MANIFEST_VERSION,
+  parseAppCompose,
+} from './app-compose.ts';
+export type { AppRequirements } from './app-compose-schema.ts';
+export { type AppKeysFile, type AppKeysProvider, parseAppKeys, serializeAppKeys } from './app-keys-file.ts';
+export { canonicalJson, composeHash, defaultAppId, getComposeHash, instanceId } from './compose-hash.ts';
+export {
+  ENV_LIMITS,
+  type EnvVar,
+  escapeEnvValue,
+  formatEnvFile,
+  parseDotEnv,
+  parseEnvDocument,
+  type ValidatedEnv,
+  validateEnv,
+} from './env.ts';
+export { AppError, type AppErrorCode, type AppErrorDetails } from './errors.ts';
+export { EVENT, isReservedEvent } from './events.ts';
+export { GUEST_FILES, HOST_SHARED_LIMITS, HOST_SHARED_REQUIRED, type HostSharedName } from './host-shared.ts';
+export {
+  type AppId,
+  asAppId,
+  asComposeHash,
+  asDeviceId,
+  asInstanceId,
+  asOsImageHash,
+  type Branded,
+  type ComposeHash,
+  type DeviceId,
+  type InstanceId,
+  type OsImageHash,
+} from './ids.ts';
+export { type InstanceInfo, parseInstanceInfo, serializeInstanceInfo } from './instance-info.ts';
+export { KEY_PROVIDER_NAME, type KeyProviderKind, keyProviderInfo } from './key-provider.ts';
+export {
+  checkMrConfigId,
+  MR_CONFIG_ID_LENGTH,
+  type MrConfigClaims,
+  mrConfigIdV1,
+  mrConfigIdV2,
+} from './mr-config-id.ts';
+export { type ReadFileOptions, readFileBounded } from './read-file-bounded.ts';
+export { JsonFloat, parseStrictJson, type StrictJson } from './strict-json.ts';
+export { parseSysConfig, type SysConfig, serializeSysConfig } from './sys-config.ts';
+export { parseVmConfig, type VmConfig } from './vm-config.ts';
+export { type AppComposeFields, universalNewlines, writeAppCompose } from './write-app-compose.ts';
+export { type AtomicFileSystem, type WriteFileOptions, writeFileAtomic } from './write-file-atomic.ts';

@@ -1,0 +1,74 @@
+import { randomBytes } from 'node:crypto';
+import { open, rename, unlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { AppError } from './errors.ts';
+
+/** The file system calls that the writer makes; tests replace them to fail at each step. */
+export interface AtomicFileSystem {
+  readonly open: typeof open;
+  readonly rename: typeof rename;
+  readonly unlink: typeof unlink;
+}
+
+/** Options of {@link writeFileAtomic}. */
+export interface WriteFileOptions {
+  /** Permission bits of the new file, whatever the umask; default 0600. */
+  readonly mode?: number;
+  readonly fs?: AtomicFileSystem;
+}
+
+/**
+ * Replaces a file so that every reader, also after a crash at any moment, sees the whole old or the whole new content:
+ * write a temporary file beside it, fsync, rename, fsync the directory (chapter 00 section 5).
+ *
+ * @throws AppError `file-write-failed`; the old file is then untouched and the temporary one removed
+ */
+export async function writeFileAtomic(
+  path: string,
+  data: Uint8Array | string,
+  options: WriteFileOptions = {},
+): Promise<void> {
+  const fs = options.fs ?? { open, rename, unlink };
+  const mode = options.mode ?? 0o600;
+  const directory = dirname(path);
+  const temporary = join(directory, `.${basename(path)}.${randomBytes(8).toString('hex')}.tmp`);
+  try {
+    try {
+      await writeSynced(fs, temporary, data, mode);
+      await fs.rename(temporary, path);
+    } catch (cause) {
+      await fs.unlink(temporary).catch(() => undefined);
+      throw cause;
+    }
+    await syncDirectory(fs, directory);
+  } catch (cause) {
+    throw new AppError('file-write-failed', `File ${path} cannot be written: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
+async function writeSynced(
+  fs: AtomicFileSystem,
+  path: string,
+  data: Uint8Array | string,
+  mode: number,
+): Promise<void> {
+  const file = await fs.open(path, 'wx', mode);
+  try {
+    await file.chmod(mode);
+    await file.writeFile(data);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function syncDirectory(fs: AtomicFileSystem, directory: string): Promise<void> {
+  const handle = await fs.open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
