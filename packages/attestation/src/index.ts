@@ -1,1 +1,60 @@
-export {};
+export * from './attestation.ts';
+export { type Check, CheckRecorder, type CheckRule } from './check-recorder.ts';
+export { attestedConfig } from './codec/attested-config.ts';
+export { decodeAttestation } from './codec/decode-attestation.ts';
+export { encodeAttestation, encodeAttestationV1 } from './codec/encode-attestation.ts';
+export { eventLogFromJson, eventLogToJson } from './codec/event-json.ts';
+export { attestationFromQuote } from './codec/legacy.ts';
+export { stripEvent, stripForCertificate } from './codec/strip.ts';
+export type * from './collateral-source.ts';
+export type * from './crypto/backend.ts';
+export { VerificationCache } from './crypto/verification-cache.ts';
+export { webCrypto } from './crypto/web-crypto.ts';
+export { AttestationError, type AttestationErrorCode, type AttestationErrorDetails } from './errors.ts';
+export { type BootLog, type BootLogEvent, type BootLogHash, parseBootLog } from './events/boot-log.ts';
+export { replayDigests } from './events/replay.ts';
+export {
+  findEvent,
+  RUNTIME_EVENT_TYPE,
+  replayRuntimeEvents,
+  runtimeEventDigest,
+} from './events/runtime-events.ts';
+export { type BootInfo, type BootInfoOptions, bootInfo } from './measurements/boot-info.ts';
+export type * from './platform-evidence.ts';
+export { type ReportDataHash, type ReportDataInput, ratlsReportData, reportData } from './report-data.ts';
+export { type TrustRoot, type TrustRoots, withTdxRoot } from './roots/trust-roots.ts';
+export { vendorRoots } from './roots/vendor-roots.ts';
+export { dcapCollateralFromJson, dcapCollateralToJson } from './tdx/collateral-json.ts';
+export { type PcsOptions, pcsCollateral } from './tdx/pcs-collateral.ts';
+export {
+  type CertificationData,
+  type EnclaveReport,
+  parseTdxQuote,
+  type TdReport,
+  type TdxQuote,
+} from './tdx/quote.ts';
+export { staticCollateral } from './tdx/static-collateral.ts';
+export { judgeTcb, type PolicyVerdict, type TcbPolicy, type TcbPolicyInput } from './tdx/tcb-policy.ts';
+export { mergeAdvisories, TCB_STATUSES, type TcbStatus, worstStatus } from './tdx/tcb-status.ts';
+export type { DcapVerdict, TdxEvidence } from './tdx/tdx-evidence.ts';
+export { verifyDcap } from './tdx/verify-dcap.ts';
+export { type Inspection, inspectAttestation, verifyAttestation } from './verify.ts';
+export type {
+  PlatformOptions,
+  PlatformResult,
+  PlatformVerifier,
+  VerifiedAttestation,
+  VerifyContext,
+  VerifyOptions,
+} from './verify-context.ts';
+export {
+  type Certificate,
+  type CertificateExtension,
+  extensionValue,
+  type KeyUsage,
+  nameAttribute,
+  parseCertificate,
+  parseCertificateChain,
+} from './x509/certificate.ts';
+export { type CertificateRevocationList, parseCrl } from './x509/crl.ts';
+export { type PathRules, type ValidatedPath, validatePath } from './x509/validate-path.ts';

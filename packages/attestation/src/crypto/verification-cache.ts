@@ -1,0 +1,48 @@
+import { toHex } from '@dstack-cloud/encoding';
+import type { CryptoBackend, VerifyKey } from './backend.ts';
+import { LruCache } from './lru-cache.ts';
+
+/** Imported keys kept: attestation keys, PCK and CA keys of a few hundred machines. */
+const MAX_KEYS = 1024;
+/** Verified chains, collateral sets and QE reports kept. */
+const MAX_RESULTS = 512;
+
+/**
+ * What was verified before, by the SHA-256 of the bytes that were verified, so that it need not be verified
+ * again. Only successes are kept; whoever reads one must still check its dates against the time at hand.
+ */
+export class VerificationCache {
+  readonly #keys = new LruCache<Promise<VerifyKey>>(MAX_KEYS);
+  readonly #results = new LruCache<Promise<unknown>>(MAX_RESULTS);
+
+  /** Imports a SubjectPublicKeyInfo, once. */
+  key(crypto: CryptoBackend, spki: Uint8Array): Promise<VerifyKey> {
+    const id = `${crypto.name}:${toHex(crypto.hash('sha256', spki))}`;
+    const known = this.#keys.get(id);
+    if (known) return known;
+    const imported = crypto.importKey(spki);
+    this.#keys.set(id, imported);
+    imported.catch(() => this.#keys.delete(id));
+    return imported;
+  }
+
+  /**
+   * Runs `make` once for the same `name` and bytes. Concurrent callers share one run; a failure is forgotten.
+   * The parts are hashed with their lengths, so that no two lists of parts look alike.
+   */
+  once<T>(
+    crypto: CryptoBackend,
+    name: string,
+    parts: readonly Uint8Array[],
+    make: () => Promise<T>,
+  ): Promise<T> {
+    const lengths = new Uint8Array(new Uint32Array(parts.map((part) => part.length)).buffer);
+    const id = `${name}:${toHex(crypto.hash('sha256', lengths, ...parts))}`;
+    const known = this.#results.get(id);
+    if (known) return known as Promise<T>;
+    const made = make();
+    this.#results.set(id, made);
+    made.catch(() => this.#results.delete(id));
+    return made;
+  }
+}

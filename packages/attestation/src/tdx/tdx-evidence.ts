@@ -1,0 +1,33 @@
+import type { EnclaveReport, TdReport } from './quote.ts';
+import type { TcbStatus } from './tcb-status.ts';
+
+/** One verified quote: what was measured, on which platform, and how that platform is patched. */
+export interface TdxEvidence {
+  readonly kind: 'tdx';
+  readonly quoteVersion: 4 | 5;
+  readonly td: TdReport;
+  readonly dcap: DcapVerdict;
+}
+
+/** Verdict of chapter 20 section 3.3, for TDX and SGX quotes alike. */
+export interface DcapVerdict {
+  readonly tee: 'tdx' | 'sgx';
+  readonly simulated: boolean;
+  readonly td: TdReport | undefined;
+  readonly enclave: EnclaveReport | undefined;
+  /** Platform, module and QE merged. */
+  readonly status: TcbStatus;
+  readonly advisoryIds: readonly string[];
+  readonly platformStatus: TcbStatus;
+  readonly moduleStatus: TcbStatus | undefined;
+  readonly qeStatus: TcbStatus;
+  /** 16 bytes. */
+  readonly ppid: Uint8Array;
+  readonly fmspc: Uint8Array;
+  readonly tcbEvaluationDataNumber: number;
+  /** Unix seconds: date of the platform's TCB level. */
+  readonly tcbDate: number;
+  readonly validFrom: number;
+  readonly validUntil: number;
+  readonly trustRoot: string;
+}
