@@ -40,7 +40,7 @@ async function readOpened(file: FileHandle, path: string, max: number, label: st
   const status = await file.stat();
   if (!status.isFile()) throw notRegular(label, path);
   if (status.size > max) throw tooLarge(label, path, max);
-  const bytes = new Uint8Array(max + 1 <= status.size + 1 ? max + 1 : status.size + 1);
+  const bytes = new Uint8Array(status.size + 1);
   let length = 0;
   while (length < bytes.length) {
     const { bytesRead } = await file

@@ -1,0 +1,112 @@
+import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
+import { describe, expect, it } from 'vitest';
+import { AppError, assertSupported, parseAppCompose } from './index.ts';
+
+const minimal = '{"manifest_version":2,"name":"x","runner":"docker-compose"}';
+const withMember = (member: string) => minimal.replace('}', `,${member}}`);
+const volume = `{"source":"a","verity_root":"${'0'.repeat(64)}","target":"/x"}`;
+
+/** Texts that the original takes and ours refuses on purpose, with the reason. */
+const REFUSED_BY_US = new Map([
+  [minimal.replace(':2,', ':" 3",'), 'a blank before the digits is no canonical integer'],
+  [
+    `{"manifest_version":"3","name":"x","runner":"docker-compose","verity_volumes":[${volume},${volume}]}`,
+    'two volumes at one target',
+  ],
+]);
+
+describeWithFixtures(
+  'the parser against the recorded original',
+  'guest-original/app-compose-parse.json',
+  () => {
+    const { cases } = fixtureJson<{ cases: { app_compose: string; accepted: boolean; error?: string }[] }>(
+      'guest-original/app-compose-parse.json',
+    );
+    it.each(cases)('$app_compose', ({ app_compose, accepted }) => {
+      const parse = () => parseAppCompose(app_compose);
+      if (accepted && !REFUSED_BY_US.has(app_compose)) expect(parse).not.toThrow();
+      else expect(parse).toThrow(AppError);
+    });
+    it('holds all 171 texts and every listed difference', () => {
+      expect(cases).toHaveLength(171);
+      const accepted = new Set(cases.filter((one) => one.accepted).map((one) => one.app_compose));
+      for (const text of REFUSED_BY_US.keys()) expect(accepted).toContain(text);
+    });
+  },
+);
+
+describe('parseAppCompose', () => {
+  it('fills in the defaults', () => {
+    expect(parseAppCompose(minimal)).toMatchObject({
+      manifestVersion: 2,
+      publicLogs: false,
+      publicSysinfo: false,
+      publicTcbinfo: true,
+      gatewayEnabled: false,
+      keyProvider: 'none',
+      keyProviderId: new Uint8Array(0),
+      allowedEnvs: [],
+      noInstanceId: false,
+      secureTime: true,
+      swapSize: 0n,
+      preLaunchScript: undefined,
+      initScripts: [],
+      eventLogVersion: 1,
+    });
+  });
+
+  it.each([
+    ['"kms_enabled":true', 'kms'],
+    ['"local_key_provider_enabled":true', 'local'],
+    ['"kms_enabled":true,"local_key_provider_enabled":true', 'kms'],
+    ['"kms_enabled":true,"key_provider":"none"', 'none'],
+    ['"kms_enabled":true,"key_provider":null', 'kms'],
+    ['"key_provider":"tpm"', 'tpm'],
+  ])('takes the provider from %s', (members, kind) => {
+    expect(parseAppCompose(withMember(members)).keyProvider).toBe(kind);
+  });
+
+  it.each([
+    ['0', 0n],
+    ['"0x400"', 1024n],
+    ['"4G"', 4n << 30n],
+    ['"2t"', 2n << 40n],
+    ['18446744073709551615', 2n ** 64n - 1n],
+  ])('reads swap_size %s', (text, bytes) => {
+    expect(parseAppCompose(withMember(`"swap_size":${text}`)).swapSize).toBe(bytes);
+  });
+
+  it.each(['18446744073709551616', '"99999999999T"', '"0x"', '"1 G"'])('refuses swap_size %s', (text) => {
+    expect(() => parseAppCompose(withMember(`"swap_size":${text}`))).toThrow(/swap_size/);
+  });
+
+  it('keeps an empty pre_launch_script apart from none', () => {
+    expect(parseAppCompose(withMember('"pre_launch_script":""')).preLaunchScript).toBe('');
+  });
+
+  it('turns the gateway on by either older name', () => {
+    for (const member of ['"gateway_enabled":true', '"tproxy_enabled":true', '"features":["tproxy-net"]']) {
+      expect(parseAppCompose(withMember(member)).gatewayEnabled).toBe(true);
+    }
+  });
+
+  it('refuses bytes that are not UTF-8, deep nesting and repeated members at any depth', () => {
+    expect(() => parseAppCompose(Uint8Array.of(0x7b, 0xff, 0x7d))).toThrow(AppError);
+    expect(() => parseAppCompose(withMember(`"z":${'['.repeat(5000)}${']'.repeat(5000)}`))).toThrow(/Nested/);
+    expect(() => parseAppCompose(withMember('"z":{"a":1,"a":2}'))).toThrow(/Repeated member/);
+  });
+});
+
+describe('assertSupported', () => {
+  it.each([
+    [minimal.replace(':2,', ':"4",'), /manifest_version 4/],
+    [minimal.replace('docker-compose', 'foo'), /unsupported runner: foo/],
+    [withMember('"storage_fs":"xfs"'), /storage_fs/],
+    [withMember('"requirements":{}'), /requirements/],
+  ])('refuses %s', (text, message) => {
+    expect(() => assertSupported(parseAppCompose(text))).toThrow(message);
+  });
+  it.each([minimal, withMember('"storage_fs":"ZFS"')])('takes %s', (text) => {
+    expect(() => assertSupported(parseAppCompose(text))).not.toThrow();
+  });
+});
