@@ -1,1 +1,43 @@
-export {};
+/** Contracts of dstack-cloud: typed ABIs, compiled artifacts, deployment, management, and a local chain. */
+export { dstackAppAbi } from './abi/dstack-app.ts';
+export { dstackKmsAbi } from './abi/dstack-kms.ts';
+export { type Anvil, type AnvilAccount, type AnvilOptions, anvilPath, startAnvil } from './anvil.ts';
+export {
+  type Artifact,
+  artifactsDirectory,
+  type ContractName,
+  loadArtifact,
+  type StorageVariable,
+} from './artifact.ts';
+export { type BuildResult, buildContracts } from './build.ts';
+export { type ChainClient, type ConnectChainOptions, connectChain } from './chain-client.ts';
+export {
+  type AppDeployment,
+  type DeployAppOptions,
+  type DeployKmsOptions,
+  deployApp,
+  deployAppImplementation,
+  deployKms,
+  deployKmsImplementation,
+  type KmsDeployment,
+} from './deploy.ts';
+export { ContractsError, type ContractsErrorCode } from './errors.ts';
+export {
+  addComposeHash,
+  addDevice,
+  addKmsAggregatedMr,
+  addKmsDevice,
+  addOsImageHash,
+  type KmsInfo,
+  type MeasurementWrite,
+  readKmsInfo,
+  registerApp,
+  removeComposeHash,
+  removeDevice,
+  removeKmsAggregatedMr,
+  removeKmsDevice,
+  removeOsImageHash,
+  setAllowAnyDevice,
+  setGatewayAppId,
+  setKmsInfo,
+} from './manage.ts';

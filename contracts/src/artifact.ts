@@ -1,0 +1,57 @@
+import { readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Abi, Hex } from 'viem';
+import { ContractsError } from './errors.ts';
+
+/** Contracts that the build writes an artifact for. */
+export type ContractName =
+  | 'DstackKms'
+  | 'DstackApp'
+  | 'ERC1967Proxy'
+  | 'IAppAuth'
+  | 'IAppAuthBasicManagement';
+
+/** One variable of a contract's linear storage, as solc reports it. */
+export type StorageVariable = {
+  readonly label: string;
+  /** Slot as a decimal string. */
+  readonly slot: string;
+  /** Byte offset inside the slot. */
+  readonly offset: number;
+  readonly type: string;
+};
+
+/** What the compiler made of one contract. */
+export type Artifact = {
+  readonly contractName: ContractName;
+  readonly abi: Abi;
+  /** Creation code. */
+  readonly bytecode: Hex;
+  /** Runtime code, before immutables are filled in. */
+  readonly deployedBytecode: Hex;
+  readonly storageLayout: { readonly storage: readonly StorageVariable[] };
+};
+
+/** Folder of this package. */
+export const contractsDirectory: string = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+
+/** Where `buildContracts` puts its results. */
+export const artifactsDirectory: string = join(contractsDirectory, 'artifacts');
+
+/**
+ * Read one compiled contract.
+ * @throws ContractsError `artifact-missing` when the contracts have not been built
+ */
+export function loadArtifact(name: ContractName, directory: string = artifactsDirectory): Artifact {
+  const path = join(directory, `${name}.json`);
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Artifact;
+  } catch (cause) {
+    throw new ContractsError(
+      'artifact-missing',
+      `No usable compiled contract at ${path}. Run \`npm run build\` to compile the contracts.`,
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,88 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import type { Abi } from 'viem';
+import type { StorageVariable } from './artifact.ts';
+import { ContractsError } from './errors.ts';
+
+/** Settings of every release (chapter 60 section 9.1); changing one changes all addresses and code hashes. */
+export const compilerSettings = {
+  optimizer: { enabled: true, runs: 200 },
+  evmVersion: 'paris',
+  viaIR: false,
+} as const;
+
+/** The part of solc's answer for one contract that we use. */
+export type CompiledContract = {
+  abi: Abi;
+  evm: { bytecode: { object: string }; deployedBytecode: { object: string } };
+  storageLayout?: { storage: readonly StorageVariable[] };
+};
+
+type Diagnostic = { severity: string; formattedMessage: string };
+type Output = {
+  errors?: readonly Diagnostic[];
+  contracts?: Record<string, Record<string, CompiledContract>>;
+};
+type ImportAnswer = { contents: string } | { error: string };
+type Solc = { compile(input: string, callbacks: { import(path: string): ImportAnswer }): string };
+
+/**
+ * Compile Solidity sources; imports of packages are read from node_modules.
+ * @param sources contents by source name, for example `contracts/DstackKms.sol`
+ * @param base directory that imports are resolved from
+ * @returns contracts by `source:name`
+ * @throws ContractsError `compile-failed`; warnings in our own sources count as errors
+ */
+export function compile(sources: ReadonlyMap<string, string>, base: string): Map<string, CompiledContract> {
+  const require = createRequire(`${base}/`);
+  const input = {
+    language: 'Solidity',
+    sources: Object.fromEntries([...sources].map(([name, content]) => [name, { content }])),
+    settings: {
+      ...compilerSettings,
+      outputSelection: {
+        '*': { '*': ['abi', 'evm.bytecode.object', 'evm.deployedBytecode.object', 'storageLayout'] },
+      },
+    },
+  };
+  const readImport = (path: string): ImportAnswer => {
+    const own = sources.get(path);
+    if (own !== undefined) return { contents: own };
+    try {
+      return { contents: readFileSync(require.resolve(path), 'utf8') };
+    } catch {
+      return { error: `${path} is not installed` };
+    }
+  };
+  const text = loadSolc().compile(JSON.stringify(input), { import: readImport });
+  const output = JSON.parse(text) as Output;
+
+  const problems = (output.errors ?? []).filter(
+    ({ severity, formattedMessage }) =>
+      severity === 'error' || (severity === 'warning' && /--> contracts\//.test(formattedMessage)),
+  );
+  if (problems.length > 0) {
+    throw new ContractsError(
+      'compile-failed',
+      problems.map(({ formattedMessage }) => formattedMessage).join('\n'),
+    );
+  }
+  return new Map(
+    Object.entries(output.contracts ?? {}).flatMap(([source, contracts]) =>
+      Object.entries(contracts).map(([name, contract]) => [`${source}:${name}`, contract] as const),
+    ),
+  );
+}
+
+/** Load the compiler; its emscripten runtime installs process-wide crash handlers, which are taken off again. */
+function loadSolc(): Solc {
+  const events = ['uncaughtException', 'unhandledRejection'] as const;
+  const before = events.map((event) => process.listeners(event as 'uncaughtException'));
+  const solc = createRequire(import.meta.url)('solc') as Solc;
+  events.forEach((event, index) => {
+    for (const listener of process.listeners(event as 'uncaughtException')) {
+      if (!before[index]?.includes(listener)) process.off(event, listener);
+    }
+  });
+  return solc;
+}
