@@ -1,1 +1,11 @@
-export {};
+export { type CreateOptions, createCvm, type HostShared, updateCvm } from './create.ts';
+export { VmmError, type VmmErrorCode } from './errors.ts';
+export { Guard } from './guard.ts';
+export { removeCvm, type StartOptions, startCvm, stopCvm } from './lifecycle.ts';
+export { cvmLogPath, cvmLogs, followCvmLogs, type LogOptions } from './logs.ts';
+export { type CvmManifest, readManifest } from './manifest.ts';
+export { freePort, requireFreePort } from './ports.ts';
+export { isAlive, type ProcessIdentity, processIdentity, sendSignal } from './process-identity.ts';
+export { programDirectory, resolveProgram } from './programs.ts';
+export type { CvmState } from './state.ts';
+export { type CvmStatus, cvmStatus, listCvms } from './status.ts';

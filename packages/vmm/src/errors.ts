@@ -1,0 +1,33 @@
+/** Everything that can go wrong when a machine is made, started, watched or removed. */
+export type VmmErrorCode =
+  | 'already_exists'
+  | 'already_running'
+  | 'bad_manifest'
+  | 'bad_option'
+  | 'boot_failed'
+  | 'not_found'
+  | 'not_running'
+  | 'port_in_use'
+  | 'program_missing'
+  | 'running'
+  | 'start_failed'
+  | 'timeout';
+
+/** The only error class of this package. `expected` and `found` are filled where a check failed. */
+export class VmmError extends Error {
+  readonly code: VmmErrorCode;
+  readonly expected: string | undefined;
+  readonly found: string | undefined;
+
+  constructor(
+    code: VmmErrorCode,
+    message: string,
+    details: { cause?: unknown; expected?: string; found?: string } = {},
+  ) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = 'VmmError';
+    this.code = code;
+    this.expected = details.expected;
+    this.found = details.found;
+  }
+}

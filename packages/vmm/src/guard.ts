@@ -1,0 +1,59 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+
+/**
+ * Reads "add TARGET" and "del TARGET" lines (a process id, or minus a group id) until its input ends, which
+ * happens when the process that holds the other end dies in whatever way. Then it ends every target.
+ */
+const SCRIPT = `
+trap '' TERM INT HUP
+targets=' '
+while read -r verb target; do
+  case $verb in
+    add) targets="$targets$target " ;;
+    del) targets=$(printf '%s' "$targets" | sed "s/ $target / /") ;;
+  esac
+done
+for target in $targets; do kill -s TERM -- "$target" 2>/dev/null; done
+[ "$targets" = ' ' ] || sleep 2
+for target in $targets; do kill -s KILL -- "$target" 2>/dev/null; done
+exit 0
+`;
+
+/**
+ * Ends processes when this one is gone, even when this one was killed: node has no parent-death signal.
+ * The guard is one small shell in a session of its own.
+ */
+export class Guard {
+  readonly #shell: ChildProcess;
+
+  constructor() {
+    this.#shell = spawn('/bin/sh', ['-c', SCRIPT], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+    this.#shell.stdin?.on('error', () => undefined);
+    this.#shell.on('error', () => undefined);
+    this.#shell.unref();
+    (this.#shell.stdin as unknown as { unref?: () => void } | null)?.unref?.();
+  }
+
+  /** Ends this process when we are gone. */
+  watchProcess(pid: number): void {
+    this.#shell.stdin?.write(`add ${pid}\n`);
+  }
+
+  /** Ends this whole process group when we are gone. */
+  watchGroup(pid: number): void {
+    this.#shell.stdin?.write(`add -${pid}\n`);
+  }
+
+  /** The process (or group) ended by itself: its number may soon be somebody else's. */
+  forget(pid: number): void {
+    this.#shell.stdin?.write(`del ${pid}\ndel -${pid}\n`);
+  }
+
+  /** Ends the guard without touching anybody. */
+  async release(): Promise<void> {
+    const ended = new Promise<void>((resolve) => this.#shell.once('exit', () => resolve()));
+    if (this.#shell.exitCode !== null || this.#shell.signalCode !== null) return;
+    this.#shell.kill('SIGKILL');
+    await ended;
+  }
+}

@@ -1,0 +1,47 @@
+import { join } from 'node:path';
+import type { CvmManifest } from './manifest.ts';
+import type { CvmPaths, RunPaths } from './paths.ts';
+
+/**
+ * The configuration that the guest's programs get. In a real machine the paths are `/dstack`,
+ * `/sys/kernel/config/tsm/report` and so on; here a folder stands for the machine.
+ */
+export function guestConfig(
+  manifest: CvmManifest,
+  paths: CvmPaths,
+  run: RunPaths,
+  ports: GuestPorts,
+): object {
+  const modules = manifest.runner.env;
+  return {
+    root: paths.guest,
+    host_shared: paths.shared,
+    work_dir: paths.work,
+    run_dir: run.dir,
+    devices: { tsm: `unix:${run.tsm}`, rtmr: `unix:${run.tsm}` },
+    event_log: join(paths.guest, 'run/log/dstack/runtime_events.log'),
+    host_api_url: `unix:${run.hostApi}`,
+    attestation: {
+      root_ca: { tdx: manifest.attestation.root_ca_tdx },
+      urls: { pccs: manifest.attestation.pccs_url },
+    },
+    listen: {
+      dstack_sock: run.dstack,
+      tappd_sock: run.tappd,
+      external: `${manifest.agent_port.address}:${ports.agent}`,
+    },
+    runner: {
+      engine: manifest.runner.engine,
+      log_dir: paths.containerLogs,
+      // PORT: without a network of its own, a service must listen on the host's port itself.
+      env: { ...modules, ...(ports.app === undefined ? {} : { PORT: String(ports.app) }) },
+    },
+  };
+}
+
+/** The ports of the host that this run of the machine uses. */
+export interface GuestPorts {
+  readonly agent: number;
+  /** First mapped port of the application, if it has one. */
+  readonly app: number | undefined;
+}

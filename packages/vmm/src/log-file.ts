@@ -1,0 +1,76 @@
+import { appendFileSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+
+/** One log grows to this size before it is moved aside (chapter 50 section 7.8, `cvm.log`). */
+export const LOG_MAX_BYTES: number = 4 * 1024 * 1024;
+export const LOG_BACKUPS = 3;
+/** A line without an end is cut here, so that a program cannot fill the supervisor's memory. */
+const MAX_LINE_BYTES = 64 * 1024;
+
+/** An append-only log with a size limit; `path.1` is the newest backup. */
+export class LogFile {
+  readonly path: string;
+  #size: number;
+
+  constructor(path: string) {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    this.path = path;
+    this.#size = sizeOf(path);
+  }
+
+  append(text: string): void {
+    if (this.#size + text.length > LOG_MAX_BYTES) this.#rotate();
+    try {
+      appendFileSync(this.path, text, { mode: 0o600 });
+      this.#size += Buffer.byteLength(text);
+    } catch {
+      // A full disk must not take the machine down; the log has a gap then.
+    }
+  }
+
+  #rotate(): void {
+    rmSync(`${this.path}.${LOG_BACKUPS}`, { force: true });
+    for (let n = LOG_BACKUPS - 1; n >= 0; n -= 1) {
+      const from = n === 0 ? this.path : `${this.path}.${n}`;
+      try {
+        renameSync(from, `${this.path}.${n + 1}`);
+      } catch {
+        // No such backup yet.
+      }
+    }
+    this.#size = 0;
+  }
+}
+
+/** Cuts a byte stream into lines of bounded length and hands each to `onLine`. */
+export function lineSplitter(onLine: (line: string) => void): {
+  write(chunk: Uint8Array): void;
+  end(): void;
+} {
+  const decoder = new TextDecoder();
+  let rest = '';
+  return {
+    write(chunk) {
+      rest += decoder.decode(chunk, { stream: true });
+      const lines = rest.split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) onLine(line);
+      if (rest.length > MAX_LINE_BYTES) {
+        onLine(rest);
+        rest = '';
+      }
+    },
+    end() {
+      if (rest !== '') onLine(rest);
+      rest = '';
+    },
+  };
+}
+
+function sizeOf(path: string): number {
+  try {
+    return statSync(path).size;
+  } catch {
+    return 0;
+  }
+}

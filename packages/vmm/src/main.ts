@@ -1,0 +1,69 @@
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { VmmError } from './errors.ts';
+import { removeCvm, startCvm, stopCvm } from './lifecycle.ts';
+import { cvmLogs } from './logs.ts';
+import { cvmStatus, listCvms } from './status.ts';
+import { supervise } from './supervise.ts';
+
+const USAGE = `dstack-vmm: confidential machines on this host, driver "process" (a simulated TEE, no isolation)
+
+  dstack-vmm list RUN_DIR          machines below a folder, as JSON
+  dstack-vmm status DIR            one machine, as JSON
+  dstack-vmm start|stop|remove DIR
+  dstack-vmm logs DIR [-n LINES] [--container NAME]
+  dstack-vmm supervise DIR         run a machine in the foreground until SIGTERM
+`;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    lines: { type: 'string', short: 'n', default: '100' },
+    container: { type: 'string' },
+    help: { type: 'boolean', short: 'h', default: false },
+    version: { type: 'boolean', short: 'V', default: false },
+  },
+});
+
+async function run(): Promise<number> {
+  const [command, directory] = positionals;
+  if (values.version) process.stdout.write('dstack-vmm 0.1.0\n');
+  if (values.version) return 0;
+  if (values.help || command === undefined || directory === undefined) {
+    (values.help ? process.stdout : process.stderr).write(USAGE);
+    return values.help ? 0 : 2;
+  }
+  const dir = resolve(directory);
+  const print = (value: unknown): void => void process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+  if (command === 'supervise') return await superviseUntilSignal(dir);
+  if (command === 'list') print(await listCvms(dir));
+  else if (command === 'status') print(await cvmStatus(dir));
+  else if (command === 'start') print(await startCvm(dir));
+  else if (command === 'stop') await stopCvm(dir);
+  else if (command === 'remove') await removeCvm(dir);
+  else if (command === 'logs') process.stdout.write(`${(await logLines(dir)).join('\n')}\n`);
+  else throw new VmmError('bad_option', `Unknown command ${command}\n\n${USAGE}`);
+  return 0;
+}
+
+async function logLines(dir: string): Promise<string[]> {
+  const { container } = values;
+  return await cvmLogs(dir, {
+    lines: Number(values.lines),
+    ...(container === undefined ? {} : { container }),
+  });
+}
+
+async function superviseUntilSignal(dir: string): Promise<number> {
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
+    process.on(signal, () => stop.abort(new Error(signal)));
+  return await supervise(dir, stop.signal);
+}
+
+try {
+  process.exitCode = await run();
+} catch (error) {
+  process.stderr.write(`dstack-vmm: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+}

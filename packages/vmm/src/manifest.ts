@@ -1,0 +1,113 @@
+import { join } from 'node:path';
+import { readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import { z } from 'zod';
+import { VmmError } from './errors.ts';
+import type { ProcessIdentity } from './process-identity.ts';
+
+const MAX_MANIFEST_BYTES = 256 * 1024;
+const port = z.int().min(0).max(65_535);
+const identity = z.strictObject({ pid: z.int().positive(), start_time: z.string() });
+
+/** Limits of labels: chapter 50 section 7.5. */
+export const CVM_NAME: RegExp = /^[A-Za-z0-9_. @~!$^()-]{1,128}$/;
+const IMAGE_NAME = /^(?!.*\.\.)[A-Za-z0-9_.-]{1,64}$/;
+
+/** `vm-manifest.json`: what a machine is, as opposed to what it does now (`vm-state.json`). */
+export interface CvmManifest {
+  readonly schema: 1;
+  readonly driver: 'process';
+  readonly id: string;
+  readonly name: string;
+  readonly app_id: string;
+  readonly image: string;
+  readonly created_at_ms: number;
+  /** The simulated hardware that this machine runs on. */
+  readonly tee: { readonly kind: 'simulated-tdx'; readonly seed_file: string; readonly machine: string };
+  readonly attestation: { readonly root_ca_tdx: string | null; readonly pccs_url: string | null };
+  /** `from` on the host to `to` in the machine. */
+  readonly port_map: readonly PortMapping[];
+  readonly agent_port: { readonly address: string; readonly from: number; readonly fixed: boolean };
+  readonly runner: {
+    readonly engine: 'auto' | 'docker' | 'podman' | 'process';
+    readonly env: Readonly<Record<string, string>>;
+  };
+  /** The machine stops when this process is gone: a demo's machines end with the demo. */
+  readonly owner: ProcessIdentity | null;
+  /** Folder of the project it was deployed from; information only. */
+  readonly project: string | null;
+}
+
+/** A port of the host that nobody asked for by number (`fixed` false) may change at a start. */
+export interface PortMapping {
+  readonly address: string;
+  readonly protocol: 'tcp';
+  readonly from: number;
+  readonly to: number;
+  readonly fixed: boolean;
+}
+
+const manifestSchema: z.ZodType<CvmManifest> = z.strictObject({
+  schema: z.literal(1),
+  driver: z.literal('process'),
+  id: z.uuid(),
+  name: z.string().regex(CVM_NAME),
+  app_id: z.string().regex(/^[0-9a-f]{40}$/),
+  image: z.string().regex(IMAGE_NAME),
+  created_at_ms: z.int().nonnegative(),
+  tee: z.strictObject({ kind: z.literal('simulated-tdx'), seed_file: z.string(), machine: z.string() }),
+  attestation: z.strictObject({ root_ca_tdx: z.string().nullable(), pccs_url: z.string().nullable() }),
+  port_map: z
+    .array(
+      z.strictObject({
+        address: z.string(),
+        protocol: z.literal('tcp'),
+        from: port,
+        to: port,
+        fixed: z.boolean(),
+      }),
+    )
+    .max(64),
+  agent_port: z.strictObject({ address: z.string(), from: port, fixed: z.boolean() }),
+  runner: z.strictObject({
+    engine: z.enum(['auto', 'docker', 'podman', 'process']),
+    env: z.record(z.string(), z.string()),
+  }),
+  owner: identity.nullable(),
+  project: z.string().nullable(),
+});
+
+/** Reads and checks the manifest of the machine in `dir`. Throws `not_found` or `bad_manifest`. */
+export async function readManifest(dir: string): Promise<CvmManifest> {
+  const path = join(dir, 'vm-manifest.json');
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(await readFileBounded(path, MAX_MANIFEST_BYTES));
+  } catch (error) {
+    throw new VmmError('not_found', `There is no machine in ${dir}: ${reason(error)}`, { cause: error });
+  }
+  return parseManifest(text, path);
+}
+
+/** Parses the text of a manifest; `path` is for the message. */
+export function parseManifest(text: string, path: string): CvmManifest {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new VmmError('bad_manifest', `${path} is no JSON: ${reason(error)}`, { cause: error });
+  }
+  const result = manifestSchema.safeParse(value);
+  if (!result.success)
+    throw new VmmError('bad_manifest', `${path} is not valid:\n${z.prettifyError(result.error)}`);
+  return result.data;
+}
+
+/** Writes the manifest; it holds no secret but names where the platform's seed lies. */
+export async function writeManifest(dir: string, manifest: CvmManifest): Promise<void> {
+  const text = `${JSON.stringify(manifest, null, 2)}\n`;
+  await writeFileAtomic(join(dir, 'vm-manifest.json'), new TextEncoder().encode(text), { mode: 0o600 });
+}
+
+function reason(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

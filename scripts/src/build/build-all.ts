@@ -1,0 +1,39 @@
+import { mkdir } from 'node:fs/promises';
+import { performance } from 'node:perf_hooks';
+import { buildContracts } from '@dstack-cloud/contracts';
+import { withBuildLock } from './build-lock.ts';
+import { bundlePrograms } from './bundle-programs.ts';
+import { binDirectory, distDirectory, repository } from './paths.ts';
+
+export interface BuildResult {
+  readonly directory: string;
+  readonly programs: readonly string[];
+  readonly contracts: readonly string[];
+  /** True when no bundle had to be written. */
+  readonly fresh: boolean;
+  readonly ms: number;
+}
+
+/**
+ * Builds every program and contract that exists. Two builds at once wait for each other, so that two demos
+ * may start side by side.
+ */
+export async function buildAll(options: { force?: boolean } = {}): Promise<BuildResult> {
+  const started = performance.now();
+  await mkdir(distDirectory, { recursive: true });
+  return await withBuildLock(distDirectory, async () => {
+    const contracts = await buildContracts();
+    const bundles = await bundlePrograms({
+      repository,
+      outDirectory: binDirectory,
+      force: options.force === true,
+    });
+    return {
+      directory: binDirectory,
+      programs: bundles.programs,
+      contracts: Object.keys(contracts),
+      fresh: bundles.fresh,
+      ms: Math.round(performance.now() - started),
+    };
+  });
+}

@@ -1,0 +1,8 @@
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Top folder of the checkout. */
+export const repository: string = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
+export const distDirectory: string = join(repository, 'dist');
+/** Where the bundled programs lie. */
+export const binDirectory: string = join(distDirectory, 'bin');
