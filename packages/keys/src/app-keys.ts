@@ -1,0 +1,112 @@
+import { concatBytes, toHex, utf8 } from '@dstack-cloud/encoding';
+import { deriveDhSecret, deriveP256Key } from './derive.ts';
+import { expectLength } from './errors.ts';
+import { hkdf } from './hkdf.ts';
+import { k256PublicKey, signK256 } from './k256.ts';
+import type { P256Key } from './p256-key.ts';
+import { x25519PublicKey } from './x25519.ts';
+
+const MAX_CACHED_APPS = 1024;
+const ISSUED_PREFIX = utf8('dstack-kms-issued:');
+
+/** The two roots of a KMS (chapter 10 section 4.1). */
+export interface RootKeys {
+  /** Scalar of the root CA key, P-256, 32 bytes. */
+  readonly caScalar: Uint8Array;
+  /** secp256k1 root secret, 32 bytes. */
+  readonly k256: Uint8Array;
+}
+
+/** What a KMS releases to one workload (chapter 10 section 4.3). */
+export interface AppKeys {
+  /** 32 bytes. */
+  readonly diskCryptKey: Uint8Array;
+  /** X25519 secret, not clamped, 32 bytes. */
+  readonly envCryptKey: Uint8Array;
+  /** secp256k1 secret, 32 bytes. */
+  readonly k256Key: Uint8Array;
+  /** Signature by the KMS root over the public part of `k256Key`, 65 bytes. */
+  readonly k256Signature: Uint8Array;
+}
+
+/** What depends on the application alone; all of it is deterministic, so it is computed once per application. */
+interface AppSecrets {
+  readonly envCryptKey: Uint8Array;
+  readonly envPublicKey: Uint8Array;
+  readonly k256Key: Uint8Array;
+  readonly k256Signature: Uint8Array;
+}
+
+interface RootCache {
+  readonly secrets: Map<string, AppSecrets>;
+  readonly caKeys: Map<string, P256Key>;
+}
+
+// Hangs on the roots object itself, so that it lives and dies with the root keys.
+const caches = new WeakMap<RootKeys, RootCache>();
+
+/**
+ * The keys of one application instance.
+ * @param appId 20 bytes; contexts are not framed, so another length would be ambiguous
+ * @param instanceId 20 bytes, or none when all instances share the disk key
+ * @throws KeysError for other lengths
+ */
+export function deriveAppKeys(roots: RootKeys, appId: Uint8Array, instanceId: Uint8Array): AppKeys {
+  expectLength('instance_id', instanceId, 0, 20);
+  const secrets = appSecrets(roots, appId);
+  return {
+    diskCryptKey: deriveDhSecret(roots.caScalar, [appId, instanceId, 'app-disk-crypt-key']),
+    envCryptKey: secrets.envCryptKey.slice(),
+    k256Key: secrets.k256Key.slice(),
+    k256Signature: secrets.k256Signature.slice(),
+  };
+}
+
+/** The X25519 public key (32 bytes) to which an application's environment is sealed. */
+export function deriveEnvPublicKey(roots: RootKeys, appId: Uint8Array): Uint8Array {
+  return appSecrets(roots, appId).envPublicKey.slice();
+}
+
+/** The key of the application's certificate authority. */
+export function deriveAppCaKey(roots: RootKeys, appId: Uint8Array): P256Key {
+  expectLength('app_id', appId, 20);
+  return cached(cacheOf(roots).caKeys, appId, () => deriveP256Key(roots.caScalar, [appId, 'app-ca']));
+}
+
+/** What the KMS root signs to vouch for an application's k256 key (chapter 10 section 4.5). */
+export function issuedKeyMessage(appId: Uint8Array, k256Public: Uint8Array): Uint8Array {
+  return concatBytes(ISSUED_PREFIX, appId, k256Public);
+}
+
+function appSecrets(roots: RootKeys, appId: Uint8Array): AppSecrets {
+  expectLength('app_id', appId, 20);
+  return cached(cacheOf(roots).secrets, appId, () => {
+    const envCryptKey = deriveDhSecret(roots.caScalar, [appId, 'env-encrypt-key']);
+    const k256Key = hkdf(roots.k256, [appId, 'app-key'], 32);
+    return {
+      envCryptKey,
+      envPublicKey: x25519PublicKey(envCryptKey),
+      k256Key,
+      k256Signature: signK256(issuedKeyMessage(appId, k256PublicKey(k256Key)), roots.k256),
+    };
+  });
+}
+
+function cacheOf(roots: RootKeys): RootCache {
+  let cache = caches.get(roots);
+  if (!cache) {
+    cache = { secrets: new Map(), caKeys: new Map() };
+    caches.set(roots, cache);
+  }
+  return cache;
+}
+
+function cached<T>(map: Map<string, T>, appId: Uint8Array, make: () => T): T {
+  const key = toHex(appId);
+  const found = map.get(key);
+  if (found !== undefined) return found;
+  const made = make();
+  if (map.size >= MAX_CACHED_APPS) map.delete(map.keys().next().value!);
+  map.set(key, made);
+  return made;
+}

@@ -1,0 +1,66 @@
+import { ByteWriter, utf8 } from '@dstack-cloud/encoding';
+import { KeysError } from './errors.ts';
+import { recoverK256, signK256 } from './k256.ts';
+
+const PREFIX = utf8('dstack-env-encrypt-pubkey:');
+const MAX_FUTURE_SECONDS = 60;
+const DEFAULT_MAX_AGE_SECONDS = 300;
+
+/**
+ * Signs an environment public key with the KMS root: 65 bytes (chapter 10 section 4.5).
+ * @param timestamp Unix seconds; with it the signature is `signature_v1`, without it the legacy one
+ */
+export function signEnvPublicKey(
+  k256Root: Uint8Array,
+  appId: Uint8Array,
+  publicKey: Uint8Array,
+  timestamp?: bigint | number,
+): Uint8Array {
+  return signK256(envPublicKeyMessage(appId, publicKey, timestamp), k256Root);
+}
+
+export interface EnvPublicKeyClaim {
+  readonly appId: Uint8Array;
+  /** X25519, 32 bytes. */
+  readonly publicKey: Uint8Array;
+  /** 65 bytes. */
+  readonly signature: Uint8Array;
+  /** Unix seconds, for `signature_v1`; left out for the legacy signature. */
+  readonly timestamp?: bigint | number;
+  /** The present, Unix seconds. */
+  readonly now?: number;
+  readonly maxAgeSeconds?: number;
+}
+
+/**
+ * The compressed key (33 bytes) that signed an environment public key, or null when the signature gives none or its
+ * time is too old (default 300 s) or more than 60 s ahead. The caller compares the key with a trusted one.
+ */
+export function verifyEnvPublicKey(claim: EnvPublicKeyClaim): Uint8Array | null {
+  const { appId, publicKey, signature, timestamp } = claim;
+  if (timestamp !== undefined) {
+    const age = (claim.now ?? Math.floor(Date.now() / 1000)) - Number(timestamp);
+    const maxAge = claim.maxAgeSeconds ?? DEFAULT_MAX_AGE_SECONDS;
+    // Written so that NaN fails.
+    if (!(age <= maxAge && age >= -MAX_FUTURE_SECONDS)) return null;
+  }
+  try {
+    return recoverK256(envPublicKeyMessage(appId, publicKey, timestamp), signature);
+  } catch (error) {
+    if (error instanceof KeysError) return null;
+    throw error;
+  }
+}
+
+function envPublicKeyMessage(
+  appId: Uint8Array,
+  publicKey: Uint8Array,
+  timestamp?: bigint | number,
+): Uint8Array {
+  if (appId.length !== 20 || publicKey.length !== 32) {
+    throw new KeysError('invalid-length', 'app_id must be 20 bytes and the public key 32 bytes');
+  }
+  const writer = new ByteWriter().bytes(PREFIX).bytes(appId);
+  if (timestamp !== undefined) writer.u64be(BigInt(timestamp));
+  return writer.bytes(publicKey).finish();
+}

@@ -1,0 +1,73 @@
+import { createHash, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
+import { concatBytes, fromHex } from '@dstack-cloud/encoding';
+import { secp256k1 } from '@noble/curves/secp256k1.js';
+import { expectLength, KeysError } from './errors.ts';
+import { ed25519PrivateKey } from './get-key.ts';
+
+const ED25519_SPKI_PREFIX = fromHex('302a300506032b6570032100');
+
+/**
+ * Sign of the guest agent (chapter 30 section 1.8): 64 bytes; secp256k1 signs SHA-256 of the data with low S and RFC 6979.
+ * @param algorithm `secp256k1` (or `k256`), `secp256k1_prehashed`, `ed25519`
+ * @throws KeysError `Unsupported algorithm`, or for a digest that is not 32 bytes
+ */
+export function signData(algorithm: string, key: Uint8Array, data: Uint8Array): Uint8Array {
+  if (algorithm === 'ed25519') return new Uint8Array(sign(null, data, ed25519PrivateKey(key)));
+  expectLength('secp256k1 secret', key, 32);
+  return secp256k1.sign(messageDigest(algorithm, data, 'signing'), key, {
+    prehash: false,
+    lowS: true,
+    format: 'compact',
+  });
+}
+
+/**
+ * Verify of the guest agent (chapter 30 section 1.8). A high S is a wrong signature.
+ * @param publicKey SEC1, 33 or 65 bytes, or Ed25519, 32 bytes
+ * @throws KeysError for an unknown algorithm, and for keys and signatures that are not well formed
+ */
+export function verifyData(
+  algorithm: string,
+  data: Uint8Array,
+  signature: Uint8Array,
+  publicKey: Uint8Array,
+): boolean {
+  if (algorithm === 'ed25519') return verifyEd25519(data, signature, publicKey);
+  const digest = messageDigest(algorithm, data, 'verification');
+  let parsed: ReturnType<typeof secp256k1.Signature.fromBytes>;
+  try {
+    if (publicKey.length === 65 && publicKey[0] !== 4) throw new Error('hybrid key');
+    secp256k1.Point.fromBytes(publicKey).assertValidity();
+    parsed = secp256k1.Signature.fromBytes(signature, 'compact');
+  } catch (cause) {
+    throw new KeysError('invalid-signature', 'signature error', { cause });
+  }
+  if (parsed.hasHighS()) return false;
+  return secp256k1.verify(signature, digest, publicKey, { prehash: false, lowS: true, format: 'compact' });
+}
+
+function messageDigest(algorithm: string, data: Uint8Array, action: string): Uint8Array {
+  if (algorithm === 'secp256k1' || algorithm === 'k256') {
+    return new Uint8Array(createHash('sha256').update(data).digest());
+  }
+  if (algorithm !== 'secp256k1_prehashed')
+    throw new KeysError('unsupported-algorithm', 'Unsupported algorithm');
+  if (data.length !== 32) {
+    const text = `Pre-hashed ${action} requires a 32-byte digest, but received ${data.length} bytes`;
+    throw new KeysError('invalid-length', text);
+  }
+  return data;
+}
+
+function verifyEd25519(data: Uint8Array, signature: Uint8Array, publicKey: Uint8Array): boolean {
+  if (publicKey.length !== 32) throw new KeysError('invalid-key', 'invalid public key');
+  if (signature.length !== 64) throw new KeysError('invalid-signature', 'signature error');
+  let key: KeyObject;
+  try {
+    const spki = Buffer.from(concatBytes(ED25519_SPKI_PREFIX, publicKey));
+    key = createPublicKey({ key: spki, format: 'der', type: 'spki' });
+  } catch (cause) {
+    throw new KeysError('invalid-key', 'invalid public key', { cause });
+  }
+  return verify(null, data, key, signature);
+}
