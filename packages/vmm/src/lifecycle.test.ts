@@ -1,0 +1,205 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type CreateOptions, createCvm, updateCvm } from './create.ts';
+import { removeCvm, startCvm, stopCvm } from './lifecycle.ts';
+import { cvmLogs } from './logs.ts';
+import { readManifest } from './manifest.ts';
+import { isAlive, processIdentity } from './process-identity.ts';
+import { readState } from './state.ts';
+import { cvmStatus, listCvms } from './status.ts';
+
+const here = dirname(fileURLToPath(import.meta.url));
+
+/** Programs that behave as the guest's do towards the supervisor; `mode` comes with the compose file. */
+const SOCKET = `
+const net=require('node:net'),fs=require('node:fs'),http=require('node:http');
+const arg=n=>process.argv[process.argv.indexOf(n)+1];
+const listen=p=>net.createServer(s=>s.destroy()).listen(p);
+`;
+const FAKES: Readonly<Record<string, string>> = {
+  'dstack-tee-simulator': `${SOCKET}listen(arg('--socket'));`,
+  'dstack-prepare': `${SOCKET}
+const c=JSON.parse(fs.readFileSync(arg('--config')));
+const mode=fs.readFileSync(c.host_shared+'/app-compose.json','utf8');
+const note=(event,payload)=>new Promise(done=>{const r=http.request({socketPath:c.host_api_url.slice(5),path:'/api/Notify?json',method:'POST'},x=>{x.resume();x.on('end',done)});r.end(JSON.stringify({event,payload}))});
+(async()=>{ await note('boot.progress','requesting app keys');
+ if(mode==='denied'){ await note('boot.error','Boot denied: Compose hash not allowed'); console.error('denied'); process.exit(1);}
+ if(mode==='silent'){ console.error('out of luck'); process.exit(3);}
+ await note('instance.info',JSON.stringify({instance_id_seed:'11'.repeat(20),instance_id:'22'.repeat(20),app_id:'33'.repeat(20)})); })();`,
+  'dstack-guest-agent': `${SOCKET}listen(JSON.parse(fs.readFileSync(arg('--config'))).listen.dstack_sock);`,
+  'dstack-app-runner': `${SOCKET}
+const c=JSON.parse(fs.readFileSync(arg('--config')));
+fs.mkdirSync(c.runner.log_dir,{recursive:true}); fs.writeFileSync(c.runner.log_dir+'/web.log','hello\\n');
+const child=require('node:child_process').spawn('sleep',['600']); fs.writeFileSync(c.work_dir+'/child.pid',String(child.pid));
+const mode=fs.readFileSync(c.host_shared+'/app-compose.json','utf8');
+const r=http.request({socketPath:c.host_api_url.slice(5),path:'/api/Notify?json',method:'POST'},x=>x.resume());
+r.end(JSON.stringify({event:'boot.progress',payload:'done'}));
+console.log('port '+c.runner.env.PORT);
+if(mode==='dies') setTimeout(()=>process.exit(9),300); else setInterval(()=>0,1000);`,
+};
+
+let root: string;
+let options: CreateOptions;
+const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
+const withCompose = (text: string): CreateOptions => ({
+  ...options,
+  shared: { ...options.shared, 'app-compose.json': utf8(text) },
+});
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'vmm-test-'));
+  for (const [name, source] of Object.entries(FAKES)) writeFileSync(join(root, `${name}.js`), source);
+  writeFileSync(join(root, 'package.json'), '{"type":"commonjs"}');
+  // The supervisor itself is the real one, from source.
+  const main = pathToFileURL(join(here, 'main.ts')).href;
+  writeFileSync(join(root, 'dstack-vmm.js'), `import(${JSON.stringify(main)});`);
+  process.env['DSTACK_BIN_DIR'] = root;
+  process.env['NODE_OPTIONS'] = `--import ${import.meta.resolve('tsx')} -C @dstack/source`;
+  options = {
+    dir: join(root, 'vm/one'),
+    name: 'one',
+    appId: '33'.repeat(20),
+    image: 'dstack-sim-0.1',
+    shared: { 'app-compose.json': utf8('ok'), '.sys-config.json': utf8('{}') },
+    seedFile: join(root, 'seed'),
+    ports: [{ host: 0, guest: 80 }],
+    engine: 'process',
+  };
+});
+
+afterEach(async () => {
+  await stopCvm(options.dir).catch(() => undefined);
+  delete process.env['DSTACK_BIN_DIR'];
+  delete process.env['NODE_OPTIONS'];
+  rmSync(root, { recursive: true, force: true });
+});
+
+async function childPid(): Promise<number> {
+  return Number(readFileSync(join(options.dir, 'guest/dstack/child.pid'), 'utf8'));
+}
+
+describe('life of a machine', () => {
+  it('starts, reports, stops and is removed without a trace', async () => {
+    await createCvm(options);
+    const progress: string[] = [];
+    const started = await startCvm(options.dir, { onProgress: (text) => progress.push(text) });
+    expect(started.state.status).toBe('running');
+    expect(started.state.instance_id).toBe('22'.repeat(20));
+    expect(started.state.urls['app']).toBe(`http://127.0.0.1:${started.state.ports['80']}`);
+    const pid = await childPid();
+    expect(processIdentity(pid)).toBeDefined();
+    expect((await listCvms(join(root, 'vm'))).map((one) => one.manifest.name)).toEqual(['one']);
+    expect((await cvmLogs(options.dir, { lines: 100 })).join('\n')).toContain(
+      `port ${started.state.ports['80']}`,
+    );
+    expect(await cvmLogs(options.dir, { lines: 1, container: 'web' })).toEqual(['hello']);
+    await expect(cvmLogs(options.dir, { lines: 1, container: '../../vm-state' })).rejects.toMatchObject({
+      code: 'not_found',
+    });
+    await expect(startCvm(options.dir)).rejects.toMatchObject({ code: 'already_running' });
+    await expect(removeCvm(options.dir)).rejects.toMatchObject({ code: 'running' });
+
+    const runDir = started.state.run_dir as string;
+    expect(await stopCvm(options.dir)).toBe(true);
+    expect(processIdentity(pid)).toBeUndefined();
+    expect(existsSync(runDir)).toBe(false);
+    expect((await cvmStatus(options.dir)).state.status).toBe('stopped');
+    expect(await stopCvm(options.dir)).toBe(false);
+
+    const again = await startCvm(options.dir);
+    expect(again.state.ports['80']).toBe(started.state.ports['80']);
+    await stopCvm(options.dir);
+    await removeCvm(options.dir);
+    expect(existsSync(options.dir)).toBe(false);
+  });
+
+  it('leaves nothing running when its supervisor is killed', async () => {
+    await createCvm(options);
+    const { state } = await startCvm(options.dir);
+    const pid = await childPid();
+    process.kill(state.supervisor?.pid as number, 'SIGKILL');
+    for (let i = 0; i < 60 && processIdentity(pid) !== undefined; i += 1) await sleep(100);
+    expect(processIdentity(pid)).toBeUndefined();
+    expect((await cvmStatus(options.dir)).state).toMatchObject({
+      status: 'failed',
+      error: 'The supervisor died',
+    });
+    await removeCvm(options.dir);
+    expect(existsSync(state.run_dir as string)).toBe(false);
+  });
+
+  it('stops when its owner is gone', async () => {
+    const owner = (await import('node:child_process')).spawn('sleep', ['600']);
+    const identity = processIdentity(owner.pid as number);
+    await createCvm({ ...options, owner: identity ?? null });
+    const { state } = await startCvm(options.dir);
+    owner.kill('SIGKILL');
+    const supervisor = state.supervisor;
+    for (let i = 0; i < 80 && supervisor !== null && isAlive(supervisor); i += 1) await sleep(100);
+    expect((await readState(options.dir)).status).toBe('stopped');
+  });
+});
+
+describe('a boot that fails', () => {
+  it('reports what the guest notified', async () => {
+    await createCvm(withCompose('denied'));
+    await expect(startCvm(options.dir)).rejects.toMatchObject({
+      code: 'boot_failed',
+      message: 'Boot denied: Compose hash not allowed',
+    });
+    expect(await readState(options.dir)).toMatchObject({ status: 'failed', supervisor: null, urls: {} });
+  });
+
+  it('reports the last lines when the guest said nothing', async () => {
+    await createCvm(withCompose('silent'));
+    await expect(startCvm(options.dir)).rejects.toThrow(/prepare failed:\nout of luck/);
+  });
+
+  it('fails the machine when a program ends later', async () => {
+    await createCvm(withCompose('dies'));
+    await startCvm(options.dir);
+    for (let i = 0; i < 60 && (await readState(options.dir)).status === 'running'; i += 1) await sleep(100);
+    expect(await readState(options.dir)).toMatchObject({ status: 'failed' });
+  });
+});
+
+describe('bad input', () => {
+  it('refuses a port in use, and writes nothing', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const { port } = server.address() as { port: number };
+    await expect(createCvm({ ...options, ports: [{ host: port, guest: 80 }] })).rejects.toMatchObject({
+      code: 'port_in_use',
+      found: 'in use',
+    });
+    expect(existsSync(options.dir)).toBe(false);
+    server.close();
+  });
+
+  it.each([
+    ['a file that is no host-shared file', { shared: { '../x': utf8('') } as never }, 'bad_option'],
+    ['no app-compose', { shared: { '.sys-config.json': utf8('{}') } }, 'bad_option'],
+    ['an image name that climbs', { image: '../..' }, 'bad_manifest'],
+    ['an app id of the wrong length', { appId: '33' }, 'bad_manifest'],
+  ])('refuses %s', async (_name, change, code) => {
+    await expect(createCvm({ ...options, ...(change as object) })).rejects.toMatchObject({ code });
+    expect(existsSync(options.dir)).toBe(false);
+  });
+
+  it('refuses a second machine in the same folder', async () => {
+    await createCvm(options);
+    await expect(createCvm(options)).rejects.toMatchObject({ code: 'already_exists' });
+  });
+
+  it('keeps id and hardware on update', async () => {
+    const before = await createCvm(options);
+    const after = await updateCvm(before, { ...withCompose('other'), name: 'renamed' });
+    expect(after).toMatchObject({ id: before.id, tee: before.tee, name: 'renamed' });
+    expect(await readManifest(options.dir)).toEqual(after);
+  });
+});
