@@ -8,8 +8,9 @@ import { binDirectory, distDirectory, repository } from './paths.ts';
 export interface BuildResult {
   readonly directory: string;
   readonly programs: readonly string[];
-  readonly contracts: readonly string[];
-  /** True when no bundle had to be written. */
+  /** Folder of the contract artifacts. */
+  readonly contracts: string;
+  /** True when nothing had to be written. */
   readonly fresh: boolean;
   readonly ms: number;
 }
@@ -31,8 +32,8 @@ export async function buildAll(options: { force?: boolean } = {}): Promise<Build
     return {
       directory: binDirectory,
       programs: bundles.programs,
-      contracts: Object.keys(contracts),
-      fresh: bundles.fresh,
+      contracts: contracts.directory,
+      fresh: bundles.fresh && !contracts.compiled,
       ms: Math.round(performance.now() - started),
     };
   });
