@@ -19,6 +19,7 @@ export interface CborLimits {
 export function decodeCbor(bytes: Uint8Array, limits: CborLimits = {}): unknown {
   const options = {
     strict: true,
+    allowBigInt: true,
     useMaps: true,
     rejectDuplicateMapKeys: true,
     retainStringBytes: true,

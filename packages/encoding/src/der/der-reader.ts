@@ -30,10 +30,12 @@ export class DerReader {
   /** The next element. @throws EncodingError when none is left, it is not DER, or it has another tag */
   next(tag?: number): DerElement {
     const start = this.#offset;
-    const found = this.#byte();
+    const found = this.nextTag;
+    if (found === undefined) throw new EncodingError('truncated', 'DER ends where an element is expected');
     if (tag !== undefined && found !== tag) {
       throw new EncodingError('unexpected-tag', `Expected DER tag ${hexTag(tag)}, found ${hexTag(found)}`);
     }
+    this.#offset++;
     // Numbers of 31 and more take further identifier octets (X.690 section 8.1.2.4); nothing here uses them.
     if ((found & 0x1f) === 0x1f) throw new EncodingError('unexpected-tag', 'DER tag number above 30');
     const length = this.#length();
