@@ -2,7 +2,7 @@ import { EncodingError } from './errors.ts';
 
 const U64_MAX = 0xffff_ffff_ffff_ffffn;
 
-/** Collects bytes; the counterpart of `ByteReader`. */
+/** Collects bytes; the counterpart of `ByteReader`. Growing replaces the view, so it comes before each write. */
 export class ByteWriter {
   #bytes: Uint8Array = new Uint8Array(256);
   #view: DataView = new DataView(this.#bytes.buffer);
@@ -14,37 +14,44 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    this.#view.setUint8(this.#grow(1, value, 0xff), value);
+    const at = this.#grow(1, value, 0xff);
+    this.#view.setUint8(at, value);
     return this;
   }
 
   u16le(value: number): this {
-    this.#view.setUint16(this.#grow(2, value, 0xffff), value, true);
+    const at = this.#grow(2, value, 0xffff);
+    this.#view.setUint16(at, value, true);
     return this;
   }
 
   u32le(value: number): this {
-    this.#view.setUint32(this.#grow(4, value, 0xffff_ffff), value, true);
+    const at = this.#grow(4, value, 0xffff_ffff);
+    this.#view.setUint32(at, value, true);
     return this;
   }
 
   u64le(value: bigint): this {
-    this.#view.setBigUint64(this.#grow64(value), value, true);
+    const at = this.#grow64(value);
+    this.#view.setBigUint64(at, value, true);
     return this;
   }
 
   u16be(value: number): this {
-    this.#view.setUint16(this.#grow(2, value, 0xffff), value);
+    const at = this.#grow(2, value, 0xffff);
+    this.#view.setUint16(at, value);
     return this;
   }
 
   u32be(value: number): this {
-    this.#view.setUint32(this.#grow(4, value, 0xffff_ffff), value);
+    const at = this.#grow(4, value, 0xffff_ffff);
+    this.#view.setUint32(at, value);
     return this;
   }
 
   u64be(value: bigint): this {
-    this.#view.setBigUint64(this.#grow64(value), value);
+    const at = this.#grow64(value);
+    this.#view.setBigUint64(at, value);
     return this;
   }
 
