@@ -1,0 +1,63 @@
+import { type RequestOptions, request } from 'node:http';
+import type { Logger } from '../log.ts';
+
+/** Largest payload that the host keeps (chapter 50 section 7.4), bytes. */
+const MAX_PAYLOAD = 4096;
+const TIMEOUT_MS = 30_000;
+
+/** Events of chapter 30 section 4.11. */
+export type HostEvent = 'boot.progress' | 'boot.error' | 'instance.info' | 'shutdown.progress';
+
+/** Tells the host how far the guest is; never fails, since the host may be hostile or gone. */
+export type NotifyHost = (event: HostEvent, payload: string) => Promise<void>;
+
+/**
+ * Notifier for `host_api_url`: `http://HOST:PORT/api`, or `unix:PATH` for a machine whose host listens on a socket.
+ * Without a URL, or with one that this guest has no transport for (vsock), nothing is sent.
+ */
+export function hostNotifier(url: string | undefined, log: Logger): NotifyHost {
+  const target = url === undefined ? undefined : requestTarget(url);
+  if (url !== undefined && target === undefined) log.warn({ url }, 'Host API address has no transport here');
+  return async (event, payload) => {
+    if (target === undefined) return;
+    try {
+      await post(target, JSON.stringify({ event, payload: clip(payload) }));
+    } catch (error) {
+      log.warn({ event, error: (error as Error).message }, 'Host was not notified');
+    }
+  };
+}
+
+function requestTarget(url: string): RequestOptions | undefined {
+  if (url.startsWith('unix:')) return { socketPath: url.slice(5), path: '/api/Notify?json' };
+  if (!url.startsWith('http://') || !URL.canParse(url)) return undefined;
+  const { hostname, port, pathname } = new URL(url);
+  return { host: hostname, port, path: `${pathname.replace(/\/+$/, '')}/Notify?json` };
+}
+
+/** At most MAX_PAYLOAD bytes, cut between characters: the host drops longer ones silently. */
+function clip(text: string): string {
+  const bytes = Buffer.from(text, 'utf8');
+  return bytes.length <= MAX_PAYLOAD
+    ? text
+    : bytes
+        .subarray(0, MAX_PAYLOAD - 3)
+        .toString('utf8')
+        .replace(/\ufffd+$/, '');
+}
+
+function post(target: RequestOptions, body: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+    const outgoing = request({ ...target, method: 'POST', headers, timeout: TIMEOUT_MS }, (response) => {
+      response.resume();
+      response.once('end', () =>
+        response.statusCode === 200 ? resolve() : reject(new Error(`status ${response.statusCode}`)),
+      );
+      response.once('error', reject);
+    });
+    outgoing.once('timeout', () => outgoing.destroy(new Error('timed out')));
+    outgoing.once('error', reject);
+    outgoing.end(body);
+  });
+}

@@ -1,0 +1,63 @@
+/** Closed list of what stops a boot, an answer or an application. */
+export type GuestErrorCode =
+  | 'config-invalid'
+  | 'host-shared-invalid'
+  | 'already-measured'
+  | 'evidence-failed'
+  | 'requirement-not-met'
+  | 'key-provider-unsupported'
+  | 'key-provider-mismatch'
+  | 'kms-unreachable'
+  | 'kms-refused'
+  | 'kms-untrusted'
+  | 'keys-invalid'
+  | 'env-undecryptable'
+  | 'gateway-unsupported'
+  | 'host-api-failed'
+  | 'pre-launch-failed'
+  | 'compose-invalid'
+  | 'compose-unsupported'
+  | 'engine-missing'
+  | 'start-failed'
+  | 'listen-failed'
+  | 'request-invalid'
+  | 'not-available'
+  | 'rate-limited';
+
+/** What a failed check expected and what it found, in printable form; never a secret. */
+export interface GuestErrorDetails {
+  readonly expected?: string;
+  readonly found?: string;
+  readonly cause?: unknown;
+}
+
+/** The one error class of this package. */
+export class GuestError extends Error {
+  readonly code: GuestErrorCode;
+  readonly expected: string | undefined;
+  readonly found: string | undefined;
+
+  constructor(code: GuestErrorCode, message: string, details: GuestErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = 'GuestError';
+    this.code = code;
+    this.expected = details.expected;
+    this.found = details.found;
+  }
+}
+
+/** Longest chain of causes that {@link causeChain} follows. */
+const MAX_CAUSES = 16;
+
+/** Messages of an error and its causes, outermost first, joined with `: ` (chapter 30 section 1.2). */
+export function causeChain(error: unknown): string {
+  const texts: string[] = [];
+  let current = error;
+  while (current !== undefined && current !== null && texts.length < MAX_CAUSES) {
+    const text = current instanceof Error ? current.message : String(current);
+    // A wrapper that already repeats its cause's text must not say it twice.
+    if (text !== '' && !texts.some((earlier) => earlier.includes(text))) texts.push(text);
+    current = current instanceof Error ? current.cause : undefined;
+  }
+  return texts.join(': ');
+}

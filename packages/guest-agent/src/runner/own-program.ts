@@ -1,0 +1,29 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Programs of this product that may run as an application, and where their source lies in a checkout. */
+const SOURCES: Readonly<Record<string, string>> = {
+  'dstack-kms': 'kms/src/main.ts',
+  'dstack-verifier': 'packages/verifier/src/main.ts',
+};
+
+/**
+ * Argument vector for one of our own programs named in a compose file: the bundle in DSTACK_BIN_DIR or beside this one,
+ * else the source when this program itself runs from source. Undefined for every other program.
+ */
+export function ownProgram(
+  name: string,
+  env: Readonly<Record<string, string | undefined>>,
+): string[] | undefined {
+  const source = SOURCES[name];
+  if (source === undefined) return undefined;
+  const here = dirname(fileURLToPath(import.meta.url));
+  for (const directory of [env['DSTACK_BIN_DIR'], here, dirname(here)]) {
+    const bundle = directory ? join(directory, `${name}.js`) : '';
+    if (bundle !== '' && existsSync(bundle)) return [process.execPath, bundle];
+  }
+  const main = join(here, '../../../..', source);
+  if (!existsSync(main)) return undefined;
+  return [process.execPath, '--import', import.meta.resolve('tsx'), '-C', '@dstack/source', main];
+}

@@ -1,0 +1,156 @@
+import { join } from 'node:path';
+import {
+  type AppCompose,
+  ENV_LIMITS,
+  GUEST_FILES,
+  HOST_SHARED_LIMITS,
+  parseAppCompose,
+  parseSysConfig,
+  readFileBounded,
+  writeFileAtomic,
+} from '@dstack-cloud/app';
+import { utf8Text } from '@dstack-cloud/encoding';
+import { z } from 'zod';
+import type { NotifyHost } from '../boot/host-api.ts';
+import { hostSharedCopy } from '../boot/host-shared.ts';
+import type { GuestConfig } from '../config/guest-config.ts';
+import { GuestError } from '../errors.ts';
+import { type AgentSockets, baseEnvironment } from './app-environment.ts';
+import { containersFile, writeContainers } from './containers-file.ts';
+import { chooseEngine } from './engine.ts';
+import { runPreLaunch } from './pre-launch.ts';
+import { ProcessService } from './process-service.ts';
+import { runEngine } from './run-engine.ts';
+import { type RunningApp, runProcesses } from './run-processes.ts';
+import { ServiceLog } from './service-log.ts';
+
+/** The text form of the largest environment, every byte escaped. */
+const MAX_ENV_FILE = ENV_LIMITS.totalBytes * 6 + 1024;
+
+/** What the runner needs beside its configuration. */
+export interface RunAppOptions {
+  readonly config: GuestConfig;
+  readonly notify: NotifyHost;
+  readonly say: (line: string) => void;
+  readonly machineEnv: NodeJS.ProcessEnv;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Starts the application of a prepared machine (chapter 30 section 4.8): pre_launch_script, then the runner that
+ * app-compose names.
+ *
+ * @throws GuestError; nothing is left running then
+ */
+export async function runApp(options: RunAppOptions): Promise<RunningApp> {
+  const { config, notify, say, signal } = options;
+  const shared = hostSharedCopy(config.workDir);
+  const compose = parseAppCompose(await readShared(shared, 'app-compose.json'));
+  const sys = parseSysConfig(await readShared(shared, '.sys-config.json'));
+  const pccs = config.pccsUrl ?? sys.pccsUrl;
+  let variables: Record<string, string> = {
+    ...baseEnvironment(options.machineEnv),
+    ...(pccs === undefined ? {} : { PCCS_URL: pccs }),
+    ...config.runner.env,
+    ...(await decryptedEnv(shared)),
+  };
+  const onOutput = (bytes: Uint8Array) => process.stderr.write(bytes);
+  if (compose.preLaunchScript !== undefined) {
+    await notify('boot.progress', 'pre-launch');
+    say('Running pre_launch_script');
+    const script = {
+      script: compose.preLaunchScript,
+      workDir: config.workDir,
+      env: variables,
+      signal,
+      onOutput,
+    };
+    variables = await runPreLaunch(script);
+  }
+  const app = await start(compose, variables, options, onOutput);
+  await notify('boot.progress', 'done');
+  return app;
+}
+
+async function start(
+  compose: AppCompose,
+  variables: Record<string, string>,
+  options: RunAppOptions,
+  onOutput: (bytes: Uint8Array) => void,
+): Promise<RunningApp> {
+  const { config, notify, say, signal } = options;
+  const sockets: AgentSockets = { dstack: config.listen.dstackSock, tappd: config.listen.tappdSock };
+  if (compose.runner === 'bash') {
+    await notify('boot.progress', 'running main script');
+    return await runBash(compose.bashScript ?? '', variables, config, say);
+  }
+  if (compose.runner !== 'docker-compose') {
+    throw new GuestError('compose-unsupported', `unsupported runner: ${compose.runner}`);
+  }
+  if (compose.dockerComposeFile === undefined) {
+    throw new GuestError('compose-invalid', 'app-compose.json has no docker_compose_file');
+  }
+  await notify('boot.progress', 'starting containers');
+  const engine = await chooseEngine(config.runner.engine);
+  const common = { composeText: compose.dockerComposeFile, logDir: config.runner.logDir, sockets };
+  if (engine === 'process') {
+    return await runProcesses({
+      ...common,
+      variables,
+      machineEnv: options.machineEnv,
+      extraEnv: config.runner.env,
+      dataDir: config.dataDir,
+      runDir: config.runDir,
+      say,
+    });
+  }
+  say(`Starting the application with ${engine} compose`);
+  const project = `dstack-${compose.name.toLowerCase().replace(/[^a-z0-9_-]/g, '-')}`;
+  return await runEngine({
+    ...common,
+    engine,
+    env: variables,
+    project,
+    workDir: config.workDir,
+    onOutput,
+    signal,
+  });
+}
+
+/** Runner `bash`: the script is one service without a restart. */
+async function runBash(
+  script: string,
+  env: Record<string, string>,
+  config: GuestConfig,
+  say: (line: string) => void,
+): Promise<RunningApp> {
+  const path = join(config.workDir, '.bash-script.sh');
+  await writeFileAtomic(path, script);
+  const service = new ProcessService({
+    name: 'bash',
+    argv: ['bash', path],
+    cwd: config.workDir,
+    env,
+    restart: { when: 'never', max: 0 },
+    stopSignal: 'SIGTERM',
+    stopGraceMs: 8_000,
+    log: new ServiceLog(join(config.runner.logDir, 'bash.log')),
+    onChange: () => writeContainers(containersFile(config.runDir), [service]),
+    say,
+  });
+  await service.start();
+  return { services: ['bash'], stop: () => service.stop() };
+}
+
+async function readShared(
+  directory: string,
+  name: 'app-compose.json' | '.sys-config.json',
+): Promise<Uint8Array> {
+  return await readFileBounded(join(directory, name), HOST_SHARED_LIMITS[name]);
+}
+
+async function decryptedEnv(directory: string): Promise<Record<string, string>> {
+  const path = join(directory, GUEST_FILES.decryptedEnvJson);
+  const bytes = await readFileBounded(path, MAX_ENV_FILE, { noFollow: true });
+  return z.record(z.string(), z.string()).parse(JSON.parse(utf8Text(bytes)));
+}
