@@ -1,0 +1,34 @@
+import { toHex } from '@dstack-cloud/encoding';
+import type { BootFacts, BootKind } from '../policy.ts';
+import type { AllowList, DeviceRule } from './allow-list-schema.ts';
+
+/**
+ * Why an allow-list refuses these facts, or the empty string: the order and the texts of chapter 10 section 8.4.
+ * Unlike the original, empty lists of measurements or devices allow nothing.
+ */
+export function judgeAllowList(list: AllowList, kind: BootKind, info: BootFacts): string {
+  if (!list.allowedTcbStatuses.includes(info.tcbStatus)) return 'TCB status is not allowed';
+  if (!info.advisoryIds.every((id) => list.allowedAdvisoryIds.includes(id))) {
+    return 'advisory ID is not allowed';
+  }
+  if (!list.osImages.has(toHex(info.osImageHash))) return 'OS image is not allowed';
+  return kind === 'kms' ? judgeKms(list, info) : judgeApp(list, info);
+}
+
+function judgeKms({ kms }: AllowList, info: BootFacts): string {
+  if (!kms.mrAggregated.has(toHex(info.mrAggregated))) return 'aggregated MR not allowed';
+  if (!isDeviceAllowed(kms, info)) return 'KMS is not allowed to boot on this device';
+  return '';
+}
+
+function judgeApp({ apps }: AllowList, info: BootFacts): string {
+  const app = apps.get(toHex(info.appId));
+  if (!app) return 'app not registered';
+  if (!app.composeHashes.has(toHex(info.composeHash))) return 'compose hash not allowed';
+  if (!isDeviceAllowed(app, info)) return 'app is not allowed to boot on this device';
+  return '';
+}
+
+function isDeviceAllowed(rule: DeviceRule, info: BootFacts): boolean {
+  return rule.allowAnyDevice || rule.devices.has(toHex(info.deviceId));
+}

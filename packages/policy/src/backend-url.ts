@@ -1,0 +1,30 @@
+import { PolicyError } from './errors.ts';
+
+/**
+ * Parse the address of a backend.
+ * @throws PolicyError `bad-configuration`
+ */
+export function backendUrl(text: string, name: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url?.protocol === 'http:' || url?.protocol === 'https:') return url;
+  throw new PolicyError(
+    'bad-configuration',
+    `${name} must be an http or https URL, found ${JSON.stringify(text)}`,
+  );
+}
+
+/** Scheme and host: all of an RPC address that may be shown. */
+export function publicUrl(url: URL): string {
+  return url.origin;
+}
+
+/**
+ * True for plain HTTP to another machine, where anybody on the way decides about keys (chapter 10 section 10.3).
+ * Loopback and single-label names (a container beside this one) are not.
+ */
+export function isPlainRemote(url: URL): boolean {
+  if (url.protocol !== 'http:') return false;
+  const { hostname } = url;
+  const loopback = hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
+  return !loopback && (hostname.includes('.') || hostname.includes(':'));
+}

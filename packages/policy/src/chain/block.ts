@@ -1,0 +1,50 @@
+import { z } from 'zod';
+import { PolicyError } from '../errors.ts';
+import type { RpcAnswer, RpcCall } from './rpc-endpoint.ts';
+
+/** The part of a block header that decisions depend on. */
+export type Block = {
+  readonly number: bigint;
+  /** 0x hex, lower case. */
+  readonly hash: string;
+  /** Unix seconds. */
+  readonly timestamp: number;
+};
+
+const quantity = z.string().regex(/^0x[0-9a-fA-F]{1,16}$/);
+const blockSchema = z.object({
+  number: quantity,
+  hash: z.string().regex(/^0x[0-9a-fA-F]{64}$/),
+  timestamp: quantity,
+});
+
+/** Which block to ask for. */
+export type BlockTag = 'latest' | 'safe' | 'finalized' | bigint;
+
+/** `eth_getBlockByNumber` without transactions. */
+export function blockCall(tag: BlockTag): RpcCall {
+  const which = typeof tag === 'bigint' ? `0x${tag.toString(16)}` : tag;
+  return { method: 'eth_getBlockByNumber', params: [which, false] };
+}
+
+/** @throws PolicyError `backend-answer` when the node has no such block */
+export function blockFromAnswer(answer: RpcAnswer | undefined): Block {
+  const parsed = blockSchema.safeParse(resultOf(answer));
+  if (!parsed.success) throw new PolicyError('backend-answer', 'RPC endpoint answered no block');
+  const { number, hash, timestamp } = parsed.data;
+  return { number: BigInt(number), hash: hash.toLowerCase(), timestamp: Number(BigInt(timestamp)) };
+}
+
+/** @throws PolicyError `backend-answer` */
+export function chainIdFromAnswer(answer: RpcAnswer | undefined): number {
+  const parsed = quantity.safeParse(resultOf(answer));
+  if (!parsed.success) throw new PolicyError('backend-answer', 'RPC endpoint answered no chain id');
+  return Number(BigInt(parsed.data));
+}
+
+/** @throws PolicyError `backend-answer` when the node answered an error */
+export function resultOf(answer: RpcAnswer | undefined): unknown {
+  if (answer && 'result' in answer) return answer.result;
+  const why = answer && 'error' in answer ? ` (${answer.error.code}: ${answer.error.message})` : '';
+  throw new PolicyError('backend-answer', `RPC endpoint answered an error${why}`);
+}

@@ -1,0 +1,111 @@
+import { PolicyError } from '../errors.ts';
+
+/** Which block a permission must have reached; a number means that many blocks behind the head. */
+export type Finality = 'latest' | 'safe' | 'finalized' | number;
+
+/** Something the operator's log should have. Addresses are scheme and host only. */
+export type ChainEvent =
+  | { readonly type: 'endpoint-failed'; readonly endpoint: string; readonly message: string }
+  | { readonly type: 'block'; readonly number: bigint; readonly lagSeconds: number };
+
+/** Configuration of the chain source (chapter 60 section 8.2). */
+export type ChainPolicyOptions = {
+  /** One or more JSON-RPC endpoints. */
+  readonly rpcUrls: readonly string[];
+  /** Proxy address of DstackKms, 0x hex. */
+  readonly kmsContract: string;
+  /** Refuse endpoints of another chain. Optional and recommended. */
+  readonly chainId?: number;
+  /** How many endpoints must agree; default ⌈(n+1)/2⌉. */
+  readonly quorum?: number;
+  /** Deny when the head is older; default 120 s. */
+  readonly maxBlockAgeSeconds?: number;
+  /** Deny when the head is further in the future, because then its age says nothing; default 120 s. */
+  readonly maxClockSkewSeconds?: number;
+  /** A permission must hold at this block and at the head; a denial at either counts. Default `latest`. */
+  readonly finality?: Finality;
+  /** How long a head may serve further requests; default 0: each request sees a head read after it came. */
+  readonly headReuseMs?: number;
+  /** For one exchange with one endpoint; default 3 s. */
+  readonly endpointTimeoutMs?: number;
+  /** For one decision; default 8 s. */
+  readonly totalTimeoutMs?: number;
+  /** Unix seconds; default the system clock. */
+  readonly now?: () => number;
+  readonly onEvent?: (event: ChainEvent) => void;
+};
+
+/** The same with every default filled in. */
+export type ChainSettings = Required<Omit<ChainPolicyOptions, 'chainId'>> & { readonly chainId?: number };
+
+/** @throws PolicyError `bad-configuration` naming the option, the value and what would do */
+export function chainSettings(options: ChainPolicyOptions): ChainSettings {
+  const { rpcUrls, kmsContract } = options;
+  const settings = {
+    quorum: Math.ceil((rpcUrls.length + 1) / 2),
+    maxBlockAgeSeconds: 120,
+    maxClockSkewSeconds: 120,
+    finality: 'latest',
+    headReuseMs: 0,
+    endpointTimeoutMs: 3_000,
+    totalTimeoutMs: 8_000,
+    now: () => Date.now() / 1_000,
+    onEvent: () => {},
+    ...definedOnly(options),
+  } satisfies ChainSettings;
+
+  check(rpcUrls.length > 0, 'rpcUrls', 'empty', 'at least one address');
+  check(
+    new Set(rpcUrls).size === rpcUrls.length,
+    'rpcUrls',
+    'one twice',
+    'each address once: it has one vote',
+  );
+  check(/^0x[0-9a-fA-F]{40}$/.test(kmsContract), 'kmsContract', kmsContract, '20 bytes of 0x hex');
+  check(!/^0x0+$/.test(kmsContract), 'kmsContract', kmsContract, 'the address of a DstackKms proxy');
+  check(
+    Number.isInteger(settings.quorum) && settings.quorum >= 1 && settings.quorum <= rpcUrls.length,
+    'quorum',
+    settings.quorum,
+    `a number from 1 to ${rpcUrls.length}`,
+  );
+  const { finality } = settings;
+  check(
+    typeof finality === 'string'
+      ? ['latest', 'safe', 'finalized'].includes(finality)
+      : Number.isInteger(finality) && finality >= 0 && finality <= 100_000,
+    'finality',
+    finality,
+    'latest, safe, finalized or a number of blocks',
+  );
+  for (const name of [
+    'maxBlockAgeSeconds',
+    'maxClockSkewSeconds',
+    'endpointTimeoutMs',
+    'totalTimeoutMs',
+  ] as const) {
+    check(settings[name] > 0, name, settings[name], 'a positive number');
+  }
+  check(
+    settings.headReuseMs >= 0 && settings.headReuseMs <= 10_000,
+    'headReuseMs',
+    settings.headReuseMs,
+    '0 to 10000',
+  );
+  return settings;
+}
+
+function check(ok: boolean, name: string, found: unknown, wanted: string): void {
+  if (ok) return;
+  throw new PolicyError(
+    'bad-configuration',
+    `Chain policy: ${name} is ${String(found)}; it must be ${wanted}`,
+  );
+}
+
+/** Options given as undefined count as not given. */
+function definedOnly(options: ChainPolicyOptions): ChainPolicyOptions {
+  return Object.fromEntries(
+    Object.entries(options).filter(([, value]) => value !== undefined),
+  ) as ChainPolicyOptions;
+}

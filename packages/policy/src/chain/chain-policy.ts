@@ -1,0 +1,172 @@
+import { assertBootFacts } from '../boot-facts.ts';
+import { PolicyError } from '../errors.ts';
+import type { Decision, DecisionFailure, Policy, PolicyInfo } from '../policy.ts';
+import { sharedFor } from '../shared-for.ts';
+import type { Block } from './block.ts';
+import { BlockCache } from './block-cache.ts';
+import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
+import {
+  decodeAddress,
+  decodeBoolean,
+  decodeDecision,
+  decodeText,
+  encodeDecisionCall,
+  encodeGetter,
+  encodeIsPolicy,
+} from './contract-calls.ts';
+import { type CallResult, readContract } from './read-contract.ts';
+import { type ChainView, readView } from './read-view.ts';
+import { RpcEndpoint } from './rpc-endpoint.ts';
+import { ViewSource } from './view-source.ts';
+import { withDeadline } from './with-deadline.ts';
+
+const INFO_REUSE_MS = 1_000;
+const MAX_GATEWAY_APP_ID = 256;
+
+/** State of the chain source, for metrics and readiness. */
+export type ChainStatus = {
+  readonly blockNumber?: bigint;
+  /** Seconds between the block of the last decision and now. */
+  readonly lagSeconds?: number;
+  readonly endpoints: readonly {
+    readonly url: string;
+    readonly healthy: boolean;
+    readonly failures: number;
+  }[];
+};
+
+/** The chain source. */
+export type ChainPolicy = Policy & { status(): ChainStatus };
+
+type Verdict = { readonly allowed: boolean; readonly reason: string; readonly gatewayAppId: string };
+
+/**
+ * Decide by DstackKms and DstackApp on chain, read at one agreed block (chapter 60 section 8.2). Whatever cannot be
+ * read, is too old, or is not agreed upon denies.
+ * @throws PolicyError `bad-configuration`
+ */
+export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
+  const settings = chainSettings(options);
+  const { quorum, kmsContract, totalTimeoutMs, now } = settings;
+  const endpoints = settings.rpcUrls.map((url) => new RpcEndpoint(url, settings.endpointTimeoutMs));
+  const cache = new BlockCache<Verdict>();
+  let lastBlock: bigint | undefined;
+
+  const views = new ViewSource(async () => {
+    const view = await readView(endpoints, settings);
+    if (view.head.number !== lastBlock) {
+      lastBlock = view.head.number;
+      settings.onEvent({ type: 'block', number: view.head.number, lagSeconds: lagOf(view.head, now()) });
+    }
+    return view;
+  }, settings.headReuseMs);
+
+  /** Ask the contract at both blocks of the view; a denial at either is the answer. */
+  const judge = async (view: ChainView, call: string): Promise<Decision> => {
+    assertFresh(view.head, settings);
+    const verdicts = await Promise.all(
+      [...new Set([view.head, view.settled])].map((block) => judgeAt(view, block, call)),
+    );
+    const verdict = verdicts.find(({ allowed }) => !allowed) ?? verdicts.at(-1);
+    if (!verdict) throw new PolicyError('backend-answer', 'no block to decide at');
+    return { ...verdict, blockNumber: view.head.number };
+  };
+  const judgeAt = (view: ChainView, block: Block, call: string): Promise<Verdict> =>
+    cache.get(`${view.head.hash}/${view.settled.hash}`, `${block.hash}/${call}`, async () =>
+      verdictOf(await readAt(view, block, [call, encodeGetter('gatewayAppId'), encodeIsPolicy()])),
+    );
+  const readAt = (view: ChainView, block: Block, calls: string[]): Promise<readonly CallResult[]> =>
+    readContract(view.endpoints, quorum, block, kmsContract, calls);
+
+  const decide = async (call: string): Promise<Decision> => {
+    const { view, reused } = await views.current();
+    const decision = await judge(view, call);
+    // What was allowed a moment ago must not be refused because of a view from before.
+    return decision.allowed || !reused ? decision : await judge(await views.fresh(), call);
+  };
+
+  const describe = async (): Promise<PolicyInfo> => {
+    const { view } = await views.current();
+    const calls = [encodeGetter('gatewayAppId'), encodeGetter('appImplementation'), encodeIsPolicy()];
+    const [gateway, implementation, isPolicy] = await readAt(view, view.head, calls);
+    assertPolicyContract(isPolicy);
+    return {
+      kmsContract,
+      chainId: view.chainId,
+      gatewayAppId: gatewayOf(gateway),
+      appImplementation: decodeAddress(implementation ?? '') ?? '',
+      ethRpcUrl: endpoints[0]?.name ?? '',
+    };
+  };
+
+  return {
+    async authorize(kind, info) {
+      assertBootFacts(info);
+      const call = encodeDecisionCall(kind, info);
+      try {
+        return await withDeadline(decide(call), totalTimeoutMs);
+      } catch (error) {
+        if (error instanceof PolicyError) return refusal(error);
+        throw error;
+      }
+    },
+    describe: sharedFor(INFO_REUSE_MS, () => withDeadline(describe(), totalTimeoutMs)),
+    status() {
+      const head = views.latest?.head;
+      return {
+        ...(head ? { blockNumber: head.number, lagSeconds: lagOf(head, now()) } : {}),
+        endpoints: endpoints.map(({ name, healthy, failures }) => ({ url: name, healthy, failures })),
+      };
+    },
+    close() {
+      for (const endpoint of endpoints) endpoint.close();
+    },
+  };
+}
+
+function verdictOf(results: readonly CallResult[]): Verdict {
+  const [decision, gateway, isPolicy] = results;
+  assertPolicyContract(isPolicy);
+  const gatewayAppId = gatewayOf(gateway);
+  // An app contract that reverts or answers nonsense allows nothing (chapter 60 section 5.1).
+  const decoded = decodeDecision(decision ?? '') ?? {
+    allowed: false,
+    reason: 'App authorization call failed',
+  };
+  return { ...decoded, gatewayAppId };
+}
+
+function gatewayOf(result: CallResult | undefined): string {
+  const gateway = decodeText(result ?? '');
+  if (gateway !== undefined && gateway.length <= MAX_GATEWAY_APP_ID) return gateway;
+  throw new PolicyError('chain-mismatch', 'The KMS contract has no usable gatewayAppId');
+}
+
+/** ERC-165: without it the address is no DstackKms, or the chain is not the one meant. */
+function assertPolicyContract(result: CallResult | undefined): void {
+  if (decodeBoolean(result ?? '') === true) return;
+  throw new PolicyError('chain-mismatch', 'There is no DstackKms contract at the configured address');
+}
+
+/** A frozen endpoint hides revocations, so an old head decides nothing. */
+function assertFresh(head: Block, { maxBlockAgeSeconds, maxClockSkewSeconds, now }: ChainSettings): void {
+  const lag = lagOf(head, now());
+  if (lag > maxBlockAgeSeconds) throw new PolicyError('chain-stale', 'on-chain state is stale');
+  if (-lag > maxClockSkewSeconds)
+    throw new PolicyError('chain-stale', 'on-chain time is ahead of the local clock');
+}
+
+function lagOf(block: Block, now: number): number {
+  return now - block.timestamp;
+}
+
+/** What the workload hears when the policy could not be read. */
+function refusal(error: PolicyError): Decision {
+  const failures: Partial<Record<string, DecisionFailure>> = {
+    'chain-stale': 'stale',
+    'chain-no-quorum': 'no-quorum',
+  };
+  const failure = failures[error.code] ?? 'unavailable';
+  const reason = failure === 'unavailable' ? 'authorization backend unavailable' : error.message;
+  return { allowed: false, reason, gatewayAppId: '', failure };
+}

@@ -1,0 +1,61 @@
+import { PolicyError } from '../errors.ts';
+
+/** Once enough endpoints have answered, how long slower ones may still take part. */
+const GRACE_MS = 100;
+
+/** An answer and who gave it. */
+export type Vote<Voter, T> = { readonly voter: Voter; readonly value: T };
+
+/** The refusal for lack of agreement (chapter 60 section 8.2). */
+export function noQuorum(cause?: unknown): PolicyError {
+  return new PolicyError('chain-no-quorum', 'RPC quorum not reached', { cause });
+}
+
+/**
+ * Ask all voters and collect what they say; ends when all have spoken, or a moment after `quorum` of them have.
+ * @throws the only voter's own error when there is just one, else PolicyError `chain-no-quorum`
+ */
+export function collectVotes<Voter, T>(
+  voters: readonly Voter[],
+  quorum: number,
+  ask: (voter: Voter) => Promise<T>,
+): Promise<Vote<Voter, T>[]> {
+  return new Promise((resolve, reject) => {
+    const votes: Vote<Voter, T>[] = [];
+    const errors: unknown[] = [];
+    let open = voters.length;
+    let grace: NodeJS.Timeout | undefined;
+    const finish = (): void => {
+      clearTimeout(grace);
+      if (votes.length >= quorum) resolve([...votes]);
+      else reject(voters.length === 1 && errors[0] instanceof Error ? errors[0] : noQuorum(errors[0]));
+    };
+    const settle = (): void => {
+      open -= 1;
+      if (open === 0) finish();
+      else if (votes.length >= quorum) grace ??= setTimeout(finish, GRACE_MS);
+    };
+    for (const voter of voters) {
+      ask(voter)
+        .then((value) => void votes.push({ voter, value }))
+        .catch((error: unknown) => void errors.push(error))
+        .finally(settle);
+    }
+  });
+}
+
+/** The votes that say the same, if they are at least `quorum`. */
+export function agreeing<Voter, T>(
+  votes: readonly Vote<Voter, T>[],
+  quorum: number,
+  sameness: (value: T) => string,
+): Vote<Voter, T>[] | undefined {
+  const groups = new Map<string, Vote<Voter, T>[]>();
+  for (const vote of votes) {
+    const key = sameness(vote.value);
+    const group = groups.get(key) ?? [];
+    group.push(vote);
+    groups.set(key, group);
+  }
+  return [...groups.values()].find((group) => group.length >= quorum);
+}

@@ -1,0 +1,114 @@
+import { PolicyError } from '../errors.ts';
+import { type Block, type BlockTag, blockCall, blockFromAnswer, chainIdFromAnswer } from './block.ts';
+import type { ChainSettings } from './chain-options.ts';
+import { agreeing, collectVotes, noQuorum, type Vote } from './quorum.ts';
+import type { RpcEndpoint } from './rpc-endpoint.ts';
+
+/** One consistent view of the chain: every read of a decision is pinned to these blocks. */
+export type ChainView = {
+  readonly chainId: number;
+  readonly head: Block;
+  /** The block a permission must also hold at; the head itself without a finality rule. */
+  readonly settled: Block;
+  /** Endpoints that agree on the head; at least a quorum. */
+  readonly endpoints: readonly RpcEndpoint[];
+};
+
+type Head = { readonly chainId: number; readonly block: Block };
+
+/** Agree on a view (chapter 60 section 8.2, points 1, 2 and 4). */
+export async function readView(all: readonly RpcEndpoint[], settings: ChainSettings): Promise<ChainView> {
+  const { quorum, finality } = settings;
+  const healthy = all.filter((endpoint) => endpoint.healthy);
+  // Resting endpoints are asked again as soon as the others do not suffice.
+  const voters = healthy.length >= quorum ? healthy : all;
+  const heads = await collectVotes(voters, quorum, (endpoint) => readHead(endpoint, settings));
+  const { block: head, chainId, endpoints } = await agreeOnHead(heads, quorum);
+  const settled =
+    finality === 'latest' || finality === 0 ? head : await readSettled(head, endpoints, quorum, finality);
+  return { chainId, head, settled, endpoints };
+}
+
+async function readHead(endpoint: RpcEndpoint, settings: ChainSettings): Promise<Head> {
+  const [id, block] = await reported(endpoint, settings, () =>
+    endpoint.batch([{ method: 'eth_chainId', params: [] }, blockCall('latest')]),
+  );
+  return await reported(endpoint, settings, async () => {
+    const chainId = chainIdFromAnswer(id);
+    if (settings.chainId !== undefined && chainId !== settings.chainId) {
+      endpoint.noteFailure();
+      throw new PolicyError(
+        'chain-mismatch',
+        `RPC endpoint is on chain ${chainId}, configured is ${settings.chainId}`,
+      );
+    }
+    return { chainId, block: blockFromAnswer(block) };
+  });
+}
+
+/** The highest block that enough endpoints have reached and name alike. */
+async function agreeOnHead(
+  heads: readonly Vote<RpcEndpoint, Head>[],
+  quorum: number,
+): Promise<Head & { endpoints: RpcEndpoint[] }> {
+  const descending = [...heads].sort((a, b) => Number(b.value.block.number - a.value.block.number));
+  const candidates = new Set(descending.slice(quorum - 1).map(({ value }) => value.block.number));
+  for (const number of candidates) {
+    const reached = descending.filter(({ value }) => value.block.number >= number);
+    const votes = await collectVotes(reached, quorum, async ({ voter, value }): Promise<Head> => {
+      if (value.block.number === number) return value;
+      const [answer] = await voter.batch([blockCall(number)]);
+      return { chainId: value.chainId, block: blockFromAnswer(answer) };
+    }).catch(() => []);
+    const same = agreeing(votes, quorum, headKey);
+    const [first] = same ?? [];
+    if (same && first) return { ...first.value, endpoints: same.map(({ voter }) => voter.voter) };
+  }
+  throw noQuorum();
+}
+
+async function readSettled(
+  head: Block,
+  endpoints: readonly RpcEndpoint[],
+  quorum: number,
+  finality: 'safe' | 'finalized' | number,
+): Promise<Block> {
+  const tag: BlockTag =
+    typeof finality === 'string'
+      ? finality
+      : head.number > BigInt(finality)
+        ? head.number - BigInt(finality)
+        : 0n;
+  const read = async (endpoint: RpcEndpoint, which: BlockTag): Promise<Block> =>
+    blockFromAnswer((await endpoint.batch([blockCall(which)]))[0]);
+
+  const votes = await collectVotes(endpoints, quorum, (endpoint) => read(endpoint, tag));
+  const same = agreeing(votes, quorum, blockKey)?.[0]?.value;
+  if (same) return same;
+  // Finality moves: agree on the highest settled block that enough endpoints have reached.
+  const numbers = votes.map(({ value }) => value.number).sort((a, b) => Number(b - a));
+  const number = numbers[quorum - 1];
+  if (typeof tag === 'bigint' || number === undefined) throw noQuorum();
+  const again = await collectVotes(endpoints, quorum, (endpoint) => read(endpoint, number));
+  const agreed = agreeing(again, quorum, blockKey)?.[0]?.value;
+  if (!agreed) throw noQuorum();
+  return agreed;
+}
+
+const blockKey = ({ number, hash, timestamp }: Block): string => `${number}/${hash}/${timestamp}`;
+const headKey = ({ chainId, block }: Head): string => `${chainId}/${blockKey(block)}`;
+
+/** Run a step with one endpoint and tell the operator when it fails. */
+async function reported<T>(
+  endpoint: RpcEndpoint,
+  { onEvent }: ChainSettings,
+  step: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await step();
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    onEvent({ type: 'endpoint-failed', endpoint: endpoint.name, message });
+    throw error;
+  }
+}

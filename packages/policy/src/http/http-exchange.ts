@@ -1,0 +1,137 @@
+import http from 'node:http';
+import https from 'node:https';
+import { PolicyError, type PolicyErrorCode } from '../errors.ts';
+
+/** One request to a backend. */
+export type HttpRequest = {
+  readonly method: 'GET' | 'POST';
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
+  /** For the whole exchange, connection included. */
+  readonly timeoutMs: number;
+  /** A longer answer is an error, however it is announced. */
+  readonly maxBytes: number;
+  readonly agent: http.Agent;
+};
+
+/** What came back; redirects are answers like any other and are not followed. */
+export type HttpAnswer = { readonly status: number; readonly statusText: string; readonly body: string };
+
+/** An agent that keeps connections open, so that a decision costs one round trip. */
+export function keepAliveAgent(url: URL, options: { ca?: string; maxSockets?: number } = {}): http.Agent {
+  const { ca, maxSockets = 64 } = options;
+  // The server may close an idle connection at 5 s; leaving earlier avoids most races with it.
+  const common = {
+    keepAlive: true,
+    maxSockets,
+    maxFreeSockets: 16,
+    timeout: 4_000,
+    scheduling: 'lifo',
+  } as const;
+  return url.protocol === 'https:'
+    ? new https.Agent({ ...common, minVersion: 'TLSv1.2', ...(ca === undefined ? {} : { ca }) })
+    : new http.Agent(common);
+}
+
+/**
+ * Send one request and read the bounded answer.
+ * @throws PolicyError `backend-timeout`, `backend-answer` (too long, not UTF-8) or `backend-unreachable`
+ */
+export async function exchange(request: HttpRequest): Promise<HttpAnswer> {
+  try {
+    return await attempt(request, request.agent, request.timeoutMs);
+  } catch (error) {
+    if (!(error instanceof StaleConnection)) throw error;
+    // The peer closed a kept connection while the request was on its way. Asking a question twice is harmless.
+    return await attempt(request, undefined, request.timeoutMs);
+  }
+}
+
+/** Internal: a kept connection ended before any byte of an answer. */
+class StaleConnection extends Error {}
+
+function attempt(
+  request: HttpRequest,
+  agent: http.Agent | undefined,
+  timeoutMs: number,
+): Promise<HttpAnswer> {
+  const { method, url, headers, body, maxBytes } = request;
+  const { promise, resolve, reject } = withResolvers<HttpAnswer>();
+  const fail = (code: PolicyErrorCode, what: string, cause?: unknown): void => {
+    clearTimeout(timer);
+    outgoing.destroy();
+    const detail = `${method} ${url.origin}: ${what}`;
+    reject(new PolicyError(code, `authorization backend: ${what}`, { cause, detail }));
+  };
+
+  const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
+  const outgoing = (url.protocol === 'https:' ? https : http).request(url, {
+    method,
+    headers: { ...headers, ...length },
+    // Without an agent Node opens one connection for this request alone.
+    agent: agent ?? false,
+  });
+  const timer = setTimeout(() => fail('backend-timeout', `no answer within ${timeoutMs} ms`), timeoutMs);
+
+  outgoing.on('error', (error: NodeJS.ErrnoException) => {
+    clearTimeout(timer);
+    if (agent && outgoing.reusedSocket && error.code === 'ECONNRESET') reject(new StaleConnection());
+    else fail('backend-unreachable', connectProblem(error), error);
+  });
+  outgoing.once('response', (response) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    response.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > maxBytes) fail('backend-answer', `answer longer than ${maxBytes} bytes`);
+      else chunks.push(chunk);
+    });
+    response.on('error', (error) => fail('backend-unreachable', 'connection lost during the answer', error));
+    response.once('end', () => {
+      clearTimeout(timer);
+      const { statusCode = 0, statusMessage = '' } = response;
+      try {
+        const text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+        resolve({ status: statusCode, statusText: statusMessage, body: text });
+      } catch (cause) {
+        fail('backend-answer', 'answer is not UTF-8', cause);
+      }
+    });
+  });
+  outgoing.end(body);
+  return promise;
+}
+
+/** True for a failure in which the backend cannot have seen the request. */
+export function isConnectFailure(error: unknown): boolean {
+  if (!(error instanceof PolicyError) || error.code !== 'backend-unreachable') return false;
+  return connectCodes.has((error.cause as NodeJS.ErrnoException | undefined)?.code ?? '');
+}
+
+const connectCodes = new Set([
+  'ECONNREFUSED',
+  'EAI_AGAIN',
+  'ENOTFOUND',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ETIMEDOUT',
+]);
+
+function connectProblem(error: NodeJS.ErrnoException): string {
+  return error.code ? `connection failed (${error.code})` : 'connection failed';
+}
+
+function withResolvers<T>(): {
+  promise: Promise<T>;
+  resolve: (value: T) => void;
+  reject: (error: Error) => void;
+} {
+  let resolve!: (value: T) => void;
+  let reject!: (error: Error) => void;
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
+}
