@@ -1,1 +1,32 @@
-export {};
+export {
+  createPrpcClient,
+  type PrpcClient,
+  type PrpcClientOptions,
+  type PrpcTransport,
+} from './client/client.ts';
+export { type HttpTransportOptions, httpTransport } from './client/http-transport.ts';
+export { PrpcError, type PrpcErrorCode, RpcError, type RpcErrorCode } from './errors.ts';
+export * from './gen/guest_agent_pb.ts';
+export * as guestApi from './gen/guest_api_pb.ts';
+export * as hostApi from './gen/host_api_pb.ts';
+export { HostApi } from './gen/host_api_pb.ts';
+export * as kms from './gen/kms_pb.ts';
+export { Admin, KMS, Onboard } from './gen/kms_pb.ts';
+export { decodeJson, decodeQuery } from './json/decode-json.ts';
+export { encodeJson } from './json/encode-json.ts';
+export { type JsonExtras, withJsonExtras } from './json/json-extras.ts';
+export { configureServer } from './server/configure-server.ts';
+export { memoizeEncoding } from './server/encoding.ts';
+export { frameworkAnswer } from './server/framework-answer.ts';
+export { createPrpcHandler } from './server/handler.ts';
+export {
+  type CallRecord,
+  DEFAULT_BODY_LIMIT,
+  type Mount,
+  type PlainResponse,
+  type PlainRoute,
+  type PrpcHandlerOptions,
+  type PublicError,
+} from './server/options.ts';
+export { readBody } from './server/read-body.ts';
+export { implement, type ServiceImplementation, type ServiceMethods } from './server/service.ts';

@@ -1,0 +1,19 @@
+/**
+ * A JSON value as it was written: numbers keep their text (uint64 must not pass through a double, `1.0` is no
+ * integer), objects remember which names came twice, and each value knows where it ended for error texts.
+ */
+export type JsonNode = { readonly end: number } & (
+  | { readonly kind: 'null' }
+  | { readonly kind: 'boolean'; readonly value: boolean }
+  | { readonly kind: 'number'; readonly text: string }
+  | { readonly kind: 'string'; readonly text: string }
+  | { readonly kind: 'array'; readonly items: readonly JsonNode[] }
+  | JsonObjectNode
+);
+
+export type JsonObjectNode = {
+  readonly kind: 'object';
+  readonly end: number;
+  readonly members: ReadonlyMap<string, JsonNode>;
+  readonly repeated: ReadonlySet<string>;
+};
