@@ -1,1 +1,36 @@
-export {};
+export { type AppInfo, appInfoOf, decodeAppInfo, encodeAppInfo } from './certificate/app-info.ts';
+export type { DistinguishedName } from './certificate/distinguished-name.ts';
+export {
+  type CertificateFields,
+  certificatePem,
+  DEFAULT_NOT_BEFORE,
+  type Issuer,
+  issueCertificate,
+  issuerOf,
+} from './certificate/issue-certificate.ts';
+export { parseRaTlsCertificate, type RaTlsCertificate } from './certificate/parse-ra-tls-certificate.ts';
+export {
+  type AppLeafInput,
+  appCa,
+  appLeaf,
+  localRootCa,
+  rootCa,
+  rpcCertificate,
+  tempCa,
+  tempClient,
+} from './certificate/profiles.ts';
+export { type PeerVerifyOptions, verifyPeerAttestation } from './certificate/verify-peer-attestation.ts';
+export { type CsrRules, checkCsrConfig } from './csr/check-csr-config.ts';
+export {
+  CONFIRM_WORD,
+  type CsrConfig,
+  type CsrV1,
+  type CsrV2,
+  decodeCsrV1,
+  decodeCsrV2,
+  encodeCsrV1,
+  encodeCsrV2,
+} from './csr/csr.ts';
+export { signCsr, type VerifiedCsr, verifyCsr } from './csr/verify-csr.ts';
+export { RaTlsError, type RaTlsErrorCode, type RaTlsErrorDetails } from './errors.ts';
+export { OID, USAGE } from './oid.ts';

@@ -1,0 +1,73 @@
+import { checkText } from '../certificate/distinguished-name.ts';
+import { RaTlsError } from '../errors.ts';
+import type { CsrConfig } from './csr.ts';
+
+const MAX_ALT_NAMES = 100;
+const MAX_ALT_NAME_CHARACTERS = 253;
+const MAX_LIFE_SECONDS = 3650 * 86_400;
+
+export interface CsrRules {
+  /** Unix seconds. */
+  readonly now: number;
+  readonly issuerNotAfter: number;
+  /** Names that the certificate must not carry. */
+  readonly forbiddenNames: readonly string[];
+}
+
+/**
+ * Checks what a request asks for (chapter 10 section 5.10). Any DNS name but the forbidden ones may be asked for,
+ * under the root that all applications of a KMS share.
+ * @throws RaTlsError `invalid-field`
+ */
+export function checkCsrConfig(config: CsrConfig, rules: CsrRules): void {
+  checkText('Subject', config.subject);
+  if (config.orgName !== undefined) checkText('Organization', config.orgName);
+  if (config.subjectAltNames.length > MAX_ALT_NAMES) {
+    throw new RaTlsError('invalid-field', `More than ${MAX_ALT_NAMES} alternative names`);
+  }
+  for (const name of config.subjectAltNames) {
+    checkText('Alternative name', name);
+    if (name.length > MAX_ALT_NAME_CHARACTERS) {
+      throw new RaTlsError(
+        'invalid-field',
+        `An alternative name exceeds ${MAX_ALT_NAME_CHARACTERS} characters`,
+      );
+    }
+  }
+  checkForbidden(config, rules.forbiddenNames);
+  checkLife(config, rules);
+}
+
+function checkForbidden(config: CsrConfig, forbiddenNames: readonly string[]): void {
+  const forbidden = new Set(forbiddenNames.map(plainName));
+  for (const name of [config.subject, ...config.subjectAltNames]) {
+    if (forbidden.has(plainName(name))) {
+      throw new RaTlsError('invalid-field', `The name "${name}" belongs to the KMS`, { found: name });
+    }
+  }
+}
+
+/** DNS names are compared without case and final dot (RFC 4343). */
+function plainName(name: string): string {
+  return name.toLowerCase().replace(/\.$/, '');
+}
+
+function checkLife({ notBefore, notAfter }: CsrConfig, { now, issuerNotAfter }: CsrRules): void {
+  if (notBefore !== undefined && notAfter !== undefined && notBefore >= notAfter) {
+    throw new RaTlsError('invalid-field', 'not_before must be earlier than not_after');
+  }
+  const latest = BigInt(Math.min(now + MAX_LIFE_SECONDS, issuerNotAfter));
+  if (notAfter !== undefined && notAfter > latest) {
+    const message = `not_after is later than ten years from now or than the issuer's own end (${latest})`;
+    throw new RaTlsError('invalid-field', message, {
+      expected: `at most ${latest}`,
+      found: String(notAfter),
+    });
+  }
+  if (notBefore !== undefined && notBefore >= latest) {
+    throw new RaTlsError(
+      'invalid-field',
+      `not_before is later than the end of every certificate (${latest})`,
+    );
+  }
+}
