@@ -1,12 +1,20 @@
+import { equalBytes, toHex, utf8 } from '@dstack-cloud/encoding';
+import { defaultCrypto } from '#crypto';
 import type { Attestation } from './attestation.ts';
-import type { Check } from './check-recorder.ts';
+import { type Check, CheckRecorder } from './check-recorder.ts';
+import { attestedConfig } from './codec/attested-config.ts';
+import { VerificationCache } from './crypto/verification-cache.ts';
 import { AttestationError } from './errors.ts';
-import type { VerifiedAttestation, VerifyOptions } from './verify-context.ts';
+import { PLATFORMS } from './platforms.ts';
+import { ratlsReportData, reportData } from './report-data.ts';
+import type { PlatformResult, VerifiedAttestation, VerifyContext, VerifyOptions } from './verify-context.ts';
 
-/** Result of `inspectAttestation`. */
+/** Result of `inspectAttestation`; without `ok` the failing check is the last one. */
 export type Inspection =
   | { readonly ok: true; readonly verified: VerifiedAttestation; readonly checks: readonly Check[] }
   | { readonly ok: false; readonly error: AttestationError; readonly checks: readonly Check[] };
+
+const processCache = new VerificationCache();
 
 /**
  * Judges evidence: genuine, bound, consistent. Policy (TCB status, identities) is not asked.
@@ -16,15 +24,106 @@ export async function verifyAttestation(
   attestation: Attestation,
   options: VerifyOptions,
 ): Promise<VerifiedAttestation> {
-  const inspection = await inspectAttestation(attestation, options);
-  if (inspection.ok) return inspection.verified;
-  throw inspection.error;
+  return judge(attestation, verifyContext(options));
 }
 
 /** As `verifyAttestation`, but a refusal is a value with the checks made so far, the failing one last. */
 export async function inspectAttestation(
-  _attestation: Attestation,
-  _options: VerifyOptions,
+  attestation: Attestation,
+  options: VerifyOptions,
 ): Promise<Inspection> {
-  throw new AttestationError('unsupported', 'not available');
+  const context = verifyContext(options);
+  const { checks } = context.checks;
+  try {
+    return { ok: true, verified: await judge(attestation, context), checks };
+  } catch (error) {
+    if (error instanceof AttestationError) return { ok: false, error, checks };
+    throw error;
+  }
+}
+
+/** The context of one verification, for judging a bare quote with `verifyDcap`. */
+export function verifyContext(options: VerifyOptions): VerifyContext {
+  return {
+    options,
+    now: options.now,
+    roots: options.roots,
+    collateral: options.collateral,
+    crypto: options.crypto ?? defaultCrypto,
+    cache: options.cache ?? processCache,
+    checks: new CheckRecorder(),
+  };
+}
+
+async function judge(attestation: Attestation, context: VerifyContext): Promise<VerifiedAttestation> {
+  checkTime(context);
+  checkPodPayload(attestation, context);
+  const result = await platformOf(attestation)(attestation, context);
+  checkReportData(attestation, result, context);
+  const config = await context.checks.step('config.form', 'chapter 20 section 1.3', () =>
+    attestedConfig(attestation.config),
+  );
+  return {
+    ...result,
+    mode: attestation.quote.mode,
+    attestation,
+    runtimeEvents: attestation.runtimeEvents,
+    config,
+    checks: context.checks.checks,
+  };
+}
+
+/** No comparison with NaN holds, and some rules are written as "refuse if": so the clock is checked first. */
+function checkTime(context: VerifyContext): void {
+  context.checks.require(Number.isFinite(context.now) && context.now > 0, {
+    id: 'time',
+    reference: 'chapter 20 section 3.1',
+    code: 'malformed',
+    message: 'The time of verification is not a Unix time in seconds',
+    found: String(context.now),
+  });
+}
+
+function platformOf(attestation: Attestation) {
+  const { mode } = attestation.quote;
+  const verifier = PLATFORMS[mode];
+  if (verifier) return verifier;
+  throw new AttestationError('unsupported', `Evidence of mode ${mode} cannot be verified`, { found: mode });
+}
+
+/** Section 1.4: before anything else. */
+function checkPodPayload(attestation: Attestation, context: VerifyContext): void {
+  if (attestation.reportDataPayload === undefined) return;
+  const expected = reportData({ tag: 'app-data', content: utf8(attestation.reportDataPayload) });
+  context.checks.require(equalBytes(expected, attestation.reportData), {
+    id: 'pod.report-data',
+    reference: 'chapter 20 section 1.4',
+    code: 'mismatch',
+    message: 'report_data does not match report_data_payload',
+    expected: toHex(expected),
+    found: toHex(attestation.reportData),
+  });
+}
+
+/** What the hardware signed is what the attestation says, and binds what the caller asked for. */
+function checkReportData(attestation: Attestation, result: PlatformResult, context: VerifyContext): void {
+  const { checks, options } = context;
+  requireEqual('report-data', 'chapter 20 section 3.4', attestation.reportData);
+  if (options.ratlsSpki) {
+    requireEqual('ratls.binding', 'chapter 20 section 1.2', ratlsReportData(options.ratlsSpki));
+  }
+  if (options.expectedReportData) {
+    requireEqual('report-data.expected', 'chapter 20 section 1.2', options.expectedReportData);
+  }
+
+  function requireEqual(id: string, reference: string, expected: Uint8Array): void {
+    checks.require(equalBytes(expected, result.reportData), {
+      id,
+      reference,
+      code: 'mismatch',
+      message: 'The attested report data is another',
+      expected: toHex(expected),
+      found: toHex(result.reportData),
+    });
+  }
 }

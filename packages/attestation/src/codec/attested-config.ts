@@ -1,6 +1,22 @@
 import { AttestationError } from '../errors.ts';
 
-/** The configuration text of an attestation; a whole sys-config is unwrapped to its `vm_config`. */
-export function attestedConfig(_config: string): string {
-  throw new AttestationError('unsupported', 'not available');
+const MAX_CONFIG = 1 << 20;
+
+/**
+ * The configuration text of an attestation. A whole sys-config is unwrapped to its string member `vm_config`
+ * (chapter 20 section 1.3). Text that is no JSON object is given back as it is: whoever needs a value in it
+ * refuses it then.
+ * @throws AttestationError `too-large`
+ */
+export function attestedConfig(config: string): string {
+  if (config.length > MAX_CONFIG) throw new AttestationError('too-large', 'Configuration exceeds 1 MiB');
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(config);
+  } catch {
+    return config;
+  }
+  if (typeof parsed !== 'object' || parsed === null || !Object.hasOwn(parsed, 'vm_config')) return config;
+  const inner = (parsed as { vm_config: unknown }).vm_config;
+  return typeof inner === 'string' ? inner : config;
 }

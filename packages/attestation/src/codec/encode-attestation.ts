@@ -1,12 +1,13 @@
 import type { Attestation } from '../attestation.ts';
-import { AttestationError } from '../errors.ts';
+import { writeMsgpackAttestation } from './msgpack-v1-writer.ts';
+import { writeScaleAttestation } from './scale-v0-writer.ts';
 
 /** V0 (SCALE). @throws AttestationError `unsupported` for what V0 cannot carry (event version 2, dstack-pod) */
-export function encodeAttestation(_attestation: Attestation): Uint8Array {
-  throw new AttestationError('unsupported', 'not available');
+export function encodeAttestation(attestation: Attestation): Uint8Array {
+  return writeScaleAttestation(attestation);
 }
 
 /** V1 (MessagePack), byte for byte as the original writes it. */
-export function encodeAttestationV1(_attestation: Attestation): Uint8Array {
-  throw new AttestationError('unsupported', 'not available');
+export function encodeAttestationV1(attestation: Attestation): Uint8Array {
+  return writeMsgpackAttestation(attestation);
 }

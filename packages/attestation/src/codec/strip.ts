@@ -1,12 +1,36 @@
+import { equalBytes, utf8 } from '@dstack-cloud/encoding';
 import type { Attestation, TdxEvent } from '../attestation.ts';
-import { AttestationError } from '../errors.ts';
+import { RUNTIME_EVENT_TYPE } from '../events/runtime-events.ts';
 
-/** Reduces one event as chapter 20 section 1.5 says. */
-export function stripEvent(_event: TdxEvent): TdxEvent {
-  throw new AttestationError('unsupported', 'not available');
+const EV_EFI_PLATFORM_CONFIG_FLAGS = 0x0000000a;
+const ACPI_DATA = utf8('ACPI DATA');
+const NOTHING = new Uint8Array();
+
+/** One of the three RTMR0 events that measure ACPI tables; a TDX-lite verifier needs their digests. */
+export function isAcpiData(event: TdxEvent): boolean {
+  return (
+    event.imr === 0 &&
+    event.eventType === EV_EFI_PLATFORM_CONFIG_FLAGS &&
+    equalBytes(event.eventPayload, ACPI_DATA)
+  );
 }
 
-/** The form that goes into a certificate: of the TDX log only imr 3 and the ACPI events. */
-export function stripForCertificate(_attestation: Attestation): Attestation {
-  throw new AttestationError('unsupported', 'not available');
+/**
+ * Reduces one event as chapter 20 section 1.5 says: runtime events lose the digest, which can be recomputed;
+ * others lose the payload, which nothing checks.
+ */
+export function stripEvent(event: TdxEvent): TdxEvent {
+  if (event.eventType === RUNTIME_EVENT_TYPE) return { ...event, digest: NOTHING };
+  return { ...event, eventPayload: NOTHING };
+}
+
+/** The form that goes into a certificate: of the TDX log only imr 3 and, for plain TDX, the ACPI events. */
+export function stripForCertificate(attestation: Attestation): Attestation {
+  const { quote } = attestation;
+  if (quote.mode !== 'dstack-tdx' && quote.mode !== 'dstack-gcp-tdx') return attestation;
+  const keepsAcpi = quote.mode === 'dstack-tdx';
+  const eventLog = quote.eventLog
+    .filter((event) => event.imr === 3 || (keepsAcpi && isAcpiData(event)))
+    .map((event) => (isAcpiData(event) ? event : stripEvent(event)));
+  return { ...attestation, quote: { ...quote, eventLog } };
 }

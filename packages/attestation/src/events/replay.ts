@@ -1,10 +1,15 @@
-import { AttestationError } from '../errors.ts';
+import { concatBytes } from '@dstack-cloud/encoding';
+import { defaultCrypto } from '#crypto';
+
+const SIZES = { sha384: 48, sha256: 32 } as const;
 
 /** R = H(R ‖ digest) over a list of digests, from `initial` (default zeros). */
 export function replayDigests(
-  _digests: readonly Uint8Array[],
-  _algorithm: 'sha384' | 'sha256',
-  _initial?: Uint8Array,
+  digests: readonly Uint8Array[],
+  algorithm: 'sha384' | 'sha256',
+  initial: Uint8Array = new Uint8Array(SIZES[algorithm]),
 ): Uint8Array {
-  throw new AttestationError('unsupported', 'not available');
+  let register = initial;
+  for (const digest of digests) register = defaultCrypto.hash(algorithm, concatBytes(register, digest));
+  return register;
 }

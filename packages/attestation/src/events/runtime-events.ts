@@ -1,24 +1,49 @@
+import { concatBytes, toHex, utf8 } from '@dstack-cloud/encoding';
+import { defaultCrypto } from '#crypto';
 import type { RuntimeEvent } from '../attestation.ts';
-import { AttestationError } from '../errors.ts';
 
 /** Type of every runtime event. */
 export const RUNTIME_EVENT_TYPE = 0x08000001;
 
+const SIZES = { sha384: 48, sha256: 32 } as const;
+// Type as 4 bytes LE, then a colon (chapter 20 section 2.5).
+const PREFIX = Uint8Array.of(0x01, 0x00, 0x00, 0x08, 0x3a);
+const COLON = Uint8Array.of(0x3a);
+
 /** Digest that extends RTMR3 (sha384) or PCR 14 (sha256; sha384 on NitroTPM). */
-export function runtimeEventDigest(_event: RuntimeEvent, _algorithm: 'sha384' | 'sha256'): Uint8Array {
-  throw new AttestationError('unsupported', 'not available');
+export function runtimeEventDigest(event: RuntimeEvent, algorithm: 'sha384' | 'sha256'): Uint8Array {
+  const preimage =
+    event.version === 2
+      ? utf8(runtimeEventPreimage(event))
+      : concatBytes(PREFIX, utf8(event.event), COLON, event.payload);
+  return defaultCrypto.hash(algorithm, preimage);
+}
+
+/** What a version 2 event hashes: RFC 8785 JSON of name, payload and type. */
+export function runtimeEventPreimage(event: RuntimeEvent): string {
+  // JSON.stringify escapes strings as RFC 8785 section 3.2.2.2 demands.
+  return `{"name":${JSON.stringify(event.event)},"payload":"${toHex(event.payload)}","type":${RUNTIME_EVENT_TYPE}}`;
 }
 
 /** Replays events from a zero register; with `until`, stops after the first event of that name. */
 export function replayRuntimeEvents(
-  _events: readonly RuntimeEvent[],
-  _algorithm: 'sha384' | 'sha256',
-  _options: { until?: string } = {},
+  events: readonly RuntimeEvent[],
+  algorithm: 'sha384' | 'sha256',
+  options: { until?: string } = {},
 ): Uint8Array {
-  throw new AttestationError('unsupported', 'not available');
+  let register: Uint8Array = new Uint8Array(SIZES[algorithm]);
+  for (const event of events) {
+    register = defaultCrypto.hash(algorithm, concatBytes(register, runtimeEventDigest(event, algorithm)));
+    if (event.event === options.until) break;
+  }
+  return register;
 }
 
 /** Payload of the first event of that name before `system-ready`; undefined when there is none. */
-export function findEvent(_events: readonly RuntimeEvent[], _name: string): Uint8Array | undefined {
-  throw new AttestationError('unsupported', 'not available');
+export function findEvent(events: readonly RuntimeEvent[], name: string): Uint8Array | undefined {
+  for (const event of events) {
+    if (event.event === 'system-ready') return undefined;
+    if (event.event === name) return event.payload;
+  }
+  return undefined;
 }

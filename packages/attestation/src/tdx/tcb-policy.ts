@@ -1,4 +1,4 @@
-import { AttestationError } from '../errors.ts';
+import { date } from '../x509/certificate-rules.ts';
 import type { TcbStatus } from './tcb-status.ts';
 
 /** Local policy on a platform's patch level (chapter 20 section 10 point 11); it never touches evidence. */
@@ -8,7 +8,7 @@ export interface TcbPolicy {
   /** Advisories that are accepted; absent: any, as long as the status is accepted. */
   readonly acceptedAdvisories?: readonly string[];
   readonly minimumTcbEvaluationDataNumber?: number;
-  /** Accept an OutOfDate level for so many seconds after its tcbDate. */
+  /** Accept OutOfDate levels for so many seconds after their tcbDate; default 0. */
   readonly gracePeriodSeconds?: number;
 }
 
@@ -18,15 +18,55 @@ export interface TcbPolicyInput {
   readonly tcbStatus: string;
   readonly advisoryIds: readonly string[];
   readonly tcbEvaluationDataNumber?: number;
+  /** Unix seconds: date of the platform's level. */
   readonly tcbDate?: number;
 }
 
 export interface PolicyVerdict {
   readonly ok: boolean;
+  /** One sentence per rule that is not met. */
   readonly reasons: readonly string[];
 }
 
-/** @param now unix seconds */
-export function judgeTcb(_input: TcbPolicyInput, _policy: TcbPolicy, _now: number): PolicyVerdict {
-  throw new AttestationError('unsupported', 'not available');
+const OUT_OF_DATE: readonly string[] = ['OutOfDate', 'OutOfDateConfigurationNeeded'];
+/** A Nitro enclave has no TCB report: its status is the empty string (section 3.4). */
+const WITHOUT_STATUS: readonly string[] = ['dstack-nitro-enclave'];
+
+/**
+ * Whether the patch level is good enough here.
+ * @param now unix seconds
+ */
+export function judgeTcb(input: TcbPolicyInput, policy: TcbPolicy, now: number): PolicyVerdict {
+  const reasons = [...judgeStatus(input, policy, now), ...judgeAdvisories(input, policy)];
+  const minimum = policy.minimumTcbEvaluationDataNumber;
+  const number = input.tcbEvaluationDataNumber;
+  if (
+    minimum !== undefined &&
+    !WITHOUT_STATUS.includes(input.mode) &&
+    !(number !== undefined && number >= minimum)
+  ) {
+    reasons.push(`TCB evaluation data number ${number ?? 'unknown'} is below ${minimum}`);
+  }
+  return { ok: reasons.length === 0, reasons };
+}
+
+function judgeStatus(input: TcbPolicyInput, policy: TcbPolicy, now: number): string[] {
+  const { tcbStatus, tcbDate } = input;
+  const accepted: readonly string[] = policy.acceptedStatuses ?? ['UpToDate'];
+  if (accepted.includes(tcbStatus)) return [];
+  if (tcbStatus === '' && WITHOUT_STATUS.includes(input.mode)) return [];
+  const grace = policy.gracePeriodSeconds ?? 0;
+  if (grace > 0 && OUT_OF_DATE.includes(tcbStatus) && tcbDate !== undefined) {
+    const end = tcbDate + grace;
+    if (now <= end) return [];
+    return [`TCB status ${tcbStatus}: the grace period ended ${date(end)}`];
+  }
+  return [`TCB status ${tcbStatus || 'unknown'} is not accepted (accepted: ${accepted.join(', ')})`];
+}
+
+function judgeAdvisories(input: TcbPolicyInput, policy: TcbPolicy): string[] {
+  const accepted = policy.acceptedAdvisories;
+  if (!accepted) return [];
+  const unaccepted = input.advisoryIds.filter((id) => !accepted.includes(id));
+  return unaccepted.length === 0 ? [] : [`Advisories ${unaccepted.join(', ')} are not accepted`];
 }

@@ -1,4 +1,4 @@
-import type { EnclaveReport, TdReport } from './quote.ts';
+import type { EnclaveReport, TdReport } from './reports.ts';
 import type { TcbStatus } from './tcb-status.ts';
 
 /** One verified quote: what was measured, on which platform, and how that platform is patched. */

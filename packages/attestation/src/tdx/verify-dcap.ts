@@ -1,17 +1,113 @@
+import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import type { DcapCollateral } from '../collateral-source.ts';
-import { AttestationError } from '../errors.ts';
+import { p256Spki } from '../crypto/key-kind.ts';
 import type { VerifyContext } from '../verify-context.ts';
+import { pckChainOf } from './pck-chain.ts';
 import type { TdxQuote } from './quote.ts';
+import type { LevelVerdict, TcbInfo } from './tcb-info.ts';
+import { moduleLevel, platformLevel } from './tcb-level.ts';
+import { mergeAdvisories, worstStatus } from './tcb-status.ts';
+import { checkEnclaveAttributes, checkTdAttributes } from './td-attributes.ts';
 import type { DcapVerdict } from './tdx-evidence.ts';
+import { verifyCollateral } from './verify-collateral.ts';
+import { type VerifiedPck, verifyPck } from './verify-pck.ts';
+import { verifyQe } from './verify-qe.ts';
 
 /**
- * Chapter 20 section 3.3, all steps, for TDX and SGX quotes. TCB status is reported, not judged.
+ * Chapter 20 section 3.3, all steps, for TDX and SGX quotes. The TCB status is reported, not judged, except
+ * that `Revoked` is refused.
  * @throws AttestationError
  */
 export async function verifyDcap(
-  _quote: TdxQuote,
-  _collateral: DcapCollateral,
-  _context: VerifyContext,
+  quote: TdxQuote,
+  collateral: DcapCollateral,
+  context: VerifyContext,
 ): Promise<DcapVerdict> {
-  throw new AttestationError('unsupported', 'not available');
+  const { checks } = context;
+  const verified = await verifyCollateral(collateral, quote.tee, context);
+  const { tcbInfo, qeIdentity } = verified;
+  const chain = await pckChainOf(quote, collateral, context);
+  const pck = await verifyPck(chain, verified, context);
+  const qe = await verifyQe(quote, pck, qeIdentity, context);
+  await verifyQuoteSignature(quote, context);
+  checkPlatform(quote, pck, tcbInfo, context);
+
+  const platform = await checks.step('tdx.tcb-level', 'chapter 20 section 3.3 step 11', () =>
+    platformLevel(tcbInfo, pck.platform, quote.td?.teeTcbSvn),
+  );
+  const module = await checks.step('tdx.module', 'chapter 20 section 3.3 step 12', () =>
+    quote.td ? moduleLevel(tcbInfo, quote.td) : undefined,
+  );
+  const levels: LevelVerdict[] = [platform, ...(module ? [module] : []), qe];
+  const status = worstStatus('UpToDate', ...levels.map((level) => level.status));
+  checks.require(status !== 'Revoked', {
+    id: 'tdx.tcb-status',
+    reference: 'chapter 20 section 3.3 step 13',
+    code: 'tcb',
+    message: 'The TCB level has been revoked',
+    expected: 'any but Revoked',
+    found: status,
+  });
+  if (quote.td) {
+    checkTdAttributes(quote.td, context.options.platform?.dangerouslyAllowServiceTd ?? false, checks);
+  }
+  if (quote.enclave) checkEnclaveAttributes(quote.enclave, checks);
+
+  return {
+    tee: quote.tee,
+    simulated: pck.simulated,
+    td: quote.td,
+    enclave: quote.enclave,
+    status,
+    advisoryIds: mergeAdvisories(...levels.map((level) => level.advisoryIds)),
+    platformStatus: platform.status,
+    moduleStatus: module?.status,
+    qeStatus: qe.status,
+    ppid: pck.platform.ppid,
+    fmspc: pck.platform.fmspc,
+    tcbEvaluationDataNumber: tcbInfo.tcbEvaluationDataNumber,
+    tcbDate: platform.tcbDate,
+    validFrom: Math.max(verified.validFrom, pck.validFrom),
+    validUntil: Math.min(verified.validUntil, pck.validUntil),
+    trustRoot: pck.trustRoot,
+  };
+}
+
+/** Step 9. */
+async function verifyQuoteSignature(quote: TdxQuote, context: VerifyContext): Promise<void> {
+  const { checks, crypto, cache } = context;
+  const key = await checks.step('tdx.attestation-key', 'chapter 20 section 3.3 step 9', () =>
+    cache.key(crypto, p256Spki(quote.attestationKey)),
+  );
+  checks.require(await crypto.verify(key, 'ecdsa-sha256', quote.signature, quote.signed), {
+    id: 'tdx.quote-signature',
+    reference: 'chapter 20 section 3.3 step 9',
+    code: 'signature-invalid',
+    message: 'The quote is not signed by its attestation key',
+  });
+}
+
+/** Step 10: the TCB info is that of this platform and TEE. */
+function checkPlatform(quote: TdxQuote, pck: VerifiedPck, tcbInfo: TcbInfo, context: VerifyContext): void {
+  const { platform } = pck;
+  const reference = 'chapter 20 section 3.3 step 10';
+  context.checks.require(
+    equalBytes(platform.fmspc, tcbInfo.fmspc) && equalBytes(platform.pceId, tcbInfo.pceId),
+    {
+      id: 'tdx.tcb-info-platform',
+      reference,
+      code: 'collateral-invalid',
+      message: 'The TCB info is of another kind of platform',
+      expected: `FMSPC ${toHex(platform.fmspc)}, PCEID ${toHex(platform.pceId)}`,
+      found: `FMSPC ${toHex(tcbInfo.fmspc)}, PCEID ${toHex(tcbInfo.pceId)}`,
+    },
+  );
+  context.checks.require(tcbInfo.id === quote.tee.toUpperCase(), {
+    id: 'tdx.tcb-info-tee',
+    reference,
+    code: 'collateral-invalid',
+    message: 'The TCB info is of another TEE',
+    expected: quote.tee.toUpperCase(),
+    found: tcbInfo.id,
+  });
 }

@@ -1,12 +1,108 @@
-import type { Attestation } from '../attestation.ts';
+import { equalBytes, isZero, toHex } from '@dstack-cloud/encoding';
+import type { Attestation, TdxEvent } from '../attestation.ts';
 import { AttestationError } from '../errors.ts';
+import { checkEventLogs } from '../events/check-event-logs.ts';
+import { replayRuntimeEvents } from '../events/runtime-events.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
+import { collateralRequest } from './pck-chain.ts';
+import { parseTdxQuote } from './quote.ts';
+import type { TdReport } from './reports.ts';
 import type { TdxEvidence } from './tdx-evidence.ts';
+import { verifyDcap } from './verify-dcap.ts';
 
-/** DCAP, then what dstack checks in addition (chapter 20 section 3.4). Serves dstack-tdx and the TDX leg of GCP. */
+/**
+ * DCAP, then what dstack checks in addition (chapter 20 section 3.4). Serves dstack-tdx and the TDX leg of GCP.
+ * @throws AttestationError
+ */
 export async function verifyTdx(
-  _attestation: Attestation,
-  _context: VerifyContext,
+  attestation: Attestation,
+  context: VerifyContext,
 ): Promise<PlatformResult & { readonly evidence: TdxEvidence }> {
-  throw new AttestationError('unsupported', 'not available');
+  const { checks } = context;
+  const { quote: bytes, eventLog } = tdxPart(attestation);
+  const quote = await checks.step('tdx.quote-form', 'chapter 20 section 3.3 step 2', () => {
+    const parsed = parseTdxQuote(bytes);
+    if (!parsed.td)
+      throw new AttestationError('unsupported', 'The quote is not of a TD', { found: parsed.tee });
+    return { ...parsed, td: parsed.td };
+  });
+  const request = await checks.step('tdx.collateral-request', 'chapter 20 section 3.2', () =>
+    collateralRequest(quote, context),
+  );
+  const collateral = await checks.step('tdx.collateral', 'chapter 20 section 3.2', () =>
+    context.collateral.tdx(request),
+  );
+  const dcap = await verifyDcap(quote, collateral, context);
+  checkBinding(attestation, eventLog, quote.td, context);
+  return {
+    simulated: dcap.simulated,
+    reportData: quote.td.reportData,
+    tcbStatus: dcap.status,
+    advisoryIds: dcap.advisoryIds,
+    rawDeviceId: dcap.ppid,
+    registers: registersOf(quote.td),
+    validFrom: dcap.validFrom,
+    validUntil: dcap.validUntil,
+    evidence: { kind: 'tdx', quoteVersion: quote.version === 5 ? 5 : 4, td: quote.td, dcap },
+  };
+}
+
+function tdxPart(attestation: Attestation): { quote: Uint8Array; eventLog: readonly TdxEvent[] } {
+  const { quote } = attestation;
+  if (quote.mode === 'dstack-tdx' || quote.mode === 'dstack-gcp-tdx') return quote;
+  throw new AttestationError('unsupported', `Evidence of mode ${quote.mode} holds no TDX quote`);
+}
+
+/** Section 3.4, in its order. */
+function checkBinding(
+  attestation: Attestation,
+  eventLog: readonly TdxEvent[],
+  td: TdReport,
+  context: VerifyContext,
+): void {
+  const { checks } = context;
+  const reference = 'chapter 20 section 3.4';
+  checks.require(isZero(td.mrSignerSeam), {
+    id: 'tdx.mrsignerseam',
+    reference,
+    code: 'attributes',
+    message: 'The TDX module is not signed by Intel',
+    expected: 'MRSIGNERSEAM 0',
+    found: toHex(td.mrSignerSeam),
+  });
+  const replayed = replayRuntimeEvents(attestation.runtimeEvents, 'sha384');
+  checks.require(equalBytes(replayed, td.rtmrs[3]), {
+    id: 'tdx.rtmr3',
+    reference,
+    code: 'mismatch',
+    message: 'RTMR3 is not the replay of the runtime events',
+    expected: toHex(td.rtmrs[3]),
+    found: toHex(replayed),
+  });
+  checks.require(equalBytes(attestation.reportData, td.reportData), {
+    id: 'tdx.report-data',
+    reference,
+    code: 'mismatch',
+    message: 'The quoted report data is not that of the attestation',
+    expected: toHex(attestation.reportData),
+    found: toHex(td.reportData),
+  });
+  checkEventLogs(eventLog, attestation.runtimeEvents, td.rtmrs, checks);
+}
+
+function registersOf(td: TdReport): Record<string, Uint8Array> {
+  const [rtmr0, rtmr1, rtmr2, rtmr3] = td.rtmrs;
+  return {
+    mrtd: td.mrTd,
+    rtmr0,
+    rtmr1,
+    rtmr2,
+    rtmr3,
+    mrconfigid: td.mrConfigId,
+    mrowner: td.mrOwner,
+    mrownerconfig: td.mrOwnerConfig,
+    mrseam: td.mrSeam,
+    mrsignerseam: td.mrSignerSeam,
+    ...(td.mrServiceTd ? { mrservicetd: td.mrServiceTd } : {}),
+  };
 }

@@ -1,0 +1,81 @@
+import { concatBytes, EncodingError, fromHex, utf8 } from '@dstack-cloud/encoding';
+import { defaultCrypto } from '#crypto';
+import { AttestationError } from '../errors.ts';
+import { JsonFields, parseJson } from '../json-fields.ts';
+
+/** MrConfigV3: the document whose hash is HOST_DATA on SNP, or MRCONFIGID on TDX (chapter 20 section 2.8). */
+export interface MrConfig {
+  /** 20 bytes, or empty when the document names none. */
+  readonly appId: Uint8Array;
+  /** 32 bytes. */
+  readonly composeHash: Uint8Array;
+  /** 20 bytes or empty. */
+  readonly instanceId: Uint8Array;
+  readonly keyProvider: string;
+  readonly keyProviderId: Uint8Array;
+  /** JSON of name and id, as the `key-provider` event has it; empty without key provider. */
+  readonly keyProviderInfo: Uint8Array;
+}
+
+const MEMBERS = new Set([
+  'app_id',
+  'compose_hash',
+  'gpu_policy_hash',
+  'init_script_hashes',
+  'instance_id',
+  'key_provider',
+  'key_provider_id',
+  'version',
+]);
+const PREFIX = utf8('dstack-mr-config-v3:\0');
+const MAX_CHARACTERS = 65_536;
+
+/** SHA-256 of the document exactly as supplied, with its prefix. */
+export function mrConfigHash(document: string): Uint8Array {
+  return defaultCrypto.hash('sha256', concatBytes(PREFIX, utf8(document)));
+}
+
+/** Reads the document; unknown members are refused. @throws AttestationError `malformed`, `unsupported` */
+export function readMrConfig(document: string): MrConfig {
+  const json = parseJson(document, 'MrConfig document', MAX_CHARACTERS);
+  const fields = new JsonFields(json, 'mr_config');
+  const unknown = Object.keys(json as object).find((name) => !MEMBERS.has(name));
+  if (unknown !== undefined) {
+    throw new AttestationError('malformed', 'The MrConfig document has an unknown member', {
+      found: unknown,
+    });
+  }
+  const version = fields.integer('version');
+  if (version !== 3) {
+    throw new AttestationError('unsupported', 'MrConfig version', { expected: '3', found: `${version}` });
+  }
+  const keyProvider = fields.text('key_provider');
+  const keyProviderId = optionalHex(fields, 'key_provider_id');
+  return {
+    appId: optionalHex(fields, 'app_id', 20),
+    composeHash: fields.hex('compose_hash', 32),
+    instanceId: optionalHex(fields, 'instance_id', 20),
+    keyProvider,
+    keyProviderId,
+    keyProviderInfo: utf8(
+      JSON.stringify({
+        name: keyProvider,
+        id: fields.has('key_provider_id') ? fields.text('key_provider_id') : '',
+      }),
+    ),
+  };
+}
+
+/** Bytes of a member that may be absent or empty. */
+function optionalHex(fields: JsonFields, name: string, length?: number): Uint8Array {
+  const text = fields.has(name) ? fields.text(name) : '';
+  if (text === '') return new Uint8Array();
+  try {
+    return fromHex(text, length === undefined ? {} : { length });
+  } catch (error) {
+    if (!(error instanceof EncodingError)) throw error;
+    throw new AttestationError('malformed', `mr_config.${name} is not the hex expected`, {
+      found: text.slice(0, 80),
+    });
+  }
+}

@@ -1,0 +1,72 @@
+import { encodePem, toHex, utf8Text } from '@dstack-cloud/encoding';
+import type { DcapCollateral, DcapCollateralRequest } from '../collateral-source.ts';
+import { decoding } from '../decoding.ts';
+import { AttestationError } from '../errors.ts';
+import type { VerifyContext } from '../verify-context.ts';
+import { nameAttribute, parseCertificateChain } from '../x509/certificate.ts';
+import { readPckPlatform } from './pck-extension.ts';
+import type { TdxQuote } from './quote.ts';
+
+const COMMON_NAME = '2.5.4.3';
+
+/**
+ * PEM chain of the PCK certificate, unverified: the collateral's, else the quote's own, else asked from the
+ * collateral source (certification data types 1 to 3).
+ * @throws AttestationError `collateral-unavailable`, `unsupported`
+ */
+export async function pckChainOf(
+  quote: TdxQuote,
+  collateral: Pick<DcapCollateral, 'pckCertificateChain'> | undefined,
+  context: Pick<VerifyContext, 'collateral'>,
+): Promise<string> {
+  if (collateral?.pckCertificateChain) return collateral.pckCertificateChain;
+  const { certification } = quote;
+  switch (certification.type) {
+    case 5:
+      return certification.pem;
+    case 4:
+      return leafPem(certification.leaf);
+    case 7:
+      throw new AttestationError('unsupported', 'A platform manifest names no PCK certificate', {
+        found: 'type 7',
+      });
+    default: {
+      const source = context.collateral.pckCertificate;
+      if (!source) {
+        throw new AttestationError(
+          'collateral-unavailable',
+          'The quote carries no PCK certificate, and the collateral source has none',
+        );
+      }
+      const { ppid, cpuSvn, pceSvn, pceId } = certification;
+      return source.call(context.collateral, {
+        qeId: quote.qeId,
+        encryptedPpid: ppid,
+        cpuSvn,
+        pceSvn,
+        pceId,
+      });
+    }
+  }
+}
+
+/** Which collateral a quote needs: from the still unverified PCK certificate. */
+export async function collateralRequest(
+  quote: TdxQuote,
+  context: Pick<VerifyContext, 'collateral'>,
+): Promise<DcapCollateralRequest> {
+  const leaf = parseCertificateChain(await pckChainOf(quote, undefined, context))[0]!;
+  const issuer = nameAttribute(leaf.issuer, COMMON_NAME) ?? '';
+  return {
+    tee: quote.tee,
+    fmspc: toHex(readPckPlatform(leaf).fmspc),
+    // "Intel SGX PCK Processor CA" or "… Platform CA" (chapter 20 section 3.2).
+    ca: issuer.includes('Processor') ? 'processor' : 'platform',
+  };
+}
+
+/** Type 4 is PEM in Intel's samples, DER by the letter of the format. */
+function leafPem(leaf: Uint8Array): string {
+  if (leaf[0] === 0x30) return encodePem('CERTIFICATE', leaf);
+  return decoding('PCK certificate', () => utf8Text(leaf));
+}

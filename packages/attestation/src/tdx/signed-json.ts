@@ -1,0 +1,83 @@
+import { toHex, utf8 } from '@dstack-cloud/encoding';
+import type { CheckRecorder } from '../check-recorder.ts';
+import { AttestationError } from '../errors.ts';
+import type { VerifyContext } from '../verify-context.ts';
+import { parseCertificateChain } from '../x509/certificate.ts';
+import { date } from '../x509/certificate-rules.ts';
+import type { CertificateRevocationList } from '../x509/crl.ts';
+import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
+
+/** id-kp-serverAuth: demanded of Intel's leaves when they carry an extended key usage (section 3.3). */
+export const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
+
+/** A PEM chain, leaf first, to one of the TDX roots; every certificate against the lists. */
+export function validateIntelChain(
+  pem: string,
+  crls: readonly CertificateRevocationList[],
+  context: VerifyContext,
+): Promise<ValidatedPath> {
+  const [leaf, ...intermediates] = parseCertificateChain(pem);
+  return validatePath(
+    leaf!,
+    intermediates,
+    {
+      anchors: context.roots.tdx,
+      now: context.now,
+      revocation: 'required',
+      crls,
+      extendedKeyUsage: [SERVER_AUTH],
+    },
+    context.crypto,
+    context.cache,
+  );
+}
+
+interface SignedJson {
+  /** `tcb-info` or `qe-identity`. */
+  readonly name: string;
+  /** Exact text that was signed. */
+  readonly text: string;
+  /** r‖s */
+  readonly signature: Uint8Array;
+  readonly issuerChain: string;
+}
+
+/** Checks dates, chain and signature of TCB info or QE identity (section 3.3 steps 3 and 4). */
+export async function verifySignedJson<T extends { readonly issueDate: number; readonly nextUpdate: number }>(
+  signed: SignedJson,
+  parse: (text: string) => T,
+  crls: readonly CertificateRevocationList[],
+  checks: CheckRecorder,
+  context: VerifyContext,
+): Promise<{ value: T; path: ValidatedPath }> {
+  const { name } = signed;
+  const reference = `chapter 20 section 3.3 step ${name === 'tcb-info' ? 3 : 4}`;
+  const value = await checks.step(`tdx.${name}-form`, reference, () => parse(signed.text));
+  const expected = `${date(value.issueDate)} to ${date(value.nextUpdate)}`;
+  const found = date(context.now);
+  const rule = { id: `tdx.${name}-dates`, reference, expected, found };
+  if (context.now < value.issueDate) {
+    checks.require(false, { ...rule, code: 'not-yet-valid', message: `The ${name} is from the future` });
+  }
+  checks.require(context.now <= value.nextUpdate, {
+    ...rule,
+    code: 'expired',
+    message: `The ${name} has expired; fetch fresh collateral`,
+  });
+  const path = await checks.step(`tdx.${name}-chain`, reference, () =>
+    validateIntelChain(signed.issuerChain, crls, context),
+  );
+  await checks.step(`tdx.${name}-signature`, reference, async () => {
+    const key = await context.cache.key(context.crypto, path.chain[0]!.spki);
+    // Intel signs with P-256 only (PCS API v4).
+    if (
+      key.kind !== 'p256' ||
+      !(await context.crypto.verify(key, 'ecdsa-sha256', signed.signature, utf8(signed.text)))
+    ) {
+      throw new AttestationError('signature-invalid', `The signature of the ${name} is wrong`, {
+        found: toHex(signed.signature),
+      });
+    }
+  });
+  return { value, path };
+}

@@ -1,0 +1,158 @@
+import { equalBytes, fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
+import type { CheckRecorder } from '../check-recorder.ts';
+import type { DcapCollateral } from '../collateral-source.ts';
+import type { CryptoBackend } from '../crypto/backend.ts';
+import { AttestationError } from '../errors.ts';
+import { cachedStage, type Dated } from '../stage.ts';
+import type { VerifyContext } from '../verify-context.ts';
+import { parseCertificate } from '../x509/certificate.ts';
+import { checkDates } from '../x509/certificate-rules.ts';
+import { type CertificateRevocationList, parseCrl } from '../x509/crl.ts';
+import { checkList, checkNotListed } from '../x509/revocation.ts';
+import { checkQeIdentityKind, parseQeIdentity, type QeIdentity } from './qe-identity.ts';
+import { verifySignedJson } from './signed-json.ts';
+import { parseTcbInfo, type TcbInfo } from './tcb-info.ts';
+
+/** Collateral whose signatures, chains and dates are good. */
+export interface VerifiedCollateral extends Dated {
+  readonly tcbInfo: TcbInfo;
+  readonly qeIdentity: QeIdentity;
+  /** For the PCK chain, which is validated with the quote. */
+  readonly crls: readonly CertificateRevocationList[];
+  /** SHA-256 of everything in it. */
+  readonly digest: Uint8Array;
+}
+
+const REFERENCE_ROOT = 'chapter 20 section 3.3 step 1';
+
+/** Steps 1, 3 and 4 of chapter 20 section 3.3; remembered by the collateral's hash. */
+export function verifyCollateral(
+  collateral: DcapCollateral,
+  tee: 'tdx' | 'sgx',
+  context: VerifyContext,
+): Promise<VerifiedCollateral> {
+  const digest = collateralDigest(collateral, context.crypto);
+  const key = [digest, rootsDigest(context)];
+  return cachedStage(`tdx-collateral:${tee}`, key, context, async (checks) => {
+    const rootCrl = await verifyRootCrl(collateral, checks, context);
+    const pckCrl = await checks.step('tdx.pck-crl-form', 'RFC 5280 section 5', () =>
+      parseCrl(collateral.pckCrl),
+    );
+    const crls = [rootCrl, pckCrl];
+    const tcb = await verifySignedJson(
+      {
+        name: 'tcb-info',
+        text: collateral.tcbInfo,
+        signature: collateral.tcbInfoSignature,
+        issuerChain: collateral.tcbInfoIssuerChain,
+      },
+      parseTcbInfo,
+      crls,
+      checks,
+      context,
+    );
+    const qe = await verifySignedJson(
+      {
+        name: 'qe-identity',
+        text: collateral.qeIdentity,
+        signature: collateral.qeIdentitySignature,
+        issuerChain: collateral.qeIdentityIssuerChain,
+      },
+      parseQeIdentity,
+      crls,
+      checks,
+      context,
+    );
+    await checks.step('tdx.qe-identity-kind', 'chapter 20 section 3.3 step 4', () =>
+      checkQeIdentityKind(qe.value, tee),
+    );
+    return {
+      tcbInfo: tcb.value,
+      qeIdentity: qe.value,
+      crls,
+      digest,
+      validFrom: Math.max(
+        rootCrl.thisUpdate,
+        tcb.value.issueDate,
+        qe.value.issueDate,
+        tcb.path.validFrom,
+        qe.path.validFrom,
+      ),
+      validUntil: Math.min(
+        rootCrl.nextUpdate - 1,
+        tcb.value.nextUpdate,
+        qe.value.nextUpdate,
+        tcb.path.validUntil,
+        qe.path.validUntil,
+      ),
+    };
+  });
+}
+
+/** The root's own list: signed by a configured root, in force, and not naming that root. */
+async function verifyRootCrl(
+  collateral: DcapCollateral,
+  checks: CheckRecorder,
+  context: VerifyContext,
+): Promise<CertificateRevocationList> {
+  return checks.step('tdx.root-crl', REFERENCE_ROOT, async () => {
+    const list = parseCrl(collateral.rootCaCrl);
+    let refusal = new AttestationError('chain-invalid', 'The root CRL is of no configured root');
+    for (const root of context.roots.tdx) {
+      const certificate = parseCertificate(root.der);
+      if (!equalBytes(certificate.subject, list.issuer)) continue;
+      try {
+        checkDates(certificate, context.now, 'root');
+        await checkList(list, certificate, context.now, context.crypto, context.cache);
+        checkNotListed(certificate, list);
+        return list;
+      } catch (error) {
+        if (!(error instanceof AttestationError)) throw error;
+        refusal = error;
+      }
+    }
+    throw refusal;
+  });
+}
+
+const digests = new WeakMap<object, string>();
+
+/**
+ * Hash of everything in a collateral object. Remembered per object: whoever changes one afterwards is still
+ * judged by what was verified, never by what was not.
+ */
+function collateralDigest(collateral: DcapCollateral, crypto: CryptoBackend): Uint8Array {
+  const known = digests.get(collateral);
+  if (known) return fromHex(known);
+  const digest = hashList(crypto, [
+    utf8(collateral.pckCrlIssuerChain),
+    collateral.rootCaCrl,
+    collateral.pckCrl,
+    utf8(collateral.tcbInfoIssuerChain),
+    utf8(collateral.tcbInfo),
+    collateral.tcbInfoSignature,
+    utf8(collateral.qeIdentityIssuerChain),
+    utf8(collateral.qeIdentity),
+    collateral.qeIdentitySignature,
+    utf8(collateral.pckCertificateChain ?? ''),
+  ]);
+  digests.set(collateral, toHex(digest));
+  return digest;
+}
+
+/** Hash of the TDX roots, which every chain depends on. */
+export function rootsDigest(context: VerifyContext): Uint8Array {
+  const known = digests.get(context.roots.tdx);
+  if (known) return fromHex(known);
+  const digest = hashList(
+    context.crypto,
+    context.roots.tdx.map((root) => root.der),
+  );
+  digests.set(context.roots.tdx, toHex(digest));
+  return digest;
+}
+
+function hashList(crypto: CryptoBackend, parts: readonly Uint8Array[]): Uint8Array {
+  const lengths = new Uint8Array(new Uint32Array(parts.map((part) => part.length)).buffer);
+  return crypto.hash('sha256', lengths, ...parts);
+}
