@@ -93,7 +93,7 @@ function compileItem(field: DescField): ReadField {
     const result = readScalar(scalar ?? ScalarType.STRING, node, source.dialect);
     if ('value' in result) return result.value;
     if ('expected' in result) throw wrongType(node, result.expected, source);
-    throw failure(result.problem, node, source, true);
+    throw failure(result.problem, node, source, result.early !== true);
   };
 }
 

@@ -5,7 +5,8 @@ import type { JsonNode } from './json-node.ts';
 /** `json`: as the servers take it; `query`: every leaf is text; `lenient`: integers may stand in quotes. */
 export type Dialect = 'json' | 'query' | 'lenient';
 
-type Result = { value: unknown } | { expected: string } | { problem: string };
+/** `early`: found while reading the number itself, not while converting; error positions differ. */
+type Result = { value: unknown } | { expected: string } | { problem: string; early?: true };
 
 type Range = { name: string; min: bigint; max: bigint; big: boolean };
 
@@ -55,7 +56,7 @@ function readInteger(range: Range, node: JsonNode, dialect: Dialect): Result {
   }
   const value = BigInt(node.text);
   if (value < range.min || value > range.max) {
-    return { problem: `invalid value: integer \`${node.text}\`, expected ${range.name}` };
+    return { problem: `invalid value: integer \`${node.text}\`, expected ${range.name}`, early: true };
   }
   return { value: range.big ? value : Number(value) };
 }

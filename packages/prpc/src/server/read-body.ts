@@ -8,9 +8,9 @@ import { PrpcError } from '../errors.ts';
  */
 export function readBody(request: IncomingMessage, limit: number): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
-    const chunks: Uint8Array[] = [];
+    const chunks: Uint8Array<ArrayBuffer>[] = [];
     let size = 0;
-    request.on('data', (chunk: Uint8Array) => {
+    request.on('data', (chunk: Uint8Array<ArrayBuffer>) => {
       size += chunk.length;
       if (size <= limit) {
         chunks.push(chunk);
@@ -29,8 +29,11 @@ export function readBody(request: IncomingMessage, limit: number): Promise<Uint8
   });
 }
 
-function join(chunks: readonly Uint8Array[], size: number): Uint8Array {
-  if (chunks.length === 1) return chunks[0]!;
+function join(chunks: readonly Uint8Array<ArrayBuffer>[], size: number): Uint8Array {
+  const only = chunks[0];
+  // A plain view: a Buffer would leak into every bytes field that the decoder cuts out of it.
+  if (chunks.length === 1 && only !== undefined)
+    return new Uint8Array(only.buffer, only.byteOffset, only.length);
   const whole = new Uint8Array(size);
   let offset = 0;
   for (const chunk of chunks) {

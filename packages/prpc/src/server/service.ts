@@ -1,27 +1,35 @@
-import type { DescMethod, DescService, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
+import type { DescMessage, DescService, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import type { EmptySchema } from '@bufbuild/protobuf/wkt';
-
-type Output<M extends DescMethod> = M['output'] extends typeof EmptySchema
-  ? void | Promise<void>
-  : MessageInitShape<M['output']> | Promise<MessageInitShape<M['output']>>;
 
 /** Handlers of one service, named as in the .proto file. What is missing answers "Service not found". */
 export type ServiceMethods<S extends DescService, C> = {
-  [K in keyof S['method'] as Capitalize<K & string>]?: S['method'][K] extends DescMethod
-    ? (request: MessageShape<S['method'][K]['input']>, context: C) => Output<S['method'][K]>
-    : never;
+  [K in keyof S['method'] as Capitalize<K & string>]?: Handler<S['method'][K], C>;
 };
+
+type Handler<M, C> = M extends { input: infer I extends DescMessage; output: infer O extends DescMessage }
+  ? (request: MessageShape<I>, context: C) => Output<O>
+  : never;
+
+type Output<O extends DescMessage> = O extends typeof EmptySchema
+  ? void | Promise<void>
+  : MessageInitShape<O> | Promise<MessageInitShape<O>>;
 
 /** One service with its handlers, as createPrpcHandler takes it. */
 export type ServiceImplementation<C> = {
   readonly service: DescService;
-  readonly methods: ServiceMethods<DescService, C>;
+  /** By method name; the types are those of the service, which this table has no need to know. */
+  readonly methods: Readonly<Record<string, (request: never, context: C) => unknown>>;
 };
 
-/** Ties handlers to their service with full types; use it for each entry of `Mount.services`. */
-export function implement<S extends DescService, C>(
+/**
+ * Ties handlers to their service with full types: `implement(KMS)({ GetMeta: (request, context) => ... })`.
+ * Two calls, because TypeScript types the handlers' parameters only when the service is known before them.
+ */
+export function implement<S extends DescService>(
   service: S,
-  methods: ServiceMethods<S, C>,
-): ServiceImplementation<C> {
-  return { service, methods: methods as unknown as ServiceMethods<DescService, C> };
+): <C>(methods: ServiceMethods<S, C>) => ServiceImplementation<C> {
+  return <C>(methods: ServiceMethods<S, C>) => ({
+    service,
+    methods: methods as unknown as ServiceImplementation<C>['methods'],
+  });
 }
