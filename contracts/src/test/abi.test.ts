@@ -1,0 +1,235 @@
+/** The ABI of chapter 60 sections 1 to 3, against what the compiler made. */
+import {
+  type Abi,
+  type AbiEvent,
+  type AbiFunction,
+  toEventSelector,
+  toFunctionSelector,
+  toFunctionSignature,
+} from 'viem';
+import { formatAbiItem } from 'viem/utils';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { dstackAppAbi } from '../abi/dstack-app.ts';
+import { dstackKmsAbi } from '../abi/dstack-kms.ts';
+import { type Artifact, loadArtifact } from '../artifact.ts';
+import { buildContracts } from '../build.ts';
+
+const BOOT_INFO = '(address,bytes32,address,bytes32,bytes32,bytes32,bytes32,string,string[])';
+
+const sharedFunctions = {
+  '01ffc9a7': 'supportsInterface(bytes4) view',
+  '8da5cb5b': 'owner() view',
+  f2fde38b: 'transferOwnership(address)',
+  '715018a6': 'renounceOwnership()',
+  '4f1ef286': 'upgradeToAndCall(address,bytes) payable',
+  '52d1902d': 'proxiableUUID() view',
+  ad3cb1cc: 'UPGRADE_INTERFACE_VERSION() view',
+  '1e079198': `isAppAllowed(${BOOT_INFO}) view`,
+};
+
+const kmsFunctions = {
+  ...sharedFunctions,
+  '485cc955': 'initialize(address,address)',
+  '7d025352': 'setKmsInfo((bytes,bytes,bytes,bytes))',
+  '18c1ecb2': 'setKmsQuote(bytes)',
+  '736ede7a': 'setKmsEventlog(bytes)',
+  '3971db27': 'setGatewayAppId(string)',
+  '17a1d80f': 'registerApp(address)',
+  '3ceaaa11': 'setAppImplementation(address)',
+  '8618169d': 'deployAndRegisterApp(address,bool,bool,bytes32,bytes32)',
+  '3e32d346': 'addKmsAggregatedMr(bytes32)',
+  '2adee48d': 'removeKmsAggregatedMr(bytes32)',
+  '4d5922a1': 'addKmsDevice(bytes32)',
+  '9e6f3114': 'removeKmsDevice(bytes32)',
+  '06a3ae96': 'addOsImageHash(bytes32)',
+  '9425bac6': 'removeOsImageHash(bytes32)',
+  e067ec9d: `isKmsAllowed(${BOOT_INFO}) view`,
+  '09177063': 'kmsInfo() view',
+  '95f51931': 'gatewayAppId() view',
+  a6c4cce9: 'registeredApps(address) view',
+  f6fe4f40: 'kmsAllowedAggregatedMrs(bytes32) view',
+  '13eb9770': 'kmsAllowedDeviceIds(bytes32) view',
+  '9a4e1d18': 'allowedOsImages(bytes32) view',
+  '25a992da': 'appImplementation() view',
+};
+
+const appFunctions = {
+  ...sharedFunctions,
+  '187515ca': 'initialize(address,bool,bool,bytes32,bytes32)',
+  dfc77223: 'addComposeHash(bytes32)',
+  '67b3f22c': 'removeComposeHash(bytes32)',
+  '2a819728': 'addDevice(bytes32)',
+  '1d266200': 'removeDevice(bytes32)',
+  '7c4beeb8': 'setAllowAnyDevice(bool)',
+  ec669036: 'disableUpgrades()',
+  '2f6622e5': 'allowedComposeHashes(bytes32) view',
+  '3440a16a': 'allowAnyDevice() view',
+  bf8b211b: 'allowedDeviceIds(bytes32) view',
+};
+
+/** Topic, then the event with `indexed` where it is. */
+const sharedEvents = {
+  '8be0079c531659141344cd1fd0a4f28419497f9722a3daafe3b4186f6b6457e0':
+    'OwnershipTransferred(address indexed,address indexed)',
+  bc7cd75a20ee27fd9adebab32041f755214dbc6bffa90cc0225b39da2e5c2d3b: 'Upgraded(address indexed)',
+  c7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d2: 'Initialized(uint64)',
+};
+
+const kmsEvents = {
+  ...sharedEvents,
+  '0d540ad8f39e07d19909687352b9fa017405d93c91a6760981fbae9cf28bfef7': 'AppRegistered(address)',
+  fd86d7f6962eba3b7a3bf9129c06c0b2f885e1c61ef2c9f0dbb856be0deefdee:
+    'AppDeployedViaFactory(address indexed,address indexed)',
+  '08bb433f12b5fd81d2d5e0deeb3b4d28371781ddbd80e9d053e7468d2b1aa82d': 'AppImplementationSet(address)',
+  '5b2b64f770ea5266055ebd3ebf205ef06cbfa738e62684edf0e28356e34acf06': 'GatewayAppIdSet(string)',
+  '77cdad119a452bbd96c45635758fc4af8a6bde3deaccf3fada634ddf9a162706': 'KmsInfoSet(bytes)',
+  '68615a0b92795750b3d180ff73429e1291d225e449eee954a567b91104fd9837': 'KmsAggregatedMrAdded(bytes32)',
+  '54cd662e41eec7ddf0f32f034b2533e481b471dd3ea978222d609ec8fffb1bb0': 'KmsAggregatedMrRemoved(bytes32)',
+  f2b290637b1193e12eb38ab32b986303639b1687cc2cd1e25f993e6eae2f4041: 'KmsDeviceAdded(bytes32)',
+  '1a9888a45e3df8b7e6bb3090747d598d2a0d78e61388161a90799f54df8f4434': 'KmsDeviceRemoved(bytes32)',
+  '4911843506849c85a5ca6e6e2c01eed2d3ab86baba619517a2aad9d5ab2aeff2': 'OsImageHashAdded(bytes32)',
+  '99b3cee95daf3138d0c982299cd0264f5b7a61aa629b42b92f3ec8966aa7f6fe': 'OsImageHashRemoved(bytes32)',
+};
+
+const appEvents = {
+  ...sharedEvents,
+  fecb34306dd9d8b785b54d65489d06afc8822a0893ddacedff40c50a4942d0af: 'ComposeHashAdded(bytes32)',
+  '755b79bd4b0eeab344d032284a99003b2ddc018b646752ac72d681593a6e8947': 'ComposeHashRemoved(bytes32)',
+  '67fc71ab96fe3fa3c6f78e9a00e635d591b7333ce611c0380bc577aac702243b': 'DeviceAdded(bytes32)',
+  e0862975ac517b0478d308012afabc4bc37c23874a18144d7f2dfb852ff95c2c: 'DeviceRemoved(bytes32)',
+  bb2cdb6c7b362202d40373f87bc4788301cca658f91711ac1662e1ad2cba4a20: 'AllowAnyDeviceSet(bool)',
+  '0e5daa943fcd7e7182d0e893d180695c2ea9f6f1b4a1c5432faf14cf17b774e8': 'UpgradesDisabled()',
+};
+
+/** Custom errors of OpenZeppelin that are reachable. */
+const errors = {
+  '118cdaa7': 'OwnableUnauthorizedAccount(address)',
+  '1e4fbdf7': 'OwnableInvalidOwner(address)',
+  f92ee8a9: 'InvalidInitialization()',
+  d7e6bcf8: 'NotInitializing()',
+  '4c9c8ce3': 'ERC1967InvalidImplementation(address)',
+  b398979f: 'ERC1967NonPayable()',
+  e07c8dba: 'UUPSUnauthorizedCallContext()',
+  aa1d49a4: 'UUPSUnsupportedProxiableUUID(bytes32)',
+  '9996b315': 'AddressEmptyCode(address)',
+  d6bda275: 'FailedCall()',
+};
+
+function functionsOf(abi: Abi): Record<string, string> {
+  const functions = abi.filter((item): item is AbiFunction => item.type === 'function');
+  return Object.fromEntries(
+    functions.map((item) => {
+      const mutability = ['pure', 'view'].includes(item.stateMutability) ? 'view' : item.stateMutability;
+      const suffix = mutability === 'nonpayable' ? '' : ` ${mutability}`;
+      return [toFunctionSelector(item).slice(2), `${toFunctionSignature(item)}${suffix}`];
+    }),
+  );
+}
+
+function eventsOf(abi: Abi): Record<string, string> {
+  const events = abi.filter((item): item is AbiEvent => item.type === 'event');
+  return Object.fromEntries(
+    events.map((item) => {
+      const inputs = item.inputs.map(({ type, indexed }) => `${type}${indexed ? ' indexed' : ''}`);
+      return [toEventSelector(item).slice(2), `${item.name}(${inputs.join(',')})`];
+    }),
+  );
+}
+
+function errorsOf(abi: Abi): Record<string, string> {
+  return Object.fromEntries(
+    abi
+      .filter((item) => item.type === 'error')
+      .map((item) => {
+        const signature = formatAbiItem(item);
+        return [toFunctionSelector(signature).slice(2), signature];
+      }),
+  );
+}
+
+let kms: Artifact;
+let app: Artifact;
+
+beforeAll(async () => {
+  await buildContracts();
+  kms = loadArtifact('DstackKms');
+  app = loadArtifact('DstackApp');
+});
+
+describe('DstackKms', () => {
+  test('has exactly the 30 functions of v0.6', () => {
+    expect(functionsOf(kms.abi)).toEqual(kmsFunctions);
+    expect(Object.keys(kmsFunctions)).toHaveLength(30);
+  });
+  test('has exactly the events of v0.6, with their indexing', () => {
+    expect(eventsOf(kms.abi)).toEqual(kmsEvents);
+  });
+  test('has exactly the reachable errors', () => {
+    expect(errorsOf(kms.abi)).toEqual(errors);
+  });
+  test('typed ABI says the same', () => {
+    expect(functionsOf(dstackKmsAbi as Abi)).toEqual(kmsFunctions);
+    expect(eventsOf(dstackKmsAbi as Abi)).toEqual(kmsEvents);
+    expect(errorsOf(dstackKmsAbi as Abi)).toEqual(errors);
+  });
+  test('kmsInfo has four outputs, not a tuple', () => {
+    const info = kms.abi.find((item) => item.type === 'function' && item.name === 'kmsInfo') as AbiFunction;
+    expect(info.outputs.map(({ name, type }) => `${type} ${name}`)).toEqual([
+      'bytes k256Pubkey',
+      'bytes caPubkey',
+      'bytes quote',
+      'bytes eventlog',
+    ]);
+  });
+  test('fits the contract size limit with room for the superset', () => {
+    expect(kms.deployedBytecode.length / 2 - 1).toBeLessThan(12_000);
+  });
+});
+
+describe('DstackApp', () => {
+  test('has exactly the 18 functions of v0.6', () => {
+    expect(functionsOf(app.abi)).toEqual(appFunctions);
+    expect(Object.keys(appFunctions)).toHaveLength(18);
+  });
+  test('has exactly the events of v0.6, with their indexing', () => {
+    expect(eventsOf(app.abi)).toEqual(appEvents);
+  });
+  test('typed ABI says the same', () => {
+    expect(functionsOf(dstackAppAbi as Abi)).toEqual(appFunctions);
+    expect(eventsOf(dstackAppAbi as Abi)).toEqual(appEvents);
+    expect(errorsOf(dstackAppAbi as Abi)).toEqual(errors);
+    expect(errorsOf(app.abi)).toEqual(errors);
+  });
+});
+
+describe('boot information', () => {
+  test('has the field order of section 1.1', () => {
+    const item = kms.abi.find((entry) => entry.type === 'function' && entry.name === 'isAppAllowed');
+    const [tuple] = (item as AbiFunction).inputs as unknown as [
+      { components: { name: string; type: string }[] },
+    ];
+    expect(tuple.components.map(({ name, type }) => `${name} ${type}`)).toEqual([
+      'appId address',
+      'composeHash bytes32',
+      'instanceId address',
+      'deviceId bytes32',
+      'mrAggregated bytes32',
+      'mrSystem bytes32',
+      'osImageHash bytes32',
+      'tcbStatus string',
+      'advisoryIds string[]',
+    ]);
+  });
+});
+
+describe('ERC-165 ids', () => {
+  const idOf = (name: 'IAppAuth' | 'IAppAuthBasicManagement'): string => {
+    const own = Object.keys(functionsOf(loadArtifact(name).abi)).filter((id) => id !== '01ffc9a7');
+    const id = own.reduce((xor, next) => xor ^ BigInt(`0x${next}`), 0n);
+    return id.toString(16).padStart(8, '0');
+  };
+  test('IAppAuth is the selector of isAppAllowed', () => expect(idOf('IAppAuth')).toBe('1e079198'));
+  test('IAppAuthBasicManagement is the xor of its four', () => {
+    expect(idOf('IAppAuthBasicManagement')).toBe('8fd37527');
+  });
+});

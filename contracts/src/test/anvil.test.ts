@@ -1,0 +1,53 @@
+import { createServer } from 'node:net';
+import { expect, test } from 'vitest';
+import { startAnvil } from '../anvil.ts';
+import { connectChain } from '../chain-client.ts';
+
+const isAlive = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+};
+
+test('starts on a free port, has funded accounts, and is gone after stop', async () => {
+  const [one, two] = await Promise.all([startAnvil(), startAnvil({ chainId: 4242 })]);
+  try {
+    expect(one.port).not.toBe(two.port);
+    const [account] = two.accounts;
+    const client = await connectChain({ rpcUrl: two.rpcUrl, privateKey: account!.privateKey });
+    expect(client.chain.id).toBe(4242);
+    expect(client.account.address).toBe(account!.address);
+    expect(await client.public.getBalance({ address: account!.address })).toBeGreaterThan(0n);
+  } finally {
+    await Promise.all([one.stop(), two.stop()]);
+  }
+  await one.stop();
+  expect([isAlive(one.pid), isAlive(two.pid)]).toEqual([false, false]);
+});
+
+test('time moves on without transactions when asked', async () => {
+  const anvil = await startAnvil({ blockTimeSeconds: 1 });
+  try {
+    const { public: reader } = await connectChain({
+      rpcUrl: anvil.rpcUrl,
+      privateKey: anvil.accounts[0]!.privateKey,
+    });
+    const before = await reader.getBlockNumber();
+    await expect.poll(() => reader.getBlockNumber(), { timeout: 10_000 }).toBeGreaterThan(before);
+  } finally {
+    await anvil.stop();
+  }
+});
+
+test('a port in use is an error, not a wait', async () => {
+  const server = createServer();
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', () => done()));
+  const { port } = server.address() as { port: number };
+  try {
+    await expect(startAnvil({ port })).rejects.toMatchObject({ code: 'anvil-not-ready' });
+  } finally {
+    server.close();
+  }
+});
