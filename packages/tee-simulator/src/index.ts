@@ -1,5 +1,18 @@
+export {
+  type CollateralServer,
+  type CollateralServerOptions,
+  collateralServer,
+} from './collateral/collateral-server.ts';
 export { SimulatorError, type SimulatorErrorCode } from './errors.ts';
+export {
+  type SimulatedBoot,
+  type SimulatedBootEvent,
+  type SimulatedMachine,
+  simulatedBoot,
+} from './image/simulated-image.ts';
 export { createPlatform, type PlatformOptions, type SimulatedPlatform } from './platform.ts';
 export type { CollateralOptions } from './tdx/collateral.ts';
 export type { QuoteOptions } from './tdx/quote.ts';
 export { DEBUG_ATTRIBUTES, PRODUCTION_ATTRIBUTES, type TdState } from './tdx/td-state.ts';
+export { TsmDevice, type TsmDeviceOptions, type TsmEntry } from './tsm/tsm-device.ts';
+export { type TsmEndpoint, type TsmEndpointOptions, tsmEndpoint } from './tsm/tsm-endpoint.ts';
