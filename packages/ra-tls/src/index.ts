@@ -21,6 +21,7 @@ export {
 } from './certificate/profiles.ts';
 export { type PeerVerifyOptions, verifyPeerAttestation } from './certificate/verify-peer-attestation.ts';
 export { type CsrRules, checkCsrConfig } from './csr/check-csr-config.ts';
+export { createCsr } from './csr/create-csr.ts';
 export {
   CONFIRM_WORD,
   type CsrConfig,
@@ -33,4 +34,23 @@ export {
 } from './csr/csr.ts';
 export { signCsr, type VerifiedCsr, verifyCsr } from './csr/verify-csr.ts';
 export { RaTlsError, type RaTlsErrorCode, type RaTlsErrorDetails } from './errors.ts';
+export { type KmsClient, kmsBaseUrl, kmsClient } from './kms/kms-client.ts';
+export {
+  type KmsPins,
+  type KmsProgress,
+  type ObtainAppKeysOptions,
+  type ObtainedKeys,
+  obtainAppKeys,
+} from './kms/obtain-app-keys.ts';
+export { type TempClientInput, tempClientIdentity } from './kms/temp-client-identity.ts';
 export { OID, USAGE } from './oid.ts';
+export { type RaTlsAgentOptions, raTlsAgent } from './tls/agent.ts';
+export type { ServerRules } from './tls/check-server.ts';
+export { type Peer, type PeerVerifier, peerOf } from './tls/peer.ts';
+export {
+  createRaTlsServer,
+  type RaTlsServerOptions,
+  reloadCertificate,
+  type ServerCertificate,
+  type SessionEvent,
+} from './tls/server.ts';

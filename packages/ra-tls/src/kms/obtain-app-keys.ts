@@ -1,0 +1,193 @@
+import {
+  type Attestation,
+  AttestationError,
+  parseCertificate,
+  type VerifiedAttestation,
+} from '@dstack-cloud/attestation';
+import { decodePem, EncodingError, equalBytes, toHex } from '@dstack-cloud/encoding';
+import { type AppKeys, KeysError } from '@dstack-cloud/keys';
+import { PrpcError, RpcError } from '@dstack-cloud/prpc';
+import { messageOf, RaTlsError } from '../errors.ts';
+import type { PeerVerifier } from '../tls/peer.ts';
+import { kmsBaseUrl, kmsClient } from './kms-client.ts';
+import { tempClientIdentity } from './temp-client-identity.ts';
+
+/** What is known about the KMS beforehand. Without a pin the root is believed and then measured. */
+export interface KmsPins {
+  /** DER SubjectPublicKeyInfo of the root CA: the `key_provider_id` of the application. */
+  readonly rootSpki?: Uint8Array;
+  /** Whether the KMS must show evidence; default `if-present`. */
+  readonly evidence?: 'required' | 'if-present';
+  /** Looks at the verified evidence of the KMS, or at its absence; refuses by throwing. */
+  readonly acceptKms?: (verified: VerifiedAttestation | undefined) => void | Promise<void>;
+}
+
+/** Progress, for a terminal or a log. */
+export type KmsProgress =
+  | { readonly step: 'contact' | 'attest' | 'request'; readonly url: string }
+  | { readonly step: 'failed'; readonly url: string; readonly error: Error };
+
+export interface ObtainAppKeysOptions {
+  /** Tried in this order. */
+  readonly kmsUrls: readonly string[];
+  /** Obtains evidence of this machine over 64 bytes of report data. */
+  readonly attest: (reportData: Uint8Array) => Promise<Attestation>;
+  readonly vmConfig: string;
+  /** Judges the evidence of the KMS; see `verifyPeerAttestation`. */
+  readonly verify: PeerVerifier;
+  readonly pins?: KmsPins;
+  readonly onEvent?: (progress: KmsProgress) => void;
+  /** Unix seconds. */
+  readonly now?: () => number;
+  readonly connectTimeoutMs?: number;
+  readonly timeoutMs?: number;
+}
+
+/** Keys, and what is needed to talk to the same KMS again. */
+export interface ObtainedKeys {
+  readonly keys: AppKeys;
+  /** Ends in `/prpc`. */
+  readonly kmsUrl: string;
+  /** PEM. */
+  readonly caCert: string;
+  /** DER SubjectPublicKeyInfo of the root CA; goes into the `key-provider` event. */
+  readonly rootSpki: Uint8Array;
+  readonly tempCaCert: string;
+  readonly tempCaKey: string;
+  readonly gatewayAppId: string;
+  readonly osImageHash: Uint8Array;
+  /** Evidence of the KMS, if it showed any. */
+  readonly kms?: VerifiedAttestation;
+}
+
+/**
+ * Gets an application's keys from the first KMS that releases them (chapter 30 section 4.4). It measures nothing: events
+ * are the caller's business once there is a result, so that failed attempts leave no trace in the registers.
+ * @throws RaTlsError the error of the first URL when all fail
+ */
+export async function obtainAppKeys(options: ObtainAppKeysOptions): Promise<ObtainedKeys> {
+  let first: Error | undefined;
+  for (const url of options.kmsUrls) {
+    try {
+      return await obtainFrom(kmsBaseUrl(url), options);
+    } catch (error) {
+      const refusal = asRaTlsError(url, error);
+      options.onEvent?.({ step: 'failed', url, error: refusal });
+      first ??= refusal;
+    }
+  }
+  throw first ?? new RaTlsError('connection', 'No KMS URL is configured');
+}
+
+async function obtainFrom(url: string, options: ObtainAppKeysOptions): Promise<ObtainedKeys> {
+  const { attest, vmConfig, verify, pins = {}, now = unixNow, onEvent } = options;
+  const times = timesOf(options);
+  onEvent?.({ step: 'contact', url });
+  const authority = await getTempCa(url, times);
+  const rootSpki = parseCertificate(decodePem(authority.caCert, 'CERTIFICATE')).spki;
+  // The first connection is unauthenticated: the pin is what tells a KMS from an impostor.
+  if (pins.rootSpki && !equalBytes(pins.rootSpki, rootSpki)) {
+    throw new RaTlsError('pin-mismatch', 'The root of the KMS is not the pinned one (key_provider_id)', {
+      expected: toHex(pins.rootSpki),
+      found: toHex(rootSpki),
+    });
+  }
+  onEvent?.({ step: 'attest', url });
+  const identity = await tempClientIdentity({ ...authority, attest, now: now() });
+  let kms: VerifiedAttestation | undefined;
+  const client = kmsClient(url, {
+    ca: authority.caCert,
+    ...identity,
+    ...times,
+    verifyServer: {
+      evidence: pins.evidence ?? 'if-present',
+      verify,
+      onServer: async (_, verified) => {
+        await pins.acceptKms?.(verified);
+        kms = verified;
+      },
+    },
+  });
+  try {
+    onEvent?.({ step: 'request', url });
+    const answer = await client.call.getAppKey({ apiVersion: 1, vmConfig });
+    const answeredSpki = parseCertificate(decodePem(answer.caCert, 'CERTIFICATE')).spki;
+    if (!equalBytes(answeredSpki, rootSpki)) {
+      throw new RaTlsError('pin-mismatch', 'The KMS answered with another root than before');
+    }
+    const { diskCryptKey, envCryptKey, k256Key, k256Signature } = answer;
+    const keys = { diskCryptKey, envCryptKey, k256Key, k256Signature };
+    checkKeys(keys);
+    return {
+      keys,
+      kmsUrl: url,
+      ...authority,
+      rootSpki,
+      gatewayAppId: answer.gatewayAppId || answer.tproxyAppId,
+      osImageHash: answer.osImageHash,
+      ...(kms && { kms }),
+    };
+  } finally {
+    client.close();
+  }
+}
+
+interface TempAuthority {
+  readonly tempCaCert: string;
+  readonly tempCaKey: string;
+  readonly caCert: string;
+}
+
+async function getTempCa(url: string, times: ReturnType<typeof timesOf>): Promise<TempAuthority> {
+  const client = kmsClient(url, { verifyServer: 'dangerously-unverified', ...times });
+  try {
+    const { tempCaCert, tempCaKey, caCert } = await client.call.getTempCaCert();
+    return { tempCaCert, tempCaKey, caCert };
+  } finally {
+    client.close();
+  }
+}
+
+function checkKeys(keys: AppKeys): void {
+  const lengths = [keys.diskCryptKey, keys.envCryptKey, keys.k256Key, keys.k256Signature].map(
+    (key) => key.length,
+  );
+  if (lengths.join() !== '32,32,32,65') {
+    throw new RaTlsError('kms-refused', `The KMS answered with keys of ${lengths.join(', ')} bytes`, {
+      expected: '32,32,32,65',
+      found: lengths.join(),
+    });
+  }
+}
+
+function timesOf({ connectTimeoutMs, timeoutMs }: ObtainAppKeysOptions): {
+  connectTimeoutMs?: number;
+  timeoutMs?: number;
+} {
+  return {
+    ...(connectTimeoutMs !== undefined && { connectTimeoutMs }),
+    ...(timeoutMs !== undefined && { timeoutMs }),
+  };
+}
+
+/** One class for all that a KMS and the way to it can do; errors of this machine pass unchanged. */
+function asRaTlsError(url: string, error: unknown): Error {
+  if (error instanceof RaTlsError) return error;
+  if (error instanceof RpcError)
+    return new RaTlsError('kms-refused', `${url}: ${error.message}`, { cause: error });
+  if (error instanceof PrpcError) {
+    // The agent's own reason tells more than the transport around it.
+    if (error.cause instanceof RaTlsError) return error.cause;
+    return new RaTlsError('connection', `${url}: ${error.message}`, { cause: error });
+  }
+  const badAnswer =
+    error instanceof EncodingError ||
+    error instanceof KeysError ||
+    (error instanceof AttestationError && error.code === 'malformed');
+  if (badAnswer) return new RaTlsError('malformed', `${url}: ${error.message}`, { cause: error });
+  return error instanceof Error ? error : new Error(messageOf(error));
+}
+
+function unixNow(): number {
+  return Math.floor(Date.now() / 1000);
+}

@@ -1,0 +1,117 @@
+import { Agent, type RequestOptions } from 'node:https';
+import { isIP } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { connect, type TLSSocket } from 'node:tls';
+import { messageOf, RaTlsError } from '../errors.ts';
+import { checkServer, type ServerRules } from './check-server.ts';
+import { checkKmsIdentity } from './server-identity.ts';
+
+const CONNECT_TIMEOUT_MS = 5_000;
+
+export interface RaTlsAgentOptions {
+  /** PEM of the only root that is trusted. Without it the server is known by its evidence or its pinned key. */
+  readonly ca?: string;
+  /** Client certificate, PEM, and its key, PEM PKCS#8. */
+  readonly cert?: string;
+  readonly key?: string;
+  /** What the server must be; `dangerously-unverified` for the one call that learns the root. */
+  readonly verifyServer: ServerRules | 'dangerously-unverified';
+  /** Until the handshake is done. Default 5 s. */
+  readonly connectTimeoutMs?: number;
+  /** Default true. */
+  readonly keepAlive?: boolean;
+}
+
+/**
+ * An agent whose connections are handed out only after the server has been checked: chain and host name when a root is
+ * given, then usage, pinned key and evidence. Sessions are never resumed.
+ * @throws TypeError for rules that would trust anybody
+ */
+export function raTlsAgent(options: RaTlsAgentOptions): Agent {
+  const { verifyServer, ca } = options;
+  if (verifyServer !== 'dangerously-unverified') {
+    const evidence = verifyServer.evidence ?? 'if-present';
+    if (evidence !== 'ignore' && !verifyServer.verify)
+      throw new TypeError('Evidence is wanted, but verify is missing');
+    if (ca === undefined && evidence !== 'required' && !verifyServer.pinnedSpki) {
+      throw new TypeError('Without a root the rules must require evidence or pin the key of the server');
+    }
+  } else if (ca !== undefined) {
+    throw new TypeError('A root is given, so the server can be verified');
+  }
+  return new CheckedAgent(options);
+}
+
+class CheckedAgent extends Agent {
+  readonly #options: RaTlsAgentOptions;
+
+  constructor(options: RaTlsAgentOptions) {
+    super({ keepAlive: options.keepAlive ?? true, maxCachedSessions: 0 });
+    this.#options = options;
+  }
+
+  /** Node calls this for each new connection; the request waits until `done` is called. */
+  override createConnection(
+    target: RequestOptions,
+    done?: (error: Error | null, stream: Duplex) => void,
+  ): undefined {
+    this.#connect(target).then(
+      (socket) => done?.(null, socket),
+      // On an error Node does not look at the stream.
+      (error: unknown) => done?.(asError(error), undefined as never),
+    );
+  }
+
+  async #connect(target: RequestOptions): Promise<TLSSocket> {
+    const socket = await handshake(target, this.#options);
+    try {
+      const rules = this.#options.verifyServer;
+      if (rules !== 'dangerously-unverified') await checkServer(socket, rules);
+      if (socket.destroyed) throw new RaTlsError('connection', 'The server closed the connection');
+      return socket;
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+  }
+}
+
+function handshake(target: RequestOptions, options: RaTlsAgentOptions): Promise<TLSSocket> {
+  const { ca, cert, key, connectTimeoutMs = CONNECT_TIMEOUT_MS } = options;
+  const host = target.host ?? 'localhost';
+  return new Promise((resolve, reject) => {
+    const socket = connect({
+      host,
+      port: Number(target.port ?? 443),
+      ...(isIP(host) === 0 && { servername: host }),
+      ca: ca === undefined ? [] : [ca],
+      ...(cert !== undefined && { cert }),
+      ...(key !== undefined && { key }),
+      minVersion: 'TLSv1.2',
+      ALPNProtocols: ['http/1.1'],
+      rejectUnauthorized: ca !== undefined,
+      checkServerIdentity: checkKmsIdentity,
+    });
+    const fail = (reason: string, cause?: unknown): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      reject(new RaTlsError('connection', `${host}: ${reason}`, { cause }));
+    };
+    const timer = setTimeout(() => fail(`no TLS connection within ${connectTimeoutMs} ms`), connectTimeoutMs);
+    const onClose = (): void => fail('the connection was closed during the handshake');
+    // Kept: an error before the HTTP client attaches its own listener then shows as a destroyed socket.
+    socket.on('error', (error) => fail(error.message, error));
+    socket.once('close', onClose);
+    socket.once('secureConnect', () => {
+      clearTimeout(timer);
+      socket.off('close', onClose);
+      if (ca !== undefined && !socket.authorized) fail(`untrusted certificate: ${socket.authorizationError}`);
+      else if (socket.isSessionReused()) fail('the session was resumed');
+      else resolve(socket);
+    });
+  });
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(messageOf(error));
+}

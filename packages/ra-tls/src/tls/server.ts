@@ -1,0 +1,166 @@
+import { constants } from 'node:crypto';
+import type { RequestListener } from 'node:http';
+import { createServer, type Server } from 'node:https';
+import type { Socket } from 'node:net';
+import type { SecureContextOptions, TLSSocket } from 'node:tls';
+import { parseRaTlsCertificate } from '../certificate/parse-ra-tls-certificate.ts';
+import { messageOf, RaTlsError } from '../errors.ts';
+import { type PeerCertificate, setPeer, TlsPeer } from './peer.ts';
+
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+const MAX_HANDSHAKES = 256;
+
+/**
+ * No tickets, because a resumed session shows the old client certificate without a new proof of possession, and
+ * no renegotiation, because it could change the certificate after it was read.
+ */
+const SECURE_OPTIONS: number = constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION;
+
+/** What the server shows. */
+export interface ServerCertificate {
+  /** PEM PKCS#8. */
+  readonly key: string;
+  /** PEM, leaf first. */
+  readonly certChain: string;
+  /** PEM of the CA that the server names to clients; without it only evidence in the certificate counts. */
+  readonly clientCa?: string;
+}
+
+/** How one connection began, for logs and metrics. */
+export interface SessionEvent {
+  readonly outcome: 'accepted' | 'refused' | 'handshake-failed';
+  readonly reason?: string;
+  readonly remoteAddress?: string;
+  readonly certificate: 'none' | 'chained' | 'attested' | 'other';
+}
+
+export interface RaTlsServerOptions extends ServerCertificate {
+  readonly handler: RequestListener;
+  readonly onSession?: (event: SessionEvent) => void;
+  /** Default 10 s. */
+  readonly handshakeTimeoutMs?: number;
+  /** Handshakes in progress; more are refused. Default 256. */
+  readonly maxHandshakes?: number;
+  /** Milliseconds since 1970. */
+  readonly now?: () => number;
+}
+
+/**
+ * An HTTPS server for attested clients (chapter 10 section 3.8), not yet listening. Accepted are clients without a
+ * certificate, with one of the client CA, and with any other that carries evidence; `peerOf(request)` gives the client,
+ * whose evidence the handler must have verified. Any other certificate ends the connection.
+ */
+export function createRaTlsServer(options: RaTlsServerOptions): Server {
+  const { handler, onSession, now = Date.now } = options;
+  const server = createServer(
+    {
+      ...contextOptions(options),
+      requestCert: true,
+      rejectUnauthorized: false,
+      handshakeTimeout: options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS,
+      ALPNProtocols: ['http/1.1'],
+    },
+    handler,
+  );
+  boundHandshakes(server, options.maxHandshakes ?? MAX_HANDSHAKES);
+  // First in line: the HTTP parser must not see a connection that is refused.
+  server.prependListener('secureConnection', (socket: TLSSocket) => {
+    const certificate = readPeer(socket, now());
+    const event = judge(socket, certificate);
+    if (event.outcome === 'accepted') setPeer(socket, new TlsPeer(certificate, now));
+    else socket.destroy();
+    onSession?.(event);
+  });
+  server.on('tlsClientError', (error, socket) => {
+    onSession?.({
+      outcome: 'handshake-failed',
+      reason: error.message,
+      certificate: 'none',
+      ...remote(socket),
+    });
+  });
+  return server;
+}
+
+/** Gives new connections another certificate; connections that exist keep theirs. */
+export function reloadCertificate(server: Server, certificate: ServerCertificate): void {
+  server.setSecureContext(contextOptions(certificate));
+}
+
+function contextOptions({ key, certChain, clientCa }: ServerCertificate): SecureContextOptions {
+  // An empty list, because Node reads a missing one as "all public CAs".
+  const ca = clientCa === undefined ? [] : [clientCa];
+  return { key, cert: certChain, ca, minVersion: 'TLSv1.2', secureOptions: SECURE_OPTIONS };
+}
+
+/** Reads the client's leaf; the rest of its chain never counts. Node shows it reliably only on the first call. */
+function readPeer(socket: TLSSocket, now: number): PeerCertificate & { expired?: boolean } {
+  const certificateDer = socket.getPeerX509Certificate()?.raw;
+  if (!certificateDer) return { chained: false };
+  const bytes = new Uint8Array(certificateDer);
+  const chained = socket.authorized;
+  try {
+    const parsed = parseRaTlsCertificate(bytes);
+    const { notBefore, notAfter } = parsed.certificate;
+    return {
+      certificateDer: bytes,
+      parsed,
+      chained,
+      expired: now < notBefore * 1000 || now > notAfter * 1000 + 999,
+    };
+  } catch (error) {
+    const parseError =
+      error instanceof RaTlsError ? error : new RaTlsError('malformed', messageOf(error), { cause: error });
+    return { certificateDer: bytes, parseError, chained };
+  }
+}
+
+function judge(socket: TLSSocket, peer: PeerCertificate & { expired?: boolean }): SessionEvent {
+  const attested = peer.parsed?.attestation !== undefined;
+  const certificate = !peer.certificateDer
+    ? 'none'
+    : peer.chained
+      ? 'chained'
+      : attested
+        ? 'attested'
+        : 'other';
+  const refused = (reason: string): SessionEvent => ({
+    outcome: 'refused',
+    reason,
+    certificate,
+    ...remote(socket),
+  });
+  if (socket.isSessionReused()) return refused('the session was resumed');
+  if (peer.expired) return refused('the client certificate is not in force');
+  if (certificate === 'other') {
+    return refused(
+      'connection from unverified peer: the client certificate is neither of the client CA nor attested',
+    );
+  }
+  return { outcome: 'accepted', certificate, ...remote(socket) };
+}
+
+function boundHandshakes(server: Server, max: number): void {
+  const pending = new Set<string>();
+  server.prependListener('connection', (socket: Socket) => {
+    const name = endpoint(socket);
+    if (name === undefined) return;
+    if (pending.size >= max) {
+      socket.destroy();
+      return;
+    }
+    pending.add(name);
+    socket.once('close', () => pending.delete(name));
+  });
+  server.prependListener('secureConnection', (socket: TLSSocket) => {
+    pending.delete(endpoint(socket) ?? '');
+  });
+}
+
+function endpoint({ remoteAddress, remotePort }: Socket): string | undefined {
+  return remoteAddress === undefined ? undefined : `${remoteAddress} ${remotePort}`;
+}
+
+function remote(socket: Socket): { remoteAddress?: string } {
+  return socket.remoteAddress === undefined ? {} : { remoteAddress: socket.remoteAddress };
+}
