@@ -1,0 +1,145 @@
+import { type Hex, parseEventLogs, zeroHash } from 'viem';
+import type { Context } from '../context.ts';
+import { CliError } from '../errors.ts';
+import {
+  appAbi,
+  type ChainConfig,
+  connectReader,
+  connectWriter,
+  kmsAbi,
+  type Reader,
+  shortMessage,
+  type Writer,
+} from './connect.ts';
+
+/** What the chain says about one app. */
+export interface AppOnChain {
+  readonly registered: boolean;
+  readonly deployed: boolean;
+  readonly owner: string | null;
+  readonly compose_hash_allowed: boolean | null;
+  readonly allow_any_device: boolean | null;
+}
+
+const address = (appId: string): Hex => `0x${appId}`;
+const bytes32 = (hash: string): Hex => `0x${hash}`;
+
+/** Reads the app's contract. */
+export async function readApp(reader: Reader, appId: string, composeHash: string): Promise<AppOnChain> {
+  const { client, kms } = reader;
+  try {
+    const [registered, code] = await Promise.all([
+      client.readContract({
+        address: kms,
+        abi: kmsAbi,
+        functionName: 'registeredApps',
+        args: [address(appId)],
+      }),
+      client.getCode({ address: address(appId) }),
+    ]);
+    const deployed = code !== undefined && code !== '0x';
+    if (!deployed)
+      return {
+        registered: registered === true,
+        deployed,
+        owner: null,
+        compose_hash_allowed: null,
+        allow_any_device: null,
+      };
+    const read = (functionName: string, args: readonly unknown[] = []): Promise<unknown> =>
+      client.readContract({ address: address(appId), abi: appAbi, functionName, args });
+    const [owner, allowed, anyDevice] = await Promise.all([
+      read('owner'),
+      read('allowedComposeHashes', [bytes32(composeHash)]),
+      read('allowAnyDevice'),
+    ]);
+    return {
+      registered: registered === true,
+      deployed,
+      owner: String(owner),
+      compose_hash_allowed: allowed === true,
+      allow_any_device: anyDevice === true,
+    };
+  } catch (error) {
+    throw new CliError('chain_unreachable', `The chain cannot be read: ${shortMessage(error)}`);
+  }
+}
+
+/** Makes the app's contract through the KMS's factory; returns the app id, 40 hex digits. */
+export async function createApp(
+  context: Context,
+  config: ChainConfig,
+  composeHash: string | undefined,
+): Promise<string> {
+  const writer = await connectWriter(context, config);
+  const logs = await transact(writer, writer.kms, 'deployAndRegisterApp', kmsAbi, [
+    writer.account.address,
+    false,
+    // Devices are the operator's choice at a cloud; the compose hash decides.
+    true,
+    zeroHash,
+    composeHash === undefined ? zeroHash : bytes32(composeHash),
+  ]);
+  const events = parseEventLogs({ abi: kmsAbi, eventName: 'AppDeployedViaFactory', logs });
+  const appId = (events[0] as { args?: { appId?: string } } | undefined)?.args?.appId;
+  if (appId === undefined)
+    throw new CliError('chain_unreachable', `${writer.kms} made no app contract: it is no DstackKms`);
+  return appId.slice(2).toLowerCase();
+}
+
+/** Allows or revokes a compose hash in the app's contract. */
+export async function setComposeHash(
+  context: Context,
+  config: ChainConfig,
+  appId: string,
+  composeHash: string,
+  allowed: boolean,
+): Promise<void> {
+  const writer = await connectWriter(context, config);
+  const before = await readApp(writer, appId, composeHash);
+  if (!before.deployed)
+    throw new CliError('app_not_registered', `There is no app contract at 0x${appId}`, {
+      hint: 'Make one with dstack-cloud app create',
+    });
+  const name = allowed ? 'addComposeHash' : 'removeComposeHash';
+  await transact(writer, address(appId), name, appAbi, [bytes32(composeHash)]);
+}
+
+/** Reader for a chain that the configuration must name. */
+export async function requireReader(config: ChainConfig | undefined): Promise<Reader> {
+  return await connectReader(requireChain(config));
+}
+
+/** The chain's settings, or an error that says what is missing. */
+export function requireChain(config: ChainConfig | undefined): ChainConfig {
+  if (config !== undefined) return config;
+  throw new CliError('bad_config', 'The global configuration names no chain', {
+    hint: 'Add "chain": {"rpc_url", "kms_contract", "private_key_file"} with dstack-cloud config-edit',
+  });
+}
+
+async function transact(
+  writer: Writer,
+  to: Hex,
+  functionName: string,
+  abi: typeof appAbi,
+  args: readonly unknown[],
+): Promise<Awaited<ReturnType<Writer['client']['waitForTransactionReceipt']>>['logs']> {
+  try {
+    const { request } = await writer.client.simulateContract({
+      account: writer.account,
+      address: to,
+      abi,
+      functionName,
+      args,
+    });
+    const hash = await writer.wallet.writeContract(request as never);
+    const receipt = await writer.client.waitForTransactionReceipt({ hash, timeout: 120_000 });
+    if (receipt.status !== 'success') throw new Error(`Transaction ${hash} was reverted`);
+    return receipt.logs;
+  } catch (error) {
+    throw new CliError('chain_unreachable', `${functionName} failed: ${shortMessage(error)}`, {
+      hint: 'Check that the account owns the contract and has funds for gas',
+    });
+  }
+}

@@ -1,0 +1,100 @@
+import { readFile } from 'node:fs/promises';
+import {
+  type Abi,
+  type Account,
+  type Chain,
+  createPublicClient,
+  createWalletClient,
+  defineChain,
+  type Hex,
+  http,
+  type PublicClient,
+  parseAbi,
+  type WalletClient,
+} from 'viem';
+import { privateKeyToAccount } from 'viem/accounts';
+import type { GlobalConfig } from '../config/global-config.ts';
+import { type Context, expandHome } from '../context.ts';
+import { CliError, messageOf } from '../errors.ts';
+import { APP_SIGNATURES, KMS_SIGNATURES } from './abi.ts';
+
+export type ChainConfig = NonNullable<GlobalConfig['chain']>;
+
+export const kmsAbi: Abi = parseAbi(KMS_SIGNATURES) as Abi;
+export const appAbi: Abi = parseAbi(APP_SIGNATURES) as Abi;
+
+/** A chain to read from. */
+export interface Reader {
+  readonly client: PublicClient;
+  readonly chain: Chain;
+  readonly kms: Hex;
+}
+
+/** A chain to write to. */
+export interface Writer extends Reader {
+  readonly wallet: WalletClient;
+  readonly account: Account;
+}
+
+const TIMEOUT_MS = 10_000;
+
+/** Connects, and checks the chain id when the configuration names one. Throws `chain_unreachable`, `bad_config`. */
+export async function connectReader(config: ChainConfig): Promise<Reader> {
+  const transport = http(config.rpc_url, { timeout: TIMEOUT_MS, retryCount: 1 });
+  let id: number;
+  try {
+    id = await createPublicClient({ transport }).getChainId();
+  } catch (error) {
+    throw new CliError('chain_unreachable', `The chain at ${hostOf(config.rpc_url)} does not answer`, {
+      cause: new Error(shortMessage(error)),
+      hint: 'Check chain.rpc_url (dstack-cloud config-edit) and that the node runs',
+    });
+  }
+  if (config.chain_id !== undefined && config.chain_id !== id)
+    throw new CliError('bad_config', `${hostOf(config.rpc_url)} is another chain`, {
+      expected: `chain ${config.chain_id}`,
+      found: `chain ${id}`,
+      hint: 'Correct chain.rpc_url or chain.chain_id with dstack-cloud config-edit',
+    });
+  const chain = defineChain({
+    id,
+    name: `chain ${id}`,
+    nativeCurrency: { name: 'Ether', symbol: 'ETH', decimals: 18 },
+    rpcUrls: { default: { http: [config.rpc_url] } },
+  });
+  const client = createPublicClient({ chain, transport, pollingInterval: id === 31_337 ? 50 : 1_000 });
+  return { client, chain, kms: config.kms_contract as Hex };
+}
+
+/** Connects with the account whose key lies in `chain.private_key_file`. Throws `no_key`. */
+export async function connectWriter(context: Context, config: ChainConfig): Promise<Writer> {
+  const reader = await connectReader(config);
+  const account = await readAccount(context, config);
+  const transport = http(config.rpc_url, { timeout: TIMEOUT_MS, retryCount: 1 });
+  return { ...reader, account, wallet: createWalletClient({ chain: reader.chain, transport, account }) };
+}
+
+async function readAccount(context: Context, config: ChainConfig): Promise<Account> {
+  const named = config.private_key_file;
+  const missing = (why: string): CliError =>
+    new CliError('no_key', `No account to write to the chain with: ${why}`, {
+      hint: 'Set chain.private_key_file to a file with the 0x private key (mode 0600)',
+    });
+  if (named === undefined) throw missing('chain.private_key_file is not set');
+  const path = expandHome(context, named);
+  const text = await readFile(path, 'utf8').catch(() => undefined);
+  if (text === undefined) throw missing(`${path} cannot be read`);
+  const key = text.trim();
+  if (!/^(0x)?[0-9a-fA-F]{64}$/.test(key)) throw missing(`${path} holds no private key of 64 hex digits`);
+  return privateKeyToAccount((key.startsWith('0x') ? key : `0x${key}`) as Hex);
+}
+
+/** viem's messages run over many lines and may name keys of the URL: the first line is enough. */
+export function shortMessage(error: unknown): string {
+  const short = (error as { shortMessage?: unknown }).shortMessage;
+  return (typeof short === 'string' ? short : messageOf(error)).split('\n')[0] ?? '';
+}
+
+function hostOf(url: string): string {
+  return new URL(url).host;
+}

@@ -1,0 +1,30 @@
+import { createApp, readApp, requireChain } from '../chain/app-contract.ts';
+import { connectReader } from '../chain/connect.ts';
+import type { Context } from '../context.ts';
+import { CliError } from '../errors.ts';
+import { loadPlace } from '../platforms/load-place.ts';
+import { setAppJsonText } from '../project/app-config.ts';
+import { prepareShared } from '../project/shared-files.ts';
+
+/** `app create`: makes the app's contract; its address becomes the project's app id. */
+export async function run(
+  context: Context,
+  _args: readonly string[],
+  flags: Readonly<Record<string, unknown>>,
+): Promise<undefined> {
+  const { config, project } = await loadPlace(context);
+  const chain = requireChain(config.chain);
+  const prepared = await prepareShared(context, config, project);
+  const before = await readApp(await connectReader(chain), prepared.appId, prepared.composeHash);
+  if (before.registered && before.deployed)
+    throw new CliError('exists', `App 0x${prepared.appId} has its contract already`, {
+      hint: 'Allow another compose file with dstack-cloud app allow',
+    });
+  const hash = flags['composeHash'] === false ? undefined : prepared.composeHash;
+  const appId = await createApp(context, chain, hash);
+  await setAppJsonText(project.path, 'app_id', appId);
+  context.print(`Created app contract 0x${appId}`);
+  context.info(hash === undefined ? 'It allows no compose hash yet' : `It allows compose hash ${hash}`);
+  context.result({ app_id: appId, compose_hash: hash ?? null });
+  return undefined;
+}

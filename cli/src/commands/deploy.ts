@@ -1,0 +1,81 @@
+import { createApp, readApp, requireChain, setComposeHash } from '../chain/app-contract.ts';
+import { connectReader } from '../chain/connect.ts';
+import type { Context } from '../context.ts';
+import { sealEnvironment } from '../kms/seal-environment.ts';
+import { loadPlace } from '../platforms/load-place.ts';
+import { loadPlatform, type Place } from '../platforms/platform.ts';
+import { loadProject, setAppJsonText } from '../project/app-config.ts';
+import { type Prepared, prepareShared, writeShared } from '../project/shared-files.ts';
+
+/** `deploy`: measure, see to the contract if asked, seal the environment, hand over, start. */
+export async function run(
+  context: Context,
+  _args: readonly string[],
+  flags: Readonly<Record<string, unknown>>,
+): Promise<undefined> {
+  const place = await loadPlace(context);
+  const platform = await loadPlatform(place.project.config.platform);
+  const register = typeof flags['register'] === 'boolean' ? flags['register'] : undefined;
+  const { project, config } = flags['dryRun'] === true ? place : await registerApp(place, register);
+  const prepared = await prepareShared(context, config, project);
+  for (const warning of prepared.warnings) context.warn(warning);
+  context.info(`App ${project.config.name} (${prepared.appId})`);
+  context.info(`Compose hash ${prepared.composeHash}`);
+  if (flags['dryRun'] === true) {
+    context.print(`Would deploy compose hash ${prepared.composeHash} as app ${prepared.appId}`);
+    context.result({ dry_run: true, ...identities(prepared) });
+    return undefined;
+  }
+  const trust = typeof flags['trustSigner'] === 'string' ? flags['trustSigner'] : undefined;
+  const sealed = await sealEnvironment(context, config, project, prepared.appId, trust);
+  const files = sealed === undefined ? prepared.files : { ...prepared.files, '.encrypted-env': sealed };
+  await writeShared(project, files);
+  if (project.config.platform === 'local')
+    context.info(
+      'Platform local: the TEE is SIMULATED, for development only; nothing here is secret from this host',
+    );
+  context.info('Booting');
+  const state = await platform.deploy(
+    { context, config, project },
+    { ...prepared, files },
+    { recreate: flags['delete'] === true },
+  );
+  context.print(`Deployed ${state.instance_name}`);
+  for (const [name, url] of Object.entries(state.urls)) context.print(`  ${name}: ${url}`);
+  context.info('Next: dstack-cloud verify');
+  context.result({ ...identities(prepared), ...state });
+  return undefined;
+}
+
+function identities(prepared: Prepared): object {
+  return {
+    app_id: prepared.appId,
+    compose_hash: prepared.composeHash,
+    os_image_hash: prepared.osImageHash,
+    instance_id: prepared.instanceId ?? null,
+  };
+}
+
+/**
+ * With `--register` the app gets its contract and this compose hash is allowed. Without either flag,
+ * `chain.create_apps` makes the contract of an app that has none; a later change must be allowed by its owner.
+ */
+async function registerApp(place: Place, register: boolean | undefined): Promise<Place> {
+  const { context, config, project } = place;
+  if (project.config.key_provider !== 'kms' || register === false) return place;
+  if (register !== true && config.chain?.create_apps !== true) return place;
+  const chain = requireChain(config.chain);
+  const before = await prepareShared(context, config, project);
+  const app = await readApp(await connectReader(chain), before.appId, before.composeHash);
+  if (app.deployed && app.registered) {
+    if (register === true && app.compose_hash_allowed !== true) {
+      await setComposeHash(context, chain, before.appId, before.composeHash, true);
+      context.info(`Allowed compose hash ${before.composeHash}`);
+    }
+    return place;
+  }
+  const appId = await createApp(context, chain, before.composeHash);
+  context.info(`Created app contract 0x${appId}, which allows this compose file`);
+  await setAppJsonText(project.path, 'app_id', appId);
+  return { context, config, project: await loadProject(context) };
+}

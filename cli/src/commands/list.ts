@@ -1,0 +1,34 @@
+import { loadGlobalConfig } from '../config/global-config.ts';
+import type { Context } from '../context.ts';
+import { loadPlatform } from '../platforms/platform.ts';
+import { findProject, loadProject } from '../project/app-config.ts';
+
+const COLUMNS = ['NAME', 'STATUS', 'APP ID', 'URL', 'CREATED'] as const;
+
+/** `list`: every machine of the platform. */
+export async function run(context: Context): Promise<undefined> {
+  const config = await loadGlobalConfig(context);
+  const inProject = findProject(context.directory) !== undefined;
+  const name = inProject ? (await loadProject(context)).config.platform : (config.platform ?? 'local');
+  const platform = await loadPlatform(name);
+  const machines = await platform.list(context, config);
+  context.result(machines);
+  if (machines.length === 0) context.info('No machines');
+  if (machines.length === 0 || context.json) return undefined;
+  const rows = machines.map((one) => [
+    one.name,
+    one.status,
+    one.app_id,
+    one.urls['app'] ?? '-',
+    one.created_at.slice(0, 19),
+  ]);
+  const widths = COLUMNS.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
+  for (const row of [[...COLUMNS], ...rows])
+    context.print(
+      row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    );
+  return undefined;
+}

@@ -1,0 +1,27 @@
+import type { Context } from '../context.ts';
+import { CliError, EXIT } from '../errors.ts';
+import { loadPlace } from '../platforms/load-place.ts';
+import { loadPlatform } from '../platforms/platform.ts';
+import { requireProjectState } from '../project/state-file.ts';
+
+const MAX_LINES = 1_000_000;
+
+/** `logs`: the console of the machine, or one container. */
+export async function run(
+  context: Context,
+  _args: readonly string[],
+  flags: Readonly<Record<string, unknown>>,
+): Promise<undefined> {
+  const lines = Number(flags['lines']);
+  if (!Number.isInteger(lines) || lines < 0 || lines > MAX_LINES)
+    throw new CliError('bad_argument', `--lines must be a whole number up to ${MAX_LINES}`, {
+      found: String(flags['lines']),
+      exitCode: EXIT.usage,
+    });
+  const place = await loadPlace(context);
+  const platform = await loadPlatform(place.project.config.platform);
+  const state = await requireProjectState(context, place.project.directory);
+  const container = typeof flags['container'] === 'string' ? flags['container'] : undefined;
+  await platform.logs(place, state, { container, lines, follow: flags['follow'] === true });
+  return undefined;
+}

@@ -1,0 +1,91 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, relative, resolve } from 'node:path';
+import { toHex } from '@dstack-cloud/encoding';
+import { loadGlobalConfig } from '../config/global-config.ts';
+import type { Context } from '../context.ts';
+import { CliError } from '../errors.ts';
+import { instanceName } from '../project/instance-name.ts';
+import { projectFiles, type TemplateOptions } from '../templates/project-files.ts';
+
+/** `new NAME`: a project folder that deploys as it is (chapter 50 section 1.2). */
+export async function run(
+  context: Context,
+  [name]: readonly string[],
+  flags: Readonly<Record<string, unknown>>,
+): Promise<undefined> {
+  const config = await loadGlobalConfig(context);
+  const directory = resolve(context.directory, name as string);
+  if (existsSync(directory))
+    throw new CliError('exists', `Directory '${name}' already exists.`, { hint: 'Choose another name' });
+  if (!existsSync(dirname(directory)))
+    throw new CliError('bad_argument', `${dirname(directory)} does not exist`, { hint: 'Make it first' });
+  const options = templateOptions(basename(directory), config.platform, flags);
+  const files = projectFiles(options);
+  await mkdir(directory, { mode: 0o755 });
+  try {
+    await mkdir(join(directory, 'shared'), { mode: 0o700 });
+    for (const file of files)
+      await writeFile(join(directory, file.name), file.text, { mode: file.mode, flag: 'wx' });
+  } catch (error) {
+    await rm(directory, { recursive: true, force: true });
+    throw error;
+  }
+  const shown = relative(context.cwd, directory) || '.';
+  context.info(`Initialized project in ${shown}`);
+  context.info('Created files:');
+  for (const file of [...files.map((file) => file.name), 'shared/']) context.info(`  ${file}`);
+  context.info('Edit the configuration files to customize your deployment.');
+  context.print(`Created new project: ${name}`);
+  context.print(`Project directory: ${directory}`);
+  context.info(`Next: cd ${shown} && dstack-cloud deploy`);
+  context.result({ name, directory, files: files.map((file) => file.name), app_id: options.appId });
+  return undefined;
+}
+
+function templateOptions(
+  name: string,
+  configured: string | undefined,
+  flags: Readonly<Record<string, unknown>>,
+): TemplateOptions {
+  const text = (key: string): string | undefined =>
+    typeof flags[key] === 'string' ? (flags[key] as string) : undefined;
+  const platform = text('platform') ?? configured ?? 'gcp';
+  if (!['local', 'gcp', 'nitro', 'aws'].includes(platform))
+    throw new CliError('bad_argument', `Unknown platform ${platform}`, {
+      expected: 'local, gcp or nitro',
+      exitCode: 2,
+    });
+  const appId = (text('appId') ?? toHex(randomBytes(20))).replace(/^0x/, '').toLowerCase();
+  if (!/^[0-9a-f]{40}$/.test(appId))
+    throw new CliError('bad_argument', 'app_id must be exactly 40 hexadecimal characters', { exitCode: 2 });
+  const keyProvider = text('keyProvider') ?? 'kms';
+  return {
+    name,
+    platform: platform === 'aws' ? 'nitro' : (platform as TemplateOptions['platform']),
+    osImage: text('osImage'),
+    appId,
+    seed: toHex(randomBytes(20)),
+    keyProvider,
+    gateway: keyProvider === 'kms' && flags['gatewayEnabled'] !== false,
+    storageFs: text('storageFs') ?? 'ext4',
+    secureTime: flags['secureTime'] === true,
+    noInstanceId: flags['instanceId'] === false || keyProvider !== 'kms',
+    instanceName: text('instanceName') ?? instanceName(name),
+    project: text('project') ?? '',
+    zone: text('zone') ?? '',
+    region: text('region') ?? 'us-east-1',
+    machineType: text('machineType'),
+    dataSize: dataSize(text('dataSize')),
+  };
+}
+
+function dataSize(text: string | undefined): number {
+  const size = Number(text ?? 20);
+  if (Number.isInteger(size) && size >= 1 && size <= 65_536) return size;
+  throw new CliError('bad_argument', '--data-size must be a whole number of GB', {
+    found: text ?? '',
+    exitCode: 2,
+  });
+}

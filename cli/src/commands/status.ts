@@ -1,0 +1,39 @@
+import type { Context } from '../context.ts';
+import { EXIT } from '../errors.ts';
+import { loadPlace } from '../platforms/load-place.ts';
+import { loadPlatform } from '../platforms/platform.ts';
+import { readProjectState } from '../project/state-file.ts';
+import { measurements } from '../status/measurements.ts';
+
+const LABEL_WIDTH = 14;
+
+/** `status`: state, addresses, and the Measurements block that the documentation promises (chapter 50 section 1.2). */
+export async function run(context: Context): Promise<number> {
+  const place = await loadPlace(context);
+  const platform = await loadPlatform(place.project.config.platform);
+  const state = await readProjectState(place.project.directory);
+  if (state === undefined || state.status === 'REMOVED') {
+    context.print("No deployment found. Run 'dstack-cloud deploy' first.");
+    context.result({ status: 'NOT_DEPLOYED' });
+    return context.exitCode ? EXIT.notFound : EXIT.ok;
+  }
+  const report = await platform.report(place, state);
+  for (const [label, value] of report.rows) context.print(`${label.padEnd(LABEL_WIDTH)}${value}`);
+  const measured = await measurements(place, state, report);
+  context.print('');
+  context.print('Measurements:');
+  for (const [name, value] of measured.rows) context.print(`  ${`${name}:`.padEnd(LABEL_WIDTH + 2)}${value}`);
+  for (const drift of measured.drift) context.print(`  ! ${drift}`);
+  context.result({
+    instance: state.instance_name,
+    platform: state.platform,
+    status: report.status,
+    error: report.error,
+    urls: report.urls,
+    created_at: state.created_at,
+    updated_at: state.updated_at,
+    measurements: Object.fromEntries(measured.rows),
+    drift: measured.drift,
+  });
+  return report.status === 'NOT_FOUND' && context.exitCode ? EXIT.notFound : EXIT.ok;
+}

@@ -1,0 +1,71 @@
+import { homedir } from 'node:os';
+import { isAbsolute, join, resolve } from 'node:path';
+import type { GlobalOptions } from './global-options.ts';
+
+/** Where a command reads from and writes to; tests replace parts of it. */
+export interface Host {
+  readonly cwd: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly interactive: boolean;
+  readonly now: () => Date;
+  readonly stdout: (text: string) => void;
+  readonly stderr: (text: string) => void;
+  /** Fires on Ctrl-C. */
+  readonly signal: AbortSignal;
+}
+
+/** What every command gets: data goes to stdout, words to stderr (chapter 50 section 1.1). */
+export interface Context extends Host, GlobalOptions {
+  /** Directory that -C names, or the current one. */
+  readonly directory: string;
+  readonly configPath: string;
+  /** One line of data for people; nothing with --json. */
+  readonly print: (line: string) => void;
+  /** The result for programs; nothing without --json. */
+  readonly result: (value: unknown) => void;
+  /** Progress and explanation, on stderr; silent with --quiet. */
+  readonly info: (line: string) => void;
+  readonly warn: (line: string) => void;
+  readonly debug: (line: string) => void;
+}
+
+export function createContext(host: Host, options: GlobalOptions): Context {
+  const directory = resolve(host.cwd, options.chdir ?? '.');
+  return {
+    ...host,
+    ...options,
+    directory,
+    configPath: configPath(host, options),
+    print: (line) => {
+      if (!options.json) host.stdout(`${line}\n`);
+    },
+    result: (value) => {
+      if (options.json) host.stdout(`${JSON.stringify(value, null, 2)}\n`);
+    },
+    info: (line) => {
+      if (!options.quiet) host.stderr(`${line}\n`);
+    },
+    warn: (line) => host.stderr(`Warning: ${line}\n`),
+    debug: (line) => {
+      if (options.verbose) host.stderr(`Debug: ${line}\n`);
+    },
+  };
+}
+
+/** `--config`, else `DSTACK_CLOUD_CONFIG`, else `dstack-cloud/config.json` below the XDG config folder. */
+function configPath(host: Host, options: GlobalOptions): string {
+  const named = options.config ?? host.env['DSTACK_CLOUD_CONFIG'];
+  if (named !== undefined && named !== '') return resolve(host.cwd, named);
+  const xdg = host.env['XDG_CONFIG_HOME'];
+  const base = xdg !== undefined && isAbsolute(xdg) ? xdg : join(homeOf(host), '.config');
+  return join(base, 'dstack-cloud/config.json');
+}
+
+/** `~` at the start of a path is the home folder. */
+export function expandHome(host: Pick<Host, 'env'>, path: string): string {
+  return path === '~' || path.startsWith('~/') ? join(homeOf(host), path.slice(1)) : path;
+}
+
+function homeOf(host: Pick<Host, 'env'>): string {
+  return host.env['HOME'] ?? homedir();
+}

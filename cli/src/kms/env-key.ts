@@ -1,0 +1,132 @@
+import { request as plainRequest } from 'node:http';
+import { request } from 'node:https';
+import { fromHex, toHex } from '@dstack-cloud/encoding';
+import { verifyEnvPublicKey } from '@dstack-cloud/keys';
+import { CliError, messageOf } from '../errors.ts';
+
+const TIMEOUT_MS = 10_000;
+const MAX_ANSWER_BYTES = 64 * 1024;
+/** A signed key older than this is not accepted (chapter 50 section 2.4). */
+const MAX_AGE_SECONDS = 300;
+
+/** What the KMS says about an app's environment key, not yet believed. */
+interface Answer {
+  readonly public_key?: unknown;
+  readonly signature_v1?: unknown;
+  readonly timestamp?: unknown;
+}
+
+/** The app's X25519 key, and which compressed secp256k1 root signed it. */
+export interface EnvKey {
+  readonly publicKey: Uint8Array;
+  readonly signer: string;
+  readonly url: string;
+}
+
+/**
+ * Fetches the public key that the app's environment is sealed to and checks the root's signature over app id, time and
+ * key. TLS proves nothing here: the signature does, and an answer that the expected root did not sign is refused.
+ * Tries each URL in order. Throws `kms_unreachable`, `kms_untrusted`.
+ */
+export async function fetchEnvKey(options: {
+  readonly urls: readonly string[];
+  readonly appId: string;
+  /** Compressed root key, hex without 0x, that must have signed for this URL. */
+  readonly signerFor: (url: string) => string;
+  readonly now: Date;
+}): Promise<EnvKey> {
+  if (options.urls.length === 0)
+    throw new CliError('kms_unreachable', 'KMS enabled but no kms_urls configured in global config', {
+      hint: 'Add services.kms_urls with dstack-cloud config-edit',
+    });
+  const failures: string[] = [];
+  for (const url of options.urls) {
+    let answer: Answer;
+    try {
+      answer = (await post(`${url.replace(/\/+$/, '')}/prpc/GetAppEnvEncryptPubKey?json`, {
+        app_id: options.appId,
+      })) as Answer;
+    } catch (error) {
+      failures.push(`${url}: ${messageOf(error)}`);
+      continue;
+    }
+    return { ...check(answer, options, url), url };
+  }
+  throw new CliError('kms_unreachable', `No KMS answered: ${failures.join('; ')}`, {
+    hint: 'Check services.kms_urls (dstack-cloud config-edit) and that the KMS runs',
+  });
+}
+
+function check(
+  answer: Answer,
+  options: { appId: string; signerFor: (url: string) => string; now: Date },
+  url: string,
+): { publicKey: Uint8Array; signer: string } {
+  const expected = options.signerFor(url);
+  const refuse = (why: string, found: string): never => {
+    throw new CliError('kms_untrusted', `The environment key of ${url} is not trusted: ${why}`, {
+      expected: `signed by 0x${expected}`,
+      found,
+      hint: 'Somebody may stand between you and the KMS. Check kms_urls and chain.kms_contract before you go on',
+    });
+  };
+  let publicKey: Uint8Array;
+  let signature: Uint8Array;
+  try {
+    publicKey = fromHex(String(answer.public_key), { length: 32, prefix: 'allow' });
+    signature = fromHex(String(answer.signature_v1), { length: 65, prefix: 'allow' });
+  } catch {
+    return refuse('the answer has no signed key', 'public_key or signature_v1 is missing');
+  }
+  const timestamp = Number(answer.timestamp);
+  const recovered = verifyEnvPublicKey({
+    appId: fromHex(options.appId),
+    publicKey,
+    signature,
+    timestamp: Number.isSafeInteger(timestamp) && timestamp > 0 ? timestamp : 0,
+    now: Math.floor(options.now.getTime() / 1000),
+    maxAgeSeconds: MAX_AGE_SECONDS,
+  });
+  if (recovered === null)
+    return refuse('the signature is damaged or not fresh', `time ${String(answer.timestamp)}`);
+  const signer = toHex(recovered);
+  if (signer !== expected) return refuse('another key signed it', `signed by 0x${signer}`);
+  return { publicKey, signer };
+}
+
+async function post(url: string, body: unknown): Promise<unknown> {
+  const text = JSON.stringify(body);
+  const options = {
+    method: 'POST',
+    timeout: TIMEOUT_MS,
+    // The root's signature authenticates the answer; the certificate's CA is not known to the machine.
+    rejectUnauthorized: false,
+    headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
+  };
+  const start = url.startsWith('https:') ? request : plainRequest;
+  return await new Promise((resolve, reject) => {
+    const outgoing = start(url, options, (response) => {
+      const chunks: Buffer[] = [];
+      let size = 0;
+      response.on('data', (chunk: Buffer) => {
+        size += chunk.length;
+        if (size > MAX_ANSWER_BYTES) response.destroy(new Error('the answer is too large'));
+        chunks.push(chunk);
+      });
+      response.once('error', reject);
+      response.once('end', () => {
+        const answer = Buffer.concat(chunks).toString('utf8');
+        if (response.statusCode !== 200)
+          return reject(new Error(`status ${response.statusCode}: ${answer.slice(0, 300)}`));
+        try {
+          resolve(JSON.parse(answer));
+        } catch {
+          reject(new Error('the answer is no JSON'));
+        }
+      });
+    });
+    outgoing.once('timeout', () => outgoing.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
+    outgoing.once('error', reject);
+    outgoing.end(text);
+  });
+}

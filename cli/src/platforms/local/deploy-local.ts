@@ -1,0 +1,133 @@
+import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import {
+  type CreateOptions,
+  createCvm,
+  cvmStatus,
+  isAlive,
+  readManifest,
+  removeCvm,
+  startCvm,
+  stopCvm,
+  updateCvm,
+} from '@dstack-cloud/vmm';
+import { expandHome } from '../../context.ts';
+import { CliError } from '../../errors.ts';
+import type { Prepared } from '../../project/shared-files.ts';
+import { type ProjectState, readProjectState, writeProjectState } from '../../project/state-file.ts';
+import type { Place } from '../platform.ts';
+import { explainBoot } from './explain-boot.ts';
+import { machineDirectory } from './paths.ts';
+
+/** Makes or updates the project's machine and starts it; `state.json` follows every step. */
+export async function deployLocal(
+  place: Place,
+  prepared: Prepared,
+  options: { recreate: boolean },
+): Promise<ProjectState> {
+  const { context, config, project } = place;
+  refuseLocalKeyProvider(place);
+  const before = await readProjectState(project.directory);
+  const dir =
+    before?.machine_dir && existsSync(before.machine_dir)
+      ? before.machine_dir
+      : machineDirectory(context, config, randomUUID());
+  const wanted = createOptions(place, prepared, dir);
+  if (existsSync(dir)) {
+    if (await stopCvm(dir)) context.info('Stopped the running machine');
+    if (options.recreate) await removeCvm(dir);
+  }
+  if (existsSync(dir)) await updateCvm(await readManifest(dir), wanted);
+  else await createCvm(wanted);
+  const now = context.now().toISOString();
+  const state: ProjectState = {
+    ...before,
+    schema: 1,
+    platform: 'local',
+    instance_name: wanted.name,
+    project: '',
+    zone: 'local',
+    external_ip: '127.0.0.1',
+    internal_ip: '127.0.0.1',
+    status: 'STARTING',
+    created_at: before?.status === 'REMOVED' ? now : (before?.created_at ?? now),
+    updated_at: now,
+    boot_image: project.config.os_image,
+    app_id: prepared.appId,
+    instance_id: prepared.instanceId ?? '',
+    compose_hash: prepared.composeHash,
+    os_image_hash: prepared.osImageHash,
+    machine_dir: dir,
+    urls: {},
+    revisions: [
+      ...(before?.revisions ?? []),
+      { compose_hash: prepared.composeHash, os_image_hash: prepared.osImageHash, time: now },
+    ],
+  };
+  await writeProjectState(project.directory, state);
+  return await boot(place, state);
+}
+
+/** Starts the machine and records how that went. */
+export async function boot(place: Place, state: ProjectState): Promise<ProjectState> {
+  const { context, project } = place;
+  const stamp = (): string => context.now().toISOString();
+  try {
+    const started = await startCvm(state.machine_dir, {
+      signal: context.signal,
+      onProgress: (text) => context.info(`  ${text}`),
+    });
+    const next = {
+      ...state,
+      status: 'RUNNING',
+      updated_at: stamp(),
+      urls: started.state.urls,
+      instance_id: started.state.instance_id ?? state.instance_id,
+    };
+    await writeProjectState(project.directory, next);
+    return next;
+  } catch (error) {
+    const status = await cvmStatus(state.machine_dir).catch(() => undefined);
+    const alive = status?.state.supervisor != null && isAlive(status.state.supervisor);
+    await writeProjectState(project.directory, {
+      ...state,
+      status: alive ? 'RUNNING' : 'FAILED',
+      updated_at: stamp(),
+      urls: alive ? (status?.state.urls ?? {}) : {},
+    });
+    throw explainBoot(error, state);
+  }
+}
+
+function createOptions(place: Place, prepared: Prepared, dir: string): CreateOptions {
+  const { context, config, project } = place;
+  const { local_config: local, name } = project.config;
+  const rootCa = config.attestation.root_ca.tdx;
+  return {
+    dir,
+    name: local.instance_name || `dstack-${name}`,
+    appId: prepared.appId,
+    image: project.config.os_image,
+    shared: prepared.files,
+    seedFile: resolve(expandHome(context, config.local.seed_file)),
+    rootCaTdx: rootCa === undefined ? null : resolve(expandHome(context, rootCa)),
+    pccsUrl: config.services.pccs_url || null,
+    ports: [{ host: local.port, guest: local.container_port }],
+    agentPort: local.agent_port,
+    engine: local.engine ?? config.local.engine,
+    env: config.local.env,
+    owner: config.local.owner ?? null,
+    project: project.directory,
+  };
+}
+
+function refuseLocalKeyProvider({ project }: Place): void {
+  const provider = project.config.key_provider;
+  if (provider === 'kms' || provider === 'none') return;
+  throw new CliError('bad_app_json', `Key provider ${provider} does not exist on platform local`, {
+    expected: 'kms or none',
+    found: provider,
+    hint: 'Set key_provider to kms (keys survive) or none (fresh keys at each boot) in app.json',
+  });
+}

@@ -1,0 +1,37 @@
+import { CliError, messageOf } from '../../errors.ts';
+import type { ProjectState } from '../../project/state-file.ts';
+
+/** Reasons of chapter 60 section 2.2 and of the key service, and what the user can do about each. */
+const HINTS: readonly (readonly [RegExp, (state: ProjectState) => string])[] = [
+  [
+    /Compose hash not allowed/,
+    (state) =>
+      `The owner of the app allows this compose file with\ndstack-cloud app allow ${state.compose_hash}\nand then dstack-cloud start`,
+  ],
+  [
+    /App not (registered|deployed)/,
+    () => 'Make the app contract with dstack-cloud app create, then dstack-cloud deploy',
+  ],
+  [
+    /OS image is not allowed/,
+    (state) => `The owner of the KMS contract must allow OS image ${state.os_image_hash}`,
+  ],
+  [/Device not allowed/, () => 'The owner of the app must allow this device, or any device'],
+  [
+    /ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENOTFOUND|timed out|connect/i,
+    () => 'Check that the KMS runs and that services.kms_urls is right (dstack-cloud config-edit)',
+  ],
+];
+
+/** Turns a failed start into an error that names the next step. */
+export function explainBoot(error: unknown, state: ProjectState): Error {
+  const code = (error as { code?: unknown }).code;
+  if (code !== 'boot_failed' && code !== 'start_failed')
+    return error instanceof Error ? error : new Error(messageOf(error));
+  const message = messageOf(error);
+  const hint = HINTS.find(([pattern]) => pattern.test(message))?.[1](state);
+  return new CliError('boot_failed', message, {
+    hint: hint ?? 'Read the console with dstack-cloud logs',
+    cause: error,
+  });
+}

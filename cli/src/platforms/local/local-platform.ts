@@ -1,0 +1,16 @@
+import type { Platform } from '../platform.ts';
+import { deployLocal } from './deploy-local.ts';
+import { logsLocal } from './logs-local.ts';
+import { removeLocal, startLocal, stopLocal } from './power-local.ts';
+import { listLocal, reportLocal } from './report-local.ts';
+
+/** Machines on this host: the VMM's process driver with a simulated TEE. */
+export const localPlatform: Platform = {
+  deploy: deployLocal,
+  report: reportLocal,
+  logs: logsLocal,
+  stop: stopLocal,
+  start: startLocal,
+  remove: removeLocal,
+  list: listLocal,
+};

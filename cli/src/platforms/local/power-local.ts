@@ -1,0 +1,42 @@
+import { existsSync } from 'node:fs';
+import { removeCvm, stopCvm } from '@dstack-cloud/vmm';
+import { CliError } from '../../errors.ts';
+import { type ProjectState, writeProjectState } from '../../project/state-file.ts';
+import type { MachineReport, Place } from '../platform.ts';
+import { boot } from './deploy-local.ts';
+import { reportLocal } from './report-local.ts';
+
+/** Stops the machine; false when it did not run. */
+export async function stopLocal(place: Place, state: ProjectState): Promise<boolean> {
+  if (!existsSync(state.machine_dir)) return false;
+  const stopped = await stopCvm(state.machine_dir);
+  await record(place, { ...state, status: 'STOPPED', urls: {} });
+  return stopped;
+}
+
+/** Starts a stopped machine as it is. */
+export async function startLocal(place: Place, state: ProjectState): Promise<MachineReport> {
+  if (!existsSync(state.machine_dir))
+    throw new CliError('not_deployed', `The machine ${state.instance_name} does not exist any more`, {
+      hint: 'Run dstack-cloud deploy',
+    });
+  return await reportLocal(place, await boot(place, state));
+}
+
+/** Removes the machine with all its files; its disk is gone. */
+export async function removeLocal(
+  place: Place,
+  state: ProjectState,
+  options: { force: boolean },
+): Promise<void> {
+  if (existsSync(state.machine_dir)) {
+    if (options.force) await stopCvm(state.machine_dir);
+    await removeCvm(state.machine_dir);
+  }
+  await record(place, { ...state, status: 'REMOVED', urls: {}, external_ip: '', internal_ip: '' });
+}
+
+async function record(place: Place, state: ProjectState): Promise<void> {
+  const updated_at = place.context.now().toISOString();
+  await writeProjectState(place.project.directory, { ...state, updated_at });
+}

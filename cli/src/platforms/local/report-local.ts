@@ -1,0 +1,62 @@
+import { existsSync } from 'node:fs';
+import { type CvmStatus, cvmStatus, listCvms } from '@dstack-cloud/vmm';
+import type { GlobalConfig } from '../../config/global-config.ts';
+import type { Context } from '../../context.ts';
+import type { ProjectState } from '../../project/state-file.ts';
+import type { ListedMachine, MachineReport, Place } from '../platform.ts';
+import { runPath } from './paths.ts';
+
+/** State of the project's machine now. */
+export async function reportLocal(_place: Place, state: ProjectState): Promise<MachineReport> {
+  if (!existsSync(state.machine_dir))
+    return {
+      status: 'NOT_FOUND',
+      error: null,
+      urls: {},
+      instanceId: null,
+      rows: rows(state, 'NOT_FOUND', undefined),
+    };
+  const machine = await cvmStatus(state.machine_dir);
+  const status = machine.state.status.toUpperCase();
+  return {
+    status,
+    error: machine.state.error,
+    urls: machine.state.urls,
+    instanceId: machine.state.instance_id,
+    rows: rows(state, status, machine),
+  };
+}
+
+/** Every machine below the run folder. */
+export async function listLocal(context: Context, config: GlobalConfig): Promise<ListedMachine[]> {
+  return (await listCvms(runPath(context, config))).map(({ manifest, state }) => ({
+    name: manifest.name,
+    status: state.status.toUpperCase(),
+    app_id: manifest.app_id,
+    urls: state.urls,
+    created_at: new Date(manifest.created_at_ms).toISOString(),
+    project: manifest.project,
+  }));
+}
+
+function rows(state: ProjectState, status: string, machine: CvmStatus | undefined): [string, string][] {
+  const found: [string, string][] = [
+    ['Instance:', state.instance_name],
+    ['Project:', state.project || 'local'],
+    ['Zone:', state.zone],
+    ['Status:', status],
+    ['External IP:', state.external_ip || 'N/A'],
+    ['Internal IP:', state.internal_ip],
+    ['Boot Image:', state.boot_image],
+    ['Created:', state.created_at],
+    ['Updated:', state.updated_at],
+  ];
+  if (machine === undefined) return found;
+  found.push(['TEE:', 'SIMULATED Intel TDX (development only)']);
+  if (machine.state.boot_progress !== '') found.push(['Progress:', machine.state.boot_progress]);
+  if (machine.state.error !== null) found.push(['Error:', machine.state.error]);
+  const { app, agent } = machine.state.urls;
+  if (app !== undefined) found.push(['App URL:', app]);
+  if (agent !== undefined) found.push(['Agent URL:', agent]);
+  return found;
+}

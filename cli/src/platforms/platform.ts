@@ -1,0 +1,68 @@
+import type { GlobalConfig } from '../config/global-config.ts';
+import type { Context } from '../context.ts';
+import { CliError } from '../errors.ts';
+import type { Project } from '../project/app-config.ts';
+import type { Prepared } from '../project/shared-files.ts';
+import type { ProjectState } from '../project/state-file.ts';
+
+/** A command's surroundings on a platform. */
+export interface Place {
+  readonly context: Context;
+  readonly config: GlobalConfig;
+  readonly project: Project;
+}
+
+/** State of a machine as the platform reports it now. */
+export interface MachineReport {
+  readonly status: string;
+  readonly error: string | null;
+  readonly urls: Readonly<Record<string, string>>;
+  readonly instanceId: string | null;
+  /** Rows for people: label and value (chapter 50 section 1.2, `status`). */
+  readonly rows: readonly (readonly [string, string])[];
+}
+
+export interface ListedMachine {
+  readonly name: string;
+  readonly status: string;
+  readonly app_id: string;
+  readonly urls: Readonly<Record<string, string>>;
+  readonly created_at: string;
+  readonly project: string | null;
+}
+
+export interface LogRequest {
+  readonly container: string | undefined;
+  readonly lines: number;
+  readonly follow: boolean;
+}
+
+/** What a platform can do with a project's machine; adding one touches its own folder and the table below. */
+export interface Platform {
+  /** Makes or updates the machine and starts it. Throws `boot_failed` with the guest's reason. */
+  deploy(place: Place, prepared: Prepared, options: { recreate: boolean }): Promise<ProjectState>;
+  report(place: Place, state: ProjectState): Promise<MachineReport>;
+  logs(place: Place, state: ProjectState, request: LogRequest): Promise<void>;
+  stop(place: Place, state: ProjectState): Promise<boolean>;
+  start(place: Place, state: ProjectState): Promise<MachineReport>;
+  remove(place: Place, state: ProjectState, options: { force: boolean }): Promise<void>;
+  list(context: Context, config: GlobalConfig): Promise<ListedMachine[]>;
+}
+
+const PLATFORMS: Readonly<Record<string, () => Promise<Platform>>> = {
+  local: async () => (await import('./local/local-platform.ts')).localPlatform,
+};
+
+/** The platform of that name. Throws `not_yet` for those that this version lacks. */
+export async function loadPlatform(name: string): Promise<Platform> {
+  const load = PLATFORMS[name];
+  if (load !== undefined) return await load();
+  throw notYet(`Platform ${name}`);
+}
+
+/** One text for everything that is documented and not there. */
+export function notYet(what: string): CliError {
+  return new CliError('not_yet', `${what}: not yet on this version`, {
+    hint: 'Platform local works: set "platform": "local" in app.json',
+  });
+}

@@ -1,0 +1,141 @@
+import { Command, Option, type OutputConfiguration } from 'commander';
+import type { Context } from './context.ts';
+import { GLOBAL_HELP } from './global-options.ts';
+import { VERSION } from './version.ts';
+
+/** A command's file: does the work and returns the exit code, or nothing for success. */
+export interface CommandModule {
+  run(
+    context: Context,
+    args: readonly string[],
+    options: Readonly<Record<string, unknown>>,
+  ): Promise<number | undefined>;
+}
+
+type Load = () => Promise<CommandModule>;
+
+/**
+ * The table of commands (chapter 50 section 1.2). Each command's file is loaded only when it runs, so that
+ * `--help` stays fast.
+ */
+export function createProgram(context: Context, finish: (exitCode: number) => void): Command {
+  const program = new Command('dstack-cloud')
+    .description(
+      'Run Docker applications in hardware TEEs; keys go only to workloads that prove what they are',
+    )
+    .version(VERSION, '--version', 'version')
+    .helpOption('-h, --help', 'this text')
+    .helpCommand(false)
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput(output(context))
+    .addHelpText('after', GLOBAL_HELP);
+
+  const command = (usage: string, summary: string, load: Load, parent: Command = program): Command => {
+    const added = parent.command(usage).description(summary).helpOption('-h, --help', 'this text');
+    added.exitOverride().configureOutput(output(context));
+    added.addHelpText('after', GLOBAL_HELP);
+    return added.action(async (...given: unknown[]) => {
+      given.pop();
+      const options = given.pop() as Record<string, unknown>;
+      const { run } = await load();
+      finish((await run(context, given.flat() as string[], options)) ?? 0);
+    });
+  };
+
+  command('new <NAME>', 'make a project', () => import('./commands/new.ts'))
+    .option('--platform <NAME>', 'local, gcp or nitro (default: platform of the configuration, else gcp)')
+    .option('--os-image <NAME>', 'OS image')
+    .option('--app-id <HEX>', 'app id, 40 hex digits (default: random)')
+    .option('--gw, --gateway-enabled', 'reach the app through the gateway')
+    .option('--no-gw, --no-gateway-enabled', 'do not')
+    .addOption(new Option('--kp, --key-provider <NAME>', 'kms, local, tpm or none').choices(KEY_PROVIDERS))
+    .addOption(new Option('--fs, --storage-fs <NAME>', 'ext4 or zfs').choices(['ext4', 'zfs']))
+    .option('--secure-time', 'wait for synchronised time at boot')
+    .option('--no-secure-time', 'do not wait')
+    .option('--no-instance-id', 'the same keys for every instance')
+    .option('-p, --project <ID>', 'GCP project')
+    .option('-z, --zone <ZONE>', 'GCP zone')
+    .option('--region <REGION>', 'AWS region')
+    .option('--instance-name <NAME>', 'instance name (default: dstack-NAME)')
+    .option('-m, --machine-type <TYPE>', 'machine type')
+    .option('--data-size <GB>', 'data disk');
+  command('config-edit', 'edit the global configuration', () => import('./commands/config-edit.ts'));
+  command('prepare', 'write the files of shared/ without deploying', () => import('./commands/prepare.ts'));
+  command(
+    'measure',
+    'print compose hash and identities before a deploy',
+    () => import('./commands/measure.ts'),
+  );
+  command('deploy', 'deploy or update the app', () => import('./commands/deploy.ts'))
+    .option('-d, --delete', 'remove the machine and make a new one')
+    .option('--register', 'create the app contract and allow the compose hash on chain first')
+    .option('--no-register', 'never write to the chain')
+    .option('--dry-run', 'print what would be deployed')
+    .option('--trust-signer <HEX>', 'accept environment keys of this KMS signer without a chain');
+  command('status', 'state, addresses and measurements', () => import('./commands/status.ts'));
+  command('logs', 'console of the machine, or log of a container', () => import('./commands/logs.ts'))
+    .option('-f, --follow', 'go on until Ctrl-C')
+    .option('-n, --lines <N>', 'last lines', '100')
+    .option('--container <NAME>', 'one container');
+  command('stop', 'stop the machine', () => import('./commands/stop.ts'));
+  command('start', 'start the machine', () => import('./commands/start.ts'));
+  command('remove', 'remove the machine', () => import('./commands/remove.ts'))
+    .option('--keep-images', 'keep images')
+    .option('-f, --force', 'stop it first when it runs');
+  command('list', 'deployed machines', () => import('./commands/list.ts')).option(
+    '-p, --project <ID>',
+    'GCP project',
+  );
+  command('verify [URL_OR_FILE]', 'verify the attestation of an app', () => import('./commands/verify.ts'))
+    .option('--compose-hash <HEX>', 'the compose hash that the app must have')
+    .option('--app-id <HEX>', 'the app id that the app must have');
+
+  const later = (usage: string, summary: string, parent: Command = program): Command =>
+    command(usage, summary, () => import('./commands/not-yet.ts'), parent)
+      .allowUnknownOption()
+      .allowExcessArguments();
+  later('pull [IMAGE_OR_URL]', 'download an OS image (not yet on this version)');
+  const fw = group(context, program, 'fw', 'firewall rules (not yet on this version)');
+  for (const verb of ['allow', 'deny', 'remove'] as const) later(`${verb} [PORT]`, `${verb} a port`, fw);
+  later('list', 'list the rules', fw);
+
+  const app = group(context, program, 'app', 'the app contract: which compose files may have keys');
+  command('create', 'create the app contract on chain', () => import('./commands/app-create.ts'), app).option(
+    '--no-compose-hash',
+    'allow no compose hash yet',
+  );
+  command('allow [COMPOSE_HASH]', 'allow a compose hash', () => import('./commands/app-allow.ts'), app);
+  command('revoke [COMPOSE_HASH]', 'revoke a compose hash', () => import('./commands/app-revoke.ts'), app);
+  command('show', 'what the chain says about the app', () => import('./commands/app-show.ts'), app);
+
+  const env = group(context, program, 'env', 'secrets of the app, in its .env file');
+  command('list', 'names of the variables', () => import('./commands/env-list.ts'), env);
+  command(
+    'set <NAME>',
+    'set a variable; the value is read from stdin',
+    () => import('./commands/env-set.ts'),
+    env,
+  );
+  command('unset <NAME>', 'remove a variable', () => import('./commands/env-unset.ts'), env);
+  return program;
+}
+
+/** A command that only holds others; bare, it prints its help. */
+function group(context: Context, parent: Command, name: string, summary: string): Command {
+  const added = parent.command(name).description(summary).helpOption('-h, --help', 'this text');
+  return added.helpCommand(false).exitOverride().configureOutput(output(context));
+}
+
+/** Help goes where the host says, in a fixed width, so that it reads the same everywhere. */
+function output(context: Context): OutputConfiguration {
+  const width = (): number => 100;
+  return {
+    writeOut: context.stdout,
+    writeErr: context.stderr,
+    getOutHelpWidth: width,
+    getErrHelpWidth: width,
+  };
+}
+
+const KEY_PROVIDERS = ['kms', 'local', 'tpm', 'none'];

@@ -1,0 +1,124 @@
+import { z } from 'zod';
+import { CliError } from '../errors.ts';
+
+const hex20 = z
+  .string()
+  .regex(/^(0x)?[0-9a-fA-F]{40}$/, 'must be exactly 40 hexadecimal characters')
+  .transform((text) => text.replace(/^0x/, '').toLowerCase());
+const port = z.int().min(0).max(65_535);
+
+/** `app.json` after both documented shapes were brought into one (chapter 50 section 2.2). */
+export interface AppConfig {
+  readonly name: string;
+  readonly platform: 'local' | 'gcp' | 'nitro';
+  readonly os_image: string;
+  readonly docker_compose_file: string;
+  readonly prelaunch_script: string;
+  readonly env_file: string;
+  readonly instance_id_seed: string | undefined;
+  readonly app_id: string | undefined;
+  readonly gateway_enabled: boolean;
+  readonly public_logs: boolean;
+  readonly public_sysinfo: boolean;
+  readonly public_tcbinfo: boolean;
+  readonly key_provider: 'kms' | 'local' | 'tpm' | 'none';
+  readonly key_provider_id: string;
+  readonly storage_fs: 'ext4' | 'zfs';
+  readonly no_instance_id: boolean;
+  readonly secure_time: boolean;
+  readonly allowed_envs: readonly string[];
+  readonly app_compose_file: string;
+  readonly gcp_config: Readonly<Record<string, unknown>>;
+  readonly nitro_config: Readonly<Record<string, unknown>>;
+  readonly local_config: LocalConfig;
+}
+
+/** Settings of platform `local` (ours). */
+export interface LocalConfig {
+  readonly instance_name: string;
+  /** Port of the host for the application; 0 for any free one. */
+  readonly port: number;
+  /** Port of the application inside the machine. */
+  readonly container_port: number;
+  /** Port of the host for the guest agent; 0 for any free one. */
+  readonly agent_port: number;
+  readonly engine: 'auto' | 'docker' | 'podman' | 'process' | undefined;
+}
+
+const bool = (value: boolean) => z.boolean().default(value);
+const text = (value: string) => z.string().default(value);
+
+const schema: z.ZodType<AppConfig> = z.looseObject({
+  name: z.string().min(1).max(128).default('myapp'),
+  platform: z.enum(['local', 'gcp', 'nitro']).default('gcp'),
+  os_image: text('dstack-cloud-0.6.0'),
+  docker_compose_file: text('docker-compose.yaml'),
+  prelaunch_script: text('prelaunch.sh'),
+  env_file: text('.env'),
+  instance_id_seed: hex20.optional(),
+  app_id: hex20.optional(),
+  gateway_enabled: bool(true),
+  public_logs: bool(true),
+  public_sysinfo: bool(true),
+  public_tcbinfo: bool(true),
+  key_provider: z.enum(['kms', 'local', 'tpm', 'none']).default('kms'),
+  key_provider_id: z
+    .string()
+    .regex(/^([0-9a-fA-F]{2})*$/, 'must be hex')
+    .default(''),
+  storage_fs: z.enum(['ext4', 'zfs']).default('ext4'),
+  no_instance_id: bool(false),
+  secure_time: bool(false),
+  allowed_envs: z.array(z.string()).max(1024).default([]),
+  app_compose_file: text(''),
+  gcp_config: z.looseObject({}).default({}),
+  nitro_config: z.looseObject({}).default({}),
+  local_config: z
+    .looseObject({
+      instance_name: text(''),
+      port: port.default(0),
+      container_port: port.default(8080),
+      agent_port: port.default(0),
+      engine: z.enum(['auto', 'docker', 'podman', 'process']).optional(),
+    })
+    .prefault({}),
+}) as unknown as z.ZodType<AppConfig>;
+
+/** Top-level members of the documented flat shape, aliases of the platform's own object. */
+const ALIASES = ['instance_name', 'project', 'zone', 'bucket', 'machine_type', 'data_size'] as const;
+
+/** Brings either shape of `app.json` into one. Throws `bad_app_json` naming the member. */
+export function parseAppConfig(
+  raw: Readonly<Record<string, unknown>>,
+  path: string,
+): { config: AppConfig; warnings: string[] } {
+  const warnings: string[] = [];
+  const platform = typeof raw['platform'] === 'string' ? raw['platform'] : 'gcp';
+  const place = platform === 'nitro' || platform === 'local' ? `${platform}_config` : 'gcp_config';
+  const nested = { ...((raw[place] ?? {}) as Record<string, unknown>) };
+  const flat = raw[place] === undefined && ALIASES.some((name) => raw[name] !== undefined);
+  for (const name of ALIASES) {
+    const value = raw[name];
+    if (value === undefined) continue;
+    if (nested[name] !== undefined && nested[name] !== value)
+      throw new CliError('bad_app_json', `${path}: ${name} and ${place}.${name} differ`, {
+        expected: String(nested[name]),
+        found: String(value),
+        hint: `Keep one of them in ${path}`,
+      });
+    nested[name] = value;
+  }
+  const shaped: Record<string, unknown> = { ...raw, [place]: nested };
+  if (raw['name'] === undefined && typeof nested['instance_name'] === 'string')
+    shaped['name'] = nested['instance_name'];
+  if (flat && raw['key_provider'] === undefined) {
+    shaped['key_provider'] = 'local';
+    warnings.push(`${path} names no key_provider; the documented default of this shape is local`);
+  }
+  const result = schema.safeParse(shaped);
+  if (!result.success)
+    throw new CliError('bad_app_json', `${path} is not valid:\n${z.prettifyError(result.error)}`, {
+      hint: `Correct ${path}`,
+    });
+  return { config: result.data, warnings };
+}

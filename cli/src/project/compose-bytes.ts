@@ -1,0 +1,90 @@
+import { resolve } from 'node:path';
+import {
+  type AppComposeFields,
+  HOST_SHARED_LIMITS,
+  parseAppCompose,
+  readFileBounded,
+  writeAppCompose,
+} from '@dstack-cloud/app';
+import { CliError } from '../errors.ts';
+import type { Project } from './app-config.ts';
+import { checkComposeFile } from './compose-lint.ts';
+import { readEnvFile } from './env-file.ts';
+
+/** What the compose hash is made of. */
+export interface ComposeBytes {
+  /** The exact bytes of `app-compose.json`. */
+  readonly bytes: Uint8Array;
+  readonly allowedEnvs: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+const MAX_TEXT_BYTES: number = HOST_SHARED_LIMITS['app-compose.json'];
+
+/**
+ * Makes `app-compose.json` of a project exactly as chapter 50 section 2.5 says; `app_compose_file` ships a file as it is.
+ * Throws `bad_compose_file`, `file_missing`, `bad_env`.
+ */
+export async function composeBytes(project: Project): Promise<ComposeBytes> {
+  const { config } = project;
+  const env = await readEnvFile(project);
+  const allowedEnvs = [...new Set([...config.allowed_envs, ...env.vars.map(({ key }) => key)])];
+  if (config.app_compose_file !== '') return { ...(await shippedFile(project)), allowedEnvs };
+  const compose = await readText(project, config.docker_compose_file, 'docker_compose_file');
+  const warnings = [...checkComposeFile(compose, config.docker_compose_file), ...env.warnings];
+  const fields: AppComposeFields = {
+    name: config.name,
+    dockerComposeFile: compose,
+    gatewayEnabled: config.gateway_enabled && config.key_provider === 'kms',
+    publicLogs: config.public_logs,
+    publicSysinfo: config.public_sysinfo,
+    publicTcbinfo: config.public_tcbinfo,
+    keyProviderId: config.key_provider_id,
+    allowedEnvs,
+    noInstanceId: config.no_instance_id,
+    secureTime: config.secure_time,
+    keyProvider: config.key_provider,
+    storageFs: config.storage_fs,
+    preLaunchScript: await readText(project, config.prelaunch_script, undefined),
+  };
+  const bytes = writeAppCompose(fields);
+  if (bytes.length > MAX_TEXT_BYTES)
+    throw new CliError('bad_compose_file', 'app-compose.json is too large for the guest', {
+      expected: `at most ${MAX_TEXT_BYTES} bytes`,
+      found: `${bytes.length} bytes`,
+      hint: `Make ${config.docker_compose_file} or ${config.prelaunch_script} smaller`,
+    });
+  return { bytes, allowedEnvs, warnings };
+}
+
+async function shippedFile(project: Project): Promise<{ bytes: Uint8Array; warnings: string[] }> {
+  const name = project.config.app_compose_file;
+  const bytes = await readFileBounded(resolve(project.directory, name), MAX_TEXT_BYTES);
+  try {
+    parseAppCompose(bytes);
+  } catch (error) {
+    throw new CliError('bad_compose_file', `${name} is no app-compose file`, { cause: error });
+  }
+  return { bytes, warnings: [] };
+}
+
+/** A text file of the project; a missing optional one is empty. */
+async function readText(project: Project, name: string, required: string | undefined): Promise<string> {
+  const path = resolve(project.directory, name);
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFileBounded(path, MAX_TEXT_BYTES);
+  } catch (error) {
+    const missing = (error as { code?: string }).code === 'file-missing';
+    if (missing && required === undefined) return '';
+    throw new CliError('file_missing', missing ? `${path} does not exist` : `${path} cannot be read`, {
+      cause: error,
+      hint: required === undefined ? `Check ${name}` : `Write ${name}, or correct ${required} in app.json`,
+    });
+  }
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw new CliError('bad_compose_file', `${path} is no UTF-8 text`, { cause: error });
+  }
+}

@@ -1,0 +1,111 @@
+import { existsSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  asAppId,
+  composeHash,
+  defaultAppId,
+  HOST_SHARED_LIMITS,
+  type HostSharedName,
+  instanceId,
+  readFileBounded,
+  serializeInstanceInfo,
+  serializeSysConfig,
+  writeFileAtomic,
+} from '@dstack-cloud/app';
+import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
+import type { GlobalConfig } from '../config/global-config.ts';
+import type { Context } from '../context.ts';
+import { CliError } from '../errors.ts';
+import type { Project } from './app-config.ts';
+import { composeBytes } from './compose-bytes.ts';
+import { osImageHash } from './os-image.ts';
+
+/** Everything that a machine gets from its host, and the identities that follow from it. */
+export interface Prepared {
+  readonly files: Partial<Record<HostSharedName, Uint8Array>>;
+  readonly composeHash: string;
+  /** The effective app id: only with a KMS does app.json decide it (chapter 50 section 2.5). */
+  readonly appId: string;
+  /** Empty when the app has no instance id, undefined when the guest draws it. */
+  readonly instanceId: string | undefined;
+  readonly osImageHash: string;
+  readonly allowedEnvs: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/** Computes the host-shared files without the sealed environment; writes nothing. */
+export async function prepareShared(
+  context: Context,
+  config: GlobalConfig,
+  project: Project,
+): Promise<Prepared> {
+  const app = project.config;
+  const compose = await composeBytes(project);
+  const hash = composeHash(compose.bytes);
+  const appId = app.key_provider === 'kms' ? requireHex(app.app_id, 'app_id') : toHex(defaultAppId(hash));
+  const seed = requireHex(app.instance_id_seed, 'instance_id_seed');
+  const imageHash = await osImageHash(context, config, project);
+  const info = {
+    instanceIdSeed: fromHex(seed),
+    instanceId: undefined,
+    appId: asAppId(fromHex(app.app_id ?? appId)),
+  };
+  const files: Partial<Record<HostSharedName, Uint8Array>> = {
+    'app-compose.json': compose.bytes,
+    '.sys-config.json': serializeSysConfig({
+      kmsUrls: app.key_provider === 'kms' ? config.services.kms_urls : [],
+      gatewayUrls: config.services.gateway_urls,
+      pccsUrl: config.services.pccs_url || undefined,
+      dockerRegistry: undefined,
+      hostApiUrl: undefined,
+      vmConfig: JSON.stringify({ spec_version: 2, os_image_hash: imageHash }),
+    }),
+    '.instance_info': utf8(serializeInstanceInfo(info)),
+  };
+  const userConfig = await readUserConfig(project.directory);
+  if (userConfig !== undefined) files['.user-config'] = userConfig;
+  return {
+    files,
+    composeHash: toHex(hash),
+    appId,
+    instanceId: predictInstanceId(app.no_instance_id, app.key_provider, seed, appId),
+    osImageHash: imageHash,
+    allowedEnvs: compose.allowedEnvs,
+    warnings: compose.warnings,
+  };
+}
+
+/** Writes the files into the project's `shared/`; an environment that is gone does not stay behind. */
+export async function writeShared(project: Project, files: Prepared['files']): Promise<void> {
+  const directory = join(project.directory, 'shared');
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  for (const name of Object.keys(HOST_SHARED_LIMITS) as HostSharedName[]) {
+    const bytes = files[name];
+    if (bytes === undefined) await rm(join(directory, name), { force: true });
+    else await writeFileAtomic(join(directory, name), bytes, { mode: 0o600 });
+  }
+}
+
+function predictInstanceId(
+  noInstanceId: boolean,
+  provider: string,
+  seed: string,
+  appId: string,
+): string | undefined {
+  if (noInstanceId) return '';
+  if (provider === 'none') return undefined;
+  return toHex(instanceId(fromHex(seed), asAppId(fromHex(appId))));
+}
+
+async function readUserConfig(directory: string): Promise<Uint8Array | undefined> {
+  const path = join(directory, '.user-config');
+  return existsSync(path) ? await readFileBounded(path, HOST_SHARED_LIMITS['.user-config']) : undefined;
+}
+
+function requireHex(value: string | undefined, name: string): string {
+  if (value !== undefined) return value;
+  throw new CliError('bad_app_json', `app.json has no ${name}`, {
+    hint: `Add "${name}": 40 random hex digits (dstack-cloud new writes one)`,
+  });
+}

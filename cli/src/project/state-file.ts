@@ -1,0 +1,96 @@
+import { join } from 'node:path';
+import { readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import { z } from 'zod';
+import type { Context } from '../context.ts';
+import { CliError, EXIT } from '../errors.ts';
+
+const MAX_STATE_BYTES = 4 * 1024 * 1024;
+const MAX_REVISIONS = 100;
+
+/** One deployed revision, for comparison and roll-back. */
+export interface Revision {
+  readonly compose_hash: string;
+  readonly os_image_hash: string;
+  readonly time: string;
+}
+
+/** `state.json` of a project: what was deployed last (chapter 50 section 2.3). */
+export interface ProjectState {
+  readonly schema: number;
+  readonly platform: string;
+  readonly instance_name: string;
+  readonly project: string;
+  readonly zone: string;
+  readonly external_ip: string;
+  readonly internal_ip: string;
+  readonly status: string;
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly boot_image: string;
+  readonly app_id: string;
+  readonly instance_id: string;
+  readonly compose_hash: string;
+  readonly os_image_hash: string;
+  /** Platform local: folder of the machine. */
+  readonly machine_dir: string;
+  readonly urls: Readonly<Record<string, string>>;
+  readonly revisions: readonly Revision[];
+}
+
+const text = z.string().default('');
+const schema: z.ZodType<ProjectState> = z.looseObject({
+  schema: z.int().default(1),
+  platform: z.string().default('gcp'),
+  instance_name: text,
+  project: text,
+  zone: text,
+  external_ip: text,
+  internal_ip: text,
+  status: text,
+  created_at: text,
+  updated_at: text,
+  boot_image: text,
+  app_id: text,
+  instance_id: text,
+  compose_hash: text,
+  os_image_hash: text,
+  machine_dir: text,
+  urls: z.record(z.string(), z.string()).default({}),
+  revisions: z
+    .array(z.looseObject({ compose_hash: z.string(), os_image_hash: z.string(), time: z.string() }))
+    .default([]),
+}) as unknown as z.ZodType<ProjectState>;
+
+/** Reads `state.json`, or undefined when the project was never deployed. */
+export async function readProjectState(directory: string): Promise<ProjectState | undefined> {
+  const path = join(directory, 'state.json');
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFileBounded(path, MAX_STATE_BYTES);
+  } catch {
+    return undefined;
+  }
+  try {
+    return schema.parse(JSON.parse(new TextDecoder().decode(bytes)));
+  } catch (error) {
+    throw new CliError('bad_app_json', `${path} is damaged`, {
+      cause: error,
+      hint: `Restore ${path} from a copy, or remove it after the machine was removed`,
+    });
+  }
+}
+
+/** Reads the state of a project that must be deployed. */
+export async function requireProjectState(context: Context, directory: string): Promise<ProjectState> {
+  const state = await readProjectState(directory);
+  if (state !== undefined && state.status !== 'REMOVED') return state;
+  throw new CliError('not_deployed', "No deployment found. Run 'dstack-cloud deploy' first.", {
+    exitCode: context.exitCode ? EXIT.notFound : EXIT.failure,
+  });
+}
+
+/** Replaces `state.json`; members that this version does not know stay. */
+export async function writeProjectState(directory: string, state: ProjectState): Promise<void> {
+  const kept = { ...state, revisions: state.revisions.slice(-MAX_REVISIONS) };
+  await writeFileAtomic(join(directory, 'state.json'), `${JSON.stringify(kept, null, 2)}\n`, { mode: 0o644 });
+}

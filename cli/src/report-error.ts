@@ -1,0 +1,50 @@
+import type { Context, Host } from './context.ts';
+import { CliError, EXIT } from './errors.ts';
+
+interface Described {
+  readonly code: string;
+  readonly message: string;
+  readonly expected: string | undefined;
+  readonly found: string | undefined;
+  readonly hint: string | undefined;
+}
+
+/** Prints an error in one shape: what failed, what was expected and found, what to do. Returns the exit code. */
+export function reportError(error: unknown, host: Host, context: Context | undefined): number {
+  const described = describe(error);
+  if (context?.json === true) host.stdout(`${JSON.stringify({ error: described }, null, 2)}\n`);
+  host.stderr(text(described));
+  if (context?.verbose === true && error instanceof Error) host.stderr(`${error.stack ?? ''}\n`);
+  return error instanceof CliError ? error.exitCode : EXIT.failure;
+}
+
+function describe(error: unknown): Described {
+  const like = error as { code?: unknown; expected?: unknown; found?: unknown; hint?: unknown };
+  const optional = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+  return {
+    code: optional(like?.code) ?? 'failed',
+    message: error instanceof Error ? withCauses(error) : String(error),
+    expected: optional(like?.expected),
+    found: optional(like?.found),
+    hint: optional(like?.hint),
+  };
+}
+
+/** The message and those of its causes that say something new. */
+function withCauses(error: Error): string {
+  let message = error.message;
+  let cause = error.cause;
+  for (let depth = 0; depth < 8 && cause instanceof Error; depth += 1) {
+    if (cause.message !== '' && !message.includes(cause.message)) message += `: ${cause.message}`;
+    cause = cause.cause;
+  }
+  return message;
+}
+
+function text(error: Described): string {
+  const lines = [`Error: ${error.message}`];
+  if (error.expected !== undefined) lines.push(`  Expected: ${error.expected}`);
+  if (error.found !== undefined) lines.push(`  Found:    ${error.found}`);
+  if (error.hint !== undefined) lines.push(`  Next:     ${error.hint.replaceAll('\n', '\n            ')}`);
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,73 @@
+import { messageOf } from '../errors.ts';
+import type { MachineReport, Place } from '../platforms/platform.ts';
+import { prepareShared } from '../project/shared-files.ts';
+import type { ProjectState } from '../project/state-file.ts';
+import { fetchJson } from '../verify/fetch-json.ts';
+
+const REGISTERS = ['mrtd', 'rtmr0', 'rtmr1', 'rtmr2', 'rtmr3'] as const;
+
+export interface Measurements {
+  readonly rows: readonly (readonly [string, string])[];
+  /** What the local files, the deployment and the running machine disagree about. */
+  readonly drift: readonly string[];
+}
+
+/** Hashes computed here, and what the running guest agent reports; neither is verified (`verify` does that). */
+export async function measurements(
+  place: Place,
+  state: ProjectState,
+  report: MachineReport,
+): Promise<Measurements> {
+  const rows: [string, string][] = [
+    ['compose-hash', state.compose_hash],
+    ['os-image-hash', state.os_image_hash],
+    ['app-id', state.app_id],
+    ['instance-id', report.instanceId ?? state.instance_id],
+  ];
+  const drift: string[] = [];
+  try {
+    const local = await prepareShared(place.context, place.config, place.project);
+    if (local.composeHash !== state.compose_hash)
+      drift.push(`compose-hash of the local files is ${local.composeHash}: deploy to update`);
+    if (local.osImageHash !== state.os_image_hash)
+      drift.push(`os-image-hash of the configured image is ${local.osImageHash}`);
+  } catch (error) {
+    drift.push(`The local files cannot be measured: ${messageOf(error)}`);
+  }
+  const { agent } = report.urls;
+  if (agent === undefined || report.status !== 'RUNNING') return { rows, drift };
+  try {
+    const guest = await guestInfo(agent);
+    rows.push(...guest);
+    const running = guest.find(([name]) => name === 'running-compose-hash')?.[1];
+    if (running !== undefined && running !== state.compose_hash)
+      drift.push(`The machine runs compose-hash ${running}`);
+  } catch (error) {
+    drift.push(`The guest agent at ${agent} does not answer: ${messageOf(error)}`);
+  }
+  return { rows: rows.filter(([name]) => name !== 'running-compose-hash'), drift };
+}
+
+async function guestInfo(agent: string): Promise<[string, string][]> {
+  const info = (await fetchJson(`${agent}/prpc/Worker.Info?json`, { method: 'POST', body: '{}' })) as {
+    tcb_info?: unknown;
+    compose_hash?: unknown;
+    device_id?: unknown;
+  };
+  const tcb = parse(info.tcb_info);
+  const rows: [string, string][] = [];
+  const add = (name: string, value: unknown): void => {
+    if (typeof value === 'string' && value !== '') rows.push([name, value]);
+  };
+  for (const name of REGISTERS) add(name, tcb[name]);
+  add('mr-aggregated', tcb['mr_aggregated']);
+  add('device-id', tcb['device_id'] ?? info.device_id);
+  add('running-compose-hash', tcb['compose_hash'] ?? info.compose_hash);
+  return rows;
+}
+
+function parse(value: unknown): Readonly<Record<string, unknown>> {
+  if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
+  if (typeof value !== 'string' || value === '') return {};
+  return JSON.parse(value) as Record<string, unknown>;
+}

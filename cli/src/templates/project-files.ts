@@ -1,0 +1,104 @@
+import { LOCAL_COMPOSE } from './local-compose.ts';
+
+export interface TemplateOptions {
+  readonly name: string;
+  readonly platform: 'local' | 'gcp' | 'nitro';
+  readonly osImage: string | undefined;
+  readonly appId: string;
+  readonly seed: string;
+  readonly keyProvider: string;
+  readonly gateway: boolean;
+  readonly storageFs: string;
+  readonly secureTime: boolean;
+  readonly noInstanceId: boolean;
+  readonly instanceName: string;
+  readonly project: string;
+  readonly zone: string;
+  readonly region: string;
+  readonly machineType: string | undefined;
+  readonly dataSize: number;
+}
+
+export interface ProjectFile {
+  readonly name: string;
+  readonly text: string;
+  readonly mode: number;
+}
+
+const COMPOSE = `services:
+  nginx:
+    image: nginx:alpine
+    ports:
+      - "80:80"
+    restart: unless-stopped
+`;
+const PRELAUNCH = `#!/bin/sh
+# Runs inside the machine before the containers start. It is measured and public: no secrets here.
+`;
+const ENV = `# NAME=value, one a line; sealed to the app's key at deploy
+`;
+
+/** The files of a new project (chapter 50 section 1.2). */
+export function projectFiles(options: TemplateOptions): ProjectFile[] {
+  const compose = options.platform === 'local' ? LOCAL_COMPOSE : COMPOSE;
+  const files: ProjectFile[] = [
+    { name: 'app.json', text: `${JSON.stringify(appJson(options), null, 2)}\n`, mode: 0o644 },
+    { name: 'docker-compose.yaml', text: compose, mode: 0o644 },
+    { name: 'prelaunch.sh', text: PRELAUNCH, mode: 0o755 },
+    { name: '.user-config', text: '{}', mode: 0o644 },
+  ];
+  if (options.keyProvider === 'kms') files.push({ name: '.env', text: ENV, mode: 0o600 });
+  return files;
+}
+
+function appJson(options: TemplateOptions): object {
+  const simulated = options.platform === 'local';
+  return {
+    name: options.name,
+    platform: options.platform,
+    os_image: options.osImage ?? (simulated ? 'dstack-sim-0.6.0' : 'dstack-cloud-0.6.0'),
+    ...platformConfig(options),
+    docker_compose_file: 'docker-compose.yaml',
+    prelaunch_script: 'prelaunch.sh',
+    ...(options.keyProvider === 'kms' ? { env_file: '.env' } : {}),
+    instance_id_seed: options.seed,
+    app_id: options.appId,
+    gateway_enabled: simulated ? false : options.gateway,
+    public_logs: true,
+    public_sysinfo: true,
+    public_tcbinfo: true,
+    key_provider: options.keyProvider,
+    key_provider_id: '',
+    storage_fs: options.storageFs,
+    no_instance_id: options.noInstanceId,
+    secure_time: options.secureTime,
+    allowed_envs: [],
+  };
+}
+
+function platformConfig(options: TemplateOptions): object {
+  if (options.platform === 'local')
+    return {
+      local_config: { instance_name: options.instanceName, port: 0, container_port: 8080, agent_port: 0 },
+    };
+  if (options.platform === 'nitro')
+    return {
+      nitro_config: {
+        region: options.region,
+        instance_name: options.instanceName,
+        instance_type: options.machineType ?? 'c5.xlarge',
+      },
+    };
+  return {
+    gcp_config: {
+      project: options.project,
+      zone: options.zone,
+      instance_name: options.instanceName,
+      machine_type: options.machineType ?? 'c3-standard-4',
+      boot_image: '',
+      data_image: 'dstack-data-disk',
+      data_size: options.dataSize,
+      bucket: '',
+    },
+  };
+}
