@@ -20,12 +20,12 @@ export {
   runtimeEventDigest,
 } from './events/runtime-events.ts';
 export { type BootInfo, type BootInfoOptions, bootInfo } from './measurements/boot-info.ts';
+export { type PcsOptions, pcsCollateral } from './pcs/pcs-collateral.ts';
 export type * from './platform-evidence.ts';
 export { type ReportDataHash, type ReportDataInput, ratlsReportData, reportData } from './report-data.ts';
 export { type TrustRoot, type TrustRoots, withTdxRoot } from './roots/trust-roots.ts';
 export { vendorRoots } from './roots/vendor-roots.ts';
 export { dcapCollateralFromJson, dcapCollateralToJson } from './tdx/collateral-json.ts';
-export { type PcsOptions, pcsCollateral } from './tdx/pcs-collateral.ts';
 export {
   type CertificationData,
   type EnclaveReport,

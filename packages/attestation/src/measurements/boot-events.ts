@@ -15,6 +15,10 @@ export interface BootEvents {
 }
 
 const NOTHING = new Uint8Array();
+/** Up to the freeze point of boot-time measurements, in this order, each once (section 2.6). */
+const BOOT_SEQUENCE = 'system-preparing, app-id, compose-hash, instance-id, boot-mr-done';
+/** Events of older and newer releases, which may stand between them. */
+const TOLERATED = new Set(['rootfs-hash', 'init-script-hash']);
 
 /**
  * Reads the system's own events, those before the first `system-ready` (chapter 20 section 2.6). What a KMS
@@ -25,6 +29,7 @@ const NOTHING = new Uint8Array();
 export function readBootEvents(events: readonly RuntimeEvent[]): BootEvents {
   const ready = events.findIndex((event) => event.event === 'system-ready');
   const system = ready < 0 ? events : events.slice(0, ready);
+  checkSequence(system);
   const instanceId = single(system, 'instance-id') ?? NOTHING;
   if (instanceId.length !== 0) checkLength('instance-id', instanceId, 20);
   return {
@@ -42,6 +47,17 @@ export function readUnmeasuredIds(events: readonly RuntimeEvent[]): Pick<BootEve
   const instanceId = single(events, 'instance-id') ?? NOTHING;
   if (instanceId.length !== 0) checkLength('instance-id', instanceId, 20);
   return { appId, instanceId };
+}
+
+function checkSequence(system: readonly RuntimeEvent[]): void {
+  const names = system.map((event) => event.event).filter((name) => !TOLERATED.has(name));
+  const done = names.indexOf('boot-mr-done');
+  const found = (done < 0 ? names : names.slice(0, done + 1)).slice(0, 16).join(', ');
+  if (found === BOOT_SEQUENCE) return;
+  throw new AttestationError('event-log', 'The boot events are not in their order', {
+    expected: BOOT_SEQUENCE,
+    found,
+  });
 }
 
 function required(events: readonly RuntimeEvent[], name: string, length: number): Uint8Array {

@@ -45,6 +45,10 @@ export function readMrConfig(document: string): MrConfig {
       found: unknown,
     });
   }
+  // No member needs escapes or blanks, so a difference in length is a repeated member, on which readers differ.
+  if (document.replace(/\s/g, '').length !== JSON.stringify(json).replace(/\s/g, '').length) {
+    throw new AttestationError('malformed', 'The MrConfig document repeats or escapes a member');
+  }
   const version = fields.integer('version');
   if (version !== 3) {
     throw new AttestationError('unsupported', 'MrConfig version', { expected: '3', found: `${version}` });

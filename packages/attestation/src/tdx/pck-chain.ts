@@ -4,6 +4,7 @@ import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { nameAttribute, parseCertificateChain } from '../x509/certificate.ts';
+import { validatePath } from '../x509/validate-path.ts';
 import { readPckPlatform } from './pck-extension.ts';
 import type { TdxQuote } from './quote.ts';
 
@@ -50,12 +51,22 @@ export async function pckChainOf(
   }
 }
 
-/** Which collateral a quote needs: from the still unverified PCK certificate. */
+/** Which collateral a quote needs: from its PCK certificate. */
 export async function collateralRequest(
   quote: TdxQuote,
-  context: Pick<VerifyContext, 'collateral'>,
+  context: VerifyContext,
 ): Promise<DcapCollateralRequest> {
-  const leaf = parseCertificateChain(await pckChainOf(quote, undefined, context))[0]!;
+  const [leaf, ...intermediates] = parseCertificateChain(await pckChainOf(quote, undefined, context));
+  if (!leaf) throw new AttestationError('malformed', 'The PCK certificate chain is empty');
+  // Before anything is fetched: only chains of a configured root may choose what to ask for. Revocation
+  // follows with the collateral.
+  await validatePath(
+    leaf,
+    intermediates,
+    { anchors: context.roots.tdx, now: context.now, revocation: 'none' },
+    context.crypto,
+    context.cache,
+  );
   const issuer = nameAttribute(leaf.issuer, COMMON_NAME) ?? '';
   return {
     tee: quote.tee,

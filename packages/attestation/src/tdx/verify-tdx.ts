@@ -32,7 +32,10 @@ export async function verifyTdx(
   const collateral = await checks.step('tdx.collateral', 'chapter 20 section 3.2', () =>
     context.collateral.tdx(request),
   );
-  const dcap = await verifyDcap(quote, collateral, context);
+  const dcap = await verifyDcap(quote, collateral, context).catch(async (error: unknown) => {
+    if (isForgedCollateral(error)) await context.collateral.forget?.(request);
+    throw error;
+  });
   checkBinding(attestation, eventLog, quote.td, context);
   return {
     simulated: dcap.simulated,
@@ -45,6 +48,13 @@ export async function verifyTdx(
     validUntil: dcap.validUntil,
     evidence: { kind: 'tdx', quoteVersion: quote.version === 5 ? 5 : 4, td: quote.td, dcap },
   };
+}
+
+/** Checks that depend on the collateral alone: no quote can make them fail. */
+const COLLATERAL_CHECK = /^tdx\.(root-crl|pck-crl-form|(tcb-info|qe-identity)-(form|chain|signature))$/;
+
+function isForgedCollateral(error: unknown): boolean {
+  return error instanceof AttestationError && COLLATERAL_CHECK.test(error.check ?? '');
 }
 
 function tdxPart(attestation: Attestation): { quote: Uint8Array; eventLog: readonly TdxEvent[] } {
