@@ -1,0 +1,47 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/** An append-only file; tests put one in its place that fails. */
+export interface AppendFile {
+  /** Appends bytes; on failure some of them may be in the file. */
+  append(bytes: Uint8Array): Promise<void>;
+  /** Makes everything appended durable. */
+  sync(): Promise<void>;
+  /** Cuts the file to `length` bytes. */
+  truncate(length: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export type OpenAppendFile = (path: string) => Promise<AppendFile>;
+
+/** Opens (or creates, mode 0600) a file for appending; the directory entry of a new file is made durable. */
+export const openAppendFile: OpenAppendFile = async (path) => {
+  const file = await open(path, 'a', 0o600);
+  try {
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+  return wrap(file);
+};
+
+function wrap(file: FileHandle): AppendFile {
+  return {
+    append: async (bytes) => {
+      await file.appendFile(bytes);
+    },
+    sync: () => file.datasync(),
+    truncate: (length) => file.truncate(length),
+    close: () => file.close(),
+  };
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}

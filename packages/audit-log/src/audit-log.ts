@@ -1,0 +1,217 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { concatBytes, fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
+import { type AppendFile, type OpenAppendFile, openAppendFile } from './append-file.ts';
+import { AuditError } from './errors.ts';
+import { MerkleTree } from './merkle-tree.ts';
+import { type AuditEntry, type AuditRecord, formatRecord, GENESIS, sealRecord } from './record.ts';
+import { dropOldSegments, HASHES_FILE, type LoadedLog, loadLog, segmentName } from './segments.ts';
+import { type SignedTreeHead, signTreeHead } from './tree-head.ts';
+
+export type AuditLogOptions = {
+  directory: string;
+  /** Audit key, 32 bytes; see `auditKey`. */
+  key: Uint8Array;
+  /** Clock, in milliseconds; default the system's. */
+  now?: () => number;
+  /** A segment is closed when it is larger; default 64 MiB. */
+  segmentBytes?: number;
+  /** Segments kept; older ones are removed, the hashes of their records stay. Default: all. */
+  keepSegments?: number;
+  open?: OpenAppendFile;
+};
+
+type Waiting = { entry: AuditEntry; resolve(record: AuditRecord): void; reject(error: Error): void };
+
+/**
+ * The append-only log of decisions. A record is durable when `append` resolves; whoever acts on a decision waits
+ * for that. Records that arrive while a write is under way share the next write and its fsync.
+ */
+export class AuditLog {
+  readonly #options: AuditLogOptions;
+  readonly #tree = new MerkleTree();
+  readonly #open: OpenAppendFile;
+  readonly #now: () => number;
+  #records: AuditRecord[];
+  #segment: AppendFile;
+  #segmentBytes: number;
+  #hashes: AppendFile;
+  #lastHash: string;
+  #lastHeadTime = 0;
+  #waiting: Waiting[] = [];
+  #writing: Promise<void> | undefined;
+  #poisoned: unknown;
+
+  private constructor(options: AuditLogOptions, loaded: LoadedLog, segment: AppendFile, hashes: AppendFile) {
+    this.#options = options;
+    this.#open = options.open ?? openAppendFile;
+    this.#now = options.now ?? Date.now;
+    this.#records = loaded.records;
+    this.#segment = segment;
+    this.#segmentBytes = loaded.newest?.bytes ?? 0;
+    this.#hashes = hashes;
+    for (const hash of loaded.hashes) this.#tree.append(hash);
+    const last = loaded.hashes.at(-1);
+    this.#lastHash = last === undefined ? GENESIS : toHex(last);
+  }
+
+  /**
+   * Opens the log of a directory, or begins one. Cuts off what a crash left half written.
+   * @throws AuditError `malformed`, `chain-broken`, `write-failed`
+   */
+  static async open(options: AuditLogOptions): Promise<AuditLog> {
+    await mkdir(options.directory, { recursive: true, mode: 0o700 });
+    const loaded = await loadLog(options.directory, true);
+    const open = options.open ?? openAppendFile;
+    try {
+      const hashes = await open(join(options.directory, HASHES_FILE));
+      // The hashes are rewritten from the records, so that both files agree whatever a crash left.
+      await hashes.truncate(0);
+      await hashes.append(concatBytes(...loaded.hashes));
+      await hashes.sync();
+      const path = loaded.newest?.path ?? join(options.directory, segmentName(loaded.hashes.length));
+      return new AuditLog(options, loaded, await open(path), hashes);
+    } catch (cause) {
+      throw new AuditError('write-failed', 'The audit log cannot be opened for writing', { cause });
+    }
+  }
+
+  /** Number of records. */
+  get size(): number {
+    return this.#tree.size;
+  }
+
+  /**
+   * Records one decision; resolves when the record is durable.
+   * @throws AuditError `malformed` for an entry that is none, `write-failed`, `poisoned`
+   */
+  append(entry: AuditEntry): Promise<AuditRecord> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ entry, resolve, reject });
+      this.#writing ??= this.#drain();
+    });
+  }
+
+  /** The head of the log now, signed. */
+  head(): SignedTreeHead {
+    // A clock that jumps back must not make a later head look older.
+    this.#lastHeadTime = Math.max(this.#lastHeadTime, Math.floor(this.#now() / 1000));
+    return signTreeHead(this.#tree.size, this.#lastHeadTime, this.#tree.root(), this.#options.key);
+  }
+
+  /** At most `limit` records from number `from` on; records that were rotated away are left out. */
+  records(from: number, limit: number): AuditRecord[] {
+    const first = this.#records[0]?.seq ?? this.#tree.size;
+    const start = Math.max(0, from - first);
+    return this.#records.slice(start, start + limit);
+  }
+
+  /** Hex hashes that lead from record `seq` to the root over `size` records. @throws AuditError `out-of-range` */
+  inclusionProof(seq: number, size: number = this.#tree.size): string[] {
+    return this.#tree.inclusionProof(seq, size).map(toHex);
+  }
+
+  /** Hex hashes that show that the log of `first` records is a prefix of that of `second`. @throws AuditError `out-of-range` */
+  consistencyProof(first: number, second: number = this.#tree.size): string[] {
+    return this.#tree.consistencyProof(first, second).map(toHex);
+  }
+
+  /** Waits for what is under way and closes the files. */
+  async close(): Promise<void> {
+    await this.#writing;
+    await this.#segment.close();
+    await this.#hashes.close();
+  }
+
+  async #drain(): Promise<void> {
+    // Entries of the same turn of the event loop share the first write.
+    await Promise.resolve();
+    while (this.#waiting.length > 0) {
+      const batch = this.#waiting.splice(0);
+      await this.#writeBatch(batch);
+    }
+    this.#writing = undefined;
+  }
+
+  async #writeBatch(batch: readonly Waiting[]): Promise<void> {
+    const sealed: Array<{ record: AuditRecord; waiting: Waiting }> = [];
+    let previous = this.#lastHash;
+    for (const waiting of batch) {
+      try {
+        const seq = this.#tree.size + sealed.length;
+        const record = sealRecord(waiting.entry, seq, new Date(this.#now()), previous);
+        previous = record.hash;
+        sealed.push({ record, waiting });
+      } catch (error) {
+        waiting.reject(error as Error);
+      }
+    }
+    if (sealed.length === 0) return;
+    try {
+      await this.#persist(sealed.map(({ record }) => record));
+    } catch (error) {
+      for (const { waiting } of sealed) waiting.reject(error as Error);
+      return;
+    }
+    this.#lastHash = previous;
+    for (const { record, waiting } of sealed) {
+      this.#tree.append(fromHex(record.hash));
+      this.#records.push(record);
+      waiting.resolve(record);
+    }
+    await this.#rotate();
+  }
+
+  async #persist(records: readonly AuditRecord[]): Promise<void> {
+    if (this.#poisoned !== undefined) {
+      throw new AuditError('poisoned', 'The audit log is closed after a failed write', {
+        cause: this.#poisoned,
+      });
+    }
+    const lines = utf8(records.map((record) => `${formatRecord(record)}\n`).join(''));
+    try {
+      await this.#segment.append(lines);
+    } catch (cause) {
+      await this.#undo(cause);
+      throw new AuditError('write-failed', 'The audit record cannot be written', { cause });
+    }
+    try {
+      await this.#segment.sync();
+      await this.#hashes.append(concatBytes(...records.map((record) => fromHex(record.hash))));
+    } catch (cause) {
+      // After a failed fsync nobody knows what is on the disk, and a second fsync may wrongly succeed.
+      this.#poisoned = cause;
+      throw new AuditError('write-failed', 'The audit record cannot be made durable', { cause });
+    }
+    this.#segmentBytes += lines.length;
+  }
+
+  /** Takes back a write that failed half way (a full disk), so that the log can go on when there is room again. */
+  async #undo(cause: unknown): Promise<void> {
+    try {
+      await this.#segment.truncate(this.#segmentBytes);
+    } catch {
+      this.#poisoned = cause;
+    }
+  }
+
+  async #rotate(): Promise<void> {
+    if (this.#segmentBytes < (this.#options.segmentBytes ?? 64 * 1024 * 1024)) return;
+    try {
+      await this.#hashes.sync();
+      const next = await this.#open(join(this.#options.directory, segmentName(this.#tree.size)));
+      await this.#segment.close();
+      this.#segment = next;
+      this.#segmentBytes = 0;
+      if (this.#options.keepSegments !== undefined) {
+        await dropOldSegments(this.#options.directory, this.#options.keepSegments);
+        const oldest = this.#tree.size - this.#records.length;
+        const kept = (await loadLog(this.#options.directory, false)).firstRecord;
+        this.#records = this.#records.slice(Math.max(0, kept - oldest));
+      }
+    } catch (cause) {
+      // The records of this batch are durable. The next one finds the log closed rather than growing unbounded.
+      this.#poisoned = cause;
+    }
+  }
+}

@@ -1,0 +1,118 @@
+import { createHash } from 'node:crypto';
+import { canonicalJson } from '@dstack-cloud/app';
+import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
+import { z } from 'zod';
+import { AuditError } from './errors.ts';
+
+/** One line of the log is at most this long. */
+const MAX_RECORD_BYTES: number = 16 * 1024;
+
+/** A decision to be recorded (chapter 10 section 10.2). Identities in hex; never a key. */
+export type AuditEntry = {
+  /** What was decided: `app-key`, `kms-key`, `sign-cert`, `bootstrap`, `onboard`, `epoch`, ... */
+  event: string;
+  app_id?: string | undefined;
+  instance_id?: string | undefined;
+  device_id?: string | undefined;
+  compose_hash?: string | undefined;
+  os_image_hash?: string | undefined;
+  mr_aggregated?: string | undefined;
+  /** Attestation mode. */
+  platform?: string | undefined;
+  /** True when the evidence is signed under a test root. */
+  simulated?: boolean | undefined;
+  decision: 'allowed' | 'denied' | 'failed';
+  reason?: string | undefined;
+  /** Block at which the policy was read. */
+  block_number?: number | undefined;
+  key_epoch?: number | undefined;
+};
+
+/** A decision as it stands in the log. */
+export type AuditRecord = AuditEntry & {
+  seq: number;
+  /** ISO 8601, UTC. */
+  time: string;
+  prev_hash: string;
+  hash: string;
+};
+
+const hash: z.ZodType<string> = z.string().regex(/^[0-9a-f]{64}$/);
+const identifier: z.ZodOptional<z.ZodString> = z
+  .string()
+  .regex(/^[0-9a-f]{0,128}$/)
+  .optional();
+const count = z.number().int().nonnegative();
+
+const entryFields = {
+  event: z.string().regex(/^[a-z0-9-]{1,64}$/),
+  app_id: identifier,
+  instance_id: identifier,
+  device_id: identifier,
+  compose_hash: identifier,
+  os_image_hash: identifier,
+  mr_aggregated: identifier,
+  platform: z.string().max(64).optional(),
+  simulated: z.boolean().optional(),
+  decision: z.enum(['allowed', 'denied', 'failed']),
+  reason: z.string().max(1024).optional(),
+  block_number: count.optional(),
+  key_epoch: count.optional(),
+};
+const entrySchema = z.strictObject(entryFields);
+const recordSchema = z.strictObject({
+  ...entryFields,
+  seq: count,
+  time: z.iso.datetime(),
+  prev_hash: hash,
+  hash,
+});
+
+/** `prev_hash` of the first record. */
+export const GENESIS: string = '00'.repeat(32);
+
+/** The record that follows `previousHash` as number `seq`. */
+export function sealRecord(entry: AuditEntry, seq: number, time: Date, previousHash: string): AuditRecord {
+  const parsed = entrySchema.safeParse(entry);
+  if (!parsed.success) throw new AuditError('malformed', z.prettifyError(parsed.error));
+  const body = { ...parsed.data, seq, time: time.toISOString(), prev_hash: previousHash };
+  return { ...body, hash: recordHash(body) };
+}
+
+/** SHA-256(prev_hash || canonical JSON of the record without `hash`), chapter 10 section 10.2. */
+function recordHash(body: Omit<AuditRecord, 'hash'>): string {
+  const digest = createHash('sha256');
+  digest.update(fromHex(body.prev_hash));
+  digest.update(utf8(canonicalJson(body)));
+  return toHex(new Uint8Array(digest.digest()));
+}
+
+/** The line of a record, without line feed. */
+export function formatRecord(record: AuditRecord): string {
+  return canonicalJson(record);
+}
+
+/**
+ * One line of a log, checked against the record before it.
+ * @throws AuditError `malformed`, `chain-broken`
+ */
+export function parseRecord(line: string, seq: number, previousHash: string): AuditRecord {
+  if (line.length > MAX_RECORD_BYTES) throw new AuditError('malformed', `Record ${seq} is too long`);
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (cause) {
+    throw new AuditError('malformed', `Record ${seq} is no JSON`, { cause });
+  }
+  const parsed = recordSchema.safeParse(value);
+  if (!parsed.success) {
+    throw new AuditError('malformed', `Record ${seq}: ${z.prettifyError(parsed.error)}`);
+  }
+  const { hash: stated, ...body } = parsed.data;
+  if (body.seq !== seq) throw new AuditError('chain-broken', `Record ${seq} calls itself ${body.seq}`);
+  if (body.prev_hash !== previousHash) {
+    throw new AuditError('chain-broken', `Record ${seq} does not follow the record before it`);
+  }
+  if (recordHash(body) !== stated) throw new AuditError('chain-broken', `Record ${seq} was changed`);
+  return parsed.data;
+}
