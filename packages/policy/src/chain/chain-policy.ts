@@ -80,9 +80,14 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
 
   const decide = async (call: string): Promise<Decision> => {
     const { view, reused } = await views.current();
-    const decision = await judge(view, call);
-    // What was allowed a moment ago must not be refused because of a view from before.
-    return decision.allowed || !reused ? decision : await judge(await views.fresh(), call);
+    const decision = await judge(view, call).catch((error: unknown) => {
+      // A node behind a balancer may not know the block another one named, and a reorganisation removes blocks.
+      if (error instanceof PolicyError && ['backend-answer', 'chain-no-quorum'].includes(error.code))
+        return null;
+      throw error;
+    });
+    // Nor must what is allowed now be refused because of a view from before.
+    return decision && (decision.allowed || !reused) ? decision : await judge(await views.fresh(), call);
   };
 
   const describe = async (): Promise<PolicyInfo> => {

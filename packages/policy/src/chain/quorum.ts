@@ -13,33 +13,39 @@ export function noQuorum(cause?: unknown): PolicyError {
 
 /**
  * Ask all voters and collect what they say; ends when all have spoken, or a moment after `quorum` of them have.
+ * @param onLate told of each voter that was not waited for
  * @throws the only voter's own error when there is just one, else PolicyError `chain-no-quorum`
  */
 export function collectVotes<Voter, T>(
   voters: readonly Voter[],
   quorum: number,
   ask: (voter: Voter) => Promise<T>,
+  onLate: (voter: Voter) => void = () => {},
 ): Promise<Vote<Voter, T>[]> {
   return new Promise((resolve, reject) => {
     const votes: Vote<Voter, T>[] = [];
     const errors: unknown[] = [];
-    let open = voters.length;
+    const open = new Set(voters);
     let grace: NodeJS.Timeout | undefined;
     const finish = (): void => {
       clearTimeout(grace);
       if (votes.length >= quorum) resolve([...votes]);
       else reject(voters.length === 1 && errors[0] instanceof Error ? errors[0] : noQuorum(errors[0]));
     };
-    const settle = (): void => {
-      open -= 1;
-      if (open === 0) finish();
-      else if (votes.length >= quorum) grace ??= setTimeout(finish, GRACE_MS);
+    const leaveBehind = (): void => {
+      for (const voter of open) onLate(voter);
+      finish();
+    };
+    const settle = (voter: Voter): void => {
+      open.delete(voter);
+      if (open.size === 0) finish();
+      else if (votes.length >= quorum) grace ??= setTimeout(leaveBehind, GRACE_MS);
     };
     for (const voter of voters) {
       ask(voter)
         .then((value) => void votes.push({ voter, value }))
         .catch((error: unknown) => void errors.push(error))
-        .finally(settle);
+        .finally(() => settle(voter));
     }
   });
 }

@@ -22,7 +22,12 @@ export async function readView(all: readonly RpcEndpoint[], settings: ChainSetti
   const healthy = all.filter((endpoint) => endpoint.healthy);
   // Resting endpoints are asked again as soon as the others do not suffice.
   const voters = healthy.length >= quorum ? healthy : all;
-  const heads = await collectVotes(voters, quorum, (endpoint) => readHead(endpoint, settings));
+  const heads = await collectVotes(
+    voters,
+    quorum,
+    (endpoint) => readHead(endpoint, settings),
+    (endpoint) => endpoint.noteLate(),
+  );
   const { block: head, chainId, endpoints } = await agreeOnHead(heads, quorum);
   const settled =
     finality === 'latest' || finality === 0 ? head : await readSettled(head, endpoints, quorum, finality);

@@ -8,6 +8,7 @@ import { publicText } from '../public-text.ts';
 const MAX_ANSWER_BYTES = 1024 * 1024;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 30_000;
+const SLOW_PAUSE_MS = 1_000;
 
 /** One JSON-RPC call. */
 export type RpcCall = { readonly method: string; readonly params: readonly unknown[] };
@@ -33,6 +34,7 @@ export class RpcEndpoint {
   #batches = true;
   #failures = 0;
   #pausedUntil = 0;
+  #slowUntil = 0;
 
   constructor(url: string, timeoutMs: number) {
     this.#url = backendUrl(url, 'An RPC address');
@@ -41,9 +43,9 @@ export class RpcEndpoint {
     this.#agent = keepAliveAgent(this.#url);
   }
 
-  /** False for a while after failures, longer each time: others are asked instead if there are enough. */
+  /** False for a while after failures, longer each time, and after being slow: others are asked if they suffice. */
   get healthy(): boolean {
-    return performance.now() >= this.#pausedUntil;
+    return performance.now() >= Math.max(this.#pausedUntil, this.#slowUntil);
   }
 
   /** Failed exchanges since the last good one. */
@@ -73,6 +75,11 @@ export class RpcEndpoint {
     this.#failures += 1;
     const pause = Math.min(FIRST_PAUSE_MS * 2 ** Math.min(this.#failures - 1, 16), LONGEST_PAUSE_MS);
     this.#pausedUntil = performance.now() + pause;
+  }
+
+  /** The others were faster; requests shall not wait for this one again for a moment. */
+  noteLate(): void {
+    this.#slowUntil = performance.now() + SLOW_PAUSE_MS;
   }
 
   close(): void {

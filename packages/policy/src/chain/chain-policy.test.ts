@@ -1,0 +1,319 @@
+/** The chain source against nodes that are dead, slow, stale, forked, or lie (chapter 60 section 8.2). */
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { facts } from '../test/facts.ts';
+import { type FakeChain, type FakeState, startFakeChain } from '../test/fake-chain.ts';
+import type { ChainEvent, ChainPolicyOptions } from './chain-options.ts';
+import { type ChainPolicy, chainPolicy } from './chain-policy.ts';
+
+const NOW = 1_000_003;
+const kmsContract = `0x${'ab'.repeat(20)}`;
+const denial = (reason: string): { allowed: boolean; reason: string } => ({ allowed: false, reason });
+
+const open: { close(): unknown }[] = [];
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((one) => one.close()));
+});
+
+async function nodes(...states: Partial<FakeState>[]): Promise<FakeChain[]> {
+  const started = await Promise.all(states.map((state) => startFakeChain(state)));
+  open.push(...started);
+  return started;
+}
+
+function policyOf(chains: readonly FakeChain[], options: Partial<ChainPolicyOptions> = {}): ChainPolicy {
+  const policy = chainPolicy({
+    rpcUrls: chains.map(({ url }) => `${url}/v2/SECRET-KEY`),
+    kmsContract,
+    now: () => NOW,
+    endpointTimeoutMs: 400,
+    ...options,
+  });
+  open.push({ close: () => policy.close?.() });
+  return policy;
+}
+
+describe('one endpoint', () => {
+  test('answers the contract, the gateway and the block', async () => {
+    const [node] = await nodes({});
+    const policy = policyOf([node!], { chainId: 31_337 });
+    expect(await policy.authorize('app', facts())).toEqual({
+      allowed: true,
+      reason: '',
+      gatewayAppId: 'gateway',
+      blockNumber: 100n,
+    });
+    node!.state.decide = () => denial('Compose hash not allowed');
+    node!.state.head += 1;
+    expect(await policy.authorize('app', facts())).toEqual({
+      allowed: false,
+      reason: 'Compose hash not allowed',
+      gatewayAppId: 'gateway',
+      blockNumber: 101n,
+    });
+  });
+
+  test('describes itself without the path of the endpoint, once a second at most', async () => {
+    const [node] = await nodes({});
+    const policy = policyOf([node!]);
+    const [info] = await Promise.all([policy.describe(), policy.describe()]);
+    await policy.describe();
+    expect(info).toEqual({
+      kmsContract,
+      chainId: 31_337,
+      gatewayAppId: 'gateway',
+      appImplementation: `0x${'abc'.padStart(40, '0')}`,
+      ethRpcUrl: node!.url,
+    });
+    expect(node!.seen).toHaveLength(2);
+  });
+
+  test.each<[string, Partial<FakeState>, string, string]>([
+    ['stale-chain-view', { headTime: NOW - 121 }, 'on-chain state is stale', 'stale'],
+    ['a head from the future', { headTime: NOW + 130 }, 'on-chain time is ahead of the local clock', 'stale'],
+    ['another chain', { chainId: 1 }, 'authorization backend unavailable', 'unavailable'],
+    ['no contract there', { isPolicy: false }, 'authorization backend unavailable', 'unavailable'],
+    ['a node that hangs', { mood: 'hang' }, 'authorization backend unavailable', 'unavailable'],
+    ['a node that answers garbage', { mood: 'garbage' }, 'authorization backend unavailable', 'unavailable'],
+    ['a node that answers 500', { mood: 'error' }, 'authorization backend unavailable', 'unavailable'],
+    ['a node that never stops', { mood: 'endless' }, 'authorization backend unavailable', 'unavailable'],
+  ])('%s denies', async (_, state, reason, failure) => {
+    const policy = policyOf(await nodes(state), { chainId: 31_337 });
+    const decision = { allowed: false, reason, gatewayAppId: '', failure };
+    expect(await policy.authorize('app', facts())).toEqual(decision);
+    expect(await policy.authorize('kms', facts())).toEqual(decision);
+  });
+
+  test.each(['revert', 'nonsense'] as const)('an app contract that answers with %s denies', async (how) => {
+    const policy = policyOf(await nodes({ decide: () => how }));
+    expect(await policy.authorize('app', facts())).toMatchObject(denial('App authorization call failed'));
+  });
+
+  test('frozen-rpc: the last block grows old, and nothing is allowed any more', async () => {
+    const [node] = await nodes({});
+    let now = NOW;
+    const policy = policyOf([node!], { now: () => now });
+    expect((await policy.authorize('app', facts())).allowed).toBe(true);
+    now += 200;
+    expect(await policy.authorize('app', facts())).toMatchObject(denial('on-chain state is stale'));
+    expect(policy.status().lagSeconds).toBe(203);
+  });
+
+  test('clock-jumps-back: an old block must not look fresh', async () => {
+    let now = NOW;
+    const policy = policyOf(await nodes({}), { now: () => now });
+    now -= 3_600;
+    expect((await policy.authorize('app', facts())).allowed).toBe(false);
+  });
+
+  test('a node that recovers is used again at once', async () => {
+    const [node] = await nodes({ mood: 'error' });
+    const policy = policyOf([node!]);
+    for (let i = 0; i < 5; i++) await policy.authorize('app', facts());
+    node!.state.mood = 'well';
+    expect((await policy.authorize('app', facts())).allowed).toBe(true);
+    expect(policy.status().endpoints).toEqual([{ url: node!.url, healthy: true, failures: 0 }]);
+  });
+
+  test('works without batches and without block hashes in calls', async () => {
+    const [node] = await nodes({ batches: false, blockHashCalls: false });
+    const policy = policyOf([node!]);
+    expect((await policy.authorize('app', facts())).allowed).toBe(true);
+    const asked = node!.seen.length;
+    node!.state.head += 1;
+    expect((await policy.authorize('app', facts())).allowed).toBe(true);
+    // Two for the head, three calls and the header that proves the block: the tries are not repeated.
+    expect(node!.seen.length - asked).toBe(6);
+  });
+
+  test('facts of wrong length are refused before the chain is asked', async () => {
+    const [node] = await nodes({});
+    const policy = policyOf([node!]);
+    await expect(policy.authorize('app', facts({ composeHash: new Uint8Array(31) }))).rejects.toMatchObject({
+      code: 'invalid-request',
+    });
+    expect(node!.seen).toEqual([]);
+  });
+});
+
+describe('sharing', () => {
+  test('many requests at one block ask the contract once', async () => {
+    const [node] = await nodes({});
+    const policy = policyOf([node!]);
+    await Promise.all(Array.from({ length: 50 }, () => policy.authorize('app', facts())));
+    await policy.authorize('app', facts());
+    expect(node!.count('eth_call')).toBe(3);
+    // One running and one shared by those who came while it ran, then one for the last.
+    expect(node!.count('eth_chainId')).toBe(3);
+    await policy.authorize('kms', facts());
+    expect(node!.count('eth_call')).toBe(6);
+  });
+
+  test('revoked-between-requests: the next block decides anew', async () => {
+    const [node] = await nodes({});
+    const policy = policyOf([node!]);
+    expect((await policy.authorize('app', facts())).allowed).toBe(true);
+    node!.state.head += 1;
+    node!.state.decide = (block) =>
+      block > 100 ? denial('Compose hash not allowed') : { allowed: true, reason: '' };
+    expect((await policy.authorize('app', facts())).allowed).toBe(false);
+  });
+
+  test('a reorganisation at the same height decides anew', async () => {
+    const [node] = await nodes({});
+    const policy = policyOf([node!]);
+    expect((await policy.authorize('app', facts())).allowed).toBe(true);
+    node!.state.branch = 'fork';
+    node!.state.decide = () => denial('App not registered');
+    expect((await policy.authorize('app', facts())).allowed).toBe(false);
+  });
+
+  test('denials are asked again', async () => {
+    const [node] = await nodes({ decide: () => denial('no') });
+    const policy = policyOf([node!]);
+    await policy.authorize('app', facts());
+    await policy.authorize('app', facts());
+    expect(node!.count('eth_call')).toBe(6);
+  });
+
+  test('with headReuseMs no permitted request waits for the chain, and no denial comes from an old head', async () => {
+    const [node] = await nodes({ decide: () => denial('no') });
+    const policy = policyOf([node!], { headReuseMs: 5_000 });
+    expect((await policy.authorize('app', facts())).allowed).toBe(false);
+    node!.state.head += 1;
+    node!.state.decide = () => ({ allowed: true, reason: '' });
+    expect((await policy.authorize('app', facts())).allowed).toBe(true);
+    const asked = node!.seen.length;
+    for (let i = 0; i < 20; i++) expect((await policy.authorize('app', facts())).allowed).toBe(true);
+    expect(node!.seen.length).toBe(asked);
+  });
+});
+
+describe('three endpoints, two must agree', () => {
+  const allow = { decide: () => ({ allowed: true, reason: '' }) };
+  const deny = { decide: () => denial('Compose hash not allowed') };
+
+  test('lying-rpc: one that allows does not win', async () => {
+    const policy = policyOf(await nodes(deny, allow, deny));
+    expect(await policy.authorize('app', facts())).toMatchObject(denial('Compose hash not allowed'));
+  });
+  test('lying-rpc: one that denies does not win', async () => {
+    const policy = policyOf(await nodes(allow, deny, allow));
+    expect((await policy.authorize('app', facts())).allowed).toBe(true);
+  });
+  test('lying-rpc: one that invents a later block', async () => {
+    const policy = policyOf(await nodes(deny, { ...allow, head: 5_000 }, deny));
+    expect(await policy.authorize('app', facts())).toMatchObject({
+      ...denial('Compose hash not allowed'),
+      blockNumber: 100n,
+    });
+  });
+  test('lying-rpc: one on another branch', async () => {
+    const policy = policyOf(await nodes({ ...allow, branch: 'fork' }, deny, deny));
+    expect(await policy.authorize('app', facts())).toMatchObject(denial('Compose hash not allowed'));
+  });
+  test('frozen-rpc: one that stands still does not hold the others back', async () => {
+    const policy = policyOf(await nodes(deny, { ...allow, head: 50, headTime: 900_000 }, deny));
+    expect(await policy.authorize('app', facts())).toMatchObject({
+      ...denial('Compose hash not allowed'),
+      blockNumber: 100n,
+    });
+  });
+  test('the highest block that two have reached counts', async () => {
+    const policy = policyOf(
+      await nodes({ head: 102, headTime: 1_000_004 }, { head: 101, headTime: 1_000_002 }, {}),
+    );
+    expect(await policy.authorize('app', facts())).toMatchObject({ allowed: true, blockNumber: 101n });
+  });
+  test.each(['hang', 'error', 'garbage'] as const)('one that is dead (%s) does no harm', async (mood) => {
+    const events: ChainEvent[] = [];
+    const chains = await nodes({}, { mood }, {});
+    const policy = policyOf(chains, { onEvent: (event) => events.push(event) });
+    for (let i = 0; i < 3; i++) expect((await policy.authorize('app', facts())).allowed).toBe(true);
+    await vi.waitFor(() => expect(events.some(({ type }) => type === 'endpoint-failed')).toBe(true));
+    expect(
+      JSON.stringify(events, (_, value) => (typeof value === 'bigint' ? Number(value) : value)),
+    ).not.toContain('SECRET');
+    // It rests while the others suffice.
+    expect(chains[1]!.seen.length).toBeLessThan(3);
+  });
+  test('two that are dead deny', async () => {
+    const policy = policyOf(await nodes({}, { mood: 'error' }, { mood: 'hang' }));
+    expect(await policy.authorize('app', facts())).toEqual({
+      allowed: false,
+      reason: 'RPC quorum not reached',
+      gatewayAppId: '',
+      failure: 'no-quorum',
+    });
+  });
+  test('three opinions deny', async () => {
+    const policy = policyOf(await nodes(allow, deny, { decide: () => denial('Device not allowed') }));
+    expect(await policy.authorize('app', facts())).toMatchObject(denial('RPC quorum not reached'));
+  });
+  test('three branches deny', async () => {
+    const policy = policyOf(await nodes({ branch: 'a' }, { branch: 'b' }, { branch: 'c' }));
+    expect(await policy.authorize('app', facts())).toMatchObject(denial('RPC quorum not reached'));
+  });
+  test('two of another chain deny', async () => {
+    const policy = policyOf(await nodes({}, { chainId: 1 }, { chainId: 1 }), { chainId: 31_337 });
+    expect(await policy.authorize('app', facts())).toMatchObject(denial('RPC quorum not reached'));
+  });
+  test('two that differ about the gateway deny', async () => {
+    const policy = policyOf(await nodes({ gatewayAppId: 'a' }, { gatewayAppId: 'b' }));
+    expect(await policy.authorize('app', facts())).toMatchObject(denial('RPC quorum not reached'));
+  });
+});
+
+describe('finality', () => {
+  const since =
+    (block: number): FakeState['decide'] =>
+    (at) =>
+      at >= block ? { allowed: true, reason: '' } : denial('too early');
+
+  test.each(['finalized', 10] as const)('%s: a permission must have settled', async (finality) => {
+    const [node] = await nodes({ decide: since(91) });
+    const policy = policyOf([node!], { finality });
+    expect(await policy.authorize('app', facts())).toMatchObject(denial('too early'));
+    node!.state.head = 101;
+    expect(await policy.authorize('app', facts())).toMatchObject({ allowed: true, blockNumber: 101n });
+  });
+  test.each(['finalized', 10] as const)('%s: a denial counts at once', async (finality) => {
+    const policy = policyOf(
+      await nodes({ decide: (at) => (at < 100 ? { allowed: true, reason: '' } : denial('revoked')) }),
+      {
+        finality,
+      },
+    );
+    expect(await policy.authorize('app', facts())).toMatchObject(denial('revoked'));
+  });
+  test('endpoints that differ about finality settle on the older block', async () => {
+    const chains = await nodes(
+      { decide: since(91), head: 101, headTime: 1_000_002 },
+      { decide: since(91), head: 101, headTime: 1_000_002 },
+      { decide: since(91) },
+    );
+    expect((await policyOf(chains, { finality: 'finalized' }).authorize('app', facts())).allowed).toBe(true);
+    expect(
+      await policyOf(chains, { finality: 'finalized', quorum: 3 }).authorize('app', facts()),
+    ).toMatchObject(denial('too early'));
+  });
+});
+
+describe('configuration', () => {
+  test.each<[string, Partial<ChainPolicyOptions>]>([
+    ['rpcUrls is empty', { rpcUrls: [] }],
+    ['rpcUrls is one twice', { rpcUrls: ['http://a', 'http://a'] }],
+    ['An RPC address must be', { rpcUrls: ['ftp://a'] }],
+    ['kmsContract is 0x00', { kmsContract: `0x${'00'.repeat(20)}` }],
+    ['kmsContract is 0x1', { kmsContract: '0x1' }],
+    ['quorum is 0', { quorum: 0 }],
+    ['quorum is 2', { quorum: 2 }],
+    ['finality is -1', { finality: -1 }],
+    ['maxBlockAgeSeconds is 0', { maxBlockAgeSeconds: 0 }],
+    ['maxBlockAgeSeconds is NaN', { maxBlockAgeSeconds: Number.NaN }],
+    ['headReuseMs is 60000', { headReuseMs: 60_000 }],
+  ])('%s', (message, options) => {
+    expect(() => chainPolicy({ rpcUrls: ['http://127.0.0.1:1'], kmsContract, ...options })).toThrow(
+      expect.objectContaining({ code: 'bad-configuration', message: expect.stringContaining(message) }),
+    );
+  });
+});
