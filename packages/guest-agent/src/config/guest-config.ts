@@ -141,7 +141,7 @@ function withDefaults(config: z.infer<typeof schema>, at: (path: string) => stri
     devices: {
       tsm: devices ? device(devices.tsm) : join(root, 'sys/kernel/config/tsm/report/com.intel.dcap'),
       rtmr: devices ? device(devices.rtmr) : join(root, 'sys/devices/virtual/misc/tdx_guest/measurements'),
-      ccel: devices ? optional(devices.ccel) : join(root, 'sys/firmware/acpi/tables/data/CCEL'),
+      ccel: devices ? devices.ccel && device(devices.ccel) : join(root, 'sys/firmware/acpi/tables/data/CCEL'),
     },
     eventLog: optional(config.event_log) ?? join(root, 'run/log/dstack/runtime_events.log'),
     hostApiUrl: config.host_api_url,
