@@ -19,7 +19,7 @@ import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
 import { composeBytes } from './compose-bytes.ts';
-import { osImageHash } from './os-image.ts';
+import { osImage } from './os-image.ts';
 
 /** Everything that a machine gets from its host, and the identities that follow from it. */
 export interface Prepared {
@@ -45,7 +45,7 @@ export async function prepareShared(
   const hash = composeHash(compose.bytes);
   const appId = app.key_provider === 'kms' ? requireHex(app.app_id, 'app_id') : toHex(defaultAppId(hash));
   const seed = requireHex(app.instance_id_seed, 'instance_id_seed');
-  const imageHash = await osImageHash(context, config, project);
+  const image = await osImage(context, config, project);
   const info = {
     instanceIdSeed: fromHex(seed),
     instanceId: undefined,
@@ -59,7 +59,7 @@ export async function prepareShared(
       pccsUrl: config.services.pccs_url || undefined,
       dockerRegistry: undefined,
       hostApiUrl: undefined,
-      vmConfig: JSON.stringify({ spec_version: 2, os_image_hash: imageHash }),
+      vmConfig: image.vmConfig,
     }),
     '.instance_info': utf8(serializeInstanceInfo(info)),
   };
@@ -70,7 +70,7 @@ export async function prepareShared(
     composeHash: toHex(hash),
     appId,
     instanceId: predictInstanceId(app.no_instance_id, app.key_provider, seed, appId),
-    osImageHash: imageHash,
+    osImageHash: image.hash,
     allowedEnvs: compose.allowedEnvs,
     warnings: compose.warnings,
   };

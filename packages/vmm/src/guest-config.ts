@@ -12,13 +12,12 @@ export function guestConfig(
   run: RunPaths,
   ports: GuestPorts,
 ): object {
-  const modules = manifest.runner.env;
   return {
     root: paths.guest,
     host_shared: paths.shared,
     work_dir: paths.work,
     run_dir: run.dir,
-    devices: { tsm: `unix:${run.tsm}`, rtmr: `unix:${run.tsm}` },
+    devices: { tsm: `unix:${run.tsm}`, rtmr: `unix:${run.tsm}`, ccel: `unix:${run.tsm}` },
     event_log: join(paths.guest, 'run/log/dstack/runtime_events.log'),
     host_api_url: `unix:${run.hostApi}`,
     attestation: {
@@ -34,7 +33,7 @@ export function guestConfig(
       engine: manifest.runner.engine,
       log_dir: paths.containerLogs,
       // PORT: without a network of its own, a service must listen on the host's port itself.
-      env: { ...modules, ...(ports.app === undefined ? {} : { PORT: String(ports.app) }) },
+      env: { ...manifest.runner.env, ...(ports.app === undefined ? {} : { PORT: String(ports.app) }) },
     },
   };
 }
