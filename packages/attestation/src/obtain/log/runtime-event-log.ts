@@ -1,0 +1,144 @@
+import { constants, type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { utf8Text } from '@dstack-cloud/encoding';
+import type { RuntimeEvent } from '../../attestation.ts';
+import { AttestationError } from '../../errors.ts';
+import { eventLine, MAX_EVENTS, parseEventLines } from './event-line.ts';
+import { withLogLock } from './log-lock.ts';
+
+const MAX_LOG_BYTES = 16 << 20;
+
+/** What extends the registers for one event. */
+export type Extend = (event: RuntimeEvent) => Promise<void>;
+
+/**
+ * The log of the events that were extended into the runtime registers. Extension and line go together: before the
+ * extension a marker file is made, and it goes only when the line is on the disk. A marker that stays (a failed
+ * extension, a full disk, a killed program) poisons the log until the next boot: register and log may differ, and no
+ * evidence is given that would not replay.
+ */
+export class RuntimeEventLog {
+  readonly #path: string;
+  readonly #marker: string;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#marker = `${path}.unfinished`;
+  }
+
+  /** Extends and appends under the lock. @throws AttestationError `event-log`, `device`, `too-large` */
+  async emit(event: RuntimeEvent, extend: Extend): Promise<void> {
+    const line = eventLine(event);
+    await this.exclusive(async (events) => {
+      if (events.length >= MAX_EVENTS) throw new AttestationError('too-large', 'The event log is full');
+      await this.#mark();
+      try {
+        await extend(event);
+        await this.#append(line);
+        await this.#unmark();
+      } catch (cause) {
+        throw poisoned(this.#path, cause);
+      }
+    });
+  }
+
+  /** Runs `body` with the events so far, while nobody can add one. @throws AttestationError `event-log` if poisoned */
+  async exclusive<T>(body: (events: RuntimeEvent[]) => Promise<T>): Promise<T> {
+    await makeDirectory(this.#path);
+    return await withLogLock(this.#path, async () => {
+      if (await exists(this.#marker)) throw poisoned(this.#path);
+      return await body(await this.#read());
+    });
+  }
+
+  /**
+   * Forgets an earlier boot. In a real machine the log lies in memory and is gone with it; where it survives, boot
+   * calls this before the first event, while the registers are still zero.
+   */
+  async reset(): Promise<void> {
+    await makeDirectory(this.#path);
+    await withLogLock(this.#path, async () => {
+      await rm(this.#path, { force: true });
+      await rm(this.#marker, { force: true });
+      await syncDirectory(this.#path);
+    });
+  }
+
+  async #read(): Promise<RuntimeEvent[]> {
+    let handle: FileHandle;
+    try {
+      handle = await open(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      throw new AttestationError('event-log', `Cannot read ${this.#path}`, { cause });
+    }
+    try {
+      const { size } = await handle.stat();
+      if (size > MAX_LOG_BYTES) throw new AttestationError('too-large', `Event log of ${size} bytes`);
+      const text = utf8Text(new Uint8Array(await handle.readFile()));
+      // A line without its end was cut off while it was written.
+      if (text !== '' && !text.endsWith('\n')) throw poisoned(this.#path);
+      return parseEventLines(text);
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async #append(line: string): Promise<void> {
+    const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
+    const handle = await open(this.#path, flags, 0o600);
+    try {
+      const bytes = Buffer.from(line);
+      const { bytesWritten } = await handle.write(bytes);
+      if (bytesWritten !== bytes.length) throw new Error(`Short write: ${bytesWritten} of ${bytes.length}`);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async #mark(): Promise<void> {
+    try {
+      const handle = await open(this.#marker, 'wx', 0o600);
+      await handle.sync().finally(() => handle.close());
+      await syncDirectory(this.#marker);
+    } catch (cause) {
+      // Nothing was extended yet: an event that cannot be logged is refused without harm.
+      await rm(this.#marker, { force: true }).catch(() => undefined);
+      throw new AttestationError('device', `Cannot write beside ${this.#path}`, { cause });
+    }
+  }
+
+  async #unmark(): Promise<void> {
+    await rm(this.#marker);
+    await syncDirectory(this.#marker);
+  }
+}
+
+function poisoned(path: string, cause?: unknown): AttestationError {
+  const reason = cause instanceof Error ? `: ${cause.message}` : '';
+  return new AttestationError(
+    'event-log',
+    `An event was not recorded completely in ${path}; registers and log may differ until the next boot${reason}`,
+    { cause },
+  );
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw new AttestationError('event-log', `Cannot look for ${path}`, { cause });
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(dirname(path), 'r');
+  await handle.sync().finally(() => handle.close());
+}
