@@ -68,12 +68,18 @@ const trustedDependencies: Record<string, string> = {
   'prom-client': 'metrics (services)',
   'rate-limiter-flexible': 'rate limits (services)',
   'smol-toml': 'the TOML of the original configuration files (services; docs/decisions/003)',
+  'age-encryption': 'encrypts the shares of a cold backup (kms only; docs/decisions/005)',
+  'shamir-secret-sharing': 'splits the root keys for a cold backup (kms only; docs/decisions/005)',
+  '@scure/base': 'bech32 of backup recipients (kms only; docs/decisions/005)',
   yaml: 'the compose file (guest agent only; docs/decisions/004)',
 };
 
 /** Dependencies that only some packages of the ring may have. */
 const only: Record<string, readonly string[]> = {
   viem: ['policy', 'auth-api'],
+  'age-encryption': ['kms'],
+  'shamir-secret-sharing': ['kms'],
+  '@scure/base': ['kms'],
   yaml: ['guest-agent'],
   koffi: ['attestation', 'guest-agent'],
   pino: services,

@@ -1,0 +1,94 @@
+import { fromHex, toHex } from '@dstack-cloud/encoding';
+import { generateP256Key } from '@dstack-cloud/keys';
+import { generateX25519Identity, identityToRecipient } from 'age-encryption';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { combineRoots, openShare } from './combine-roots.ts';
+import { parseIdentity, parseRecipient, recipientKeyHex } from './recipient.ts';
+import type { BackupShare } from './share.ts';
+import { type BackupRoots, splitRoots } from './split-roots.ts';
+
+const roots: BackupRoots = {
+  caScalar: generateP256Key().scalar,
+  tempCaScalar: generateP256Key().scalar,
+  k256: new Uint8Array(32).fill(9),
+};
+
+let identities: string[];
+let shares: BackupShare[];
+let files: Awaited<ReturnType<typeof splitRoots>>;
+
+beforeAll(async () => {
+  identities = await Promise.all(['alice', 'bob', 'carol'].map(() => generateX25519Identity()));
+  const recipients = await Promise.all(
+    ['alice', 'bob', 'carol'].map(async (name, index) =>
+      parseRecipient(`${name}=${await identityToRecipient(identities[index]!)}`),
+    ),
+  );
+  files = await splitRoots(roots, 2, recipients, 1_700_000_000);
+  shares = await Promise.all(files.map(({ data }, index) => openShare(data, identities[index]!)));
+});
+
+describe('backup', () => {
+  test('any two of three shares give back the roots', async () => {
+    for (const pair of [
+      [0, 1],
+      [0, 2],
+      [1, 2],
+      [2, 0],
+    ]) {
+      expect(await combineRoots(pair.map((index) => shares[index]!))).toEqual(roots);
+    }
+    expect(await combineRoots(shares)).toEqual(roots);
+  });
+
+  test('one share, or one share twice, gives nothing', async () => {
+    await expect(combineRoots([shares[0]!])).rejects.toMatchObject({ code: 'backup-invalid' });
+    await expect(combineRoots([shares[0]!, shares[0]!])).rejects.toMatchObject({ code: 'backup-invalid' });
+    await expect(combineRoots([])).rejects.toMatchObject({ code: 'backup-invalid' });
+  });
+
+  test('a share file opens only with its recipient', async () => {
+    await expect(openShare(files[0]!.data, identities[1]!)).rejects.toMatchObject({ code: 'backup-invalid' });
+    const flipped = files[0]!.data.slice();
+    flipped[flipped.length - 1]! ^= 1;
+    await expect(openShare(flipped, identities[0]!)).rejects.toMatchObject({ code: 'backup-invalid' });
+  });
+
+  test('a forged share, or one of another backup, is refused', async () => {
+    const forged = {
+      ...shares[1]!,
+      share: shares[1]!.share.replace(/^../, (byte) => (byte === '00' ? '01' : '00')),
+    };
+    await expect(combineRoots([shares[0]!, forged])).rejects.toMatchObject({ code: 'backup-invalid' });
+    const other = { ...shares[1]!, set: '00'.repeat(16) };
+    await expect(combineRoots([shares[0]!, other])).rejects.toMatchObject({ code: 'backup-invalid' });
+  });
+
+  test('recipients are age keys or X25519 keys in hex, named once', async () => {
+    const age = await identityToRecipient(identities[0]!);
+    const hex = recipientKeyHex(age);
+    expect(parseRecipient(`dan=x25519:${hex}`)).toEqual({ name: 'dan', age });
+    for (const wrong of [
+      'dan',
+      '=age1',
+      `dan=x25519:${hex}00`,
+      'dan=age1qqqq',
+      'Dan Smith=age1',
+      `dan=${hex}`,
+    ]) {
+      expect(() => parseRecipient(wrong)).toThrow(expect.objectContaining({ code: 'backup-invalid' }));
+    }
+    const twice = [parseRecipient(`a=${age}`), parseRecipient(`b=${age}`)];
+    await expect(splitRoots(roots, 2, twice, 0)).rejects.toMatchObject({ code: 'backup-invalid' });
+    await expect(splitRoots(roots, 1, twice, 0)).rejects.toMatchObject({ code: 'backup-invalid' });
+  });
+
+  test('an identity file may hold an age identity or an X25519 secret in hex', async () => {
+    const secret = 'a0'.repeat(32);
+    const identity = parseIdentity(`# my key\n${secret}\n`);
+    const recipient = await identityToRecipient(identity);
+    expect(toHex(fromHex(recipientKeyHex(recipient)))).toHaveLength(64);
+    expect(parseIdentity(`# created\n${identities[0]}\n`)).toBe(identities[0]);
+    expect(() => parseIdentity('hunter2')).toThrow(expect.objectContaining({ code: 'backup-invalid' }));
+  });
+});

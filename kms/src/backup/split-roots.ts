@@ -1,0 +1,70 @@
+import { randomBytes } from 'node:crypto';
+import { concatBytes, toHex } from '@dstack-cloud/encoding';
+import { k256PublicKey, p256KeyFromScalar } from '@dstack-cloud/keys';
+import { Encrypter } from 'age-encryption';
+import { split } from 'shamir-secret-sharing';
+import { KmsError } from '../errors.ts';
+import type { Recipient } from './recipient.ts';
+import type { BackupShare } from './share.ts';
+
+/** The secrets that a KMS cannot make again. */
+export type BackupRoots = {
+  /** 32 bytes each. */
+  readonly caScalar: Uint8Array;
+  readonly tempCaScalar: Uint8Array;
+  readonly k256: Uint8Array;
+};
+
+/** One encrypted share, to be handed to its recipient. */
+export type ShareFile = { readonly name: string; readonly data: Uint8Array };
+
+/**
+ * Splits the root keys so that any `threshold` recipients together can restore them and fewer learn nothing.
+ * @throws KmsError `backup-invalid` for a threshold or a list of recipients that makes no backup
+ */
+export async function splitRoots(
+  roots: BackupRoots,
+  threshold: number,
+  recipients: readonly Recipient[],
+  now: number,
+): Promise<ShareFile[]> {
+  if (
+    !Number.isInteger(threshold) ||
+    threshold < 2 ||
+    threshold > recipients.length ||
+    recipients.length > 255
+  ) {
+    throw new KmsError(
+      'backup-invalid',
+      `A backup needs 2 <= threshold <= recipients <= 255; found ${threshold} of ${recipients.length}`,
+    );
+  }
+  for (const field of ['name', 'age'] as const) {
+    if (new Set(recipients.map((recipient) => recipient[field])).size !== recipients.length) {
+      throw new KmsError(
+        'backup-invalid',
+        `Two recipients have the same ${field === 'age' ? 'key' : 'name'}`,
+      );
+    }
+  }
+  const secret = concatBytes(roots.caScalar, roots.tempCaScalar, roots.k256);
+  const shares = await split(secret, recipients.length, threshold);
+  secret.fill(0);
+  const common = {
+    version: 1 as const,
+    set: randomBytes(16).toString('hex'),
+    threshold,
+    total: recipients.length,
+    created: now,
+    ca_pubkey: toHex(p256KeyFromScalar(roots.caScalar).spki),
+    k256_pubkey: toHex(k256PublicKey(roots.k256)),
+  };
+  return Promise.all(
+    recipients.map(async ({ name, age }, index) => {
+      const share: BackupShare = { ...common, recipient: name, share: toHex(shares[index]!) };
+      const encrypter = new Encrypter();
+      encrypter.addRecipient(age);
+      return { name: `kms-share-${name}.age`, data: await encrypter.encrypt(JSON.stringify(share)) };
+    }),
+  );
+}
