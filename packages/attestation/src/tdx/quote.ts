@@ -153,7 +153,8 @@ function readCertification(type: number, data: Uint8Array): CertificationData {
     const ppid = reader.take(ENCRYPTED_PPID_SIZES[type]);
     const cpuSvn = reader.take(16);
     const pceSvn = reader.u16le();
-    const pceId = reader.take(2);
+    // Type 1 also occurs without it (Intel's own SGX sample).
+    const pceId = reader.take(type === 1 && reader.remaining === 0 ? 0 : 2);
     reader.finish();
     return { type, ppid, cpuSvn, pceSvn, pceId };
   }

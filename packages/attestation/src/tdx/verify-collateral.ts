@@ -34,11 +34,12 @@ export function verifyCollateral(
   const digest = collateralDigest(collateral, context.crypto);
   const key = [digest, rootsDigest(context)];
   return cachedStage(`tdx-collateral:${tee}`, key, context, async (checks) => {
-    const rootCrl = await verifyRootCrl(collateral, checks, context);
-    const pckCrl = await checks.step('tdx.pck-crl-form', 'RFC 5280 section 5', () =>
+    // Lists are told apart by their issuer, not by the field they came in.
+    const crls = await checks.step('tdx.crl-form', 'RFC 5280 section 5', () => [
+      parseCrl(collateral.rootCaCrl),
       parseCrl(collateral.pckCrl),
-    );
-    const crls = [rootCrl, pckCrl];
+    ]);
+    const rootCrl = await verifyRootCrl(crls, checks, context);
     const tcb = await verifySignedJson(
       {
         name: 'tcb-info',
@@ -91,16 +92,13 @@ export function verifyCollateral(
 
 /** The root's own list: signed by a configured root, in force, and not naming that root. */
 async function verifyRootCrl(
-  collateral: DcapCollateral,
+  crls: readonly CertificateRevocationList[],
   checks: CheckRecorder,
   context: VerifyContext,
 ): Promise<CertificateRevocationList> {
   return checks.step('tdx.root-crl', REFERENCE_ROOT, async () => {
-    const list = parseCrl(collateral.rootCaCrl);
-    let refusal = new AttestationError('chain-invalid', 'The root CRL is of no configured root');
-    for (const root of context.roots.tdx) {
-      const certificate = parseCertificate(root.der);
-      if (!equalBytes(certificate.subject, list.issuer)) continue;
+    let refusal = new AttestationError('revocation-unknown', 'No revocation list is of a configured root');
+    for (const { certificate, list } of candidates(crls, context)) {
       try {
         checkDates(certificate, context.now, 'root');
         await checkList(list, certificate, context.now, context.crypto, context.cache);
@@ -112,6 +110,15 @@ async function verifyRootCrl(
       }
     }
     throw refusal;
+  });
+}
+
+function candidates(crls: readonly CertificateRevocationList[], context: VerifyContext) {
+  return context.roots.tdx.flatMap((root) => {
+    const certificate = parseCertificate(root.der);
+    return crls
+      .filter((list) => equalBytes(list.issuer, certificate.subject))
+      .map((list) => ({ certificate, list }));
   });
 }
 

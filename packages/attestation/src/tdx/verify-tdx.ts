@@ -26,7 +26,7 @@ export async function verifyTdx(
       throw new AttestationError('unsupported', 'The quote is not of a TD', { found: parsed.tee });
     return { ...parsed, td: parsed.td };
   });
-  const request = await checks.step('tdx.collateral-request', 'chapter 20 section 3.2', () =>
+  const request = await checks.step('tdx.pck-path', 'chapter 20 section 3.3 step 5', () =>
     collateralRequest(quote, context),
   );
   const collateral = await checks.step('tdx.collateral', 'chapter 20 section 3.2', () =>
@@ -51,7 +51,7 @@ export async function verifyTdx(
 }
 
 /** Checks that depend on the collateral alone: no quote can make them fail. */
-const COLLATERAL_CHECK = /^tdx\.(root-crl|pck-crl-form|(tcb-info|qe-identity)-(form|chain|signature))$/;
+const COLLATERAL_CHECK = /^tdx\.(root-crl|crl-form|(tcb-info|qe-identity)-(form|chain|signature))$/;
 
 function isForgedCollateral(error: unknown): boolean {
   return error instanceof AttestationError && COLLATERAL_CHECK.test(error.check ?? '');
