@@ -1,0 +1,65 @@
+import { generateP256Key } from '@dstack-cloud/keys';
+import { causeChain } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import type { DemoCertificate } from './agent.ts';
+import type { CertificateSigner, LeafRequest } from './certificate-signer.ts';
+
+/** Shortest time between attempts: Info is called often, a signer that is down must not be asked each time. */
+const RETRY_MS = 5_000;
+
+const REQUEST: LeafRequest = {
+  subject: 'demo-cert',
+  altNames: [],
+  usageRaTls: true,
+  usageServerAuth: false,
+  usageClientAuth: true,
+  withAppInfo: false,
+};
+
+/** Issues the certificate of `app_cert` in the background; its private key is thrown away (chapter 30 section 1.9). */
+export class BackgroundDemoCertificate implements DemoCertificate {
+  readonly #signer: CertificateSigner;
+  readonly #attest: (spki: Uint8Array) => ReturnType<Parameters<CertificateSigner['sign']>[0]['attest']>;
+  readonly #log: Logger;
+  #pem = '';
+  #running: Promise<void> | undefined;
+  #lastAttempt = Number.NEGATIVE_INFINITY;
+
+  constructor(
+    signer: CertificateSigner,
+    attest: (spki: Uint8Array) => ReturnType<Parameters<CertificateSigner['sign']>[0]['attest']>,
+    log: Logger,
+  ) {
+    this.#signer = signer;
+    this.#attest = attest;
+    this.#log = log;
+  }
+
+  current(): string {
+    if (this.#pem === '') void this.issue();
+    return this.#pem;
+  }
+
+  /** Tries once, unless an attempt is running or was made a moment ago; never rejects. */
+  issue(): Promise<void> {
+    if (this.#pem !== '') return Promise.resolve();
+    if (this.#running === undefined && performance.now() - this.#lastAttempt >= RETRY_MS) {
+      this.#lastAttempt = performance.now();
+      this.#running = this.#try().finally(() => {
+        this.#running = undefined;
+      });
+    }
+    return this.#running ?? Promise.resolve();
+  }
+
+  async #try(): Promise<void> {
+    try {
+      const key = generateP256Key();
+      const chain = await this.#signer.sign({ key, request: REQUEST, attest: () => this.#attest(key.spki) });
+      // The original joins with LF although each PEM already ends with one.
+      this.#pem = chain.join('\n');
+    } catch (error) {
+      this.#log.warn({ error: causeChain(error) }, 'Demo certificate was not issued');
+    }
+  }
+}

@@ -1,0 +1,107 @@
+import { type Attestation, attestedConfig, eventLogToJson, findEvent } from '@dstack-cloud/attestation';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import { fromHex, toHex, utf8Text } from '@dstack-cloud/encoding';
+import type { AppInfo } from '@dstack-cloud/ra-tls';
+import { tdxEvents } from './event-log.ts';
+import { mrAggregated, mrSystem, tdReportOf, UNVERIFIED_DEVICE_ID } from './measurements.ts';
+import { obtain } from './obtain.ts';
+
+const NONE = new Uint8Array(0);
+
+/** What the guest can say about itself from its own, unverified attestation (chapter 30 section 1.9). */
+export interface LocalFacts {
+  /** As in extension .9; the device id is that of an unverified attestation. */
+  readonly appInfo: AppInfo;
+  /** JSON text of the key-provider event. */
+  readonly keyProviderInfo: string;
+  /** Pretty JSON, the member `tcb_info` of Info. */
+  readonly tcbInfo: string;
+}
+
+/**
+ * Facts from one attestation over zero report data, made once and kept until the register changes: Info is a health probe,
+ * a quote may take a second.
+ */
+export class LocalEvidence {
+  readonly #device: EvidenceDevice;
+  readonly #composeText: string;
+  #facts: Promise<LocalFacts> | undefined;
+
+  constructor(device: EvidenceDevice, composeText: string) {
+    this.#device = device;
+    this.#composeText = composeText;
+  }
+
+  /** @throws RpcError with status 503 when the device gives no evidence; the next call tries again */
+  facts(): Promise<LocalFacts> {
+    if (this.#facts === undefined) {
+      const made = this.#make();
+      this.#facts = made;
+      made.catch(() => {
+        if (this.#facts === made) this.#facts = undefined;
+      });
+    }
+    return this.#facts;
+  }
+
+  /** An event was emitted: what was known about RTMR3 is out of date. */
+  changed(): void {
+    this.#facts = undefined;
+  }
+
+  async #make(): Promise<LocalFacts> {
+    const attestation = await obtain({ device: this.#device }, new Uint8Array(64), 'local attestation');
+    return localFacts(attestation, this.#composeText);
+  }
+}
+
+/** Reads the facts out of an attestation. */
+export function localFacts(attestation: Attestation, composeText: string): LocalFacts {
+  const td = tdReportOf(attestation);
+  const { runtimeEvents } = attestation;
+  const find = (name: string) => findEvent(runtimeEvents, name) ?? NONE;
+  const keyProviderInfo = find('key-provider');
+  const scripts = runtimeEvents
+    .filter(({ event }) => event === 'init-script-hash')
+    .map(({ payload }) => payload);
+  const appInfo: AppInfo = {
+    appId: find('app-id'),
+    composeHash: find('compose-hash'),
+    instanceId: find('instance-id'),
+    deviceId: UNVERIFIED_DEVICE_ID,
+    mrSystem: mrSystem(td, keyProviderInfo),
+    mrAggregated: mrAggregated(td, attestation),
+    osImageHash: osImageHash(attestation.config),
+    keyProviderInfo,
+    ...(scripts.length > 0 ? { initScriptHashes: scripts } : {}),
+  };
+  const [rtmr0, rtmr1, rtmr2, rtmr3] = td.rtmrs;
+  const tcbInfo = {
+    mrtd: toHex(td.mrTd),
+    rtmr0: toHex(rtmr0),
+    rtmr1: toHex(rtmr1),
+    rtmr2: toHex(rtmr2),
+    rtmr3: toHex(rtmr3),
+    mr_aggregated: toHex(appInfo.mrAggregated),
+    os_image_hash: toHex(appInfo.osImageHash),
+    compose_hash: toHex(appInfo.composeHash),
+    device_id: toHex(appInfo.deviceId),
+    event_log: JSON.parse(eventLogToJson(tdxEvents(attestation), { strip: false })) as unknown,
+    app_compose: composeText,
+  };
+  return {
+    appInfo,
+    keyProviderInfo: utf8Text(keyProviderInfo),
+    tcbInfo: JSON.stringify(tcbInfo, null, 2),
+  };
+}
+
+/** `os_image_hash` of the attested configuration; empty when there is none. */
+function osImageHash(config: string): Uint8Array {
+  try {
+    const { os_image_hash: hash } = JSON.parse(attestedConfig(config)) as { os_image_hash?: unknown };
+    return typeof hash === 'string' ? fromHex(hash.toLowerCase(), { prefix: 'allow' }) : NONE;
+  } catch {
+    return NONE;
+  }
+}

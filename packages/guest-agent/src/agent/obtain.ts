@@ -1,0 +1,21 @@
+import type { Attestation } from '@dstack-cloud/attestation';
+import { RpcError } from '@dstack-cloud/prpc';
+import { causeChain } from '../errors.ts';
+import type { Agent } from './agent.ts';
+
+/** Asks the device for evidence over 64 bytes of report data; a device that fails is a 503, not an empty answer. */
+export async function obtain(
+  agent: Pick<Agent, 'device'>,
+  reportData: Uint8Array,
+  what: 'quote' | 'attestation' | 'local attestation',
+): Promise<Attestation> {
+  try {
+    return await agent.device.attest(reportData);
+  } catch (cause) {
+    throw new RpcError(`Failed to get ${what}: ${causeChain(cause)}`, {
+      code: 'UNAVAILABLE',
+      status: 503,
+      cause,
+    });
+  }
+}

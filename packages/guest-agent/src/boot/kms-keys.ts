@@ -1,0 +1,98 @@
+import type { AppKeysFile } from '@dstack-cloud/app';
+import { bootInfo } from '@dstack-cloud/attestation';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import { type ObtainedKeys, obtainAppKeys, type PeerVerifier, RaTlsError } from '@dstack-cloud/ra-tls';
+import { GuestError, type GuestErrorCode } from '../errors.ts';
+import type { Logger } from '../log.ts';
+
+/** What keys are asked for with. */
+export interface KmsKeysInput {
+  readonly urls: readonly string[];
+  readonly device: EvidenceDevice;
+  readonly vmConfig: string;
+  readonly verify: PeerVerifier;
+  readonly requireAttestation: boolean;
+  /** Pinned SPKI DER of the KMS root; empty = any. */
+  readonly keyProviderId: Uint8Array;
+  readonly log: Logger;
+}
+
+/** Released keys and what is to be measured about the KMS that released them. */
+export interface KmsKeys {
+  readonly keys: AppKeysFile;
+  /** SPKI DER of the KMS root. */
+  readonly providerId: Uint8Array;
+  readonly osImageHash: Uint8Array;
+  /** mr_aggregated of the KMS; undefined when its certificate carried no attestation. */
+  readonly mrKms: Uint8Array | undefined;
+}
+
+/**
+ * Keys from the first KMS that releases them (chapter 30 section 4.4). Nothing is measured here, so a KMS that refused
+ * or failed leaves no trace in RTMR3.
+ *
+ * @throws GuestError `kms-unreachable`, `kms-refused` with the text of the KMS, `kms-untrusted`, `key-provider-mismatch`
+ */
+export async function keysFromKms(input: KmsKeysInput): Promise<KmsKeys> {
+  const { urls, device, vmConfig, verify, log } = input;
+  if (urls.length === 0)
+    throw new GuestError('kms-unreachable', 'No KMS URL: .sys-config.json has no kms_urls');
+  const attempts: string[] = [];
+  try {
+    const obtained = await obtainAppKeys({
+      kmsUrls: urls,
+      attest: (reportData) => device.attest(reportData),
+      vmConfig,
+      verify,
+      pins: {
+        evidence: input.requireAttestation ? 'required' : 'if-present',
+        ...(input.keyProviderId.length > 0 ? { rootSpki: input.keyProviderId } : {}),
+      },
+      onEvent: (progress) => {
+        if (progress.step !== 'failed') return log.info({ url: progress.url }, `KMS: ${progress.step}`);
+        attempts.push(`${progress.url}: ${progress.error.message}`);
+        log.warn({ url: progress.url, error: progress.error.message }, 'KMS attempt failed');
+      },
+    });
+    return fromObtained(obtained);
+  } catch (cause) {
+    const more = attempts.slice(1);
+    const others = more.length === 0 ? '' : ` (others: ${more.join('; ')})`;
+    throw new GuestError(codeOf(cause), `Failed to get app keys${others}`, { cause });
+  }
+}
+
+function fromObtained(obtained: ObtainedKeys): KmsKeys {
+  const { keys, kmsUrl, caCert, rootSpki, tempCaCert, tempCaKey, gatewayAppId, osImageHash, kms } = obtained;
+  return {
+    keys: {
+      ...keys,
+      gatewayAppId,
+      caCert,
+      keyProvider: {
+        kind: 'kms',
+        url: kmsUrl,
+        pubkey: rootSpki,
+        tmpCaKey: tempCaKey,
+        tmpCaCert: tempCaCert,
+      },
+    },
+    providerId: rootSpki,
+    osImageHash,
+    mrKms: kms === undefined ? undefined : bootInfo(kms, { bootTime: false }).mrAggregated,
+  };
+}
+
+function codeOf(error: unknown): GuestErrorCode {
+  if (!(error instanceof RaTlsError)) return 'evidence-failed';
+  switch (error.code) {
+    case 'connection':
+      return 'kms-unreachable';
+    case 'kms-refused':
+      return 'kms-refused';
+    case 'pin-mismatch':
+      return 'key-provider-mismatch';
+    default:
+      return 'kms-untrusted';
+  }
+}

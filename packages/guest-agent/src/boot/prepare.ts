@@ -1,0 +1,164 @@
+import { chmod, mkdir, rm, symlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import {
+  type AppKeysFile,
+  checkMrConfigId,
+  EVENT,
+  GUEST_FILES,
+  keyProviderInfo,
+  serializeAppKeys,
+  serializeInstanceInfo,
+  writeFileAtomic,
+} from '@dstack-cloud/app';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import { equalBytes, toHex } from '@dstack-cloud/encoding';
+import { tdReportOf } from '../agent/measurements.ts';
+import type { GuestConfig } from '../config/guest-config.ts';
+import { GuestError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { osRelease } from '../machine/system-info.ts';
+import { writeEnvironment } from './environment.ts';
+import { requireUnmeasured } from './fresh-machine.ts';
+import type { NotifyHost } from './host-api.ts';
+import { type HostShared, loadHostShared } from './host-shared.ts';
+import { type Identities, identities } from './identities.ts';
+import { keysFromKms } from './kms-keys.ts';
+import { type Measure, measureIdentities, measurer } from './measure.ts';
+import { peerVerifier } from './peer-verifier.ts';
+import { checkRequirements } from './requirements.ts';
+import { keysWithoutProvider } from './seed-keys.ts';
+import { prepareStorage, writeAgentConfig } from './storage.ts';
+
+/** What a boot works with. */
+export interface PrepareOptions {
+  readonly config: GuestConfig;
+  /** Opens the evidence device; called once the files that it attests are read. */
+  readonly openDevice: (vmConfig: () => string) => Promise<EvidenceDevice>;
+  readonly notify: NotifyHost;
+  readonly log: Logger;
+}
+
+/** What a boot ended with. */
+export interface Prepared {
+  readonly identities: Identities;
+  readonly keyProvider: string;
+}
+
+/**
+ * Boots the guest up to the point where the agent and the application can start (chapter 30 section 4.3). Every failure
+ * ends the boot; nothing falls back to weaker keys, an empty environment or unmeasured files.
+ *
+ * @throws GuestError, AppError
+ */
+export async function prepare(options: PrepareOptions): Promise<Prepared> {
+  const { config, notify, log } = options;
+  const shared = await loadHostShared(config.hostShared, config.workDir);
+  const { compose, sysConfig } = shared;
+  if (compose.secureTime) log.info("Time is the host machine's: there is no chrony to wait for");
+  if (compose.gatewayEnabled) log.warn('gateway_enabled: this guest has no route to a gateway yet');
+  await rm(join(shared.directory, GUEST_FILES.appKeys), { force: true });
+  const device = await options.openDevice(() => sysConfig.vmConfig);
+  const facts = {
+    platform: device.mode,
+    osVersion: osRelease(config.root).get('VERSION_ID'),
+    userConfig: shared.userConfig,
+  };
+  checkRequirements(compose, facts);
+  await requireUnmeasured(device, config.eventLog);
+  const ids = identities(compose, shared.composeHash, shared.instance);
+  const measure = measurer(device, compose.eventLogVersion);
+  await measureIdentities(measure, compose, shared.composeHash, ids);
+  await notify('boot.progress', 'requesting app keys');
+  const provided = await provideKeys(options, shared, device, measure);
+  await checkProvider(shared, ids, device, provided);
+  await measure(EVENT.keyProvider, keyProviderInfo(compose.keyProvider, provided.providerId));
+  await writeFileAtomic(join(shared.directory, GUEST_FILES.appKeys), serializeAppKeys(provided.keys));
+  await notify('boot.progress', 'initializing data disk');
+  await prepareStorage(config, compose, measure, log);
+  await notify('instance.info', serializeInstanceInfo(ids.info));
+  await measure(EVENT.systemReady);
+  await notify('boot.progress', 'data disk ready');
+  const { directory, encryptedEnv } = shared;
+  const { envCryptKey } = provided.keys;
+  await writeEnvironment({ directory, encryptedEnv, envCryptKey, allowedEnvs: compose.allowedEnvs, log });
+  await writeAgentConfig(config, config.pccsUrl ?? sysConfig.pccsUrl);
+  await linkFiles(config, shared);
+  log.info({ app_id: toHex(ids.appId), instance_id: toHex(ids.instanceId) }, 'Machine is prepared');
+  return { identities: ids, keyProvider: compose.keyProvider };
+}
+
+interface ProvidedKeys {
+  readonly keys: AppKeysFile;
+  readonly providerId: Uint8Array;
+}
+
+async function provideKeys(
+  { config, log }: PrepareOptions,
+  { compose, sysConfig }: HostShared,
+  device: EvidenceDevice,
+  measure: Measure,
+): Promise<ProvidedKeys> {
+  if (compose.keyProvider === 'none') {
+    const now = Math.floor(Date.now() / 1000);
+    return { keys: await keysWithoutProvider(device, now), providerId: new Uint8Array(0) };
+  }
+  if (compose.keyProvider !== 'kms') {
+    throw new GuestError(
+      'key-provider-unsupported',
+      compose.keyProvider === 'local'
+        ? 'Key provider local needs an SGX key provider behind the host API, which this host has not; use kms or none'
+        : 'Key provider tpm is not available on this machine; use kms or none',
+      { expected: 'kms or none', found: compose.keyProvider },
+    );
+  }
+  const { keys, providerId, mrKms, osImageHash } = await keysFromKms({
+    urls: sysConfig.kmsUrls,
+    device,
+    vmConfig: sysConfig.vmConfig,
+    verify: await peerVerifier(config, sysConfig.pccsUrl),
+    requireAttestation: config.requireKmsAttestation,
+    keyProviderId: compose.keyProviderId,
+    log,
+  });
+  // Only now: an attempt that failed must leave no event in RTMR3.
+  if (mrKms !== undefined) await measure(EVENT.mrKms, mrKms);
+  await measure(EVENT.osImageHash, osImageHash);
+  return { keys, providerId };
+}
+
+/** The provider must be the pinned one, and the one that the machine was started for (chapter 30 section 4.3 step 8). */
+async function checkProvider(
+  { compose, composeHash }: HostShared,
+  { appId }: Identities,
+  device: EvidenceDevice,
+  { keys, providerId }: ProvidedKeys,
+): Promise<void> {
+  if (keys.diskCryptKey.length === 0)
+    throw new GuestError('keys-invalid', 'The key provider gave no disk key');
+  if (compose.keyProviderId.length > 0 && !equalBytes(compose.keyProviderId, providerId)) {
+    throw new GuestError(
+      'key-provider-mismatch',
+      'The key provider is not the one that key_provider_id names',
+      {
+        expected: toHex(compose.keyProviderId),
+        found: toHex(providerId),
+      },
+    );
+  }
+  const { mrConfigId } = tdReportOf(await device.attest(new Uint8Array(64)));
+  const { keyProvider } = compose;
+  checkMrConfigId(mrConfigId, { composeHash, appId, keyProvider, keyProviderId: providerId });
+}
+
+/** Links and directories that scripts in the guest expect. */
+async function linkFiles(config: GuestConfig, shared: HostShared): Promise<void> {
+  const link = async (name: string, target: string): Promise<void> => {
+    const path = join(config.workDir, name);
+    await rm(path, { force: true });
+    await symlink(join(shared.directory, target), path);
+  };
+  await link('app-compose.json', 'app-compose.json');
+  if (shared.userConfig !== undefined) await link('user_config', '.user-config');
+  await mkdir(join(config.runDir, 'dstack'), { recursive: true });
+  await chmod(dirname(config.eventLog), 0o700).catch(() => undefined);
+}

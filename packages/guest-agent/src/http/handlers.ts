@@ -1,0 +1,90 @@
+import type { IncomingMessage, RequestListener } from 'node:http';
+import { AttestationError } from '@dstack-cloud/attestation';
+import { type CallRecord, createPrpcHandler, type PlainRoute, type PublicError } from '@dstack-cloud/prpc';
+import type { Agent } from '../agent/agent.ts';
+import { causeChain, GuestError } from '../errors.ts';
+import type { Containers } from '../machine/containers.ts';
+import { dstackGuestService } from '../services/dstack-guest.ts';
+import { type GuestApiOptions, guestApiService } from '../services/guest-api.ts';
+import { tappdService } from '../services/tappd.ts';
+import { workerService } from '../services/worker.ts';
+import { REVISION, VERSION } from '../version.ts';
+import { attestationRoute } from './attestation-route.ts';
+import { dashboardRoute } from './dashboard-route.ts';
+import { getAttestationRoute } from './get-attestation-route.ts';
+import { jsonAnswer } from './json-answer.ts';
+import { logsRoute } from './logs-route.ts';
+import { metricsRoute } from './metrics-route.ts';
+
+/** Request listeners of the agent, one per listener of chapter 30 section 1.1. */
+export interface Handlers {
+  readonly dstack: RequestListener;
+  readonly tappd: RequestListener;
+  readonly external: RequestListener;
+  readonly guestApi: RequestListener;
+}
+
+/** Makes the listeners' handlers over one agent. */
+export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers {
+  const server = agent.fixture ? 'dstack Simulator' : 'dstack guest agent';
+  const common = {
+    before: (request: IncomingMessage) => request,
+    publicError,
+    onCall: (record: CallRecord) => logCall(agent, record),
+  };
+  const guest = dstackGuestService(agent);
+  return {
+    dstack: createPrpcHandler<IncomingMessage>({
+      ...common,
+      headers: { Server: server },
+      mounts: [{ path: '/', services: [guest], unknownMethodStatus: 404 }],
+      routes: [getAttestationRoute(agent)],
+    }),
+    // SDKs inherit paths: TappdClient.getKey() posts to /GetKey here, or to /prpc/Tappd.GetKey.
+    tappd: createPrpcHandler<IncomingMessage>({
+      ...common,
+      headers: { Server: server },
+      mounts: [
+        { path: '/prpc', trim: 'Tappd.', services: [tappdService(agent), guest], unknownMethodStatus: 404 },
+        { path: '/', services: [guest], unknownMethodStatus: 404 },
+      ],
+    }),
+    external: createPrpcHandler<IncomingMessage>({
+      ...common,
+      headers: { Server: server, 'X-App-Version': `v${VERSION} (${REVISION})` },
+      mounts: [
+        { path: '/prpc', trim: 'Worker.', services: [workerService(agent)], unknownMethodStatus: 404 },
+      ],
+      routes: externalRoutes(agent, options.containers),
+    }),
+    guestApi: createPrpcHandler<IncomingMessage>({
+      ...common,
+      headers: { Server: server },
+      mounts: [{ path: '/api', services: [guestApiService(agent, options)], unknownMethodStatus: 404 }],
+    }),
+  };
+}
+
+function externalRoutes(agent: Agent, containers: Containers): PlainRoute[] {
+  const { publicLogs, publicSysinfo } = agent.compose;
+  return [
+    dashboardRoute(agent, containers),
+    attestationRoute(agent),
+    // The agent only starts with its keys loaded, so being able to answer is the answer.
+    { path: '/healthz', handle: () => jsonAnswer({ status: 'ok', version: VERSION }) },
+    ...(publicSysinfo ? [metricsRoute(agent)] : []),
+    ...(publicLogs ? [logsRoute(agent, containers)] : []),
+  ];
+}
+
+/** Errors of the machine are told to its applications: they hold no secret, and nothing else helps to find the cause. */
+function publicError(error: unknown): PublicError | undefined {
+  if (!(error instanceof GuestError || error instanceof AttestationError)) return undefined;
+  return { text: causeChain(error), code: 'UNAVAILABLE', status: 503 };
+}
+
+function logCall(agent: Agent, { method, known, mount, status, durationMs, error }: CallRecord): void {
+  const fields = { method: known ? method : 'unknown', mount, status, ms: Math.round(durationMs) };
+  if (status >= 500) agent.log.warn({ ...fields, error: causeChain(error) }, 'Call failed');
+  else agent.log.debug(fields, 'Call');
+}

@@ -1,0 +1,121 @@
+import { existsSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
+import { z } from 'zod';
+import type { ContainerInfo, LogChunk, LogQuery } from './containers.ts';
+
+const TIMEOUT_MS = 10_000;
+const MAX_BODY = 4 * 1024 * 1024;
+/** Largest frame of a log stream. */
+const MAX_FRAME = 1024 * 1024;
+const CHANNELS = ['stdin', 'stdout', 'stderr'] as const;
+
+const listSchema = z.array(
+  z.looseObject({
+    Id: z.string(),
+    Names: z.array(z.string()).default([]),
+    Image: z.string().default(''),
+    ImageID: z.string().default(''),
+    Created: z.number().default(0),
+    State: z.string().default(''),
+    Status: z.string().default(''),
+  }),
+);
+
+/** The two calls of Docker's API that the agent makes, over its Unix socket. */
+export class DockerEngine {
+  readonly #socketPath: string;
+
+  constructor(socketPath: string) {
+    this.#socketPath = socketPath;
+  }
+
+  /** All containers, also stopped ones. @throws Error when the engine cannot be reached or refuses */
+  async list(): Promise<readonly ContainerInfo[]> {
+    const response = await this.#get('/containers/json?all=true', AbortSignal.timeout(TIMEOUT_MS));
+    const list = listSchema.parse(JSON.parse((await body(response)).toString('utf8')));
+    return list.map((one) => ({
+      id: one.Id,
+      names: one.Names,
+      image: one.Image,
+      imageId: one.ImageID,
+      created: Math.floor(one.Created),
+      state: one.State,
+      status: one.Status,
+    }));
+  }
+
+  /** Output of one container; `name` must have been checked. @throws Error with the engine's text */
+  async *logs(name: string, query: LogQuery, signal: AbortSignal): AsyncGenerator<LogChunk> {
+    const parameters = new URLSearchParams({
+      stdout: 'true',
+      stderr: 'true',
+      follow: String(query.follow),
+      timestamps: String(query.timestamps),
+      since: String(query.since),
+      until: String(query.until),
+      tail: query.tail,
+    });
+    const path = `/containers/${encodeURIComponent(name)}/logs?${parameters}`;
+    const response = await this.#get(path, signal);
+    yield* frames(response);
+  }
+
+  #get(path: string, signal: AbortSignal): Promise<IncomingMessage> {
+    if (!existsSync(this.#socketPath))
+      return Promise.reject(new Error(`Socket not found: ${this.#socketPath}`));
+    return new Promise((resolve, reject) => {
+      const options = { socketPath: this.#socketPath, path, signal, headers: { host: 'docker' } };
+      const outgoing = request(options, (response) => {
+        const status = response.statusCode ?? 0;
+        if (status === 200) return resolve(response);
+        body(response).then(
+          (bytes) => reject(new Error(`Docker responded with status code ${status}: ${messageOf(bytes)}`)),
+          reject,
+        );
+      });
+      outgoing.once('error', reject);
+      outgoing.end();
+    });
+  }
+}
+
+async function body(response: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MAX_BODY) throw new Error('Docker answered too much');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+function messageOf(bytes: Buffer): string {
+  try {
+    const { message } = JSON.parse(bytes.toString('utf8')) as { message?: unknown };
+    return typeof message === 'string' ? message.slice(0, 1024) : '';
+  } catch {
+    return '';
+  }
+}
+
+/** Docker's multiplexed stream: channel u8, three zero bytes, length u32 big endian, then the bytes. */
+async function* frames(response: IncomingMessage): AsyncGenerator<LogChunk> {
+  let pending = Buffer.alloc(0);
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    pending = Buffer.concat([pending, chunk]);
+    while (pending.length >= 8) {
+      const channel = CHANNELS[pending[0] ?? 3];
+      const length = pending.readUInt32BE(4);
+      // A container with a terminal is not multiplexed: what is no frame is shown as it is.
+      if (channel === undefined || pending[1] !== 0 || length > MAX_FRAME) {
+        yield { channel: 'console', bytes: pending };
+        pending = Buffer.alloc(0);
+        break;
+      }
+      if (pending.length < 8 + length) break;
+      yield { channel, bytes: pending.subarray(8, 8 + length) };
+      pending = pending.subarray(8 + length);
+    }
+  }
+}

@@ -1,0 +1,18 @@
+import { existsSync } from 'node:fs';
+import { type EvidenceDevice, openTdxDevice } from '@dstack-cloud/attestation/obtain';
+import type { GuestConfig } from './config/guest-config.ts';
+
+/** The TDX device of this machine, at the places that the configuration names. */
+export function openConfiguredDevice(
+  { devices, eventLog }: GuestConfig,
+  vmConfig: () => string,
+): Promise<EvidenceDevice> {
+  const { tsm, rtmr, ccel } = devices;
+  return openTdxDevice({
+    tsm,
+    rtmr,
+    eventLog,
+    vmConfig,
+    ...(ccel !== undefined && existsSync(ccel) ? { ccel } : {}),
+  });
+}

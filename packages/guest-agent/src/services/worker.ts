@@ -1,0 +1,32 @@
+import type { IncomingMessage } from 'node:http';
+import { padRight, toBase64Url, utf8 } from '@dstack-cloud/encoding';
+import { implement, RpcError, type ServiceImplementation, Worker } from '@dstack-cloud/prpc';
+import type { Agent } from '../agent/agent.ts';
+import { signingKey } from '../agent/app-keys.ts';
+import { info } from '../agent/info.ts';
+import { REPORT_DATA_LENGTH } from '../agent/padded-report-data.ts';
+import { getQuote } from '../agent/quote.ts';
+import { REVISION, VERSION } from '../version.ts';
+
+/** Service `Worker` of the external listener: what anybody on the network may ask. */
+export function workerService(agent: Agent): ServiceImplementation<IncomingMessage> {
+  return implement(Worker)<IncomingMessage>({
+    Info: () => info(agent, 'outside'),
+    Version: () => ({ version: VERSION, rev: REVISION }),
+    GetAttestationForAppKey: ({ algorithm }) => getQuote(agent, appKeyReportData(agent, algorithm)),
+  });
+}
+
+/**
+ * Report data that binds the application's signing key: a tag and the key in base64url, padded (chapter 30 section 1.10).
+ *
+ * @throws RpcError `Unsupported algorithm`
+ */
+export function appKeyReportData(agent: Agent, algorithm: string): Uint8Array {
+  if (algorithm === 'secp256k1_prehashed') {
+    throw new RpcError('Unsupported algorithm', { code: 'INVALID_ARGUMENT' });
+  }
+  const { publicKey } = signingKey(agent, algorithm);
+  const tag = publicKey.length === 32 ? 'dip1::ed25519-pk:' : 'dip1::secp256k1c-pk:';
+  return padRight(utf8(`${tag}${toBase64Url(publicKey)}`), REPORT_DATA_LENGTH);
+}
