@@ -35,6 +35,19 @@ const kms = z.strictObject({
   allowAnyDevice: z.boolean().default(false),
 });
 
+/** Apps by normalised id; one app written twice has two rules, which is none. */
+function byAppId<T>(apps: Readonly<Record<string, T>>, context: z.RefinementCtx): ReadonlyMap<string, T> {
+  const found = new Map<string, T>();
+  for (const [key, rule] of Object.entries(apps)) {
+    const id = hex(20).safeParse(key);
+    const problem = id.success ? 'is listed twice' : 'must be 20 bytes of hex, not all zero';
+    if (!id.success || found.has(id.data)) {
+      context.issues.push({ code: 'custom', message: `app ${key} ${problem}`, input: apps });
+    } else found.set(id.data, rule);
+  }
+  return found;
+}
+
 const ZERO_ADDRESS = `0x${'00'.repeat(20)}`;
 
 /**
@@ -49,8 +62,8 @@ export const allowListSchema: z.ZodType<AllowList> = z.strictObject({
   osImages: hexSet(32).default(noHex),
   kms: kms.prefault({}),
   apps: z
-    .record(hex(20), app)
-    .transform((apps) => new Map(Object.entries(apps)))
+    .record(z.string(), app)
+    .transform(byAppId)
     .default(() => new Map()),
   allowedTcbStatuses: z.array(z.string().max(128)).max(64).default(['UpToDate']),
   allowedAdvisoryIds: z.array(z.string().max(256)).max(10_000).default([]),

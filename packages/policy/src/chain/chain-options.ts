@@ -1,3 +1,4 @@
+import { backendUrl } from '../backend-url.ts';
 import { PolicyError } from '../errors.ts';
 
 /** Which block a permission must have reached; a number means that many blocks behind the head. */
@@ -56,7 +57,7 @@ export function chainSettings(options: ChainPolicyOptions): ChainSettings {
 
   check(rpcUrls.length > 0, 'rpcUrls', 'empty', 'at least one address');
   check(
-    new Set(rpcUrls).size === rpcUrls.length,
+    new Set(rpcUrls.map((url) => backendUrl(url, 'An RPC address').href)).size === rpcUrls.length,
     'rpcUrls',
     'one twice',
     'each address once: it has one vote',

@@ -301,7 +301,7 @@ describe('finality', () => {
 describe('configuration', () => {
   test.each<[string, Partial<ChainPolicyOptions>]>([
     ['rpcUrls is empty', { rpcUrls: [] }],
-    ['rpcUrls is one twice', { rpcUrls: ['http://a', 'http://a'] }],
+    ['rpcUrls is one twice', { rpcUrls: ['http://a', 'http://A/'] }],
     ['An RPC address must be', { rpcUrls: ['ftp://a'] }],
     ['kmsContract is 0x00', { kmsContract: `0x${'00'.repeat(20)}` }],
     ['kmsContract is 0x1', { kmsContract: '0x1' }],

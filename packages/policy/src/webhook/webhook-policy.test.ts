@@ -1,0 +1,308 @@
+/** The auth API client: only a complete, well-typed answer in time allows anything (chapter 10 section 8.1). */
+
+import type { ServerResponse } from 'node:http';
+import { createServer } from 'node:net';
+import { fromHex } from '@dstack-cloud/encoding';
+import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { isPlainRemote } from '../backend-url.ts';
+import type { BootFacts, Policy } from '../policy.ts';
+import { facts } from '../test/facts.ts';
+import { answerJson, type FakeServer, startFakeServer } from '../test/fake-server.ts';
+import { webhookBody } from './webhook-body.ts';
+import { webhookPolicy } from './webhook-policy.ts';
+
+const allowed = { isAllowed: true, gatewayAppId: 'any', reason: '' };
+const open: { close(): unknown }[] = [];
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((one) => one.close()));
+});
+
+async function asked(
+  answer: (response: ServerResponse) => void,
+  path = '',
+): Promise<{ server: FakeServer; policy: Policy }> {
+  const server = await startFakeServer((_, response) => answer(response));
+  const policy = webhookPolicy({ url: server.url + path, version: '0.6.0', timeoutMs: 400 });
+  open.push(server, { close: () => policy.close?.() });
+  return { server, policy };
+}
+
+describe('question', () => {
+  test.each([
+    ['', '/bootAuth/app'],
+    ['/', '/bootAuth/app'],
+    ['/auth', '/auth/bootAuth/app'],
+    ['/auth/', '/auth/bootAuth/app'],
+  ])('url ending %j is asked at %s', async (suffix, path) => {
+    const { server, policy } = await asked((response) => answerJson(response, allowed), suffix);
+    expect(await policy.authorize('app', facts())).toEqual({
+      allowed: true,
+      reason: '',
+      gatewayAppId: 'any',
+    });
+    expect(server.seen[0]).toMatchObject({
+      method: 'POST',
+      path,
+      body: webhookBody(facts()),
+      headers: { 'content-type': 'application/json', 'user-agent': 'dstack-kms/0.6.0', accept: '*/*' },
+    });
+  });
+
+  test('a KMS is asked about elsewhere', async () => {
+    const { server, policy } = await asked((response) => answerJson(response, allowed));
+    await policy.authorize('kms', facts());
+    expect(server.seen[0]?.path).toBe('/bootAuth/kms');
+  });
+
+  test('one connection serves many questions', async () => {
+    const { server, policy } = await asked((response) => answerJson(response, allowed));
+    for (let i = 0; i < 10; i++) await policy.authorize('app', facts());
+    expect(server.connections()).toBe(1);
+  });
+
+  test('both generations find their name, and Nitro its host', () => {
+    const body = webhookBody(facts({ hostId: new Uint8Array([1, 2]) }));
+    expect(Object.keys(JSON.parse(body) as object)).toEqual([
+      'attestationMode',
+      'teeVariant',
+      'mrAggregated',
+      'osImageHash',
+      'mrSystem',
+      'appId',
+      'composeHash',
+      'instanceId',
+      'deviceId',
+      'keyProviderInfo',
+      'tcbStatus',
+      'advisoryIds',
+      'hostId',
+    ]);
+    expect(JSON.parse(body)).toMatchObject({
+      attestationMode: 'dstack-tdx',
+      teeVariant: 'dstack-tdx',
+      hostId: '0102',
+    });
+  });
+});
+
+describe('answer', () => {
+  const cases: [string, (response: ServerResponse) => void, string, RegExp][] = [
+    [
+      '403',
+      (r) => answerJson(r, { ...allowed, isAllowed: false }, 403),
+      'backend-status',
+      /returned 403 Forbidden: \{/,
+    ],
+    [
+      '500',
+      (r) => r.writeHead(500).end('boom'),
+      'backend-status',
+      /^auth api returned 500 Internal Server Error: boom$/,
+    ],
+    ['302 with a permission', (r) => answerJson(r, allowed, 302), 'backend-status', /returned 302 Found/],
+    ['HTML', (r) => r.end('<html>'), 'backend-answer', /not JSON, body=<html>$/],
+    ['nothing', (r) => r.end(), 'backend-answer', /not JSON/],
+    ['no reason', (r) => answerJson(r, { isAllowed: true, gatewayAppId: '' }), 'backend-answer', /reason/],
+    [
+      'null for the gateway',
+      (r) => answerJson(r, { ...allowed, gatewayAppId: null }),
+      'backend-answer',
+      /gatewayAppId/,
+    ],
+    ['"true"', (r) => answerJson(r, { ...allowed, isAllowed: 'true' }), 'backend-answer', /isAllowed/],
+    ['1', (r) => answerJson(r, { ...allowed, isAllowed: 1 }), 'backend-answer', /isAllowed/],
+    ['an array', (r) => answerJson(r, [allowed]), 'backend-answer', /decode/],
+    [
+      'a huge gateway',
+      (r) => answerJson(r, { ...allowed, gatewayAppId: 'x'.repeat(257) }),
+      'backend-answer',
+      /too long/,
+    ],
+    [
+      'more than 64 KiB',
+      (r) => r.end(JSON.stringify(allowed) + ' '.repeat(70_000)),
+      'backend-answer',
+      /longer than/,
+    ],
+    ['no UTF-8', (r) => r.end(Buffer.from([0xff, 0xfe])), 'backend-answer', /UTF-8/],
+    [
+      'a cut connection',
+      (r) => r.writeHead(200, { 'content-length': '500' }).write('{', () => r.destroy()),
+      'backend-unreachable',
+      /./,
+    ],
+  ];
+  test.each(cases)('%s allows nothing', async (_, answer, code, message) => {
+    const { server, policy } = await asked(answer);
+    const error = await policy.authorize('app', facts()).catch((caught: unknown) => caught as Error);
+    expect(error).toMatchObject({ code, message: expect.stringMatching(message) });
+    expect((error as Error).message).not.toContain(server.url);
+  });
+
+  test('201 and extra keys are fine', async () => {
+    const { policy } = await asked((response) => answerJson(response, { ...allowed, extra: 1 }, 201));
+    expect((await policy.authorize('app', facts())).allowed).toBe(true);
+  });
+
+  test('auth-answer-multibyte: a long reason is cut between characters', async () => {
+    const reason = `a${'é'.repeat(600)}`;
+    const { policy } = await asked((response) =>
+      answerJson(response, { ...allowed, isAllowed: false, reason }),
+    );
+    expect(await policy.authorize('app', facts())).toEqual({
+      allowed: false,
+      reason: `a${'é'.repeat(255)}`,
+      gatewayAppId: 'any',
+    });
+    const failing = await asked((response) => response.writeHead(503).end(reason));
+    await expect(failing.policy.authorize('app', facts())).rejects.toMatchObject({ code: 'backend-status' });
+  });
+
+  test('a reason does not carry the address of an RPC endpoint', async () => {
+    const reason = 'HTTP request failed. URL: https://rpc.example/v2/KEY';
+    const { policy } = await asked((response) =>
+      answerJson(response, { ...allowed, isAllowed: false, reason }),
+    );
+    expect((await policy.authorize('app', facts())).reason).toBe('HTTP request failed. URL: <address>');
+  });
+});
+
+describe('trouble', () => {
+  test('webhook-hangs: a silent auth API ends in an error, in time', async () => {
+    const { policy } = await asked(() => {});
+    const before = performance.now();
+    await expect(policy.authorize('app', facts())).rejects.toMatchObject({ code: 'backend-timeout' });
+    expect(performance.now() - before).toBeLessThan(2_000);
+  });
+
+  test('webhook-hangs: so does one that trickles', async () => {
+    const { policy } = await asked((response) => {
+      const timer = setInterval(() => response.write(' '), 50);
+      response.on('close', () => clearInterval(timer));
+    });
+    await expect(policy.authorize('app', facts())).rejects.toMatchObject({ code: 'backend-timeout' });
+  });
+
+  test('one retry when nobody listens, which helps after a restart', async () => {
+    const { server, policy } = await asked((response) => answerJson(response, allowed));
+    await policy.authorize('app', facts());
+    await server.close();
+    const pending = policy.authorize('app', facts());
+    await vi.waitFor(async () => {
+      open.push(await startFakeServer((_, response) => answerJson(response, allowed), server.port));
+    });
+    expect((await pending).allowed).toBe(true);
+  });
+
+  test('nobody listens for good', async () => {
+    const free = createServer();
+    await new Promise<void>((done) => free.listen(0, '127.0.0.1', () => done()));
+    const { port } = free.address() as { port: number };
+    await new Promise<void>((done) => free.close(() => done()));
+    const policy = webhookPolicy({ url: `http://127.0.0.1:${port}` });
+    await expect(policy.authorize('app', facts())).rejects.toMatchObject({
+      code: 'backend-unreachable',
+      message: 'authorization backend: connection failed (ECONNREFUSED)',
+    });
+  });
+});
+
+describe('GET', () => {
+  const info = {
+    status: 'ok',
+    kmsContractAddr: '0x1',
+    gatewayAppId: 'g',
+    chainId: 1,
+    appImplementation: '0x2',
+  };
+
+  test('asks exactly the configured URL, once for all who wait', async () => {
+    const { server, policy } = await asked(
+      (response) => answerJson(response, { ...info, appAuthImplementation: '0x2' }),
+      '/auth',
+    );
+    const answers = await Promise.all([policy.describe(), policy.describe()]);
+    expect(answers[0]).toEqual({
+      kmsContract: '0x1',
+      gatewayAppId: 'g',
+      chainId: 1,
+      appImplementation: '0x2',
+    });
+    expect(server.seen.map(({ method, path }) => `${method} ${path}`)).toEqual(['GET /auth']);
+  });
+  test('passes ethRpcUrl on', async () => {
+    const { policy } = await asked((response) =>
+      answerJson(response, { ...info, ethRpcUrl: 'https://rpc.example' }),
+    );
+    expect(await policy.describe()).toMatchObject({ ethRpcUrl: 'https://rpc.example' });
+  });
+  test.each([
+    ['500', (r: ServerResponse) => answerJson(r, { statusCode: 500, error: 'x' }, 500), 'backend-status'],
+    [
+      'a missing field',
+      (r: ServerResponse) => answerJson(r, { ...info, appImplementation: undefined }),
+      'backend-answer',
+    ],
+    [
+      'a chain id in quotes',
+      (r: ServerResponse) => answerJson(r, { ...info, chainId: '1' }),
+      'backend-answer',
+    ],
+  ])('%s is an error', async (_, answer, code) => {
+    const { policy } = await asked(answer);
+    await expect(policy.describe()).rejects.toMatchObject({ code });
+  });
+});
+
+describe('plain HTTP', () => {
+  test.each([
+    ['http://127.0.0.1:8000', false],
+    ['http://[::1]:8000', false],
+    ['http://localhost:8000', false],
+    ['http://auth-api:8000', false],
+    ['https://auth.example', false],
+    ['http://auth.example', true],
+    ['http://10.0.0.1:8000', true],
+    ['http://[fd00::1]:8000', true],
+  ])('%s', (url, warned) => {
+    expect(isPlainRemote(new URL(url))).toBe(warned);
+    const onWarning = vi.fn();
+    webhookPolicy({ url, onWarning }).close?.();
+    expect(onWarning).toHaveBeenCalledTimes(warned ? 1 : 0);
+  });
+  test.each(['auth-api:8000', 'ftp://x', ''])('%j is no URL for it', (url) => {
+    expect(() => webhookPolicy({ url })).toThrow(expect.objectContaining({ code: 'bad-configuration' }));
+  });
+});
+
+describeWithFixtures('bodies recorded from the original', 'kms-original/transcript.json', () => {
+  type Recorded = { cases: { name: string; webhook?: { method: string; body: string }[] }[] };
+  const bodies = new Set(
+    fixtureJson<Recorded>('kms-original/transcript.json').cases.flatMap(({ webhook = [] }) =>
+      webhook.filter(({ method }) => method === 'POST').map(({ body }) => body),
+    ),
+  );
+  test('there are some', () => expect(bodies.size).toBeGreaterThan(1));
+
+  test.each([...bodies])('%s', (body) => {
+    const recorded = JSON.parse(body) as Record<string, string> & { advisoryIds: string[] };
+    const bytes = (key: string): Uint8Array => fromHex(recorded[key] ?? '');
+    const info: BootFacts = {
+      mode: recorded['teeVariant'] ?? '',
+      appId: bytes('appId'),
+      composeHash: bytes('composeHash'),
+      instanceId: bytes('instanceId'),
+      deviceId: bytes('deviceId'),
+      mrAggregated: bytes('mrAggregated'),
+      mrSystem: bytes('mrSystem'),
+      osImageHash: bytes('osImageHash'),
+      keyProviderInfo: bytes('keyProviderInfo'),
+      tcbStatus: recorded['tcbStatus'] ?? '',
+      advisoryIds: recorded.advisoryIds,
+    };
+    // The wanted difference: ours also says attestationMode, for auth APIs of the 0.6 line.
+    const ours = webhookBody(info).replace(`"attestationMode":"${info.mode}",`, '');
+    expect(ours).toBe(body);
+  });
+});
