@@ -1,0 +1,73 @@
+import type { Contracts } from './contracts.ts';
+import type { Platform } from './start-platform.ts';
+
+interface KmsSettings {
+  readonly port: number;
+  readonly rpcUrl: string;
+  readonly contracts: Contracts;
+  readonly platform: Platform;
+}
+
+/** The KMS's compose file; its configuration is inside, so both are measured. */
+export function kmsCompose({ port, rpcUrl, contracts, platform }: KmsSettings): string {
+  const config = `[rpc]
+address = "127.0.0.1"
+port = ${port}
+
+[core]
+cert_dir = "certs"
+site_name = "demo (SIMULATED)"
+
+[core.onboard]
+enabled = true
+address = "127.0.0.1"
+port = ${port}
+
+[core.auth_api]
+type = "chain"
+
+[core.auth_api.chain]
+rpc_urls = ["${rpcUrl}"]
+kms_contract = "${contracts.kms}"
+chain_id = ${contracts.client.chain.id}
+
+[core.attestation]
+insecure_allow_external_trust_anchors = true
+
+[core.attestation.urls]
+pccs = "${platform.pccsUrl}"
+
+[core.attestation.root_ca]
+tdx = "simulated-root.pem"
+`;
+  return `services:
+  kms:
+    image: dstack-kms
+    command: ["dstack-kms", "--config", "kms.toml"]
+    restart: "no"
+    ports:
+      - "${port}:${port}"
+    volumes:
+      - /var/run/dstack.sock:/var/run/dstack.sock
+    configs:
+      - source: kms
+        target: kms.toml
+      - source: root
+        target: simulated-root.pem
+configs:
+  kms:
+    content: |
+${indent(config)}
+  root:
+    content: |
+${indent(platform.rootPem)}
+`;
+}
+
+function indent(text: string): string {
+  return text
+    .trimEnd()
+    .split('\n')
+    .map((line) => (line === '' ? '' : `      ${line.replaceAll('$', '$$$$')}`))
+    .join('\n');
+}

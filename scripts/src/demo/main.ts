@@ -1,0 +1,25 @@
+/**
+ * `npm run demo [-- --once] [--json]`: from nothing to an attested application that holds keys, on this machine,
+ * with a simulated TEE.
+ */
+import { parseArgs } from 'node:util';
+import { runDemo } from './run-demo.ts';
+
+const HELP = `npm run demo [-- --once] [--json] [--keep]
+
+  --once  exit when all is shown, instead of staying up until Ctrl-C
+  --json  print one JSON document instead of the story
+  --keep  leave the demo's folder behind (with --once)
+`;
+
+const { values } = parseArgs({
+  options: {
+    once: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    keep: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
+});
+
+if (values.help) process.stdout.write(HELP);
+else process.exitCode = await runDemo(values);

@@ -1,0 +1,45 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { toHex } from '@dstack-cloud/encoding';
+
+/** What the template application shows. */
+export interface Page {
+  readonly app_id: string;
+  readonly instance_id: string;
+  readonly compose_hash: string;
+  readonly address: string;
+  readonly quote: string;
+}
+
+const TIMEOUT_MS = 15_000;
+
+/** Reads the application's page with a fresh nonce; waits while the service is still starting. */
+export async function readPage(url: string, signal: AbortSignal): Promise<Page> {
+  const nonce = toHex(new Uint8Array(randomBytes(32)));
+  const deadline = Date.now() + TIMEOUT_MS;
+  let last = 'no answer';
+  while (Date.now() < deadline && !signal.aborted) {
+    try {
+      const response = await fetch(`${url}/?nonce=${nonce}`, {
+        headers: { accept: 'application/json' },
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+      if (response.ok) return check((await response.json()) as Page, nonce);
+      last = `status ${response.status}: ${(await response.text()).slice(0, 200)}`;
+    } catch (error) {
+      last =
+        error instanceof Error
+          ? ((error.cause as Error | undefined)?.message ?? error.message)
+          : String(error);
+    }
+    await sleep(100);
+  }
+  throw new Error(`The application at ${url} does not answer: ${last}`);
+}
+
+function check(page: Page, nonce: string): Page {
+  if (!/^0x[0-9a-fA-F]{40}$/.test(page.address))
+    throw new Error(`The page shows no address: ${page.address}`);
+  if (!page.quote.includes(nonce)) throw new Error('The quote on the page is not over our nonce');
+  return page;
+}
