@@ -15,17 +15,19 @@ export type PeerVerifyOptions = Omit<VerifyOptions, 'ratlsSpki' | 'expectedRepor
 /**
  * Verifies the evidence in a certificate: first, without network, that it names the certificate's key, then all of it
  * (chapter 10 section 3.4).
+ * @param context what the messages begin with; SignCert has its own
  * @throws RaTlsError `no-attestation`, `report-data-mismatch`, `attestation-refused`
  */
 export async function verifyPeerAttestation(
   peer: Pick<RaTlsCertificate, 'spki' | 'attestation'>,
   options: PeerVerifyOptions,
+  context = 'invalid quote',
 ): Promise<VerifiedAttestation> {
   const { attestation, spki } = peer;
   if (!attestation) throw new RaTlsError('no-attestation', 'No attestation provided');
   const expected = ratlsReportData(spki);
   if (!equalBytes(attestation.reportData, expected)) {
-    throw new RaTlsError('report-data-mismatch', 'invalid quote: report data mismatch', {
+    throw new RaTlsError('report-data-mismatch', `${context}: report data mismatch`, {
       expected: toHex(expected),
       found: toHex(attestation.reportData),
     });
@@ -34,6 +36,6 @@ export async function verifyPeerAttestation(
     return await verifyAttestation(attestation, { ...options, ratlsSpki: spki });
   } catch (cause) {
     if (!(cause instanceof AttestationError)) throw cause;
-    throw new RaTlsError('attestation-refused', `invalid quote: ${messageOf(cause)}`, { cause });
+    throw new RaTlsError('attestation-refused', `${context}: ${messageOf(cause)}`, { cause });
   }
 }
