@@ -19,10 +19,19 @@ export {
   replayRuntimeEvents,
   runtimeEventDigest,
 } from './events/runtime-events.ts';
+export { tpmCollateralFromJson, tpmCollateralToJson } from './gcp-tdx/tpm-collateral-json.ts';
 export { type BootInfo, type BootInfoOptions, bootInfo } from './measurements/boot-info.ts';
+export {
+  type ImageInspection,
+  inspectOsImage,
+  type OsImageOptions,
+  type VerifiedOsImage,
+  verifyOsImage,
+} from './measurements/image/verify-os-image.ts';
 export { type PcsOptions, pcsCollateral } from './pcs/pcs-collateral.ts';
 export type * from './platform-evidence.ts';
 export { type ReportDataHash, type ReportDataInput, ratlsReportData, reportData } from './report-data.ts';
+export { ROOT_NAMES, type RootName, replaceRoot } from './roots/replace-root.ts';
 export { type TrustRoot, type TrustRoots, withTdxRoot } from './roots/trust-roots.ts';
 export { vendorRoots } from './roots/vendor-roots.ts';
 export { dcapCollateralFromJson, dcapCollateralToJson } from './tdx/collateral-json.ts';

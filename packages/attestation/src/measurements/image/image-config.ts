@@ -1,8 +1,8 @@
-import { fromBase64, fromHex } from '@dstack-cloud/encoding';
+import { fromBase64 } from '@dstack-cloud/encoding';
 import { decoding } from '../../decoding.ts';
 import { AttestationError } from '../../errors.ts';
+import { configuredImageHash, vmConfig } from '../image-hash.ts';
 
-const MAX_CONFIG_CHARS = 1024 * 1024;
 const MAX_DOCUMENT_CHARS = 256 * 1024;
 
 /** `{checksum_file, measurement}` of a vm_config, decoded (chapter 20 section 6.2). */
@@ -19,20 +19,15 @@ export interface ImageConfig {
 }
 
 /**
- * Reads a vm_config text for the image check.
- * @throws AttestationError `image` when the text is empty or names no image: nothing then says what is measured
+ * Reads what the configuration says about the image; the attested one wins over the one given beside it.
+ * @throws AttestationError `image` when no configuration names an image: nothing then says what is measured
  */
-export function readImageConfig(text: string): ImageConfig {
-  if (text.length > MAX_CONFIG_CHARS) {
-    throw new AttestationError('too-large', `Configuration of ${text.length} characters`);
-  }
-  const members = readJsonObject(text, 'vm_config');
-  const value = members['os_image_hash'];
-  if (typeof value !== 'string' || value === '') {
+export function readImageConfig(attested: string, given: string | undefined): ImageConfig {
+  const osImageHash = configuredImageHash(attested, given);
+  if (osImageHash.length === 0) {
     throw new AttestationError('image', 'The configuration names no OS image: os_image_hash is missing');
   }
-  const osImageHash = decoding('os_image_hash', () => fromHex(value, { length: 32, prefix: 'allow' }));
-  return { osImageHash, members };
+  return { osImageHash, members: vmConfig(attested, given) };
 }
 
 /**
@@ -55,22 +50,6 @@ export function materialOf(value: unknown, name: string): MeasurementMaterial {
     checksumFile: base64Member(members, 'checksum_file', name),
     measurement: base64Member(members, 'measurement', name),
   };
-}
-
-/** A JSON object from text. @throws AttestationError `malformed`; `image` for empty text */
-export function readJsonObject(text: string, what: string): Record<string, unknown> {
-  if (text.trim() === '')
-    throw new AttestationError('image', `${what} is empty: nothing says which image is measured`);
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new AttestationError('malformed', `${what} is not JSON`, { cause });
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new AttestationError('malformed', `${what} is no JSON object`);
-  }
-  return value as Record<string, unknown>;
 }
 
 function base64Member(members: Record<string, unknown>, member: string, name: string): Uint8Array {

@@ -1,0 +1,118 @@
+import { decodePemAll, equalBytes } from '@dstack-cloud/encoding';
+import type { TpmCollateral } from '../collateral-source.ts';
+import { decoding } from '../decoding.ts';
+import { AttestationError } from '../errors.ts';
+import type { VerifyContext } from '../verify-context.ts';
+import { type Certificate, parseCertificate } from '../x509/certificate.ts';
+import { type CertificateRevocationList, parseCrl } from '../x509/crl.ts';
+import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
+
+/** tcg-kp-EKCertificate; Google's intermediates carry it for AK certificates too (chapter 20 section 4.4). */
+const EKU_TPM = '2.23.133.8.1';
+/** GCE instance information: zone, project, instance. */
+const GCE_INSTANCE = '1.3.6.1.4.1.11129.2.1.21';
+const MAX_CRLS = 8;
+const MAX_CERTIFICATES = 8;
+const SECTION = 'chapter 20 section 4.5 step 6';
+
+export interface AkRules {
+  /** `hard`: every certificate that names a revocation list must be covered by one. */
+  readonly revocation: 'hard' | 'soft';
+}
+
+/**
+ * Judges an attestation key's certificate: the chain to one of the GCP roots, revocation, and that it is a
+ * signing key and no EK, which hangs off the same root with keyEncipherment (chapter 20 section 4.4).
+ * @throws AttestationError
+ */
+export async function verifyAkCertificate(
+  akCert: Uint8Array,
+  collateral: TpmCollateral,
+  rules: AkRules,
+  context: VerifyContext,
+): Promise<{ readonly leaf: Certificate; readonly path: ValidatedPath }> {
+  const { checks, crypto, cache, now, roots } = context;
+  const leaf = await checks.step('tpm.ak-form', SECTION, () => parseCertificate(akCert));
+  const intermediates = readChain(collateral.certChainPem);
+  const crls = readCrls(collateral);
+  const path = await checks.step('tpm.ak-chain', SECTION, () =>
+    validatePath(
+      leaf,
+      intermediates,
+      {
+        anchors: roots.gcpTpm,
+        now,
+        revocation: 'available',
+        crls,
+        extendedKeyUsage: [EKU_TPM],
+        knownExtensions: [GCE_INSTANCE],
+      },
+      crypto,
+      cache,
+    ),
+  );
+  checks.require(!leaf.isCa && leaf.keyUsage?.digitalSignature === true && !leaf.keyUsage.keyCertSign, {
+    id: 'tpm.ak-usage',
+    reference: 'chapter 20 section 4.4',
+    code: 'chain-invalid',
+    message: 'The certificate is not that of an attestation key: keyUsage digitalSignature is missing',
+    expected: 'digitalSignature, not a CA',
+    found: usageText(leaf),
+  });
+  requireRevocation(path, crls, rules, context);
+  return { leaf, path };
+}
+
+/** Certificates that name a revocation list must be covered by one (chapter 20 section 4.4, RFC 5280 section 6.3). */
+function requireRevocation(
+  path: ValidatedPath,
+  crls: readonly CertificateRevocationList[],
+  rules: AkRules,
+  { checks }: VerifyContext,
+): void {
+  const uncovered = path.chain
+    .slice(0, -1)
+    .filter((certificate) => certificate.crlUrls.length > 0 && !crls.some((crl) => covers(crl, certificate)));
+  if (rules.revocation === 'soft') {
+    checks.pass('tpm.ak-revocation', SECTION, uncovered.length > 0 ? 'no list at hand' : 'covered');
+    return;
+  }
+  checks.require(uncovered.length === 0, {
+    id: 'tpm.ak-revocation',
+    reference: SECTION,
+    code: 'collateral-unavailable',
+    message: 'No revocation list for a certificate of the attestation key that names one',
+    expected: uncovered[0]?.crlUrls[0],
+    found: 'none',
+  });
+}
+
+function readChain(pem: string): Certificate[] {
+  const blocks = decoding('TPM certificate chain', () => decodePemAll(pem, 'CERTIFICATE'));
+  if (blocks.length > MAX_CERTIFICATES) {
+    throw new AttestationError('too-large', `TPM certificate chain of ${blocks.length} certificates`);
+  }
+  return blocks.map((block) => parseCertificate(block));
+}
+
+function readCrls(collateral: TpmCollateral): CertificateRevocationList[] {
+  const ders = [...collateral.crls, ...(collateral.rootCaCrl ? [collateral.rootCaCrl] : [])];
+  if (ders.length > MAX_CRLS) {
+    throw new AttestationError('too-large', `TPM collateral with ${ders.length} revocation lists`);
+  }
+  return ders.map((der) => parseCrl(der));
+}
+
+function usageText(leaf: Certificate): string {
+  const usage = leaf.keyUsage;
+  if (!usage) return leaf.isCa ? 'CA without keyUsage' : 'no keyUsage';
+  const names = (['digitalSignature', 'keyEncipherment', 'keyCertSign', 'crlSign'] as const).filter(
+    (name) => usage[name],
+  );
+  return [...names, ...(leaf.isCa ? ['CA'] : [])].join(', ') || 'none';
+}
+
+function covers(list: CertificateRevocationList, certificate: Certificate): boolean {
+  if (!equalBytes(list.issuer, certificate.issuer)) return false;
+  return list.scopeUrls === undefined || list.scopeUrls.some((url) => certificate.crlUrls.includes(url));
+}

@@ -1,0 +1,167 @@
+import { equalBytes, fromHex, toHex } from '@dstack-cloud/encoding';
+import type { Attestation, GcpTdxAttestationQuote, TpmQuote } from '../attestation.ts';
+import type { TpmCollateral } from '../collateral-source.ts';
+import { AttestationError } from '../errors.ts';
+import { replayRuntimeEvents } from '../events/runtime-events.ts';
+import type { TdxEvidence } from '../tdx/tdx-evidence.ts';
+import { verifyTdx } from '../tdx/verify-tdx.ts';
+import { requireReplay } from '../tpm/replay-pcrs.ts';
+import { parseTpmtSignature } from '../tpm/tpmt-signature.ts';
+import { type QuotedPcr, verifyTpmQuote } from '../tpm/verify-quote.ts';
+import type { PlatformResult, VerifyContext } from '../verify-context.ts';
+import { verifyAkCertificate } from './ak-certificate.ts';
+import { verifyFirmwareEndorsement } from './firmware-endorsement.ts';
+import { ukiFromPcr2 } from './pcr2-sequence.ts';
+
+/** "GCE Virtual Firmware v2" and GCE NonHostInfo with technology byte 3, TDX (chapter 20 section 4.6). */
+const GCE_TDX_PCR0 = '0cca9ec161b09288802e5a112255d21340ed5b797f5fe29cecccfd8f67b9f802';
+const PLATFORM_GCP = 1;
+const REQUIRED_PCRS = [0, 2, 14];
+const SECTION = 'chapter 20 section 4.5';
+
+/**
+ * dstack-gcp-tdx: the TDX leg, then the vTPM's quote, its key and its log, and what binds the two
+ * (chapter 20 sections 4.4 to 4.6 and 7.4). The OS image itself is judged by `verifyOsImage`.
+ */
+export async function verifyGcpTdx(
+  attestation: Attestation,
+  context: VerifyContext,
+): Promise<PlatformResult> {
+  const quote = attestation.quote as GcpTdxAttestationQuote;
+  const tdx = await verifyTdx(attestation, context);
+  const pcrs = requiredPcrs(quote.tpmQuote, context);
+  const { checks, crypto } = context;
+  const collateral = await fetchCollateral(quote.tpmQuote, tdx.evidence, context);
+  const { leaf, path } = await verifyAkCertificate(
+    quote.tpmQuote.akCert,
+    collateral,
+    { revocation: 'hard' },
+    context,
+  );
+  const signature = await checks.step('tpm.signature-form', 'chapter 20 section 4.3', () =>
+    parseTpmtSignature(quote.tpmQuote.signature),
+  );
+  const attest = await verifyTpmQuote(
+    { message: quote.tpmQuote.message, signature, bank: 'sha256', pcrs, key: leaf.spki },
+    context,
+  );
+  requireReplay(pcrs, quote.tpmQuote.eventLog, context);
+  requireEqual('tpm.qualifying-data', crypto.hash('sha256', quote.quote), attest.extraData, context);
+  const pcr = (index: number) => pcrs.find((entry) => entry.index === index)!.value;
+  requireEqual('tpm.pcr14', replayRuntimeEvents(attestation.runtimeEvents, 'sha256'), pcr(14), context);
+  requireFirmware(pcr(0), tdx.evidence.td.mrTd, context);
+  if (context.options.platform?.gcpFirmwareEndorsement !== false) {
+    await verifyFirmwareEndorsement(collateral.firmwareEndorsement, tdx.evidence.td.mrTd, context);
+  }
+  const kernelDigest = context.options.platform?.gcpKernelDigest;
+  const ukiDigest = ukiFromPcr2(
+    quote.tpmQuote.eventLog,
+    kernelDigest === undefined ? undefined : fromHex(kernelDigest, { length: 32 }),
+    context,
+  );
+  return {
+    ...tdx,
+    simulated: tdx.simulated || path.anchor.simulated,
+    registers: {
+      ...tdx.registers,
+      ...Object.fromEntries(pcrs.map(({ index, value }) => [`pcr${index}`, value])),
+    },
+    validFrom: Math.max(tdx.validFrom, path.validFrom),
+    validUntil: Math.min(tdx.validUntil, path.validUntil),
+    evidence: {
+      kind: 'gcp-tdx',
+      tdx: tdx.evidence,
+      pcrs: new Map(pcrs.map(({ index, value }) => [index, value])),
+      ukiDigest,
+    },
+  };
+}
+
+function requiredPcrs(tpm: TpmQuote, { checks }: VerifyContext): QuotedPcr[] {
+  checks.require(tpm.platform === PLATFORM_GCP, {
+    id: 'tpm.platform',
+    reference: SECTION,
+    code: 'mismatch',
+    message: 'The TPM quote is labelled with another platform than its mode',
+    expected: String(PLATFORM_GCP),
+    found: String(tpm.platform),
+  });
+  const other = tpm.pcrValues.find((value) => value.algorithm !== 'sha256');
+  checks.require(other === undefined, {
+    id: 'tpm.pcr-algorithm',
+    reference: `${SECTION} step 2`,
+    code: 'unsupported',
+    message: 'PCR values must be of the SHA-256 bank',
+    expected: 'sha256',
+    found: other?.algorithm.slice(0, 32),
+  });
+  const missing = REQUIRED_PCRS.filter((index) => !tpm.pcrValues.some((value) => value.index === index));
+  checks.require(missing.length === 0, {
+    id: 'tpm.required-pcrs',
+    reference: `${SECTION} step 2`,
+    code: 'malformed',
+    message: `PCR ${missing.join(', ')} missing from the TPM quote`,
+    expected: REQUIRED_PCRS.join(','),
+    found: tpm.pcrValues
+      .slice(0, 24)
+      .map((value) => value.index)
+      .join(','),
+  });
+  return tpm.pcrValues.map(({ index, value }) => ({ index, value }));
+}
+
+async function fetchCollateral(
+  tpm: TpmQuote,
+  tdx: TdxEvidence,
+  { collateral, options }: VerifyContext,
+): Promise<TpmCollateral> {
+  if (!collateral.tpm) {
+    throw new AttestationError('collateral-unavailable', 'No certificates of the vTPM are to be had', {
+      check: 'tpm.collateral',
+    });
+  }
+  const endorsed = options.platform?.gcpFirmwareEndorsement !== false;
+  return collateral.tpm({ akCert: tpm.akCert, ...(endorsed ? { mrtd: tdx.td.mrTd } : {}) });
+}
+
+function requireEqual(
+  id: 'tpm.qualifying-data' | 'tpm.pcr14',
+  expected: Uint8Array,
+  found: Uint8Array,
+  { checks }: VerifyContext,
+): void {
+  checks.require(equalBytes(expected, found), {
+    id,
+    reference: `${SECTION} step 7`,
+    code: 'mismatch',
+    message:
+      id === 'tpm.pcr14'
+        ? 'PCR14 is not the replay of the runtime events'
+        : 'The TPM quote was not made for this TDX quote: qualifying data differs',
+    expected: toHex(expected),
+    found: toHex(found),
+  });
+}
+
+/** PCR 0 and MRTD by the configured lists: firmware that was looked at (chapter 20 sections 4.6 and 10 point 2). */
+function requireFirmware(pcr0: Uint8Array, mrTd: Uint8Array, { checks, options }: VerifyContext): void {
+  const known = [GCE_TDX_PCR0, ...(options.platform?.gcpPcr0 ?? []).map((hex) => hex.toLowerCase())];
+  checks.require(known.includes(toHex(pcr0)), {
+    id: 'image.pcr0',
+    reference: 'chapter 20 section 4.6',
+    code: 'image',
+    message: 'PCR 0 is not that of a known GCE firmware',
+    expected: known.join(' or '),
+    found: toHex(pcr0),
+  });
+  const mrTds = (options.platform?.gcpMrtd ?? []).map((hex) => hex.toLowerCase());
+  if (mrTds.length === 0) return;
+  checks.require(mrTds.includes(toHex(mrTd)), {
+    id: 'image.gcp-mrtd',
+    reference: 'chapter 20 section 10 point 2',
+    code: 'image',
+    message: 'MRTD is not on the configured list',
+    expected: mrTds.join(' or '),
+    found: toHex(mrTd),
+  });
+}

@@ -1,0 +1,170 @@
+import { equalBytes, toHex } from '@dstack-cloud/encoding';
+import { defaultCrypto } from '#crypto';
+import { type Check, CheckRecorder } from '../../check-recorder.ts';
+import type { CryptoBackend } from '../../crypto/backend.ts';
+import { AttestationError } from '../../errors.ts';
+import type { GcpTdxEvidence, NitroEvidence, NitroTpmEvidence } from '../../platform-evidence.ts';
+import type { TdxEvidence } from '../../tdx/tdx-evidence.ts';
+import type { VerifiedAttestation } from '../../verify-context.ts';
+import { nitroImageHash } from '../image-hash.ts';
+import { pcrOf } from '../pcr.ts';
+import { CborDocument } from './cbor-document.ts';
+import { requireMaterial } from './checksum-file.ts';
+import { type ImageConfig, readImageConfig, readMaterial } from './image-config.ts';
+import { requireSnpImage } from './snp-image.ts';
+import { parseTdxDocument } from './tdx-document.ts';
+import { tdxLiteRegisters } from './tdx-lite.ts';
+
+type Hasher = Pick<CryptoBackend, 'hash'>;
+
+export interface OsImageOptions {
+  /** Configuration that came beside the attestation; used only when the attestation carries none. */
+  readonly vmConfig?: string;
+  readonly crypto?: Hasher;
+}
+
+export interface VerifiedOsImage {
+  /** 32 bytes; what was measured is this image. */
+  readonly osImageHash: Uint8Array;
+  readonly checks: readonly Check[];
+}
+
+/** Result of `inspectOsImage`. */
+export type ImageInspection =
+  | { readonly ok: true; readonly osImageHash: Uint8Array; readonly checks: readonly Check[] }
+  | { readonly ok: false; readonly error: AttestationError; readonly checks: readonly Check[] };
+
+/**
+ * Whether verified evidence is of the OS image that its configuration names: everything is recomputed from
+ * registers that the hardware signed, no value of the configuration is believed (chapter 20 sections 4.6,
+ * 5.5, 6 and 7.3).
+ * @throws AttestationError `image` and others
+ */
+export async function verifyOsImage(
+  verified: VerifiedAttestation,
+  options: OsImageOptions = {},
+): Promise<VerifiedOsImage> {
+  const inspection = await inspectOsImage(verified, options);
+  if (!inspection.ok) throw inspection.error;
+  return inspection;
+}
+
+/** As `verifyOsImage`, but a refusal is a value with its check. */
+export async function inspectOsImage(
+  verified: VerifiedAttestation,
+  options: OsImageOptions = {},
+): Promise<ImageInspection> {
+  const checks = new CheckRecorder();
+  try {
+    const osImageHash = await checks.step(
+      `image.${verified.evidence.kind}`,
+      SECTIONS[verified.evidence.kind],
+      () => judge(verified, options),
+    );
+    return { ok: true, osImageHash, checks: checks.checks };
+  } catch (error) {
+    if (!(error instanceof AttestationError)) throw error;
+    return { ok: false, error, checks: checks.checks };
+  }
+}
+
+const SECTIONS = {
+  tdx: 'chapter 20 section 7.3',
+  'gcp-tdx': 'chapter 20 section 4.6',
+  nitro: 'chapter 20 section 5.5',
+  'nitro-tpm': 'chapter 20 section 6.3',
+  'sev-snp': 'chapter 20 section 6.1',
+} as const;
+
+function judge(verified: VerifiedAttestation, options: OsImageOptions): Uint8Array {
+  const crypto = options.crypto ?? defaultCrypto;
+  const config = readImageConfig(verified.config, options.vmConfig);
+  const { evidence } = verified;
+  switch (evidence.kind) {
+    case 'tdx':
+      requireTdxImage(evidence, verified, config, crypto);
+      break;
+    case 'gcp-tdx':
+      requireGcpImage(evidence, config, crypto);
+      break;
+    case 'nitro':
+      requireNitroImage(evidence, config);
+      break;
+    case 'nitro-tpm':
+      requireNitroTpmImage(evidence, config, crypto);
+      break;
+    case 'sev-snp':
+      requireSnpImage(evidence, config, crypto);
+      break;
+  }
+  return config.osImageHash;
+}
+
+function requireTdxImage(
+  evidence: TdxEvidence,
+  verified: VerifiedAttestation,
+  config: ImageConfig,
+  crypto: Hasher,
+): void {
+  const variant = config.members['tdx_attestation_variant'] ?? 'legacy';
+  const material = readMaterial(config, 'tdx_measurement');
+  if (variant !== 'lite' || !material) {
+    throw new AttestationError(
+      'image',
+      variant === 'lite'
+        ? 'vm_config says lite, but has no tdx_measurement'
+        : 'Only images with a measurement document (tdx_attestation_variant lite) can be recomputed',
+      { expected: 'tdx_attestation_variant lite with tdx_measurement', found: String(variant).slice(0, 32) },
+    );
+  }
+  const bytes = requireMaterial(material, 'measurement.tdx.cbor', config.osImageHash, crypto);
+  const { quote } = verified.attestation;
+  const events = 'eventLog' in quote ? quote.eventLog : [];
+  const expected = tdxLiteRegisters(parseTdxDocument(bytes), config, events, crypto);
+  const [rtmr0, rtmr1, rtmr2] = evidence.td.rtmrs;
+  requireRegister('MRTD', expected.mrtd, evidence.td.mrTd);
+  requireRegister('RTMR0', expected.rtmr0, rtmr0);
+  requireRegister('RTMR1', expected.rtmr1, rtmr1);
+  requireRegister('RTMR2', expected.rtmr2, rtmr2);
+}
+
+/** v0.6 names the UKI's digest itself, the newer form a checksum file (chapter 20 section 4.6). */
+function requireGcpImage(evidence: GcpTdxEvidence, config: ImageConfig, crypto: Hasher): void {
+  const material = readMaterial(config, 'gcp_measurement');
+  let uki = config.osImageHash;
+  if (material) {
+    const bytes = requireMaterial(material, 'measurement.gcp.cbor', config.osImageHash, crypto);
+    const document = CborDocument.parse(bytes, 'measurement.gcp.cbor');
+    document.version(1);
+    uki = document.bytes('uki_auth', 32);
+    document.finish();
+  }
+  requireRegister('UKI hash', uki, evidence.ukiDigest);
+}
+
+function requireNitroImage(evidence: NitroEvidence, config: ImageConfig): void {
+  requireRegister('os_image_hash', nitroImageHash(evidence.pcrs), config.osImageHash);
+}
+
+function requireNitroTpmImage(evidence: NitroTpmEvidence, config: ImageConfig, crypto: Hasher): void {
+  const material = readMaterial(config, 'aws_measurement');
+  if (!material) throw new AttestationError('image', 'vm_config.aws_measurement is missing');
+  const bytes = requireMaterial(material, 'measurement.aws.cbor', config.osImageHash, crypto);
+  const document = CborDocument.parse(bytes, 'measurement.aws.cbor');
+  const expected = document.bytes('boot_pcr_digest', 32);
+  document.finish();
+  const pcrs = [4, 7, 12].map((index) => pcrOf(evidence.pcrs, index));
+  requireRegister('Boot PCR digest', expected, crypto.hash('sha256', ...pcrs));
+}
+
+function requireRegister(name: string, expected: Uint8Array, found: Uint8Array): void {
+  if (equalBytes(expected, found)) return;
+  throw new AttestationError(
+    'image',
+    `${name} mismatch: this is not the image which the configuration names`,
+    {
+      expected: toHex(expected),
+      found: toHex(found),
+    },
+  );
+}

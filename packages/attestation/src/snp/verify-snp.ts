@@ -1,0 +1,182 @@
+import { equalBytes, toHex } from '@dstack-cloud/encoding';
+import type { Attestation, SnpAttestationQuote } from '../attestation.ts';
+import { AttestationError } from '../errors.ts';
+import { mrConfigHash, readMrConfig } from '../measurements/mr-config.ts';
+import type { TrustRoot } from '../roots/trust-roots.ts';
+import type { PlatformResult, VerifyContext } from '../verify-context.ts';
+import { type CertificateRevocationList, parseCrl } from '../x509/crl.ts';
+import type { ValidatedPath } from '../x509/validate-path.ts';
+import { readCertChain, readCertificate, type SnpCertificates } from './certificate-chain.ts';
+import { requirePolicy } from './policy.ts';
+import { parseSnpReport, productOf, SNP_SIGNED_BYTES, type SnpProduct, type SnpReport } from './report.ts';
+import { requireVcekOfReport, verifySnpChain } from './verify-chain.ts';
+
+const SECTION = 'chapter 20 section 6.1';
+/** Order in which a version 2 report, which does not tell its family, is tried. */
+const PRODUCTS: readonly SnpProduct[] = ['Genoa', 'Milan', 'Turin'];
+
+/** dstack-amd-sev-snp: report, chain, policy, and the bindings to report_data and the MrConfig document. */
+export async function verifySnp(attestation: Attestation, context: VerifyContext): Promise<PlatformResult> {
+  const quote = attestation.quote as SnpAttestationQuote;
+  const { report, ...rest } = await verifySnpReport(quote.report, quote.certChain, context);
+  const { checks } = context;
+  requireEqual('report-data', attestation.reportData, report.reportData, context);
+  requireEqual('host-data', mrConfigHash(quote.mrConfig), report.hostData, context);
+  await checks.step('snp.mr-config', 'chapter 20 section 2.8', () => readMrConfig(quote.mrConfig));
+  return snpResult(report, quote.mrConfig, rest);
+}
+
+export interface VerifiedReport {
+  readonly report: SnpReport;
+  readonly product: SnpProduct;
+  readonly path: ValidatedPath;
+}
+
+/** A report on its own, with the certificates that came along (none: they are fetched). */
+export async function verifySnpReport(
+  bytes: Uint8Array,
+  certChain: readonly Uint8Array[],
+  context: VerifyContext,
+): Promise<VerifiedReport> {
+  const { checks, crypto, cache } = context;
+  const report = await checks.step('snp.report', SECTION, () => parseSnpReport(bytes));
+  checks.require(report.signatureAlgorithm === 1, {
+    id: 'snp.signature-algorithm',
+    reference: SECTION,
+    code: 'unsupported',
+    message: 'The report is not signed with ECDSA P-384 and SHA-384',
+    expected: '1',
+    found: String(report.signatureAlgorithm),
+  });
+  const candidates = requireProducts(report, context);
+  const carried = await checks.step('snp.certificates', SECTION, () => readCertChain(certChain));
+  const { product, path } = await verifyFamily(report, candidates, carried, context);
+  const vcek = path.chain[0]!;
+  const key = await cache.key(crypto, vcek.spki);
+  const signed = bytes.subarray(0, SNP_SIGNED_BYTES);
+  checks.require(
+    key.kind === 'p384' && (await crypto.verify(key, 'ecdsa-sha384', report.signature, signed)),
+    {
+      id: 'snp.signature',
+      reference: SECTION,
+      code: 'signature-invalid',
+      message: 'The report is not signed by its VCEK',
+    },
+  );
+  requireVcekOfReport(vcek, report, product, path.anchor.simulated, context);
+  requirePolicy(report, context);
+  return { report, product, path };
+}
+
+/** What a verified report says. */
+export function snpResult(
+  report: SnpReport,
+  mrConfig: string,
+  { product, path }: Omit<VerifiedReport, 'report'>,
+): PlatformResult {
+  const { currentTcb, reportedTcb, committedTcb, launchTcb } = report;
+  const current = [reportedTcb, committedTcb, launchTcb].every((tcb) => equalBytes(tcb, currentTcb));
+  return {
+    simulated: path.anchor.simulated,
+    reportData: report.reportData,
+    tcbStatus: current ? 'UpToDate' : 'OutOfDate',
+    advisoryIds: [],
+    rawDeviceId: report.chipId,
+    registers: { measurement: report.measurement, host_data: report.hostData },
+    validFrom: path.validFrom,
+    validUntil: path.validUntil,
+    evidence: {
+      kind: 'sev-snp',
+      product,
+      chipId: report.chipId,
+      measurement: report.measurement,
+      hostData: report.hostData,
+      mrConfig,
+    },
+  };
+}
+
+function requireProducts(report: SnpReport, { checks }: VerifyContext): readonly SnpProduct[] {
+  if (!report.cpuid) return PRODUCTS;
+  const product = productOf(report.cpuid);
+  checks.require(product !== undefined, {
+    id: 'snp.family',
+    reference: SECTION,
+    code: 'unsupported',
+    message: 'The report is of an unknown processor family',
+    expected: 'Milan, Genoa or Turin',
+    found: `family ${report.cpuid.family}, model ${report.cpuid.model}`,
+  });
+  return [product!];
+}
+
+/** The first family under whose root the chain holds; with one candidate its refusal is the reason. */
+async function verifyFamily(
+  report: SnpReport,
+  candidates: readonly SnpProduct[],
+  carried: SnpCertificates | undefined,
+  context: VerifyContext,
+): Promise<{ product: SnpProduct; path: ValidatedPath }> {
+  let product = candidates[0]!;
+  let certificates = carried;
+  let crls: CertificateRevocationList[] = [];
+  if (carried) {
+    // The issuer's name tells the family where the report does not: AMD names its keys SEV-Milan and so on.
+    product = candidates.find((name) => roots(name, context).some((root) => names(root, carried))) ?? product;
+  } else {
+    ({ product, certificates, crls } = await fetchCertificates(report, candidates, context));
+  }
+  const path = await verifySnpChain(certificates!, roots(product, context), crls, context);
+  return { product, path };
+}
+
+function names(root: TrustRoot, { ask }: SnpCertificates): boolean {
+  return equalBytes(readCertificate(root.der).subject, ask.issuer);
+}
+
+function roots(product: SnpProduct, context: VerifyContext): readonly TrustRoot[] {
+  return context.roots.sevSnp[product.toLowerCase() as 'milan' | 'genoa' | 'turin'];
+}
+
+async function fetchCertificates(
+  report: SnpReport,
+  candidates: readonly SnpProduct[],
+  { collateral }: VerifyContext,
+): Promise<{ product: SnpProduct; certificates: SnpCertificates; crls: CertificateRevocationList[] }> {
+  const { chipId, reportedTcb } = report;
+  let refusal: unknown;
+  for (const product of candidates) {
+    try {
+      if (!collateral.snp) break;
+      const { ask, vcek, crl } = await collateral.snp({ product, chipId, reportedTcb });
+      const certificates = { ask: readCertificate(ask), vcek: readCertificate(vcek) };
+      return { product, certificates, crls: crl ? [parseCrl(crl)] : [] };
+    } catch (error) {
+      if (!(error instanceof AttestationError) || error.code !== 'collateral-unavailable') throw error;
+      refusal = error;
+    }
+  }
+  throw new AttestationError('collateral-unavailable', 'The certificates of the report are not to be had', {
+    check: 'snp.certificates',
+    cause: refusal,
+  });
+}
+
+function requireEqual(
+  what: 'report-data' | 'host-data',
+  expected: Uint8Array,
+  found: Uint8Array,
+  { checks }: VerifyContext,
+): void {
+  checks.require(equalBytes(expected, found), {
+    id: `snp.${what}`,
+    reference: what === 'host-data' ? 'chapter 20 section 2.8' : SECTION,
+    code: 'mismatch',
+    message:
+      what === 'host-data'
+        ? 'HOST_DATA is not the hash of the MrConfig document'
+        : 'The report is for other report data',
+    expected: toHex(expected),
+    found: toHex(found),
+  });
+}

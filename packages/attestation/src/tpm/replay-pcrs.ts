@@ -1,0 +1,55 @@
+import { equalBytes, toHex } from '@dstack-cloud/encoding';
+import type { TpmEvent } from '../attestation.ts';
+import { AttestationError } from '../errors.ts';
+import { replayDigests } from '../events/replay.ts';
+import type { VerifyContext } from '../verify-context.ts';
+import type { QuotedPcr } from './verify-quote.ts';
+
+const PCR_BYTES = 32;
+const MAX_EVENTS = 10_000;
+/**
+ * Values of the last byte of PCR 0 at start: the locality of TPM2_Startup (TCG PC Client Platform Firmware
+ * Profile section 3.3.4). Evidence does not carry the StartupLocality event, which extends nothing; a start
+ * from another value than zero cannot be chosen to reach a given PCR 0, so each is tried.
+ */
+const STARTUP_LOCALITIES = [0, 3, 4];
+
+/**
+ * For every quoted PCR that has events, the replay of its events must be its value (chapter 20 section 4.5
+ * step 4). PCRs without events are not judged here.
+ * @throws AttestationError `event-log`
+ */
+export function requireReplay(
+  pcrs: readonly QuotedPcr[],
+  events: readonly TpmEvent[],
+  { checks }: Pick<VerifyContext, 'checks'>,
+): void {
+  if (events.length > MAX_EVENTS) {
+    throw new AttestationError('too-large', `TPM event log with ${events.length} events`);
+  }
+  const odd = events.find((event) => event.digest.length !== PCR_BYTES);
+  if (odd) throw new AttestationError('malformed', 'TPM event whose digest is not SHA-256');
+  for (const pcr of pcrs) {
+    const digests = events.filter((event) => event.pcrIndex === pcr.index).map((event) => event.digest);
+    if (digests.length === 0) continue;
+    const starts = pcr.index === 0 ? STARTUP_LOCALITIES : [0];
+    const replays = starts.map((locality) => replayDigests(digests, 'sha256', startValue(locality)));
+    checks.require(
+      replays.some((replay) => equalBytes(replay, pcr.value)),
+      {
+        id: `tpm.replay-pcr${pcr.index}`,
+        reference: 'chapter 20 section 4.5 step 4',
+        code: 'event-log',
+        message: `PCR ${pcr.index} is not the replay of its events`,
+        expected: toHex(pcr.value),
+        found: toHex(replays[0]!),
+      },
+    );
+  }
+}
+
+function startValue(locality: number): Uint8Array {
+  const value = new Uint8Array(PCR_BYTES);
+  value[PCR_BYTES - 1] = locality;
+  return value;
+}
