@@ -1,5 +1,5 @@
 import { open } from 'node:fs/promises';
-import { equalBytes, toHex } from '@dstack-cloud/encoding';
+import { equalBytes, isZero, toHex } from '@dstack-cloud/encoding';
 import type { Attestation, RuntimeEvent, TdxEvent } from '../attestation.ts';
 import { AttestationError } from '../errors.ts';
 import { replayRuntimeEvents, runtimeEventDigest } from '../events/runtime-events.ts';
@@ -41,6 +41,10 @@ export async function openTdxDevice(options: TdxDeviceOptions): Promise<Evidence
   const rtmrs = openRtmrs(options.rtmr, timeoutMs);
   const log = new RuntimeEventLog(options.eventLog);
   const firmware = await readFirmwareLog(options.ccel, timeoutMs);
+  await log.forgetEarlierBoot(async () => {
+    const register = await rtmrs.read(RUNTIME_RTMR);
+    return register !== undefined && isZero(register);
+  });
   return {
     mode: 'dstack-tdx',
     attest: (reportData) =>

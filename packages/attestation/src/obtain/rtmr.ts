@@ -13,6 +13,8 @@ const IOCTL = 'ioctl:';
 export interface RtmrRegisters {
   /** RTMR = SHA384(RTMR ‖ digest). @throws AttestationError `device` */
   extend(index: number, digest: Uint8Array): Promise<void>;
+  /** The register's value, 48 bytes; undefined where the platform does not show it. @throws AttestationError `device` */
+  read(index: number): Promise<Uint8Array | undefined>;
   close(): Promise<void>;
 }
 
@@ -22,11 +24,32 @@ export function openRtmrs(location: string, timeoutMs: number): RtmrRegisters {
     const device = location.slice(IOCTL.length);
     return {
       extend: async (index, digest) => await extendRtmrByIoctl(device, checked(index, digest), digest),
+      read: async () => undefined,
       close: async () => {},
     };
   }
   const files = isEndpoint(location) ? openEndpoint(location, timeoutMs) : directoryFiles(location);
-  return { extend: (index, digest) => extendFile(files, index, digest), close: () => files.close() };
+  return {
+    extend: (index, digest) => extendFile(files, index, digest),
+    read: (index) => readFile(files, index),
+    close: () => files.close(),
+  };
+}
+
+async function readFile(files: DeviceFiles, index: number): Promise<Uint8Array | undefined> {
+  const file = `rtmr${index}:sha384`;
+  let value: Uint8Array;
+  try {
+    value = await files.read(file, DIGEST_BYTES);
+  } catch (cause) {
+    if (!(cause instanceof DeviceFault)) throw cause;
+    throw new AttestationError('device', `Cannot read ${file}: ${cause.message}`, {
+      found: cause.errno,
+      cause,
+    });
+  }
+  if (value.length === DIGEST_BYTES) return value;
+  throw new AttestationError('device', `${file} is not 48 bytes`, { found: `${value.length}` });
 }
 
 async function extendFile(files: DeviceFiles, index: number, digest: Uint8Array): Promise<void> {

@@ -52,12 +52,14 @@ export class RuntimeEventLog {
   }
 
   /**
-   * Forgets an earlier boot. In a real machine the log lies in memory and is gone with it; where it survives, boot
-   * calls this before the first event, while the registers are still zero.
+   * Forgets an earlier boot when `fresh` says that the registers are still zero: nothing was extended, so the empty log
+   * is the true one. In a real machine the log lies in memory and is gone with the boot anyway.
    */
-  async reset(): Promise<void> {
+  async forgetEarlierBoot(fresh: () => Promise<boolean>): Promise<void> {
     await makeDirectory(this.#path);
     await withLogLock(this.#path, async () => {
+      if (!(await exists(this.#path)) && !(await exists(this.#marker))) return;
+      if (!(await fresh())) return;
       await rm(this.#path, { force: true });
       await rm(this.#marker, { force: true });
       await syncDirectory(this.#path);
