@@ -80,7 +80,9 @@ describe('the log', () => {
     writeFileSync(path, '');
     const log = new RuntimeEventLog(join(path, 'below-a-file.log'));
     let touched = false;
-    const extend = async (): Promise<void> => void (touched = true);
+    const extend = async (): Promise<void> => {
+      touched = true;
+    };
     await expect(log.emit(event, extend)).rejects.toThrow();
     expect(touched).toBe(false);
   });

@@ -102,7 +102,7 @@ export class RuntimeEventLog {
   async #mark(): Promise<void> {
     try {
       const handle = await open(this.#marker, 'wx', 0o600);
-      await handle.sync().finally(() => handle.close());
+      await syncAndClose(handle);
       await syncDirectory(this.#marker);
     } catch (cause) {
       // Nothing was extended yet: an event that cannot be logged is refused without harm.
@@ -142,5 +142,13 @@ async function exists(path: string): Promise<boolean> {
 
 async function syncDirectory(path: string): Promise<void> {
   const handle = await open(dirname(path), 'r');
-  await handle.sync().finally(() => handle.close());
+  await syncAndClose(handle);
+}
+
+async function syncAndClose(handle: FileHandle): Promise<void> {
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
 }

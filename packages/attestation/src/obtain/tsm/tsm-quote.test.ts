@@ -70,29 +70,25 @@ describe('the generation protocol', () => {
     await expect(tsmQuote(entry, REPORT_DATA, quick)).rejects.toMatchObject({ found: 'EBUSY' });
   });
 
-  test.each<[string, (entry: FakeEntry) => void, object]>([
-    [
-      'another provider',
-      (e) => void (e.provider = 'sev_guest\n'),
-      { expected: 'tdx_guest', found: 'sev_guest' },
-    ],
-    ['a provider that is no text', (e) => void (e.provider = ''), { found: '' }],
-    ['a generation that is no number', (e) => void (e.generationText = () => '-1'), { found: '-1' }],
-    ['a second writer', (e) => void (e.step = 2), { found: 'generation went from 41 to 43' }],
+  test.each<[string, Partial<FakeEntry> | ((entry: FakeEntry) => Partial<FakeEntry>), object]>([
+    ['another provider', { provider: 'sev_guest\n' }, { expected: 'tdx_guest', found: 'sev_guest' }],
+    ['a provider that is no text', { provider: '' }, { found: '' }],
+    ['a generation that is no number', { generationText: () => '-1' }, { found: '-1' }],
+    ['a second writer', { step: 2 }, { found: 'generation went from 41 to 43' }],
     [
       'a second writer while the quote is read',
-      (e) => void (e.afterRead = () => e.generation++),
+      (entry) => ({ afterRead: () => void entry.generation++ }),
       { found: 'generation went from 42 to 43 while the quote was read' },
     ],
-    ['a generation that never changes', (e) => void (e.step = 0), { found: 'ETIMEDOUT' }],
-    ['a refused write', (e) => void (e.writeFaults = ['EINVAL']), { found: 'EINVAL' }],
-    ['a refused read', (e) => void (e.readFaults = ['ENXIO']), { found: 'ENXIO' }],
-    ['no quote', (e) => void (e.quote = new Uint8Array()), { found: '0' }],
-    ['a quote that is too short', (e) => void (e.quote = new Uint8Array(1020)), { found: '1020' }],
-    ['a quote that fills the buffer', (e) => void (e.quote = new Uint8Array(8192)), { found: '8192' }],
-  ])('refuses %s', async (_, break_, found) => {
+    ['a generation that never changes', { step: 0 }, { found: 'ETIMEDOUT' }],
+    ['a refused write', { writeFaults: ['EINVAL'] }, { found: 'EINVAL' }],
+    ['a refused read', { readFaults: ['ENXIO'] }, { found: 'ENXIO' }],
+    ['no quote', { quote: new Uint8Array() }, { found: '0' }],
+    ['a quote that is too short', { quote: new Uint8Array(1020) }, { found: '1020' }],
+    ['a quote that fills the buffer', { quote: new Uint8Array(8192) }, { found: '8192' }],
+  ])('refuses %s', async (_, fault, found) => {
     const entry = new FakeEntry();
-    break_(entry);
+    Object.assign(entry, typeof fault === 'function' ? fault(entry) : fault);
     await expect(tsmQuote(entry, REPORT_DATA, quick)).rejects.toMatchObject({ code: 'device', ...found });
   });
 
