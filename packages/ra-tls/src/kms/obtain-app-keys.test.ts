@@ -1,0 +1,182 @@
+import type { Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { AttestationError } from '@dstack-cloud/attestation';
+import { type AppKeys, deriveAppKeys, p256KeyPem } from '@dstack-cloud/keys';
+import { createPrpcHandler, implement, KMS, RpcError } from '@dstack-cloud/prpc';
+import { afterEach, describe, expect, it } from 'vitest';
+import { certificatePem } from '../certificate/issue-certificate.ts';
+import { appLeaf } from '../certificate/profiles.ts';
+import {
+  attestationFor,
+  bindingOnly,
+  hollowAttestation,
+  now,
+  type TestKms,
+  testKms,
+} from '../testing/samples.ts';
+import { peerOf } from '../tls/peer.ts';
+import { createRaTlsServer } from '../tls/server.ts';
+import { kmsBaseUrl } from './kms-client.ts';
+import { type KmsProgress, type ObtainAppKeysOptions, obtainAppKeys } from './obtain-app-keys.ts';
+
+const keys: AppKeys = deriveAppKeys(
+  { caScalar: new Uint8Array(32).fill(1), k256: new Uint8Array(32).fill(2) },
+  new Uint8Array(20).fill(3),
+  new Uint8Array(),
+);
+
+interface FakeKms {
+  /** Root that GetTempCaCert and GetAppKey name; default the real one. */
+  readonly caCert?: string;
+  readonly answeredCaCert?: string;
+  readonly keys?: AppKeys;
+  readonly deny?: string;
+}
+
+const servers: Server[] = [];
+afterEach(() => {
+  for (const server of servers.splice(0)) {
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
+/** A KMS that asks for evidence and gives fixed keys. */
+async function start(kms: TestKms, fake: FakeKms = {}): Promise<string> {
+  const service = implement(KMS)<{ attested: boolean }>({
+    GetTempCaCert: () => ({
+      tempCaCert: kms.tempCaPem,
+      tempCaKey: p256KeyPem(kms.tempKey),
+      caCert: fake.caCert ?? kms.rootPem,
+    }),
+    GetAppKey: (request, { attested }) => {
+      if (!attested) throw new RpcError('App not allowed: No attestation provided');
+      if (fake.deny) throw new RpcError(fake.deny);
+      const caCert = fake.answeredCaCert ?? fake.caCert ?? kms.rootPem;
+      const osImageHash = new TextEncoder().encode(request.vmConfig);
+      return { caCert, ...(fake.keys ?? keys), gatewayAppId: 'any', tproxyAppId: 'any', osImageHash };
+    },
+  });
+  const server = createRaTlsServer({
+    key: p256KeyPem(kms.rpcKey),
+    certChain: kms.rpcPem,
+    clientCa: kms.tempCaPem,
+    handler: createPrpcHandler({
+      mounts: [{ path: '/prpc', trim: 'KMS.', services: [service] }],
+      before: async (request) => ({
+        attested: (await peerOf(request).attestation(bindingOnly)) !== undefined,
+      }),
+    }),
+  });
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const obtain = (url: string, options: Partial<ObtainAppKeysOptions> = {}): ReturnType<typeof obtainAppKeys> =>
+  obtainAppKeys({
+    kmsUrls: [url],
+    attest: (reportData) => Promise.resolve(hollowAttestation(reportData)),
+    vmConfig: '{"x":1}',
+    verify: bindingOnly,
+    now: () => now,
+    ...options,
+  });
+const code = (expected: string): unknown => expect.objectContaining({ code: expected });
+
+describe('keys from a KMS', () => {
+  it('come with what is needed to talk to it again', async () => {
+    const kms = testKms({ attested: true });
+    const url = await start(kms);
+    const events: KmsProgress[] = [];
+    const got = await obtain(`${url}/`, { onEvent: (event) => events.push(event) });
+    expect(got.keys).toEqual(keys);
+    expect(got.kmsUrl).toBe(`${url}/prpc`);
+    expect(got.caCert).toBe(kms.rootPem);
+    expect(got.rootSpki).toEqual(kms.root.key.spki);
+    expect(got.tempCaKey).toBe(p256KeyPem(kms.tempKey));
+    expect(new TextDecoder().decode(got.osImageHash)).toBe('{"x":1}');
+    expect(got.gatewayAppId).toBe('any');
+    expect(got.kms?.simulated).toBe(true);
+    expect(events.map((event) => event.step)).toEqual(['contact', 'attest', 'request']);
+  });
+
+  it('the URL may end in /prpc', () => {
+    for (const url of ['https://a', 'https://a/', 'https://a/prpc', 'https://a/prpc//']) {
+      expect(kmsBaseUrl(url)).toBe('https://a/prpc');
+    }
+  });
+
+  it('the next URL is tried, and the error of the first is told when all fail', async () => {
+    const good = await start(testKms());
+    const denying = await start(testKms(), {
+      deny: 'App not allowed: Boot denied: Compose hash not allowed',
+    });
+    expect((await obtain(good, { kmsUrls: ['https://127.0.0.1:1', good] })).keys).toEqual(keys);
+    const failing = obtain('', { kmsUrls: [denying, 'https://127.0.0.1:1'] });
+    await expect(failing).rejects.toThrow('App not allowed: Boot denied: Compose hash not allowed');
+    await expect(failing).rejects.toEqual(code('kms-refused'));
+    await expect(obtain('', { kmsUrls: ['https://127.0.0.1:1'] })).rejects.toEqual(code('connection'));
+    await expect(obtain('', { kmsUrls: [] })).rejects.toEqual(code('connection'));
+  });
+});
+
+describe('a KMS that is none', () => {
+  it('an impostor with its own root is stopped by the pin, before it sees evidence', async () => {
+    let attested = 0;
+    const attest: ObtainAppKeysOptions['attest'] = (data) => {
+      attested++;
+      return Promise.resolve(hollowAttestation(data));
+    };
+    const url = await start(testKms());
+    const pins = { rootSpki: testKms().root.key.spki };
+    await expect(obtain(url, { pins, attest })).rejects.toEqual(code('pin-mismatch'));
+    expect(attested).toBe(0);
+  });
+
+  it('an impostor that names the real root cannot show a certificate under it', async () => {
+    const real = testKms();
+    const url = await start(testKms(), { caCert: real.rootPem });
+    await expect(obtain(url, { pins: { rootSpki: real.root.key.spki } })).rejects.toEqual(code('connection'));
+  });
+
+  it('an application under the same root', async () => {
+    const kms = testKms();
+    const config = {
+      subject: 'x',
+      subjectAltNames: ['127.0.0.1'],
+      usageServerAuth: true,
+      usageClientAuth: true,
+      extQuote: false,
+      extAppInfo: false,
+    };
+    const leaf = appLeaf({ config, issuer: kms.root, spki: kms.rpcKey.spki, now });
+    const url = await start({ ...kms, rpcPem: certificatePem(leaf) });
+    await expect(obtain(url)).rejects.toEqual(code('wrong-usage'));
+  });
+
+  it('one without evidence, where it is required', async () => {
+    const url = await start(testKms());
+    await expect(obtain(url, { pins: { evidence: 'required' } })).rejects.toEqual(code('no-attestation'));
+    const acceptKms = (): never => {
+      throw new AttestationError('policy', 'unknown KMS');
+    };
+    await expect(obtain(url, { pins: { acceptKms } })).rejects.toThrow('unknown KMS');
+  });
+
+  it('one that changes its root, or gives keys of wrong length', async () => {
+    const other = testKms().rootPem;
+    await expect(obtain(await start(testKms(), { answeredCaCert: other }))).rejects.toEqual(
+      code('pin-mismatch'),
+    );
+    const short = { ...keys, k256Key: new Uint8Array(31) };
+    await expect(obtain(await start(testKms(), { keys: short }))).rejects.toEqual(code('kms-refused'));
+    await expect(obtain(await start(testKms(), { caCert: 'no PEM' }))).rejects.toEqual(code('malformed'));
+  });
+
+  it('errors of this machine pass unchanged', async () => {
+    const attest = (): Promise<never> => Promise.reject(new AttestationError('device', 'no TEE here'));
+    await expect(obtain(await start(testKms()), { attest })).rejects.toThrow(AttestationError);
+    expect(attestationFor(testKms().rpcKey).reportData.length).toBe(64);
+  });
+});

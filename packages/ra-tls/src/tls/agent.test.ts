@@ -1,0 +1,147 @@
+import { type AddressInfo, createServer } from 'node:net';
+import { ratlsReportData } from '@dstack-cloud/attestation';
+import { generateP256Key } from '@dstack-cloud/keys';
+import { afterEach, describe, expect, it } from 'vitest';
+import { certificatePem } from '../certificate/issue-certificate.ts';
+import { appLeaf, rpcCertificate } from '../certificate/profiles.ts';
+import { RaTlsError } from '../errors.ts';
+import {
+  attestationFor,
+  bindingOnly,
+  hollowAttestation,
+  now,
+  type TestKms,
+  testKms,
+} from '../testing/samples.ts';
+import { closeAll, closeLater, get, startServer } from '../testing/servers.ts';
+import { raTlsAgent } from './agent.ts';
+
+afterEach(closeAll);
+
+describe('the agent', () => {
+  /** Asks a server that shows `certificate` under the rules. */
+  async function ask(
+    kms: TestKms,
+    options: Omit<Parameters<typeof raTlsAgent>[0], 'ca'> & { ca?: string },
+  ): Promise<string> {
+    const running = await startServer(bindingOnly, kms);
+    const agent = raTlsAgent(options);
+    closeLater(() => agent.destroy());
+    return get(running.port, agent);
+  }
+
+  const code = (expected: string): unknown => expect.objectContaining({ code: expected });
+
+  it('takes a KMS whose evidence verifies', async () => {
+    const kms = testKms({ attested: true });
+    const rules = { evidence: 'required' as const, verify: bindingOnly };
+    expect(await ask(kms, { ca: kms.rootPem, verifyServer: rules })).toBe('200 anonymous');
+    expect(await ask(kms, { verifyServer: rules })).toBe('200 anonymous');
+  });
+
+  it('an application certificate of the same root is no KMS', async () => {
+    const kms = testKms();
+    const config = {
+      subject: 'kms',
+      subjectAltNames: ['127.0.0.1'],
+      usageServerAuth: true,
+      usageClientAuth: false,
+      extQuote: true,
+      extAppInfo: false,
+    };
+    const attestation = attestationFor(kms.rpcKey);
+    const app = certificatePem(
+      appLeaf({ config, issuer: kms.root, spki: kms.rpcKey.spki, attestation, now }),
+    );
+    const request = ask({ ...kms, rpcPem: app }, { ca: kms.rootPem, verifyServer: { verify: bindingOnly } });
+    await expect(request).rejects.toEqual(code('wrong-usage'));
+  });
+
+  it.each<[string, string, (kms: TestKms) => Parameters<typeof raTlsAgent>[0]]>([
+    ['another root', 'connection', () => ({ ca: testKms().rootPem, verifyServer: { verify: bindingOnly } })],
+    [
+      'no evidence where it is required',
+      'no-attestation',
+      (kms) => ({ ca: kms.rootPem, verifyServer: { evidence: 'required', verify: bindingOnly } }),
+    ],
+    [
+      'another key than the pinned one',
+      'pin-mismatch',
+      (kms) => ({
+        ca: kms.rootPem,
+        verifyServer: { evidence: 'ignore', pinnedSpki: generateP256Key().spki, verify: bindingOnly },
+      }),
+    ],
+    [
+      'a stranger, known by its pin alone',
+      'pin-mismatch',
+      () => ({ verifyServer: { evidence: 'ignore', pinnedSpki: generateP256Key().spki } }),
+    ],
+  ])('refuses %s', async (_, expected, options) => {
+    const kms = testKms();
+    await expect(ask(kms, options(kms))).rejects.toEqual(code(expected));
+  });
+
+  it('verifies evidence that is there, though it is not required', async () => {
+    const kms = testKms();
+    const bad = rpcCertificate({
+      domain: '127.0.0.1',
+      spki: kms.rpcKey.spki,
+      issuer: kms.root,
+      now,
+      attestation: hollowAttestation(ratlsReportData(kms.tempKey.spki)),
+    });
+    const request = ask(
+      { ...kms, rpcPem: certificatePem(bad) },
+      { ca: kms.rootPem, verifyServer: { verify: bindingOnly } },
+    );
+    await expect(request).rejects.toThrow('report data mismatch');
+  });
+
+  it('checks the host name, but takes an address written as dNSName', async () => {
+    const kms = testKms();
+    const named = rpcCertificate({ domain: 'kms.example', spki: kms.rpcKey.spki, issuer: kms.root, now });
+    const request = ask(
+      { ...kms, rpcPem: certificatePem(named) },
+      { ca: kms.rootPem, verifyServer: { verify: bindingOnly } },
+    );
+    await expect(request).rejects.toThrow(/altnames/);
+  });
+
+  it('lets the caller refuse, and asks before anything is sent', async () => {
+    const kms = testKms({ attested: true });
+    const onServer = (): never => {
+      throw new RaTlsError('pin-mismatch', 'not this one');
+    };
+    await expect(
+      ask(kms, { ca: kms.rootPem, verifyServer: { verify: bindingOnly, onServer } }),
+    ).rejects.toThrow('not this one');
+  });
+
+  it('gives up on a server that says nothing', async () => {
+    const silent = createServer(() => undefined);
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    closeLater(() => silent.close());
+    const agent = raTlsAgent({
+      ca: testKms().rootPem,
+      verifyServer: { verify: bindingOnly },
+      connectTimeoutMs: 100,
+    });
+    await expect(get((silent.address() as AddressInfo).port, agent)).rejects.toEqual(code('connection'));
+    agent.destroy();
+  });
+
+  it('refuses rules that would trust anybody', () => {
+    const ca = testKms().rootPem;
+    for (const options of [
+      { verifyServer: {} },
+      { ca, verifyServer: {} },
+      { ca, verifyServer: { evidence: 'required' } },
+      { verifyServer: { verify: bindingOnly } },
+      { verifyServer: { evidence: 'ignore' } },
+      { ca, verifyServer: 'dangerously-unverified' },
+    ] as const) {
+      expect(() => raTlsAgent(options)).toThrow(TypeError);
+    }
+  });
+});
