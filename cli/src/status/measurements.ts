@@ -4,6 +4,8 @@ import { prepareShared } from '../project/shared-files.ts';
 import type { ProjectState } from '../project/state-file.ts';
 import { fetchJson } from '../verify/fetch-json.ts';
 
+/** SHA-256 of nothing: what the agent shows for a device that it cannot know by itself. Never to be registered. */
+const NO_DEVICE = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 const REGISTERS = ['mrtd', 'rtmr0', 'rtmr1', 'rtmr2', 'rtmr3'] as const;
 
 export interface Measurements {
@@ -57,7 +59,7 @@ async function guestInfo(agent: string): Promise<[string, string][]> {
   const tcb = parse(info.tcb_info);
   const rows: [string, string][] = [];
   const add = (name: string, value: unknown): void => {
-    if (typeof value === 'string' && value !== '') rows.push([name, value]);
+    if (typeof value === 'string' && value !== '' && value !== NO_DEVICE) rows.push([name, value]);
   };
   for (const name of REGISTERS) add(name, tcb[name]);
   add('mr-aggregated', tcb['mr_aggregated']);

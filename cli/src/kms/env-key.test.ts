@@ -1,0 +1,78 @@
+import { createServer, type Server } from 'node:http';
+import { fromHex, toHex } from '@dstack-cloud/encoding';
+import { k256PublicKey, signEnvPublicKey } from '@dstack-cloud/keys';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fetchEnvKey } from './env-key.ts';
+
+const ROOT = new Uint8Array(32).fill(1);
+const OTHER = new Uint8Array(32).fill(2);
+const APP_ID = '00112233445566778899aabbccddeeff00112233';
+const KEY = fromHex('e33a1832c6562067ff8f844a61e51ad051f1180b66ec2551fb0251735f3ee90a');
+const NOW = 1_760_000_000;
+
+let server: Server;
+let url: string;
+let answer: unknown;
+beforeEach(async () => {
+  server = createServer((_request, response) => response.end(JSON.stringify(answer)));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  url = `http://127.0.0.1:${(server.address() as { port: number }).port}`;
+});
+afterEach(() => {
+  server.closeAllConnections();
+  server.close();
+});
+
+function signed(root: Uint8Array, timestamp: number, appId = APP_ID): object {
+  return {
+    public_key: toHex(KEY),
+    timestamp,
+    signature: toHex(signEnvPublicKey(root, fromHex(appId), KEY)),
+    signature_v1: toHex(signEnvPublicKey(root, fromHex(appId), KEY, timestamp)),
+  };
+}
+
+const fetchNow = (urls = [url]) =>
+  fetchEnvKey({
+    urls,
+    appId: APP_ID,
+    signerFor: () => toHex(k256PublicKey(ROOT)),
+    now: new Date(NOW * 1000),
+  });
+
+describe('environment key of the KMS', () => {
+  it('is accepted when the expected root signed it just now', async () => {
+    answer = signed(ROOT, NOW - 10);
+    expect(toHex((await fetchNow()).publicKey)).toBe(toHex(KEY));
+  });
+
+  it('asks the next KMS when one is down', async () => {
+    answer = signed(ROOT, NOW);
+    expect((await fetchNow(['http://127.0.0.1:9', url])).url).toBe(url);
+  });
+
+  it.each([
+    ['key-signed-by-another-root', () => signed(OTHER, NOW)],
+    ['key-for-another-app', () => signed(ROOT, NOW, '11'.repeat(20))],
+    ['stale-signature', () => signed(ROOT, NOW - 301)],
+    ['signature-from-the-future', () => signed(ROOT, NOW + 61)],
+    ['legacy-signature-alone', () => ({ ...signed(ROOT, NOW), signature_v1: '' })],
+    ['replaced-key', () => ({ ...signed(ROOT, NOW), public_key: '22'.repeat(32) })],
+    ['replaced-time', () => ({ ...signed(ROOT, NOW - 400), timestamp: NOW })],
+    ['no-answer', () => ({})],
+    ['null', () => ({ public_key: null, signature_v1: null, timestamp: null })],
+  ])('refuses %s', async (_name, make) => {
+    answer = make();
+    await expect(fetchNow()).rejects.toMatchObject({ code: 'kms_untrusted' });
+  });
+
+  it('does not turn to another KMS after a wrong signature', async () => {
+    answer = signed(OTHER, NOW);
+    await expect(fetchNow([url, url])).rejects.toMatchObject({ code: 'kms_untrusted' });
+  });
+
+  it('names every KMS that is down', async () => {
+    await expect(fetchNow(['http://127.0.0.1:9'])).rejects.toMatchObject({ code: 'kms_unreachable' });
+    await expect(fetchNow([])).rejects.toMatchObject({ code: 'kms_unreachable' });
+  });
+});

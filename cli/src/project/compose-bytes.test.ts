@@ -1,0 +1,81 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { parseAppConfig } from './app-schema.ts';
+import { composeBytes } from './compose-bytes.ts';
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'compose-'));
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+const COMPOSE = 'services:\n  web:\n    image: nginx:alpine\n    ports:\n      - "8080:80"\n';
+const PRELAUNCH = '#!/bin/sh\n# Prelaunch script - runs before starting containers\necho café 😀\n';
+
+async function bytesOf(app: Record<string, unknown>, compose = COMPOSE, prelaunch = PRELAUNCH) {
+  writeFileSync(join(directory, 'docker-compose.yaml'), compose);
+  writeFileSync(join(directory, 'prelaunch.sh'), prelaunch);
+  const { config } = parseAppConfig(app, 'app.json');
+  return await composeBytes({ directory, path: join(directory, 'app.json'), config });
+}
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+describe('app-compose.json', () => {
+  it('equals vector 11.3 of chapter 50, byte for byte', async () => {
+    const { bytes } = await bytesOf({ name: 'demo', allowed_envs: ['API_KEY', 'DATABASE_URL'] });
+    expect(bytes.length).toBe(588);
+    expect(sha256(bytes)).toBe('1d6adcfaba63cc64c5413c934b4ad6cdad2873c1fb19095e12092b0b93a816a9');
+  });
+
+  it('reads CRLF as LF', async () => {
+    const plain = await bytesOf({ name: 'demo' });
+    const crlf = await bytesOf(
+      { name: 'demo' },
+      COMPOSE.replaceAll('\n', '\r\n'),
+      PRELAUNCH.replaceAll('\n', '\r\n'),
+    );
+    expect(sha256(crlf.bytes)).toBe(sha256(plain.bytes));
+  });
+
+  it('adds the names of .env in order of first occurrence', async () => {
+    writeFileSync(join(directory, '.env'), '# c\nZ=1\nAPI_KEY=2\nA = 3\nno equals\n');
+    const { allowedEnvs } = await bytesOf({ name: 'demo', allowed_envs: ['API_KEY'] });
+    expect(allowedEnvs).toEqual(['API_KEY', 'Z', 'A']);
+  });
+
+  it('turns the gateway off without a KMS', async () => {
+    const { bytes } = await bytesOf({ name: 'demo', key_provider: 'none', gateway_enabled: true });
+    expect(JSON.parse(new TextDecoder().decode(bytes))).toMatchObject({
+      gateway_enabled: false,
+      key_provider: 'none',
+    });
+  });
+
+  it('ships app_compose_file as it is, and refuses one that is none', async () => {
+    const text =
+      '{"manifest_version":2,"name":"x","runner":"docker-compose","docker_compose_file":"services: {}"}';
+    writeFileSync(join(directory, 'exact.json'), text);
+    const { bytes } = await bytesOf({ name: 'demo', app_compose_file: 'exact.json' });
+    expect(new TextDecoder().decode(bytes)).toBe(text);
+    writeFileSync(join(directory, 'exact.json'), '{"name":1}');
+    await expect(bytesOf({ app_compose_file: 'exact.json' })).rejects.toMatchObject({
+      code: 'bad_compose_file',
+    });
+  });
+
+  it('warns about what the hash does not cover', async () => {
+    const { warnings } = await bytesOf({ name: 'demo' });
+    expect(warnings).toEqual([
+      expect.stringContaining('image nginx:alpine is not pinned'),
+      expect.stringContaining('no restart policy'),
+    ]);
+  });
+
+  it('refuses a file that the guest would not take', async () => {
+    const huge = `services:\n  web:\n    image: x\n# ${'x'.repeat(262_000)}`;
+    await expect(bytesOf({ name: 'demo' }, huge)).rejects.toThrow(/too large|cannot be read/);
+  });
+});

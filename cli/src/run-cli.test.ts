@@ -1,0 +1,230 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Sandbox } from './testing.ts';
+
+let box: Sandbox;
+beforeEach(() => {
+  box = new Sandbox();
+});
+afterEach(() => box.remove());
+
+describe('help and version', () => {
+  it('prints the table of commands', async () => {
+    const { code, stdout } = await box.run('--help');
+    expect(code).toBe(0);
+    expect(stdout).toMatchSnapshot();
+    expect(await box.run()).toMatchObject({ code: 0 });
+  });
+
+  it.each(['new', 'deploy', 'logs', 'verify', 'list', 'remove'])('prints the options of %s', async (name) => {
+    const { code, stdout } = await box.run(name, '--help');
+    expect(code).toBe(0);
+    expect(stdout).toMatchSnapshot();
+  });
+
+  it('prints its version', async () => {
+    expect(await box.run('--version')).toMatchObject({ code: 0, stdout: '0.1.0\n' });
+  });
+
+  it.each([['fw'], ['app'], ['env']])('prints help for bare %s and exits 0', async (name) => {
+    expect((await box.run(name)).code).toBe(0);
+  });
+});
+
+describe('exit codes (chapter 50 section 1.1)', () => {
+  it.each([
+    ['an unknown command', ['nosuch'], 2],
+    ['an unknown option', ['status', '--nosuch'], 2],
+    ['a missing argument', ['new'], 2],
+    ['a global flag without value', ['status', '-C'], 2],
+    ['a bad number', ['logs', '-n', 'ten'], 2],
+    ['no project', ['deploy'], 1],
+    ['no project, --exit-code', ['--exit-code', 'status'], 3],
+    ['a documented command of another platform', ['fw', 'allow', '80', '-s', '10.0.0.0/8'], 1],
+    ['another one', ['pull', '--os-image', 'dstack-0.6.0'], 1],
+    ['verify without subject', ['verify'], 2],
+    ['verify of a missing file', ['verify', 'nosuch.json'], 1],
+  ])('%s', async (_name, argv, code) => {
+    const outcome = await box.run(...argv);
+    expect(outcome.code).toBe(code);
+    expect(outcome.stderr).toMatch(/^[Ee]rror: /);
+  });
+
+  it('prints one error object with --json', async () => {
+    const { stdout } = await box.run('deploy', '--json');
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'no_project', hint: expect.any(String) } });
+  });
+});
+
+describe('new', () => {
+  it('makes a project, with global flags before or after the command', async () => {
+    expect((await box.run('-C', '.', 'new', 'one', '--platform', 'local')).code).toBe(0);
+    expect((await box.run('new', 'two', '--platform=local', '--json', '-q')).code).toBe(0);
+    for (const name of ['one', 'two'])
+      for (const file of [
+        'app.json',
+        'docker-compose.yaml',
+        'prelaunch.sh',
+        '.env',
+        '.user-config',
+        'shared',
+      ])
+        expect(existsSync(box.path(name, file))).toBe(true);
+    expect(await box.run('new', 'one')).toMatchObject({ code: 1 });
+    expect((await box.run('new', 'one')).stderr).toContain("Directory 'one' already exists.");
+  });
+
+  it('uses the cloud template by default, and no .env without a KMS', async () => {
+    await box.run('new', 'gcp', '--kp', 'tpm', '--gw');
+    const app = JSON.parse(readFileSync(box.path('gcp/app.json'), 'utf8'));
+    expect(app).toMatchObject({
+      platform: 'gcp',
+      key_provider: 'tpm',
+      gateway_enabled: false,
+      no_instance_id: true,
+    });
+    expect(app.env_file).toBeUndefined();
+    expect(existsSync(box.path('gcp/.env'))).toBe(false);
+    expect(readFileSync(box.path('gcp/docker-compose.yaml'), 'utf8')).toContain('image: nginx:alpine');
+  });
+
+  it('answers "not yet" for the other platforms', async () => {
+    await box.run('new', 'gcp');
+    for (const command of ['deploy', 'status', 'stop', 'start', 'remove', 'logs', 'list']) {
+      const { code, stderr } = await box.run('-C', 'gcp', command);
+      expect(code).toBe(1);
+      expect(stderr).toContain('Platform gcp: not yet on this version');
+    }
+  });
+
+  it.each([
+    ['a short app id', ['--app-id', 'abc'], 'app_id must be exactly 40 hexadecimal characters'],
+    ['an unknown platform', ['--platform', 'azure'], 'Unknown platform azure'],
+    ['an unknown key provider', ['--key-provider', 'sgx'], 'sgx'],
+    ['a disk size that is no number', ['--data-size', 'big'], '--data-size'],
+  ])('refuses %s', async (_name, flags, message) => {
+    const { code, stderr } = await box.run('new', 'x', ...flags);
+    expect(code).toBe(2);
+    expect(stderr).toContain(message);
+    expect(existsSync(box.path('x'))).toBe(false);
+  });
+});
+
+describe('a deployment that does not exist', () => {
+  beforeEach(() => box.run('new', 'app', '--platform', 'local'));
+
+  it.each([
+    ['status', 0, 3],
+    ['stop', 0, 3],
+    ['remove', 0, 3],
+    ['logs', 1, 3],
+    ['start', 1, 3],
+    ['verify', 1, 3],
+  ])('%s', async (command, plain, strict) => {
+    expect((await box.run('-C', 'app', command)).code).toBe(plain);
+    expect((await box.run('-C', 'app', command, '--exit-code')).code).toBe(strict);
+  });
+});
+
+describe('bad input', () => {
+  beforeEach(() => box.run('new', 'app', '--platform', 'local'));
+
+  it.each([
+    ['a compose file that is no YAML', 'a: [b\n c: }', /docker-compose\.yaml:1:\d+ is no YAML/],
+    ['an empty compose file', '', /has no services/],
+    ['a compose file that is a text', 'hello', /has no services/],
+    ['services as a list', 'services: [a]', /has no services/],
+  ])('refuses %s', async (_name, text, message) => {
+    writeFileSync(box.path('app/docker-compose.yaml'), text);
+    const { code, stderr } = await box.run('-C', 'app', 'deploy');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(message);
+    expect(existsSync(box.path('app/state.json'))).toBe(false);
+    expect(existsSync(box.path('app/shared/app-compose.json'))).toBe(false);
+  });
+
+  it('names file, line and column of a broken app.json', async () => {
+    writeFileSync(box.path('app/app.json'), '{\n  "name": "x",\n  oops\n}');
+    const { code, stderr } = await box.run('-C', 'app', 'status');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/app\.json(:3:\d+)? is no valid JSON/);
+  });
+
+  it('names the key of a bad configuration, and the nearest known one', async () => {
+    const config = box.path('config.json');
+    writeFileSync(config, '{"services": {"kms_urls": "https://kms"}}');
+    expect((await box.run('list', '--config', config)).stderr).toContain('services.kms_urls');
+    writeFileSync(config, '{"platform": "local", "services": {"kms_url": []}}');
+    expect((await box.run('list', '--config', config)).stderr).toContain('did you mean kms_urls?');
+    expect((await box.run('list', '--config', 'missing.json')).code).toBe(1);
+  });
+
+  it('says that the KMS is down', async () => {
+    writeFileSync(box.path('app/.env'), 'A=1\n');
+    writeFileSync(
+      box.path('config.json'),
+      JSON.stringify({
+        platform: 'local',
+        services: { kms_urls: ['http://127.0.0.1:9'] },
+        trusted_signers: { 'http://127.0.0.1:9': `0x02${'11'.repeat(32)}` },
+      }),
+    );
+    const { code, stderr } = await box.run('-C', 'app', 'deploy', '--config', 'config.json');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/No KMS answered: http:\/\/127\.0\.0\.1:9: .*ECONNREFUSED/);
+    expect(existsSync(box.path('app/shared/.encrypted-env'))).toBe(false);
+  });
+
+  it('fails closed when nothing says who may sign', async () => {
+    writeFileSync(box.path('app/.env'), 'A=1\n');
+    writeFileSync(box.path('config.json'), '{"services": {"kms_urls": ["http://127.0.0.1:9"]}}');
+    const { stderr } = await box.run('-C', 'app', 'deploy', '--config', 'config.json');
+    expect(stderr).toContain('No KMS answered');
+  });
+
+  it('says that the chain is down', async () => {
+    const chain = { rpc_url: 'http://127.0.0.1:9', kms_contract: `0x${'11'.repeat(20)}` };
+    writeFileSync(box.path('config.json'), JSON.stringify({ chain }));
+    for (const command of [
+      ['app', 'show'],
+      ['deploy', '--register'],
+    ]) {
+      const { code, stderr } = await box.run('-C', 'app', '--config', 'config.json', ...command);
+      expect(code).toBe(1);
+      expect(stderr).toContain('The chain at 127.0.0.1:9 does not answer');
+    }
+  });
+
+  it('refuses a key provider that the platform does not have', async () => {
+    await box.run('new', 'tpm', '--platform', 'local', '--kp', 'tpm');
+    const { code, stderr } = await box.run('-C', 'tpm', 'deploy');
+    expect(code).toBe(1);
+    expect(stderr).toContain('Key provider tpm does not exist on platform local');
+  });
+
+  it('refuses a .env without a KMS', async () => {
+    await box.run('new', 'none', '--platform', 'local', '--kp', 'none');
+    writeFileSync(box.path('none/.env'), '');
+    expect((await box.run('-C', 'none', 'measure')).stderr).toContain('KMS is not enabled');
+  });
+});
+
+describe('measure', () => {
+  it('is deterministic, and changes with the compose file', async () => {
+    await box.run('new', 'app', '--platform', 'local');
+    writeFileSync(box.path('app/.env'), 'B=1\nA=2\n');
+    const first = JSON.parse((await box.run('-C', 'app', 'measure', '--json')).stdout);
+    expect(first.allowed_envs).toEqual(['B', 'A']);
+    expect(JSON.parse((await box.run('-C', 'app', 'measure', '--json')).stdout)).toEqual(first);
+    const path = box.path('app/docker-compose.yaml');
+    writeFileSync(path, `${readFileSync(path, 'utf8')}# changed\n`);
+    const second = JSON.parse((await box.run('-C', 'app', 'measure', '--json')).stdout);
+    expect(second.compose_hash).not.toBe(first.compose_hash);
+    expect(second.os_image_hash).toBe(first.os_image_hash);
+  });
+
+  it('finds the project from a folder below it', async () => {
+    await box.run('new', 'app', '--platform', 'local');
+    expect((await box.run('-C', 'app/shared', 'measure')).code).toBe(0);
+  });
+});
