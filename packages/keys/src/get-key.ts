@@ -40,7 +40,7 @@ export function getKey(appRootKey: Uint8Array, path: string, purpose: string, al
 }
 
 /** `k256` and the empty text stand for `secp256k1`. @throws KeysError `Unsupported algorithm` */
-export function normaliseAlgorithm(algorithm: string): KeyAlgorithm {
+function normaliseAlgorithm(algorithm: string): KeyAlgorithm {
   if (algorithm === '' || algorithm === 'k256' || algorithm === 'secp256k1') return 'secp256k1';
   if (algorithm === 'ed25519') return 'ed25519';
   throw new KeysError('unsupported-algorithm', 'Unsupported algorithm');

@@ -1,5 +1,6 @@
 import { createHash, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
 import { concatBytes, fromHex } from '@dstack-cloud/encoding';
+import { ed25519 } from '@noble/curves/ed25519.js';
 import { secp256k1 } from '@noble/curves/secp256k1.js';
 import { expectLength, KeysError } from './errors.ts';
 import { ed25519PrivateKey } from './get-key.ts';
@@ -69,5 +70,12 @@ function verifyEd25519(data: Uint8Array, signature: Uint8Array, publicKey: Uint8
   } catch (cause) {
     throw new KeysError('invalid-key', 'invalid public key', { cause });
   }
-  return verify(null, data, key, signature);
+  if (verify(null, data, key, signature)) return true;
+  // OpenSSL takes any 32 bytes as a key; what is no point of the curve is a malformed key, not a wrong signature.
+  try {
+    ed25519.Point.fromBytes(publicKey, true);
+  } catch (cause) {
+    throw new KeysError('invalid-key', 'signature error: Cannot decompress Edwards point', { cause });
+  }
+  return false;
 }

@@ -1,5 +1,6 @@
 import { utf8Text } from '../bytes.ts';
 import { EncodingError } from '../errors.ts';
+import { toHex } from '../hex.ts';
 import type { DerElement } from './der-reader.ts';
 import { derTag } from './der-tag.ts';
 
@@ -16,9 +17,10 @@ export function derInteger(element: DerElement): bigint {
   if (second !== undefined && ((first === 0 && second < 0x80) || (first === 0xff && second >= 0x80))) {
     throw new EncodingError('not-canonical', 'DER INTEGER is not minimal');
   }
-  let hex = '0x';
-  for (const byte of contents) hex += byte.toString(16).padStart(2, '0');
-  const value = BigInt(hex);
+  const value =
+    contents.length <= 6
+      ? BigInt(contents.reduce((number, byte) => number * 256 + byte, 0))
+      : BigInt(`0x${toHex(contents)}`);
   return first >= 0x80 ? value - (1n << BigInt(8 * contents.length)) : value;
 }
 
@@ -29,18 +31,41 @@ export function derOid(element: DerElement): string {
   if (contents.length === 0 || contents.length > MAX_OID_BYTES || contents.at(-1)! >= 0x80) {
     throw new EncodingError('invalid-value', 'DER OBJECT IDENTIFIER has a bad length');
   }
-  const arcs: bigint[] = [];
-  let arc = 0n;
+  let text = '';
+  let arc = 0;
   let fresh = true;
   for (const byte of contents) {
-    if (fresh && byte === 0x80)
+    if (fresh && byte === 0x80) {
       throw new EncodingError('not-canonical', 'DER OBJECT IDENTIFIER is not minimal');
-    arc = (arc << 7n) | BigInt(byte & 0x7f);
-    fresh = byte < 0x80;
-    if (fresh) {
-      arcs.push(arc);
-      arc = 0n;
     }
+    if (arc >= MAX_SAFE_ARC) return largeOid(contents);
+    arc = arc * 128 + (byte & 0x7f);
+    fresh = byte < 0x80;
+    if (!fresh) continue;
+    text = text === '' ? firstArcs(arc) : `${text}.${arc}`;
+    arc = 0;
+  }
+  return text;
+}
+
+/** Beyond it, seven more bits do not fit in a number. */
+const MAX_SAFE_ARC = 2 ** 46;
+
+/** X.690 section 8.19.4: the first two arcs are one number. */
+function firstArcs(arc: number): string {
+  const root = arc < 40 ? 0 : arc < 80 ? 1 : 2;
+  return `${root}.${arc - root * 40}`;
+}
+
+/** The same for arcs of any length, such as those of UUIDs. */
+function largeOid(contents: Uint8Array): string {
+  const arcs: bigint[] = [];
+  let arc = 0n;
+  for (const byte of contents) {
+    arc = (arc << 7n) | BigInt(byte & 0x7f);
+    if (byte >= 0x80) continue;
+    arcs.push(arc);
+    arc = 0n;
   }
   const first = arcs[0]!;
   const root = first < 40n ? 0n : first < 80n ? 1n : 2n;
@@ -105,7 +130,7 @@ function bmpText(contents: Uint8Array): string {
   return text;
 }
 
-export function expectTag(element: DerElement, tag: number): void {
+function expectTag(element: DerElement, tag: number): void {
   if (element.tag !== tag) {
     const found = element.tag.toString(16).padStart(2, '0');
     throw new EncodingError(

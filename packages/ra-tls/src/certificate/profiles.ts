@@ -7,7 +7,7 @@ import type { AppInfo } from './app-info.ts';
 import { type Issuer, issueCertificate } from './issue-certificate.ts';
 
 /** Ten years, the default life of every certificate (chapter 10 section 3.3). */
-export const TEN_YEARS: number = 3650 * 86_400;
+const TEN_YEARS: number = 3650 * 86_400;
 
 interface SelfSigned {
   readonly key: P256Key;

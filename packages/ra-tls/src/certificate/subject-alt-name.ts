@@ -24,7 +24,7 @@ function generalName(name: string): Uint8Array {
 }
 
 /** The 4 or 16 bytes of an IP address, or undefined for any other text (zone identifiers included). */
-export function ipAddressBytes(text: string): Uint8Array | undefined {
+function ipAddressBytes(text: string): Uint8Array | undefined {
   if (isIPv4(text)) return Uint8Array.from(text.split('.'), Number);
   if (!isIPv6(text) || text.includes('%')) return undefined;
   // An IPv4 tail stands for the last two groups (RFC 4291 section 2.2).
