@@ -56,9 +56,15 @@ export async function getQuote(agent: Agent, reportData: Uint8Array): Promise<Ge
   return withJsonExtras(response, { omitDefaults: ['attestation'], members: registers(quote) });
 }
 
-/** The versioned attestation of the platform, SCALE V0 where that can carry it. */
+/** The versioned attestation of the platform over 64 bytes of report data. */
 export async function attest(agent: Agent, reportData: Uint8Array): Promise<Uint8Array> {
-  return encodeAttestation(await obtain(agent, reportData, 'attestation'));
+  return wireAttestation(await obtain(agent, reportData, 'attestation'));
+}
+
+/** SCALE V0, or MessagePack V1 for events of version 2, which V0 cannot carry. */
+export function wireAttestation(attestation: Attestation): Uint8Array {
+  const versioned = attestation.runtimeEvents.some(({ version }) => version === 2);
+  return versioned ? encodeAttestationV1(attestation) : encodeAttestation(attestation);
 }
 
 function registers(quote: Uint8Array): Record<string, string> {

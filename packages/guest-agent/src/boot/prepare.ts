@@ -64,7 +64,7 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
     userConfig: shared.userConfig,
   };
   checkRequirements(compose, facts);
-  await requireUnmeasured(device, config.eventLog);
+  await requireUnmeasured(device);
   const ids = identities(compose, shared.composeHash, shared.instance);
   const measure = measurer(device, compose.eventLogVersion);
   await measureIdentities(measure, compose, shared.composeHash, ids);

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
-import { encodeAttestation } from '@dstack-cloud/attestation';
 import { concatBytes, fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { type PlainResponse, type PlainRoute, RpcError } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
-import { quoteAndLog } from '../agent/quote.ts';
+import { quoteAndLog, wireAttestation } from '../agent/quote.ts';
 import { jsonAnswer, jsonError } from './json-answer.ts';
 import { TokenBucket } from './rate-limit.ts';
 
@@ -69,7 +68,7 @@ async function document(agent: Agent, nonce: Uint8Array): Promise<Record<string,
   const { appInfo } = await agent.local.facts();
   const { publicTcbinfo } = agent.compose;
   return {
-    attestation: toHex(encodeAttestation(attestation)),
+    attestation: toHex(wireAttestation(attestation)),
     quote: toHex(quote),
     event_log: eventLog,
     vm_config: publicTcbinfo ? agent.vmConfig : '',

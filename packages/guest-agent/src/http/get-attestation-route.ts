@@ -1,9 +1,8 @@
-import { encodeAttestation } from '@dstack-cloud/attestation';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { type PlainRoute, RpcError } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
 import { paddedReportData } from '../agent/padded-report-data.ts';
-import { quoteAndLog } from '../agent/quote.ts';
+import { quoteAndLog, wireAttestation } from '../agent/quote.ts';
 import { jsonAnswer, jsonError } from './json-answer.ts';
 
 /**
@@ -22,7 +21,7 @@ export function getAttestationRoute(agent: Agent): PlainRoute {
         const { quote, eventLog, attestation } = await quoteAndLog(agent, reportData);
         return jsonAnswer({
           document: null,
-          attestation: toHex(encodeAttestation(attestation)),
+          attestation: toHex(wireAttestation(attestation)),
           quote: toHex(quote),
           event_log: eventLog,
           report_data: toHex(reportData),
