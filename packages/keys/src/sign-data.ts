@@ -75,7 +75,11 @@ function verifyEd25519(data: Uint8Array, signature: Uint8Array, publicKey: Uint8
   try {
     ed25519.Point.fromBytes(publicKey, true);
   } catch (cause) {
-    throw new KeysError('invalid-key', 'signature error: Cannot decompress Edwards point', { cause });
+    throw new KeysError(
+      'invalid-key',
+      'signature error: Cannot decompress Edwards point: Cannot decompress Edwards point',
+      { cause },
+    );
   }
   return false;
 }

@@ -5,8 +5,12 @@ export type Resolved<C> =
   | { readonly kind: 'route'; readonly route: PlainRoute }
   | { readonly kind: 'status'; readonly status: 404 | 422 };
 
-/** Splits a request target; repeated slashes are one (chapter 30 section 1.1). */
-export function splitTarget(target: string): { path: string; query: string } {
+/**
+ * Splits a request target; repeated slashes are one (chapter 30 section 1.1). The absolute form counts as its path,
+ * as every server must take it (RFC 9112 section 3.2.2).
+ */
+export function splitTarget(requested: string): { path: string; query: string } {
+  const target = requested.replace(/^https?:\/\/[^/?]*/i, '');
   const mark = target.indexOf('?');
   const path = mark < 0 ? target : target.slice(0, mark);
   return {
