@@ -78,7 +78,8 @@ export function compile(sources: ReadonlyMap<string, string>, base: string): Map
 function loadSolc(): Solc {
   const events = ['uncaughtException', 'unhandledRejection'] as const;
   const before = events.map((event) => process.listeners(event as 'uncaughtException'));
-  const solc = createRequire(import.meta.url)('solc') as Solc;
+  const require = createRequire(import.meta.url);
+  const solc = require('solc') as Solc;
   events.forEach((event, index) => {
     for (const listener of process.listeners(event as 'uncaughtException')) {
       if (!before[index]?.includes(listener)) process.off(event, listener);

@@ -5,7 +5,7 @@ import { ContractsError } from './errors.ts';
 const RECEIPT_TIMEOUT_MS = 60_000;
 
 /** Wait for a receipt and insist that the transaction succeeded. */
-export async function waitForSuccess(client: ChainClient, hash: Hash): Promise<TransactionReceipt> {
+async function waitForSuccess(client: ChainClient, hash: Hash): Promise<TransactionReceipt> {
   const receipt = await client.public.waitForTransactionReceipt({ hash, timeout: RECEIPT_TIMEOUT_MS });
   if (receipt.status !== 'success') {
     throw new ContractsError('transaction-reverted', `Transaction ${hash} reverted on chain`);

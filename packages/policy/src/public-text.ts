@@ -1,7 +1,7 @@
 import { utf8 } from '@dstack-cloud/encoding';
 
 /** Longest text of a backend that goes to a client or a log line, in UTF-8 bytes. */
-export const MAX_PUBLIC_TEXT = 512;
+const MAX_PUBLIC_TEXT = 512;
 
 const address = /\b[a-z][a-z0-9+.-]*:\/\/[^\s"'<>]+/gi;
 

@@ -27,7 +27,7 @@ function text(value: string): string {
   return word(hex.length / 2) + hex.padEnd(Math.ceil(hex.length / 64) * 64, '0');
 }
 
-export function hashOf(branch: string, number: number): string {
+function hashOf(branch: string, number: number): string {
   return `0x${Buffer.from(`${branch}:${number}`).toString('hex').padEnd(64, '0')}`;
 }
 

@@ -1,0 +1,58 @@
+#!/usr/bin/env node
+/** dstack-auth-api: the authorisation webhook as a service of its own, configured by the environment. */
+import { parseArgs } from 'node:util';
+import { pino } from 'pino';
+import { createMetrics } from './metrics.ts';
+import { openPolicy } from './open-policy.ts';
+import { startServer } from './server.ts';
+import { settingsFrom } from './settings.ts';
+import { shownSettings } from './shown-settings.ts';
+
+const USAGE = `dstack-auth-api: says which workloads a KMS may give keys to
+
+Options:
+  --print-config   print the settings without secrets and end
+  -h, --help       print this
+
+Environment:
+  HOST, PORT                   where to listen (127.0.0.1, 8000)
+  KMS_CONTRACT_ADDR            DstackKms proxy: decide on chain
+  ETH_RPC_URL, ETH_RPC_URLS    JSON-RPC endpoint, or a comma list (http://localhost:8545)
+  ETH_RPC_QUORUM               how many endpoints must agree (more than half)
+  ETH_CHAIN_ID                 refuse endpoints of another chain (recommended)
+  ETH_MAX_BLOCK_AGE            deny when the head is older, in seconds (120)
+  ETH_FINALITY_CONFIRMATIONS   a permission must be this many blocks deep (0)
+  ETH_FINALITY                 or: latest, safe, finalized
+  ETH_HEAD_REUSE_MS            how long one head may serve further questions (0)
+  AUTH_CONFIG_PATH             instead of a contract: an allow-list file
+  LOG_LEVEL                    debug, info, warn, error (info)
+`;
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: { help: { type: 'boolean', short: 'h' }, 'print-config': { type: 'boolean' } },
+  });
+  if (values.help) return void process.stdout.write(USAGE);
+  const settings = settingsFrom(process.env);
+  if (values['print-config']) {
+    return void process.stdout.write(`${JSON.stringify(shownSettings(settings), null, 2)}\n`);
+  }
+
+  const log = pino({ level: settings.logLevel, base: { service: 'dstack-auth-api' } });
+  const { policy, lagSeconds, close } = openPolicy(settings, log);
+  const services = { policy, metrics: createMetrics(lagSeconds), log };
+  const server = await startServer(services, settings.host, settings.port);
+  log.info({ url: server.url, ...shownSettings(settings) }, 'Listening');
+
+  const stop = (signal: NodeJS.Signals): void => {
+    log.info({ signal }, 'Stopping');
+    void server.stop().then(close);
+  };
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`dstack-auth-api: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+});

@@ -1,0 +1,50 @@
+import type { BootKind, Decision } from '@dstack-cloud/policy';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+/** Metrics of the service (chapter 10 section 7.3, chapter 60 section 8.2). */
+export type Metrics = {
+  readonly registry: Registry;
+  /** Count one answered question. */
+  decided(kind: BootKind, result: 'allowed' | 'denied' | 'failed' | 'invalid', seconds: number): void;
+};
+
+/** @param lagSeconds age of the block of the last decision; undefined before the first and without a chain */
+export function createMetrics(lagSeconds: () => number | undefined): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  const requests = new Counter({
+    name: 'dstack_auth_requests_total',
+    help: 'Authorisation questions answered.',
+    labelNames: ['kind', 'result'],
+    registers,
+  });
+  const duration = new Histogram({
+    name: 'dstack_auth_duration_seconds',
+    help: 'Time from question to answer.',
+    labelNames: ['kind'],
+    buckets: [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+    registers,
+  });
+  new Gauge({
+    name: 'dstack_onchain_sync_lag_seconds',
+    help: 'Age of the last block that was read.',
+    registers,
+    collect() {
+      const lag = lagSeconds();
+      if (lag !== undefined) this.set(lag);
+    },
+  });
+  return {
+    registry,
+    decided(kind, result, seconds) {
+      requests.inc({ kind, result });
+      duration.observe({ kind }, seconds);
+    },
+  };
+}
+
+/** Label of a decision. */
+export function resultOf(decision: Decision): 'allowed' | 'denied' | 'failed' {
+  if (decision.allowed) return 'allowed';
+  return decision.failure === undefined ? 'denied' : 'failed';
+}

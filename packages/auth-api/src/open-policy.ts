@@ -1,0 +1,54 @@
+import {
+  allowListPolicy,
+  type ChainEvent,
+  type ChainPolicy,
+  chainPolicy,
+  type Policy,
+} from '@dstack-cloud/policy';
+import type { Logger } from 'pino';
+import type { Settings } from './settings.ts';
+
+/** How often the head is looked at without being asked, so that the lag metric is true at quiet times. */
+const WATCH_INTERVAL_MS = 10_000;
+
+/** A policy with what metrics and shutdown need. */
+export type OpenPolicy = {
+  readonly policy: Policy;
+  readonly lagSeconds: () => number | undefined;
+  close(): void;
+};
+
+/** Open the configured source. */
+export function openPolicy({ source }: Settings, log: Logger): OpenPolicy {
+  if (source.type === 'allow-list') {
+    const policy = allowListPolicy(source.path, {
+      onWarning: (detail) => log.warn({ detail }, 'Allow-list cannot be used'),
+    });
+    return { policy, lagSeconds: () => undefined, close: () => policy.close?.() };
+  }
+  const { type: _, ...options } = source;
+  const policy: ChainPolicy = chainPolicy({ ...options, onEvent: (event) => logChainEvent(log, event) });
+  const watch = setInterval(() => {
+    // A failure is already in the log as an event.
+    policy.describe().catch(() => {});
+  }, WATCH_INTERVAL_MS);
+  watch.unref();
+  return {
+    policy,
+    lagSeconds: () => policy.status().lagSeconds,
+    close: () => {
+      clearInterval(watch);
+      policy.close?.();
+    },
+  };
+}
+
+function logChainEvent(log: Logger, event: ChainEvent): void {
+  if (event.type === 'block') {
+    const { number, lagSeconds } = event;
+    log.info({ block: number.toString(), lagSeconds }, 'on-chain sync completed');
+  } else {
+    const { endpoint, message } = event;
+    log.warn({ endpoint, detail: message }, 'RPC endpoint failed');
+  }
+}

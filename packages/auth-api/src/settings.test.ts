@@ -1,0 +1,71 @@
+import { describe, expect, test } from 'vitest';
+import { settingsFrom } from './settings.ts';
+import { shownSettings } from './shown-settings.ts';
+
+const kms = `0x${'ab'.repeat(20)}`;
+
+test('defaults are those of the original', () => {
+  expect(settingsFrom({ KMS_CONTRACT_ADDR: kms })).toEqual({
+    host: '127.0.0.1',
+    port: 8_000,
+    logLevel: 'info',
+    source: { type: 'chain', rpcUrls: ['http://localhost:8545'], kmsContract: kms },
+  });
+});
+
+test('all variables', () => {
+  const settings = settingsFrom({
+    HOST: '0.0.0.0',
+    PORT: '3000',
+    LOG_LEVEL: 'warn',
+    KMS_CONTRACT_ADDRESS: kms,
+    ETH_RPC_URL: 'http://ignored',
+    ETH_RPC_URLS: 'http://a/v2/KEY, http://b,',
+    ETH_RPC_QUORUM: '2',
+    ETH_CHAIN_ID: '8453',
+    ETH_MAX_BLOCK_AGE: '60',
+    ETH_FINALITY_CONFIRMATIONS: '3',
+    ETH_HEAD_REUSE_MS: '250',
+  });
+  expect(settings).toEqual({
+    host: '0.0.0.0',
+    port: 3_000,
+    logLevel: 'warn',
+    source: {
+      type: 'chain',
+      rpcUrls: ['http://a/v2/KEY', 'http://b'],
+      kmsContract: kms,
+      quorum: 2,
+      chainId: 8_453,
+      maxBlockAgeSeconds: 60,
+      finality: 3,
+      headReuseMs: 250,
+    },
+  });
+  expect(JSON.stringify(shownSettings(settings))).not.toContain('KEY');
+});
+
+test('an allow-list instead of a chain', () => {
+  expect(settingsFrom({ AUTH_CONFIG_PATH: './auth-config.json', KMS_CONTRACT_ADDR: '' }).source).toEqual({
+    type: 'allow-list',
+    path: './auth-config.json',
+  });
+});
+
+describe('refuses, naming the variable', () => {
+  test.each<[NodeJS.ProcessEnv, RegExp]>([
+    [{}, /KMS_CONTRACT_ADDR is not set/],
+    [{ KMS_CONTRACT_ADDR: kms, PORT: '70000' }, /PORT is "70000"/],
+    [{ KMS_CONTRACT_ADDR: kms, PORT: 'http' }, /PORT is "http"/],
+    [{ KMS_CONTRACT_ADDR: kms, LOG_LEVEL: 'loud' }, /LOG_LEVEL is "loud"/],
+    [{ KMS_CONTRACT_ADDR: kms, ETH_CHAIN_ID: 'base' }, /ETH_CHAIN_ID is "base"/],
+    [{ KMS_CONTRACT_ADDR: kms, ETH_FINALITY: 'soon' }, /ETH_FINALITY is "soon"/],
+    [{ KMS_CONTRACT_ADDR: kms, ETH_FINALITY: 'safe', ETH_FINALITY_CONFIRMATIONS: '1' }, /Both ETH_FINALITY/],
+    [{ KMS_CONTRACT_ADDR: kms, AUTH_CONFIG_PATH: 'x' }, /Both KMS_CONTRACT_ADDR/],
+    [{ KMS_CONTRACT_ADDR: kms, KMS_CONTRACT_ADDRESS: `0x${'cd'.repeat(20)}` }, /differ/],
+  ])('%j', (environment, message) => {
+    expect(() => settingsFrom(environment)).toThrow(
+      expect.objectContaining({ code: 'bad-configuration', message: expect.stringMatching(message) }),
+    );
+  });
+});

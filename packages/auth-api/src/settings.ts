@@ -1,0 +1,107 @@
+import { z } from 'zod';
+import { AuthApiError } from './errors.ts';
+
+/** What the environment asks for (chapter 10 section 8.2, chapter 60 section 8.2). */
+export type Settings = {
+  readonly host: string;
+  readonly port: number;
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
+  readonly source: ChainSource | AllowListSource;
+};
+
+/** Decide by DstackKms on chain. */
+export type ChainSource = {
+  readonly type: 'chain';
+  readonly rpcUrls: readonly string[];
+  readonly kmsContract: string;
+  readonly quorum?: number;
+  readonly chainId?: number;
+  readonly maxBlockAgeSeconds?: number;
+  readonly finality?: number | 'safe' | 'finalized';
+  readonly headReuseMs?: number;
+};
+
+/** Decide by a file in auth-simple's format. */
+export type AllowListSource = { readonly type: 'allow-list'; readonly path: string };
+
+const count = (maximum: number): z.ZodType<number | undefined> =>
+  z.coerce.number().int().nonnegative().max(maximum).optional();
+
+const environmentSchema = z.object({
+  HOST: z.string().min(1).default('127.0.0.1'),
+  PORT: z.coerce.number().int().min(0).max(65_535).default(8_000),
+  LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  AUTH_CONFIG_PATH: z.string().optional(),
+  KMS_CONTRACT_ADDR: z.string().optional(),
+  KMS_CONTRACT_ADDRESS: z.string().optional(),
+  ETH_RPC_URL: z.string().default('http://localhost:8545'),
+  ETH_RPC_URLS: z.string().optional(),
+  ETH_RPC_QUORUM: count(100),
+  ETH_CHAIN_ID: count(Number.MAX_SAFE_INTEGER),
+  ETH_MAX_BLOCK_AGE: count(86_400),
+  ETH_FINALITY_CONFIRMATIONS: count(100_000),
+  ETH_FINALITY: z.enum(['latest', 'safe', 'finalized']).optional(),
+  ETH_HEAD_REUSE_MS: count(10_000),
+});
+type Environment = z.output<typeof environmentSchema>;
+
+/**
+ * Read the settings; a variable that is set to nothing counts as not set.
+ * @throws AuthApiError `bad-configuration` naming the variable, its value and the fix
+ */
+export function settingsFrom(environment: NodeJS.ProcessEnv): Settings {
+  const set = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
+  const parsed = environmentSchema.safeParse(set);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const name = String(issue?.path[0]);
+    throw bad(`${name} is ${JSON.stringify(set[name])}: ${issue?.message}`);
+  }
+  const { HOST: host, PORT: port, LOG_LEVEL: logLevel } = parsed.data;
+  return { host, port, logLevel, source: sourceFrom(parsed.data) };
+}
+
+function sourceFrom(env: Environment): Settings['source'] {
+  const kmsContract = env.KMS_CONTRACT_ADDR ?? env.KMS_CONTRACT_ADDRESS;
+  if (
+    env.KMS_CONTRACT_ADDR &&
+    env.KMS_CONTRACT_ADDRESS &&
+    env.KMS_CONTRACT_ADDR !== env.KMS_CONTRACT_ADDRESS
+  ) {
+    throw bad('KMS_CONTRACT_ADDR and KMS_CONTRACT_ADDRESS differ: set one of them');
+  }
+  if (kmsContract !== undefined && env.AUTH_CONFIG_PATH !== undefined) {
+    throw bad('Both KMS_CONTRACT_ADDR (chain) and AUTH_CONFIG_PATH (allow-list) are set: set one of them');
+  }
+  if (env.AUTH_CONFIG_PATH !== undefined) return { type: 'allow-list', path: env.AUTH_CONFIG_PATH };
+  if (kmsContract === undefined) {
+    throw bad(
+      'KMS_CONTRACT_ADDR is not set: give the DstackKms proxy, or AUTH_CONFIG_PATH for an allow-list',
+    );
+  }
+  if (env.ETH_FINALITY !== undefined && env.ETH_FINALITY_CONFIRMATIONS !== undefined) {
+    throw bad('Both ETH_FINALITY and ETH_FINALITY_CONFIRMATIONS are set: set one of them');
+  }
+  const finality = env.ETH_FINALITY === 'latest' ? 0 : (env.ETH_FINALITY ?? env.ETH_FINALITY_CONFIRMATIONS);
+  return {
+    type: 'chain',
+    rpcUrls: (env.ETH_RPC_URLS ?? env.ETH_RPC_URL)
+      .split(',')
+      .map((url) => url.trim())
+      .filter((url) => url !== ''),
+    kmsContract,
+    ...defined('quorum', env.ETH_RPC_QUORUM),
+    ...defined('chainId', env.ETH_CHAIN_ID),
+    ...defined('maxBlockAgeSeconds', env.ETH_MAX_BLOCK_AGE),
+    ...defined('finality', finality),
+    ...defined('headReuseMs', env.ETH_HEAD_REUSE_MS),
+  };
+}
+
+function defined<K extends string, T>(key: K, value: T | undefined): Partial<Record<K, T>> {
+  return value === undefined ? {} : ({ [key]: value } as Record<K, T>);
+}
+
+function bad(message: string): AuthApiError {
+  return new AuthApiError('bad-configuration', message);
+}
