@@ -7,6 +7,9 @@ import { derTag } from './der-tag.ts';
 const MAX_INTEGER_BYTES = 1024;
 const MAX_OID_BYTES = 64;
 
+// T61String is read as Latin-1, as everybody does (RFC 5280 section 4.1.2.4 forbids new ones).
+const latin1 = new TextDecoder('latin1');
+
 /** The value of an INTEGER. @throws EncodingError unless minimal, X.690 section 8.3.2 */
 export function derInteger(element: DerElement): bigint {
   expectTag(element, derTag.integer);
@@ -107,7 +110,7 @@ export function derText(element: DerElement): string {
   const { tag, contents } = element;
   if (tag === derTag.utf8String) return utf8Text(contents);
   if (tag === derTag.bmpString) return bmpText(contents);
-  if (tag === derTag.t61String) return String.fromCharCode(...contents);
+  if (tag === derTag.t61String) return latin1.decode(contents);
   if (!ASCII_STRINGS.has(tag))
     throw new EncodingError('unexpected-tag', `DER tag 0x${tag.toString(16)} is no text`);
   if (contents.some((byte) => byte >= 0x80))

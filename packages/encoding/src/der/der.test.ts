@@ -112,6 +112,9 @@ describe('DER values', () => {
     expect(derText(readDer(der.printableString('abc')))).toBe('abc');
     expect(derText(readDer(fromHex('1e0400e900e9')))).toBe('éé');
     expect(derText(readDer(fromHex('1401e9')))).toBe('é');
+    expect(derText(readDer(der.raw(derTag.t61String, new Uint8Array(1 << 20).fill(0x61)))).length).toBe(
+      1 << 20,
+    );
     for (const hex of ['0c01ff', '1301e9', '1e01aa', '040161']) refused(hex, (b) => derText(readDer(b)));
     for (const text of ['é', 'a\0b', '\n']) expect(() => der.ia5String(text)).toThrow(EncodingError);
   });

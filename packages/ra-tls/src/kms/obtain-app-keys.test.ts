@@ -14,6 +14,7 @@ import {
   type TestKms,
   testKms,
 } from '../testing/samples.ts';
+import { onlyCertificate } from '../tls/agent.ts';
 import { peerOf } from '../tls/peer.ts';
 import { createRaTlsServer } from '../tls/server.ts';
 import { kmsBaseUrl } from './kms-client.ts';
@@ -138,6 +139,16 @@ describe('a KMS that is none', () => {
     const real = testKms();
     const url = await start(testKms(), { caCert: real.rootPem });
     await expect(obtain(url, { pins: { rootSpki: real.root.key.spki } })).rejects.toEqual(code('connection'));
+  });
+
+  it('an impostor that adds a root of its own under another label', async () => {
+    const real = testKms();
+    const fake = testKms();
+    const smuggled = real.rootPem + fake.rootPem.replaceAll('CERTIFICATE', 'TRUSTED CERTIFICATE');
+    const url = await start(fake, { caCert: smuggled });
+    await expect(obtain(url, { pins: { rootSpki: real.root.key.spki } })).rejects.toEqual(code('connection'));
+    expect(onlyCertificate(smuggled)).toBe(real.rootPem);
+    expect(() => onlyCertificate(real.rootPem + fake.rootPem)).toThrow();
   });
 
   it('an application under the same root', async () => {

@@ -8,6 +8,7 @@ import { decodePem, EncodingError, equalBytes, toHex } from '@dstack-cloud/encod
 import { type AppKeys, KeysError } from '@dstack-cloud/keys';
 import { PrpcError, RpcError } from '@dstack-cloud/prpc';
 import { messageOf, RaTlsError } from '../errors.ts';
+import { onlyCertificate } from '../tls/agent.ts';
 import type { PeerVerifier } from '../tls/peer.ts';
 import { kmsBaseUrl, kmsClient } from './kms-client.ts';
 import { tempClientIdentity } from './temp-client-identity.ts';
@@ -142,7 +143,7 @@ async function getTempCa(url: string, times: ReturnType<typeof timesOf>): Promis
   const client = kmsClient(url, { verifyServer: 'dangerously-unverified', ...times });
   try {
     const { tempCaCert, tempCaKey, caCert } = await client.call.getTempCaCert();
-    return { tempCaCert, tempCaKey, caCert };
+    return { tempCaCert, tempCaKey, caCert: onlyCertificate(caCert) };
   } finally {
     client.close();
   }

@@ -2,6 +2,8 @@ import { Agent, type RequestOptions } from 'node:https';
 import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { connect, type TLSSocket } from 'node:tls';
+import { decodePem } from '@dstack-cloud/encoding';
+import { certificatePem } from '../certificate/issue-certificate.ts';
 import { messageOf, RaTlsError } from '../errors.ts';
 import { checkServer, type ServerRules } from './check-server.ts';
 import { checkKmsIdentity } from './server-identity.ts';
@@ -9,7 +11,7 @@ import { checkKmsIdentity } from './server-identity.ts';
 const CONNECT_TIMEOUT_MS = 5_000;
 
 export interface RaTlsAgentOptions {
-  /** PEM of the only root that is trusted. Without it the server is known by its evidence or its pinned key. */
+  /** PEM of the only root that is trusted, one certificate. Without it the server is known by its evidence or its pinned key. */
   readonly ca?: string;
   /** Client certificate, PEM, and its key, PEM PKCS#8. */
   readonly cert?: string;
@@ -25,7 +27,7 @@ export interface RaTlsAgentOptions {
 /**
  * An agent whose connections are handed out only after the server has been checked: chain and host name when a root is
  * given, then usage, pinned key and evidence. Sessions are never resumed.
- * @throws TypeError for rules that would trust anybody
+ * @throws TypeError for rules that would trust anybody, EncodingError when `ca` is not one certificate
  */
 export function raTlsAgent(options: RaTlsAgentOptions): Agent {
   const { verifyServer, ca } = options;
@@ -39,7 +41,15 @@ export function raTlsAgent(options: RaTlsAgentOptions): Agent {
   } else if (ca !== undefined) {
     throw new TypeError('A root is given, so the server can be verified');
   }
-  return new CheckedAgent(options);
+  return new CheckedAgent({ ...options, ...(ca !== undefined && { ca: onlyCertificate(ca) }) });
+}
+
+/**
+ * One certificate, written anew: OpenSSL also takes blocks with other labels (TRUSTED CERTIFICATE), so a text from
+ * outside could add roots that nobody looked at.
+ */
+export function onlyCertificate(pem: string): string {
+  return certificatePem(decodePem(pem, 'CERTIFICATE'));
 }
 
 class CheckedAgent extends Agent {

@@ -8,7 +8,7 @@ import { messageOf, RaTlsError } from '../errors.ts';
 import { type PeerCertificate, setPeer, TlsPeer } from './peer.ts';
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
-const MAX_HANDSHAKES = 256;
+const MAX_HANDSHAKES = 1024;
 
 /**
  * No tickets, because a resumed session shows the old client certificate without a new proof of possession, and
@@ -39,7 +39,7 @@ export interface RaTlsServerOptions extends ServerCertificate {
   readonly onSession?: (event: SessionEvent) => void;
   /** Default 10 s. */
   readonly handshakeTimeoutMs?: number;
-  /** Handshakes in progress; more are refused. Default 256. */
+  /** Handshakes in progress; more are refused. Default 1024. */
   readonly maxHandshakes?: number;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
