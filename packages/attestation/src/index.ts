@@ -19,6 +19,7 @@ export {
   replayRuntimeEvents,
   runtimeEventDigest,
 } from './events/runtime-events.ts';
+export { type GoogleCollateralOptions, googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
 export { tpmCollateralFromJson, tpmCollateralToJson } from './gcp-tdx/tpm-collateral-json.ts';
 export { type BootInfo, type BootInfoOptions, bootInfo } from './measurements/boot-info.ts';
 export {
@@ -34,6 +35,7 @@ export { type ReportDataHash, type ReportDataInput, ratlsReportData, reportData 
 export { ROOT_NAMES, type RootName, replaceRoot } from './roots/replace-root.ts';
 export { type TrustRoot, type TrustRoots, withTdxRoot } from './roots/trust-roots.ts';
 export { vendorRoots } from './roots/vendor-roots.ts';
+export { type AmdKdsOptions, amdKdsCollateral } from './snp/amd-kds.ts';
 export { dcapCollateralFromJson, dcapCollateralToJson } from './tdx/collateral-json.ts';
 export {
   type CertificationData,

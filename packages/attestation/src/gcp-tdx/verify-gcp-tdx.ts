@@ -1,14 +1,19 @@
 import { equalBytes, fromHex, toHex } from '@dstack-cloud/encoding';
 import type { Attestation, GcpTdxAttestationQuote, TpmQuote } from '../attestation.ts';
+import { attestedConfig } from '../codec/attested-config.ts';
 import type { TpmCollateral } from '../collateral-source.ts';
+import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
 import { replayRuntimeEvents } from '../events/runtime-events.ts';
-import type { TdxEvidence } from '../tdx/tdx-evidence.ts';
+import { requireGcpImage } from '../measurements/image/gcp-image.ts';
+import { readImageConfig } from '../measurements/image/image-config.ts';
+import { parseTdxQuote } from '../tdx/quote.ts';
 import { verifyTdx } from '../tdx/verify-tdx.ts';
 import { requireReplay } from '../tpm/replay-pcrs.ts';
 import { parseTpmtSignature } from '../tpm/tpmt-signature.ts';
 import { type QuotedPcr, verifyTpmQuote } from '../tpm/verify-quote.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
+import { parseCertificate } from '../x509/certificate.ts';
 import { verifyAkCertificate } from './ak-certificate.ts';
 import { verifyFirmwareEndorsement } from './firmware-endorsement.ts';
 import { ukiFromPcr2 } from './pcr2-sequence.ts';
@@ -28,37 +33,14 @@ export async function verifyGcpTdx(
   context: VerifyContext,
 ): Promise<PlatformResult> {
   const quote = attestation.quote as GcpTdxAttestationQuote;
-  const tdx = await verifyTdx(attestation, context);
-  const pcrs = requiredPcrs(quote.tpmQuote, context);
-  const { checks, crypto } = context;
-  const collateral = await fetchCollateral(quote.tpmQuote, tdx.evidence, context);
-  const { leaf, path } = await verifyAkCertificate(
-    quote.tpmQuote.akCert,
-    collateral,
-    { revocation: 'hard' },
-    context,
-  );
-  const signature = await checks.step('tpm.signature-form', 'chapter 20 section 4.3', () =>
-    parseTpmtSignature(quote.tpmQuote.signature),
-  );
-  const attest = await verifyTpmQuote(
-    { message: quote.tpmQuote.message, signature, bank: 'sha256', pcrs, key: leaf.spki },
-    context,
-  );
-  requireReplay(pcrs, quote.tpmQuote.eventLog, context);
-  requireEqual('tpm.qualifying-data', crypto.hash('sha256', quote.quote), attest.extraData, context);
-  const pcr = (index: number) => pcrs.find((entry) => entry.index === index)!.value;
-  requireEqual('tpm.pcr14', replayRuntimeEvents(attestation.runtimeEvents, 'sha256'), pcr(14), context);
-  requireFirmware(pcr(0), tdx.evidence.td.mrTd, context);
-  if (context.options.platform?.gcpFirmwareEndorsement !== false) {
-    await verifyFirmwareEndorsement(collateral.firmwareEndorsement, tdx.evidence.td.mrTd, context);
+  const tdx = await unlessUnavailable(() => verifyTdx(attestation, context));
+  const vtpm = await verifyVtpmLeg(quote, attestation, context);
+  if (isMissing(tdx) || isMissing(vtpm.ak)) {
+    await checkImageWithoutCollateral(attestation, vtpm.ukiDigest, context);
+    throw isMissing(tdx) ? tdx : vtpm.ak;
   }
-  const kernelDigest = context.options.platform?.gcpKernelDigest;
-  const ukiDigest = ukiFromPcr2(
-    quote.tpmQuote.eventLog,
-    kernelDigest === undefined ? undefined : fromHex(kernelDigest, { length: 32 }),
-    context,
-  );
+  const { pcrs, ukiDigest } = vtpm;
+  const { path } = vtpm.ak;
   return {
     ...tdx,
     simulated: tdx.simulated || path.anchor.simulated,
@@ -75,6 +57,72 @@ export async function verifyGcpTdx(
       ukiDigest,
     },
   };
+}
+
+/** The vTPM's part; `ak` is an error when the key's certificates are not to be had. */
+async function verifyVtpmLeg(
+  quote: GcpTdxAttestationQuote,
+  attestation: Attestation,
+  context: VerifyContext,
+): Promise<VtpmLeg> {
+  const { checks, crypto } = context;
+  const { tpmQuote } = quote;
+  const pcrs = requiredPcrs(tpmQuote, context);
+  const mrTd = parseTdxQuote(quote.quote).td?.mrTd ?? new Uint8Array(0);
+  const signature = await checks.step('tpm.signature-form', 'chapter 20 section 4.3', () =>
+    parseTpmtSignature(tpmQuote.signature),
+  );
+  const ak = await unlessUnavailable(async () => {
+    const collateral = await fetchCollateral(tpmQuote, mrTd, context);
+    const verified = await verifyAkCertificate(tpmQuote.akCert, collateral, { revocation: 'hard' }, context);
+    if (context.options.platform?.gcpFirmwareEndorsement !== false) {
+      await verifyFirmwareEndorsement(collateral.firmwareEndorsement, mrTd, context);
+    }
+    return verified;
+  });
+  const key = isMissing(ak) ? parseCertificate(tpmQuote.akCert).spki : ak.leaf.spki;
+  const attest = await verifyTpmQuote(
+    { message: tpmQuote.message, signature, bank: 'sha256', pcrs, key },
+    context,
+  );
+  requireReplay(pcrs, tpmQuote.eventLog, context);
+  requireEqual('tpm.qualifying-data', crypto.hash('sha256', quote.quote), attest.extraData, context);
+  const pcr = (index: number) => pcrs.find((entry) => entry.index === index)!.value;
+  requireEqual('tpm.pcr14', replayRuntimeEvents(attestation.runtimeEvents, 'sha256'), pcr(14), context);
+  requireFirmware(pcr(0), mrTd, context);
+  const kernel = context.options.platform?.gcpKernelDigest;
+  const kernelDigest = kernel === undefined ? undefined : decoding('gcpKernelDigest', () => fromHex(kernel));
+  return { pcrs, ak, ukiDigest: ukiFromPcr2(tpmQuote.eventLog, kernelDigest, context) };
+}
+
+interface VtpmLeg {
+  readonly pcrs: readonly QuotedPcr[];
+  readonly ak: Awaited<ReturnType<typeof verifyAkCertificate>> | AttestationError;
+  readonly ukiDigest: Uint8Array;
+}
+
+/** Missing collateral as a value: the other leg is judged all the same, so that bad evidence is refused. */
+async function unlessUnavailable<T>(run: () => Promise<T>): Promise<T | AttestationError> {
+  try {
+    return await run();
+  } catch (error) {
+    if (error instanceof AttestationError && error.code === 'collateral-unavailable') return error;
+    throw error;
+  }
+}
+
+function isMissing<T>(value: T | AttestationError): value is AttestationError {
+  return value instanceof AttestationError;
+}
+
+async function checkImageWithoutCollateral(
+  attestation: Attestation,
+  ukiDigest: Uint8Array,
+  { checks, crypto }: VerifyContext,
+): Promise<void> {
+  await checks.step('image.gcp-tdx', 'chapter 20 section 4.6', () =>
+    requireGcpImage(ukiDigest, readImageConfig(attestedConfig(attestation.config), undefined), crypto),
+  );
 }
 
 function requiredPcrs(tpm: TpmQuote, { checks }: VerifyContext): QuotedPcr[] {
@@ -112,7 +160,7 @@ function requiredPcrs(tpm: TpmQuote, { checks }: VerifyContext): QuotedPcr[] {
 
 async function fetchCollateral(
   tpm: TpmQuote,
-  tdx: TdxEvidence,
+  mrTd: Uint8Array,
   { collateral, options }: VerifyContext,
 ): Promise<TpmCollateral> {
   if (!collateral.tpm) {
@@ -121,7 +169,7 @@ async function fetchCollateral(
     });
   }
   const endorsed = options.platform?.gcpFirmwareEndorsement !== false;
-  return collateral.tpm({ akCert: tpm.akCert, ...(endorsed ? { mrtd: tdx.td.mrTd } : {}) });
+  return collateral.tpm({ akCert: tpm.akCert, ...(endorsed ? { mrtd: mrTd } : {}) });
 }
 
 function requireEqual(

@@ -18,12 +18,31 @@ const PRODUCTS: readonly SnpProduct[] = ['Genoa', 'Milan', 'Turin'];
 /** dstack-amd-sev-snp: report, chain, policy, and the bindings to report_data and the MrConfig document. */
 export async function verifySnp(attestation: Attestation, context: VerifyContext): Promise<PlatformResult> {
   const quote = attestation.quote as SnpAttestationQuote;
-  const { report, ...rest } = await verifySnpReport(quote.report, quote.certChain, context);
-  const { checks } = context;
+  const verified = await verifySnpReport(quote.report, quote.certChain, context).catch(
+    async (error: unknown) => {
+      if (!(error instanceof AttestationError) || error.code !== 'collateral-unavailable') throw error;
+      // Cannot judge, unless what the report says is bad already.
+      const report = parseSnpReport(quote.report);
+      requirePolicy(report, context);
+      await requireBinding(attestation, quote, report, context);
+      throw error;
+    },
+  );
+  const { report, ...rest } = verified;
+  await requireBinding(attestation, quote, report, context);
+  return snpResult(report, quote.mrConfig, rest);
+}
+
+/** REPORT_DATA and HOST_DATA are those of the attestation. */
+async function requireBinding(
+  attestation: Attestation,
+  quote: SnpAttestationQuote,
+  report: SnpReport,
+  context: VerifyContext,
+): Promise<void> {
   requireEqual('report-data', attestation.reportData, report.reportData, context);
   requireEqual('host-data', mrConfigHash(quote.mrConfig), report.hostData, context);
-  await checks.step('snp.mr-config', 'chapter 20 section 2.8', () => readMrConfig(quote.mrConfig));
-  return snpResult(report, quote.mrConfig, rest);
+  await context.checks.step('snp.mr-config', 'chapter 20 section 2.8', () => readMrConfig(quote.mrConfig));
 }
 
 export interface VerifiedReport {

@@ -1,9 +1,11 @@
 import { equalBytes, isZero, toHex } from '@dstack-cloud/encoding';
 import type { Attestation, TdxEvent } from '../attestation.ts';
+import type { DcapCollateral, DcapCollateralRequest } from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
 import { checkEventLogs } from '../events/check-event-logs.ts';
 import { replayRuntimeEvents } from '../events/runtime-events.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
+import { checkImageWithoutCollateral, checkQuoteWithoutCollateral } from './check-without-collateral.ts';
 import { collateralRequest } from './pck-chain.ts';
 import { parseTdxQuote } from './quote.ts';
 import type { TdReport } from './reports.ts';
@@ -29,9 +31,11 @@ export async function verifyTdx(
   const request = await checks.step('tdx.pck-path', 'chapter 20 section 3.3 step 5', () =>
     collateralRequest(quote, context),
   );
-  const collateral = await checks.step('tdx.collateral', 'chapter 20 section 3.2', () =>
-    context.collateral.tdx(request),
-  );
+  const collateral = await fetchCollateral(request, context, async () => {
+    await checkQuoteWithoutCollateral(quote, context);
+    checkBinding(attestation, eventLog, quote.td, context);
+    await checkImageWithoutCollateral(attestation, quote, context);
+  });
   const dcap = await verifyDcap(quote, collateral, context).catch(async (error: unknown) => {
     if (isForgedCollateral(error)) await context.collateral.forget?.(request);
     throw error;
@@ -48,6 +52,27 @@ export async function verifyTdx(
     validUntil: dcap.validUntil,
     evidence: { kind: 'tdx', quoteVersion: quote.version === 5 ? 5 : 4, td: quote.td, dcap },
   };
+}
+
+/**
+ * The collateral. Where none is to be had, `alone` judges what the evidence shows by itself first, so that a
+ * verdict "cannot judge" is never given to evidence that is bad anyway.
+ */
+async function fetchCollateral(
+  request: DcapCollateralRequest,
+  context: VerifyContext,
+  alone: () => Promise<void>,
+): Promise<DcapCollateral> {
+  const { checks, collateral } = context;
+  const outcome = await collateral.tdx(request).catch((error: unknown) => {
+    if (error instanceof AttestationError) return error;
+    throw error;
+  });
+  if (outcome instanceof AttestationError && outcome.code === 'collateral-unavailable') await alone();
+  return checks.step('tdx.collateral', 'chapter 20 section 3.2', () => {
+    if (outcome instanceof AttestationError) throw outcome;
+    return outcome;
+  });
 }
 
 /** Checks that depend on the collateral alone: no quote can make them fail. */
@@ -78,7 +103,7 @@ function checkBinding(
     code: 'attributes',
     message: 'The TDX module is not signed by Intel',
     expected: 'MRSIGNERSEAM 0',
-    found: toHex(td.mrSignerSeam),
+    found: () => toHex(td.mrSignerSeam),
   });
   const replayed = replayRuntimeEvents(attestation.runtimeEvents, 'sha384');
   checks.require(equalBytes(replayed, td.rtmrs[3]), {
@@ -86,16 +111,16 @@ function checkBinding(
     reference,
     code: 'mismatch',
     message: 'RTMR3 is not the replay of the runtime events',
-    expected: toHex(td.rtmrs[3]),
-    found: toHex(replayed),
+    expected: () => toHex(td.rtmrs[3]),
+    found: () => toHex(replayed),
   });
   checks.require(equalBytes(attestation.reportData, td.reportData), {
     id: 'tdx.report-data',
     reference,
     code: 'mismatch',
     message: 'The quoted report data is not that of the attestation',
-    expected: toHex(attestation.reportData),
-    found: toHex(td.reportData),
+    expected: () => toHex(attestation.reportData),
+    found: () => toHex(td.reportData),
   });
   checkEventLogs(eventLog, attestation.runtimeEvents, td.rtmrs, checks);
 }

@@ -1,19 +1,19 @@
-import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import { defaultCrypto } from '#crypto';
+import type { TdxEvent } from '../../attestation.ts';
 import { type Check, CheckRecorder } from '../../check-recorder.ts';
 import type { CryptoBackend } from '../../crypto/backend.ts';
 import { AttestationError } from '../../errors.ts';
-import type { GcpTdxEvidence, NitroEvidence, NitroTpmEvidence } from '../../platform-evidence.ts';
-import type { TdxEvidence } from '../../tdx/tdx-evidence.ts';
+import type { NitroEvidence, NitroTpmEvidence } from '../../platform-evidence.ts';
 import type { VerifiedAttestation } from '../../verify-context.ts';
 import { nitroImageHash } from '../image-hash.ts';
 import { pcrOf } from '../pcr.ts';
 import { CborDocument } from './cbor-document.ts';
 import { requireMaterial } from './checksum-file.ts';
+import { requireGcpImage } from './gcp-image.ts';
 import { type ImageConfig, readImageConfig, readMaterial } from './image-config.ts';
+import { requireRegister } from './require-register.ts';
 import { requireSnpImage } from './snp-image.ts';
-import { parseTdxDocument } from './tdx-document.ts';
-import { tdxLiteRegisters } from './tdx-lite.ts';
+import { requireTdxImage } from './tdx-image.ts';
 
 type Hasher = Pick<CryptoBackend, 'hash'>;
 
@@ -82,10 +82,10 @@ function judge(verified: VerifiedAttestation, options: OsImageOptions): Uint8Arr
   const { evidence } = verified;
   switch (evidence.kind) {
     case 'tdx':
-      requireTdxImage(evidence, verified, config, crypto);
+      requireTdxImage(evidence.td, tdxEvents(verified), config, crypto);
       break;
     case 'gcp-tdx':
-      requireGcpImage(evidence, config, crypto);
+      requireGcpImage(evidence.ukiDigest, config, crypto);
       break;
     case 'nitro':
       requireNitroImage(evidence, config);
@@ -98,48 +98,6 @@ function judge(verified: VerifiedAttestation, options: OsImageOptions): Uint8Arr
       break;
   }
   return config.osImageHash;
-}
-
-function requireTdxImage(
-  evidence: TdxEvidence,
-  verified: VerifiedAttestation,
-  config: ImageConfig,
-  crypto: Hasher,
-): void {
-  const variant = config.members['tdx_attestation_variant'] ?? 'legacy';
-  const material = readMaterial(config, 'tdx_measurement');
-  if (variant !== 'lite' || !material) {
-    throw new AttestationError(
-      'image',
-      variant === 'lite'
-        ? 'vm_config says lite, but has no tdx_measurement'
-        : 'Only images with a measurement document (tdx_attestation_variant lite) can be recomputed',
-      { expected: 'tdx_attestation_variant lite with tdx_measurement', found: String(variant).slice(0, 32) },
-    );
-  }
-  const bytes = requireMaterial(material, 'measurement.tdx.cbor', config.osImageHash, crypto);
-  const { quote } = verified.attestation;
-  const events = 'eventLog' in quote ? quote.eventLog : [];
-  const expected = tdxLiteRegisters(parseTdxDocument(bytes), config, events, crypto);
-  const [rtmr0, rtmr1, rtmr2] = evidence.td.rtmrs;
-  requireRegister('MRTD', expected.mrtd, evidence.td.mrTd);
-  requireRegister('RTMR0', expected.rtmr0, rtmr0);
-  requireRegister('RTMR1', expected.rtmr1, rtmr1);
-  requireRegister('RTMR2', expected.rtmr2, rtmr2);
-}
-
-/** v0.6 names the UKI's digest itself, the newer form a checksum file (chapter 20 section 4.6). */
-function requireGcpImage(evidence: GcpTdxEvidence, config: ImageConfig, crypto: Hasher): void {
-  const material = readMaterial(config, 'gcp_measurement');
-  let uki = config.osImageHash;
-  if (material) {
-    const bytes = requireMaterial(material, 'measurement.gcp.cbor', config.osImageHash, crypto);
-    const document = CborDocument.parse(bytes, 'measurement.gcp.cbor');
-    document.version(1);
-    uki = document.bytes('uki_auth', 32);
-    document.finish();
-  }
-  requireRegister('UKI hash', uki, evidence.ukiDigest);
 }
 
 function requireNitroImage(evidence: NitroEvidence, config: ImageConfig): void {
@@ -157,14 +115,6 @@ function requireNitroTpmImage(evidence: NitroTpmEvidence, config: ImageConfig, c
   requireRegister('Boot PCR digest', expected, crypto.hash('sha256', ...pcrs));
 }
 
-function requireRegister(name: string, expected: Uint8Array, found: Uint8Array): void {
-  if (equalBytes(expected, found)) return;
-  throw new AttestationError(
-    'image',
-    `${name} mismatch: this is not the image which the configuration names`,
-    {
-      expected: toHex(expected),
-      found: toHex(found),
-    },
-  );
+function tdxEvents({ attestation: { quote } }: VerifiedAttestation): readonly TdxEvent[] {
+  return 'eventLog' in quote ? quote.eventLog : [];
 }

@@ -1,0 +1,31 @@
+import type { CryptoBackend } from '../../crypto/backend.ts';
+import { CborDocument } from './cbor-document.ts';
+import { requireMaterial } from './checksum-file.ts';
+import { type ImageConfig, readMaterial } from './image-config.ts';
+import { requireRegister } from './require-register.ts';
+
+const DOCUMENT = 'measurement.gcp.cbor';
+
+/**
+ * The UKI in the log of PCR 2 must be the one that the configuration names: v0.6 by its digest, the newer form
+ * by a checksum file (chapter 20 section 4.6).
+ * @throws AttestationError `image`
+ */
+export function requireGcpImage(
+  ukiDigest: Uint8Array,
+  config: ImageConfig,
+  crypto: Pick<CryptoBackend, 'hash'>,
+): void {
+  const material = readMaterial(config, 'gcp_measurement');
+  let uki = config.osImageHash;
+  if (material) {
+    const document = CborDocument.parse(
+      requireMaterial(material, DOCUMENT, config.osImageHash, crypto),
+      DOCUMENT,
+    );
+    document.version(1);
+    uki = document.bytes('uki_auth', 32);
+    document.finish();
+  }
+  requireRegister('UKI hash', uki, ukiDigest);
+}
