@@ -1,0 +1,35 @@
+/** What the load process is told, and what it answers. Both cross a process boundary as one JSON document. */
+
+/** A TLS client: PEM texts. */
+export type LoadIdentity = { cert: string; key: string };
+
+export type LoadPlan = {
+  /** `https://127.0.0.1:PORT/prpc/GetAppKey?json` */
+  url: string;
+  /** PEM of the server's CA; without it the server is not verified. */
+  ca?: string;
+  /** Used in turn; empty for anonymous requests. */
+  identities: LoadIdentity[];
+  /** JSON body of each POST. */
+  body: string;
+  /** `fresh`: a new TLS connection for each request; `kept`: one connection for each worker. */
+  connections: 'fresh' | 'kept';
+  /** How many requests are under way at once. */
+  concurrency: number;
+  /** Closed loop unless a rate (requests a second) is given; then latency counts from the planned time. */
+  rate?: number;
+  warmUpMs: number;
+  durationMs: number;
+};
+
+export type LoadReport = {
+  completed: number;
+  failed: number;
+  /** First failure, for the person who reads the bench. */
+  failure?: string;
+  perSecond: number;
+  p50Ms: number;
+  p99Ms: number;
+  /** Bytes of the last answer's body. */
+  answerBytes: number;
+};

@@ -1,0 +1,86 @@
+/** Starts the processes of a load test, each on a core of its own where the system allows. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { cpus } from 'node:os';
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { LoadPlan, LoadReport } from './plan.ts';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const canPin =
+  cpus().length > 1 && spawnSync('taskset', ['-c', '0', 'true'], { stdio: 'ignore' }).status === 0;
+
+/** Core of the server under test, and of the load. */
+export const SERVER_CORE = 0;
+const LOAD_CORE = 1;
+
+/** An argument vector that runs `argv` on one core, or `argv` itself where cores cannot be chosen. */
+export function pinned(core: number, argv: readonly string[]): string[] {
+  return canPin ? ['taskset', '-c', String(core), ...argv] : [...argv];
+}
+
+/** Moves every thread of a running process to the server's core. */
+export function pinProcess(pid: number): void {
+  if (canPin) spawnSync('taskset', ['-a', '-c', '-p', String(SERVER_CORE), String(pid)], { stdio: 'ignore' });
+}
+
+/** Drives one plan from the other core. */
+export async function load(plan: LoadPlan): Promise<LoadReport> {
+  const child = startScript('generator.ts', LOAD_CORE);
+  child.stdin?.end(JSON.stringify(plan));
+  const output = await collect(child, plan.warmUpMs + plan.durationMs + 60_000);
+  return JSON.parse(output) as LoadReport;
+}
+
+/** Starts the bare server; `stop` ends it. */
+export async function bareServer(settings: {
+  key: string;
+  cert: string;
+  clientCa: string;
+  answerBytes: number;
+}): Promise<{ port: number; stop(): void }> {
+  const child = startScript('bare-server.ts', SERVER_CORE);
+  child.stdin?.write(JSON.stringify(settings));
+  const port = await new Promise<number>((resolvePromise, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`The bare server ended with ${code}`)));
+    child.stdout?.once('data', (data: Buffer) => {
+      resolvePromise((JSON.parse(data.toString('utf8')) as { port: number }).port);
+    });
+  });
+  return {
+    port,
+    stop: () => {
+      child.removeAllListeners('exit');
+      child.kill();
+    },
+  };
+}
+
+function startScript(name: string, core: number): ChildProcess {
+  const argv = pinned(core, [
+    process.execPath,
+    '--import',
+    'tsx',
+    '-C',
+    '@dstack/source',
+    resolve(here, name),
+  ]);
+  const [command = '', ...args] = argv;
+  return spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+}
+
+function collect(child: ChildProcess, timeoutMs: number): Promise<string> {
+  return new Promise((resolvePromise, reject) => {
+    let output = '';
+    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
+    child.stdout?.on('data', (data: Buffer) => {
+      output += data.toString('utf8');
+    });
+    child.once('error', reject);
+    child.once('exit', (code) => {
+      clearTimeout(timer);
+      if (code === 0) resolvePromise(output);
+      else reject(new Error(`The load process ended with ${code}`));
+    });
+  });
+}
