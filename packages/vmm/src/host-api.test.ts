@@ -32,7 +32,7 @@ async function post(path: string, body: string): Promise<{ status: number; body:
         response.once('end', () => resolve({ status: response.statusCode ?? 0, body: text }));
       },
     );
-    outgoing.once('error', reject);
+    outgoing.on('error', reject);
     outgoing.end(body);
   });
 }
