@@ -19,8 +19,9 @@ export interface CheckRule {
   readonly code: AttestationErrorCode;
   /** Sentence for a person, when the check fails. */
   readonly message: string;
-  readonly expected?: string | undefined;
-  readonly found?: string | undefined;
+  /** As text, or a function that is called only when the check fails. */
+  readonly expected?: string | (() => string) | undefined;
+  readonly found?: string | (() => string) | undefined;
 }
 
 /** The ordered list of checks of one verification. A failing check is recorded, then thrown. */
@@ -42,8 +43,14 @@ export class CheckRecorder {
    * @throws AttestationError with the rule's code when `ok` is false.
    */
   require(ok: boolean, rule: CheckRule): void {
-    this.#checks.push(toCheck(ok, rule));
-    if (!ok) throw new AttestationError(rule.code, rule.message, { ...rule, check: rule.id });
+    if (ok) {
+      this.#checks.push(toCheck(true, rule, eager(rule.expected), eager(rule.found)));
+      return;
+    }
+    const expected = text(rule.expected);
+    const found = text(rule.found);
+    this.#checks.push(toCheck(false, rule, expected, found));
+    throw new AttestationError(rule.code, rule.message, { check: rule.id, expected, found });
   }
 
   /** Takes over the checks of a part, e.g. of a cached result. */
@@ -78,12 +85,27 @@ export class CheckRecorder {
   }
 }
 
-function toCheck(ok: boolean, rule: CheckRule): Check {
+type Text = string | (() => string) | undefined;
+
+function text(value: Text): string | undefined {
+  return typeof value === 'function' ? value() : value;
+}
+
+function eager(value: Text): string | undefined {
+  return typeof value === 'function' ? undefined : value;
+}
+
+function toCheck(
+  ok: boolean,
+  { id, reference }: CheckRule,
+  expected: string | undefined,
+  found: string | undefined,
+): Check {
   return {
-    id: rule.id,
+    id,
     ok,
-    ...(rule.expected === undefined ? {} : { expected: rule.expected }),
-    ...(rule.found === undefined ? {} : { found: rule.found }),
-    reference: rule.reference,
+    ...(expected === undefined ? {} : { expected }),
+    ...(found === undefined ? {} : { found }),
+    reference,
   };
 }

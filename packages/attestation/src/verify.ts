@@ -100,8 +100,8 @@ function checkPodPayload(attestation: Attestation, context: VerifyContext): void
     reference: 'chapter 20 section 1.4',
     code: 'mismatch',
     message: 'report_data does not match report_data_payload',
-    expected: toHex(expected),
-    found: toHex(attestation.reportData),
+    expected: () => toHex(expected),
+    found: () => toHex(attestation.reportData),
   });
 }
 
@@ -122,8 +122,8 @@ function checkReportData(attestation: Attestation, result: PlatformResult, conte
       reference,
       code: 'mismatch',
       message: 'The attested report data is another',
-      expected: toHex(expected),
-      found: toHex(result.reportData),
+      expected: () => toHex(expected),
+      found: () => toHex(result.reportData),
     });
   }
 }

@@ -1,6 +1,6 @@
 import { constants, createHash, createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
 import { AttestationError } from '../errors.ts';
-import type { CryptoBackend, HashName, SignatureScheme, VerifyKey } from './backend.ts';
+import type { CryptoBackend, HashName, KeyKind, SignatureScheme, VerifyKey } from './backend.ts';
 import { keyKind, SCALAR_SIZE } from './key-kind.ts';
 
 /** node:crypto behind the promise API of `CryptoBackend`; with `obtain/` the only user of node: imports here. */
@@ -10,7 +10,7 @@ export const nodeCrypto: CryptoBackend = {
   importKey: async (spki) => {
     const kind = keyKind(spki);
     try {
-      return { kind, spki, handle: createPublicKey({ key: toBuffer(spki), format: 'der', type: 'spki' }) };
+      return { kind, spki, handle: importHandle(kind, spki) };
     } catch (cause) {
       throw new AttestationError('malformed', 'The public key cannot be imported', { cause });
     }
@@ -20,9 +20,29 @@ export const nodeCrypto: CryptoBackend = {
 
 export const defaultCrypto: CryptoBackend = nodeCrypto;
 
+/** As JWK where possible: OpenSSL's DER decoder takes twice the time for the same key. */
+function importHandle(kind: KeyKind, spki: Uint8Array): KeyObject {
+  if (kind === 'rsa') return createPublicKey({ key: toBuffer(spki), format: 'der', type: 'spki' });
+  const size = SCALAR_SIZE[kind];
+  const point = toBuffer(spki.subarray(spki.length - 2 * size));
+  const x = point.toString('base64url', 0, size);
+  const y = point.toString('base64url', size);
+  return createPublicKey({
+    key: { kty: 'EC', crv: kind === 'p256' ? 'P-256' : 'P-384', x, y },
+    format: 'jwk',
+  });
+}
+
+/** Above this many bytes parts are hashed one by one instead of being joined first. */
+const JOIN_LIMIT = 65_536;
+
+/** The one-shot function through text is a third of the time of a Hash object. */
 function hashParts(name: HashName, ...parts: readonly Uint8Array[]): Uint8Array {
-  const [only, second] = parts;
-  if (only !== undefined && second === undefined) return toBytes(hash(name, only, 'buffer'));
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  if (length <= JOIN_LIMIT) {
+    const joined = parts.length === 1 ? parts[0]! : Buffer.concat(parts, length);
+    return toBytes(Buffer.from(hash(name, joined, 'binary'), 'binary'));
+  }
   const state = createHash(name);
   for (const part of parts) state.update(part);
   return toBytes(state.digest());

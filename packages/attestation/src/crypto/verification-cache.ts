@@ -4,8 +4,18 @@ import { LruCache } from './lru-cache.ts';
 
 /** Imported keys kept: attestation keys, PCK and CA keys of a few hundred machines. */
 const MAX_KEYS = 1024;
+/** Longer ones are refused or not kept. */
+const MAX_SPKI = 2048;
 /** Verified chains, collateral sets and QE reports kept. */
 const MAX_RESULTS = 512;
+
+const pinned = new WeakSet<Uint8Array>();
+const pinnedKeys = new LruCache<Promise<VerifyKey>>(MAX_KEYS);
+
+/** Marks the key of a trust root: it is imported once per process, whatever cache is used. */
+export function pinKey(spki: Uint8Array): void {
+  pinned.add(spki);
+}
 
 /**
  * What was verified before, by the SHA-256 of the bytes that were verified, so that it need not be verified
@@ -17,12 +27,15 @@ export class VerificationCache {
 
   /** Imports a SubjectPublicKeyInfo, once. */
   key(crypto: CryptoBackend, spki: Uint8Array): Promise<VerifyKey> {
-    const id = `${crypto.name}:${toHex(crypto.hash('sha256', spki))}`;
-    const known = this.#keys.get(id);
+    if (spki.length > MAX_SPKI) return crypto.importKey(spki);
+    // The key itself, not its hash: it is as short.
+    const id = `${crypto.name}:${toHex(spki)}`;
+    const keys = pinned.has(spki) ? pinnedKeys : this.#keys;
+    const known = keys.get(id);
     if (known) return known;
     const imported = crypto.importKey(spki);
-    this.#keys.set(id, imported);
-    imported.catch(() => this.#keys.delete(id));
+    keys.set(id, imported);
+    imported.catch(() => keys.delete(id));
     return imported;
   }
 

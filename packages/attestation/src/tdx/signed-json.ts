@@ -2,6 +2,7 @@ import { toHex, utf8 } from '@dstack-cloud/encoding';
 import type { CheckRecorder } from '../check-recorder.ts';
 import { AttestationError } from '../errors.ts';
 import type { VerifyContext } from '../verify-context.ts';
+import { anchorCertificate } from '../x509/anchor-certificate.ts';
 import { parseCertificateChain } from '../x509/certificate.ts';
 import { date } from '../x509/certificate-rules.ts';
 import type { CertificateRevocationList } from '../x509/crl.ts';
@@ -16,7 +17,7 @@ export function validateIntelChain(
   crls: readonly CertificateRevocationList[],
   context: VerifyContext,
 ): Promise<ValidatedPath> {
-  const [leaf, ...intermediates] = parseCertificateChain(pem);
+  const [leaf, ...intermediates] = parseCertificateChain(pem, context.roots.tdx.map(anchorCertificate));
   return validatePath(
     leaf!,
     intermediates,
@@ -39,22 +40,22 @@ interface SignedJson {
   readonly text: string;
   /** r‖s */
   readonly signature: Uint8Array;
-  readonly issuerChain: string;
+  /** Validates the issuer chain. */
+  readonly path: () => Promise<ValidatedPath>;
 }
 
 /** Checks dates, chain and signature of TCB info or QE identity (section 3.3 steps 3 and 4). */
 export async function verifySignedJson<T extends { readonly issueDate: number; readonly nextUpdate: number }>(
   signed: SignedJson,
   parse: (text: string) => T,
-  crls: readonly CertificateRevocationList[],
   checks: CheckRecorder,
   context: VerifyContext,
 ): Promise<{ value: T; path: ValidatedPath }> {
   const { name } = signed;
   const reference = `chapter 20 section 3.3 step ${name === 'tcb-info' ? 3 : 4}`;
   const value = await checks.step(`tdx.${name}-form`, reference, () => parse(signed.text));
-  const expected = `${date(value.issueDate)} to ${date(value.nextUpdate)}`;
-  const found = date(context.now);
+  const expected = () => `${date(value.issueDate)} to ${date(value.nextUpdate)}`;
+  const found = () => date(context.now);
   const rule = { id: `tdx.${name}-dates`, reference, expected, found };
   if (context.now < value.issueDate) {
     checks.require(false, { ...rule, code: 'not-yet-valid', message: `The ${name} is from the future` });
@@ -64,9 +65,7 @@ export async function verifySignedJson<T extends { readonly issueDate: number; r
     code: 'expired',
     message: `The ${name} has expired; fetch fresh collateral`,
   });
-  const path = await checks.step(`tdx.${name}-chain`, reference, () =>
-    validateIntelChain(signed.issuerChain, crls, context),
-  );
+  const path = await checks.step(`tdx.${name}-chain`, reference, () => signed.path());
   await checks.step(`tdx.${name}-signature`, reference, async () => {
     const key = await context.cache.key(context.crypto, path.chain[0]!.spki);
     // Intel signs with P-256 only (PCS API v4).

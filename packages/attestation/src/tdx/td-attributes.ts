@@ -14,8 +14,9 @@ const REFERENCE = 'chapter 20 section 3.3 step 14';
 
 /** @throws AttestationError `debug`, `attributes` */
 export function checkTdAttributes(td: TdReport, allowServiceTd: boolean, checks: CheckRecorder): void {
-  const attributes = new DataView(td.tdAttributes.slice().buffer).getBigUint64(0, true);
-  const found = toHex(td.tdAttributes);
+  const { buffer, byteOffset } = td.tdAttributes;
+  const attributes = new DataView(buffer, byteOffset, 8).getBigUint64(0, true);
+  const found = () => toHex(td.tdAttributes);
   checks.require((attributes & DEBUG) === 0n, {
     id: 'tdx.debug',
     reference: REFERENCE,
@@ -38,7 +39,7 @@ export function checkTdAttributes(td: TdReport, allowServiceTd: boolean, checks:
     code: 'attributes',
     message: 'A service TD is bound to the TD',
     expected: 'MRSERVICETD 0',
-    found: td.mrServiceTd && toHex(td.mrServiceTd),
+    found: () => toHex(td.mrServiceTd ?? new Uint8Array()),
   });
 }
 
@@ -50,7 +51,7 @@ export function checkEnclaveAttributes(enclave: EnclaveReport, checks: CheckReco
     code: 'debug',
     message: 'The enclave runs in debug mode',
     expected: 'DEBUG 0',
-    found: toHex(enclave.attributes),
+    found: () => toHex(enclave.attributes),
   });
 }
 

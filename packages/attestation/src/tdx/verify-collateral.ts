@@ -5,12 +5,13 @@ import type { CryptoBackend } from '../crypto/backend.ts';
 import { AttestationError } from '../errors.ts';
 import { cachedStage, type Dated } from '../stage.ts';
 import type { VerifyContext } from '../verify-context.ts';
-import { parseCertificate } from '../x509/certificate.ts';
+import { anchorCertificate } from '../x509/anchor-certificate.ts';
 import { checkDates } from '../x509/certificate-rules.ts';
 import { type CertificateRevocationList, parseCrl } from '../x509/crl.ts';
 import { checkList, checkNotListed } from '../x509/revocation.ts';
+import type { ValidatedPath } from '../x509/validate-path.ts';
 import { checkQeIdentityKind, parseQeIdentity, type QeIdentity } from './qe-identity.ts';
-import { verifySignedJson } from './signed-json.ts';
+import { validateIntelChain, verifySignedJson } from './signed-json.ts';
 import { parseTcbInfo, type TcbInfo } from './tcb-info.ts';
 
 /** Collateral whose signatures, chains and dates are good. */
@@ -40,15 +41,21 @@ export function verifyCollateral(
       parseCrl(collateral.pckCrl),
     ]);
     const rootCrl = await verifyRootCrl(crls, checks, context);
+    // Intel signs both with one certificate: one chain, validated once.
+    const paths = new Map<string, Promise<ValidatedPath>>();
+    const pathOf = (pem: string) => {
+      const path = paths.get(pem) ?? validateIntelChain(pem, crls, context);
+      paths.set(pem, path);
+      return path;
+    };
     const tcb = await verifySignedJson(
       {
         name: 'tcb-info',
         text: collateral.tcbInfo,
         signature: collateral.tcbInfoSignature,
-        issuerChain: collateral.tcbInfoIssuerChain,
+        path: () => pathOf(collateral.tcbInfoIssuerChain),
       },
       parseTcbInfo,
-      crls,
       checks,
       context,
     );
@@ -57,10 +64,9 @@ export function verifyCollateral(
         name: 'qe-identity',
         text: collateral.qeIdentity,
         signature: collateral.qeIdentitySignature,
-        issuerChain: collateral.qeIdentityIssuerChain,
+        path: () => pathOf(collateral.qeIdentityIssuerChain),
       },
       parseQeIdentity,
-      crls,
       checks,
       context,
     );
@@ -97,7 +103,7 @@ async function verifyRootCrl(
   context: VerifyContext,
 ): Promise<CertificateRevocationList> {
   return checks.step('tdx.root-crl', REFERENCE_ROOT, async () => {
-    let refusal = new AttestationError('revocation-unknown', 'No revocation list is of a configured root');
+    let refusal: AttestationError | undefined;
     for (const { certificate, list } of candidates(crls, context)) {
       try {
         checkDates(certificate, context.now, 'root');
@@ -109,13 +115,13 @@ async function verifyRootCrl(
         refusal = error;
       }
     }
-    throw refusal;
+    throw refusal ?? new AttestationError('revocation-unknown', 'No revocation list is of a configured root');
   });
 }
 
 function candidates(crls: readonly CertificateRevocationList[], context: VerifyContext) {
   return context.roots.tdx.flatMap((root) => {
-    const certificate = parseCertificate(root.der);
+    const certificate = anchorCertificate(root);
     return crls
       .filter((list) => equalBytes(list.issuer, certificate.subject))
       .map((list) => ({ certificate, list }));

@@ -98,8 +98,8 @@ function checkPlatform(quote: TdxQuote, pck: VerifiedPck, tcbInfo: TcbInfo, cont
       reference,
       code: 'collateral-invalid',
       message: 'The TCB info is of another kind of platform',
-      expected: `FMSPC ${toHex(platform.fmspc)}, PCEID ${toHex(platform.pceId)}`,
-      found: `FMSPC ${toHex(tcbInfo.fmspc)}, PCEID ${toHex(tcbInfo.pceId)}`,
+      expected: () => `FMSPC ${toHex(platform.fmspc)}, PCEID ${toHex(platform.pceId)}`,
+      found: () => `FMSPC ${toHex(tcbInfo.fmspc)}, PCEID ${toHex(tcbInfo.pceId)}`,
     },
   );
   context.checks.require(tcbInfo.id === quote.tee.toUpperCase(), {

@@ -30,8 +30,8 @@ export async function verifyQe(
     reference: 'chapter 20 section 3.3 step 7',
     code: 'mismatch',
     message: 'The QE report does not bind the attestation key',
-    expected: `${toHex(binding)} and 32 zero bytes`,
-    found: toHex(report.reportData),
+    expected: () => `${toHex(binding)} and 32 zero bytes`,
+    found: () => toHex(report.reportData),
   });
 
   const step8 = 'chapter 20 section 3.3 step 8';
@@ -40,7 +40,7 @@ export async function verifyQe(
     reference: step8,
     code: 'debug',
     message: 'The quoting enclave runs in debug mode',
-    found: toHex(report.attributes),
+    found: () => toHex(report.attributes),
   });
   requireEqual('tdx.qe-mrsigner', identity.mrSigner, report.mrSigner);
   checks.require(identity.isvProdId === report.isvProdId, {
@@ -65,8 +65,8 @@ export async function verifyQe(
       reference: step8,
       code: 'mismatch',
       message: 'The quoting enclave is not the one in the QE identity',
-      expected: toHex(expected),
-      found: toHex(found),
+      expected: () => toHex(expected),
+      found: () => toHex(found),
     });
   }
 }

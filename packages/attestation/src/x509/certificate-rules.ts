@@ -19,8 +19,8 @@ const UNDERSTOOD: readonly string[] = [
 
 /** RFC 5280 section 6.1.3 (a)(2). */
 export function checkDates(certificate: Certificate, now: number, role: string): void {
-  const found = date(now);
   if (now < certificate.notBefore) {
+    const found = date(now);
     const expected = `from ${date(certificate.notBefore)}`;
     throw new AttestationError('not-yet-valid', `The ${role} certificate is not valid yet`, {
       expected,
@@ -28,6 +28,7 @@ export function checkDates(certificate: Certificate, now: number, role: string):
     });
   }
   if (now > certificate.notAfter) {
+    const found = date(now);
     const expected = `until ${date(certificate.notAfter)}`;
     throw new AttestationError('expired', `The ${role} certificate has expired`, { expected, found });
   }

@@ -86,14 +86,17 @@ export function nameAttribute(name: Uint8Array, oid: string): string | undefined
   });
 }
 
-/** Certificates of a PEM text, in order, at most 8; text around the blocks is ignored. */
-export function parseCertificateChain(pem: string): Certificate[] {
+/**
+ * Certificates of a PEM text, in order, at most 8; text around the blocks is ignored.
+ * @param known certificates that need not be parsed again when they occur in it
+ */
+export function parseCertificateChain(pem: string, known: readonly Certificate[] = []): Certificate[] {
   const blocks = decoding('Certificate chain', () => decodePemAll(pem, 'CERTIFICATE'));
   if (blocks.length === 0) throw new AttestationError('malformed', 'Certificate chain: no certificate');
   if (blocks.length > MAX_CHAIN) {
     throw new AttestationError('too-large', `Certificate chain: more than ${MAX_CHAIN} certificates`);
   }
-  return blocks.map(parseCertificate);
+  return blocks.map((der) => known.find((item) => equalBytes(item.der, der)) ?? parseCertificate(der));
 }
 
 function certificate(bytes: Uint8Array): Certificate {

@@ -93,17 +93,29 @@ function readEntries(list: DerElement | undefined): ReadonlySet<string> {
   const reader = new DerReader(list.contents);
   while (!reader.done) {
     const entry = new DerReader(reader.next(derTag.sequence).contents);
-    const serial = entry.next(derTag.integer);
-    derInteger(serial);
-    derTime(entry.next());
+    const serial = entry.next(derTag.integer).contents;
+    checkSerial(serial);
+    const time = entry.next().tag;
+    if (time !== derTag.utcTime && time !== derTag.generalizedTime) {
+      throw new EncodingError('unexpected-tag', 'revocation date is no time');
+    }
     const extensions = entry.optional(derTag.sequence);
     entry.finish();
     // A critical certificateIssuer makes an indirect list, whose entries are of other issuers.
     if (extensions) refuseCritical(readExtensionList(extensions), []);
-    serials.add(toHex(serial.contents));
+    serials.add(toHex(serial));
     if (serials.size > MAX_CRL_ENTRIES) throw new EncodingError('too-large', 'too many entries');
   }
   return serials;
+}
+
+/** Lists are long: the rules of DER INTEGER without making a number of it. */
+function checkSerial(bytes: Uint8Array): void {
+  const [first, second] = bytes;
+  const isMinimal = second === undefined || (first === 0 ? second >= 0x80 : first !== 0xff || second < 0x80);
+  if (first === undefined || bytes.length > 64 || !isMinimal) {
+    throw new EncodingError('invalid-value', 'serial number is no DER INTEGER');
+  }
 }
 
 /** Section 5.2.5: only a distribution point's name may narrow the list; other limits are refused. */

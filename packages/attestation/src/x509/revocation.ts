@@ -61,8 +61,8 @@ export async function checkList(
     throw new AttestationError('chain-invalid', 'The issuer may not sign revocation lists (cRLSign)');
   }
   await verifySigned(list, issuer.spki, 'revocation list', crypto, cache);
-  const found = date(now);
   if (now < list.thisUpdate) {
+    const found = date(now);
     const expected = `from ${date(list.thisUpdate)}`;
     throw new AttestationError('not-yet-valid', 'The revocation list is not in force yet', {
       expected,
@@ -70,6 +70,7 @@ export async function checkList(
     });
   }
   if (now >= list.nextUpdate) {
+    const found = date(now);
     const expected = `before ${date(list.nextUpdate)}`;
     throw new AttestationError('expired', 'The revocation list has expired', { expected, found });
   }

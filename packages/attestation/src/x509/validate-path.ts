@@ -3,7 +3,8 @@ import type { CryptoBackend } from '../crypto/backend.ts';
 import type { VerificationCache } from '../crypto/verification-cache.ts';
 import { AttestationError } from '../errors.ts';
 import type { TrustRoot } from '../roots/trust-roots.ts';
-import { type Certificate, parseCertificate } from './certificate.ts';
+import { anchorCertificate } from './anchor-certificate.ts';
+import type { Certificate } from './certificate.ts';
 import { checkDates, checkExtensions, checkIssuer, checkLeaf } from './certificate-rules.ts';
 import type { CertificateRevocationList } from './crl.ts';
 import { checkRevocation } from './revocation.ts';
@@ -94,7 +95,7 @@ type Found = Pick<ValidatedPath, 'chain' | 'anchor'>;
 async function extend(path: readonly Certificate[], search: Search): Promise<Found | undefined> {
   const last = path.at(-1)!;
   for (const anchor of search.rules.anchors) {
-    const certificate = parseCertificate(anchor.der);
+    const certificate = anchorCertificate(anchor);
     if (await accepts(path, certificate, search)) return { chain: [...path, certificate], anchor };
   }
   for (const candidate of search.intermediates) {
