@@ -144,7 +144,7 @@ describe('a KMS that is none', () => {
   it('an impostor that adds a root of its own under another label', async () => {
     const real = testKms();
     const fake = testKms();
-    const smuggled = real.rootPem + fake.rootPem.replaceAll('CERTIFICATE', 'TRUSTED CERTIFICATE');
+    const smuggled = fake.rootPem.replaceAll('CERTIFICATE', 'TRUSTED CERTIFICATE') + real.rootPem;
     const url = await start(fake, { caCert: smuggled });
     await expect(obtain(url, { pins: { rootSpki: real.root.key.spki } })).rejects.toEqual(code('connection'));
     expect(onlyCertificate(smuggled)).toBe(real.rootPem);
