@@ -47,8 +47,14 @@ export interface Stack {
   stop(): Promise<void>;
 }
 
-/** Starts a stack; about five seconds. */
-export async function startStack(): Promise<Stack> {
+/** All test clients share one address; tests of the limits themselves leave this out. */
+const NO_RATE_LIMIT = '\n[core.rate_limit]\nenabled = false\n';
+
+/**
+ * Starts a stack; about five seconds.
+ * @param extraConfig tables added to the KMS's configuration
+ */
+export async function startStack(extraConfig: string = NO_RATE_LIMIT): Promise<Stack> {
   const { directory } = await build();
   const cleanup = new Cleanup();
   try {
@@ -57,7 +63,15 @@ export async function startStack(): Promise<Stack> {
     const contracts = await deployContracts(chain);
     const pccs = await startPlatform(space, cleanup);
     const signal = new AbortController().signal;
-    const booted = await bootKms({ space, chain, contracts, platform: pccs, signal, note: () => undefined });
+    const booted = await bootKms({
+      space,
+      chain,
+      contracts,
+      platform: pccs,
+      signal,
+      note: () => undefined,
+      extraConfig,
+    });
     await registerKms(contracts, await kmsAttestation(booted));
     const identity = await bootstrapKms(booted);
     await publishKms(contracts, identity);

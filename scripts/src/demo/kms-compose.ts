@@ -6,10 +6,12 @@ interface KmsSettings {
   readonly rpcUrl: string;
   readonly contracts: Contracts;
   readonly platform: Platform;
+  /** More of kms.toml: whole tables that the text above it does not have. */
+  readonly extraConfig?: string;
 }
 
 /** The KMS's compose file; its configuration is inside, so both are measured. */
-export function kmsCompose({ port, rpcUrl, contracts, platform }: KmsSettings): string {
+export function kmsCompose({ port, rpcUrl, contracts, platform, extraConfig = '' }: KmsSettings): string {
   const config = `[rpc]
 address = "127.0.0.1"
 port = ${port}
@@ -39,7 +41,7 @@ pccs = "${platform.pccsUrl}"
 
 [core.attestation.root_ca]
 tdx = "simulated-root.pem"
-`;
+${extraConfig}`;
   return `services:
   kms:
     image: dstack-kms

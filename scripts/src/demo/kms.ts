@@ -43,6 +43,8 @@ interface BootOptions {
   readonly platform: Platform;
   readonly signal: AbortSignal;
   readonly note: (text: string) => void;
+  /** Added to the service's configuration; tests use it. */
+  readonly extraConfig?: string;
 }
 
 /** The key service runs as any application does: a compose file in a machine of its own, its keys on that disk. */
