@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -120,22 +120,30 @@ async function writeWhole(path: string, value: unknown): Promise<void> {
   await rename(temporary, path);
 }
 
-/** Take the lock file, or go on without it when its holder seems dead: writing twice does no harm. */
+/** Take the lock file, or go on without it when its holder is dead: writing twice does no harm. */
 async function lock(path: string): Promise<() => Promise<void>> {
+  const release = (): Promise<void> => rm(path, { force: true });
   const deadline = Date.now() + LOCK_STALE_MS;
   while (Date.now() < deadline) {
     try {
-      await (await open(path, 'wx')).close();
-      return () => rm(path, { force: true });
+      await writeFile(path, String(process.pid), { flag: 'wx' });
+      break;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     }
-    const age = await stat(path).then(
-      ({ mtimeMs }) => Date.now() - mtimeMs,
-      () => 0,
-    );
-    if (age > LOCK_STALE_MS) break;
-    await sleep(LOCK_POLL_MS);
+    const holder = Number(await readFile(path, 'utf8').catch(() => ''));
+    // 0 while the holder has not yet written its number.
+    if (holder > 0 && !isAlive(holder)) await release();
+    else await sleep(LOCK_POLL_MS);
   }
-  return () => rm(path, { force: true });
+  return release;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }

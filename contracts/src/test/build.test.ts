@@ -50,6 +50,17 @@ test('an up-to-date build is not repeated, a damaged one is', async () => {
   expect(loadArtifact('DstackKms', directory).contractName).toBe('DstackKms');
 });
 
+test('a lock whose holder died does not hold anybody up', async () => {
+  const { pid } = await new Promise<{ pid: number | undefined }>((done) => {
+    const child = execFile(process.execPath, ['-e', ''], () => done(child));
+  });
+  await rm(join(directory, 'DstackApp.json'));
+  await writeFile(join(directory, '.lock'), String(pid));
+  const before = performance.now();
+  expect(await buildContracts(directory)).toMatchObject({ compiled: true });
+  expect(performance.now() - before).toBeLessThan(30_000);
+});
+
 test('a missing or broken artifact is reported with the way out', async () => {
   await writeFile(join(directory, 'DstackApp.json'), '{');
   const error = { code: 'artifact-missing', message: expect.stringContaining('npm run build') };

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { z } from 'zod';
 import { backendUrl, publicUrl } from '../backend-url.ts';
 import { PolicyError } from '../errors.ts';
-import { exchange, keepAliveAgent } from '../http/http-exchange.ts';
+import { type Connections, exchange, openConnections } from '../http/http-exchange.ts';
 import { publicText } from '../public-text.ts';
 
 const MAX_ANSWER_BYTES = 1024 * 1024;
@@ -30,7 +30,7 @@ export class RpcEndpoint {
   readonly name: string;
   readonly #url: URL;
   readonly #timeoutMs: number;
-  readonly #agent: ReturnType<typeof keepAliveAgent>;
+  readonly #connections: Connections;
   #batches = true;
   #failures = 0;
   #pausedUntil = 0;
@@ -40,7 +40,7 @@ export class RpcEndpoint {
     this.#url = backendUrl(url, 'An RPC address');
     this.name = publicUrl(this.#url);
     this.#timeoutMs = timeoutMs;
-    this.#agent = keepAliveAgent(this.#url);
+    this.#connections = openConnections(this.#url);
   }
 
   /** False for a while after failures, longer each time, and after being slow: others are asked if they suffice. */
@@ -83,7 +83,7 @@ export class RpcEndpoint {
   }
 
   close(): void {
-    this.#agent.destroy();
+    this.#connections.close();
   }
 
   async #sendBatch(calls: readonly RpcCall[]): Promise<RpcAnswer[]> {
@@ -116,7 +116,7 @@ export class RpcEndpoint {
       body: JSON.stringify(message),
       timeoutMs: this.#timeoutMs,
       maxBytes: MAX_ANSWER_BYTES,
-      agent: this.#agent,
+      connections: this.#connections,
     });
     if (answer.status !== 200) {
       throw new PolicyError('backend-status', `RPC endpoint answered HTTP ${answer.status}`);

@@ -12,26 +12,41 @@ export type HttpRequest = {
   readonly timeoutMs: number;
   /** A longer answer is an error, however it is announced. */
   readonly maxBytes: number;
-  readonly agent: http.Agent;
+  readonly connections: Connections;
 };
 
 /** What came back; redirects are answers like any other and are not followed. */
 export type HttpAnswer = { readonly status: number; readonly statusText: string; readonly body: string };
 
-/** An agent that keeps connections open, so that a decision costs one round trip. */
-export function keepAliveAgent(url: URL, options: { ca?: string; maxSockets?: number } = {}): http.Agent {
-  const { ca, maxSockets = 64 } = options;
+/** Connections to one backend. Both agents have the same TLS rules. */
+export type Connections = {
+  /** Keeps connections open, so that a decision costs one round trip. */
+  readonly kept: http.Agent;
+  /** Opens one for each request. */
+  readonly single: http.Agent;
+  close(): void;
+};
+
+/** @param options.ca PEM of the only authority to trust for https; default the system's */
+export function openConnections(url: URL, options: { ca?: string } = {}): Connections {
+  const { ca } = options;
   // The server may close an idle connection at 5 s; leaving earlier avoids most races with it.
-  const common = {
-    keepAlive: true,
-    maxSockets,
-    maxFreeSockets: 16,
-    timeout: 4_000,
-    scheduling: 'lifo',
-  } as const;
-  return url.protocol === 'https:'
-    ? new https.Agent({ ...common, minVersion: 'TLSv1.2', ...(ca === undefined ? {} : { ca }) })
-    : new http.Agent(common);
+  const keeping = { keepAlive: true, maxFreeSockets: 16, timeout: 4_000, scheduling: 'lifo' } as const;
+  const tls = { minVersion: 'TLSv1.2', ...(ca === undefined ? {} : { ca }) } as const;
+  const open = (rules: http.AgentOptions): http.Agent =>
+    url.protocol === 'https:'
+      ? new https.Agent({ ...rules, ...tls, maxSockets: 64 })
+      : new http.Agent({ ...rules, maxSockets: 64 });
+  const kept = open(keeping);
+  const single = open({ keepAlive: false });
+  return {
+    kept,
+    single,
+    close: () => {
+      kept.destroy();
+      single.destroy();
+    },
+  };
 }
 
 /**
@@ -40,23 +55,19 @@ export function keepAliveAgent(url: URL, options: { ca?: string; maxSockets?: nu
  */
 export async function exchange(request: HttpRequest): Promise<HttpAnswer> {
   try {
-    return await attempt(request, request.agent, request.timeoutMs);
+    return await attempt(request, request.connections.kept);
   } catch (error) {
     if (!(error instanceof StaleConnection)) throw error;
     // The peer closed a kept connection while the request was on its way. Asking a question twice is harmless.
-    return await attempt(request, undefined, request.timeoutMs);
+    return await attempt(request, request.connections.single);
   }
 }
 
 /** Internal: a kept connection ended before any byte of an answer. */
 class StaleConnection extends Error {}
 
-function attempt(
-  request: HttpRequest,
-  agent: http.Agent | undefined,
-  timeoutMs: number,
-): Promise<HttpAnswer> {
-  const { method, url, headers, body, maxBytes } = request;
+function attempt(request: HttpRequest, agent: http.Agent): Promise<HttpAnswer> {
+  const { method, url, headers, body, timeoutMs, maxBytes } = request;
   const { promise, resolve, reject } = withResolvers<HttpAnswer>();
   const fail = (code: PolicyErrorCode, what: string, cause?: unknown): void => {
     clearTimeout(timer);
@@ -69,14 +80,13 @@ function attempt(
   const outgoing = (url.protocol === 'https:' ? https : http).request(url, {
     method,
     headers: { ...headers, ...length },
-    // Without an agent Node opens one connection for this request alone.
-    agent: agent ?? false,
+    agent,
   });
   const timer = setTimeout(() => fail('backend-timeout', `no answer within ${timeoutMs} ms`), timeoutMs);
 
   outgoing.on('error', (error: NodeJS.ErrnoException) => {
     clearTimeout(timer);
-    if (agent && outgoing.reusedSocket && error.code === 'ECONNRESET') reject(new StaleConnection());
+    if (outgoing.reusedSocket && error.code === 'ECONNRESET') reject(new StaleConnection());
     else fail('backend-unreachable', connectProblem(error), error);
   });
   outgoing.once('response', (response) => {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { backendUrl, isPlainRemote } from '../backend-url.ts';
 import { assertBootFacts } from '../boot-facts.ts';
-import { exchange, type HttpAnswer, isConnectFailure, keepAliveAgent } from '../http/http-exchange.ts';
+import { exchange, type HttpAnswer, isConnectFailure, openConnections } from '../http/http-exchange.ts';
 import type { Policy } from '../policy.ts';
 import { sharedFor } from '../shared-for.ts';
 import { decisionFromAnswer, infoFromAnswer } from './webhook-answer.ts';
@@ -35,7 +35,7 @@ export function webhookPolicy(options: WebhookPolicyOptions): Policy {
   if (isPlainRemote(base)) {
     onWarning?.(`Auth API ${base.origin} is asked over plain HTTP: who sits between decides about keys`);
   }
-  const agent = keepAliveAgent(base, ca === undefined ? {} : { ca });
+  const connections = openConnections(base, ca === undefined ? {} : { ca });
   const headers = { 'user-agent': `dstack-kms/${version}`, accept: '*/*' };
 
   const send = async (method: 'GET' | 'POST', url: URL, body?: string): Promise<HttpAnswer> => {
@@ -46,7 +46,7 @@ export function webhookPolicy(options: WebhookPolicyOptions): Policy {
       headers: { ...headers, ...json },
       timeoutMs,
       maxBytes: MAX_ANSWER_BYTES,
-      agent,
+      connections,
       ...(body === undefined ? {} : { body }),
     };
     try {
@@ -65,7 +65,7 @@ export function webhookPolicy(options: WebhookPolicyOptions): Policy {
     },
     // Anonymous callers reach this through GetMeta: share one question among them (chapter 60 section 8.2).
     describe: sharedFor(INFO_REUSE_MS, async () => infoFromAnswer(await send('GET', base))),
-    close: () => agent.destroy(),
+    close: () => connections.close(),
   };
 }
 
