@@ -4,7 +4,7 @@ import { GLOBAL_HELP } from './global-options.ts';
 import { VERSION } from './version.ts';
 
 /** A command's file: does the work and returns the exit code, or nothing for success. */
-export interface CommandModule {
+interface CommandModule {
   run(
     context: Context,
     args: readonly string[],

@@ -18,7 +18,7 @@ export function unknownKeys(
 }
 
 /** The most similar name, when it is similar enough to be a slip. */
-export function nearestName(word: string, names: readonly string[]): string | undefined {
+function nearestName(word: string, names: readonly string[]): string | undefined {
   const scored = names.map((name) => ({ name, distance: editDistance(word, name) }));
   scored.sort((a, b) => a.distance - b.distance);
   const best = scored[0];

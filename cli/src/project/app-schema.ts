@@ -34,7 +34,7 @@ export interface AppConfig {
 }
 
 /** Settings of platform `local` (ours). */
-export interface LocalConfig {
+interface LocalConfig {
   readonly instance_name: string;
   /** Port of the host for the application; 0 for any free one. */
   readonly port: number;

@@ -8,7 +8,7 @@ const MAX_STATE_BYTES = 4 * 1024 * 1024;
 const MAX_REVISIONS = 100;
 
 /** One deployed revision, for comparison and roll-back. */
-export interface Revision {
+interface Revision {
   readonly compose_hash: string;
   readonly os_image_hash: string;
   readonly time: string;

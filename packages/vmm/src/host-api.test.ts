@@ -33,6 +33,7 @@ async function post(path: string, body: string): Promise<{ status: number; body:
       },
     );
     outgoing.on('error', reject);
+    outgoing.on('socket', (socket) => socket.on('error', () => undefined));
     outgoing.end(body);
   });
 }

@@ -9,7 +9,7 @@ const port = z.int().min(0).max(65_535);
 const identity = z.strictObject({ pid: z.int().positive(), start_time: z.string() });
 
 /** Limits of labels: chapter 50 section 7.5. */
-export const CVM_NAME: RegExp = /^[A-Za-z0-9_. @~!$^()-]{1,128}$/;
+const CVM_NAME = /^[A-Za-z0-9_. @~!$^()-]{1,128}$/;
 const IMAGE_NAME = /^(?!.*\.\.)[A-Za-z0-9_.-]{1,64}$/;
 
 /** `vm-manifest.json`: what a machine is, as opposed to what it does now (`vm-state.json`). */

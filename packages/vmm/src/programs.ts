@@ -14,9 +14,6 @@ const SOURCES: Readonly<Record<string, string>> = {
   'dstack-verifier': 'packages/verifier/src/main.ts',
 };
 
-/** Name of a program that `resolveProgram` knows. */
-export type ProgramName = keyof typeof SOURCES & string;
-
 /** Folder with the bundled programs, or undefined when this runs from source and nothing was said. */
 export function programDirectory(): string | undefined {
   const named = process.env['DSTACK_BIN_DIR'];
