@@ -1,4 +1,14 @@
 export * from './attestation.ts';
+export { type AuthenticodeDigest, authenticodeDigest } from './authenticode/authenticode.ts';
+export {
+  MEASURED_SECTIONS,
+  MEASURED_SECTIONS_252,
+  predictUki,
+  readUki,
+  type UkiBoot,
+  type UkiMeasurements,
+  type UnifiedKernelImage,
+} from './authenticode/uki.ts';
 export { type Check, CheckRecorder, type CheckRule } from './check-recorder.ts';
 export { attestedConfig } from './codec/attested-config.ts';
 export { decodeAttestation } from './codec/decode-attestation.ts';
@@ -8,6 +18,7 @@ export { attestationFromQuote } from './codec/legacy.ts';
 export { stripEvent, stripForCertificate } from './codec/strip.ts';
 export type * from './collateral-source.ts';
 export type * from './crypto/backend.ts';
+export { p256Spki } from './crypto/key-kind.ts';
 export { VerificationCache } from './crypto/verification-cache.ts';
 export { webCrypto } from './crypto/web-crypto.ts';
 export { AttestationError, type AttestationErrorCode, type AttestationErrorDetails } from './errors.ts';
@@ -19,6 +30,7 @@ export {
   replayRuntimeEvents,
   runtimeEventDigest,
 } from './events/runtime-events.ts';
+export { type AkRules, verifyAkCertificate } from './gcp-tdx/ak-certificate.ts';
 export { type GoogleCollateralOptions, googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
 export { tpmCollateralFromJson, tpmCollateralToJson } from './gcp-tdx/tpm-collateral-json.ts';
 export { type BootInfo, type BootInfoOptions, bootInfo } from './measurements/boot-info.ts';
@@ -29,6 +41,12 @@ export {
   type VerifiedOsImage,
   verifyOsImage,
 } from './measurements/image/verify-os-image.ts';
+export { type MrConfig, readMrConfig } from './measurements/mr-config.ts';
+export { type CoseSign1, parseCoseSign1 } from './nitro/cose-sign1.ts';
+export { type NitroDocument, parseNitroDocument } from './nitro/document.ts';
+export { type VerifiedDocument, verifyNitroDocument } from './nitro/verify-document.ts';
+export { nitroResult } from './nitro/verify-nitro.ts';
+export { nitroTpmResult } from './nitro-tpm/verify-nitro-tpm.ts';
 export { type PcsOptions, pcsCollateral } from './pcs/pcs-collateral.ts';
 export type * from './platform-evidence.ts';
 export { type ReportDataHash, type ReportDataInput, ratlsReportData, reportData } from './report-data.ts';
@@ -36,6 +54,8 @@ export { ROOT_NAMES, type RootName, replaceRoot } from './roots/replace-root.ts'
 export { type TrustRoot, type TrustRoots, withTdxRoot } from './roots/trust-roots.ts';
 export { vendorRoots } from './roots/vendor-roots.ts';
 export { type AmdKdsOptions, amdKdsCollateral } from './snp/amd-kds.ts';
+export { SNP_REPORT_BYTES } from './snp/report.ts';
+export { snpResult, type VerifiedReport, verifySnpReport } from './snp/verify-snp.ts';
 export { dcapCollateralFromJson, dcapCollateralToJson } from './tdx/collateral-json.ts';
 export {
   type CertificationData,
@@ -48,8 +68,12 @@ export { staticCollateral } from './tdx/static-collateral.ts';
 export { judgeTcb, type PolicyVerdict, type TcbPolicy, type TcbPolicyInput } from './tdx/tcb-policy.ts';
 export { mergeAdvisories, TCB_STATUSES, type TcbStatus, worstStatus } from './tdx/tcb-status.ts';
 export type { DcapVerdict, TdxEvidence } from './tdx/tdx-evidence.ts';
+export { type VerifiedQuote, verifyBareQuote } from './tdx/verify-bare-quote.ts';
 export { verifyDcap } from './tdx/verify-dcap.ts';
-export { type Inspection, inspectAttestation, verifyAttestation } from './verify.ts';
+export { parseTpmsAttest, type TpmsAttest } from './tpm/tpms-attest.ts';
+export { type TpmSignature, tpmSignatureFromDer } from './tpm/tpmt-signature.ts';
+export { type QuotedPcr, type QuoteInput, verifyTpmQuote } from './tpm/verify-quote.ts';
+export { type Inspection, inspectAttestation, verifyAttestation, verifyContext } from './verify.ts';
 export type {
   PlatformOptions,
   PlatformResult,

@@ -1,0 +1,40 @@
+import { AttestationError } from '../errors.ts';
+import type { VerifyContext } from '../verify-context.ts';
+import { checkQuoteWithoutCollateral } from './check-without-collateral.ts';
+import { collateralRequest } from './pck-chain.ts';
+import { parseTdxQuote, type TdxQuote } from './quote.ts';
+import type { DcapVerdict } from './tdx-evidence.ts';
+import { verifyDcap } from './verify-dcap.ts';
+
+/** A quote and what DCAP says of it. */
+export interface VerifiedQuote {
+  readonly quote: TdxQuote;
+  readonly dcap: DcapVerdict;
+}
+
+/**
+ * A TDX or SGX quote on its own: fetches its collateral and judges it (chapter 20 section 3.3). What dstack
+ * binds to quotes is not asked.
+ * @throws AttestationError; `collateral-unavailable` only when nothing is wrong with what the quote shows alone
+ */
+export async function verifyBareQuote(bytes: Uint8Array, context: VerifyContext): Promise<VerifiedQuote> {
+  const { checks } = context;
+  const quote = await checks.step('tdx.quote-form', 'chapter 20 section 3.3 step 2', () =>
+    parseTdxQuote(bytes),
+  );
+  const request = await checks.step('tdx.pck-path', 'chapter 20 section 3.3 step 5', () =>
+    collateralRequest(quote, context),
+  );
+  const outcome = await context.collateral.tdx(request).catch((error: unknown) => {
+    if (error instanceof AttestationError) return error;
+    throw error;
+  });
+  if (outcome instanceof AttestationError && outcome.code === 'collateral-unavailable') {
+    await checkQuoteWithoutCollateral(quote, context);
+  }
+  const collateral = await checks.step('tdx.collateral', 'chapter 20 section 3.2', () => {
+    if (outcome instanceof AttestationError) throw outcome;
+    return outcome;
+  });
+  return { quote, dcap: await verifyDcap(quote, collateral, context) };
+}
