@@ -51,9 +51,9 @@ test('an up-to-date build is not repeated, a damaged one is', async () => {
 });
 
 test('a lock whose holder died does not hold anybody up', async () => {
-  const { pid } = await new Promise<{ pid: number | undefined }>((done) => {
-    const child = execFile(process.execPath, ['-e', ''], () => done(child));
-  });
+  const ended = run(process.execPath, ['-e', '']);
+  const { pid } = ended.child;
+  await ended;
   await rm(join(directory, 'DstackApp.json'));
   await writeFile(join(directory, '.lock'), String(pid));
   const before = performance.now();
