@@ -3,6 +3,7 @@ import { type Attestation, ratlsReportData } from '@dstack-cloud/attestation';
 import { fromHex, toHex, utf8, utf8Text } from '@dstack-cloud/encoding';
 import { generateP256Key } from '@dstack-cloud/keys';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RaTlsError } from '../errors.ts';
 import { appCaKey, attestationFor } from '../testing/samples.ts';
@@ -85,6 +86,45 @@ describe('signing requests', () => {
     const key = generateP256Key();
     const { csr, signature } = createCsr(key, org, attestationFor(key));
     expect(verifyCsr(2, csr, signature).config).toEqual(org);
+  });
+
+  it('any request of either format round trips', () => {
+    const time = fc.option(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), { nil: undefined });
+    const anyConfig = fc.record(
+      {
+        orgName: fc.string(),
+        subject: fc.string(),
+        subjectAltNames: fc.array(fc.string(), { maxLength: 70 }),
+        usageServerAuth: fc.boolean(),
+        usageClientAuth: fc.boolean(),
+        extQuote: fc.boolean(),
+        extAppInfo: fc.boolean(),
+        notBefore: time,
+        notAfter: time,
+      },
+      {
+        requiredKeys: [
+          'subject',
+          'subjectAltNames',
+          'usageServerAuth',
+          'usageClientAuth',
+          'extQuote',
+          'extAppInfo',
+        ],
+      },
+    );
+    fc.assert(
+      fc.property(anyConfig, fc.uint8Array({ maxLength: 200 }), (asked, bytes) => {
+        const wanted = JSON.parse(JSON.stringify(asked, (_, v) => (typeof v === 'bigint' ? `${v}` : v)));
+        const csr = { confirm: CONFIRM_WORD, pubkey: bytes, config: asked as CsrConfig };
+        const two = decodeCsrV2(encodeCsrV2({ ...csr, attestation: tdx(toHex(bytes)) }));
+        expect(
+          JSON.parse(JSON.stringify(two.config, (_, v) => (typeof v === 'bigint' ? `${v}` : v))),
+        ).toEqual(wanted);
+        const one = decodeCsrV1(encodeCsrV1({ ...csr, quote: bytes, eventLog: bytes }));
+        expect([one.pubkey, one.quote, one.config.subject]).toEqual([bytes, bytes, asked.subject]);
+      }),
+    );
   });
 
   it('one flipped bit anywhere is refused', () => {
