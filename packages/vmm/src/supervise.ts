@@ -16,6 +16,9 @@ import { isAlive, processIdentity } from './process-identity.ts';
 import { readState } from './state.ts';
 import { StateKeeper } from './state-keeper.ts';
 
+/** Leaves room for `/dstack-XXXXXX/containers.sock` and the like. */
+const MAX_TMPDIR = 64;
+
 /**
  * Runs one machine until it is told to stop (SIGTERM, SIGINT), its owner is gone, or one of its programs ends.
  * Returns the exit code. The caller has made this process the leader of its own session.
@@ -28,7 +31,7 @@ export async function supervise(dir: string, signal: AbortSignal): Promise<numbe
 
   const paths = cvmPaths(dir);
   await mkdir(paths.containerLogs, { recursive: true, mode: 0o700 });
-  const runDir = await mkdtemp(join(tmpdir(), 'dstack-'));
+  const runDir = await makeRunDir();
   const run = runPaths(runDir);
   const serial = new LogFile(paths.serial);
   const keeper = new StateKeeper(dir, {
@@ -83,6 +86,12 @@ export async function supervise(dir: string, signal: AbortSignal): Promise<numbe
   await keeper.flush();
   await guard.release();
   return failure === undefined ? 0 : 1;
+}
+
+/** A folder for the sockets; a socket path has 107 bytes at most, so a long TMPDIR cannot hold it. */
+async function makeRunDir(): Promise<string> {
+  const base = tmpdir().length <= MAX_TMPDIR ? tmpdir() : '/tmp';
+  return await mkdtemp(join(base, 'dstack-'));
 }
 
 function message(error: unknown): string {
