@@ -65,11 +65,18 @@ export async function startAnvil(options: AnvilOptions = {}): Promise<Anvil> {
   // Mixed mining: a transaction gets its block at once, and time moves on without transactions too.
   if (blockTimeSeconds !== undefined) args.push('--block-time', String(blockTimeSeconds), '--mixed-mining');
 
-  const child = spawn(anvilPath(), args, { stdio: ['ignore', 'pipe', 'pipe'], ...(cwd ? { cwd } : {}) });
+  const child = spawnBound(anvilPath(), args, cwd);
   const killNow = (): void => void child.kill('SIGKILL');
   process.once('exit', killNow);
-  const gone = new Promise<void>((done) => child.once('close', () => done()));
-  void gone.then(() => process.off('exit', killNow));
+  const gone = new Promise<void>((done) => {
+    child.once('error', () => done());
+    child.once('exit', () => done());
+  });
+  void gone.then(() => {
+    process.off('exit', killNow);
+    // Nothing is left to watch over.
+    child.stdio[3]?.destroy();
+  });
 
   try {
     const actual = await listeningPort(child, timeoutMs);
@@ -85,6 +92,22 @@ export async function startAnvil(options: AnvilOptions = {}): Promise<Anvil> {
     await stop(child, gone);
     throw error;
   }
+}
+
+/**
+ * Start a program that ends when we do, also when we are killed: a watcher beside it waits for our end of a pipe to
+ * close. The program takes over the shell's process, so that its pid is the child's.
+ */
+function spawnBound(program: string, args: readonly string[], cwd: string | undefined): ChildProcess {
+  const where = cwd === undefined ? {} : { cwd };
+  if (process.platform === 'win32') {
+    return spawn(program, args, { ...where, stdio: ['ignore', 'pipe', 'pipe'] });
+  }
+  const script = '(cat <&3; kill -TERM $$) >/dev/null 2>&1 & exec "$@" 3<&-';
+  return spawn('/bin/sh', ['-c', script, 'sh', program, ...args], {
+    ...where,
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+  });
 }
 
 /** Wait for anvil's "Listening on" line; afterwards its output is drained and dropped. */
@@ -108,7 +131,7 @@ function listeningPort(child: ChildProcess, timeoutMs: number): Promise<number> 
     child.stdout?.on('data', read);
     child.stderr?.on('data', read);
     child.once('error', (error) => fail('could not be started', error));
-    child.once('close', (code) => fail(`ended with code ${code}`));
+    child.once('exit', (code) => fail(`ended with code ${code}`));
   });
 }
 

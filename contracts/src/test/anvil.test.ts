@@ -1,6 +1,9 @@
+import { spawn } from 'node:child_process';
 import { createServer } from 'node:net';
+import { resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { startAnvil } from '../anvil.ts';
+import { contractsDirectory } from '../artifact.ts';
 import { connectChain } from '../chain-client.ts';
 
 const isAlive = (pid: number): boolean => {
@@ -25,6 +28,23 @@ test('starts on a free port, has funded accounts, and is gone after stop', async
   }
   await one.stop();
   expect([isAlive(one.pid), isAlive(two.pid)]).toEqual([false, false]);
+});
+
+test('does not outlive a process that is killed', async () => {
+  const script = `import(${JSON.stringify(resolve(contractsDirectory, 'src/anvil.ts'))}).then(async (module) => {
+    console.log('pid', (await module.startAnvil()).pid);
+  })`;
+  const flags = ['--import', 'tsx', '-C', '@dstack/source', '--input-type=module', '-e', script];
+  const parent = spawn(process.execPath, flags, { cwd: contractsDirectory, timeout: 20_000 });
+  let output = '';
+  parent.stdout.on('data', (chunk: Buffer) => {
+    output += chunk.toString();
+  });
+  await expect.poll(() => output, { timeout: 15_000 }).toMatch(/pid \d+/);
+  const pid = Number(/pid (\d+)/.exec(output)?.[1]);
+  expect(isAlive(pid)).toBe(true);
+  parent.kill('SIGKILL');
+  await expect.poll(() => isAlive(pid), { timeout: 5_000 }).toBe(false);
 });
 
 test('time moves on without transactions when asked', async () => {
