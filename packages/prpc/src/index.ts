@@ -1,3 +1,4 @@
+export { create, type MessageInitShape, type MessageShape } from '@bufbuild/protobuf';
 export {
   createPrpcClient,
   type PrpcClient,
@@ -15,6 +16,7 @@ export { Admin, KMS, Onboard } from './gen/kms_pb.ts';
 export { decodeJson, decodeQuery } from './json/decode-json.ts';
 export { encodeJson } from './json/encode-json.ts';
 export { type JsonExtras, withJsonExtras } from './json/json-extras.ts';
+export { openApiDocument } from './open-api.ts';
 export { configureServer } from './server/configure-server.ts';
 export { memoizeEncoding } from './server/encoding.ts';
 export { frameworkAnswer } from './server/framework-answer.ts';

@@ -1,0 +1,49 @@
+import { createServer } from 'node:http';
+import { Admin, configureServer, createPrpcHandler, implement } from '@dstack-cloud/prpc';
+import { errorChain } from '../errors.ts';
+import type { Trust } from '../evidence/trust.ts';
+import type { Kms } from '../kms.ts';
+import { type Listener, listen } from '../server/listen.ts';
+import { checkBoot } from './check-boot.ts';
+import { clearImageCache } from './clear-image-cache.ts';
+import { isAdmin, type PasswordCheck } from './credentials.ts';
+
+const UNAUTHORIZED = {
+  status: 401,
+  headers: { 'WWW-Authenticate': 'Basic realm="dstack-kms admin"' },
+  body: '',
+};
+
+/** The admin listener (chapter 10 section 7.4): every path wants a credential. */
+export async function startAdminListener(
+  kms: Kms,
+  trust: Trust,
+  checkPassword: PasswordCheck | undefined,
+): Promise<Listener> {
+  const { admin, image } = kms.config.core;
+  const handler = createPrpcHandler({
+    mounts: [
+      {
+        path: '/prpc',
+        trim: 'Admin.',
+        services: [
+          implement(Admin)<undefined>({
+            ClearImageCache: (request) => clearImageCache(image.cache_dir, request),
+            CheckBoot: (request) => checkBoot(kms, trust, request),
+            GetAuditLog: (request) => kms.audit.page(Number(request.fromSeq), request.limit),
+          }),
+        ],
+      },
+    ],
+    guard: async (request) => ((await isAdmin(request, admin, checkPassword)) ? undefined : UNAUTHORIZED),
+    headers: { Server: 'dstack-kms' },
+    onCall: ({ method, known, status, error }) => {
+      const fields = { method: known ? method : 'unknown', status };
+      if (status >= 400) kms.log.error({ ...fields, error: errorChain(error) }, 'admin rpc failed');
+      else kms.log.info(fields, 'admin rpc');
+    },
+  });
+  const listener = await listen(configureServer(createServer(handler)), admin.address, admin.port);
+  kms.log.info({ address: listener.address, port: listener.port }, 'admin listener started');
+  return listener;
+}

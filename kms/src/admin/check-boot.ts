@@ -1,0 +1,51 @@
+import { AttestationError, decodeAttestation, verifyAttestation } from '@dstack-cloud/attestation';
+import { type MessageInitShape, type kms as proto, RpcError } from '@dstack-cloud/prpc';
+import { askPolicy } from '../authorize/ask-policy.ts';
+import { bootInfoOf } from '../authorize/boot-info-of.ts';
+import { checkImage } from '../authorize/check-image.ts';
+import { withRequestConfig } from '../authorize/config-text.ts';
+import type { Trust } from '../evidence/trust.ts';
+import type { Kms } from '../kms.ts';
+
+/** A dry run: what some evidence says, and whether it would get keys. Nothing is released (chapter 10 section 10.2). */
+export async function checkBoot(
+  kms: Kms,
+  { roots, collateral }: Trust,
+  { attestation, vmConfig, isKms }: proto.CheckBootRequest,
+): Promise<MessageInitShape<typeof proto.CheckBootResponseSchema>> {
+  const verified = await verify();
+  const configured = withRequestConfig(verified, vmConfig);
+  const info = bootInfoOf(configured, false);
+  let verdict = { allowed: false, reason: '' };
+  try {
+    await checkImage(configured, kms.config);
+    verdict = await askPolicy(kms, isKms ? 'kms' : 'app', info);
+  } catch (error) {
+    if (!(error instanceof RpcError)) throw error;
+    verdict = { allowed: false, reason: error.message };
+  }
+  return {
+    isAllowed: verdict.allowed,
+    reason: verdict.reason,
+    attestationMode: info.mode,
+    appId: info.appId,
+    instanceId: info.instanceId,
+    composeHash: info.composeHash,
+    deviceId: info.deviceId,
+    mrAggregated: info.mrAggregated,
+    mrSystem: info.mrSystem,
+    osImageHash: info.osImageHash,
+    tcbStatus: info.tcbStatus,
+    advisoryIds: [...info.advisoryIds],
+    simulated: info.simulated,
+  };
+
+  async function verify(): ReturnType<typeof verifyAttestation> {
+    try {
+      return await verifyAttestation(decodeAttestation(attestation), { roots, collateral, now: kms.now() });
+    } catch (error) {
+      if (!(error instanceof AttestationError)) throw error;
+      throw new RpcError(`invalid quote: ${error.message}`, { code: 'UNAUTHORIZED', cause: error });
+    }
+  }
+}

@@ -1,0 +1,33 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { RpcError } from '@dstack-cloud/prpc';
+
+/** Names of cached images and measurements, as hex; v0.6 clients add `.json` to the latter. */
+const KEY = /^[0-9a-fA-F]{1,128}(\.json)?$/;
+
+/**
+ * Removes cached images and measurements: empty means none, `all` means all, else one entry by its hash
+ * (chapter 10 section 5.11). An entry that is not there is no error.
+ * @throws RpcError for anything that is no hash
+ */
+export async function clearImageCache(
+  directory: string,
+  { imageHash, configHash }: { imageHash: string; configHash: string },
+): Promise<void> {
+  const paths = [
+    ...pathsOf(join(directory, 'images'), imageHash, false),
+    ...pathsOf(join(directory, 'measurements'), configHash, true),
+  ];
+  for (const path of paths) await rm(path, { recursive: true, force: true });
+}
+
+function pathsOf(directory: string, key: string, isFile: boolean): string[] {
+  if (key === '') return [];
+  if (key === 'all') return [directory];
+  const name = key.replace(/^0x/, '');
+  if (!KEY.test(name) || (!isFile && name.endsWith('.json'))) {
+    throw new RpcError('failed to clear image cache: invalid cache key', { code: 'INVALID_ARGUMENT' });
+  }
+  const file = name.toLowerCase();
+  return [join(directory, isFile && !file.endsWith('.json') ? `${file}.json` : file)];
+}

@@ -1,0 +1,55 @@
+import { createHash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import { equalConstantTime, fromHex, utf8 } from '@dstack-cloud/encoding';
+import { RpcError } from '@dstack-cloud/prpc';
+import type { KmsConfig } from '../config/kms-config.ts';
+
+/** Whether two texts are the same, in a time that tells nothing of where they differ or how long they are. */
+export function sameSecret(a: string, b: string): boolean {
+  return equalConstantTime(sha256(a), sha256(b));
+}
+
+/** The v0.6 token in the body, against `core.admin_token_hash` (chapter 10 section 5.11). @throws RpcError */
+export function assertAdminTokenHash({ core }: KmsConfig, token: string): void {
+  const expected = core.admin_token_hash;
+  if (expected !== '' && equalConstantTime(sha256(token), fromHex(expected, { prefix: 'allow' }))) return;
+  throw new RpcError('Invalid token', { code: 'UNAUTHORIZED' });
+}
+
+/** Checks a user's password against an htpasswd file. */
+export type PasswordCheck = (user: string, password: string) => Promise<boolean>;
+
+/**
+ * Whether a request to the admin listener carries a credential (section 7.4): `Bearer`, `X-Admin-Token`, or HTTP
+ * Basic with a user of the htpasswd file, with the token as password, or with the token as user and no password.
+ */
+export async function isAdmin(
+  request: IncomingMessage,
+  admin: KmsConfig['core']['admin'],
+  checkPassword: PasswordCheck | undefined,
+): Promise<boolean> {
+  if (admin.insecure_no_auth) return true;
+  const token = admin.auth_token;
+  const header = request.headers['x-admin-token'];
+  if (token !== '' && typeof header === 'string' && sameSecret(header, token)) return true;
+  const authorization = request.headers.authorization ?? '';
+  if (authorization.startsWith('Bearer ')) {
+    return token !== '' && sameSecret(authorization.slice('Bearer '.length), token);
+  }
+  if (!authorization.startsWith('Basic ')) return false;
+  const [user, password] = basicCredentials(authorization.slice('Basic '.length));
+  if (token !== '' && (sameSecret(password, token) || (password === '' && sameSecret(user, token))))
+    return true;
+  return checkPassword?.(user, password) ?? false;
+}
+
+/** RFC 7617: base64 of user, colon, password. */
+function basicCredentials(encoded: string): [user: string, password: string] {
+  const text = Buffer.from(encoded.slice(0, 2048), 'base64').toString('utf8');
+  const colon = text.indexOf(':');
+  return colon < 0 ? [text, ''] : [text.slice(0, colon), text.slice(colon + 1)];
+}
+
+function sha256(text: string): Uint8Array {
+  return new Uint8Array(createHash('sha256').update(utf8(text)).digest());
+}

@@ -1,0 +1,39 @@
+import { readFile } from 'node:fs/promises';
+import { KmsError } from '../errors.ts';
+import { bcryptMatches } from './bcrypt.ts';
+import { type PasswordCheck, sameSecret } from './credentials.ts';
+
+const MAX_LINES = 1024;
+/** Checked for unknown users, so that the time does not tell who exists. */
+const NOBODY = '$2y$10$abcdefghijklmnopqrstuuAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA';
+
+/** Reads a bcrypt htpasswd file; no check when none is configured. @throws KmsError `config-invalid` */
+export async function loadPasswordCheck(file: string): Promise<PasswordCheck | undefined> {
+  if (file === '') return undefined;
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new KmsError('config-invalid', `core.admin.htpasswd_file: "${file}" cannot be read`, { cause });
+  });
+  const users = new Map<string, string>();
+  for (const line of text.split('\n').slice(0, MAX_LINES)) {
+    const entry = line.trim();
+    if (entry === '' || entry.startsWith('#')) continue;
+    const colon = entry.indexOf(':');
+    const hash = entry.slice(colon + 1);
+    if (colon < 1 || !/^\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}$/.test(hash)) {
+      throw new KmsError(
+        'config-invalid',
+        `core.admin.htpasswd_file: "${file}" must hold bcrypt entries (htpasswd -B)`,
+      );
+    }
+    users.set(entry.slice(0, colon), hash);
+  }
+  let accepted: { user: string; password: string } | undefined;
+  return async (user, password) => {
+    // bcrypt takes tens of milliseconds: the pair that was right last is compared directly.
+    if (accepted && sameSecret(accepted.user, user) && sameSecret(accepted.password, password)) return true;
+    const hash = users.get(user);
+    const matches = (await bcryptMatches(password, hash ?? NOBODY)) && hash !== undefined;
+    if (matches) accepted = { user, password };
+    return matches;
+  };
+}

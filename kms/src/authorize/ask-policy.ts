@@ -1,0 +1,32 @@
+import type { BootInfo } from '@dstack-cloud/attestation';
+import { type Decision, PolicyError } from '@dstack-cloud/policy';
+import { RpcError } from '@dstack-cloud/prpc';
+import type { Kms } from '../kms.ts';
+
+type Asking = Pick<Kms, 'policy' | 'metrics' | 'log' | 'now'>;
+
+/** Asks the policy source and counts the answer. @throws RpcError when it cannot be asked: no answer is a refusal */
+export async function askPolicy(kms: Asking, kind: 'app' | 'kms', info: BootInfo): Promise<Decision> {
+  const end = kms.metrics.authDuration.startTimer();
+  try {
+    const decision = await kms.policy.authorize(kind, info);
+    const result = decision.allowed ? 'allowed' : (decision.failure ?? 'denied');
+    kms.metrics.authRequests.inc({ result });
+    return decision;
+  } catch (error) {
+    kms.metrics.authRequests.inc({ result: 'error' });
+    if (!(error instanceof PolicyError)) throw error;
+    kms.log.error({ code: error.code, detail: error.detail, kind }, 'policy source failed');
+    const code = error.code === 'invalid-request' ? 'INVALID_ARGUMENT' : 'UNAVAILABLE';
+    throw new RpcError(error.message, { code, cause: error });
+  } finally {
+    end();
+  }
+}
+
+/** The refusal that a decision stands for; its text is matched by operators (chapter 10 section 5.12). */
+export function denial(prefix: string, { reason, failure }: Decision): RpcError {
+  return new RpcError(`${prefix}${reason}`, {
+    code: failure === undefined ? 'MEASUREMENT_NOT_FOUND' : 'UNAVAILABLE',
+  });
+}

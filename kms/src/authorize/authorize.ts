@@ -1,0 +1,93 @@
+import { type BootInfo, judgeTcb, type TcbStatus, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import { RpcError } from '@dstack-cloud/prpc';
+import type { Kms } from '../kms.ts';
+import { askPolicy, denial } from './ask-policy.ts';
+import { bootInfoOf } from './boot-info-of.ts';
+import { checkImage } from './check-image.ts';
+import { withRequestConfig } from './config-text.ts';
+import { assertReleaseAllowed } from './release-gate.ts';
+
+export type AuthorizeInput = {
+  readonly kind: 'app' | 'kms';
+  /** Measurements as of boot; true only for SignCert. */
+  readonly bootTime: boolean;
+  /** Of the request; empty means the attested one. */
+  readonly vmConfig: string;
+};
+
+/** What an allowed workload is, and what the decision said besides. */
+export type Authorized = {
+  readonly info: BootInfo;
+  readonly gatewayAppId: string;
+  readonly blockNumber: bigint | undefined;
+  readonly keyEpoch: number;
+};
+
+type Authorizing = Pick<Kms, 'config' | 'policy' | 'metrics' | 'log' | 'now' | 'audit' | 'limits' | 'keys'>;
+
+/**
+ * Whether a workload may have what it asks for (chapter 10 section 5.2). What needs no network is checked first;
+ * every decision is recorded before anything is released.
+ * @throws RpcError
+ */
+export async function authorize(
+  kms: Authorizing,
+  verified: VerifiedAttestation,
+  input: AuthorizeInput & { readonly event: string },
+): Promise<Authorized> {
+  const configured = withRequestConfig(verified, input.vmConfig);
+  const info = bootInfoOf(configured, input.bootTime);
+  kms.limits.attested(info);
+  assertReleaseAllowed(info.mode, kms.config);
+  let reason = '';
+  let blockNumber: bigint | undefined;
+  try {
+    await checkImage(configured, kms.config);
+    assertTcb(info, kms);
+    const decision = await askPolicy(kms, input.kind, info);
+    blockNumber = decision.blockNumber;
+    if (!decision.allowed) throw denial('Boot denied: ', decision);
+    const { gatewayAppId } = decision;
+    await kms.audit.record({ event: input.event, info, decision: 'allow', reason, blockNumber });
+    return { info, gatewayAppId, blockNumber, keyEpoch: 0 };
+  } catch (error) {
+    reason = error instanceof RpcError ? error.message : 'internal error';
+    logDenial(kms, info, input.event, reason);
+    await kms.audit.denied({ event: input.event, info, decision: 'deny', reason, blockNumber });
+    throw error;
+  }
+}
+
+/** Local patch level policy, beside what the policy source decides. */
+function assertTcb(info: BootInfo, { config, now }: Authorizing): void {
+  const accepted = config.core.attestation.accepted_tcb_statuses;
+  if (accepted === undefined) return;
+  const policy = { acceptedStatuses: accepted as readonly TcbStatus[] };
+  const verdict = judgeTcb({ ...info, mode: info.mode }, policy, now());
+  if (!verdict.ok) {
+    throw new RpcError(`TCB status is not allowed: ${verdict.reasons.join('; ')}`, {
+      code: 'MEASUREMENT_NOT_FOUND',
+    });
+  }
+}
+
+function logDenial({ log, metrics }: Authorizing, info: BootInfo, event: string, reason: string): void {
+  metrics.keyDispatch.inc({ result: 'denied' });
+  const fields = { event, reason, ...publicFields(info) };
+  log.warn(fields, 'measurement not authorized');
+  log.warn(fields, 'workload not authorized');
+}
+
+/** Identities for logs, in hex. */
+export function publicFields(info: BootInfo): Record<string, string> {
+  const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+  return {
+    app_id: hex(info.appId),
+    instance_id: hex(info.instanceId),
+    compose_hash: hex(info.composeHash),
+    os_image_hash: hex(info.osImageHash),
+    mr_aggregated: hex(info.mrAggregated),
+    device_id: hex(info.deviceId),
+    platform: info.mode,
+  };
+}

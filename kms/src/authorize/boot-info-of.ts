@@ -1,0 +1,40 @@
+import {
+  AttestationError,
+  type BootInfo,
+  bootInfo,
+  type VerifiedAttestation,
+} from '@dstack-cloud/attestation';
+import { isZero } from '@dstack-cloud/encoding';
+import { RpcError } from '@dstack-cloud/prpc';
+
+/**
+ * Identities and measurements of verified evidence, complete enough to be judged.
+ * @throws RpcError with the texts of chapter 10 section 5.1
+ */
+export function bootInfoOf(verified: VerifiedAttestation, bootTime: boolean): BootInfo {
+  const info = derive(verified, bootTime);
+  if (info.appId.length !== 20) throw refused('app_id must be 20 bytes');
+  if (info.instanceId.length !== 0 && info.instanceId.length !== 20) {
+    throw refused('instance_id must be empty or 20 bytes');
+  }
+  // An empty hash would be judged, and downloaded, as if it were one (section 5.3).
+  if (info.osImageHash.length !== 32 || isZero(info.osImageHash)) {
+    throw refused('os_image_hash is missing: the VM configuration must name the OS image');
+  }
+  return info;
+}
+
+function derive(verified: VerifiedAttestation, bootTime: boolean): BootInfo {
+  try {
+    return bootInfo(verified, { bootTime });
+  } catch (error) {
+    if (!(error instanceof AttestationError)) throw error;
+    const context =
+      error.code === 'event-log' ? '' : 'Failed to decode os image hash: Failed to parse vm config: ';
+    throw refused(`decode app info: ${context}${error.message}`);
+  }
+}
+
+function refused(message: string): RpcError {
+  return new RpcError(message, { code: 'INVALID_ARGUMENT' });
+}

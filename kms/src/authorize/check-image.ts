@@ -1,0 +1,23 @@
+import { AttestationError, type VerifiedAttestation, verifyOsImage } from '@dstack-cloud/attestation';
+import { RpcError } from '@dstack-cloud/prpc';
+import type { KmsConfig } from '../config/kms-config.ts';
+
+/** Modes whose image check costs nothing and is made whatever `image.verify` says (chapter 20 section 10 point 4). */
+const ALWAYS: readonly string[] = ['dstack-nitro-enclave', 'dstack-gcp-tdx'];
+
+/** That the evidence is of the image which its configuration names (chapter 10 section 5.4). @throws RpcError */
+export async function checkImage(verified: VerifiedAttestation, { core }: KmsConfig): Promise<void> {
+  if (!core.image.verify && !ALWAYS.includes(verified.mode)) return;
+  try {
+    await verifyOsImage(verified);
+  } catch (error) {
+    if (!(error instanceof AttestationError)) throw error;
+    const { expected, found } = error;
+    const values =
+      expected !== undefined && found !== undefined ? `: expected=${expected}, actual=${found}` : '';
+    throw new RpcError(`Failed to verify os image hash: ${error.message}${values}`, {
+      code: 'MEASUREMENT_NOT_FOUND',
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,174 @@
+import { isIP } from 'node:net';
+import { join, resolve } from 'node:path';
+import { KmsError } from '../errors.ts';
+import { parseSize } from './duration.ts';
+import type { FileConfig, KmsConfig } from './kms-config.ts';
+import { nearestKey } from './nearest-key.ts';
+import { SECRET_KEYS } from './print-config.ts';
+import { knownKeys, parseTable, type TableIssue } from './schema.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+type RawTable = Record<string, unknown>;
+
+/**
+ * Checks a merged configuration and applies the environment (chapter 10 section 7.2).
+ * @throws KmsError `config-invalid` naming each key, its value and what would do
+ */
+export function checkConfig(raw: RawTable, environment: Environment): KmsConfig {
+  const merged = withEnvironment(raw, environment);
+  const parsed = parseTable(merged);
+  if ('issues' in parsed) throw invalid(parsed.issues.map((issue) => describeIssue(issue, merged)));
+  const warnings: string[] = [];
+  const config = applyQuoteEnabled(parsed.config, warnings);
+  const policy = policyOf(config.core.auth_api);
+  const problems = [...checkPolicy(config, policy), ...checkPaths(config), ...checkSafety(config)];
+  for (const [method, size] of Object.entries(config.rpc.limits)) {
+    if (parseSize(size) === undefined)
+      problems.push(`rpc.limits.${method}: "${size}" is no size such as "1MiB"`);
+  }
+  if (problems.length > 0) throw invalid(problems);
+  if (!config.core.image.verify) {
+    warnings.push('core.image.verify is false: os_image_hash is what the workload says of itself');
+  }
+  return {
+    ...config,
+    policy,
+    warnings,
+    logLevel: environment['LOG_LEVEL'] ?? rustLogLevel(environment['RUST_LOG']) ?? 'info',
+    agentAddress: environment['DSTACK_AGENT_ADDRESS'],
+  };
+}
+
+/** Container environment of the documented deployment (section 7.2, last paragraph). */
+function withEnvironment(raw: RawTable, environment: Environment): RawTable {
+  const result = structuredClone(raw);
+  const { KMS_HTTPS_PORT, ETH_RPC_URL, KMS_CONTRACT_ADDR, ETH_CHAIN_ID, PCCS_URL } = environment;
+  if (KMS_HTTPS_PORT !== undefined) {
+    set(result, ['rpc', 'port'], Number(KMS_HTTPS_PORT));
+    set(result, ['core', 'onboard', 'port'], Number(KMS_HTTPS_PORT));
+  }
+  setDefault(result, ['core', 'pccs_url'], PCCS_URL);
+  setDefault(result, ['core', 'onboard', 'token'], environment['DSTACK_KMS_ONBOARD_TOKEN']);
+  const adminToken = environment['DSTACK_KMS_ADMIN_TOKEN'] ?? environment['ADMIN_API_TOKEN'];
+  setDefault(result, ['core', 'admin', 'auth_token'], adminToken);
+  if (ETH_RPC_URL !== undefined && KMS_CONTRACT_ADDR !== undefined) {
+    setDefault(
+      result,
+      ['core', 'auth_api', 'chain', 'rpc_urls'],
+      ETH_RPC_URL.split(',').map((url) => url.trim()),
+    );
+    setDefault(result, ['core', 'auth_api', 'chain', 'kms_contract'], KMS_CONTRACT_ADDR);
+    setDefault(result, ['core', 'auth_api', 'chain', 'chain_id'], ETH_CHAIN_ID && Number(ETH_CHAIN_ID));
+  }
+  return result;
+}
+
+function set(table: RawTable, path: readonly string[], value: unknown): void {
+  let current = table;
+  for (const name of path.slice(0, -1)) {
+    if (typeof current[name] !== 'object' || current[name] === null) current[name] = {};
+    current = current[name] as RawTable;
+  }
+  current[path.at(-1)!] = value;
+}
+
+function setDefault(table: RawTable, path: readonly string[], value: unknown): void {
+  if (value === undefined || value === '') return;
+  let current: unknown = table;
+  for (const name of path) current = (current as RawTable | undefined)?.[name];
+  if (current === undefined || current === '') set(table, path, value);
+}
+
+function policyOf(auth: KmsConfig['core']['auth_api']): KmsConfig['policy'] {
+  if (auth.type !== undefined) return auth.type;
+  if (auth.webhook.url === undefined && auth.chain.rpc_urls.length > 0) return 'chain';
+  return 'webhook';
+}
+
+function checkPolicy({ core }: FileConfig, policy: KmsConfig['policy']): string[] {
+  const { chain, allow_list, dev } = core.auth_api;
+  if (policy === 'chain' && (chain.rpc_urls.length === 0 || chain.kms_contract === undefined)) {
+    return [
+      'core.auth_api.chain: rpc_urls and kms_contract are needed (or ETH_RPC_URL and KMS_CONTRACT_ADDR)',
+    ];
+  }
+  if (policy === 'allow-list' && allow_list.file === undefined) {
+    return ['core.auth_api.allow_list.file: the path of the allow-list is needed'];
+  }
+  if (policy === 'dev' && !dev.dangerously_allow_everything) {
+    return [
+      'core.auth_api.type is "dev", which gives keys to everybody: set core.auth_api.dev.dangerously_allow_everything = true if that is meant',
+    ];
+  }
+  return [];
+}
+
+/** The RPC key and certificate are renewed in the key directory, so they cannot lie elsewhere. */
+function checkPaths({ rpc, core }: FileConfig): string[] {
+  const expected = [
+    ['rpc.tls.key', rpc.tls.key, 'rpc.key'],
+    ['rpc.tls.certs', rpc.tls.certs, 'rpc.crt'],
+    ['rpc.tls.mutual.ca_certs', rpc.tls.mutual.ca_certs, 'tmp-ca.crt'],
+  ] as const;
+  return expected
+    .filter(([, path, name]) => path !== undefined && resolve(path) !== resolve(join(core.cert_dir, name)))
+    .map(([key, path, name]) => `${key}: "${path}" must be ${join(core.cert_dir, name)} (core.cert_dir)`);
+}
+
+function checkSafety({ core }: FileConfig): string[] {
+  const { admin, attestation } = core;
+  const problems: string[] = [];
+  if (
+    Object.values(attestation.root_ca).some((file) => file !== undefined) &&
+    !attestation.insecure_allow_external_trust_anchors
+  ) {
+    problems.push(
+      'external attestation trust anchors are configured but insecure_allow_external_trust_anchors is false',
+    );
+  }
+  if (admin.enabled && admin.auth_token === '' && admin.htpasswd_file === '' && !admin.insecure_no_auth) {
+    problems.push(
+      'admin API is enabled but neither auth_token nor htpasswd_file is configured; set one, or insecure_no_auth = true',
+    );
+  }
+  if (admin.insecure_no_auth && isIP(admin.address) !== 0 && !/^(127\.|::1$)/.test(admin.address)) {
+    problems.push(`core.admin.address: "${admin.address}" with insecure_no_auth must be a loopback address`);
+  }
+  return problems;
+}
+
+/** `quote_enabled = false` of v0.6; callers are verified all the same (section 7.2). */
+function applyQuoteEnabled(config: FileConfig, warnings: string[]): FileConfig {
+  if (config.core.onboard.quote_enabled) return config;
+  warnings.push(
+    'core.onboard.quote_enabled is false: taken as attest_rpc_cert and enforce_self_authorization false',
+  );
+  return { ...config, core: { ...config.core, attest_rpc_cert: false, enforce_self_authorization: false } };
+}
+
+function rustLogLevel(filter: string | undefined): string | undefined {
+  const level = filter?.split(',')[0]?.split('=').at(-1)?.toLowerCase();
+  return level !== undefined && ['trace', 'debug', 'info', 'warn', 'error'].includes(level)
+    ? level
+    : undefined;
+}
+
+function describeIssue({ path, message, unknownKeys }: TableIssue, raw: RawTable): string {
+  if (unknownKeys !== undefined) {
+    return unknownKeys
+      .map((key) => {
+        const near = nearestKey(key, knownKeys(path));
+        return `${[...path, key].join('.')}: unknown key${near === undefined ? '' : `; did you mean "${near}"?`}`;
+      })
+      .join('\n  ');
+  }
+  const key = path.join('.');
+  if (SECRET_KEYS.has(path.at(-1) ?? '')) return `${key}: the value is not accepted; ${message}`;
+  let value: unknown = raw;
+  for (const name of path) value = (value as RawTable | undefined)?.[name];
+  return `${key}: ${JSON.stringify(value) ?? 'nothing'} is not accepted; ${message}`;
+}
+
+function invalid(problems: readonly string[]): KmsError {
+  return new KmsError('config-invalid', `The configuration cannot be used:\n  ${problems.join('\n  ')}`);
+}

@@ -1,0 +1,120 @@
+/** `kms.toml` after checking: every default filled in, durations in seconds (chapter 10 section 7.2). */
+export type FileConfig = {
+  readonly rpc: {
+    readonly address: string;
+    readonly port: number;
+    readonly tls: {
+      readonly key?: string | undefined;
+      readonly certs?: string | undefined;
+      readonly mutual: { readonly ca_certs?: string | undefined; readonly mandatory: false };
+      readonly handshake_timeout: number;
+      readonly max_connections: number;
+    };
+    /** Body limits by method, as written: "1MiB" or bytes. */
+    readonly limits: Readonly<Record<string, string | number>>;
+  };
+  readonly core: CoreConfig;
+};
+
+type CoreConfig = {
+  readonly cert_dir: string;
+  readonly admin_token_hash: string;
+  readonly pccs_url?: string | undefined;
+  readonly site_name: string;
+  readonly enforce_self_authorization: boolean;
+  readonly attest_rpc_cert: boolean;
+  readonly sev_snp_key_release: boolean;
+  readonly aws_nitro_tpm_key_release: boolean;
+  readonly nitro_enclave_key_release: boolean;
+  /** With auth type dev: who may have the root keys, by mr_aggregated in hex. */
+  readonly dev_kms_allowed_mr_aggregated: readonly string[];
+  readonly image: {
+    readonly verify: boolean;
+    readonly cache_dir: string;
+    readonly download_url: string;
+    readonly download_timeout: number;
+    readonly gcp_allowed_pcr0: readonly string[];
+  };
+  readonly auth_api: AuthApiConfig;
+  readonly onboard: {
+    readonly enabled: boolean;
+    readonly auto_bootstrap_domain: string;
+    readonly quote_enabled: boolean;
+    readonly address: string;
+    readonly port: number;
+    readonly token: string;
+    readonly expected_k256_pubkey?: string | undefined;
+    readonly expected_ca_pubkey?: string | undefined;
+  };
+  readonly attestation: AttestationConfig;
+  readonly admin: {
+    readonly enabled: boolean;
+    readonly address: string;
+    readonly port: number;
+    readonly auth_token: string;
+    readonly htpasswd_file: string;
+    readonly insecure_no_auth: boolean;
+  };
+  readonly metrics: { readonly enabled: boolean };
+  readonly temp_ca: { readonly enabled: boolean };
+  readonly rate_limit: {
+    readonly enabled: boolean;
+    readonly attested_per_minute: number;
+    readonly attested_burst: number;
+    readonly open_per_minute: number;
+    readonly open_burst: number;
+    /** Evidence judged at the same time; more wait, twice as many are turned away. */
+    readonly max_verifications: number;
+  };
+  readonly audit: {
+    readonly enabled: boolean;
+    readonly dir?: string | undefined;
+    readonly max_segment_bytes: number;
+  };
+};
+
+type AuthApiConfig = {
+  readonly type?: 'webhook' | 'dev' | 'chain' | 'allow-list' | undefined;
+  readonly webhook: {
+    readonly url?: string | undefined;
+    readonly timeout: number;
+    readonly ca_cert?: string | undefined;
+  };
+  readonly chain: {
+    readonly rpc_urls: readonly string[];
+    readonly kms_contract?: string | undefined;
+    readonly chain_id?: number | undefined;
+    readonly quorum?: number | undefined;
+    readonly max_block_age: number;
+    readonly finality: 'latest' | 'safe' | 'finalized' | number;
+    readonly head_reuse_ms: number;
+  };
+  readonly allow_list: { readonly file?: string | undefined };
+  readonly dev: { readonly gateway_app_id: string; readonly dangerously_allow_everything: boolean };
+};
+
+type AttestationConfig = {
+  readonly insecure_allow_external_trust_anchors: boolean;
+  readonly urls: { readonly pccs?: string | undefined; readonly amd_kds?: string | undefined };
+  readonly root_ca: {
+    readonly tdx?: string | undefined;
+    readonly gcp_tpm?: string | undefined;
+    readonly aws_nitro_enclave?: string | undefined;
+    readonly aws_nitro_tpm?: string | undefined;
+    readonly sev_snp_milan?: string | undefined;
+    readonly sev_snp_genoa?: string | undefined;
+    readonly sev_snp_turin?: string | undefined;
+  };
+  /** Local patch level policy; without it the policy source alone decides. */
+  readonly accepted_tcb_statuses?: readonly string[] | undefined;
+  readonly cache_dir?: string | undefined;
+};
+
+/** The configuration in effect: file, environment and defaults. */
+export type KmsConfig = FileConfig & {
+  readonly logLevel: string;
+  /** Where the guest agent listens: `unix:/path` or an http URL. */
+  readonly agentAddress: string | undefined;
+  readonly policy: 'webhook' | 'dev' | 'chain' | 'allow-list';
+  readonly warnings: readonly string[];
+};

@@ -1,0 +1,201 @@
+import { z } from 'zod';
+import { parseDuration } from './duration.ts';
+import type { FileConfig } from './kms-config.ts';
+
+const port = z.int().min(0).max(65_535);
+const hex = (bytes: number): z.ZodString =>
+  z.string().regex(new RegExp(`^(0x)?[0-9a-fA-F]{${bytes * 2}}$`), `must be ${bytes} bytes of hex`);
+const duration = z.string().transform((text, context) => {
+  const seconds = parseDuration(text);
+  if (seconds !== undefined) return seconds;
+  context.addIssue({ code: 'custom', message: 'must be a duration such as "90s", "2m", "1h" or "1d"' });
+  return z.NEVER;
+});
+const optionalFile = z.string().min(1).optional();
+
+/** Hints for the original's HTTP server; read so that its files load, without effect here. */
+const serverHints = {
+  workers: z.int().min(1).optional(),
+  max_blocking: z.int().min(1).optional(),
+  ident: z.string().optional(),
+  temp_dir: z.string().optional(),
+  keep_alive: z.int().min(0).optional(),
+  log_level: z.string().optional(),
+};
+
+const rpc = z.strictObject({
+  ...serverHints,
+  address: z.string().default('0.0.0.0'),
+  port: port.default(8000),
+  tls: z
+    .strictObject({
+      key: z.string().optional(),
+      certs: z.string().optional(),
+      mutual: z
+        .strictObject({ ca_certs: z.string().optional(), mandatory: z.literal(false).default(false) })
+        .prefault({}),
+      handshake_timeout: duration.prefault('10s'),
+      max_connections: z.int().min(1).max(65_536).default(4096),
+    })
+    .prefault({}),
+  /** Body limits by method: "1MiB", "64KiB" or bytes. */
+  limits: z.record(z.string(), z.union([z.string(), z.int().min(1)])).default({}),
+});
+
+const image = z.strictObject({
+  verify: z.boolean().default(true),
+  cache_dir: z.string().default('/usr/share/dstack/images'),
+  download_url: z.string().default('http://localhost:8000/{OS_IMAGE_HASH}.tar.gz'),
+  download_timeout: duration.prefault('2m'),
+  gcp_allowed_pcr0: z.array(hex(32)).default([]),
+});
+
+const authApi = z.strictObject({
+  type: z.enum(['webhook', 'dev', 'chain', 'allow-list']).optional(),
+  webhook: z
+    .strictObject({ url: z.string().optional(), timeout: duration.prefault('10s'), ca_cert: optionalFile })
+    .prefault({}),
+  chain: z
+    .strictObject({
+      rpc_urls: z.array(z.string().min(1)).default([]),
+      kms_contract: z.string().optional(),
+      chain_id: z.int().min(1).optional(),
+      quorum: z.int().min(1).optional(),
+      max_block_age: duration.prefault('60s'),
+      finality: z.union([z.enum(['latest', 'safe', 'finalized']), z.int().min(0)]).default('latest'),
+      head_reuse_ms: z.int().min(0).max(10_000).default(0),
+    })
+    .prefault({}),
+  allow_list: z.strictObject({ file: optionalFile }).prefault({}),
+  dev: z
+    .strictObject({
+      gateway_app_id: z.string().default('any'),
+      dangerously_allow_everything: z.boolean().default(false),
+    })
+    .prefault({}),
+});
+
+const onboard = z.strictObject({
+  enabled: z.boolean().default(true),
+  auto_bootstrap_domain: z.string().default(''),
+  quote_enabled: z.boolean().default(true),
+  address: z.string().default('0.0.0.0'),
+  port: port.default(8000),
+  token: z.string().default(''),
+  expected_k256_pubkey: hex(33).optional(),
+  expected_ca_pubkey: hex(91).optional(),
+});
+
+const attestation = z.strictObject({
+  insecure_allow_external_trust_anchors: z.boolean().default(false),
+  urls: z.strictObject({ pccs: z.string().optional(), amd_kds: z.string().optional() }).prefault({}),
+  root_ca: z
+    .strictObject({
+      tdx: optionalFile,
+      gcp_tpm: optionalFile,
+      aws_nitro_enclave: optionalFile,
+      aws_nitro_tpm: optionalFile,
+      sev_snp_milan: optionalFile,
+      sev_snp_genoa: optionalFile,
+      sev_snp_turin: optionalFile,
+    })
+    .prefault({}),
+  /** Local patch level policy; without statuses the policy source alone decides. */
+  accepted_tcb_statuses: z.array(z.string()).optional(),
+  cache_dir: optionalFile,
+});
+
+const admin = z.strictObject({
+  enabled: z.boolean().default(false),
+  address: z.string().default('127.0.0.1'),
+  port: port.default(8001),
+  auth_token: z.string().default(''),
+  htpasswd_file: z.string().default(''),
+  insecure_no_auth: z.boolean().default(false),
+});
+
+const rateLimit = z.strictObject({
+  enabled: z.boolean().default(true),
+  attested_per_minute: z.int().min(1).default(10),
+  attested_burst: z.int().min(0).default(20),
+  open_per_minute: z.int().min(1).default(60),
+  open_burst: z.int().min(0).default(60),
+  max_verifications: z.int().min(1).max(10_000).default(64),
+});
+
+const audit = z.strictObject({
+  enabled: z.boolean().default(true),
+  /** Directory of the log; `<cert_dir>/audit` when absent. */
+  dir: optionalFile,
+  max_segment_bytes: z
+    .int()
+    .min(4096)
+    .default(64 * 1024 * 1024),
+});
+
+const core = z.strictObject({
+  cert_dir: z.string().default('/etc/kms/certs'),
+  subject_postfix: z.string().default('.dstack'),
+  admin_token_hash: z.union([hex(32), z.literal('')]).default(''),
+  pccs_url: z.string().optional(),
+  site_name: z.string().default(''),
+  enforce_self_authorization: z.boolean().default(true),
+  attest_rpc_cert: z.boolean().default(true),
+  sev_snp_key_release: z.boolean().default(false),
+  aws_nitro_tpm_key_release: z.boolean().default(false),
+  nitro_enclave_key_release: z.boolean().default(true),
+  /** With auth type dev: who may have the root keys, by mr_aggregated. */
+  dev_kms_allowed_mr_aggregated: z.array(hex(32)).default([]),
+  image: image.prefault({}),
+  auth_api: authApi.prefault({}),
+  onboard: onboard.prefault({}),
+  attestation: attestation.prefault({}),
+  admin: admin.prefault({}),
+  metrics: z.strictObject({ enabled: z.boolean().default(true) }).prefault({}),
+  temp_ca: z.strictObject({ enabled: z.boolean().default(true) }).prefault({}),
+  rate_limit: rateLimit.prefault({}),
+  audit: audit.prefault({}),
+});
+
+/** `kms.toml` (chapter 10 section 7.2) and our additions; every table is optional. */
+const configSchema = z.strictObject({
+  default: z.strictObject(serverHints).prefault({}),
+  rpc: rpc.prefault({}),
+  core: core.prefault({}),
+});
+
+export type TableIssue = {
+  readonly path: readonly string[];
+  readonly message: string;
+  /** Keys that the schema does not know, below `path`. */
+  readonly unknownKeys?: readonly string[];
+};
+
+/** Checks a merged table against the schema and fills in the defaults. */
+export function parseTable(raw: unknown): { config: FileConfig } | { issues: readonly TableIssue[] } {
+  const parsed = configSchema.safeParse(raw);
+  if (parsed.success) return { config: parsed.data };
+  return {
+    issues: parsed.error.issues.map((issue) => ({
+      path: issue.path.map(String),
+      message: issue.message,
+      ...(issue.code === 'unrecognized_keys' ? { unknownKeys: issue.keys } : {}),
+    })),
+  };
+}
+
+/** The keys that the table at `path` may have. */
+export function knownKeys(path: readonly string[]): readonly string[] {
+  let schema: unknown = configSchema;
+  for (const name of path) schema = shapeOf(schema)?.[name];
+  return Object.keys(shapeOf(schema) ?? {});
+}
+
+type SchemaNode = { shape?: Record<string, unknown>; def?: { innerType?: unknown } };
+
+/** The fields of an object schema, below its defaults. */
+function shapeOf(schema: unknown): Record<string, unknown> | undefined {
+  let node = schema as SchemaNode | undefined;
+  while (node !== undefined && node.shape === undefined) node = node.def?.innerType as SchemaNode | undefined;
+  return node?.shape;
+}

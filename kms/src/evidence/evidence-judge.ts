@@ -1,0 +1,67 @@
+import { AttestationError, type PlatformOptions, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import { RpcError } from '@dstack-cloud/prpc';
+import {
+  type PeerVerifier,
+  type RaTlsCertificate,
+  RaTlsError,
+  verifyPeerAttestation,
+} from '@dstack-cloud/ra-tls';
+import type { KmsConfig } from '../config/kms-config.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { Trust } from './trust.ts';
+import { Turnstile } from './turnstile.ts';
+
+/** Judges evidence in certificates and signing requests, a bounded number at a time. */
+export type EvidenceJudge = {
+  /** @throws RaTlsError when the evidence is refused, RpcError `UNAVAILABLE` when too many wait */
+  readonly verify: (peer: AttestedPeer) => ReturnType<PeerVerifier>;
+};
+
+/** What is judged: evidence, and the key that it must name. */
+export type AttestedPeer = Pick<RaTlsCertificate, 'spki' | 'attestation'>;
+
+export function evidenceJudge(
+  { core }: KmsConfig,
+  trust: Trust,
+  { metrics, log, now }: { metrics: Metrics; log: Log; now: () => number },
+): EvidenceJudge {
+  const turnstile = new Turnstile(core.rate_limit.max_verifications);
+  const platform: PlatformOptions = {
+    gcpPcr0: core.image.gcp_allowed_pcr0.map((pcr) => pcr.replace(/^0x/, '')),
+  };
+  const judge = async (certificate: AttestedPeer): Promise<VerifiedAttestation> => {
+    const { roots, collateral } = trust;
+    return verifyPeerAttestation(certificate, { roots, collateral, now: now(), platform });
+  };
+  return {
+    verify: async (certificate) => {
+      const mode = certificate.attestation?.quote.mode ?? 'none';
+      try {
+        const verified = await turnstile.run(() => judge(certificate));
+        metrics.attestationVerifications.inc({ platform: mode, result: 'ok' });
+        return verified;
+      } catch (error) {
+        const result = error instanceof RpcError ? 'overload' : 'refused';
+        metrics.attestationVerifications.inc({ platform: mode, result });
+        log.warn({ platform: mode, ...describeRefusal(error) }, 'attestation verification failed');
+        throw error;
+      }
+    },
+  };
+}
+
+/** What the log says about refused evidence: which check, never the evidence itself. */
+function describeRefusal(error: unknown): Record<string, unknown> {
+  if (!(error instanceof Error)) return { reason: String(error) };
+  const cause = error instanceof RaTlsError ? error.cause : undefined;
+  if (!(cause instanceof AttestationError)) return { reason: error.message };
+  const { code, check, expected, found } = cause;
+  return {
+    reason: error.message,
+    code,
+    check,
+    expected: expected?.slice(0, 256),
+    found: found?.slice(0, 256),
+  };
+}

@@ -1,0 +1,33 @@
+import type { VerifiedAttestation } from '@dstack-cloud/attestation';
+import type { Policy } from '@dstack-cloud/policy';
+import type { AuditLog } from './audit/audit-log.ts';
+import type { SelfAuthorization } from './authorize/self-authorization.ts';
+import type { KmsConfig } from './config/kms-config.ts';
+import type { EvidenceJudge } from './evidence/evidence-judge.ts';
+import type { KmsKeys } from './key-directory/kms-keys.ts';
+import type { RateLimits } from './server/rate-limits.ts';
+import type { Log } from './telemetry/log.ts';
+import type { Metrics } from './telemetry/metrics.ts';
+
+/** Everything that the main listener's methods work with. */
+export type Kms = {
+  readonly config: KmsConfig;
+  readonly keys: KmsKeys;
+  readonly policy: Policy;
+  readonly evidence: EvidenceJudge;
+  readonly self: SelfAuthorization;
+  readonly audit: AuditLog;
+  readonly limits: RateLimits;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** True when a trust root that is not the vendor's is configured. */
+  readonly simulated: boolean;
+  /** Unix seconds. */
+  readonly now: () => number;
+};
+
+/** Who makes a call: address and, when the certificate carries evidence, what was verified of it. */
+export type Caller = {
+  readonly address: string;
+  readonly attestation: VerifiedAttestation | undefined;
+};

@@ -1,0 +1,82 @@
+#!/usr/bin/env node
+import { parseArgs } from 'node:util';
+import { loadConfig } from './config/load-config.ts';
+import { printConfig } from './config/print-config.ts';
+import { errorChain } from './errors.ts';
+import { startKms } from './start-kms.ts';
+import { createLog } from './telemetry/log.ts';
+import { VERSION } from './version.ts';
+
+const USAGE = `Usage: dstack-kms [options] [command]
+
+Commands:
+  (none)          run the KMS
+  check-config    check the configuration and end
+
+Options:
+  -c, --config FILE   configuration, TOML if it ends in .toml, else JSON
+  --print-config      print the effective configuration without secrets and end
+  -V, --version       print the version
+  -h, --help          print this help
+`;
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      config: { type: 'string', short: 'c' },
+      'print-config': { type: 'boolean' },
+      version: { type: 'boolean', short: 'V' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  if (values.help) return print(USAGE);
+  if (values.version) return print(`dstack-kms ${VERSION}\n`);
+  const config = loadConfig(values.config, process.env);
+  if (values['print-config']) return print(`${printConfig(config)}\n`);
+  const [command] = positionals;
+  if (command === 'check-config') {
+    for (const warning of config.warnings) process.stderr.write(`warning: ${warning}\n`);
+    return print('The configuration is valid\n');
+  }
+  if (command !== undefined) throw new Error(`Unknown command "${command}"\n\n${USAGE}`);
+  return serve(config);
+}
+
+async function serve(config: Parameters<typeof startKms>[0]): Promise<number> {
+  const log = createLog(config.logLevel);
+  const stop = new AbortController();
+  const stopped = new Promise<void>((resolve) => {
+    stop.signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      // A second signal does not wait.
+      if (stop.signal.aborted) process.exit(1);
+      stop.abort();
+    });
+  }
+  try {
+    const running = await startKms(config, { log, signal: stop.signal });
+    await stopped;
+    await running.close();
+    return 0;
+  } catch (error) {
+    if (stop.signal.aborted) return 0;
+    log.fatal({ error: errorChain(error) }, 'dstack-kms cannot run');
+    throw error;
+  }
+}
+
+function print(text: string): number {
+  process.stdout.write(text);
+  return 0;
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    process.stderr.write(`dstack-kms: ${errorChain(error)}\n`);
+    process.exit(1);
+  },
+);

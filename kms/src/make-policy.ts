@@ -1,0 +1,63 @@
+import { readFileSync } from 'node:fs';
+import { allowListPolicy, chainPolicy, devPolicy, type Policy, webhookPolicy } from '@dstack-cloud/policy';
+import type { KmsConfig } from './config/kms-config.ts';
+import { KmsError } from './errors.ts';
+import type { Log } from './telemetry/log.ts';
+import type { Metrics } from './telemetry/metrics.ts';
+import { VERSION } from './version.ts';
+
+const DEFAULT_WEBHOOK = 'http://auth-api:8000';
+
+/** The configured policy source (chapter 10 sections 7.2 and 8). @throws PolicyError, KmsError for bad configuration */
+export function makePolicy(
+  { core, policy }: KmsConfig,
+  { log, metrics }: { log: Log; metrics: Metrics },
+): Policy {
+  const { webhook, chain, allow_list: allowList, dev } = core.auth_api;
+  const onWarning = (message: string): void => log.warn({ message }, 'policy source warning');
+  switch (policy) {
+    case 'dev':
+      return devPolicy({
+        dangerouslyAllowEverything: dev.dangerously_allow_everything,
+        gatewayAppId: dev.gateway_app_id,
+      });
+    case 'allow-list':
+      return allowListPolicy(allowList.file ?? '', { onWarning });
+    case 'webhook':
+      return webhookPolicy({
+        url: webhook.url ?? DEFAULT_WEBHOOK,
+        version: VERSION,
+        timeoutMs: webhook.timeout * 1000,
+        onWarning,
+        ...(webhook.ca_cert === undefined ? {} : { ca: readAuthority(webhook.ca_cert) }),
+      });
+    case 'chain':
+      return chainPolicy({
+        rpcUrls: chain.rpc_urls,
+        kmsContract: chain.kms_contract ?? '',
+        maxBlockAgeSeconds: chain.max_block_age,
+        finality: chain.finality,
+        headReuseMs: chain.head_reuse_ms,
+        ...(chain.chain_id === undefined ? {} : { chainId: chain.chain_id }),
+        ...(chain.quorum === undefined ? {} : { quorum: chain.quorum }),
+        onEvent: (event) => {
+          if (event.type === 'block') {
+            metrics.onchainSyncLag.set(event.lagSeconds);
+            log.debug({ block: String(event.number), lag: event.lagSeconds }, 'on-chain sync completed');
+          } else {
+            log.warn({ endpoint: event.endpoint, reason: event.message }, 'chain endpoint failed');
+          }
+        },
+      });
+  }
+}
+
+function readAuthority(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new KmsError('config-invalid', `core.auth_api.webhook.ca_cert: "${file}" cannot be read`, {
+      cause,
+    });
+  }
+}

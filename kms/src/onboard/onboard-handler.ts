@@ -1,0 +1,113 @@
+import type { IncomingMessage, RequestListener } from 'node:http';
+import { toHex } from '@dstack-cloud/encoding';
+import {
+  create,
+  createPrpcHandler,
+  implement,
+  Onboard,
+  type PlainResponse,
+  kms as proto,
+  RpcError,
+  withJsonExtras,
+} from '@dstack-cloud/prpc';
+import { sameSecret } from '../admin/credentials.ts';
+import { errorChain } from '../errors.ts';
+import { keyDirectoryState } from '../key-directory/commit.ts';
+import { healthRoute } from '../server/plain-routes.ts';
+import { attestationInfo } from './attestation-info.ts';
+import { bootstrap } from './bootstrap.ts';
+import type { Onboarding } from './onboarding.ts';
+import { replicate } from './replicate.ts';
+import { SETUP_PAGE, SETUP_PAGE_HEADERS } from './setup-page.ts';
+
+const NOT_YET = 'There are no keys yet: call Onboard.Bootstrap or Onboard.Onboard first';
+
+/**
+ * The onboarding listener (chapter 10 section 6): one bootstrap or replication at a time.
+ * @param finish called once when the operator is done; the answer has been given by then
+ */
+export function onboardHandler(onboarding: Onboarding, finish: () => void): RequestListener {
+  const { config, log } = onboarding;
+  let last: Promise<unknown> = Promise.resolve();
+  const oneAtATime = <T>(run: () => Promise<T>): Promise<T> => {
+    const next = last.then(run, run);
+    last = next.catch(() => undefined);
+    return next;
+  };
+  const finished = async (): Promise<boolean> => {
+    await last;
+    if ((await keyDirectoryState(config.core.cert_dir)) !== 'keys') return false;
+    // After this turn of the loop the answer is on its way.
+    setTimeout(finish, 10);
+    return true;
+  };
+  return createPrpcHandler({
+    mounts: [
+      {
+        path: '/prpc',
+        trim: 'Onboard.',
+        services: [
+          implement(Onboard)<undefined>({
+            GetAttestationInfo: () => attestationInfo(onboarding),
+            Bootstrap: ({ domain }) => oneAtATime(() => bootstrapAnswer(onboarding, domain)),
+            Onboard: async ({ sourceUrl, domain }) => ({
+              k256Pubkey: await oneAtATime(() => replicate(onboarding, sourceUrl, domain)),
+            }),
+            Finish: async () => {
+              if (!(await finished())) throw new RpcError(NOT_YET, { code: 'INVALID_ARGUMENT', status: 409 });
+            },
+          }),
+        ],
+      },
+    ],
+    routes: [
+      healthRoute,
+      {
+        path: '/',
+        handle: () => ({ type: 'text/html; charset=utf-8', headers: SETUP_PAGE_HEADERS, body: SETUP_PAGE }),
+      },
+      {
+        path: '/finish',
+        handle: async () => ((await finished()) ? { body: 'OK' } : { status: 409, body: `${NOT_YET}\n` }),
+      },
+    ],
+    guard: (request) => guard(request, config.core.onboard.token),
+    headers: { Server: 'dstack-kms' },
+    onCall: ({ method, status, durationMs, error }) => {
+      const fields = { method: method.slice(0, 64), status, ms: Math.round(durationMs) };
+      if (status >= 400) log.error({ ...fields, error: errorChain(error) }, 'onboard rpc failed');
+      else log.info(fields, 'onboard rpc');
+    },
+  });
+}
+
+async function bootstrapAnswer(onboarding: Onboarding, domain: string): Promise<proto.BootstrapResponse> {
+  const info = await bootstrap(onboarding, domain);
+  // The documented names, in JSON only (section 9).
+  const own = await onboarding.self.identity().catch(() => undefined);
+  return withJsonExtras(create(proto.BootstrapResponseSchema, info), {
+    members: {
+      publicKey: toHex(info.k256Pubkey),
+      measurement: own === undefined ? '' : toHex(own.info.mrAggregated),
+      ...(onboarding.simulated ? { simulated: true } : {}),
+    },
+  });
+}
+
+/** Health and the page are open; everything else needs the token, if there is one, and must not come from another site. */
+function guard(request: IncomingMessage, token: string): PlainResponse | undefined {
+  const path = (request.url ?? '').split('?')[0];
+  if (path === '/health' || path === '/') return undefined;
+  const { origin, host, authorization } = request.headers;
+  if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`) {
+    return { status: 403, body: 'Requests from other sites are refused\n' };
+  }
+  if (token === '' || (authorization?.startsWith('Bearer ') && sameSecret(authorization.slice(7), token))) {
+    return undefined;
+  }
+  return {
+    status: 401,
+    headers: { 'WWW-Authenticate': 'Bearer' },
+    body: 'The onboard token is missing or wrong\n',
+  };
+}

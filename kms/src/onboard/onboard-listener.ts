@@ -1,0 +1,20 @@
+import { createServer } from 'node:http';
+import { configureServer } from '@dstack-cloud/prpc';
+import { type Listener, listen } from '../server/listen.ts';
+import { onboardHandler } from './onboard-handler.ts';
+import type { Onboarding } from './onboarding.ts';
+
+/** The onboarding listener, and a promise for the moment when the operator is done with it. */
+export async function startOnboarding(
+  onboarding: Onboarding,
+): Promise<{ listener: Listener; done: Promise<void> }> {
+  const { address, port } = onboarding.config.core.onboard;
+  let finish = (): void => undefined;
+  const done = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  const server = configureServer(createServer(onboardHandler(onboarding, () => finish())));
+  const listener = await listen(server, address, port);
+  onboarding.log.info({ address: listener.address, port: listener.port }, 'onboarding listener started');
+  return { listener, done };
+}

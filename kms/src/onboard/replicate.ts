@@ -1,0 +1,148 @@
+import type { VerifiedAttestation } from '@dstack-cloud/attestation';
+import { decodeAttestation } from '@dstack-cloud/attestation';
+import { equalBytes, fromHex } from '@dstack-cloud/encoding';
+import { KeysError, k256PublicKey, p256KeyFromPem } from '@dstack-cloud/keys';
+import { PrpcError, type kms as proto, RpcError } from '@dstack-cloud/prpc';
+import {
+  kmsBaseUrl,
+  kmsClient,
+  type RaTlsCertificate,
+  RaTlsError,
+  tempClientIdentity,
+} from '@dstack-cloud/ra-tls';
+import { askPolicy } from '../authorize/ask-policy.ts';
+import { bootInfoOf } from '../authorize/boot-info-of.ts';
+import { withRequestConfig } from '../authorize/config-text.ts';
+import { commitKeyFiles, keyDirectoryState } from '../key-directory/commit.ts';
+import type { BootstrapInfo } from '../key-directory/kms-keys.ts';
+import { issueRpcCertificate, keyFilesOf, keysFor, type SharedKeys } from '../key-directory/new-keys.ts';
+import { assertDomain } from './domain.ts';
+import { attestOf, type Onboarding } from './onboarding.ts';
+
+/**
+ * Copies the root of another KMS (chapter 10 section 6.4). The source is known by its evidence and by what the policy
+ * source says of it; every later connection is bound to the very key that was verified first.
+ * @returns the compressed k256 root public key
+ * @throws RpcError
+ */
+export async function replicate(
+  onboarding: Onboarding,
+  sourceUrl: string,
+  domain: string,
+): Promise<Uint8Array> {
+  const { config, fs, now, log } = onboarding;
+  const directory = config.core.cert_dir;
+  assertDomain(domain);
+  if ((await keyDirectoryState(directory, fs)) !== 'empty') {
+    throw new RpcError('KMS has already been onboarded', { code: 'INVALID_ARGUMENT' });
+  }
+  const { shared, bootstrapInfo } = await fetchRoots(onboarding, kmsBaseUrl(sourceUrl)).catch(
+    (error: unknown) => {
+      throw publicError(error);
+    },
+  );
+  const keys = keysFor(shared, domain, Math.floor(now()), bootstrapInfo);
+  const certificate = await issueRpcCertificate(keys, Math.floor(now()), attestOf(onboarding));
+  await commitKeyFiles(directory, keyFilesOf(keys, certificate), fs);
+  log.info({ domain, k256_pubkey: Buffer.from(keys.k256Pubkey).toString('hex') }, 'KMS onboarded');
+  return keys.k256Pubkey;
+}
+
+type Roots = { shared: SharedKeys; bootstrapInfo: BootstrapInfo | undefined };
+
+async function fetchRoots(onboarding: Onboarding, url: string): Promise<Roots> {
+  const { agent, evidence, now } = onboarding;
+  let sourceSpki: Uint8Array | undefined;
+  const accept = async (certificate: RaTlsCertificate, verified?: VerifiedAttestation): Promise<void> => {
+    if (verified === undefined) throw new RpcError('Source KMS certificate does not contain attestation');
+    await assertSourceAllowed(onboarding, verified);
+    sourceSpki = certificate.spki;
+  };
+  const first = kmsClient(url, {
+    verifyServer: { evidence: 'required', verify: evidence.verify, onServer: accept },
+  });
+  const { tempCa, meta } = await Promise.all([first.call.getTempCaCert(), first.call.getMeta()])
+    .then(([tempCaAnswer, metaAnswer]) => ({ tempCa: tempCaAnswer, meta: metaAnswer }))
+    .finally(() => first.close());
+  if (sourceSpki === undefined) throw new RpcError('Source KMS certificate does not contain attestation');
+  const identity = await tempClientIdentity({
+    tempCaCert: tempCa.tempCaCert,
+    tempCaKey: tempCa.tempCaKey,
+    attest: async (reportData) => decodeAttestation(await agent.attest(reportData)),
+    now: Math.floor(now()),
+  });
+  const second = kmsClient(url, {
+    ...identity,
+    verifyServer: { evidence: 'required', verify: evidence.verify, pinnedSpki: sourceSpki },
+  });
+  try {
+    const answer = await second.call.getKmsKey({ vmConfig: await agent.vmConfig() });
+    const shared = readKeys(onboarding, answer);
+    return { shared, bootstrapInfo: matchingInfo(shared, meta) };
+  } finally {
+    second.close();
+  }
+}
+
+/** Asks our own policy source about the KMS that we are about to believe. */
+async function assertSourceAllowed(onboarding: Onboarding, verified: VerifiedAttestation): Promise<void> {
+  // Certificates of v0.6 carry no configuration: the image is then the one that we run ourselves.
+  const config = verified.config.trim() === '' ? await onboarding.agent.vmConfig() : '';
+  const info = bootInfoOf(withRequestConfig(verified, config), false);
+  const decision = await askPolicy(onboarding, 'kms', info);
+  if (!decision.allowed) {
+    throw new RpcError(`Source KMS is not allowed for onboarding: boot denied: ${decision.reason}`, {
+      code: 'UNAUTHORIZED',
+    });
+  }
+}
+
+function readKeys({ config }: Onboarding, answer: proto.KmsKeyResponse): SharedKeys {
+  const [keys] = answer.keys;
+  if (answer.keys.length !== 1 || keys === undefined) throw new RpcError('Invalid keys');
+  try {
+    const shared = {
+      ca: p256KeyFromPem(keys.caKey),
+      tempCa: p256KeyFromPem(answer.tempCaKey),
+      k256: keys.k256Key,
+    };
+    const { expected_k256_pubkey: k256, expected_ca_pubkey: ca } = config.core.onboard;
+    assertExpected('k256 public key', k256, k256PublicKey(shared.k256));
+    assertExpected('CA public key', ca, shared.ca.spki);
+    return shared;
+  } catch (error) {
+    if (error instanceof KeysError) throw new RpcError('Invalid keys', { cause: error });
+    throw error;
+  }
+}
+
+function assertExpected(name: string, expected: string | undefined, found: Uint8Array): void {
+  if (expected === undefined || equalBytes(fromHex(expected, { prefix: 'allow' }), found)) return;
+  throw new RpcError(`The source has another ${name} than core.onboard expects`, { code: 'UNAUTHORIZED' });
+}
+
+/** The source's bootstrap record, when it is about these keys. */
+function matchingInfo(shared: SharedKeys, meta: proto.GetMetaResponse): BootstrapInfo | undefined {
+  const info = meta.bootstrapInfo;
+  if (info === undefined) return undefined;
+  const matches =
+    equalBytes(info.caPubkey, shared.ca.spki) && equalBytes(info.k256Pubkey, k256PublicKey(shared.k256));
+  return matches
+    ? { caPubkey: info.caPubkey, k256Pubkey: info.k256Pubkey, attestation: info.attestation }
+    : undefined;
+}
+
+/** One text for all that can go wrong with a source, as operators know it. */
+function publicError(error: unknown): unknown {
+  const inner = error instanceof PrpcError && error.cause instanceof Error ? error.cause : error;
+  if (inner instanceof RpcError) return inner.within('Failed to onboard');
+  if (inner instanceof RaTlsError) {
+    const text =
+      inner.code === 'no-attestation' ? 'Source KMS certificate does not contain attestation' : inner.message;
+    return new RpcError(`Failed to onboard: ${text}`, { code: 'UNAUTHORIZED', cause: inner });
+  }
+  if (error instanceof PrpcError) {
+    return new RpcError(`Failed to onboard: ${error.message}`, { code: 'UNAVAILABLE', cause: error });
+  }
+  return error;
+}

@@ -1,0 +1,47 @@
+import { deriveAppKeys } from '@dstack-cloud/keys';
+import type { MessageInitShape } from '@dstack-cloud/prpc';
+import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
+import { certificatePem } from '@dstack-cloud/ra-tls';
+import { authorize, publicFields } from '../authorize/authorize.ts';
+import type { Caller, Kms } from '../kms.ts';
+
+/** Releases an application's keys to attested evidence of it (chapter 10 section 5.5). */
+export async function getAppKey(
+  kms: Kms,
+  request: proto.GetAppKeyRequest,
+  { attestation }: Caller,
+): Promise<MessageInitShape<typeof proto.AppKeyResponseSchema>> {
+  if (request.apiVersion > 1) {
+    throw new RpcError(`Unsupported API version: ${request.apiVersion}`, { code: 'INVALID_ARGUMENT' });
+  }
+  if (attestation === undefined) {
+    throw new RpcError('App not allowed: No attestation provided', { code: 'UNAUTHORIZED' });
+  }
+  await kms.self.assertAllowed();
+  const { info, gatewayAppId } = await authorize(kms, attestation, {
+    event: 'app-key',
+    kind: 'app',
+    bootTime: false,
+    vmConfig: request.vmConfig,
+  }).catch((error: unknown) => {
+    throw error instanceof RpcError ? error.within('App not allowed') : error;
+  });
+  const keys = deriveAppKeys(kms.keys.roots, info.appId, info.instanceId);
+  kms.metrics.keyDispatch.inc({ result: 'released' });
+  kms.log.info({ ...publicFields(info), ...simulatedField(info.simulated) }, 'key dispatched');
+  return {
+    caCert: certificatePem(kms.keys.rootCa.certificate),
+    diskCryptKey: keys.diskCryptKey,
+    envCryptKey: keys.envCryptKey,
+    k256Key: keys.k256Key,
+    k256Signature: keys.k256Signature,
+    tproxyAppId: gatewayAppId,
+    gatewayAppId,
+    osImageHash: info.osImageHash,
+  };
+}
+
+/** Marks log lines about evidence that no vendor stands behind. */
+export function simulatedField(simulated: boolean): { simulated?: true } {
+  return simulated ? { simulated: true } : {};
+}

@@ -1,0 +1,34 @@
+import { deriveAppKeys, getKey as deriveKey } from '@dstack-cloud/keys';
+import type { MessageInitShape } from '@dstack-cloud/prpc';
+import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
+import { authorize } from '../authorize/authorize.ts';
+import type { Caller, Kms } from '../kms.ts';
+
+const MAX_NAME_LENGTH = 1024;
+
+/** The documented `getKey(name)`: what the guest agent would derive from the same keys (chapter 10 section 9). */
+export async function getKey(
+  kms: Kms,
+  { name, vmConfig }: proto.GetKeyRequest,
+  { attestation }: Caller,
+): Promise<MessageInitShape<typeof proto.GetKeyResponseSchema>> {
+  if (name.length > MAX_NAME_LENGTH) {
+    throw new RpcError(`name must be at most ${MAX_NAME_LENGTH} characters`, { code: 'INVALID_ARGUMENT' });
+  }
+  if (attestation === undefined) {
+    throw new RpcError('App not allowed: No attestation provided', { code: 'UNAUTHORIZED' });
+  }
+  await kms.self.assertAllowed();
+  const { info } = await authorize(kms, attestation, {
+    event: 'get-key',
+    kind: 'app',
+    bootTime: false,
+    vmConfig,
+  }).catch((error: unknown) => {
+    throw error instanceof RpcError ? error.within('App not allowed') : error;
+  });
+  const { k256Key, k256Signature } = deriveAppKeys(kms.keys.roots, info.appId, info.instanceId);
+  const { key, signature } = deriveKey(k256Key, name, '', 'secp256k1');
+  kms.metrics.keyDispatch.inc({ result: 'released' });
+  return { key, signatureChain: [signature, k256Signature] };
+}

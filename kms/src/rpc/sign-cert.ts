@@ -1,0 +1,87 @@
+import type { VerifiedAttestation } from '@dstack-cloud/attestation';
+import { deriveAppCaKey } from '@dstack-cloud/keys';
+import type { MessageInitShape } from '@dstack-cloud/prpc';
+import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
+import {
+  appCa,
+  appInfoOf,
+  appLeaf,
+  certificatePem,
+  checkCsrConfig,
+  issuerOf,
+  RaTlsError,
+  type VerifiedCsr,
+  verifyCsr,
+} from '@dstack-cloud/ra-tls';
+import { type Authorized, authorize } from '../authorize/authorize.ts';
+import { findInitScripts } from '../evidence/init-scripts.ts';
+import type { Kms } from '../kms.ts';
+
+/** Signs an application's certificate; the request carries its own evidence (chapter 10 section 5.10). */
+export async function signCert(
+  kms: Kms,
+  { apiVersion, csr, signature, vmConfig }: proto.SignCertRequest,
+): Promise<MessageInitShape<typeof proto.SignCertResponseSchema>> {
+  const request = readRequest(kms, apiVersion, csr, signature);
+  await kms.self.assertAllowed();
+  const verified = await verifyEvidence(kms, request);
+  const authorized = await authorize(kms, verified, {
+    event: 'sign-cert',
+    kind: 'app',
+    bootTime: true,
+    vmConfig,
+  });
+  const chain = issue(kms, request, verified, authorized);
+  const names = [request.config.subject, ...request.config.subjectAltNames];
+  kms.log.info({ app_id: Buffer.from(authorized.info.appId).toString('hex'), names }, 'certificate signed');
+  return { certificateChain: chain.map(certificatePem) };
+}
+
+/** Everything that needs neither network nor evidence, so that bad requests cost little. */
+function readRequest(kms: Kms, apiVersion: number, csr: Uint8Array, signature: Uint8Array): VerifiedCsr {
+  try {
+    const request = verifyCsr(apiVersion, csr, signature);
+    const { notAfter } = issuerOf(kms.keys.rootCa.certificate, kms.keys.rootCa.key);
+    const forbiddenNames = [kms.keys.domain];
+    checkCsrConfig(request.config, { now: kms.now(), issuerNotAfter: notAfter, forbiddenNames });
+    return request;
+  } catch (error) {
+    if (!(error instanceof RaTlsError)) throw error;
+    const context = error.code === 'invalid-field' ? 'Failed to sign certificate: ' : '';
+    throw new RpcError(`${context}${error.message}`, { code: 'INVALID_ARGUMENT', cause: error });
+  }
+}
+
+async function verifyEvidence(kms: Kms, { pubkey, attestation }: VerifiedCsr): Promise<VerifiedAttestation> {
+  try {
+    return await kms.evidence.verify({ spki: pubkey, attestation });
+  } catch (error) {
+    if (!(error instanceof RaTlsError)) throw error;
+    const reason = error.message.replace(/^invalid quote: /, '');
+    throw new RpcError(`Quote verification failed: ${reason}`, { code: 'UNAUTHORIZED', cause: error });
+  }
+}
+
+/** Leaf, App CA, root. Identities come from the verified evidence only (section 3.5). */
+function issue(
+  kms: Kms,
+  { config, pubkey, attestation }: VerifiedCsr,
+  verified: VerifiedAttestation,
+  { info }: Authorized,
+): Uint8Array[] {
+  const { rootCa, domain, roots } = kms.keys;
+  const now = Math.floor(kms.now());
+  const key = deriveAppCaKey(roots, info.appId);
+  const ca = appCa({ issuer: issuerOf(rootCa.certificate, rootCa.key), now, key, appId: info.appId });
+  const leaf = appLeaf({
+    issuer: issuerOf(ca, key),
+    now,
+    config,
+    spki: pubkey,
+    appId: info.appId,
+    appInfo: appInfoOf(info, findInitScripts(verified)),
+    attestation,
+    forbiddenNames: [domain],
+  });
+  return [leaf, ca, rootCa.certificate];
+}

@@ -1,0 +1,45 @@
+import { once } from 'node:events';
+import type { Server as HttpServer } from 'node:http';
+import type { Server as HttpsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { KmsError } from '../errors.ts';
+
+/** A server that listens. */
+export type Listener = {
+  readonly address: string;
+  readonly port: number;
+  /** Takes no more connections, lets calls end for so long, then cuts what is left. */
+  close(graceMs?: number): Promise<void>;
+};
+
+const DEFAULT_GRACE_MS = 5_000;
+
+/** Starts listening. @throws KmsError `listen-failed` naming the address, the port and what to do */
+export async function listen(
+  server: HttpServer | HttpsServer,
+  address: string,
+  port: number,
+): Promise<Listener> {
+  try {
+    server.listen(port, address);
+    await once(server, 'listening');
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const hint =
+      code === 'EADDRINUSE' ? 'the port is in use; stop the other process or configure another port' : code;
+    throw new KmsError('listen-failed', `Cannot listen on ${address} port ${port}: ${hint}`, { cause });
+  }
+  const bound = server.address() as AddressInfo;
+  return {
+    address: bound.address,
+    port: bound.port,
+    async close(graceMs = DEFAULT_GRACE_MS) {
+      const closed = once(server, 'close');
+      server.close();
+      server.closeIdleConnections();
+      const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}

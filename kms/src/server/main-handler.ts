@@ -1,0 +1,74 @@
+import type { RequestListener } from 'node:http';
+import { createPrpcHandler, implement, KMS, RpcError } from '@dstack-cloud/prpc';
+import { peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
+import { clearImageCache } from '../admin/clear-image-cache.ts';
+import { assertAdminTokenHash } from '../admin/credentials.ts';
+import { parseSize } from '../config/duration.ts';
+import type { Caller, Kms } from '../kms.ts';
+import { getAppEnvEncryptPubKey } from '../rpc/get-app-env-encrypt-pub-key.ts';
+import { getAppKey } from '../rpc/get-app-key.ts';
+import { getKey } from '../rpc/get-key.ts';
+import { getKmsKey } from '../rpc/get-kms-key.ts';
+import { metaSource } from '../rpc/get-meta.ts';
+import { getTempCaCert } from '../rpc/get-temp-ca-cert.ts';
+import { signCert } from '../rpc/sign-cert.ts';
+import { APP_VERSION } from '../version.ts';
+import { callLogger } from './call-log.ts';
+import { openApiRoute } from './open-api.ts';
+import { healthRoute, metricsRoute, readyRoute } from './plain-routes.ts';
+
+/** The main listener: RPC for attested and open callers, health, readiness, metrics. */
+export function mainHandler(kms: Kms): RequestListener {
+  const getMeta = metaSource(kms);
+  const { config } = kms;
+  const limits = Object.fromEntries(
+    Object.entries(config.rpc.limits).map(([method, size]) => [method, parseSize(size) ?? 0]),
+  );
+  const service = implement(KMS)<Caller>({
+    GetMeta: () => getMeta(),
+    GetTempCaCert: () => getTempCaCert(kms),
+    GetAppEnvEncryptPubKey: (request) => getAppEnvEncryptPubKey(kms, request),
+    GetAppKey: (request, caller) => getAppKey(kms, request, caller),
+    GetKey: (request, caller) => getKey(kms, request, caller),
+    GetKmsKey: (request, caller) => getKmsKey(kms, request, caller),
+    SignCert: (request) => signCert(kms, request),
+    // Without a configured token nobody may: the method then does not exist, as in the newer generation.
+    ...(config.core.admin_token_hash === ''
+      ? {}
+      : {
+          ClearImageCache: async (request) => {
+            assertAdminTokenHash(config, request.token);
+            await clearImageCache(config.core.image.cache_dir, request);
+          },
+        }),
+  });
+  return createPrpcHandler<Caller>({
+    mounts: [{ path: '/prpc', trim: 'KMS.', services: [service], limits }],
+    routes: [
+      healthRoute,
+      readyRoute(kms),
+      openApiRoute(KMS, 'dstack-kms'),
+      ...(config.core.metrics.enabled ? [metricsRoute(kms)] : []),
+    ],
+    headers: { Server: 'dstack-kms', 'X-App-Version': APP_VERSION },
+    before: (request) => callerOf(kms, request),
+    onCall: callLogger(kms),
+  });
+}
+
+/**
+ * Who calls. Evidence in the certificate is verified before the method is looked up, for every method, once per
+ * connection (chapter 10 section 3.8); damaged evidence is refused even for open methods.
+ */
+async function callerOf(kms: Kms, request: Parameters<RequestListener>[0]): Promise<Caller> {
+  const address = request.socket.remoteAddress ?? '';
+  const peer = peerOf(request);
+  // Attested callers are limited by who they are, once that is known.
+  if (peer.parsed?.attestation === undefined) kms.limits.open(address);
+  try {
+    return { address, attestation: await peer.attestation(kms.evidence.verify) };
+  } catch (error) {
+    if (!(error instanceof RaTlsError)) throw error;
+    throw new RpcError(error.message, { code: 'UNAUTHORIZED', cause: error });
+  }
+}

@@ -1,0 +1,124 @@
+import { join } from 'node:path';
+import { startAdminListener } from './admin/admin-listener.ts';
+import { loadPasswordCheck } from './admin/htpasswd.ts';
+import { type GuestAgent, guestAgent } from './agent/guest-agent.ts';
+import { auditLog, noAuditLog } from './audit/audit-log.ts';
+import { openAuditStore } from './audit/audit-store.ts';
+import { selfAuthorization } from './authorize/self-authorization.ts';
+import type { KmsConfig } from './config/kms-config.ts';
+import { KmsError } from './errors.ts';
+import { evidenceJudge } from './evidence/evidence-judge.ts';
+import { loadTrust, type Trust } from './evidence/trust.ts';
+import { keyDirectoryState, recoverKeyDirectory } from './key-directory/commit.ts';
+import { loadKeys } from './key-directory/load-keys.ts';
+import type { Kms } from './kms.ts';
+import { makePolicy } from './make-policy.ts';
+import { bootstrap } from './onboard/bootstrap.ts';
+import { startOnboarding } from './onboard/onboard-listener.ts';
+import type { Onboarding } from './onboard/onboarding.ts';
+import { keepRenewing, renewRpcCertificate } from './rpc-certificate.ts';
+import type { Listener } from './server/listen.ts';
+import { startMainListener } from './server/main-listener.ts';
+import { rateLimits } from './server/rate-limits.ts';
+import type { Log } from './telemetry/log.ts';
+import { createMetrics } from './telemetry/metrics.ts';
+import { VERSION } from './version.ts';
+
+export type StartOptions = {
+  readonly log: Log;
+  /** Unix seconds; the system clock by default. */
+  readonly now?: () => number;
+  /** Ends the onboarding, if it is under way. */
+  readonly signal?: AbortSignal;
+  /** Told when the onboarding listener is up. */
+  readonly onOnboarding?: (listener: Listener) => void;
+  readonly agent?: GuestAgent;
+  readonly trust?: Trust;
+};
+
+/** A KMS that serves. */
+export type RunningKms = {
+  readonly main: Listener;
+  readonly admin: Listener | undefined;
+  readonly kms: Kms;
+  close(): Promise<void>;
+};
+
+/**
+ * Starts a KMS (chapter 10 section 6.1): gets keys first if there are none, by onboarding on the same port, then serves.
+ * @throws KmsError; `keys-missing` when the onboarding ended without keys
+ */
+export async function startKms(config: KmsConfig, options: StartOptions): Promise<RunningKms> {
+  const { log, now = () => Date.now() / 1000 } = options;
+  for (const warning of config.warnings) log.warn({ warning }, 'configuration warning');
+  const trust = options.trust ?? loadTrust(config);
+  const { simulated } = trust;
+  if (simulated)
+    log.warn({ simulated }, 'A trust root that is not the vendor is configured: evidence may be simulated');
+  const metrics = createMetrics({ version: VERSION, simulated, imageVerified: config.core.image.verify });
+  const policy = makePolicy(config, { log, metrics });
+  const agent = options.agent ?? guestAgent(config.agentAddress);
+  const evidence = evidenceJudge(config, trust, { metrics, log, now });
+  const self = selfAuthorization({ config, policy, metrics, log, now, agent, trust });
+  const directory = config.core.cert_dir;
+
+  await ensureKeys({ config, agent, policy, self, evidence, metrics, log, simulated, now }, options);
+  const keys = await loadKeys(directory, {
+    now: now(),
+    ...(config.core.onboard.auto_bootstrap_domain && { domain: config.core.onboard.auto_bootstrap_domain }),
+    onRenewed: (name) => log.warn({ name }, 'key directory file made anew'),
+  });
+  const { audit: settings } = config.core;
+  const store = settings.enabled
+    ? await openAuditStore(settings.dir ?? join(directory, 'audit'), {
+        maxSegmentBytes: settings.max_segment_bytes,
+      })
+    : undefined;
+  const audit = store === undefined ? noAuditLog() : auditLog(store, { metrics, log, now });
+  const limits = rateLimits(config, metrics);
+  const kms: Kms = { config, keys, policy, evidence, self, audit, limits, log, metrics, simulated, now };
+  const certificate = await renewRpcCertificate({ config, keys, agent, now });
+  const main = await startMainListener(kms, certificate);
+  const { admin: adminConfig } = config.core;
+  const admin = adminConfig.enabled
+    ? await startAdminListener(kms, trust, await loadPasswordCheck(adminConfig.htpasswd_file))
+    : undefined;
+  const renewing = keepRenewing({ config, keys, agent, now, log }, main.useCertificate);
+  log.info({ address: main.address, port: main.port, domain: keys.domain, simulated }, 'dstack-kms started');
+  return {
+    main,
+    admin,
+    kms,
+    async close() {
+      renewing.stop();
+      await Promise.all([main.close(), admin?.close()]);
+      await audit.close();
+      policy.close?.();
+      agent.close();
+      log.info('dstack-kms stopped');
+    },
+  };
+}
+
+/** Finishes what a crash interrupted, then gets keys if there are none. */
+async function ensureKeys(onboarding: Onboarding, options: StartOptions): Promise<void> {
+  const { config, log } = onboarding;
+  const { cert_dir: directory, onboard } = config.core;
+  const recovery = await recoverKeyDirectory(directory);
+  if (recovery !== 'nothing') log.warn({ recovery }, 'an interrupted bootstrap was cleaned up');
+  if ((await keyDirectoryState(directory)) !== 'empty' || !onboard.enabled) return;
+  if (onboard.auto_bootstrap_domain !== '') {
+    await bootstrap(onboarding, onboard.auto_bootstrap_domain);
+    return;
+  }
+  const { listener, done } = await startOnboarding(onboarding);
+  options.onOnboarding?.(listener);
+  const aborted = new Promise<void>((resolve) => {
+    options.signal?.addEventListener('abort', () => resolve(), { once: true });
+  });
+  await Promise.race([done, aborted]);
+  await listener.close(500);
+  if (options.signal?.aborted === true || (await keyDirectoryState(directory)) !== 'keys') {
+    throw new KmsError('keys-missing', 'Failed to onboard: stopped before there were keys');
+  }
+}

@@ -1,0 +1,82 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+/** Metrics of one KMS process, with the names of chapter 10 section 7.3. */
+export type Metrics = {
+  readonly registry: Registry;
+  readonly attestationRequests: Counter;
+  readonly attestationFailures: Counter;
+  readonly rpcRequests: Counter<'method' | 'result'>;
+  readonly rpcDuration: Histogram<'method'>;
+  readonly attestationVerifications: Counter<'platform' | 'result'>;
+  readonly authRequests: Counter<'result'>;
+  readonly authDuration: Histogram;
+  readonly onchainSyncLag: Gauge;
+  readonly keyDispatch: Counter<'result'>;
+  readonly imageCacheHits: Counter;
+  readonly imageCacheMisses: Counter;
+  readonly rateLimited: Counter;
+  readonly tlsHandshakes: Counter<'result'>;
+  readonly rpcCertExpiry: Gauge;
+  readonly auditRecords: Counter<'result'>;
+};
+
+const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+/** @param info shown as labels of `dstack_kms_build_info` and as gauges */
+export function createMetrics(info: {
+  version: string;
+  simulated: boolean;
+  imageVerified: boolean;
+}): Metrics {
+  const registers = [new Registry()];
+  const registry = registers[0]!;
+  const counter = <L extends string = never>(name: string, help: string, labelNames: L[] = []): Counter<L> =>
+    new Counter({ name: `dstack_kms_${name}`, help, labelNames, registers });
+  const gauge = (name: string, help: string): Gauge =>
+    new Gauge({ name: `dstack_kms_${name}`, help, registers });
+  const metrics: Metrics = {
+    registry,
+    attestationRequests: counter('attestation_requests_total', 'Total number of KMS attestation requests.'),
+    attestationFailures: counter(
+      'attestation_failures_total',
+      'Total number of failed KMS attestation requests.',
+    ),
+    rpcRequests: counter('rpc_requests_total', 'RPC requests by method and result.', ['method', 'result']),
+    rpcDuration: new Histogram({
+      name: 'dstack_kms_rpc_duration_seconds',
+      help: 'Duration of RPC requests.',
+      labelNames: ['method'],
+      buckets: SECONDS,
+      registers,
+    }),
+    attestationVerifications: counter('attestation_verifications_total', 'Verifications of evidence.', [
+      'platform',
+      'result',
+    ]),
+    authRequests: counter('auth_requests_total', 'Decisions asked of the policy source.', ['result']),
+    authDuration: new Histogram({
+      name: 'dstack_kms_auth_duration_seconds',
+      help: 'Duration of policy decisions.',
+      buckets: SECONDS,
+      registers,
+    }),
+    onchainSyncLag: gauge('onchain_sync_lag_seconds', 'Age of the block that the last decision was read at.'),
+    keyDispatch: counter('key_dispatch_total', 'Releases of keys by result.', ['result']),
+    imageCacheHits: counter('image_cache_hits_total', 'OS images found in the cache.'),
+    imageCacheMisses: counter('image_cache_misses_total', 'OS images that had to be downloaded.'),
+    rateLimited: counter('rate_limited_total', 'Requests refused by a rate limit.'),
+    tlsHandshakes: counter('tls_handshakes_total', 'TLS handshakes by result.', ['result']),
+    rpcCertExpiry: gauge('rpc_cert_expiry_timestamp_seconds', 'Unix time at which the RPC certificate ends.'),
+    auditRecords: counter('audit_records_total', 'Records written to the audit log.', ['result']),
+  };
+  new Gauge({
+    name: 'dstack_kms_build_info',
+    help: 'Constant 1, with the version as label.',
+    labelNames: ['version'],
+    registers,
+  }).set({ version: info.version }, 1);
+  gauge('simulated', '1 when a trust root that is not the vendor is configured.').set(info.simulated ? 1 : 0);
+  gauge('image_verification', '1 when OS images are verified.').set(info.imageVerified ? 1 : 0);
+  gauge('start_time_seconds', 'Unix time at which the process started.').set(Math.floor(Date.now() / 1000));
+  return metrics;
+}
