@@ -13,6 +13,11 @@ export function openConfiguredDevice(
     rtmr,
     eventLog,
     vmConfig,
-    ...(ccel !== undefined && existsSync(ccel) ? { ccel } : {}),
+    ...(hasFirmwareLog(ccel) ? { ccel } : {}),
   });
+}
+
+/** A machine without the table has no firmware log; one that is named by an endpoint must answer. */
+function hasFirmwareLog(ccel: string | undefined): ccel is string {
+  return ccel !== undefined && (ccel.startsWith('unix:') || existsSync(ccel));
 }

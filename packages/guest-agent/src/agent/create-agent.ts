@@ -1,5 +1,7 @@
 import { join } from 'node:path';
 import {
+  composeHash,
+  EVENT,
   GUEST_FILES,
   HOST_SHARED_LIMITS,
   parseAppCompose,
@@ -7,12 +9,13 @@ import {
   parseSysConfig,
   readFileBounded,
 } from '@dstack-cloud/app';
-import { ratlsReportData } from '@dstack-cloud/attestation';
+import { findEvent, ratlsReportData } from '@dstack-cloud/attestation';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
-import { utf8Text } from '@dstack-cloud/encoding';
+import { equalBytes, toHex, utf8Text } from '@dstack-cloud/encoding';
 import { hostSharedCopy } from '../boot/host-shared.ts';
 import { peerVerifier } from '../boot/peer-verifier.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
+import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Agent } from './agent.ts';
 import { type CertificateSigner, localSigner } from './certificate-signer.ts';
@@ -52,6 +55,7 @@ export async function createAgent(options: CreateAgentOptions): Promise<CreatedA
   const sys = parseSysConfig(await readFileBounded(paths.sys, HOST_SHARED_LIMITS['.sys-config.json']));
   const keys = parseAppKeys(await readFileBounded(paths.keys, MAX_KEYS_FILE));
   const device = await openEvidence(options, sys.vmConfig);
+  if (config.simulator === undefined) await requireMeasured(device, composeBytes);
   const composeText = utf8Text(composeBytes);
   const local = new LocalEvidence(device, composeText);
   const { keyProvider, caCert } = keys;
@@ -89,6 +93,21 @@ export async function createAgent(options: CreateAgentOptions): Promise<CreatedA
       await device.close?.();
     },
   };
+}
+
+/** The compose file that is shown and obeyed must be the one that was measured in this boot. */
+async function requireMeasured(device: EvidenceDevice, composeBytes: Uint8Array): Promise<void> {
+  const measured = findEvent(await device.events(), EVENT.composeHash);
+  const found = composeHash(composeBytes);
+  if (measured !== undefined && equalBytes(measured, found)) return;
+  throw new GuestError(
+    'evidence-failed',
+    'app-compose.json is not the one that was measured; prepare the machine first',
+    {
+      expected: measured === undefined ? 'a measured machine' : toHex(measured),
+      found: toHex(found),
+    },
+  );
 }
 
 function filePaths({ simulator, workDir }: GuestConfig): { compose: string; sys: string; keys: string } {

@@ -1,5 +1,5 @@
 import { chmod, mkdir, rm, symlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import {
   type AppKeysFile,
   checkMrConfigId,
@@ -20,7 +20,7 @@ import { osRelease } from '../machine/system-info.ts';
 import { writeEnvironment } from './environment.ts';
 import { requireUnmeasured } from './fresh-machine.ts';
 import type { NotifyHost } from './host-api.ts';
-import { type HostShared, loadHostShared } from './host-shared.ts';
+import { type HostShared, hostSharedCopy, loadHostShared } from './host-shared.ts';
 import { type Identities, identities } from './identities.ts';
 import { keysFromKms } from './kms-keys.ts';
 import { type Measure, measureIdentities, measurer } from './measure.ts';
@@ -32,7 +32,7 @@ import { prepareStorage, writeAgentConfig } from './storage.ts';
 /** What a boot works with. */
 export interface PrepareOptions {
   readonly config: GuestConfig;
-  /** Opens the evidence device; called once the files that it attests are read. */
+  /** Opens the evidence device; the text is asked for with each piece of evidence. */
   readonly openDevice: (vmConfig: () => string) => Promise<EvidenceDevice>;
   readonly notify: NotifyHost;
   readonly log: Logger;
@@ -52,19 +52,22 @@ export interface Prepared {
  */
 export async function prepare(options: PrepareOptions): Promise<Prepared> {
   const { config, notify, log } = options;
+  let vmConfig = '';
+  const device = await options.openDevice(() => vmConfig);
+  // First of all: nothing of a machine that is already measured may be replaced.
+  await requireUnmeasured(device);
+  await rm(join(hostSharedCopy(config.workDir), GUEST_FILES.appKeys), { force: true });
   const shared = await loadHostShared(config.hostShared, config.workDir);
   const { compose, sysConfig } = shared;
+  vmConfig = sysConfig.vmConfig;
   if (compose.secureTime) log.info("Time is the host machine's: there is no chrony to wait for");
   if (compose.gatewayEnabled) log.warn('gateway_enabled: this guest has no route to a gateway yet');
-  await rm(join(shared.directory, GUEST_FILES.appKeys), { force: true });
-  const device = await options.openDevice(() => sysConfig.vmConfig);
   const facts = {
     platform: device.mode,
     osVersion: osRelease(config.root).get('VERSION_ID'),
     userConfig: shared.userConfig,
   };
   checkRequirements(compose, facts);
-  await requireUnmeasured(device);
   const ids = identities(compose, shared.composeHash, shared.instance);
   const measure = measurer(device, compose.eventLogVersion);
   await measureIdentities(measure, compose, shared.composeHash, ids);
@@ -159,6 +162,8 @@ async function linkFiles(config: GuestConfig, shared: HostShared): Promise<void>
   };
   await link('app-compose.json', 'app-compose.json');
   if (shared.userConfig !== undefined) await link('user_config', '.user-config');
-  await mkdir(join(config.runDir, 'dstack'), { recursive: true });
-  await chmod(dirname(config.eventLog), 0o700).catch(() => undefined);
+  // The second location of the agent's sockets, which every container may look into.
+  const sockets = join(config.runDir, 'dstack');
+  await mkdir(sockets, { recursive: true });
+  await chmod(sockets, 0o755);
 }

@@ -26,6 +26,8 @@ export interface FakeKmsOptions {
 export interface FakeKms {
   readonly url: string;
   readonly rootSpki: Uint8Array;
+  /** Root certificate, PEM. */
+  readonly rootPem: string;
   /** Names of the methods that were called. */
   readonly calls: string[];
   close(): void;
@@ -92,6 +94,7 @@ export async function startFakeKms(options: FakeKmsOptions = {}): Promise<FakeKm
   return {
     url: `https://localhost:${port}`,
     rootSpki: rootKey.spki,
+    rootPem: caCert,
     calls,
     close: () => {
       server.closeAllConnections();
