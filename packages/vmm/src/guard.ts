@@ -51,8 +51,11 @@ export class Guard {
 
   /** Ends the guard without touching anybody. */
   async release(): Promise<void> {
+    if (this.#shell.exitCode !== null || this.#shell.signalCode !== null || this.#shell.pid === undefined)
+      return;
     const ended = new Promise<void>((resolve) => this.#shell.once('exit', () => resolve()));
-    if (this.#shell.exitCode !== null || this.#shell.signalCode !== null) return;
+    // Until now it kept nobody alive; waiting for it must.
+    this.#shell.ref();
     this.#shell.kill('SIGKILL');
     await ended;
   }
