@@ -1,6 +1,6 @@
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { Policy } from '@dstack-cloud/policy';
-import type { AuditLog } from './audit/audit-log.ts';
+import type { Audit } from './audit/audit-log.ts';
 import type { SelfAuthorization } from './authorize/self-authorization.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import type { EvidenceJudge } from './evidence/evidence-judge.ts';
@@ -16,7 +16,7 @@ export type Kms = {
   readonly policy: Policy;
   readonly evidence: EvidenceJudge;
   readonly self: SelfAuthorization;
-  readonly audit: AuditLog;
+  readonly audit: Audit;
   readonly limits: RateLimits;
   readonly log: Log;
   readonly metrics: Metrics;

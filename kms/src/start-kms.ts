@@ -1,9 +1,7 @@
-import { join } from 'node:path';
 import { startAdminListener } from './admin/admin-listener.ts';
 import { loadPasswordCheck } from './admin/htpasswd.ts';
 import { type GuestAgent, guestAgent } from './agent/guest-agent.ts';
-import { auditLog, noAuditLog } from './audit/audit-log.ts';
-import { openAuditStore } from './audit/audit-store.ts';
+import { openAudit } from './audit/audit-log.ts';
 import { selfAuthorization } from './authorize/self-authorization.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import { KmsError } from './errors.ts';
@@ -68,13 +66,7 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
     ...(config.core.onboard.auto_bootstrap_domain && { domain: config.core.onboard.auto_bootstrap_domain }),
     onRenewed: (name) => log.warn({ name }, 'key directory file made anew'),
   });
-  const { audit: settings } = config.core;
-  const store = settings.enabled
-    ? await openAuditStore(settings.dir ?? join(directory, 'audit'), {
-        maxSegmentBytes: settings.max_segment_bytes,
-      })
-    : undefined;
-  const audit = store === undefined ? noAuditLog() : auditLog(store, { metrics, log, now });
+  const audit = await openAudit({ config, roots: keys.roots, metrics, log, now });
   const limits = rateLimits(config, metrics);
   const kms: Kms = { config, keys, policy, evidence, self, audit, limits, log, metrics, simulated, now };
   const certificate = await renewRpcCertificate({ config, keys, agent, now });

@@ -1,5 +1,6 @@
 import { createServer } from 'node:http';
 import { Admin, configureServer, createPrpcHandler, implement } from '@dstack-cloud/prpc';
+import { auditPage } from '../audit/audit-rpc.ts';
 import { errorChain } from '../errors.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
@@ -30,7 +31,7 @@ export async function startAdminListener(
           implement(Admin)<undefined>({
             ClearImageCache: (request) => clearImageCache(image.cache_dir, request),
             CheckBoot: (request) => checkBoot(kms, trust, request),
-            GetAuditLog: (request) => kms.audit.page(Number(request.fromSeq), request.limit),
+            GetAuditLog: (request) => auditPage(kms, request),
           }),
         ],
       },

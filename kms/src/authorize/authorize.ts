@@ -1,5 +1,6 @@
 import { type BootInfo, judgeTcb, type TcbStatus, type VerifiedAttestation } from '@dstack-cloud/attestation';
 import { RpcError } from '@dstack-cloud/prpc';
+import type { Decided } from '../audit/audit-log.ts';
 import type { Kms } from '../kms.ts';
 import { askPolicy, denial } from './ask-policy.ts';
 import { bootInfoOf } from './boot-info-of.ts';
@@ -8,6 +9,8 @@ import { withRequestConfig } from './config-text.ts';
 import { assertReleaseAllowed } from './release-gate.ts';
 
 export type AuthorizeInput = {
+  /** What is asked for, for the audit log. */
+  readonly event: Decided['event'];
   readonly kind: 'app' | 'kms';
   /** Measurements as of boot; true only for SignCert. */
   readonly bootTime: boolean;
@@ -33,14 +36,16 @@ type Authorizing = Pick<Kms, 'config' | 'policy' | 'metrics' | 'log' | 'now' | '
 export async function authorize(
   kms: Authorizing,
   verified: VerifiedAttestation,
-  input: AuthorizeInput & { readonly event: string },
+  input: AuthorizeInput,
 ): Promise<Authorized> {
   const configured = withRequestConfig(verified, input.vmConfig);
   const info = bootInfoOf(configured, input.bootTime);
   kms.limits.attested(info);
   assertReleaseAllowed(info.mode, kms.config);
-  let reason = '';
   let blockNumber: bigint | undefined;
+  const keyEpoch = 0;
+  const record = (allowed: boolean, reason: string): Promise<void> =>
+    kms.audit.record({ event: input.event, info, allowed, reason, blockNumber, keyEpoch });
   try {
     await checkImage(configured, kms.config);
     assertTcb(info, kms);
@@ -48,12 +53,13 @@ export async function authorize(
     blockNumber = decision.blockNumber;
     if (!decision.allowed) throw denial('Boot denied: ', decision);
     const { gatewayAppId } = decision;
-    await kms.audit.record({ event: input.event, info, decision: 'allow', reason, blockNumber });
-    return { info, gatewayAppId, blockNumber, keyEpoch: 0 };
+    await record(true, '');
+    return { info, gatewayAppId, blockNumber, keyEpoch };
   } catch (error) {
-    reason = error instanceof RpcError ? error.message : 'internal error';
+    const reason = error instanceof RpcError ? error.message : 'internal error';
     logDenial(kms, info, input.event, reason);
-    await kms.audit.denied({ event: input.event, info, decision: 'deny', reason, blockNumber });
+    // That a refusal could not be recorded changes nothing: it stays a refusal, and the log says so.
+    await record(false, reason).catch(() => undefined);
     throw error;
   }
 }

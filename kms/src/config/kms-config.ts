@@ -70,6 +70,8 @@ type CoreConfig = {
     readonly enabled: boolean;
     readonly dir?: string | undefined;
     readonly max_segment_bytes: number;
+    /** Segments kept; older records are removed, their hashes stay. All by default. */
+    readonly keep_segments?: number | undefined;
   };
 };
 

@@ -131,6 +131,7 @@ const audit = z.strictObject({
     .int()
     .min(4096)
     .default(64 * 1024 * 1024),
+  keep_segments: z.int().min(1).optional(),
 });
 
 const core = z.strictObject({

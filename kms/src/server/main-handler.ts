@@ -3,6 +3,7 @@ import { createPrpcHandler, implement, KMS, RpcError } from '@dstack-cloud/prpc'
 import { peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
 import { clearImageCache } from '../admin/clear-image-cache.ts';
 import { assertAdminTokenHash } from '../admin/credentials.ts';
+import { consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
 import { parseSize } from '../config/duration.ts';
 import type { Caller, Kms } from '../kms.ts';
 import { getAppEnvEncryptPubKey } from '../rpc/get-app-env-encrypt-pub-key.ts';
@@ -32,6 +33,9 @@ export function mainHandler(kms: Kms): RequestListener {
     GetKey: (request, caller) => getKey(kms, request, caller),
     GetKmsKey: (request, caller) => getKmsKey(kms, request, caller),
     SignCert: (request) => signCert(kms, request),
+    GetAuditHead: () => kms.audit.head(),
+    GetAuditInclusion: (request) => inclusionProof(kms, request),
+    GetAuditConsistency: (request) => consistencyProof(kms, request),
     // Without a configured token nobody may: the method then does not exist, as in the newer generation.
     ...(config.core.admin_token_hash === ''
       ? {}
