@@ -1,5 +1,6 @@
-import { toHex } from '@dstack-cloud/encoding';
+import { fromHex, toHex, utf8Text } from '@dstack-cloud/encoding';
 import type { DcapCollateral } from '../collateral-source.ts';
+import { decoding } from '../decoding.ts';
 import { JsonFields } from '../json-fields.ts';
 
 /** Reads collateral JSON with the field names of dcap-qvl (chapter 20 section 3.1). @throws AttestationError */
@@ -7,7 +8,7 @@ export function dcapCollateralFromJson(json: unknown): DcapCollateral {
   const fields = new JsonFields(json, 'collateral');
   return {
     pckCrlIssuerChain: fields.text('pck_crl_issuer_chain'),
-    rootCaCrl: fields.hex('root_ca_crl'),
+    rootCaCrl: unwrapHexBody(fields.hex('root_ca_crl')),
     pckCrl: fields.hex('pck_crl'),
     tcbInfoIssuerChain: fields.text('tcb_info_issuer_chain'),
     tcbInfo: fields.text('tcb_info'),
@@ -19,6 +20,17 @@ export function dcapCollateralFromJson(json: unknown): DcapCollateral {
       ? { pckCertificateChain: fields.text('pck_certificate_chain') }
       : {}),
   };
+}
+
+/**
+ * A PCCS answers with the root CRL as hex text, and some recorders keep that text as if it were the list. Its
+ * signature is checked later, whichever form it came in.
+ */
+function unwrapHexBody(bytes: Uint8Array): Uint8Array {
+  const DIGIT_3 = 0x33;
+  const DIGIT_0 = 0x30;
+  if (bytes[0] !== DIGIT_3 || bytes[1] !== DIGIT_0) return bytes;
+  return decoding('collateral.root_ca_crl', () => fromHex(utf8Text(bytes).trim()));
 }
 
 /** The same form, for files and bundles. */

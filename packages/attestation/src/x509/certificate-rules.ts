@@ -1,4 +1,5 @@
 import { equalBytes } from '@dstack-cloud/encoding';
+import { keyKind } from '../crypto/key-kind.ts';
 import { AttestationError } from '../errors.ts';
 import type { Certificate } from './certificate.ts';
 import { EXTENSION } from './extensions.ts';
@@ -8,8 +9,6 @@ const UNDERSTOOD: readonly string[] = [
   EXTENSION.basicConstraints,
   EXTENSION.keyUsage,
   EXTENSION.extendedKeyUsage,
-  EXTENSION.subjectKeyId,
-  EXTENSION.authorityKeyId,
   EXTENSION.crlDistributionPoints,
   // Names of the subject: attestation identifies keys by their issuer alone.
   EXTENSION.subjectAltName,
@@ -17,8 +16,17 @@ const UNDERSTOOD: readonly string[] = [
   EXTENSION.certificatePolicies,
 ];
 
-/** RFC 5280 section 6.1.3 (a)(2). */
-export function checkDates(certificate: Certificate, now: number, role: string): void {
+/** Refused whether critical or not: they take away trust which nothing here would take away. */
+const RESTRICTIONS: readonly string[] = [
+  EXTENSION.nameConstraints,
+  EXTENSION.policyMappings,
+  EXTENSION.policyConstraints,
+  EXTENSION.inhibitAnyPolicy,
+];
+
+/** RFC 5280 section 6.1.3 (a)(2); notAfter holds to the end of its second. */
+export function checkDates(certificate: Certificate, time: number, role: string): void {
+  const now = Math.floor(time);
   if (now < certificate.notBefore) {
     const found = date(now);
     const expected = `from ${date(certificate.notBefore)}`;
@@ -38,6 +46,7 @@ export function checkDates(certificate: Certificate, now: number, role: string):
 export function checkIssuer(issuer: Certificate, below: readonly Certificate[]): void {
   if (issuer.version !== 3) throw invalid('An issuer is not a version 3 certificate');
   if (!issuer.isCa) throw invalid('An issuer is not a CA');
+  if (isEmptyName(issuer.subject)) throw invalid('An issuer has no name');
   if (!issuer.keyUsage?.keyCertSign) throw invalid('An issuer may not sign certificates (keyCertSign)');
   // Self-issued certificates do not count (section 6.1.4 (l)); nor does the leaf.
   const length = below.slice(1).filter((item) => !equalBytes(item.subject, item.issuer)).length;
@@ -49,13 +58,10 @@ export function checkIssuer(issuer: Certificate, below: readonly Certificate[]):
   }
 }
 
-/** Section 6.1.4 (o), 6.1.5 (f); name constraints are refused even where they are not critical. */
+/** Section 6.1.4 (o), 6.1.5 (f). */
 export function checkExtensions(certificate: Certificate, known: readonly string[]): void {
   for (const { oid, critical } of certificate.extensions) {
-    if (
-      oid === EXTENSION.nameConstraints ||
-      (critical && !UNDERSTOOD.includes(oid) && !known.includes(oid))
-    ) {
+    if (RESTRICTIONS.includes(oid) || (critical && !UNDERSTOOD.includes(oid) && !known.includes(oid))) {
       throw new AttestationError('unsupported', `The certificate extension ${oid} is not understood`, {
         found: oid,
       });
@@ -75,6 +81,7 @@ export function checkLeaf(leaf: Certificate, rules: LeafRules): void {
   if (leaf.isCa) throw invalid('The leaf is a CA');
   if (leaf.keyUsage?.keyCertSign) throw invalid('The leaf may sign certificates');
   checkExtensions(leaf, rules.knownExtensions ?? []);
+  keyKind(leaf.spki);
   if (rules.requireDigitalSignature && !leaf.keyUsage?.digitalSignature) {
     throw invalid('The leaf may not sign (digitalSignature)');
   }
@@ -85,6 +92,11 @@ export function checkLeaf(leaf: Certificate, rules: LeafRules): void {
       found: usages.join(', '),
     });
   }
+}
+
+/** Section 4.1.2.6: a CA must have a subject. An empty Name is an empty SEQUENCE. */
+function isEmptyName(name: Uint8Array): boolean {
+  return name.length <= 2;
 }
 
 function invalid(message: string): AttestationError {
