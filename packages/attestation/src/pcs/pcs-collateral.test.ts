@@ -1,0 +1,251 @@
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fromHex } from '@dstack-cloud/encoding';
+import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
+import { afterEach, describe, expect, it } from 'vitest';
+import { AttestationError } from '../errors.ts';
+import { dcapCollateralFromJson } from '../tdx/collateral-json.ts';
+import type { Fetch } from './bounded-fetch.ts';
+import { normaliseBaseUrl } from './fetch-collateral.ts';
+import { jsonMemberText } from './json-member.ts';
+import { pcsCollateral } from './pcs-collateral.ts';
+
+interface Recorded {
+  headers: Record<string, string>;
+  body_hex: string;
+}
+
+const BASE = 'http://pccs.test:8081';
+const REQUEST = { tee: 'tdx', fmspc: '000000000000', ca: 'platform' } as const;
+const NOW = Date.parse('2026-11-23T11:00:00Z') / 1000;
+
+const directories: string[] = [];
+afterEach(async () => {
+  for (const directory of directories.splice(0)) await rm(directory, { recursive: true, force: true });
+});
+
+describeWithFixtures('collateral client', 'kms-original/collateral-http.json', () => {
+  const recorded = fixtureJson<Record<string, Recorded>>('kms-original/collateral-http.json');
+  const expected = dcapCollateralFromJson(fixtureJson('kms-original/collateral.json'));
+
+  /** Answers as recorded; `change` may answer instead. */
+  function service(
+    change: (path: string, url: string) => Response | Promise<Response> | undefined = () => undefined,
+  ) {
+    const calls: string[] = [];
+    const fetch: Fetch = async (url) => {
+      const path = url.slice(BASE.length);
+      calls.push(path);
+      const changed = await change(path, url);
+      if (changed) return changed;
+      const answer = recorded[path];
+      if (!answer) return new Response('', { status: 404 });
+      const { 'content-length': _length, connection: _connection, ...headers } = answer.headers;
+      return new Response(new Uint8Array(fromHex(answer.body_hex)), { headers });
+    };
+    return { calls, fetch };
+  }
+
+  it('asks for the four parts and gives what a PCCS serves', async () => {
+    const { calls, fetch } = service();
+    const source = pcsCollateral({ baseUrl: `${BASE}/tdx/certification/v4/`, fetch, now: () => NOW });
+    expect(await source.tdx(REQUEST)).toEqual(expected);
+    expect(calls.sort()).toEqual(Object.keys(recorded).sort());
+  });
+
+  it('asks once for many at once, and keeps the answer until the first nextUpdate', async () => {
+    const { calls, fetch } = service();
+    let now = NOW;
+    const source = pcsCollateral({ baseUrl: BASE, fetch, now: () => now });
+    const answers = await Promise.all(Array.from({ length: 20 }, () => source.tdx(REQUEST)));
+    expect(calls).toHaveLength(4);
+    expect(new Set(answers).size).toBe(1);
+    const end = Date.parse((JSON.parse(expected.tcbInfo) as { nextUpdate: string }).nextUpdate) / 1000;
+    now = end - 1;
+    await source.tdx(REQUEST);
+    expect(calls).toHaveLength(4);
+    now = end;
+    await source.tdx(REQUEST);
+    expect(calls).toHaveLength(8);
+  });
+
+  it('serves nothing out of date, not even when the service is down', async () => {
+    let now = NOW;
+    let isDown = false;
+    const { fetch } = service(() => (isDown ? Promise.reject(new TypeError('refused')) : undefined));
+    const source = pcsCollateral({ baseUrl: BASE, fetch, now: () => now });
+    await source.tdx(REQUEST);
+    isDown = true;
+    await source.tdx(REQUEST);
+    now += 400 * 86_400;
+    await expect(source.tdx(REQUEST)).rejects.toMatchObject({ code: 'collateral-unavailable' });
+  });
+
+  it('keeps sets in a directory, privately, and takes them from there after a restart', async () => {
+    const cacheDir = await mkdtemp(join(tmpdir(), 'collateral-'));
+    directories.push(cacheDir);
+    const first = service();
+    await pcsCollateral({ baseUrl: BASE, fetch: first.fetch, now: () => NOW, cacheDir }).tdx(REQUEST);
+    const [name, ...others] = await readdir(cacheDir);
+    expect(others).toEqual([]);
+    const path = join(cacheDir, name!);
+    expect((await stat(path)).mode & 0o777).toBe(0o600);
+
+    const second = service();
+    const restarted = pcsCollateral({ baseUrl: BASE, fetch: second.fetch, now: () => NOW, cacheDir });
+    expect(await restarted.tdx(REQUEST)).toEqual(expected);
+    expect(second.calls).toEqual([]);
+
+    // Half a file is fetched anew and written over.
+    await writeFile(path, (await readFile(path, 'utf8')).slice(0, 1000));
+    const third = service();
+    await pcsCollateral({ baseUrl: BASE, fetch: third.fetch, now: () => NOW, cacheDir }).tdx(REQUEST);
+    expect(third.calls).toHaveLength(4);
+
+    await restarted.forget!(REQUEST);
+    expect(await readdir(cacheDir)).toEqual([]);
+    await restarted.tdx(REQUEST);
+    expect(second.calls).toHaveLength(4);
+  });
+
+  it.each<[string, (path: string) => Response | Promise<Response> | undefined, string]>([
+    [
+      '500',
+      (path) => (path.includes('tcb') ? new Response('', { status: 500 }) : undefined),
+      'collateral-unavailable',
+    ],
+    ['no connection', () => Promise.reject(new TypeError('refused')), 'collateral-unavailable'],
+    [
+      '2 MiB of noise',
+      (path) => (path.includes('tcb') ? new Response(new Uint8Array((2 << 20) + 1)) : undefined),
+      'too-large',
+    ],
+    ['no JSON', (path) => (path.includes('tcb') ? withChain('nonsense') : undefined), 'malformed'],
+    [
+      'no UTF-8',
+      (path) => (path.includes('tcb') ? withChain(Uint8Array.of(0xff, 0xfe)) : undefined),
+      'malformed',
+    ],
+    [
+      'no issuer chain',
+      (path) => (path.includes('tcb') ? new Response('{"tcbInfo":{},"signature":""}') : undefined),
+      'collateral-invalid',
+    ],
+    [
+      'a redirect to another host',
+      (path) =>
+        path.includes('crl')
+          ? new Response('', { status: 302, headers: { location: 'http://169.254.169.254/' } })
+          : undefined,
+      'collateral-unavailable',
+    ],
+    [
+      'redirects without end',
+      (path) =>
+        path.includes('pckcrl')
+          ? new Response('', { status: 302, headers: { location: '/pckcrl' } })
+          : undefined,
+      'collateral-unavailable',
+    ],
+  ])('refuses %s', async (_name, change, code) => {
+    const { fetch } = service(change);
+    const source = pcsCollateral({ baseUrl: BASE, fetch, now: () => NOW });
+    await expect(source.tdx(REQUEST)).rejects.toMatchObject({ name: 'AttestationError', code });
+  });
+
+  it('gives up on a service that hangs', async () => {
+    const fetch: Fetch = (_url, { signal }) =>
+      new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    const source = pcsCollateral({ baseUrl: BASE, fetch, now: () => NOW, timeoutMs: 50 });
+    await expect(source.tdx(REQUEST)).rejects.toMatchObject({
+      code: 'collateral-unavailable',
+      found: 'time-out',
+    });
+  });
+
+  it('follows redirects within the same origin', async () => {
+    const { fetch } = service((path) =>
+      path === '/sgx/certification/v4/rootcacrl'
+        ? new Response('', { status: 301, headers: { location: `${BASE}/moved` } })
+        : path === '/moved'
+          ? new Response(new Uint8Array(fromHex(recorded['/sgx/certification/v4/rootcacrl']!.body_hex)))
+          : undefined,
+    );
+    expect(await pcsCollateral({ baseUrl: BASE, fetch, now: () => NOW }).tdx(REQUEST)).toEqual(expected);
+  });
+
+  it('refuses an FMSPC that is none', async () => {
+    const { fetch } = service();
+    const source = pcsCollateral({ baseUrl: BASE, fetch });
+    await expect(source.tdx({ ...REQUEST, fmspc: '../../etc' })).rejects.toBeInstanceOf(AttestationError);
+  });
+
+  it('checks that a PCK certificate is of the TCB that was asked for', async () => {
+    const chain = encodeURIComponent(expected.tcbInfoIssuerChain);
+    const tcbm = `${'0A'.repeat(16)}0B00`;
+    const request = {
+      qeId: new Uint8Array(16),
+      encryptedPpid: new Uint8Array(384),
+      cpuSvn: new Uint8Array(16).fill(10),
+      pceSvn: 11,
+      pceId: new Uint8Array(2),
+    };
+    const answer = (value: string) =>
+      service((path) =>
+        path.includes('pckcert?')
+          ? new Response('LEAF', {
+              headers: { 'SGX-TCBm': value, 'SGX-PCK-Certificate-Issuer-Chain': chain },
+            })
+          : undefined,
+      );
+    const good = answer(tcbm);
+    const source = pcsCollateral({ baseUrl: BASE, fetch: good.fetch });
+    expect(await source.pckCertificate!(request)).toBe(`LEAF\n${expected.tcbInfoIssuerChain}`);
+    await source.pckCertificate!(request);
+    expect(good.calls).toHaveLength(1);
+    expect(good.calls[0]).toContain('pcesvn=0B00&pceid=0000');
+    const lower = pcsCollateral({ baseUrl: BASE, fetch: answer('00'.repeat(18)).fetch });
+    await expect(lower.pckCertificate!(request)).rejects.toMatchObject({ code: 'collateral-invalid' });
+  });
+});
+
+function withChain(body: string | Uint8Array<ArrayBuffer>): Response {
+  return new Response(body, {
+    headers: { 'TCB-Info-Issuer-Chain': 'x', 'SGX-Enclave-Identity-Issuer-Chain': 'x' },
+  });
+}
+
+describe('exact text of a JSON member', () => {
+  it.each([
+    ['{"a":1,"tcbInfo":{"x":[1, 2],"y":"}"},"signature":"00"}', '{"x":[1, 2],"y":"}"}'],
+    [' { "tcbInfo" : { "q" : "\\"}" } } ', '{ "q" : "\\"}" }'],
+    ['{"tcbInfo":"text"}', '"text"'],
+    ['{"tcbInfo":-1.5e3}', '-1.5e3'],
+    ['{"nested":{"tcbInfo":1},"tcbInfo":[{}]}', '[{}]'],
+  ])('%s', (json, expected) => {
+    expect(jsonMemberText(json, 'tcbInfo')).toBe(expected);
+  });
+
+  it.each(['[]', '1', '"tcbInfo"', '{}', '{"tcbInfo":1,"tcbInfo":2}', '{"tcbInfo":1', '{"tcbInfo":1}x', ''])(
+    'refuses %s',
+    (json) => {
+      expect(() => jsonMemberText(json, 'tcbInfo')).toThrow(AttestationError);
+    },
+  );
+});
+
+describe('base URL', () => {
+  it.each([
+    'https://api.trustedservices.intel.com',
+    'https://api.trustedservices.intel.com/',
+    'https://api.trustedservices.intel.com/sgx/certification/v4/',
+    'https://api.trustedservices.intel.com/tdx/certification/v4',
+  ])('%s', (url) => {
+    expect(normaliseBaseUrl(url)).toBe('https://api.trustedservices.intel.com');
+  });
+
+  it.each(['', 'pccs', 'file:///etc/passwd'])('refuses "%s"', (url) => {
+    expect(() => normaliseBaseUrl(url)).toThrow(AttestationError);
+  });
+});
