@@ -1,8 +1,12 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
 import { AppInfoSchema, guestApi } from '@dstack-cloud/prpc';
 import { describeWithFixtures, fixtureText } from '@dstack-cloud/test/fixtures';
 import { expect, it } from 'vitest';
 import { answeredShape, recordedShape } from './testing/compare-answer.ts';
+import { startDockerStub } from './testing/docker-stub.ts';
 import { type FixtureAgentOptions, startFixtureAgent } from './testing/fixture-agent.ts';
 import { type Answer, type Case, recordedCases, send, sha256Hex } from './testing/replay.ts';
 
@@ -116,6 +120,25 @@ describeWithFixtures('other set-ups recorded from the original', RECORDING, () =
       }
     };
     expect(await replay('private', options, check, () => true)).toBeGreaterThan(6);
+  });
+
+  it('an engine with two containers; requests that leave its log route do not reach it', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'dstack-docker-'));
+    const dockerSocket = join(directory, 'docker.sock');
+    const engine = await startDockerStub(dockerSocket);
+    const check = (one: Case, answer: Answer): void => {
+      const leak = one.id.startsWith('logs.inspect') || one.id.startsWith('logs.info');
+      if (leak) expect([answer.status, answer.body.includes('SECRET')]).toEqual([404, false]);
+      else if (one.compare === 'page') expect(answer.body.toString()).toContain('&#60;b&#62;x');
+      else equal(one, answer);
+    };
+    try {
+      expect(await replay('docker-stub', { dockerSocket }, check, () => true)).toBe(16);
+      expect(engine.requests.filter((path) => /inspect|info|web\/json/.test(path))).toEqual([]);
+    } finally {
+      engine.close();
+      rmSync(directory, { recursive: true, force: true });
+    }
   });
 
   it('report data left alone', async () => {
