@@ -5,6 +5,7 @@ export type KmsErrorCode =
   | 'keys-missing'
   | 'keys-damaged'
   | 'keys-exist'
+  | 'keys-unwritable'
   | 'agent-unavailable'
   | 'certificate'
   | 'audit-write-failed'

@@ -178,14 +178,14 @@ describe('key release', () => {
     // An app can get any DNS name certified under the same root, but never usage kms:rpc.
     const { createServer } = await import('node:https');
     const { appCertificate } = await import('../harness/app-certificate.ts');
-    const certificate = await appCertificate(stack, workload, ['localhost', '127.0.0.1']);
+    const certificate = await appCertificate(stack, workload, ['localhost']);
     const impostor = createServer({ key: certificate.key, cert: certificate.chain }, (_, response) =>
       response.end('{}'),
     );
-    await new Promise<void>((resolve) => impostor.listen(0, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => impostor.listen(0, 'localhost', resolve));
     try {
       const { port } = impostor.address() as { port: number };
-      const client = kmsClient(`https://127.0.0.1:${port}`, {
+      const client = kmsClient(`https://localhost:${port}`, {
         ca: stack.tempCa.rootCa,
         verifyServer: { evidence: 'ignore' },
       });

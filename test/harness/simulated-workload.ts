@@ -2,7 +2,12 @@
  * A workload in a simulated TD without any process: its events, its evidence, its RA-TLS identity. For attacks,
  * which need evidence that no honest guest would make, and for load.
  */
-import { type Attestation, type RuntimeEvent, replayRuntimeEvents } from '@dstack-cloud/attestation';
+import {
+  type Attestation,
+  type RuntimeEvent,
+  replayRuntimeEvents,
+  type TdxEvent,
+} from '@dstack-cloud/attestation';
 import type { P256Key } from '@dstack-cloud/keys';
 import { tempClientIdentity } from '@dstack-cloud/ra-tls';
 import {
@@ -65,6 +70,20 @@ export function bootOf(image: string): SimulatedBoot {
   return boot;
 }
 
+/** Names that a guest gives the three ACPI measurements, in their order. */
+const ACPI_NAMES = ['acpi-loader', 'acpi-rsdp', 'acpi-tables'];
+
+function bootLog(boot: SimulatedBoot): TdxEvent[] {
+  const acpi = [...ACPI_NAMES];
+  return boot.events.map(({ rtmr, type, digest, data }) => ({
+    imr: rtmr,
+    eventType: type,
+    digest,
+    event: rtmr === 0 && type === 0xa ? (acpi.shift() ?? '') : '',
+    eventPayload: data,
+  }));
+}
+
 /** Evidence of a workload over `reportData` (64 bytes). */
 export function attest(
   platform: SimulatedPlatform,
@@ -84,13 +103,7 @@ export function attest(
     quote: {
       mode: 'dstack-tdx',
       quote: tampering.quote?.(quote) ?? quote,
-      eventLog: boot.events.map(({ rtmr, type, digest, data }) => ({
-        imr: rtmr,
-        eventType: type,
-        digest,
-        event: '',
-        eventPayload: data,
-      })),
+      eventLog: bootLog(boot),
     },
     runtimeEvents: tampering.shownEvents ?? runtimeEvents,
     reportData: signed,

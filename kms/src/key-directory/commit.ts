@@ -15,7 +15,7 @@ export type KeyDirectoryState = 'empty' | 'keys' | 'damaged';
 /**
  * Brings all files of a new key directory into being as one step, for every reader and after a crash at any
  * moment: they are staged, marked complete, and only then moved to their places, the root keys last.
- * @throws KmsError `keys-exist` when a root key is there already
+ * @throws KmsError `keys-exist` when a root key is there already, `keys-unwritable`; nothing is left then
  */
 export async function commitKeyFiles(
   directory: string,
@@ -30,6 +30,25 @@ export async function commitKeyFiles(
       `Key directory ${directory} has root keys already; they are never replaced`,
     );
   }
+  try {
+    await stage(directory, pending, files, fs);
+  } catch (cause) {
+    await fs.rm(pending, { recursive: true, force: true }).catch(() => undefined);
+    throw new KmsError(
+      'keys-unwritable',
+      `The keys cannot be written to ${directory}, and none were kept: ${(cause as Error).message}. Make room, or mend the disk, and try again`,
+      { cause },
+    );
+  }
+  await finishPending(directory, fs);
+}
+
+async function stage(
+  directory: string,
+  pending: string,
+  files: ReadonlyMap<KeyFileName, Uint8Array>,
+  fs: KeyFileSystem,
+): Promise<void> {
   await fs.rm(pending, { recursive: true, force: true });
   await fs.mkdir(pending, { mode: 0o700 });
   for (const { name, mode } of KEY_FILES) {
@@ -40,7 +59,6 @@ export async function commitKeyFiles(
   await syncDirectory(fs, directory);
   await writeSynced(fs, join(pending, COMPLETE_MARKER), new Uint8Array(), 0o600);
   await syncDirectory(fs, pending);
-  await finishPending(directory, fs);
 }
 
 /**

@@ -11,7 +11,7 @@ import {
   withJsonExtras,
 } from '@dstack-cloud/prpc';
 import { sameSecret } from '../admin/credentials.ts';
-import { errorChain } from '../errors.ts';
+import { errorChain, KmsError } from '../errors.ts';
 import { keyDirectoryState } from '../key-directory/commit.ts';
 import { healthRoute } from '../server/plain-routes.ts';
 import { attestationInfo } from './attestation-info.ts';
@@ -73,6 +73,9 @@ export function onboardHandler(onboarding: Onboarding, finish: () => void): Requ
     ],
     guard: (request) => guard(request, config.core.onboard.token),
     headers: { Server: 'dstack-kms' },
+    // Who onboards is the operator: what is wrong with the machine is for them to read.
+    publicError: (error) =>
+      error instanceof KmsError ? { text: error.message, code: 'INTERNAL_ERROR', status: 400 } : undefined,
     onCall: ({ method, status, durationMs, error }) => {
       const fields = { method: method.slice(0, 64), status, ms: Math.round(durationMs) };
       if (status >= 400) log.error({ ...fields, error: errorChain(error) }, 'onboard rpc failed');
