@@ -43,7 +43,7 @@ async function main(): Promise<void> {
   const handlers = createHandlers(agent, {
     containers: applicationContainers(config.runDir, config.runner.logDir, dockerSocketPath(process.env)),
     notify: hostNotifier(config.hostApiUrl, log),
-    powerOff,
+    powerOff: () => powerOff(config.root),
   });
   const listeners = await startListeners(config, handlers);
   // Makes Info complete as soon as somebody can ask for it.
@@ -54,8 +54,12 @@ async function main(): Promise<void> {
   await close();
 }
 
-/** Ends the machine as its service manager does. */
-function powerOff(): void {
+/** Ends the machine: as its service manager does, or, where a directory stands for it, by ending the agent. */
+function powerOff(root: string): void {
+  if (root !== '/') {
+    process.kill(process.pid, 'SIGTERM');
+    return;
+  }
   const child = spawn('systemctl', ['poweroff'], { stdio: 'ignore' });
   child.once('error', (error) => process.stderr.write(`Cannot power off: ${error.message}\n`));
 }

@@ -26,8 +26,9 @@ import { keysFromKms } from './kms-keys.ts';
 import { type Measure, measureIdentities, measurer } from './measure.ts';
 import { peerVerifier } from './peer-verifier.ts';
 import { checkRequirements } from './requirements.ts';
+import { waitForTime } from './secure-time.ts';
 import { keysWithoutProvider } from './seed-keys.ts';
-import { prepareStorage, writeAgentConfig } from './storage.ts';
+import { prepareStorage, requireDirectoryStorage, writeAgentConfig } from './storage.ts';
 
 /** What a boot works with. */
 export interface PrepareOptions {
@@ -60,7 +61,8 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   const shared = await loadHostShared(config.hostShared, config.workDir);
   const { compose, sysConfig } = shared;
   vmConfig = sysConfig.vmConfig;
-  if (compose.secureTime) log.info("Time is the host machine's: there is no chrony to wait for");
+  requireDirectoryStorage(config);
+  if (compose.secureTime) await waitForTime(config.root, log);
   if (compose.gatewayEnabled) log.warn('gateway_enabled: this guest has no route to a gateway yet');
   const facts = {
     platform: device.mode,

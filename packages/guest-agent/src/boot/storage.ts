@@ -3,8 +3,23 @@ import { join } from 'node:path';
 import { type AppCompose, EVENT, writeFileAtomic } from '@dstack-cloud/app';
 import { utf8 } from '@dstack-cloud/encoding';
 import type { GuestConfig } from '../config/guest-config.ts';
+import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Measure } from './measure.ts';
+
+/**
+ * On a real machine data belongs on an encrypted disk; this guest cannot set one up yet, and a plain directory there
+ * would look like one.
+ *
+ * @throws GuestError `storage-unsupported`
+ */
+export function requireDirectoryStorage({ root }: GuestConfig): void {
+  if (root !== '/') return;
+  throw new GuestError(
+    'storage-unsupported',
+    'This guest cannot set up an encrypted data disk yet; it runs only where a directory stands for the machine (root)',
+  );
+}
 
 /**
  * The data disk of a machine that a directory stands for: the file system that app-compose asks for is measured as

@@ -57,15 +57,17 @@ export async function runApp(options: RunAppOptions): Promise<RunningApp> {
   const onOutput = (bytes: Uint8Array) => process.stderr.write(bytes);
   if (compose.preLaunchScript !== undefined) {
     await notify('boot.progress', 'pre-launch');
-    say('Running pre_launch_script');
+    // An empty script changes nothing, so it must not need a bash.
+    const { preLaunchScript } = compose;
+    say(preLaunchScript.trim() === '' ? 'pre_launch_script is empty' : 'Running pre_launch_script');
     const script = {
-      script: compose.preLaunchScript,
+      script: preLaunchScript,
       workDir: config.workDir,
       env: variables,
       signal,
       onOutput,
     };
-    variables = await runPreLaunch(script);
+    if (preLaunchScript.trim() !== '') variables = await runPreLaunch(script);
   }
   const app = await start(compose, variables, options, onOutput);
   await notify('boot.progress', 'done');
