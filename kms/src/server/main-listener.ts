@@ -32,6 +32,7 @@ export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): P
     handler: mainHandler(kms),
     handshakeTimeoutMs: tls.handshake_timeout * 1000,
     onSession: (event) => logSession(kms, event),
+    now: () => kms.now() * 1000,
   });
   server.maxConnections = tls.max_connections;
   const listener = await listen(configureServer(server), address, port);

@@ -1,0 +1,198 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { checkConfig } from './check-config.ts';
+import { parseDuration, parseSize } from './duration.ts';
+import { loadConfig } from './load-config.ts';
+import { nearestKey } from './nearest-key.ts';
+import { printConfig } from './print-config.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'kms-config-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+function file(name: string, text: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+describe('loadConfig', () => {
+  test("reads the original's kms.toml with every key", () => {
+    const config = loadConfig(
+      file(
+        'kms.toml',
+        `[default]
+workers = 8
+max_blocking = 64
+ident = "DStack KMS"
+temp_dir = "/tmp"
+keep_alive = 10
+log_level = "info"
+
+[rpc]
+address = "0.0.0.0"
+port = 12001
+
+[rpc.tls]
+key = "/etc/kms/certs/rpc.key"
+certs = "/etc/kms/certs/rpc.crt"
+
+[rpc.tls.mutual]
+ca_certs = "/etc/kms/certs/tmp-ca.crt"
+mandatory = false
+
+[rpc.limits]
+GetAppKey = "1MiB"
+
+[core]
+cert_dir = "/etc/kms/certs"
+subject_postfix = ".dstack"
+admin_token_hash = ""
+site_name = "lab"
+
+[core.image]
+verify = true
+cache_dir = "/usr/share/dstack/images"
+download_url = "http://localhost:8000/{OS_IMAGE_HASH}.tar.gz"
+download_timeout = "2m"
+
+[core.auth_api]
+type = "webhook"
+
+[core.auth_api.webhook]
+url = "http://auth-api:8000"
+
+[core.auth_api.dev]
+gateway_app_id = "any"
+
+[core.onboard]
+enabled = true
+auto_bootstrap_domain = ""
+quote_enabled = true
+address = "0.0.0.0"
+port = 12001
+`,
+      ),
+      {},
+      [],
+    );
+    expect(config.rpc.port).toBe(12001);
+    expect(config.core.image.download_timeout).toBe(120);
+    expect(config.policy).toBe('webhook');
+    expect(config.warnings).toEqual([]);
+  });
+
+  test('later files win, tables are merged', () => {
+    const base = file('base.toml', '[core]\nsite_name = "a"\n[core.image]\nverify = false\n');
+    const over = file('over.json', '{"core":{"site_name":"b"}}');
+    const config = loadConfig(over, {}, [base]);
+    expect([config.core.site_name, config.core.image.verify]).toEqual(['b', false]);
+  });
+
+  test.each([
+    ['[core]\nsite_nme = "x"', 'core.site_nme: unknown key; did you mean "site_name"?'],
+    ['[core.onbord]\nenabled = true', 'core.onbord: unknown key; did you mean "onboard"?'],
+    ['[core.onboard]\nprot = 1', 'core.onboard.prot: unknown key; did you mean "port"?'],
+    ['[rpc]\nport = 70000', 'rpc.port: 70000 is not accepted'],
+    [
+      '[core.image]\ndownload_timeout = "soon"',
+      'core.image.download_timeout: "soon" is not accepted; must be a duration',
+    ],
+    ['[core.auth_api]\ntype = "dev"', 'gives keys to everybody'],
+    ['[core.auth_api]\ntype = "chain"', 'rpc_urls and kms_contract are needed'],
+    ['[core.attestation.root_ca]\ntdx = "/x"', 'external attestation trust anchors are configured'],
+    [
+      '[core.admin]\nenabled = true',
+      'admin API is enabled but neither auth_token nor htpasswd_file is configured',
+    ],
+    ['[rpc.tls]\nkey = "/elsewhere/rpc.key"', 'rpc.tls.key: "/elsewhere/rpc.key" must be'],
+    ['[rpc.tls.mutual]\nmandatory = true', 'rpc.tls.mutual.mandatory'],
+    ['[rpc.limits]\nGetAppKey = "big"', 'rpc.limits.GetAppKey'],
+    ['core = 1\n[', 'kms-bad.toml'],
+  ])('refuses %j', (text, message) => {
+    expect(() => loadConfig(file('kms-bad.toml', text), {}, [])).toThrow(message);
+  });
+
+  test('names a file that cannot be read', () => {
+    expect(() => loadConfig(join(directory, 'absent.toml'), {}, [])).toThrow('absent.toml cannot be read');
+  });
+});
+
+describe('environment', () => {
+  test('of the documented container', () => {
+    const config = checkConfig(
+      {},
+      {
+        KMS_HTTPS_PORT: '12001',
+        ETH_RPC_URL: 'http://a:1,http://b:2',
+        KMS_CONTRACT_ADDR: `0x${'11'.repeat(20)}`,
+        RUST_LOG: 'kms=debug',
+        DSTACK_AGENT_ADDRESS: 'unix:/x',
+      },
+    );
+    expect(config.rpc.port).toBe(12001);
+    expect(config.core.onboard.port).toBe(12001);
+    expect(config.policy).toBe('chain');
+    expect(config.core.auth_api.chain.rpc_urls).toEqual(['http://a:1', 'http://b:2']);
+    expect([config.logLevel, config.agentAddress]).toEqual(['debug', 'unix:/x']);
+  });
+
+  test('a configured webhook stays', () => {
+    const raw = { core: { auth_api: { webhook: { url: 'http://auth:1' } } } };
+    const config = checkConfig(raw, { ETH_RPC_URL: 'http://a:1', KMS_CONTRACT_ADDR: `0x${'11'.repeat(20)}` });
+    expect(config.policy).toBe('webhook');
+  });
+});
+
+test('quote_enabled = false never switches off the verification of callers', () => {
+  const { core, warnings } = checkConfig({ core: { onboard: { quote_enabled: false } } }, {});
+  expect([core.attest_rpc_cert, core.enforce_self_authorization]).toEqual([false, false]);
+  expect(warnings).toHaveLength(1);
+});
+
+test('printConfig hides tokens and API keys', () => {
+  const config = checkConfig(
+    {
+      core: {
+        onboard: { token: 'onboard-secret' },
+        admin: { enabled: true, auth_token: 'admin-secret' },
+        auth_api: {
+          type: 'chain',
+          chain: {
+            rpc_urls: ['https://rpc.example.com/v2/api-secret'],
+            kms_contract: `0x${'11'.repeat(20)}`,
+          },
+        },
+      },
+    },
+    {},
+  );
+  const text = printConfig(config);
+  expect(text).not.toMatch(/secret/);
+  expect(JSON.parse(text)).toMatchObject({ core: { onboard: { token: '<hidden>' } } });
+});
+
+test('durations and sizes', () => {
+  expect(['90s', '2m', '1h30m', '1d', '', '5', 'm'].map(parseDuration)).toEqual([
+    90,
+    120,
+    5400,
+    86_400,
+    undefined,
+    undefined,
+    undefined,
+  ]);
+  expect(['1MiB', '64 KiB', 17, '1MB', '5 bananas'].map(parseSize)).toEqual([
+    1 << 20,
+    65_536,
+    17,
+    1_000_000,
+    undefined,
+  ]);
+});
+
+test('nearestKey leaves alone what is far away', () => {
+  expect(nearestKey('verfy', ['verify', 'cache_dir'])).toBe('verify');
+  expect(nearestKey('zzzzzzzz', ['verify', 'cache_dir'])).toBeUndefined();
+});

@@ -1,0 +1,45 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+export type WebhookAnswer = { readonly status?: number; readonly body?: unknown; readonly raw?: string };
+export type WebhookPolicy = { app?: WebhookAnswer; kms?: WebhookAnswer; info?: WebhookAnswer };
+
+/** An auth API that says what it is told to say, and remembers what it was asked. */
+export type Webhook = {
+  readonly url: string;
+  readonly asked: { method: string; path: string; body: string }[];
+  policy: WebhookPolicy;
+  close(): void;
+};
+
+const ALLOW = { body: { isAllowed: true, gatewayAppId: 'lab-gateway', reason: '' } };
+
+export async function startWebhook(info: WebhookAnswer, allow: WebhookAnswer = ALLOW): Promise<Webhook> {
+  const asked: Webhook['asked'] = [];
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      const path = request.url ?? '';
+      asked.push({ method: request.method ?? '', path, body: Buffer.concat(chunks).toString() });
+      const { policy } = webhook;
+      const answer =
+        path === '/bootAuth/app' ? policy.app : path === '/bootAuth/kms' ? policy.kms : (policy.info ?? info);
+      const { status = 200, body, raw } = answer ?? allow;
+      response.writeHead(status, { 'content-type': 'application/json' });
+      response.end(raw ?? JSON.stringify(body));
+    });
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const webhook: Webhook = {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    asked,
+    policy: {},
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+  return webhook;
+}
