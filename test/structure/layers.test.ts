@@ -117,7 +117,8 @@ function sources(directory: string): string[] {
   });
 }
 
-const importPattern = /(?:from|import)\s*\(?\s*['"]([^'".][^'"]*)['"]/g;
+/** Not `Buffer.from('…')`: `from` of an import has a blank behind it. */
+const importPattern = /(?:\bfrom\s+|\bimport\s*\(?\s*)['"]([^'".][^'"]*)['"]/g;
 
 /** Packages that a source file imports by name, without node's own modules. */
 function importedPackages(path: string): string[] {

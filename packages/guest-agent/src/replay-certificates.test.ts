@@ -3,9 +3,9 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { GetTlsKeyResponseSchema } from '@dstack-cloud/prpc';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { certificateShape, recordedCertificateShape } from './testing/certificate-shape.ts';
-import { type FixtureAgent, startFixtureAgent } from './testing/fixture-agent.ts';
-import { type Answer, recordedCases, send } from './testing/replay.ts';
+import { certificateShape, recordedCertificateShape } from './test/certificate-shape.ts';
+import { type FixtureAgent, startFixtureAgent } from './test/fixture-agent.ts';
+import { type Answer, recordedCases, send } from './test/replay.ts';
 
 /** Requests that ours refuses, with the reason. */
 const REFUSED: Readonly<Record<string, string>> = {

@@ -5,10 +5,10 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { AppInfoSchema, guestApi } from '@dstack-cloud/prpc';
 import { describeWithFixtures, fixtureText } from '@dstack-cloud/test/fixtures';
 import { expect, it } from 'vitest';
-import { answeredShape, recordedShape } from './testing/compare-answer.ts';
-import { startDockerStub } from './testing/docker-stub.ts';
-import { type FixtureAgentOptions, startFixtureAgent } from './testing/fixture-agent.ts';
-import { type Answer, type Case, recordedCases, send, sha256Hex } from './testing/replay.ts';
+import { answeredShape, recordedShape } from './test/compare-answer.ts';
+import { startDockerStub } from './test/docker-stub.ts';
+import { type FixtureAgentOptions, startFixtureAgent } from './test/fixture-agent.ts';
+import { type Answer, type Case, recordedCases, send, sha256Hex } from './test/replay.ts';
 
 const RECORDING = 'guest-original/expected.json';
 

@@ -1,8 +1,8 @@
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { answeredShape, recordedShape } from './testing/compare-answer.ts';
-import { type FixtureAgent, startFixtureAgent } from './testing/fixture-agent.ts';
-import { recordedCases, send } from './testing/replay.ts';
+import { answeredShape, recordedShape } from './test/compare-answer.ts';
+import { type FixtureAgent, startFixtureAgent } from './test/fixture-agent.ts';
+import { recordedCases, send } from './test/replay.ts';
 
 /** Exchanges where ours differs on purpose, with the reason. Differences of every answer are in compare-answer.ts. */
 const WANTED: readonly [id: RegExp, reason: string][] = [

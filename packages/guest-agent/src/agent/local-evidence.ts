@@ -56,7 +56,7 @@ export class LocalEvidence {
 }
 
 /** Reads the facts out of an attestation. */
-export function localFacts(attestation: Attestation, composeText: string): LocalFacts {
+function localFacts(attestation: Attestation, composeText: string): LocalFacts {
   const td = tdReportOf(attestation);
   const { runtimeEvents } = attestation;
   const find = (name: string) => findEvent(runtimeEvents, name) ?? NONE;

@@ -6,7 +6,7 @@ const MAX_PAYLOAD = 4096;
 const TIMEOUT_MS = 30_000;
 
 /** Events of chapter 30 section 4.11. */
-export type HostEvent = 'boot.progress' | 'boot.error' | 'instance.info' | 'shutdown.progress';
+type HostEvent = 'boot.progress' | 'boot.error' | 'instance.info' | 'shutdown.progress';
 
 /** Tells the host how far the guest is; never fails, since the host may be hostile or gone. */
 export type NotifyHost = (event: HostEvent, payload: string) => Promise<void>;

@@ -18,8 +18,8 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { parseGuestConfig } from '../config/guest-config.ts';
 import { causeChain } from '../errors.ts';
-import { type FakeKms, startFakeKms } from '../testing/fake-kms.ts';
-import { SoftwareDevice } from '../testing/software-device.ts';
+import { type FakeKms, startFakeKms } from '../test/fake-kms.ts';
+import { SoftwareDevice } from '../test/software-device.ts';
 import { type Prepared, prepare } from './prepare.ts';
 
 const APP_ID = '11'.repeat(20);

@@ -43,7 +43,7 @@ export function attestationRoute(agent: Agent, clock: () => number = () => perfo
 }
 
 /** SHA-512 of the tag and the nonce: the report data of a public attestation, 64 bytes. */
-export function publicReportData(nonce: Uint8Array): Uint8Array {
+function publicReportData(nonce: Uint8Array): Uint8Array {
   return new Uint8Array(
     createHash('sha512')
       .update(concatBytes(utf8(DOMAIN), nonce))

@@ -68,7 +68,7 @@ async function stream(
 }
 
 /** One piece of output: bare, or a line of JSON. */
-export function line({ channel, bytes }: LogChunk, { text, bare, ansi }: LogsRequest): string {
+function line({ channel, bytes }: LogChunk, { text, bare, ansi }: LogsRequest): string {
   const message = text ? plain(bytes, bare && !ansi) : toBase64(bytes);
   return bare ? message : `${JSON.stringify({ channel, message })}\n`;
 }

@@ -16,7 +16,7 @@ export function metricsRoute(agent: Agent): PlainRoute {
 }
 
 /** Prometheus text format; names and help lines are those that scrapers of the original know. */
-export function metricsText(system: SystemInfo): string {
+function metricsText(system: SystemInfo): string {
   const single = (name: string, help: string, value: bigint | number, labels: Labels = {}): string =>
     gauge(name, help, [[labels, value]]);
   const disks = (name: string, help: string, value: (disk: DiskInfo) => bigint | number): string => {

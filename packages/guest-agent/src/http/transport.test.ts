@@ -3,8 +3,8 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type FixtureAgent, startFixtureAgent } from '../testing/fixture-agent.ts';
-import { send } from '../testing/replay.ts';
+import { type FixtureAgent, startFixtureAgent } from '../test/fixture-agent.ts';
+import { send } from '../test/replay.ts';
 import { inheritedSockets, listen, parseListenAddress } from './listen.ts';
 
 describeWithFixtures('what raw clients of the socket rely on', 'simulator/attestation.bin', () => {

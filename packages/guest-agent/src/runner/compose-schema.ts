@@ -20,7 +20,7 @@ const port = z.union([
 const configUse = z.union([z.string(), z.looseObject({ source: z.string(), target: z.string().optional() })]);
 
 /** The members of a service that matter when it runs as a plain process; the rest is for an engine. */
-export const serviceSchema: z.ZodType<ServiceMembers> = z.looseObject({
+const serviceSchema: z.ZodType<ServiceMembers> = z.looseObject({
   image: z.string().optional(),
   command: textOrList.nullish(),
   entrypoint: textOrList.nullish(),

@@ -9,11 +9,16 @@ const PROBE_TIMEOUT_MS = 10_000;
 /** Whether a command ends with status 0 within the time-out. */
 export type Probe = (command: readonly string[]) => Promise<boolean>;
 
-const probe: Probe = (command) =>
-  new Promise((resolve) => {
-    const [program, ...args] = command as [string, ...string[]];
-    execFile(program, args, { timeout: PROBE_TIMEOUT_MS }, (error) => resolve(error === null));
-  });
+/** Asks an engine in the environment that compose will run in: it says which daemon is meant. */
+export function engineProbe(env: Readonly<Record<string, string>>): Probe {
+  return (command) =>
+    new Promise((resolve) => {
+      const [program, ...args] = command as [string, ...string[]];
+      execFile(program, args, { timeout: PROBE_TIMEOUT_MS, env: { ...env } }, (error) =>
+        resolve(error === null),
+      );
+    });
+}
 
 /**
  * The engine to use: the wanted one, or with `auto` the first whose daemon and compose plugin answer, else plain
@@ -21,7 +26,7 @@ const probe: Probe = (command) =>
  *
  * @throws GuestError `engine-missing` when a certain engine is wanted and does not answer
  */
-export async function chooseEngine(wanted: 'auto' | Engine, answers: Probe = probe): Promise<Engine> {
+export async function chooseEngine(wanted: 'auto' | Engine, answers: Probe): Promise<Engine> {
   if (wanted === 'process') return 'process';
   for (const engine of wanted === 'auto' ? (['docker', 'podman'] as const) : [wanted]) {
     if ((await answers([engine, 'info'])) && (await answers([engine, 'compose', 'version']))) return engine;

@@ -17,7 +17,7 @@ import type { GuestConfig } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';
 import { type AgentSockets, baseEnvironment } from './app-environment.ts';
 import { containersFile, writeContainers } from './containers-file.ts';
-import { chooseEngine } from './engine.ts';
+import { chooseEngine, engineProbe } from './engine.ts';
 import { runPreLaunch } from './pre-launch.ts';
 import { ProcessService } from './process-service.ts';
 import { runEngine } from './run-engine.ts';
@@ -93,7 +93,7 @@ async function start(
     throw new GuestError('compose-invalid', 'app-compose.json has no docker_compose_file');
   }
   await notify('boot.progress', 'starting containers');
-  const engine = await chooseEngine(config.runner.engine);
+  const engine = await chooseEngine(config.runner.engine, engineProbe(variables));
   const common = { composeText: compose.dockerComposeFile, logDir: config.runner.logDir, sockets };
   if (engine === 'process') {
     return await runProcesses({

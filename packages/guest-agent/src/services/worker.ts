@@ -22,7 +22,7 @@ export function workerService(agent: Agent): ServiceImplementation<IncomingMessa
  *
  * @throws RpcError `Unsupported algorithm`
  */
-export function appKeyReportData(agent: Agent, algorithm: string): Uint8Array {
+function appKeyReportData(agent: Agent, algorithm: string): Uint8Array {
   if (algorithm === 'secp256k1_prehashed') {
     throw new RpcError('Unsupported algorithm', { code: 'INVALID_ARGUMENT' });
   }
