@@ -101,10 +101,9 @@ describe('services down', () => {
     await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
     const { port } = other.address() as { port: number };
     try {
-      writeFileSync(
-        join(project, 'docker-compose.yaml'),
-        `services:\n  web:\n    image: x\n    command: ["node", "-e", "0"]\n    ports:\n      - "${port}:${port}"\n`,
-      );
+      const path = join(project, 'app.json');
+      const app = JSON.parse(readFileSync(path, 'utf8')) as { local_config?: Record<string, unknown> };
+      writeFileSync(path, JSON.stringify({ ...app, local_config: { ...app.local_config, port } }));
       const { code, stderr } = await cli(stack.config, '-C', project, 'deploy');
       expect(code).toBe(1);
       expect(stderr).toContain(String(port));

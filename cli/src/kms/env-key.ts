@@ -2,7 +2,7 @@ import { request as plainRequest } from 'node:http';
 import { request } from 'node:https';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { verifyEnvPublicKey } from '@dstack-cloud/keys';
-import { CliError, messageOf } from '../errors.ts';
+import { CliError, EXIT, messageOf } from '../errors.ts';
 
 const TIMEOUT_MS = 10_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
@@ -67,6 +67,7 @@ function check(
     throw new CliError('kms_untrusted', `The environment key of ${url} is not trusted: ${why}`, {
       expected: `signed by 0x${expected}`,
       found,
+      exitCode: EXIT.refused,
       hint: 'Somebody may stand between you and the KMS. Check kms_urls and chain.kms_contract before you go on',
     });
   };
