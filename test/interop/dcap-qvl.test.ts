@@ -80,8 +80,6 @@ async function compare(name: string, quote: Uint8Array, json: Json, now: number,
   const theirs = peer(quote, json, now, roots.tdx.at(-1)!.der);
   const same = JSON.stringify(mine) === JSON.stringify(theirs);
   expect({ name, same, mine, theirs }).toEqual({ name, same: !(name in DIFFERENCES), mine, theirs });
-  // Where they differ, the peer is the one that accepts: ours refuses, or reports another status.
-  if (!same) expect(theirs.ok).toBe(true);
 }
 
 describeWithFixtures('verdicts of npm @phala/dcap-qvl', 'attestation/tdx/dcapqvl-tdx-quote.bin', () => {
