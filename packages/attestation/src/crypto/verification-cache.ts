@@ -1,5 +1,5 @@
 import { toHex } from '@dstack-cloud/encoding';
-import type { CryptoBackend, VerifyKey } from './backend.ts';
+import type { CryptoBackend, SignatureScheme, VerifyKey } from './backend.ts';
 import { LruCache } from './lru-cache.ts';
 
 /** Imported keys kept: attestation keys, PCK and CA keys of a few hundred machines. */
@@ -8,6 +8,8 @@ const MAX_KEYS = 1024;
 const MAX_SPKI = 2048;
 /** Verified chains, collateral sets and QE reports kept. */
 const MAX_RESULTS = 512;
+
+const VERIFIED = Promise.resolve(true);
 
 const pinned = new WeakSet<Uint8Array>();
 const pinnedKeys = new LruCache<Promise<VerifyKey>>(MAX_KEYS);
@@ -49,13 +51,35 @@ export class VerificationCache {
     parts: readonly Uint8Array[],
     make: () => Promise<T>,
   ): Promise<T> {
-    const lengths = new Uint8Array(new Uint32Array(parts.map((part) => part.length)).buffer);
-    const id = `${name}:${toHex(crypto.hash('sha256', lengths, ...parts))}`;
+    const id = this.#id(crypto, name, parts);
     const known = this.#results.get(id);
     if (known) return known as Promise<T>;
     const made = make();
     this.#results.set(id, made);
     made.catch(() => this.#results.delete(id));
     return made;
+  }
+
+  /**
+   * Whether the key of `spki` made this signature; a true answer is remembered by the hash of key, signature
+   * and data, a false one never.
+   */
+  async verified(
+    crypto: CryptoBackend,
+    scheme: SignatureScheme,
+    spki: Uint8Array,
+    signature: Uint8Array,
+    data: Uint8Array,
+  ): Promise<boolean> {
+    const id = this.#id(crypto, scheme, [spki, signature, data]);
+    if (this.#results.get(id)) return true;
+    if (!(await crypto.verify(await this.key(crypto, spki), scheme, signature, data))) return false;
+    this.#results.set(id, VERIFIED);
+    return true;
+  }
+
+  #id(crypto: CryptoBackend, name: string, parts: readonly Uint8Array[]): string {
+    const lengths = new Uint8Array(new Uint32Array(parts.map((part) => part.length)).buffer);
+    return `${name}:${toHex(crypto.hash('sha256', lengths, ...parts))}`;
   }
 }

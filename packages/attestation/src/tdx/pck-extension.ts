@@ -2,10 +2,10 @@ import {
   DerReader,
   derInteger,
   derOctetString,
-  derOid,
   derTag,
   EncodingError,
   readDer,
+  toHex,
 } from '@dstack-cloud/encoding';
 import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
@@ -26,13 +26,15 @@ export interface PckPlatform {
 
 /** Intel SGX PCK Certificate and CRL Profile, section 1.3.5. */
 const SGX_EXTENSION = '1.2.840.113741.1.13.1';
+/** Contents of its members' OIDs, as hex: there are forty of them, and comparing bytes needs no decoding. */
+const MEMBER = '2a864886f84d010d01';
 const OID = {
-  ppid: `${SGX_EXTENSION}.1`,
-  tcb: `${SGX_EXTENSION}.2`,
-  pceId: `${SGX_EXTENSION}.3`,
-  fmspc: `${SGX_EXTENSION}.4`,
-  pceSvn: `${SGX_EXTENSION}.2.17`,
-  cpuSvn: `${SGX_EXTENSION}.2.18`,
+  ppid: `${MEMBER}01`,
+  tcb: `${MEMBER}02`,
+  pceId: `${MEMBER}03`,
+  fmspc: `${MEMBER}04`,
+  pceSvn: `${MEMBER}0211`,
+  cpuSvn: `${MEMBER}0212`,
 } as const;
 
 /** Reads the SGX extension of a PCK certificate. @throws AttestationError `malformed` */
@@ -55,7 +57,7 @@ export function readPckPlatform(certificate: Certificate): PckPlatform {
   });
 }
 
-/** A SEQUENCE of {OID, value}, as DER elements by OID; no OID twice. */
+/** A SEQUENCE of {OID, value}, as DER elements by the contents of the OID; none twice. */
 function readPairs(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
   const outer = readDer(bytes);
   if (outer.tag !== derTag.sequence) throw new EncodingError('unexpected-tag', 'no SEQUENCE');
@@ -63,7 +65,7 @@ function readPairs(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
   const pairs = new Map<string, Uint8Array>();
   while (!reader.done) {
     const pair = new DerReader(reader.next(derTag.sequence).contents);
-    const oid = derOid(pair.next(derTag.oid));
+    const oid = toHex(pair.next(derTag.oid).contents);
     const value = pair.next();
     pair.finish();
     if (pairs.has(oid)) throw new EncodingError('invalid-value', `${oid} twice`);

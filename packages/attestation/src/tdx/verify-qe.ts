@@ -15,8 +15,10 @@ export async function verifyQe(
 ): Promise<SvnLevel> {
   const { checks, crypto, cache } = context;
   const report = quote.qeReport;
-  const key = await cache.key(crypto, pck.spki);
-  checks.require(await crypto.verify(key, 'ecdsa-sha256', quote.qeReportSignature, quote.qeReportBytes), {
+  // A platform's quotes share one QE report for as long as its attestation key lives.
+  const { qeReportBytes, qeReportSignature } = quote;
+  const isSigned = cache.verified(crypto, 'ecdsa-sha256', pck.spki, qeReportSignature, qeReportBytes);
+  checks.require(await isSigned, {
     id: 'tdx.qe-report-signature',
     reference: 'chapter 20 section 3.3 step 6',
     code: 'signature-invalid',

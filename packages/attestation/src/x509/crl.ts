@@ -91,6 +91,8 @@ function readEntries(list: DerElement | undefined): ReadonlySet<string> {
   const serials = new Set<string>();
   if (!list) return serials;
   const reader = new DerReader(list.contents);
+  // Nearly all entries of a list have the same extensions (a reason): each form is read once.
+  let known: Uint8Array | undefined;
   while (!reader.done) {
     const entry = new DerReader(reader.next(derTag.sequence).contents);
     const serial = entry.next(derTag.integer).contents;
@@ -102,7 +104,10 @@ function readEntries(list: DerElement | undefined): ReadonlySet<string> {
     const extensions = entry.optional(derTag.sequence);
     entry.finish();
     // A critical certificateIssuer makes an indirect list, whose entries are of other issuers.
-    if (extensions) refuseCritical(readExtensionList(extensions), []);
+    if (extensions && !(known && equalBytes(known, extensions.contents))) {
+      refuseCritical(readExtensionList(extensions), []);
+      known = extensions.contents;
+    }
     serials.add(toHex(serial));
     if (serials.size > MAX_CRL_ENTRIES) throw new EncodingError('too-large', 'too many entries');
   }

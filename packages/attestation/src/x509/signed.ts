@@ -25,12 +25,9 @@ export async function verifySigned(
   const { scheme, tbs, signature } = signed;
   if (!scheme)
     throw new AttestationError('unsupported', `The ${what} has an unsupported signature algorithm`);
-  await cache.once(crypto, `signed:${scheme}`, [spki, tbs, signature], async () => {
-    const key = await cache.key(crypto, spki);
-    const raw = backendSignature(key, signature);
-    if (!raw || !(await crypto.verify(key, scheme, raw, tbs))) {
-      throw new AttestationError('signature-invalid', `The signature of the ${what} is wrong`);
-    }
-    return true;
-  });
+  const key = await cache.key(crypto, spki);
+  const raw = backendSignature(key, signature);
+  if (!raw || !(await cache.verified(crypto, scheme, spki, raw, tbs))) {
+    throw new AttestationError('signature-invalid', `The signature of the ${what} is wrong`);
+  }
 }
