@@ -1,0 +1,100 @@
+import type { CollateralSource } from '@dstack-cloud/attestation';
+import { EncodingError, fromBase64, toBase64 } from '@dstack-cloud/encoding';
+import { z } from 'zod';
+import type { RecordedCollateral } from './collateral/recorder.ts';
+import { readCollateral, staticSource } from './collateral/static-source.ts';
+import { missing } from './collateral/unavailable.ts';
+import { VerifierError } from './errors.ts';
+
+const FORMAT = 'dstack-evidence-bundle';
+
+const Schema = z.strictObject({
+  format: z.literal(FORMAT),
+  version: z.literal(1),
+  time: z.number().int().positive(),
+  evidence: z.string(),
+  chain: z.array(z.string()).max(8),
+  collateral: z.strictObject({
+    documents: z.array(z.unknown()).max(16),
+    snp: z.array(z.strictObject({ ask: z.string(), vcek: z.string(), crl: z.string().optional() })).max(4),
+    pck_certificates: z.array(z.string()).max(4),
+    crls: z.record(z.string(), z.string()),
+  }),
+});
+
+/** Evidence, everything that judging it needs, and the time of the verdict; roots and policy stay the reader's. */
+export interface Bundle {
+  readonly evidence: Uint8Array;
+  /** Unix seconds. */
+  readonly time: number;
+  /** DER. */
+  readonly chain: readonly Uint8Array[];
+  readonly collateral: CollateralSource;
+}
+
+/** The bundle as JSON text, the same for the same parts. */
+export function bundleText(
+  evidence: Uint8Array,
+  time: number,
+  chain: readonly Uint8Array[],
+  collateral: RecordedCollateral,
+): string {
+  const body = {
+    format: FORMAT,
+    version: 1,
+    time,
+    evidence: toBase64(evidence),
+    chain: chain.map((der) => toBase64(der)),
+    collateral,
+  };
+  return `${JSON.stringify(body, undefined, 1)}\n`;
+}
+
+/** Whether a text is meant to be a bundle. */
+export function isBundle(text: string): boolean {
+  return text.slice(0, 200).includes(`"${FORMAT}"`);
+}
+
+/** @throws VerifierError `malformed` */
+export function readBundle(text: string): Bundle {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new VerifierError('malformed', 'The bundle is not JSON', { cause });
+  }
+  const parsed = Schema.safeParse(json);
+  if (!parsed.success) {
+    throw new VerifierError('malformed', `The bundle has another form: ${z.prettifyError(parsed.error)}`);
+  }
+  const { evidence, time, chain, collateral } = parsed.data;
+  return { evidence: bytes(evidence), time, chain: chain.map(bytes), collateral: sourceOf(collateral) };
+}
+
+function sourceOf(collateral: z.infer<typeof Schema>['collateral']): CollateralSource {
+  const [snp] = collateral.snp;
+  const [pem] = collateral.pck_certificates;
+  return {
+    ...staticSource(readCollateral(collateral.documents)),
+    ...(pem === undefined ? {} : { pckCertificate: () => Promise.resolve(pem) }),
+    snp: async () => {
+      if (!snp) throw missing('SEV-SNP certificates');
+      const crl = snp.crl === undefined ? {} : { crl: bytes(snp.crl) };
+      return { ask: bytes(snp.ask), vcek: bytes(snp.vcek), ...crl };
+    },
+    crl: async (url) => {
+      const value = collateral.crls[url];
+      if (value === undefined) throw missing('revocation list');
+      return bytes(value);
+    },
+  };
+}
+
+function bytes(base64: string): Uint8Array {
+  try {
+    return fromBase64(base64);
+  } catch (cause) {
+    if (!(cause instanceof EncodingError)) throw cause;
+    throw new VerifierError('malformed', 'The bundle holds text that is no base64', { cause });
+  }
+}

@@ -1,0 +1,38 @@
+import {
+  amdKdsCollateral,
+  type CollateralSource,
+  googleTpmCollateral,
+  pcsCollateral,
+} from '@dstack-cloud/attestation';
+import { boundMethods } from './with-chain.ts';
+
+/** Intel's own service: it needs no key for what is asked. */
+const INTEL_PCS = 'https://api.trustedservices.intel.com';
+
+export interface OnlineOptions {
+  /** Base URL of Intel's PCS or a PCCS; default the environment's PCCS_URL, then Intel's. */
+  readonly pccs?: string | undefined;
+  /** Base URL of AMD's key distribution service. */
+  readonly amdKds?: string | undefined;
+  /** Hosts allowed for vTPM certificates besides Google's. */
+  readonly tpmHosts?: readonly string[] | undefined;
+  readonly cacheDir?: string | undefined;
+  /** Unix seconds. */
+  readonly now?: (() => number) | undefined;
+}
+
+/** The vendors' services, each with its own bounds and cache. */
+export function onlineCollateral(options: OnlineOptions): CollateralSource {
+  const baseUrl = options.pccs ?? process.env['PCCS_URL'] ?? INTEL_PCS;
+  const clock = options.now ? { now: options.now } : {};
+  const pcs = pcsCollateral({
+    baseUrl,
+    ...clock,
+    ...(options.cacheDir ? { cacheDir: options.cacheDir } : {}),
+  });
+  return {
+    ...boundMethods(pcs),
+    ...googleTpmCollateral({ ...clock, ...(options.tpmHosts ? { extraHosts: options.tpmHosts } : {}) }),
+    ...amdKdsCollateral({ ...clock, ...(options.amdKds ? { baseUrl: options.amdKds } : {}) }),
+  };
+}

@@ -1,0 +1,37 @@
+import { parseArgs } from 'node:util';
+import { AttestationError } from '@dstack-cloud/attestation';
+import { VerifierError } from '../errors.ts';
+import { type EventLogReport, eventLogReport } from '../eventlog/event-log-json.ts';
+import { EXIT, type Output } from './output.ts';
+import { readInput } from './read-input.ts';
+
+const MAX_LOG_BYTES = 16 * 1024 * 1024;
+
+/** `dstack-verifier eventlog FILE [--json]`: events and replayed registers of a CCEL or TPM log. */
+export async function eventlogCommand(argv: readonly string[], output: Output): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: { json: { type: 'boolean' } },
+  });
+  const [path, ...more] = positionals;
+  if (path === undefined || more.length > 0) throw new VerifierError('usage', 'eventlog needs one FILE');
+  try {
+    const report = eventLogReport(await readInput(path, MAX_LOG_BYTES));
+    output.out(values.json ? `${JSON.stringify(report)}\n` : reportText(report));
+    return EXIT.good;
+  } catch (error) {
+    if (!(error instanceof AttestationError) && !(error instanceof VerifierError)) throw error;
+    output.err(`${path}: ${error.message} [${error.code}]\n`);
+    return EXIT.bad;
+  }
+}
+
+function reportText(report: EventLogReport): string {
+  const lines = [`${report.format} log, ${report.events.length} events`];
+  for (const [name, banks] of Object.entries(report.registers)) {
+    for (const [bank, value] of Object.entries(banks)) lines.push(`  ${name.padEnd(6)} ${bank} ${value}`);
+  }
+  lines.push(...report.anomalies.map((anomaly) => `  irregular: ${anomaly}`));
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,144 @@
+import { dirname, join } from 'node:path';
+import {
+  type CollateralSource,
+  pcsCollateral,
+  ROOT_NAMES,
+  type RootName,
+  replaceRoot,
+  type TrustRoots,
+  vendorRoots,
+} from '@dstack-cloud/attestation';
+import { decodePem, decodePemAll, EncodingError, fromHex, utf8Text } from '@dstack-cloud/encoding';
+import { parseRaTlsCertificate } from '@dstack-cloud/ra-tls';
+import { onlineCollateral } from '../collateral/online.ts';
+import { readCollateral, staticSource } from '../collateral/static-source.ts';
+import { noCollateral } from '../collateral/unavailable.ts';
+import { withChain } from '../collateral/with-chain.ts';
+import { VerifierError } from '../errors.ts';
+import type { VerifierPolicy } from '../policy.ts';
+import type { VerifyEvidenceOptions } from '../verify.ts';
+import { parseTime } from './parse-time.ts';
+import { readPolicyFile } from './policy-file.ts';
+import { readInput } from './read-input.ts';
+
+const MAX_FILE_BYTES = 8 * 1024 * 1024;
+const MAX_FILE_DEPTH = 4;
+
+/** Options that `verify` and `bundle` have in common, as parsed from the command line. */
+export interface EvidenceArguments {
+  readonly at?: string | undefined;
+  readonly collateral?: readonly string[] | undefined;
+  readonly root?: readonly string[] | undefined;
+  readonly 'report-data'?: string | undefined;
+  readonly expect?: readonly string[] | undefined;
+  readonly chain?: readonly string[] | undefined;
+  readonly policy?: string | undefined;
+  readonly 'no-firmware-endorsement'?: boolean | undefined;
+}
+
+/** Turns command line options into those of `verify`. @throws VerifierError */
+export async function evidenceOptions(args: EvidenceArguments): Promise<VerifyEvidenceOptions> {
+  const chain = await readChain(args.chain ?? []);
+  return {
+    roots: await readRoots(args.root ?? []),
+    collateral: withChain(await readSource(args.collateral ?? []), chain),
+    now: args.at === undefined ? Math.floor(Date.now() / 1000) : parseTime(args.at),
+    policy: await readPolicy(args),
+    chain,
+    readRaTls: parseRaTlsCertificate,
+    ...(args['report-data'] === undefined ? {} : { reportData: reportData(args['report-data']) }),
+    ...(args['no-firmware-endorsement'] ? { platform: { gcpFirmwareEndorsement: false } } : {}),
+  };
+}
+
+async function readRoots(entries: readonly string[]): Promise<TrustRoots> {
+  let roots = vendorRoots();
+  for (const entry of entries) {
+    const [name, path] = splitPair(entry, '--root NAME=FILE');
+    const known = ROOT_NAMES.find((candidate) => candidate === name);
+    if (!known) throw new VerifierError('usage', `Unknown root ${name}; known are ${ROOT_NAMES.join(', ')}`);
+    roots = replaceRoot(roots, known satisfies RootName, await readRoot(path));
+  }
+  return roots;
+}
+
+async function readRoot(path: string): Promise<Uint8Array> {
+  const bytes = await readInput(path, MAX_FILE_BYTES);
+  if (bytes[0] === 0x30) return bytes;
+  return decoding(path, () => decodePem(utf8Text(bytes), 'CERTIFICATE'));
+}
+
+/** Files, one URL, or `none`; without any the vendors' services. */
+async function readSource(entries: readonly string[]): Promise<CollateralSource> {
+  if (entries.length === 0) return onlineCollateral({});
+  const urls = entries.filter((entry) => /^https?:\/\//.test(entry));
+  const files = entries.filter((entry) => !urls.includes(entry) && entry !== 'none');
+  const documents: unknown[] = [];
+  for (const file of files) documents.push(await readDocument(file, 0));
+  if (urls.length > 1) throw new VerifierError('usage', '--collateral takes one URL at most');
+  const [url] = urls;
+  if (documents.length === 0) return url === undefined ? noCollateral() : onlineCollateral({ pccs: url });
+  const given = staticSource(readCollateral(documents));
+  if (url === undefined) return given;
+  const { dcap } = readCollateral(documents);
+  return dcap.length > 0
+    ? given
+    : { ...given, tdx: (request) => pcsCollateral({ baseUrl: url }).tdx(request) };
+}
+
+/** Collateral JSON; `{base, override}` stands for another file of the folder with some members replaced. */
+async function readDocument(path: string, depth: number): Promise<unknown> {
+  const bytes = await readInput(path, MAX_FILE_BYTES);
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (cause) {
+    throw new VerifierError('malformed', `${path} is not JSON`, { cause });
+  }
+  const { base, override } = (json ?? {}) as { base?: unknown; override?: unknown };
+  if (typeof base !== 'string' || typeof override !== 'object') return json;
+  if (depth >= MAX_FILE_DEPTH || !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(base)) {
+    throw new VerifierError('malformed', `${path} builds on ${base}, which is not allowed`);
+  }
+  const found = await readDocument(join(dirname(path), `${base}.json`), depth + 1);
+  return { ...(found as object), ...override };
+}
+
+async function readChain(paths: readonly string[]): Promise<Uint8Array[]> {
+  const chain: Uint8Array[] = [];
+  for (const path of paths) {
+    const bytes = await readInput(path, MAX_FILE_BYTES);
+    if (bytes[0] === 0x30) chain.push(bytes);
+    else chain.push(...decoding(path, () => decodePemAll(utf8Text(bytes), 'CERTIFICATE')));
+  }
+  return chain;
+}
+
+async function readPolicy(args: EvidenceArguments): Promise<VerifierPolicy> {
+  const policy = args.policy === undefined ? {} : await readPolicyFile(args.policy);
+  const expect = Object.fromEntries(
+    (args.expect ?? []).map((entry) => splitPair(entry, '--expect NAME=VALUE')),
+  );
+  return { ...policy, expect: { ...policy.expect, ...expect } };
+}
+
+function reportData(text: string): Uint8Array {
+  const bytes = decoding('--report-data', () => fromHex(text, { prefix: 'allow' }));
+  if (bytes.length > 64) throw new VerifierError('usage', '--report-data has more than 64 bytes');
+  return bytes;
+}
+
+function splitPair(entry: string, form: string): [string, string] {
+  const equals = entry.indexOf('=');
+  if (equals <= 0) throw new VerifierError('usage', `Expected ${form}, found ${entry}`);
+  return [entry.slice(0, equals), entry.slice(equals + 1)];
+}
+
+function decoding<T>(what: string, run: () => T): T {
+  try {
+    return run();
+  } catch (cause) {
+    if (!(cause instanceof EncodingError)) throw cause;
+    throw new VerifierError('malformed', `${what}: ${cause.message}`, { cause });
+  }
+}

@@ -1,0 +1,38 @@
+import { TCB_STATUSES } from '@dstack-cloud/attestation';
+import { z } from 'zod';
+import { VerifierError } from '../errors.ts';
+import type { VerifierPolicy } from '../policy.ts';
+import { readInput } from './read-input.ts';
+
+const MAX_POLICY_BYTES = 1024 * 1024;
+
+const Schema = z.strictObject({
+  accepted_statuses: z.array(z.enum(TCB_STATUSES)).optional(),
+  accepted_advisories: z.array(z.string()).optional(),
+  minimum_tcb_evaluation_data_number: z.number().int().nonnegative().optional(),
+  grace_period_seconds: z.number().int().nonnegative().optional(),
+  expect: z.record(z.string(), z.string()).optional(),
+});
+
+/** Reads a local policy, JSON. @throws VerifierError naming the member that is wrong */
+export async function readPolicyFile(path: string): Promise<VerifierPolicy> {
+  const bytes = await readInput(path, MAX_POLICY_BYTES);
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (cause) {
+    throw new VerifierError('config', `${path} is not JSON`, { cause });
+  }
+  const parsed = Schema.safeParse(json);
+  if (!parsed.success) throw new VerifierError('config', `${path}: ${z.prettifyError(parsed.error)}`);
+  const { data } = parsed;
+  return {
+    ...(data.accepted_statuses ? { acceptedStatuses: data.accepted_statuses } : {}),
+    ...(data.accepted_advisories ? { acceptedAdvisories: data.accepted_advisories } : {}),
+    ...(data.minimum_tcb_evaluation_data_number === undefined
+      ? {}
+      : { minimumTcbEvaluationDataNumber: data.minimum_tcb_evaluation_data_number }),
+    ...(data.grace_period_seconds === undefined ? {} : { gracePeriodSeconds: data.grace_period_seconds }),
+    ...(data.expect ? { expect: data.expect } : {}),
+  };
+}

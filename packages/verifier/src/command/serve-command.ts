@@ -1,0 +1,122 @@
+import { existsSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import type { TrustRoots, VerifyOptions } from '@dstack-cloud/attestation';
+import { pino } from 'pino';
+import { onlineCollateral } from '../collateral/online.ts';
+import { loadConfig } from '../config/load-config.ts';
+import type { Config } from '../config/schema.ts';
+import { configuredRoots } from '../config/trust.ts';
+import { VerifierError } from '../errors.ts';
+import { createMetrics } from '../service/metrics.ts';
+import { createService } from '../service/server.ts';
+import { oneshotCertificate, oneshotRequest } from './oneshot.ts';
+import { EXIT, type Output } from './output.ts';
+import { readInput } from './read-input.ts';
+
+const MAX_FILE_BYTES = 1024 * 1024;
+const HELP = `Verifies attestation evidence: as a service, or one file at a time
+
+Usage: dstack-verifier [OPTIONS]
+       dstack-verifier verify FILE... [--at TIME] [--collateral FILE|URL|none]... [--root NAME=FILE]...
+                       [--report-data HEX] [--expect NAME=VALUE]... [--chain FILE]... [--policy FILE]
+                       [--no-firmware-endorsement] [--json]
+       dstack-verifier bundle FILE [--out FILE] [options of verify]
+       dstack-verifier eventlog FILE [--json]
+
+Options:
+  -c, --config <CONFIG>     [default: dstack-verifier.toml]
+      --verify <FILE>       Oneshot mode: verify a single report JSON file and exit
+      --verify-cert <FILE>  Oneshot mode: verify a DER or PEM RA-TLS certificate and exit
+      --print-config        Print the effective configuration and exit
+  -h, --help                Print help
+
+Exit codes: 0 evidence and policy good, 1 either bad, 2 cannot judge (collateral missing), 64 usage
+`;
+
+/** The service, and the original's one-shot modes. Ends with an exit code, or undefined while it serves. */
+export async function serveCommand(argv: readonly string[], output: Output): Promise<number | undefined> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      config: { type: 'string', short: 'c', default: 'dstack-verifier.toml' },
+      verify: { type: 'string' },
+      'verify-cert': { type: 'string' },
+      'print-config': { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  if (values.help) {
+    output.out(HELP);
+    return EXIT.good;
+  }
+  const config = await readConfig(values.config);
+  if (values['print-config']) {
+    output.out(`${JSON.stringify(config, undefined, 2)}\n`);
+    return EXIT.good;
+  }
+  const roots = await configuredRoots(config, (path) => readInput(path, MAX_FILE_BYTES));
+  const options = verifyOptions(config, roots);
+  if (values.verify !== undefined) return oneshotRequest(values.verify, options, output);
+  if (values['verify-cert'] !== undefined) return oneshotCertificate(values['verify-cert'], options, output);
+  return serve(config, options);
+}
+
+async function readConfig(path: string): Promise<Config> {
+  const text = existsSync(path) ? new TextDecoder().decode(await readInput(path, MAX_FILE_BYTES)) : undefined;
+  return loadConfig(text, process.env);
+}
+
+function verifyOptions(config: Config, roots: TrustRoots): Omit<VerifyOptions, 'now'> {
+  const { attestation } = config;
+  return {
+    roots,
+    collateral: onlineCollateral({
+      pccs: attestation.urls.pccs ?? config.pccs_url,
+      amdKds: attestation.urls.amd_kds,
+      tpmHosts: attestation.urls.tpm_hosts,
+      cacheDir: config.image_cache_dir,
+    }),
+    platform: {
+      gcpFirmwareEndorsement: attestation.firmware_endorsement,
+      gcpPcr0: attestation.gcp_pcr0,
+      gcpMrtd: attestation.gcp_mrtd,
+      nitroMaxAgeSeconds: attestation.nitro_max_age_seconds,
+    },
+  };
+}
+
+async function serve(config: Config, options: Omit<VerifyOptions, 'now'>): Promise<undefined> {
+  const log = pino({ name: 'dstack-verifier' }, pino.destination({ dest: 2, sync: true }));
+  const simulated = simulatedRoots(options.roots);
+  const server = createService({
+    verify: options,
+    now: () => Math.floor(Date.now() / 1000),
+    maxConcurrency: config.max_concurrency,
+    metrics: createMetrics(simulated),
+    log: (fields, message) => log.info(fields, message),
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) =>
+      reject(
+        new VerifierError('io', `Cannot listen on ${config.address}:${config.port}: ${cause.message}`, {
+          cause,
+        }),
+      ),
+    );
+    server.listen(config.port, config.address, resolve);
+  });
+  log.info({ address: config.address, port: config.port, simulated: simulated > 0 }, 'Listening');
+  const stop = (): void => {
+    server.close();
+    server.closeIdleConnections();
+  };
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
+  return undefined;
+}
+
+function simulatedRoots({ tdx, gcpTpm, nitro, nitroTpm, sevSnp }: TrustRoots): number {
+  return [tdx, gcpTpm, nitro, nitroTpm, sevSnp.milan, sevSnp.genoa, sevSnp.turin]
+    .flat()
+    .filter((root) => root.simulated).length;
+}

@@ -1,0 +1,71 @@
+import { parseArgs } from 'node:util';
+import { AttestationError } from '@dstack-cloud/attestation';
+import { toHex, utf8Text } from '@dstack-cloud/encoding';
+import { isBundle, readBundle } from '../bundle.ts';
+import { VerifierError } from '../errors.ts';
+import { MAX_EVIDENCE_BYTES } from '../evidence/recognise.ts';
+import { type Report, reportToJson } from '../report.ts';
+import { unreadableReport, type VerifyEvidenceOptions, verify } from '../verify.ts';
+import { EVIDENCE_OPTIONS } from './arguments.ts';
+import { type EvidenceArguments, evidenceOptions } from './evidence-options.ts';
+import { EXIT, type Output } from './output.ts';
+import { readInput } from './read-input.ts';
+import { reportText } from './report-text.ts';
+
+/** `dstack-verifier verify FILE…`: one report each; the exit code is the worst of them. */
+export async function verifyCommand(argv: readonly string[], output: Output): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: { ...EVIDENCE_OPTIONS, json: { type: 'boolean' } },
+  });
+  if (positionals.length === 0) throw new VerifierError('usage', 'verify needs a FILE; - is standard input');
+  const options = await evidenceOptions(values);
+  const codes: number[] = [];
+  for (const path of positionals) {
+    const report = await reportOf(path, values, options);
+    codes.push(exitCode(report));
+    output.out(
+      values.json
+        ? `${JSON.stringify(reportToJson(report, toHex))}\n`
+        : reportText(path, report, process.stdout.isTTY === true),
+    );
+  }
+  return codes.includes(EXIT.bad)
+    ? EXIT.bad
+    : codes.includes(EXIT.cannotJudge)
+      ? EXIT.cannotJudge
+      : EXIT.good;
+}
+
+/** 0 when evidence and policy are good, 1 when either is bad, 2 when collateral is missing and nothing is wrong. */
+export function exitCode(report: Report): number {
+  if (report.isValid) return report.policy.ok ? EXIT.good : EXIT.bad;
+  return report.cannotJudge ? EXIT.cannotJudge : EXIT.bad;
+}
+
+async function reportOf(
+  path: string,
+  args: EvidenceArguments,
+  options: VerifyEvidenceOptions,
+): Promise<Report> {
+  try {
+    const bytes = await readInput(path, MAX_EVIDENCE_BYTES);
+    const start = utf8TextOrEmpty(bytes);
+    if (!isBundle(start)) return await verify(bytes, options);
+    const bundle = readBundle(utf8Text(bytes));
+    return await verify(bundle.evidence, {
+      ...options,
+      chain: [...bundle.chain, ...(options.chain ?? [])],
+      ...(args.at === undefined ? { now: bundle.time } : {}),
+      ...(args.collateral === undefined ? { collateral: bundle.collateral } : {}),
+    });
+  } catch (error) {
+    if (!(error instanceof VerifierError) && !(error instanceof AttestationError)) throw error;
+    return unreadableReport(error);
+  }
+}
+
+function utf8TextOrEmpty(bytes: Uint8Array): string {
+  return bytes[0] === 0x7b ? new TextDecoder().decode(bytes.subarray(0, 400)) : '';
+}

@@ -1,0 +1,115 @@
+import { attestationFromQuote, tpmSignatureFromDer } from '@dstack-cloud/attestation';
+import { concatBytes, EncodingError, fromBase64, fromHex } from '@dstack-cloud/encoding';
+import { VerifierError } from '../errors.ts';
+import type { Evidence, TpmQuoteJson } from './evidence.ts';
+
+const MAX_PCRS = 32;
+
+type Json = Readonly<Record<string, unknown>>;
+
+/**
+ * The JSON forms: the verifier's request (`attestation`, or `quote`, `event_log` and `vm_config`, also as
+ * GetQuote answers it), a quote in `tdx.quote`, and NitroTPM and vTPM quotes of the vaportpm tools.
+ * @param inner recognises bytes that the JSON holds
+ * @throws VerifierError
+ */
+export function recogniseJson(value: unknown, inner: (bytes: Uint8Array) => Evidence): Evidence {
+  const json = object(value, 'evidence');
+  if (typeof json['attestation'] === 'string' && json['attestation'] !== '') {
+    return { ...inner(hex(json['attestation'], 'attestation')), form: 'request-json' };
+  }
+  if (typeof json['quote'] === 'string') return requestWithQuote(json);
+  const tdx = optionalObject(json['tdx']);
+  if (typeof tdx?.['quote'] === 'string') {
+    return { form: 'quote-json', kind: 'quote', quote: base64(tdx['quote'], 'tdx.quote') };
+  }
+  const parts = optionalObject(json['attestation']);
+  const tpm = optionalObject(optionalObject(parts?.['tpm'])?.['ecc_p256']);
+  if (parts && tpm) return vaporEvidence(json, parts, tpm);
+  throw new VerifierError(
+    'form-unknown',
+    'JSON of no known form: no attestation, quote, tdx.quote or TPM quote',
+  );
+}
+
+function requestWithQuote(json: Json): Evidence {
+  const quote = hex(text(json, 'quote'), 'quote');
+  const eventLog = json['event_log'];
+  const vmConfig = typeof json['vm_config'] === 'string' ? json['vm_config'] : undefined;
+  if (eventLog === undefined || eventLog === null) return { form: 'request-json', kind: 'quote', quote };
+  const logText = typeof eventLog === 'string' ? eventLog : JSON.stringify(eventLog);
+  return {
+    form: 'request-json',
+    kind: 'attestation',
+    attestation: attestationFromQuote(quote, logText, vmConfig),
+  };
+}
+
+/** What vaportpm stores: PCRs by bank, the key, TPMS_ATTEST with a DER signature, and the cloud's own part. */
+function vaporEvidence(json: Json, parts: Json, tpm: Json): Evidence {
+  const quote = tpmQuote(json, tpm);
+  const nitro = optionalObject(parts['nitro']);
+  if (nitro) {
+    const document = hex(text(nitro, 'document'), 'document');
+    return { form: 'nitrotpm-json', kind: 'nitro-tpm-document', document, tpm: quote };
+  }
+  const gcp = optionalObject(parts['gcp']);
+  if (!gcp) throw new VerifierError('form-unknown', 'A TPM quote of neither GCP nor AWS');
+  return { form: 'vtpm-json', kind: 'gcp-vtpm', tpm: quote, certChainPem: text(gcp, 'ak_cert_chain') };
+}
+
+function tpmQuote(json: Json, tpm: Json): TpmQuoteJson {
+  const banks = object(json['pcrs'], 'pcrs');
+  const bank = (['sha256', 'sha384'] as const).find((name) => name in banks);
+  if (!bank) throw new VerifierError('malformed', 'pcrs has neither a sha256 nor a sha384 bank');
+  const values = Object.entries(object(banks[bank], `pcrs.${bank}`));
+  if (values.length > MAX_PCRS) throw new VerifierError('too-large', `${values.length} PCR values`);
+  const key = object(object(json['ak_pubkeys'], 'ak_pubkeys')['ecc_p256'], 'ak_pubkeys.ecc_p256');
+  const pcrs = values.map(([index, value]) => {
+    if (!/^([0-9]|[12][0-9]|3[01])$/.test(index))
+      throw new VerifierError('malformed', `PCR ${index.slice(0, 16)}`);
+    return { index: Number(index), value: hex(value, `PCR ${index}`) };
+  });
+  return {
+    message: hex(text(tpm, 'attest_data'), 'attest_data'),
+    signature: tpmSignatureFromDer(hex(text(tpm, 'signature'), 'signature')),
+    bank,
+    pcrs: pcrs.sort((a, b) => a.index - b.index),
+    key: concatBytes(hex(key['x'], 'x', 32), hex(key['y'], 'y', 32)),
+    nonce: json['nonce'] === undefined ? undefined : hex(json['nonce'], 'nonce'),
+  };
+}
+
+function object(value: unknown, name: string): Json {
+  const found = optionalObject(value);
+  if (!found) throw new VerifierError('malformed', `${name} is no JSON object`);
+  return found;
+}
+
+function optionalObject(value: unknown): Json | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
+}
+
+function text(json: Json, name: string): string {
+  const value = json[name];
+  if (typeof value !== 'string') throw new VerifierError('malformed', `${name} is no text`);
+  return value;
+}
+
+function hex(value: unknown, name: string, length?: number): Uint8Array {
+  if (typeof value !== 'string') throw new VerifierError('malformed', `${name} is no hex text`);
+  return decode(name, () => fromHex(value, { prefix: 'allow', ...(length === undefined ? {} : { length }) }));
+}
+
+function base64(value: string, name: string): Uint8Array {
+  return decode(name, () => fromBase64(value));
+}
+
+function decode(name: string, run: () => Uint8Array): Uint8Array {
+  try {
+    return run();
+  } catch (cause) {
+    if (!(cause instanceof EncodingError)) throw cause;
+    throw new VerifierError('malformed', `${name}: ${cause.message}`, { cause });
+  }
+}

@@ -1,0 +1,56 @@
+import {
+  bootInfo,
+  type Check,
+  type DcapVerdict,
+  inspectAttestation,
+  inspectOsImage,
+  type VerifiedAttestation,
+  type VerifyOptions,
+} from '@dstack-cloud/attestation';
+import type { Evidence } from '../evidence/evidence.ts';
+import { appInfoOf } from './app-info.ts';
+import type { Findings } from './findings.ts';
+
+type AttestationEvidence = Extract<Evidence, { kind: 'attestation' }>;
+
+/** A whole attestation: evidence, then its OS image, then what is derived from both. */
+export async function judgeAttestation(
+  evidence: AttestationEvidence,
+  options: VerifyOptions,
+  record: (checks: readonly Check[]) => void,
+): Promise<Findings> {
+  const { attestation, ratlsSpki, vmConfig } = evidence;
+  const inspection = await inspectAttestation(attestation, {
+    ...options,
+    ...(ratlsSpki ? { ratlsSpki } : {}),
+  });
+  record(inspection.checks);
+  if (!inspection.ok) throw inspection.error;
+  const { verified } = inspection;
+  const beside = vmConfig === undefined ? {} : { vmConfig };
+  const image = await inspectOsImage(verified, {
+    ...beside,
+    ...(options.crypto ? { crypto: options.crypto } : {}),
+  });
+  record(image.checks);
+  if (!image.ok) throw image.error;
+  const info = bootInfo(verified, { bootTime: false, ...beside });
+  const dcap = dcapOf(verified);
+  return {
+    simulated: verified.simulated,
+    tcbStatus: verified.tcbStatus,
+    advisoryIds: verified.advisoryIds,
+    registers: verified.registers,
+    validFrom: verified.validFrom,
+    validUntil: verified.validUntil,
+    reportData: verified.reportData,
+    appInfo: appInfoOf(info, verified),
+    tcbEvaluationDataNumber: dcap?.tcbEvaluationDataNumber,
+    tcbDate: dcap?.tcbDate,
+  };
+}
+
+function dcapOf({ evidence }: VerifiedAttestation): DcapVerdict | undefined {
+  if (evidence.kind === 'tdx') return evidence.dcap;
+  return evidence.kind === 'gcp-tdx' ? evidence.tdx.dcap : undefined;
+}

@@ -1,0 +1,36 @@
+import { EXIT, processOutput } from './command/output.ts';
+import { VerifierError } from './errors.ts';
+
+type Command = (argv: readonly string[], output: typeof processOutput) => Promise<number | undefined>;
+
+/** Loaded when called, so that a command starts fast. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  verify: async () => (await import('./command/verify-command.ts')).verifyCommand,
+  eventlog: async () => (await import('./command/eventlog-command.ts')).eventlogCommand,
+  bundle: async () => (await import('./command/bundle-command.ts')).bundleCommand,
+};
+
+async function main(argv: readonly string[]): Promise<number | undefined> {
+  const [name = '', ...rest] = argv;
+  const load = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (load) return (await load())(rest, processOutput);
+  if (name !== '' && !name.startsWith('-')) {
+    throw new VerifierError(
+      'usage',
+      `Unknown command ${name}; known are ${Object.keys(COMMANDS).join(', ')}`,
+    );
+  }
+  const { serveCommand } = await import('./command/serve-command.ts');
+  return serveCommand(argv, processOutput);
+}
+
+try {
+  const code = await main(process.argv.slice(2));
+  if (code !== undefined) process.exitCode = code;
+} catch (error) {
+  const isUsage =
+    (error instanceof VerifierError && error.code === 'usage') ||
+    (error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'));
+  process.stderr.write(`Error: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = isUsage ? EXIT.usage : EXIT.bad;
+}
