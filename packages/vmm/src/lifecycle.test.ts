@@ -145,6 +145,25 @@ describe('life of a machine', () => {
   });
 });
 
+describe('a start that is given up', () => {
+  it.each([0, 60, 150, 300, 450])('after %i ms leaves nothing behind', async (delay) => {
+    await createCvm(options);
+    const stop = new AbortController();
+    const started = startCvm(options.dir, { signal: stop.signal }).then(
+      () => 'running',
+      () => 'given up',
+    );
+    await sleep(delay);
+    stop.abort();
+    // Machines start in some 400 ms here: the last one may have made it.
+    if ((await started) === 'running') await stopCvm(options.dir);
+    const { status, supervisor, run_dir } = await readState(options.dir);
+    expect({ status, supervisor, run_dir }).toEqual({ status: 'stopped', supervisor: null, run_dir: null });
+    await startCvm(options.dir);
+    await stopCvm(options.dir);
+  });
+});
+
 describe('a boot that fails', () => {
   it('reports what the guest notified', async () => {
     await createCvm(withCompose('denied'));

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VmmError } from './errors.ts';
 import { readManifest } from './manifest.ts';
-import { isAlive, type ProcessIdentity, sendSignal } from './process-identity.ts';
+import { isAlive, type ProcessIdentity, processIdentity, sendSignal } from './process-identity.ts';
 import { resolveProgram } from './programs.ts';
 import { type CvmState, readState, writeState } from './state.ts';
 import { type CvmStatus, cvmStatus } from './status.ts';
@@ -30,14 +30,18 @@ export async function startCvm(dir: string, options: StartOptions = {}): Promise
   const before = await readState(dir);
   if (before.supervisor !== null && isAlive(before.supervisor))
     throw new VmmError('already_running', `${manifest.name} runs already`);
+  options.signal?.throwIfAborted();
   await cleanRun(before);
-  await writeState(dir, { ...before, status: 'preparing', supervisor: null, run_dir: null, error: null });
+  const preparing = { ...before, status: 'preparing', run_dir: null, error: null } as const;
+  await writeState(dir, { ...preparing, supervisor: null });
   const supervisor = spawnSupervisor(dir);
+  // Known before the supervisor itself can write it, so that a stop never misses it.
+  await writeState(dir, { ...preparing, supervisor: processIdentity(supervisor.pid) ?? null });
   let shown = '';
   const deadline = Date.now() + START_TIMEOUT_MS;
   for (;;) {
     const state = await readState(dir);
-    const mine = state.supervisor?.pid === supervisor.pid || state.status !== 'preparing';
+    const mine = state.run_dir !== null || state.status !== 'preparing';
     if (mine && state.boot_progress !== shown) {
       shown = state.boot_progress;
       if (state.status === 'preparing') options.onProgress?.(shown);
@@ -47,7 +51,7 @@ export async function startCvm(dir: string, options: StartOptions = {}): Promise
       throw new VmmError('boot_failed', state.error ?? 'The machine did not start');
     if (supervisor.exited()) throw await supervisorDied(dir);
     if (options.signal?.aborted === true || Date.now() > deadline) {
-      await stopCvm(dir);
+      await giveUp(dir, supervisor);
       throw new VmmError('timeout', 'The start was given up');
     }
     await sleep(POLL_MS);
@@ -105,6 +109,15 @@ function spawnSupervisor(dir: string): { pid: number; exited: () => boolean } {
   });
   child.unref();
   return { pid: child.pid ?? -1, exited: () => gone };
+}
+
+/** Ends a supervisor that we started, also one that has not yet said who it is. */
+async function giveUp(dir: string, supervisor: { pid: number; exited: () => boolean }): Promise<void> {
+  sendSignal(supervisor.pid, 'SIGTERM');
+  const deadline = Date.now() + STOP_TIMEOUT_MS;
+  while (!supervisor.exited() && Date.now() < deadline) await sleep(POLL_MS);
+  if (!supervisor.exited()) sendSignal(supervisor.pid, 'SIGKILL');
+  await stopCvm(dir);
 }
 
 async function supervisorDied(dir: string): Promise<VmmError> {
