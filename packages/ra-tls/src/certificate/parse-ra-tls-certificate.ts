@@ -1,4 +1,3 @@
-import { gunzipSync } from 'node:zlib';
 import {
   type Attestation,
   AttestationError,
@@ -9,6 +8,7 @@ import {
   parseCertificate,
 } from '@dstack-cloud/attestation';
 import { derOctetString, EncodingError, equalBytes, readDer, utf8, utf8Text } from '@dstack-cloud/encoding';
+import { gunzip } from '#gunzip';
 import { messageOf, RaTlsError } from '../errors.ts';
 import { OID } from '../oid.ts';
 import { type AppInfo, decodeAppInfo } from './app-info.ts';
@@ -68,7 +68,7 @@ function attestationOf(certificate: Certificate): Attestation | undefined {
 function inflated(eventLog: Uint8Array): Uint8Array {
   if (!equalBytes(eventLog.subarray(0, GZIP_PREFIX.length), GZIP_PREFIX)) return eventLog;
   try {
-    return gunzipSync(eventLog.subarray(GZIP_PREFIX.length), { maxOutputLength: MAX_INFLATED_BYTES });
+    return gunzip(eventLog.subarray(GZIP_PREFIX.length), MAX_INFLATED_BYTES);
   } catch (cause) {
     throw new EncodingError('invalid-value', 'the compressed event log is damaged or too large', { cause });
   }
