@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { createAgent } from './agent/create-agent.ts';
 import { hostNotifier } from './boot/host-api.ts';
 import { loadGuestConfig } from './config/guest-config.ts';
+import { warnIfSimulated } from './config/warn-if-simulated.ts';
 import { causeChain } from './errors.ts';
 import { createHandlers } from './http/handlers.ts';
 import { startListeners } from './http/start-listeners.ts';
@@ -38,6 +39,7 @@ async function main(): Promise<void> {
   });
   const config = loadGuestConfig(values.config);
   const log = createLogger('dstack-guest-agent');
+  warnIfSimulated(config, log);
   const openDevice = (vmConfig: () => string) => openConfiguredDevice(config, vmConfig);
   const { agent, close } = await createAgent({ config, openDevice, log });
   const handlers = createHandlers(agent, {

@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { hostNotifier } from './boot/host-api.ts';
 import { prepare } from './boot/prepare.ts';
 import { loadGuestConfig } from './config/guest-config.ts';
+import { warnIfSimulated } from './config/warn-if-simulated.ts';
 import { causeChain } from './errors.ts';
 import { createLogger } from './log.ts';
 import { openConfiguredDevice } from './open-device.ts';
@@ -33,6 +34,7 @@ async function main(): Promise<void> {
   process.umask(0o077);
   const config = loadGuestConfig(values.config);
   const log = createLogger('dstack-prepare');
+  warnIfSimulated(config, log);
   const notify = hostNotifier(config.hostApiUrl, log);
   try {
     const openDevice = (vmConfig: () => string) => openConfiguredDevice(config, vmConfig);

@@ -54,6 +54,8 @@ export async function keysFromKms(input: KmsKeysInput): Promise<KmsKeys> {
         log.warn({ url: progress.url, error: progress.error.message }, 'KMS attempt failed');
       },
     });
+    if (obtained.kms?.simulated)
+      log.warn({ url: obtained.kmsUrl }, 'KMS runs on SIMULATED hardware: development only');
     return fromObtained(obtained);
   } catch (cause) {
     const more = attempts.slice(1);

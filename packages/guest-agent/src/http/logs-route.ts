@@ -26,6 +26,7 @@ export function logsRoute(agent: Agent, containers: Containers): PlainRoute {
       const wanted = parseLogsQuery(query, agent.now());
       if (wanted === 'unprocessable') return frameworkAnswer(422, request);
       if ('streamError' in wanted) return { body: JSON.stringify({ error: wanted.streamError }) };
+      if (request.method === 'HEAD') return { body: '' };
       if (streams >= MAX_STREAMS) return { status: 503, body: 'Too many log streams' };
       streams++;
       try {

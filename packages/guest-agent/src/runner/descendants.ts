@@ -1,34 +1,56 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** Ids of all processes below one, without itself, from Linux's /proc; empty elsewhere. */
-export function descendants(pid: number, proc = '/proc'): number[] {
-  const children = new Map<number, number[]>();
-  for (const [child, parent] of parents(proc)) children.set(parent, [...(children.get(parent) ?? []), child]);
-  const found: number[] = [];
-  const queue = [pid];
-  for (let current = queue.pop(); current !== undefined; current = queue.pop()) {
-    const next = (children.get(current) ?? []).filter((child) => !found.includes(child));
-    found.push(...next);
-    queue.push(...next);
-  }
-  return found;
+/** A process as the kernel knows it: an id alone may be another process a moment later. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Clock ticks since boot; field 22 of proc(5) `stat`. */
+  readonly startedAt: string;
 }
 
-function parents(proc: string): [child: number, parent: number][] {
-  let names: string[];
+/** All processes below one, without itself, from Linux's /proc; empty elsewhere. */
+export function descendants(pid: number, proc = '/proc'): ProcessIdentity[] {
+  const children = new Map<number, ProcessIdentity[]>();
+  for (const { parent, ...child } of processes(proc)) {
+    children.set(parent, [...(children.get(parent) ?? []), child]);
+  }
+  const found = new Map<number, ProcessIdentity>();
+  const queue = [pid];
+  for (let current = queue.pop(); current !== undefined; current = queue.pop()) {
+    for (const child of children.get(current) ?? []) {
+      if (found.has(child.pid)) continue;
+      found.set(child.pid, child);
+      queue.push(child.pid);
+    }
+  }
+  return [...found.values()];
+}
+
+/** Ends a process if it is still the one that was seen. */
+export function killProcess({ pid, startedAt }: ProcessIdentity, proc = '/proc'): void {
+  if (readProcess(pid, proc)?.startedAt !== startedAt) return;
   try {
-    names = readdirSync(proc).filter((name) => /^[0-9]+$/.test(name));
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It ended meanwhile.
+  }
+}
+
+function processes(proc: string): (ProcessIdentity & { readonly parent: number })[] {
+  try {
+    const names = readdirSync(proc).filter((name) => /^[0-9]+$/.test(name));
+    return names.flatMap((name) => readProcess(Number(name), proc) ?? []);
   } catch {
     return [];
   }
-  return names.flatMap((name) => {
-    try {
-      // proc(5): the name in parentheses may hold anything, so read after the last one.
-      const stat = readFileSync(`${proc}/${name}/stat`, 'utf8');
-      const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
-      return [[Number(name), parent] as [number, number]];
-    } catch {
-      return [];
-    }
-  });
+}
+
+function readProcess(pid: number, proc: string): (ProcessIdentity & { readonly parent: number }) | undefined {
+  try {
+    // proc(5): the name in parentheses may hold anything, so read after the last one; field 3 comes next.
+    const stat = readFileSync(`${proc}/${pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return { pid, parent: Number(fields[1]), startedAt: fields[19] ?? '' };
+  } catch {
+    return undefined;
+  }
 }

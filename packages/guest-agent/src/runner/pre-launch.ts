@@ -28,7 +28,7 @@ export interface PreLaunchOptions {
 export async function runPreLaunch(options: PreLaunchOptions): Promise<Record<string, string>> {
   const path = join(options.workDir, '.pre-launch.sh');
   await writeFileAtomic(path, options.script);
-  const child = spawn('bash', ['-c', 'source "$1" && env -0 >&3', 'bash', path], {
+  const child = spawn('bash', ['-c', 'source "$1" 3>&- && env -0 >&3', 'bash', path], {
     cwd: options.workDir,
     env: { ...options.env },
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
@@ -37,13 +37,15 @@ export async function runPreLaunch(options: PreLaunchOptions): Promise<Record<st
   child.stdout?.on('data', options.onOutput);
   child.stderr?.on('data', options.onOutput);
   const left = collect(child.stdio[3] as Readable);
+  left.catch(() => undefined);
   const code = await new Promise<number | string>((resolve, reject) => {
     child.once('error', (cause) => {
       const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
       const reason = missing ? 'this machine has no bash' : cause.message;
       reject(new GuestError('pre-launch-failed', `pre_launch_script cannot run: ${reason}`, { cause }));
     });
-    child.once('close', (status, signal) => resolve(status ?? `signal ${signal}`));
+    // Not `close`: what the script started in the background may keep its output open for ever.
+    child.once('exit', (status, signal) => resolve(status ?? `signal ${signal}`));
   });
   if (code !== 0) throw new GuestError('pre-launch-failed', `pre_launch_script failed with status ${code}`);
   const variables = parseEnvZero(await left);

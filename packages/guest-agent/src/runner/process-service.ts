@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { GuestError } from '../errors.ts';
 import { BackOff } from './back-off.ts';
 import type { RestartPolicy } from './compose-file.ts';
-import { descendants } from './descendants.ts';
+import { descendants, killProcess } from './descendants.ts';
 import type { ServiceLog } from './service-log.ts';
 
 /** How one service is run. */
@@ -64,14 +64,13 @@ export class ProcessService {
     const pid = child?.pid;
     if (child !== undefined && pid !== undefined && this.state === 'running') {
       const late = new AbortController();
-      const tree = new Set([pid, ...descendants(pid)]);
+      const below = descendants(pid);
       child.kill(this.#options.stopSignal);
       const grace = sleep(this.#options.stopGraceMs, 'late', { signal: late.signal }).catch(() => 'ended');
       await Promise.race([this.#loop, grace]);
       late.abort();
-      if (this.state === 'running') for (const more of descendants(pid)) tree.add(more);
-      else tree.delete(pid);
-      for (const member of tree) if (member !== pid) signalQuietly(member);
+      // Also when it ended by itself: what it started may not have noticed.
+      for (const member of [...below, ...descendants(pid)]) killProcess(member);
       if (this.state === 'running') child.kill('SIGKILL');
     }
     await this.#loop;
@@ -147,12 +146,4 @@ interface Run {
 interface Exit {
   readonly code: number;
   readonly text: string;
-}
-
-function signalQuietly(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // It ended meanwhile.
-  }
 }

@@ -64,6 +64,11 @@ describeWithPrograms('runApp', ['bash'], () => {
     ]);
   });
 
+  it('does not wait for what the script leaves in the background', async () => {
+    await start({ docker_compose_file: echo, pre_launch_script: 'sleep 3 & export EXTRA=yes' });
+    await expect.poll(() => log('web')).toContain('yes');
+  }, 2_500);
+
   it.each([
     ['fails', 'false', /status 1/],
     ['exits early', 'exit 0', /called exit/],
