@@ -1,9 +1,12 @@
 import { decode, encode } from '@msgpack/msgpack';
 import { EncodingError } from './errors.ts';
+import { checkMsgpackDepth } from './msgpack-depth.ts';
 
 export interface MsgpackLimits {
   /** Longest input, in bytes; no string, array or map in it can then be longer. */
   readonly maxBytes: number;
+  /** Deepest nesting of maps and arrays; default 32. */
+  readonly maxDepth?: number;
 }
 
 /**
@@ -13,6 +16,7 @@ export interface MsgpackLimits {
 export function decodeMsgpack(bytes: Uint8Array, limits: MsgpackLimits): unknown {
   const max = limits.maxBytes;
   if (bytes.length > max) throw new EncodingError('too-large', `MessagePack exceeds ${max} bytes`);
+  checkMsgpackDepth(bytes, limits.maxDepth ?? 32);
   try {
     return decode(bytes, {
       useBigInt64: true,
