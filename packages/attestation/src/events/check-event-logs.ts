@@ -19,6 +19,15 @@ export function checkEventLogs(
   rtmrs: readonly Uint8Array[],
   checks: CheckRecorder,
 ): void {
+  const stray = eventLog.find((event) => event.imr > 3);
+  checks.require(stray === undefined, {
+    id: 'tdx.event-registers',
+    reference: REFERENCE,
+    code: 'event-log',
+    message: 'The event log names a register that a TD does not have',
+    expected: 'imr 0 to 3',
+    found: () => `imr ${stray?.imr}`,
+  });
   const runtime = eventLog.filter((event) => event.imr === 3);
   const difference = runtime.length === 0 ? undefined : firstDifference(runtime, runtimeEvents);
   checks.require(difference === undefined, {

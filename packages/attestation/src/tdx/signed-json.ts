@@ -1,6 +1,7 @@
 import { toHex, utf8 } from '@dstack-cloud/encoding';
 import type { CheckRecorder } from '../check-recorder.ts';
 import { AttestationError } from '../errors.ts';
+import type { TrustRoot } from '../roots/trust-roots.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { anchorCertificate } from '../x509/anchor-certificate.ts';
 import { parseCertificateChain } from '../x509/certificate.ts';
@@ -11,18 +12,19 @@ import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
 /** id-kp-serverAuth: demanded of Intel's leaves when they carry an extended key usage (section 3.3). */
 export const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 
-/** A PEM chain, leaf first, to one of the TDX roots; every certificate against the lists. */
+/** A PEM chain, leaf first, to this root; every certificate against the lists. */
 export function validateIntelChain(
   pem: string,
+  root: TrustRoot,
   crls: readonly CertificateRevocationList[],
   context: VerifyContext,
 ): Promise<ValidatedPath> {
-  const [leaf, ...intermediates] = parseCertificateChain(pem, context.roots.tdx.map(anchorCertificate));
+  const [leaf, ...intermediates] = parseCertificateChain(pem, [anchorCertificate(root)]);
   return validatePath(
     leaf!,
     intermediates,
     {
-      anchors: context.roots.tdx,
+      anchors: [root],
       now: context.now,
       revocation: 'required',
       crls,

@@ -3,6 +3,7 @@ import type { CheckRecorder } from '../check-recorder.ts';
 import type { DcapCollateral } from '../collateral-source.ts';
 import type { CryptoBackend } from '../crypto/backend.ts';
 import { AttestationError } from '../errors.ts';
+import type { TrustRoot } from '../roots/trust-roots.ts';
 import { cachedStage, type Dated } from '../stage.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { anchorCertificate } from '../x509/anchor-certificate.ts';
@@ -18,6 +19,8 @@ import { parseTcbInfo, type TcbInfo } from './tcb-info.ts';
 export interface VerifiedCollateral extends Dated {
   readonly tcbInfo: TcbInfo;
   readonly qeIdentity: QeIdentity;
+  /** The root of all of it; the PCK chain must lead to the same one. */
+  readonly root: TrustRoot;
   /** For the PCK chain, which is validated with the quote. */
   readonly crls: readonly CertificateRevocationList[];
   /** SHA-256 of everything in it. */
@@ -40,11 +43,11 @@ export function verifyCollateral(
       parseCrl(collateral.rootCaCrl),
       parseCrl(collateral.pckCrl),
     ]);
-    const rootCrl = await verifyRootCrl(crls, checks, context);
+    const { list: rootCrl, root } = await verifyRootCrl(crls, checks, context);
     // Intel signs both with one certificate: one chain, validated once.
     const paths = new Map<string, Promise<ValidatedPath>>();
     const pathOf = (pem: string) => {
-      const path = paths.get(pem) ?? validateIntelChain(pem, crls, context);
+      const path = paths.get(pem) ?? validateIntelChain(pem, root, crls, context);
       paths.set(pem, path);
       return path;
     };
@@ -76,6 +79,7 @@ export function verifyCollateral(
     return {
       tcbInfo: tcb.value,
       qeIdentity: qe.value,
+      root,
       crls,
       digest,
       validFrom: Math.max(
@@ -96,20 +100,20 @@ export function verifyCollateral(
   });
 }
 
-/** The root's own list: signed by a configured root, in force, and not naming that root. */
+/** The root's own list: signed by a configured root, in force, and not naming that root. It decides the root. */
 async function verifyRootCrl(
   crls: readonly CertificateRevocationList[],
   checks: CheckRecorder,
   context: VerifyContext,
-): Promise<CertificateRevocationList> {
+): Promise<{ list: CertificateRevocationList; root: TrustRoot }> {
   return checks.step('tdx.root-crl', REFERENCE_ROOT, async () => {
     let refusal: AttestationError | undefined;
-    for (const { certificate, list } of candidates(crls, context)) {
+    for (const { root, certificate, list } of candidates(crls, context)) {
       try {
         checkDates(certificate, context.now, 'root');
         await checkList(list, certificate, context.now, context.crypto, context.cache);
         checkNotListed(certificate, list);
-        return list;
+        return { list, root };
       } catch (error) {
         if (!(error instanceof AttestationError)) throw error;
         refusal = error;
@@ -124,7 +128,7 @@ function candidates(crls: readonly CertificateRevocationList[], context: VerifyC
     const certificate = anchorCertificate(root);
     return crls
       .filter((list) => equalBytes(list.issuer, certificate.subject))
-      .map((list) => ({ certificate, list }));
+      .map((list) => ({ root, certificate, list }));
   });
 }
 
@@ -153,15 +157,15 @@ function collateralDigest(collateral: DcapCollateral, crypto: CryptoBackend): Ui
   return digest;
 }
 
-/** Hash of the TDX roots, which every chain depends on. */
+/** Hash of the TDX roots, with what is reported of them: every cached chain depends on it. */
 export function rootsDigest(context: VerifyContext): Uint8Array {
-  const known = digests.get(context.roots.tdx);
+  const known = digests.get(context);
   if (known) return fromHex(known);
   const digest = hashList(
     context.crypto,
-    context.roots.tdx.map((root) => root.der),
+    context.roots.tdx.flatMap((root) => [root.der, utf8(root.name), Uint8Array.of(root.simulated ? 1 : 0)]),
   );
-  digests.set(context.roots.tdx, toHex(digest));
+  digests.set(context, toHex(digest));
   return digest;
 }
 

@@ -26,7 +26,7 @@ export function verifyPck(
   const key = [utf8(chain), collateral.digest, rootsDigest(context)];
   return cachedStage('tdx-pck', key, context, async (checks) => {
     const path = await checks.step('tdx.pck-chain', REFERENCE, () =>
-      validateIntelChain(chain, collateral.crls, context),
+      validateIntelChain(chain, collateral.root, collateral.crls, context),
     );
     const leaf = path.chain[0]!;
     const platform = await checks.step('tdx.pck-extension', REFERENCE, async () => {
