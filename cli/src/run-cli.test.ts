@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Sandbox } from './testing.ts';
 
@@ -200,6 +201,25 @@ describe('bad input', () => {
     const { code, stderr } = await box.run('-C', 'tpm', 'deploy');
     expect(code).toBe(1);
     expect(stderr).toContain('Key provider tpm does not exist on platform local');
+  });
+
+  it('says that a port is in use, and makes no machine', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const { port } = server.address() as { port: number };
+    await box.run('new', 'busy', '--platform', 'local', '--kp', 'none');
+    const path = box.path('busy/app.json');
+    writeFileSync(path, readFileSync(path, 'utf8').replace('"port": 0', `"port": ${port}`));
+    writeFileSync(
+      box.path('config.json'),
+      JSON.stringify({ local: { run_path: box.path('vm'), seed_file: box.path('seed') } }),
+    );
+    const { code, stdout } = await box.run('-C', 'busy', 'deploy', '--json', '--config', 'config.json');
+    server.close();
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout).error).toMatchObject({ code: 'port_in_use', found: 'in use' });
+    expect(existsSync(box.path('vm'))).toBe(false);
+    expect(existsSync(box.path('busy/state.json'))).toBe(false);
   });
 
   it('refuses a .env without a KMS', async () => {

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import {
   type Abi,
   type Account,
@@ -84,6 +84,9 @@ async function readAccount(context: Context, config: ChainConfig): Promise<Accou
   const path = expandHome(context, named);
   const text = await readFile(path, 'utf8').catch(() => undefined);
   if (text === undefined) throw missing(`${path} cannot be read`);
+  const { mode } = await stat(path);
+  if ((mode & 0o077) !== 0)
+    context.warn(`${path} holds a private key and others may read it: chmod 600 ${path}`);
   const key = text.trim();
   if (!/^(0x)?[0-9a-fA-F]{64}$/.test(key)) throw missing(`${path} holds no private key of 64 hex digits`);
   return privateKeyToAccount((key.startsWith('0x') ? key : `0x${key}`) as Hex);

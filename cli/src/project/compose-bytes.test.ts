@@ -74,6 +74,24 @@ describe('app-compose.json', () => {
     ]);
   });
 
+  it('warns about paths that are not those of the host', async () => {
+    const compose = `services:
+  web:
+    image: x@sha256:00
+    restart: always
+    privileged: true
+    build: .
+    volumes: ["./data:/data", "/var/run/dstack.sock:/var/run/dstack.sock", "named:/x", {type: bind, source: /etc, target: /e}]
+`;
+    const { warnings } = await bytesOf({ name: 'demo' }, compose);
+    expect(warnings).toEqual([
+      expect.stringContaining('no build context'),
+      expect.stringContaining('privileged'),
+      expect.stringContaining('./data is a path of the machine'),
+      expect.stringContaining('/etc is a path of the machine'),
+    ]);
+  });
+
   it('refuses a file that the guest would not take', async () => {
     const huge = `services:\n  web:\n    image: x\n# ${'x'.repeat(262_000)}`;
     await expect(bytesOf({ name: 'demo' }, huge)).rejects.toThrow(/too large|cannot be read/);

@@ -66,7 +66,23 @@ function lint(name: string, service: Service): string[] {
   if (service.privileged === true)
     found.push(`Service ${name} is privileged: it can read every key of the machine`);
   if (service.restart === undefined) found.push(`Service ${name} has no restart policy`);
+  for (const path of hostPaths(service.volumes))
+    found.push(`Service ${name}: ${path} is a path of the machine, not of your host; it starts empty`);
   return found;
+}
+
+/** Paths of the guest that the documentation tells applications to mount. */
+const GUEST_PATHS = /^(\/var)?\/run\/(dstack|tappd)(\.sock|\/|$)|^\/dstack(\/|$)/;
+
+function hostPaths(volumes: unknown): string[] {
+  if (!Array.isArray(volumes)) return [];
+  return volumes
+    .map((volume: unknown) => {
+      if (typeof volume === 'string') return volume.split(':')[0] ?? '';
+      const { type, source } = (volume ?? {}) as { type?: unknown; source?: unknown };
+      return type === 'bind' && typeof source === 'string' ? source : '';
+    })
+    .filter((path) => /^[./~]/.test(path) && !GUEST_PATHS.test(path));
 }
 
 function describe(value: unknown): string {
