@@ -1,6 +1,6 @@
 import type { CollateralSource } from '@dstack-cloud/attestation';
 import { EncodingError, fromBase64, toBase64 } from '@dstack-cloud/encoding';
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import type { RecordedCollateral } from './collateral/recorder.ts';
 import { readCollateral, staticSource } from './collateral/static-source.ts';
 import { missing } from './collateral/unavailable.ts';
@@ -8,16 +8,19 @@ import { VerifierError } from './errors.ts';
 
 const FORMAT = 'dstack-evidence-bundle';
 
+/** The small build of zod: this file is part of the browser's bundle. */
 const Schema = z.strictObject({
   format: z.literal(FORMAT),
   version: z.literal(1),
-  time: z.number().int().positive(),
+  time: z.int().check(z.positive()),
   evidence: z.string(),
-  chain: z.array(z.string()).max(8),
+  chain: z.array(z.string()).check(z.maxLength(8)),
   collateral: z.strictObject({
-    documents: z.array(z.unknown()).max(16),
-    snp: z.array(z.strictObject({ ask: z.string(), vcek: z.string(), crl: z.string().optional() })).max(4),
-    pck_certificates: z.array(z.string()).max(4),
+    documents: z.array(z.unknown()).check(z.maxLength(16)),
+    snp: z
+      .array(z.strictObject({ ask: z.string(), vcek: z.string(), crl: z.optional(z.string()) }))
+      .check(z.maxLength(4)),
+    pck_certificates: z.array(z.string()).check(z.maxLength(4)),
     crls: z.record(z.string(), z.string()),
   }),
 });

@@ -1,0 +1,128 @@
+import {
+  type CollateralSource,
+  pcsCollateral,
+  type RootName,
+  replaceRoot,
+  type TrustRoots,
+  vendorRoots,
+} from '@dstack-cloud/attestation';
+import { decodePemAll, EncodingError, fromHex, utf8Text } from '@dstack-cloud/encoding';
+import { parseRaTlsCertificate } from '@dstack-cloud/ra-tls/certificate';
+import { type Bundle, isBundle, readBundle } from '../bundle.ts';
+import { readCollateral, staticSource } from '../collateral/static-source.ts';
+import { boundMethods, withChain } from '../collateral/with-chain.ts';
+import { VerifierError } from '../errors.ts';
+import type { VerifierPolicy } from '../policy.ts';
+import type { Report } from '../report.ts';
+import { verify } from '../verify.ts';
+
+const MAX_DOCUMENT_BYTES = 8 * 1024 * 1024;
+const MAX_REPORT_DATA = 64;
+
+/** Everything a person can hand to the verifier in a browser: files as they are, and a few settings. */
+export interface JudgeInput {
+  /** Evidence of any form, or an offline bundle. */
+  readonly evidence: Uint8Array;
+  /** Collateral JSON: DCAP or vTPM, told apart by their members. */
+  readonly collateral?: readonly Uint8Array[];
+  /** Certificates that travel apart from the evidence, PEM or DER. */
+  readonly chain?: readonly Uint8Array[];
+  /** Roots to use INSTEAD of the vendor's of that name, PEM or DER. The report then says `simulated`. */
+  readonly roots?: readonly { readonly name: RootName; readonly certificate: Uint8Array }[];
+  /** Base URL of a PCCS that allows requests from other origins, for what no file gives. */
+  readonly pccs?: string;
+  /** Unix seconds; default the bundle's time, then the clock. */
+  readonly now?: number;
+  /** Challenge that the evidence must carry, hex of up to 64 bytes. */
+  readonly reportData?: string;
+  readonly policy?: VerifierPolicy;
+  /** Whether Google's endorsement of the firmware is demanded; default true. */
+  readonly firmwareEndorsement?: boolean;
+}
+
+/** A report, and the time it is for. */
+export interface Judged {
+  readonly report: Report;
+  /** Unix seconds. */
+  readonly now: number;
+}
+
+/**
+ * Judges one file with what else is at hand. Bad evidence is a report; settings that cannot be used are errors.
+ * @throws VerifierError
+ * @throws AttestationError when collateral has not the form of collateral
+ */
+export async function judgeFile(input: JudgeInput): Promise<Judged> {
+  const bundle = readIfBundle(input.evidence);
+  const chain = [...(bundle?.chain ?? []), ...(input.chain ?? []).flatMap((file) => certificates(file))];
+  const now = input.now ?? bundle?.time ?? Math.floor(Date.now() / 1000);
+  const report = await verify(bundle?.evidence ?? input.evidence, {
+    roots: rootsOf(input),
+    collateral: withChain(sourceOf(input, bundle), chain),
+    now,
+    chain,
+    policy: input.policy ?? {},
+    readRaTls: parseRaTlsCertificate,
+    ...(input.reportData ? { reportData: challenge(input.reportData) } : {}),
+    ...(input.firmwareEndorsement === false ? { platform: { gcpFirmwareEndorsement: false } } : {}),
+  });
+  return { report, now };
+}
+
+function readIfBundle(bytes: Uint8Array): Bundle | undefined {
+  if (bytes[0] !== 0x7b || !isBundle(new TextDecoder().decode(bytes.subarray(0, 400)))) return undefined;
+  return readBundle(text(bytes, 'The bundle'));
+}
+
+function rootsOf({ roots = [] }: JudgeInput): TrustRoots {
+  return roots.reduce((known, { name, certificate }) => {
+    const [der, ...more] = certificates(certificate);
+    if (!der || more.length > 0)
+      throw new VerifierError('malformed', `The root ${name} is not one certificate`);
+    return replaceRoot(known, name, der);
+  }, vendorRoots());
+}
+
+/** Files first, then the bundle's own, then the service. */
+function sourceOf({ collateral = [], pccs }: JudgeInput, bundle: Bundle | undefined): CollateralSource {
+  const documents = collateral.map((file) => json(file));
+  if (documents.length === 0 && bundle) return bundle.collateral;
+  const set = readCollateral(documents);
+  const given = staticSource(set);
+  if (!pccs || set.dcap.length > 0) return given;
+  return { ...given, ...boundMethods(pcsCollateral({ baseUrl: pccs })) };
+}
+
+function certificates(file: Uint8Array): Uint8Array[] {
+  if (file[0] === 0x30) return [file];
+  return decoding('A certificate', () => decodePemAll(utf8Text(file), 'CERTIFICATE'));
+}
+
+function json(file: Uint8Array): unknown {
+  if (file.length > MAX_DOCUMENT_BYTES) throw new VerifierError('too-large', 'Collateral of more than 8 MiB');
+  try {
+    return JSON.parse(text(file, 'Collateral'));
+  } catch (cause) {
+    if (cause instanceof VerifierError) throw cause;
+    throw new VerifierError('malformed', 'The collateral is not JSON', { cause });
+  }
+}
+
+function challenge(hex: string): Uint8Array {
+  const bytes = decoding('The report data', () => fromHex(hex.trim(), { prefix: 'allow' }));
+  if (bytes.length <= MAX_REPORT_DATA) return bytes;
+  throw new VerifierError('malformed', `The report data has more than ${MAX_REPORT_DATA} bytes`);
+}
+
+function text(bytes: Uint8Array, what: string): string {
+  return decoding(what, () => utf8Text(bytes));
+}
+
+function decoding<T>(what: string, run: () => T): T {
+  try {
+    return run();
+  } catch (cause) {
+    if (!(cause instanceof EncodingError)) throw cause;
+    throw new VerifierError('malformed', `${what} cannot be read: ${cause.message}`, { cause });
+  }
+}
