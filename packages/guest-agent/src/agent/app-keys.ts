@@ -35,11 +35,21 @@ export function signWithAppKey(
   });
 }
 
+/** The keys of Sign by agent and algorithm: path and purpose are fixed, so each is derived and signed for once. */
+const signingKeys = new WeakMap<Agent, Map<string, ChainedKey>>();
+
 /** The key of Sign; here, unlike in GetKey, no algorithm is no algorithm. @throws RpcError */
 export function signingKey(agent: Agent, algorithm: string): ChainedKey {
   if (algorithm === '') throw new RpcError('Unsupported algorithm', { code: 'INVALID_ARGUMENT' });
+  const kept = signingKeys.get(agent) ?? new Map<string, ChainedKey>();
+  signingKeys.set(agent, kept);
+  const known = kept.get(algorithm);
+  if (known !== undefined) return known;
   const derived = algorithm === 'secp256k1_prehashed' ? 'secp256k1' : algorithm;
-  return chainedKey(agent, SIGN_PATH, SIGN_PURPOSE, derived);
+  // Unknown algorithms throw here, so only the four known names are kept.
+  const made = chainedKey(agent, SIGN_PATH, SIGN_PURPOSE, derived);
+  kept.set(algorithm, made);
+  return made;
 }
 
 /** Verify. @throws RpcError for malformed keys and signatures */
