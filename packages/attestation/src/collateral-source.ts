@@ -74,6 +74,8 @@ export interface SnpCollateralRequest {
 /** Where collateral comes from: Intel's service or a cache of it, a file, a bundle. */
 export interface CollateralSource {
   tdx(request: DcapCollateralRequest): Promise<DcapCollateral>;
+  /** Whether `tdx` would answer without asking anybody; a source that never asks need not say. */
+  atHand?(request: DcapCollateralRequest): boolean;
   /** Called when a set turned out not to be authentic: a source that keeps sets drops it. */
   forget?(request: DcapCollateralRequest): Promise<void>;
   /** PEM chain (leaf first) for quotes that carry an encrypted PPID instead. */

@@ -22,7 +22,14 @@ export { p256Spki } from './crypto/key-kind.ts';
 export { VerificationCache } from './crypto/verification-cache.ts';
 export { webCrypto } from './crypto/web-crypto.ts';
 export { AttestationError, type AttestationErrorCode, type AttestationErrorDetails } from './errors.ts';
-export { type BootLog, type BootLogEvent, type BootLogHash, parseBootLog } from './events/boot-log.ts';
+export {
+  type BootLog,
+  type BootLogEvent,
+  type BootLogHash,
+  EV_NO_ACTION,
+  parseBootLog,
+} from './events/boot-log.ts';
+export { ccelEvents } from './events/ccel.ts';
 export { replayDigests } from './events/replay.ts';
 export {
   findEvent,

@@ -25,6 +25,12 @@ export interface VerifyOptions {
 }
 
 export interface PlatformOptions {
+  /**
+   * TDX: boot events in the log must replay to RTMR 0 to 2; default true. A key service that recomputes the registers
+   * from the image switches it off: the log of a certificate may hold any part of the events, and nothing is read
+   * from them that the registers do not prove (chapter 10 section 3.2).
+   */
+  readonly tdxBootEventReplay?: boolean;
   /** Accept a non-zero MRSERVICETD (chapter 20 section 3.3 step 14). */
   readonly dangerouslyAllowServiceTd?: boolean;
   /** Nitro: accept a document whose PCR 0, 1 or 2 is zero. */

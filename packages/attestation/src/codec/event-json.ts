@@ -5,7 +5,7 @@ import { JsonFields, parseJson } from '../json-fields.ts';
 import { LIMITS } from './limits.ts';
 import { stripEvent } from './strip.ts';
 
-const MAX_LOG_CHARACTERS = 8 << 20;
+const MAX_LOG_CHARACTERS = 4_194_304;
 
 /** JSON text of an event log (chapter 20 section 1.6); with `strip` each event reduced as GetQuote does. */
 export function eventLogToJson(events: readonly TdxEvent[], options: { strip: boolean }): string {

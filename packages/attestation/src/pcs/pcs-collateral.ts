@@ -66,6 +66,12 @@ class PcsSource implements CollateralSource {
     this.#files = options.cacheDir === undefined ? undefined : openCollateralFiles(options.cacheDir);
   }
 
+  /** True for what is kept in memory; files are read on the way to a fetch, which is not worth a shortcut. */
+  atHand(request: DcapCollateralRequest): boolean {
+    const kept = this.#sets.get(this.#key(request));
+    return kept !== undefined && this.#now() < kept.end;
+  }
+
   async tdx(request: DcapCollateralRequest): Promise<DcapCollateral> {
     const key = this.#key(request);
     const kept = this.#sets.get(key);

@@ -155,10 +155,13 @@ function readVersion(field: DerElement | undefined): number {
   return Number(value) + 1;
 }
 
-/** RFC 5280 section 4.1.2.2: positive, at most 20 octets (and one for the sign). */
+/**
+ * RFC 5280 section 4.1.2.2: at most 20 octets (and one for the sign), not negative. Zero does not conform, but
+ * readers should bear it: AMD's VCEK certificates all have it.
+ */
 function checkSerial(serial: DerElement): void {
-  if (serial.contents.length > 21 || derInteger(serial) <= 0n) {
-    throw new EncodingError('invalid-value', 'serial number is not a positive number of at most 20 octets');
+  if (serial.contents.length > 21 || derInteger(serial) < 0n) {
+    throw new EncodingError('invalid-value', 'serial number is negative or longer than 20 octets');
   }
 }
 
