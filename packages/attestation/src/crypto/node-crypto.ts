@@ -18,8 +18,6 @@ export const nodeCrypto: CryptoBackend = {
   verify: async (key, scheme, signature, data) => verifySync(key, scheme, signature, data),
 };
 
-export const defaultCrypto: CryptoBackend = nodeCrypto;
-
 /**
  * P-256 as JWK: half the time of OpenSSL's DER decoder. The JWK reader also multiplies the point by the group
  * order, which costs more than it saves from P-384 on.

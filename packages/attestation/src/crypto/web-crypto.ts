@@ -43,8 +43,6 @@ export const webCrypto: CryptoBackend = {
   },
 };
 
-export const defaultCrypto: CryptoBackend = webCrypto;
-
 function webKey(key: VerifyKey, scheme: SignatureScheme): Promise<WebKey> {
   const handles = key.handle as Handles;
   const id = key.kind === 'rsa' ? scheme : 'ecdsa';

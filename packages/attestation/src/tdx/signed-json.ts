@@ -10,7 +10,7 @@ import type { CertificateRevocationList } from '../x509/crl.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
 
 /** id-kp-serverAuth: demanded of Intel's leaves when they carry an extended key usage (section 3.3). */
-export const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
+const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 
 /** A PEM chain, leaf first, to this root; every certificate against the lists. */
 export function validateIntelChain(

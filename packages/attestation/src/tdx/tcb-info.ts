@@ -32,7 +32,7 @@ export interface ModuleSigner {
   readonly attributesMask: Uint8Array;
 }
 
-export interface ModuleIdentity extends ModuleSigner {
+interface ModuleIdentity extends ModuleSigner {
   /** `TDX_01` … */
   readonly id: string;
   /** Highest isvSvn first. */

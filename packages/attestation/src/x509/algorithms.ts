@@ -49,7 +49,10 @@ export function signatureScheme(algorithm: DerElement): SignatureScheme | undefi
   return withNull;
 }
 
-/** RSASSA-PSS-params of RFC 4055 section 3.1: one hash for both uses, salt of its size, trailer 1. */
+/**
+ * RSASSA-PSS-params of RFC 4055 section 3.1: one hash for both uses, salt of its size, trailer 1. DER would leave
+ * the default trailer out; AMD's ASK and ARK certificates spell it out.
+ */
 function pssScheme(parameters: DerElement): SignatureScheme | undefined {
   const reader = new DerReader(parameters.contents);
   const hash = pssHash(reader.optional(contextTag(0)));
@@ -57,7 +60,8 @@ function pssScheme(parameters: DerElement): SignatureScheme | undefined {
   const salt = reader.optional(contextTag(2));
   const trailer = reader.optional(contextTag(3));
   reader.finish();
-  if (!hash || !mask || !salt || trailer) return undefined;
+  if (!hash || !mask || !salt) return undefined;
+  if (trailer && derInteger(readDer(trailer.contents)) !== 1n) return undefined;
   const maskReader = new DerReader(readDer(mask.contents).contents);
   if (derOid(maskReader.next(derTag.oid)) !== MGF1) return undefined;
   const maskHash = hashOf(maskReader.next(derTag.sequence));

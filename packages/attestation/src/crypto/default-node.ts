@@ -1,0 +1,2 @@
+/** What `#crypto` means in Node (package.json `imports`). */
+export { nodeCrypto as defaultCrypto } from './node-crypto.ts';
