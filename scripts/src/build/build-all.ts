@@ -2,21 +2,24 @@ import { mkdir } from 'node:fs/promises';
 import { performance } from 'node:perf_hooks';
 import { buildContracts } from '@dstack-cloud/contracts';
 import { withBuildLock } from './build-lock.ts';
+import { buildVerifierPage } from './build-verifier-page.ts';
 import { bundlePrograms } from './bundle-programs.ts';
-import { binDirectory, distDirectory, repository } from './paths.ts';
+import { binDirectory, distDirectory, repository, verifierPageDirectory } from './paths.ts';
 
 export interface BuildResult {
   readonly directory: string;
   readonly programs: readonly string[];
   /** Folder of the contract artifacts. */
   readonly contracts: string;
+  /** Folder of the verifier's page and ES module. */
+  readonly verifierPage: string;
   /** True when nothing had to be written. */
   readonly fresh: boolean;
   readonly ms: number;
 }
 
 /**
- * Builds every program and contract that exists. Two builds at once wait for each other, so that two demos
+ * Builds every program and contract that exists, and the verifier's page. Two builds at once wait for each other, so that two demos
  * may start side by side.
  */
 export async function buildAll(options: { force?: boolean } = {}): Promise<BuildResult> {
@@ -29,11 +32,17 @@ export async function buildAll(options: { force?: boolean } = {}): Promise<Build
       outDirectory: binDirectory,
       force: options.force === true,
     });
+    const page = await buildVerifierPage({
+      repository,
+      outDirectory: verifierPageDirectory,
+      force: options.force === true,
+    });
     return {
       directory: binDirectory,
       programs: bundles.programs,
       contracts: contracts.directory,
-      fresh: bundles.fresh && !contracts.compiled,
+      verifierPage: verifierPageDirectory,
+      fresh: bundles.fresh && page.fresh && !contracts.compiled,
       ms: Math.round(performance.now() - started),
     };
   });

@@ -6,3 +6,5 @@ export const repository: string = resolve(dirname(fileURLToPath(import.meta.url)
 export const distDirectory: string = join(repository, 'dist');
 /** Where the bundled programs lie. */
 export const binDirectory: string = join(distDirectory, 'bin');
+/** The verifier for browsers: a page in one file, and the library as an ES module. */
+export const verifierPageDirectory: string = join(distDirectory, 'verifier-page');

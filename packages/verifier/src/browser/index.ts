@@ -15,6 +15,7 @@ export { type Bundle, isBundle, readBundle } from '../bundle.ts';
 export { type CollateralSet, readCollateral, staticSource } from '../collateral/static-source.ts';
 export { noCollateral } from '../collateral/unavailable.ts';
 export { withChain } from '../collateral/with-chain.ts';
+export { parseTime } from '../command/parse-time.ts';
 export { VerifierError, type VerifierErrorCode } from '../errors.ts';
 export { MAX_EVIDENCE_BYTES, recogniseEvidence } from '../evidence/recognise.ts';
 export type { VerifierPolicy } from '../policy.ts';
