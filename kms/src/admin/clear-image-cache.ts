@@ -15,19 +15,18 @@ export async function clearImageCache(
   { imageHash, configHash }: { imageHash: string; configHash: string },
 ): Promise<void> {
   const paths = [
-    ...pathsOf(join(directory, 'images'), imageHash, false),
-    ...pathsOf(join(directory, 'measurements'), configHash, true),
+    ...pathsOf(join(directory, 'images'), imageHash, 'image'),
+    ...pathsOf(join(directory, 'measurements'), configHash, 'measurement'),
   ];
   for (const path of paths) await rm(path, { recursive: true, force: true });
 }
 
-function pathsOf(directory: string, key: string, isFile: boolean): string[] {
+function pathsOf(directory: string, key: string, cache: 'image' | 'measurement'): string[] {
   if (key === '') return [];
   if (key === 'all') return [directory];
-  const name = key.replace(/^0x/, '');
-  if (!KEY.test(name) || (!isFile && name.endsWith('.json'))) {
-    throw new RpcError('failed to clear image cache: invalid cache key', { code: 'INVALID_ARGUMENT' });
+  if (!KEY.test(key) || (cache === 'image' && key.endsWith('.json'))) {
+    throw new RpcError(`failed to clear ${cache} cache: invalid cache key`, { code: 'INVALID_ARGUMENT' });
   }
-  const file = name.toLowerCase();
-  return [join(directory, isFile && !file.endsWith('.json') ? `${file}.json` : file)];
+  const file = key.toLowerCase();
+  return [join(directory, cache === 'measurement' && !file.endsWith('.json') ? `${file}.json` : file)];
 }

@@ -29,6 +29,9 @@ function derive(verified: VerifiedAttestation, bootTime: boolean): BootInfo {
     return bootInfo(verified, { bootTime });
   } catch (error) {
     if (!(error instanceof AttestationError)) throw error;
+    // The length of the app id has a text of its own, which is older than the check of the event.
+    if (error.code === 'event-log' && error.message.includes('app-id'))
+      throw refused('app_id must be 20 bytes');
     const context =
       error.code === 'event-log' ? '' : 'Failed to decode os image hash: Failed to parse vm config: ';
     throw refused(`decode app info: ${context}${error.message}`);

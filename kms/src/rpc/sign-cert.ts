@@ -31,7 +31,7 @@ export async function signCert(
     bootTime: true,
     vmConfig,
   });
-  const chain = issue(kms, request, verified, authorized);
+  const chain = issueChain(kms, request, verified, authorized);
   const names = [request.config.subject, ...request.config.subjectAltNames];
   kms.log.info({ app_id: Buffer.from(authorized.info.appId).toString('hex'), names }, 'certificate signed');
   return { certificateChain: chain.map(certificatePem) };
@@ -46,10 +46,14 @@ function readRequest(kms: Kms, apiVersion: number, csr: Uint8Array, signature: U
     checkCsrConfig(request.config, { now: kms.now(), issuerNotAfter: notAfter, forbiddenNames });
     return request;
   } catch (error) {
-    if (!(error instanceof RaTlsError)) throw error;
-    const context = error.code === 'invalid-field' ? 'Failed to sign certificate: ' : '';
-    throw new RpcError(`${context}${error.message}`, { code: 'INVALID_ARGUMENT', cause: error });
+    throw publicForm(error);
   }
+}
+
+function publicForm(error: unknown): unknown {
+  if (!(error instanceof RaTlsError)) return error;
+  const context = error.code === 'invalid-field' ? 'Failed to sign certificate: ' : '';
+  return new RpcError(`${context}${error.message}`, { code: 'INVALID_ARGUMENT', cause: error });
 }
 
 async function verifyEvidence(kms: Kms, { pubkey, attestation }: VerifiedCsr): Promise<VerifiedAttestation> {
@@ -59,6 +63,14 @@ async function verifyEvidence(kms: Kms, { pubkey, attestation }: VerifiedCsr): P
     if (!(error instanceof RaTlsError)) throw error;
     const reason = error.message.replace(/^invalid quote: /, '');
     throw new RpcError(`Quote verification failed: ${reason}`, { code: 'UNAUTHORIZED', cause: error });
+  }
+}
+
+function issueChain(...input: Parameters<typeof issue>): Uint8Array[] {
+  try {
+    return issue(...input);
+  } catch (error) {
+    throw publicForm(error);
   }
 }
 

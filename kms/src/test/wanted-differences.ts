@@ -1,0 +1,121 @@
+/** Where ours answers otherwise than the recorded original on purpose, each with its reason. */
+export type Difference = {
+  readonly reason: string;
+  /** Our status, when it is another one. */
+  readonly status?: number;
+  /** Our body, when it is another one. */
+  readonly error?: RegExp;
+  /** Not replayed: what it shows depends on the recording's other traffic. */
+  readonly skip?: true;
+};
+
+const JSON_LIBRARY = 'the text of our own JSON reader';
+const SCALE_LIBRARY = 'the text of our own SCALE reader';
+const META_OUTLIVES = 'GetMeta answers with the last good values when the auth API does not (5.8)';
+const NO_ADDRESS = 'no inner address goes to a client (12)';
+const IMAGE_TEXT = 'an image that cannot be recomputed is refused, not downloaded (5.4)';
+
+const EMPTY_HASH = 'an empty os_image_hash is refused before anybody is asked (5.3)';
+const SIGN_RULES = 'dates and names of a certificate are checked (5.10)';
+const PARSE_CSR = /Failed to parse csr: /;
+
+const differences: Record<string, Difference> = {
+  'getmeta-auth-info-500': { reason: META_OUTLIVES, status: 200 },
+  'getmeta-auth-info-missing-field': { reason: META_OUTLIVES, status: 200 },
+  'getmeta-auth-info-chainid-string': { reason: META_OUTLIVES, status: 200 },
+  'getmeta-auth-info-no-ethrpc': {
+    reason: 'the description of the policy is kept for a second',
+    error: /"ca_cert"/,
+  },
+  'getmeta-auth-info-status-not-ok': {
+    reason: 'the description of the policy is kept for a second',
+    error: /"ca_cert"/,
+  },
+  'tempca-self-auth-503': {
+    reason: NO_ADDRESS,
+    error: /KMS self authorization failed: Failed to call self KMS auth check: auth api returned 503/,
+  },
+  'envpub-0X': { reason: '0X is accepted too (1.3)', status: 200 },
+  'envpub-array': { reason: JSON_LIBRARY, error: /invalid type: sequence, expected a string/ },
+  'envpub-duplicate-key': { reason: JSON_LIBRARY, error: /duplicate field `app_id`/ },
+  'envpub-array-root': { reason: 'objects only (1.3)', status: 400 },
+  'envpub-binary-bad': {
+    reason: 'the text of our protobuf library',
+    error: /failed to decode Protobuf message: /,
+  },
+  'envpub-binary-wrongwire': {
+    reason: 'the text of our protobuf library',
+    error: /failed to decode Protobuf message: /,
+  },
+  'appkey-nocert-self-denied': {
+    reason: 'without evidence nobody is asked (10.1 item 24)',
+    error: /App not allowed: No attestation provided/,
+  },
+  'appkey-app1-vmconfig-notjson': {
+    reason: JSON_LIBRARY,
+    error: /App not allowed: decode app info: Failed to decode os image hash: Failed to parse vm config: /,
+  },
+  'appkey-app1-vmconfig-array': {
+    reason: 'a VM configuration is an object (5.3)',
+    error: /Failed to parse vm config: /,
+  },
+  'appkey-app1-vmconfig-emptyobj': { reason: EMPTY_HASH, error: /App not allowed: os_image_hash is missing/ },
+  'v1-without-vmconfig': { reason: EMPTY_HASH, error: /os_image_hash is missing/ },
+  'appkey-app1-vmconfig-otherhash': {
+    reason: IMAGE_TEXT,
+    error: /App not allowed: Failed to verify os image hash: os_image_hash mismatch/,
+  },
+  'appkey-app1-vmconfig-legacy': {
+    reason: IMAGE_TEXT,
+    error: /App not allowed: Failed to verify os image hash: Only /,
+  },
+  'appkey-app1-vmconfig-0xhash': { reason: '0x is tolerated (5.3)', status: 200 },
+  'appkey-denied-status-403': {
+    reason: NO_ADDRESS,
+    error: /App not allowed: auth api returned 403 Forbidden: /,
+  },
+  'appkey-auth-500': { reason: NO_ADDRESS, error: /App not allowed: auth api returned 500 / },
+  'appkey-auth-redirect': { reason: NO_ADDRESS, error: /App not allowed: auth api returned 302 / },
+  'appkey-auth-badjson': { reason: NO_ADDRESS, error: /App not allowed: failed to decode / },
+  'appkey-auth-missing-reason': { reason: NO_ADDRESS, error: /App not allowed: failed to decode / },
+  'appkey-auth-null-gateway': { reason: NO_ADDRESS, error: /App not allowed: failed to decode / },
+  'appkey-auth-isallowed-string': { reason: NO_ADDRESS, error: /App not allowed: failed to decode / },
+  'appkey-app2-no-instance': {
+    reason: 'the event instance-id is always there, if only empty (chapter 20 section 10 point 14)',
+    status: 400,
+  },
+  'v1-bad-log': {
+    reason: JSON_LIBRARY,
+    error: /Failed to upgrade csr v1 to v2: Failed to parse tdx_event_log: /,
+  },
+  'v1-empty-quote': { reason: 'the text of our own quote reader', error: /Failed to upgrade csr v1 to v2: / },
+  'v2-bytes-as-v1': {
+    reason: 'trailing bytes are refused before the signature is looked at (3.6)',
+    error: PARSE_CSR,
+  },
+  'csr-empty': { reason: SCALE_LIBRARY, error: PARSE_CSR },
+  'csr-truncated': { reason: SCALE_LIBRARY, error: PARSE_CSR },
+  'csr-trailing': { reason: SCALE_LIBRARY, error: PARSE_CSR },
+  'pubkey-garbage': {
+    reason: 'the reason of the key library is left out',
+    error: /Failed to verify csr signature: Failed to parse pubkey/,
+  },
+  'attestation-tampered': { reason: 'the text of our own verifier', error: /Quote verification failed: / },
+  'not-after-before-not-before': { reason: SIGN_RULES, status: 400 },
+  'not-after-year-9000': { reason: SIGN_RULES, status: 400 },
+  'subject-is-kms-domain': { reason: SIGN_RULES, status: 400 },
+  'san-with-nul': { reason: SIGN_RULES, status: 400 },
+  'san-non-ascii': {
+    reason: 'the text of our own certificate writer',
+    error: /Failed to sign certificate: /,
+  },
+  'clear-with-json-suffix': {
+    reason: 'measurements are cleared by name or by file name (5.11)',
+    status: 200,
+  },
+};
+
+/** The difference wanted for an exchange of the larger recording, by its id. */
+export function differenceOf(id: string): Difference | undefined {
+  return differences[id];
+}
