@@ -202,6 +202,19 @@ describe('what is refused', () => {
     expect(() => leaf(changes)).toThrow(RaTlsError);
   });
 
+  it('a wildcard that covers the name of the KMS, and another spelling of its address', () => {
+    for (const [name, own] of [
+      ['*.example', 'kms.example'],
+      ['*.Example.', 'kms.example'],
+      ['0:0::1', '::1'],
+    ] as const) {
+      expect(() => leaf({ subjectAltNames: [name] }, [own]), name).toThrow(/belongs to the KMS/);
+    }
+    for (const name of ['*.org', '*.kms.example', '*example']) {
+      expect(() => leaf({ subjectAltNames: [name] }, ['kms.example']), name).not.toThrow();
+    }
+  });
+
   it('the names of the KMS itself, however written', () => {
     for (const name of ['kms.example', 'KMS.example', 'kms.EXAMPLE.']) {
       expect(() => leaf({ subject: name }, ['kms.example'])).toThrow(/belongs to the KMS/);

@@ -1,3 +1,4 @@
+import { isIP, isIPv6 } from 'node:net';
 import { checkText } from '../certificate/distinguished-name.ts';
 import { RaTlsError } from '../errors.ts';
 import type { CsrConfig } from './csr.ts';
@@ -39,17 +40,25 @@ export function checkCsrConfig(config: CsrConfig, rules: CsrRules): void {
 }
 
 function checkForbidden(config: CsrConfig, forbiddenNames: readonly string[]): void {
-  const forbidden = new Set(forbiddenNames.map(plainName));
+  const forbidden = forbiddenNames.map(plainName);
   for (const name of [config.subject, ...config.subjectAltNames]) {
-    if (forbidden.has(plainName(name))) {
+    const plain = plainName(name);
+    if (forbidden.some((other) => plain === other || coversByWildcard(plain, other))) {
       throw new RaTlsError('invalid-field', `The name "${name}" belongs to the KMS`, { found: name });
     }
   }
 }
 
-/** DNS names are compared without case and final dot (RFC 4343). */
+/** DNS names are compared without case and final dot (RFC 4343), IPv6 addresses in their one short form (RFC 5952). */
 function plainName(name: string): string {
+  if (isIPv6(name)) return new URL(`http://[${name.replace(/%.*$/, '')}]`).hostname.slice(1, -1);
   return name.toLowerCase().replace(/\.$/, '');
+}
+
+/** A wildcard stands for one whole label, the first (RFC 9525 section 6.3). */
+function coversByWildcard(pattern: string, name: string): boolean {
+  const dot = name.indexOf('.');
+  return pattern.startsWith('*.') && dot > 0 && !isIP(name) && pattern.slice(1) === name.slice(dot);
 }
 
 function checkLife({ notBefore, notAfter }: CsrConfig, { now, issuerNotAfter }: CsrRules): void {
