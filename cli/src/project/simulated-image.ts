@@ -9,8 +9,16 @@ export const SIMULATED_IMAGE: RegExp = /^dstack-sim[a-z0-9.-]*$/;
 
 const TIMEOUT_MS = 20_000;
 
-/** Asks the simulator (a program of its own: nothing here depends on it) what it would measure. */
+const asked = new Map<string, Promise<OsImage>>();
+
+/** Asks the simulator (a program of its own: nothing here depends on it) what it would measure; once for each name. */
 export async function simulatedImage(name: string): Promise<OsImage> {
+  const answer = asked.get(name) ?? ask(name);
+  asked.set(name, answer);
+  return await answer;
+}
+
+async function ask(name: string): Promise<OsImage> {
   const [program, ...args] = resolveProgram('dstack-tee-simulator') as [string, ...string[]];
   try {
     const run = promisify(execFile);
