@@ -1,20 +1,17 @@
 /** Headings of the chain: the first pattern that fits the id of a check. */
 const AREAS: readonly [RegExp, string][] = [
-  [
-    /^(tdx\.(pck|crl|root|collateral|tcb|qe-identity|module)|snp\.(chain|certificates|vcek|family))/,
-    'The hardware and its maker',
-  ],
-  [
-    /^(nitro\.(chain|certificates|leaf|cabundle|revocation)|tpm\.(ak|chain|collateral))/,
-    'The hardware and its maker',
-  ],
+  [/^tdx\.(tcb-level|tcb-status|module|tcb-info-(platform|tee))/, 'The security level of the hardware'],
+  [/^tdx\.(pck|crl|root|collateral|tcb|qe-identity)/, 'The hardware and its maker'],
+  [/^snp\.(chain|certificates|vcek|family)/, 'The hardware and its maker'],
+  [/^nitro\.(chain|certificates|leaf|cabundle|revocation)/, 'The hardware and its maker'],
+  [/^tpm\.(ak|chain|collateral)/, 'The hardware and its maker'],
   [/^gcp\./, 'The firmware'],
   [/^image\./, 'The operating system image'],
-  [
-    /^(report-data|ratls|pod|config|tdx\.(report-data|event|rtmr)|snp\.(report-data|host-data|mr-config)|nitro\.user-data)/,
-    'What it is bound to',
-  ],
-  [/^(tpm\.(qualifying|pcr14|replay|key|nonce)|nitro-tpm\.)/, 'What it is bound to'],
+  [/^(tdx\.(debug|attributes|mrservicetd|mrsignerseam)|sgx\.debug|nitro\.debug)/, 'The workload'],
+  [/^snp\.(vmpl|debug|migration|chip-key|smt|rapl|ciphertext)/, 'The workload'],
+  [/^(report-data|ratls|pod|config|tdx\.(report-data|event|rtmr))/, 'What it is bound to'],
+  [/^(snp\.(report-data|host-data|mr-config)|nitro\.user-data|nitro-tpm\.)/, 'What it is bound to'],
+  [/^tpm\.(qualifying|pcr14|replay|key|nonce)/, 'What it is bound to'],
   [/^time$/, 'The question'],
 ];
 

@@ -4,6 +4,7 @@ import {
   type CollateralSource,
   type CryptoBackend,
   type PlatformOptions,
+  type PlatformResult,
   type TrustRoots,
   type VerificationCache,
   type VerifyOptions,
@@ -15,7 +16,7 @@ import { claimedReportData, modeOf } from './evidence/claims.ts';
 import type { Evidence } from './evidence/evidence.ts';
 import { type RecogniseOptions, recogniseEvidence } from './evidence/recognise.ts';
 import type { Findings } from './judge/findings.ts';
-import { judgeAttestation } from './judge/judge-attestation.ts';
+import { judgeAttestation, type Progress } from './judge/judge-attestation.ts';
 import { judgeBare } from './judge/judge-bare.ts';
 import { judgePolicy, type VerifierPolicy } from './policy.ts';
 import type { Report } from './report.ts';
@@ -56,10 +57,17 @@ export async function verify(
 
 async function judge(evidence: Evidence, options: VerifyEvidenceOptions): Promise<Report> {
   const checks: Check[] = [];
+  let genuine: PlatformResult | undefined;
+  const progress: Progress = {
+    checks: (more) => checks.push(...more),
+    verified: (result) => {
+      genuine = result;
+    },
+  };
   const mode = modeOf(evidence);
   const known = { form: evidence.form, mode, checks } as const;
   try {
-    const findings = await findingsOf(evidence, options, (more) => checks.push(...more));
+    const findings = await findingsOf(evidence, options, progress);
     return {
       ...known,
       isValid: true,
@@ -79,22 +87,27 @@ async function judge(evidence: Evidence, options: VerifyEvidenceOptions): Promis
     };
   } catch (error) {
     if (!(error instanceof AttestationError)) throw error;
-    return { ...refused(error), ...known, reportData: claimedReportData(evidence) };
+    return {
+      ...refused(error),
+      ...known,
+      ...(genuine ? platformOf(genuine) : {}),
+      reportData: claimedReportData(evidence),
+    };
   }
 }
 
 async function findingsOf(
   evidence: Evidence,
   options: VerifyEvidenceOptions,
-  record: (checks: readonly Check[]) => void,
+  progress: Progress,
 ): Promise<Findings> {
   const verifyOptions = toVerifyOptions(options);
-  if (evidence.kind === 'attestation') return judgeAttestation(evidence, verifyOptions, record);
+  if (evidence.kind === 'attestation') return judgeAttestation(evidence, verifyOptions, progress);
   const context = verifyContext(verifyOptions);
   try {
     return await judgeBare(evidence, options.chain ?? [], context);
   } finally {
-    record(context.checks.checks);
+    progress.checks(context.checks.checks);
   }
 }
 
@@ -132,6 +145,18 @@ function refused(error: AttestationError | VerifierError) {
 /** A report about what could not even be read. */
 export function unreadableReport(error: AttestationError | VerifierError): Report {
   return { ...refused(error), form: 'unknown', mode: 'unknown', reportData: undefined, checks: [] };
+}
+
+/** What the hardware vouched for, although the image step refused. */
+function platformOf({ tcbStatus, advisoryIds, simulated, validFrom, validUntil, registers }: PlatformResult) {
+  return {
+    tcbStatus,
+    advisoryIds,
+    simulated,
+    validFrom: finite(validFrom),
+    validUntil: finite(validUntil),
+    registers,
+  };
 }
 
 function finite(time: number): number | undefined {

@@ -4,6 +4,7 @@ import {
   type DcapVerdict,
   inspectAttestation,
   inspectOsImage,
+  type PlatformResult,
   type VerifiedAttestation,
   type VerifyOptions,
 } from '@dstack-cloud/attestation';
@@ -13,26 +14,34 @@ import type { Findings } from './findings.ts';
 
 type AttestationEvidence = Extract<Evidence, { kind: 'attestation' }>;
 
+/** What is known so far, told as it becomes known: a report of refused evidence shows it too. */
+export interface Progress {
+  checks(checks: readonly Check[]): void;
+  /** The evidence is genuine and bound; its image has not been judged yet. */
+  verified(result: PlatformResult): void;
+}
+
 /** A whole attestation: evidence, then its OS image, then what is derived from both. */
 export async function judgeAttestation(
   evidence: AttestationEvidence,
   options: VerifyOptions,
-  record: (checks: readonly Check[]) => void,
+  progress: Progress,
 ): Promise<Findings> {
   const { attestation, ratlsSpki, vmConfig } = evidence;
   const inspection = await inspectAttestation(attestation, {
     ...options,
     ...(ratlsSpki ? { ratlsSpki } : {}),
   });
-  record(inspection.checks);
+  progress.checks(inspection.checks);
   if (!inspection.ok) throw inspection.error;
   const { verified } = inspection;
+  progress.verified(verified);
   const beside = vmConfig === undefined ? {} : { vmConfig };
   const image = await inspectOsImage(verified, {
     ...beside,
     ...(options.crypto ? { crypto: options.crypto } : {}),
   });
-  record(image.checks);
+  progress.checks(image.checks);
   if (!image.ok) throw image.error;
   const info = bootInfo(verified, { bootTime: false, ...beside });
   const dcap = dcapOf(verified);

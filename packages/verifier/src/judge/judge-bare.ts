@@ -13,6 +13,7 @@ import {
   verifyTpmQuote,
 } from '@dstack-cloud/attestation';
 import { decodePemAll, EncodingError, encodePem, equalBytes, padRight, toHex } from '@dstack-cloud/encoding';
+import { askAndVcek } from '../collateral/with-chain.ts';
 import type { Evidence, TpmQuoteJson } from '../evidence/evidence.ts';
 import type { Findings } from './findings.ts';
 
@@ -52,7 +53,7 @@ async function judge(
       return platform(nitroTpmResult(verified));
     }
     case 'snp-report': {
-      const verified = await verifySnpReport(evidence.report, chain, context);
+      const verified = await verifySnpReport(evidence.report, askAndVcek(chain), context);
       return platform(snpResult(verified.report, '', verified));
     }
     case 'gcp-vtpm':
