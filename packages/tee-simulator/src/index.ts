@@ -4,15 +4,25 @@ export {
   collateralServer,
 } from './collateral/collateral-server.ts';
 export { SimulatorError, type SimulatorErrorCode } from './errors.ts';
+export { createGcp, type GcpBoot, type GcpMachine, type SimulatedGcp } from './gcp/gcp-platform.ts';
 export {
   type SimulatedBoot,
   type SimulatedBootEvent,
   type SimulatedMachine,
   simulatedBoot,
 } from './image/simulated-image.ts';
+export {
+  createNitro,
+  type NitroDocumentInput,
+  type NitroOptions,
+  type NitroPcr,
+  type SimulatedNitro,
+} from './nitro/nitro-platform.ts';
+export { type NsmEndpointOptions, nsmEndpoint } from './nitro/nsm-endpoint.ts';
 export { createPlatform, type PlatformOptions, type SimulatedPlatform } from './platform.ts';
 export type { CollateralOptions } from './tdx/collateral.ts';
 export type { QuoteOptions } from './tdx/quote.ts';
 export { DEBUG_ATTRIBUTES, PRODUCTION_ATTRIBUTES, type TdState } from './tdx/td-state.ts';
+export type { SocketServer } from './tsm/socket-server.ts';
 export { TsmDevice, type TsmDeviceOptions, type TsmEntry } from './tsm/tsm-device.ts';
 export { type TsmEndpoint, type TsmEndpointOptions, tsmEndpoint } from './tsm/tsm-endpoint.ts';

@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { decodePem } from '@dstack-cloud/encoding';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createNitro } from './nitro/nitro-platform.ts';
 import { createPlatform } from './platform.ts';
 
 const COMMAND = [
@@ -80,6 +81,7 @@ describe('dstack-tee-simulator', () => {
     expect(decodePem(run('root', '--seed-file', seedFile).stdout, 'CERTIFICATE')).toEqual(rootDer);
     writeFileSync(seedFile, `${Buffer.from(SEED).toString('hex')}\n`);
     expect(decodePem(run('root', '--seed-file', seedFile).stdout, 'CERTIFICATE')).toEqual(rootDer);
+    expect(run('root', '--seed-file', seedFile, '--kind', 'nitro').stdout).toBe(createNitro(SEED).rootPem);
     writeFileSync(seedFile, 'short');
     expect(run('root', '--seed-file', seedFile).status).toBe(1);
   });

@@ -1,10 +1,9 @@
 import { utf8Text } from '@dstack-cloud/encoding';
 import type { RuntimeEvent, TdxEvent } from '../attestation.ts';
 import { AttestationError } from '../errors.ts';
-import { parseBootLog } from '../events/boot-log.ts';
+import { EV_NO_ACTION, parseBootLog } from '../events/boot-log.ts';
 import { RUNTIME_EVENT_TYPE, runtimeEventDigest } from '../events/runtime-events.ts';
 
-const EV_NO_ACTION = 3;
 const EV_PLATFORM_CONFIG_FLAGS = 0xa;
 const ACPI_DATA = 'ACPI DATA';
 /** The three ACPI measurements of the firmware come in this order and have no name in the log (chapter 20, 7.3). */

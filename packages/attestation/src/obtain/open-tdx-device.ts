@@ -1,13 +1,13 @@
-import { open } from 'node:fs/promises';
 import { equalBytes, isZero, toHex } from '@dstack-cloud/encoding';
-import type { Attestation, RuntimeEvent, TdxEvent } from '../attestation.ts';
+import type { RuntimeEvent, TdxEvent } from '../attestation.ts';
 import { AttestationError } from '../errors.ts';
 import { replayRuntimeEvents, runtimeEventDigest } from '../events/runtime-events.ts';
 import { parseTdxQuote } from '../tdx/quote.ts';
 import { bootEvents, runtimeTdxEvent } from './boot-events.ts';
 import type { EvidenceDevice } from './evidence-device.ts';
 import { RuntimeEventLog } from './log/runtime-event-log.ts';
-import { openRtmrs } from './rtmr.ts';
+import { readFileBounded } from './read-file-bounded.ts';
+import { openRtmrs, type RtmrRegisters } from './rtmr.ts';
 import { openQuotes, type QuoteSource } from './tdx-quotes.ts';
 import { isEndpoint, openEndpoint } from './tsm/open-files.ts';
 
@@ -36,35 +36,56 @@ export interface TdxDeviceOptions {
  * @throws AttestationError `device`
  */
 export async function openTdxDevice(options: TdxDeviceOptions): Promise<EvidenceDevice> {
-  const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-  const quotes = await openQuotes(options.tsm, { timeoutMs });
-  const rtmrs = openRtmrs(options.rtmr, timeoutMs);
-  const log = new RuntimeEventLog(options.eventLog);
-  const firmware = await readFirmwareLog(options.ccel, timeoutMs);
-  await log.forgetEarlierBoot(async () => {
-    const register = await rtmrs.read(RUNTIME_RTMR);
-    return register !== undefined && isZero(register);
-  });
+  const { quotes, rtmrs, log, firmware, close } = await openTdxParts(options);
   return {
     mode: 'dstack-tdx',
     attest: (reportData) =>
       log.exclusive(async (events) => {
-        const { quote, eventLog } = await tdxEvidence(quotes, reportData, events, firmware);
+        const evidence = await tdxEvidence(quotes, reportData, events, firmware);
         return {
-          quote: { mode: 'dstack-tdx', quote, eventLog },
+          quote: { mode: 'dstack-tdx', ...evidence },
           runtimeEvents: events,
           reportData: reportData.slice(),
           config: options.vmConfig(),
-        } satisfies Attestation;
+        };
       }),
     emitEvent: (event) =>
       log.emit(event, (logged) => rtmrs.extend(RUNTIME_RTMR, runtimeEventDigest(logged, 'sha384'))),
     events: () => log.exclusive(async (events) => events),
-    close: async () => {
-      await quotes.close();
-      await rtmrs.close();
-    },
+    close,
   };
+}
+
+/** The parts of the TDX hardware, open. */
+export interface TdxParts {
+  readonly quotes: QuoteSource;
+  readonly rtmrs: RtmrRegisters;
+  readonly log: RuntimeEventLog;
+  readonly firmware: readonly TdxEvent[];
+  close(): Promise<void>;
+}
+
+/** Opens them, and forgets the log of an earlier boot. @throws AttestationError `device` */
+export async function openTdxParts(options: TdxDeviceOptions): Promise<TdxParts> {
+  const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+  const quotes = await openQuotes(options.tsm, { timeoutMs });
+  const rtmrs = openRtmrs(options.rtmr, timeoutMs);
+  const close = async (): Promise<void> => {
+    await quotes.close();
+    await rtmrs.close();
+  };
+  try {
+    const log = new RuntimeEventLog(options.eventLog);
+    const firmware = await readFirmwareLog(options.ccel, timeoutMs);
+    await log.forgetEarlierBoot(async () => {
+      const register = await rtmrs.read(RUNTIME_RTMR);
+      return register !== undefined && isZero(register);
+    });
+    return { quotes, rtmrs, log, firmware, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 /** A quote and the log that explains its RTMR3; both were taken while nothing could be added. */
@@ -94,12 +115,12 @@ export async function tdxEvidence(
 }
 
 /** The firmware's events; they do not change while the guest runs. */
-export async function readFirmwareLog(
+async function readFirmwareLog(
   location: string | undefined,
   timeoutMs: number,
 ): Promise<readonly TdxEvent[]> {
   if (location === undefined) return [];
-  if (!isEndpoint(location)) return bootEvents(await readBounded(location));
+  if (!isEndpoint(location)) return bootEvents(await readFileBounded(location, MAX_CCEL));
   const files = openEndpoint(location, timeoutMs);
   try {
     return bootEvents(await files.read('ccel', MAX_CCEL));
@@ -108,26 +129,5 @@ export async function readFirmwareLog(
     throw new AttestationError('device', `Cannot read the CCEL: ${(cause as Error).message}`, { cause });
   } finally {
     await files.close();
-  }
-}
-
-async function readBounded(path: string): Promise<Uint8Array> {
-  try {
-    const handle = await open(path, 'r');
-    try {
-      const buffer = new Uint8Array(MAX_CCEL + 1);
-      let length = 0;
-      for (;;) {
-        const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length);
-        length += bytesRead;
-        if (bytesRead === 0) return buffer.slice(0, length);
-        if (length > MAX_CCEL) throw new AttestationError('too-large', `${path} exceeds ${MAX_CCEL} bytes`);
-      }
-    } finally {
-      await handle.close();
-    }
-  } catch (cause) {
-    if (cause instanceof AttestationError) throw cause;
-    throw new AttestationError('device', `Cannot read ${path}: ${(cause as Error).message}`, { cause });
   }
 }
