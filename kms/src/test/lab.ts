@@ -67,6 +67,7 @@ export async function openLab(): Promise<Lab> {
   let requests = 0;
   const source = platform.collateralSource(() => LAB_NOW);
   const collateral: CollateralSource = {
+    atHand: () => false,
     tdx: (request) => {
       requests += 1;
       return source.tdx(request);

@@ -52,11 +52,12 @@ export function simulatedGuest(identity: GuestIdentity): SimulatedGuest {
   const rtmr3 = replayRuntimeEvents(events, 'sha384');
   const td: TdState = { mrTd: boot.mrTd, rtmrs: [...boot.rtmrs, rtmr3], ...identity.td };
   const vmConfig = JSON.stringify(boot.vmConfig);
+  const acpiNames = ['acpi-loader', 'acpi-rsdp', 'acpi-tables'];
   const bootLog = boot.events.map(({ rtmr, type, digest, data }) => ({
     imr: rtmr,
     eventType: type,
     digest,
-    event: '',
+    event: Buffer.from(data).toString() === 'ACPI DATA' ? (acpiNames.shift() ?? '') : '',
     eventPayload: data,
   }));
   return {

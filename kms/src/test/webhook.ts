@@ -2,7 +2,12 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-export type WebhookAnswer = { readonly status?: number; readonly body?: unknown; readonly raw?: string };
+export type WebhookAnswer = {
+  readonly status?: number;
+  readonly body?: unknown;
+  readonly raw?: string;
+  readonly delayMs?: number;
+};
 export type WebhookPolicy = { app?: WebhookAnswer; kms?: WebhookAnswer; info?: WebhookAnswer };
 
 /** An auth API that says what it is told to say, and remembers what it was asked. */
@@ -26,9 +31,13 @@ export async function startWebhook(info: WebhookAnswer, allow: WebhookAnswer = A
       const { policy } = webhook;
       const answer =
         path === '/bootAuth/app' ? policy.app : path === '/bootAuth/kms' ? policy.kms : (policy.info ?? info);
-      const { status = 200, body, raw } = answer ?? allow;
-      response.writeHead(status, { 'content-type': 'application/json' });
-      response.end(raw ?? JSON.stringify(body));
+      const { status = 200, body, raw, delayMs } = answer ?? allow;
+      const reply = (): void => {
+        response.writeHead(status, { 'content-type': 'application/json' });
+        response.end(raw ?? JSON.stringify(body));
+      };
+      if (delayMs === undefined) reply();
+      else setTimeout(reply, delayMs).unref();
     });
   });
   await once(server.listen(0, '127.0.0.1'), 'listening');
