@@ -1,4 +1,3 @@
-import { concatBytes } from '@dstack-cloud/encoding';
 import { defaultCrypto } from '#crypto';
 
 const SIZES = { sha384: 48, sha256: 32 } as const;
@@ -10,6 +9,6 @@ export function replayDigests(
   initial: Uint8Array = new Uint8Array(SIZES[algorithm]),
 ): Uint8Array {
   let register = initial;
-  for (const digest of digests) register = defaultCrypto.hash(algorithm, concatBytes(register, digest));
+  for (const digest of digests) register = defaultCrypto.hash(algorithm, register, digest);
   return register;
 }

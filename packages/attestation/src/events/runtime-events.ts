@@ -1,4 +1,4 @@
-import { concatBytes, toHex, utf8 } from '@dstack-cloud/encoding';
+import { toHex, utf8 } from '@dstack-cloud/encoding';
 import { defaultCrypto } from '#crypto';
 import type { RuntimeEvent } from '../attestation.ts';
 
@@ -12,11 +12,8 @@ const COLON = Uint8Array.of(0x3a);
 
 /** Digest that extends RTMR3 (sha384) or PCR 14 (sha256; sha384 on NitroTPM). */
 export function runtimeEventDigest(event: RuntimeEvent, algorithm: 'sha384' | 'sha256'): Uint8Array {
-  const preimage =
-    event.version === 2
-      ? utf8(runtimeEventPreimage(event))
-      : concatBytes(PREFIX, utf8(event.event), COLON, event.payload);
-  return defaultCrypto.hash(algorithm, preimage);
+  if (event.version === 2) return defaultCrypto.hash(algorithm, utf8(runtimeEventPreimage(event)));
+  return defaultCrypto.hash(algorithm, PREFIX, utf8(event.event), COLON, event.payload);
 }
 
 /** What a version 2 event hashes: RFC 8785 JSON of name, payload and type. */
@@ -33,7 +30,7 @@ export function replayRuntimeEvents(
 ): Uint8Array {
   let register: Uint8Array = new Uint8Array(SIZES[algorithm]);
   for (const event of events) {
-    register = defaultCrypto.hash(algorithm, concatBytes(register, runtimeEventDigest(event, algorithm)));
+    register = defaultCrypto.hash(algorithm, register, runtimeEventDigest(event, algorithm));
     if (event.event === options.until) break;
   }
   return register;

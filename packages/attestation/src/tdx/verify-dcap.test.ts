@@ -1,13 +1,17 @@
 import { fromBase64, fromHex, toHex } from '@dstack-cloud/encoding';
 import { describeWithFixtures, fixture, fixtureJson, fixtureText } from '@dstack-cloud/test/fixtures';
 import { expect, it } from 'vitest';
+import { p256Spki } from '../crypto/key-kind.ts';
 import { nodeCrypto } from '../crypto/node-crypto.ts';
 import { VerificationCache } from '../crypto/verification-cache.ts';
 import { webCrypto } from '../crypto/web-crypto.ts';
 import { AttestationError } from '../errors.ts';
 import { vendorRoots } from '../roots/vendor-roots.ts';
 import { verifyContext } from '../verify.ts';
+import { parseCertificateChain } from '../x509/certificate.ts';
+import { validatePath } from '../x509/validate-path.ts';
 import { dcapCollateralFromJson } from './collateral-json.ts';
+import { readPckPlatform } from './pck-extension.ts';
 import { parseTdxQuote } from './quote.ts';
 import { staticCollateral } from './static-collateral.ts';
 import type { DcapVerdict } from './tdx-evidence.ts';
@@ -18,7 +22,11 @@ type Json = Record<string, string>;
 interface ExpectedFile {
   kind: string;
   quote: Record<string, unknown> & { qe: Record<string, unknown>; version: number };
-  checks: { pck?: { ppid: string } };
+  checks: {
+    pck_chain_len: number;
+    pck_not_before?: number;
+    pck?: { ppid: string; pcesvn: number; cpusvn: string; pceid: string; fmspc: string };
+  };
   collateral?: string;
   validity_window?: { not_before: [number, string]; not_after: [number, string] };
   verify?: { now: number; error?: string; result?: Record<string, unknown> }[];
@@ -76,6 +84,35 @@ describeWithFixtures('DCAP on real quotes', 'attestation/expected.json', () => {
       else expect(body).toMatchObject(enclaveFields(quote.enclave!));
       if ('mr_service_td' in body) expect(toHex(quote.td!.mrServiceTd!)).toBe(body['mr_service_td']);
     });
+
+    if (file.checks.pck_chain_len === 3) {
+      it(`${path}: signatures up to Intel's root`, async () => {
+        const quote = parseTdxQuote(quoteBytes(path));
+        if (quote.certification.type !== 5) throw new Error('certification type');
+        const [leaf, ...intermediates] = parseCertificateChain(quote.certification.pem);
+        const rules = {
+          anchors: vendorRoots().tdx,
+          now: file.checks.pck_not_before!,
+          revocation: 'none',
+        } as const;
+        const cache = new VerificationCache();
+        await validatePath(leaf!, intermediates, rules, nodeCrypto, cache);
+        const { ppid, cpuSvn, pceSvn, pceId, fmspc } = readPckPlatform(leaf!);
+        expect({
+          ppid: toHex(ppid),
+          cpusvn: toHex(cpuSvn),
+          pcesvn: pceSvn,
+          pceid: toHex(pceId),
+          fmspc: toHex(fmspc),
+        }).toEqual(pick(file.checks.pck as never, 'ppid', 'cpusvn', 'pcesvn', 'pceid', 'fmspc'));
+        const signed = (spki: Uint8Array, signature: Uint8Array, data: Uint8Array) =>
+          cache.verified(nodeCrypto, 'ecdsa-sha256', spki, signature, data);
+        expect(await signed(leaf!.spki, quote.qeReportSignature, quote.qeReportBytes)).toBe(true);
+        expect(await signed(p256Spki(quote.attestationKey), quote.signature, quote.signed)).toBe(true);
+        const binding = nodeCrypto.hash('sha256', quote.attestationKey, quote.qeAuthData);
+        expect(toHex(quote.qeReport.reportData)).toBe(toHex(binding) + '00'.repeat(32));
+      });
+    }
 
     for (const { now, error, result } of file.verify ?? []) {
       it.each(backends)(`${path} at ${now} ($name)`, async (crypto) => {
