@@ -33,6 +33,7 @@ export async function replicate(
   const { config, fs, now, log } = onboarding;
   const directory = config.core.cert_dir;
   assertDomain(domain);
+  if (!URL.canParse(sourceUrl)) throw new RpcError('source_url is not a URL', { code: 'INVALID_ARGUMENT' });
   if ((await keyDirectoryState(directory, fs)) !== 'empty') {
     throw new RpcError('KMS has already been onboarded', { code: 'INVALID_ARGUMENT' });
   }
