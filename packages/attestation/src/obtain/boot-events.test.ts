@@ -1,4 +1,5 @@
-import { concatBytes } from '@dstack-cloud/encoding';
+import { createHash } from 'node:crypto';
+import { concatBytes, fromHex, toHex } from '@dstack-cloud/encoding';
 import { describeWithFixtures, fixture } from '@dstack-cloud/test/fixtures';
 import { expect, test } from 'vitest';
 import { decodeAttestation } from '../codec/decode-attestation.ts';
@@ -35,4 +36,11 @@ describeWithFixtures('boot events', 'attestation/eventlog/dstack-ccel.bin', () =
     if (quote.mode !== 'dstack-tdx') throw new Error('no TDX');
     expect(runtimeEvents.map(runtimeTdxEvent)).toEqual(quote.eventLog.filter(({ imr }) => imr === 3));
   });
+});
+
+test('a version 2 event carries what it hashes', () => {
+  const event = runtimeTdxEvent({ event: 'app-id', payload: Uint8Array.of(0x42), version: 2 });
+  // Chapter 20 section 2.5.
+  expect(toHex(event.digest)).toMatch(/^c337d642ea14cb07/);
+  expect(createHash('sha384').update(fromHex(event.preimage!)).digest('hex')).toBe(toHex(event.digest));
 });

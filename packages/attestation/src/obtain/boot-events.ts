@@ -1,8 +1,8 @@
-import { utf8Text } from '@dstack-cloud/encoding';
+import { toHex, utf8, utf8Text } from '@dstack-cloud/encoding';
 import type { RuntimeEvent, TdxEvent } from '../attestation.ts';
 import { AttestationError } from '../errors.ts';
 import { EV_NO_ACTION, parseBootLog } from '../events/boot-log.ts';
-import { RUNTIME_EVENT_TYPE, runtimeEventDigest } from '../events/runtime-events.ts';
+import { RUNTIME_EVENT_TYPE, runtimeEventDigest, runtimeEventPreimage } from '../events/runtime-events.ts';
 
 const EV_PLATFORM_CONFIG_FLAGS = 0xa;
 const ACPI_DATA = 'ACPI DATA';
@@ -41,7 +41,7 @@ export function runtimeTdxEvent({ event, payload, version }: RuntimeEvent): TdxE
     digest: runtimeEventDigest({ event, payload, ...(version ? { version } : {}) }, 'sha384'),
     event,
     eventPayload: payload,
-    ...(version ? { version } : {}),
+    ...(version ? { version, preimage: toHex(utf8(runtimeEventPreimage({ event, payload, version }))) } : {}),
   };
 }
 

@@ -10,7 +10,7 @@ const NOT_BEFORE = Date.UTC(2020, 0, 1) / 1000;
 const NOT_AFTER = Date.UTC(2100, 0, 1) / 1000;
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 
-export interface IssuedCertificate {
+interface IssuedCertificate {
   readonly der: Uint8Array;
   readonly pem: string;
   readonly serial: Uint8Array;

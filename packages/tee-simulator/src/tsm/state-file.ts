@@ -5,7 +5,7 @@ import { SimulatorError } from '../errors.ts';
 const MAX_STATE_BYTES = 64 * 1024;
 
 /** What a simulated machine keeps over its boots: for people and tests to look at, registers never come back. */
-export interface MachineState {
+interface MachineState {
   readonly simulated: true;
   readonly machine: string;
   readonly image: string;

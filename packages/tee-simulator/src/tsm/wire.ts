@@ -4,7 +4,7 @@ import { fromHex, toHex } from '@dstack-cloud/encoding';
 export const MAX_LINE: number = 64 * 1024;
 
 /** Errors as a file system would give them. */
-export type TsmErrno = 'EACCES' | 'EBUSY' | 'EINVAL' | 'EIO' | 'ENOENT';
+type TsmErrno = 'EACCES' | 'EBUSY' | 'EINVAL' | 'EIO' | 'ENOENT';
 
 export type TsmRequest =
   | { readonly op: 'read'; readonly file: string }

@@ -5,8 +5,8 @@ import { AttestationError } from '../../errors.ts';
 import { requireNativeCalls } from '../native/koffi.ts';
 
 /** Limits of the driver (chapter 20 section 5.1). */
-export const MAX_REQUEST: number = 0x1000;
-export const MAX_RESPONSE: number = 0x3000;
+const MAX_REQUEST = 0x1000;
+const MAX_RESPONSE = 0x3000;
 /** _IOWR(0x0A, 0, 32) */
 const NSM_IOCTL = 0xc0200a00;
 const EMSGSIZE = 90;

@@ -34,8 +34,3 @@ export const EMPTY_PASSWORD: Authorisation = {
   request: () => ({ nonce: EMPTY, attributes: 0, hmac: EMPTY }),
   response: (_, parameters) => parameters,
 };
-
-/** An unsalted policy session: it carries no HMAC (Part 1 section 19.6.5). */
-export function plainSession(handle: number): Authorisation {
-  return { ...EMPTY_PASSWORD, handle };
-}

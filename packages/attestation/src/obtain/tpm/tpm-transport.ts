@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { AttestationError } from '../../errors.ts';
 
 /** The largest response of a TPM that this client takes. */
-export const MAX_RESPONSE: number = 4096;
+const MAX_RESPONSE = 4096;
 const HEADER_BYTES = 10;
 
 /** Carries one command at a time to a TPM and brings its response. */
