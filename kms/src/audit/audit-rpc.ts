@@ -22,12 +22,13 @@ export function consistencyProof({ audit }: Kms, { first, second }: proto.AuditC
 }
 
 /** Records for the admin listener, each as the canonical JSON that is hashed, with the signed head. */
-export function auditPage(
+export async function auditPage(
   { audit }: Kms,
   { fromSeq, limit }: proto.GetAuditLogRequest,
-): MessageInitShape<typeof proto.GetAuditLogResponseSchema> {
-  const records = opened(audit.log).records(Number(fromSeq), Math.min(limit || DEFAULT_PAGE, MAX_PAGE));
-  return { records: records.map((record) => JSON.stringify(record)), head: audit.head() };
+): Promise<MessageInitShape<typeof proto.GetAuditLogResponseSchema>> {
+  const log = opened(audit.log);
+  const records = await log.records(Number(fromSeq), Math.min(limit || DEFAULT_PAGE, MAX_PAGE));
+  return { records, head: audit.head() };
 }
 
 function opened(log: AuditLog | undefined): AuditLog {

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type AppendFile, openAppendFile } from './append-file.ts';
 import { AuditLog } from './audit-log.ts';
 import { verifyConsistency, verifyInclusion } from './merkle-tree.ts';
-import type { AuditEntry } from './record.ts';
+import type { AuditEntry, AuditRecord } from './record.ts';
 import { listSegments } from './segments.ts';
 import { verifyTreeHead } from './tree-head.ts';
 import { verifyLog } from './verify-log.ts';
@@ -41,7 +41,7 @@ describe('AuditLog', () => {
     const second = await open();
     for (let app = 20; app < 25; app++) await second.append(entry(app));
     const late = second.head();
-    const records = second.records(0, 100);
+    const records = (await second.records(0, 100)).map((line) => JSON.parse(line) as AuditRecord);
     expect(records.map(({ seq, block_number }) => [seq, block_number])).toEqual(
       Array.from({ length: 25 }, (_, app) => [app, app]),
     );
@@ -154,7 +154,10 @@ describe('AuditLog', () => {
     const log = await open({ segmentBytes: 1000, keepSegments: 2 });
     for (let app = 0; app < 30; app++) await log.append(entry(app));
     const head = log.head();
-    expect(log.records(0, 100)[0]!.seq).toBeGreaterThan(0);
+    const left = (await log.records(0, 100)).map((line) => (JSON.parse(line) as AuditRecord).seq);
+    expect(left[0]).toBeGreaterThan(0);
+    expect(left.at(-1)).toBe(29);
+    expect(left).toEqual(left.map((_, index) => left[0]! + index));
     expect(log.inclusionProof(0).length).toBeGreaterThan(0);
     await log.close();
     expect((await listSegments(directory)).length).toBeLessThanOrEqual(2);
@@ -173,6 +176,20 @@ describe('AuditLog', () => {
     await log.append(entry(2));
     expect(log.head().timestamp).toBeGreaterThanOrEqual(first.timestamp);
     await log.close();
+  });
+
+  test('pages through thousands of records over several segments', async () => {
+    const log = await open({ segmentBytes: 200_000 });
+    await Promise.all(Array.from({ length: 3000 }, (_, app) => log.append(entry(app))));
+    await log.append(entry(3000));
+    await log.close();
+    const again = await open({ segmentBytes: 200_000 });
+    for (const from of [0, 1, 255, 256, 700, 2999, 3000, 3001]) {
+      const page = (await again.records(from, 10)).map((line) => (JSON.parse(line) as AuditRecord).seq);
+      const expected = Array.from({ length: 10 }, (_, index) => from + index).filter((seq) => seq <= 3000);
+      expect(page).toEqual(expected);
+    }
+    await again.close();
   });
 
   test('an entry that is none is refused and takes no number', async () => {

@@ -3,9 +3,12 @@ import { join } from 'node:path';
 import { concatBytes, fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { type AppendFile, type OpenAppendFile, openAppendFile } from './append-file.ts';
 import { AuditError } from './errors.ts';
+import { hashFilePath, hashFileReader } from './hash-file.ts';
 import { MerkleTree } from './merkle-tree.ts';
-import { type AuditEntry, type AuditRecord, formatRecord, GENESIS, sealRecord } from './record.ts';
-import { dropOldSegments, HASHES_FILE, type LoadedLog, loadLog, segmentName } from './segments.ts';
+import { PackedHashes } from './packed-hashes.ts';
+import { type AuditEntry, type AuditRecord, formatRecord, sealRecord } from './record.ts';
+import { RecordIndex } from './record-index.ts';
+import { dropOldSegments, type LoadedLog, loadLog, segmentLines, segmentName } from './segments.ts';
 import { type SignedTreeHead, signTreeHead } from './tree-head.ts';
 
 export type AuditLogOptions = {
@@ -21,6 +24,18 @@ export type AuditLogOptions = {
   open?: OpenAppendFile;
 };
 
+/** Enough to make the rewrite of a large file few writes. */
+const HASHES_PER_WRITE = 4096;
+
+type OpenedState = {
+  readonly tree: MerkleTree;
+  readonly index: RecordIndex;
+  readonly loaded: LoadedLog;
+  readonly hashes: AppendFile;
+  readonly segment: AppendFile;
+  readonly segmentPath: string;
+};
+
 type Waiting = { entry: AuditEntry; resolve(record: AuditRecord): void; reject(error: Error): void };
 
 /**
@@ -29,10 +44,11 @@ type Waiting = { entry: AuditEntry; resolve(record: AuditRecord): void; reject(e
  */
 export class AuditLog {
   readonly #options: AuditLogOptions;
-  readonly #tree = new MerkleTree();
+  readonly #tree: MerkleTree;
+  readonly #index: RecordIndex;
   readonly #open: OpenAppendFile;
   readonly #now: () => number;
-  #records: AuditRecord[];
+  #segmentPath: string;
   #segment: AppendFile;
   #segmentBytes: number;
   #hashes: AppendFile;
@@ -42,17 +58,17 @@ export class AuditLog {
   #writing: Promise<void> | undefined;
   #poisoned: unknown;
 
-  private constructor(options: AuditLogOptions, loaded: LoadedLog, segment: AppendFile, hashes: AppendFile) {
+  private constructor(options: AuditLogOptions, state: OpenedState) {
     this.#options = options;
     this.#open = options.open ?? openAppendFile;
     this.#now = options.now ?? Date.now;
-    this.#records = loaded.records;
-    this.#segment = segment;
-    this.#segmentBytes = loaded.newest?.bytes ?? 0;
-    this.#hashes = hashes;
-    for (const hash of loaded.hashes) this.#tree.append(hash);
-    const last = loaded.hashes.at(-1);
-    this.#lastHash = last === undefined ? GENESIS : toHex(last);
+    this.#tree = state.tree;
+    this.#index = state.index;
+    this.#segmentPath = state.segmentPath;
+    this.#segment = state.segment;
+    this.#segmentBytes = state.loaded.newest?.bytes ?? 0;
+    this.#hashes = state.hashes;
+    this.#lastHash = state.loaded.lastHash;
   }
 
   /**
@@ -60,17 +76,30 @@ export class AuditLog {
    * @throws AuditError `malformed`, `chain-broken`, `write-failed`
    */
   static async open(options: AuditLogOptions): Promise<AuditLog> {
-    await mkdir(options.directory, { recursive: true, mode: 0o700 });
-    const loaded = await loadLog(options.directory, true);
-    const open = options.open ?? openAppendFile;
+    const { directory, open = openAppendFile } = options;
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const tree = new MerkleTree(hashFileReader(directory));
+    const index = new RecordIndex();
+    const all = new PackedHashes();
+    const loaded = await loadLog(directory, true, (hash, found) => {
+      tree.append(hash);
+      all.push(hash);
+      if (found) index.note(found.record.seq, found.path, found.offset);
+    });
     try {
-      const hashes = await open(join(options.directory, HASHES_FILE));
-      // The hashes are rewritten from the records, so that both files agree whatever a crash left.
+      const hashes = await open(hashFilePath(directory));
+      // The hashes are made to agree with the records, whatever a crash left.
       await hashes.truncate(0);
-      await hashes.append(concatBytes(...loaded.hashes));
+      for (let at = 0; at < all.length; at += HASHES_PER_WRITE) {
+        const count = Math.min(HASHES_PER_WRITE, all.length - at);
+        await hashes.append(
+          concatBytes(...Array.from({ length: count }, (_, offset) => all.get(at + offset)!)),
+        );
+      }
       await hashes.sync();
-      const path = loaded.newest?.path ?? join(options.directory, segmentName(loaded.hashes.length));
-      return new AuditLog(options, loaded, await open(path), hashes);
+      const segmentPath = loaded.newest?.path ?? join(directory, segmentName(loaded.size));
+      const segment = await open(segmentPath);
+      return new AuditLog(options, { tree, index, loaded, hashes, segment, segmentPath });
     } catch (cause) {
       throw new AuditError('write-failed', 'The audit log cannot be opened for writing', { cause });
     }
@@ -99,11 +128,26 @@ export class AuditLog {
     return signTreeHead(this.#tree.size, this.#lastHeadTime, this.#tree.root(), this.#options.key);
   }
 
-  /** At most `limit` records from number `from` on; records that were rotated away are left out. */
-  records(from: number, limit: number): AuditRecord[] {
-    const first = this.#records[0]?.seq ?? this.#tree.size;
-    const start = Math.max(0, from - first);
-    return this.#records.slice(start, start + limit);
+  /**
+   * At most `limit` records from number `from` on, as the canonical lines that are hashed. Records that were rotated
+   * away are left out.
+   */
+  async records(from: number, limit: number): Promise<string[]> {
+    const found: string[] = [];
+    let seq = 0;
+    let done = '';
+    for (const place of this.#index.from(from)) {
+      // Several places may lie in one segment; the first is read on to its end.
+      if (place.path === done) continue;
+      done = place.path;
+      seq = place.seq;
+      for await (const { text, whole } of segmentLines(place.path, place.offset)) {
+        if (!whole || seq >= this.#tree.size || found.length >= limit) return found;
+        if (seq >= from) found.push(text);
+        seq += 1;
+      }
+    }
+    return found;
   }
 
   /** Hex hashes that lead from record `seq` to the root over `size` records. @throws AuditError `out-of-range` */
@@ -156,7 +200,6 @@ export class AuditLog {
     this.#lastHash = previous;
     for (const { record, waiting } of sealed) {
       this.#tree.append(fromHex(record.hash));
-      this.#records.push(record);
       waiting.resolve(record);
     }
     await this.#rotate();
@@ -168,7 +211,8 @@ export class AuditLog {
         cause: this.#poisoned,
       });
     }
-    const lines = utf8(records.map((record) => `${formatRecord(record)}\n`).join(''));
+    const encoded = records.map((record) => utf8(`${formatRecord(record)}\n`));
+    const lines = concatBytes(...encoded);
     try {
       await this.#segment.append(lines);
     } catch (cause) {
@@ -183,7 +227,10 @@ export class AuditLog {
       this.#poisoned = cause;
       throw new AuditError('write-failed', 'The audit record cannot be made durable', { cause });
     }
-    this.#segmentBytes += lines.length;
+    for (const [position, line] of encoded.entries()) {
+      this.#index.note(records[position]!.seq, this.#segmentPath, this.#segmentBytes);
+      this.#segmentBytes += line.length;
+    }
   }
 
   /** Takes back a write that failed half way (a full disk), so that the log can go on when there is room again. */
@@ -199,15 +246,15 @@ export class AuditLog {
     if (this.#segmentBytes < (this.#options.segmentBytes ?? 64 * 1024 * 1024)) return;
     try {
       await this.#hashes.sync();
-      const next = await this.#open(join(this.#options.directory, segmentName(this.#tree.size)));
+      const path = join(this.#options.directory, segmentName(this.#tree.size));
+      const next = await this.#open(path);
       await this.#segment.close();
       this.#segment = next;
+      this.#segmentPath = path;
       this.#segmentBytes = 0;
       if (this.#options.keepSegments !== undefined) {
-        await dropOldSegments(this.#options.directory, this.#options.keepSegments);
-        const oldest = this.#tree.size - this.#records.length;
-        const kept = (await loadLog(this.#options.directory, false)).firstRecord;
-        this.#records = this.#records.slice(Math.max(0, kept - oldest));
+        const oldest = await dropOldSegments(this.#options.directory, this.#options.keepSegments);
+        this.#index.forgetBefore(oldest?.first ?? 0);
       }
     } catch (cause) {
       // The records of this batch are durable. The next one finds the log closed rather than growing unbounded.

@@ -11,9 +11,21 @@ import {
   verifyInclusion,
 } from './merkle-tree.ts';
 
+/** A tree whose leaves lie in an array. */
+const newTree = (): MerkleTree & { add(leaf: Uint8Array): void } => {
+  const leaves: Uint8Array[] = [];
+  const tree = new MerkleTree((first, count) => leaves.slice(first, first + count));
+  return Object.assign(tree, {
+    add(leaf: Uint8Array) {
+      leaves.push(leaf);
+      tree.append(leaf);
+    },
+  });
+};
+
 const treeOf = (size: number): MerkleTree => {
-  const tree = new MerkleTree();
-  for (let leaf = 0; leaf < size; leaf++) tree.append(utf8(`leaf ${leaf}`));
+  const tree = newTree();
+  for (let leaf = 0; leaf < size; leaf++) tree.add(utf8(`leaf ${leaf}`));
   return tree;
 };
 
@@ -48,10 +60,10 @@ describe('MerkleTree', () => {
       'ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c',
       '5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328',
     ];
-    const tree = new MerkleTree();
+    const tree = newTree();
     for (const [size, root] of roots.entries()) {
       expect(toHex(tree.root())).toBe(root);
-      if (size < inputs.length) tree.append(fromHex(inputs[size]!));
+      if (size < inputs.length) tree.add(fromHex(inputs[size]!));
     }
   });
 
@@ -59,6 +71,24 @@ describe('MerkleTree', () => {
     const tree = treeOf(65);
     const leaves = Array.from({ length: 65 }, (_, leaf) => utf8(`leaf ${leaf}`));
     for (let size = 0; size <= 65; size++) expect(tree.root(size)).toEqual(slowRoot(leaves.slice(0, size)));
+  });
+
+  test('agrees with the definition across tiles, for heads and proofs', () => {
+    const size = 1100;
+    const tree = treeOf(size);
+    const leaves = Array.from({ length: size }, (_, leaf) => utf8(`leaf ${leaf}`));
+    for (const at of [255, 256, 257, 511, 512, 513, 768, 1023, 1024, 1025, 1100]) {
+      const root = tree.root(at);
+      expect(root).toEqual(slowRoot(leaves.slice(0, at)));
+      for (const index of [0, 1, 254, 255, 256, 500, at - 1].filter((leaf) => leaf < at)) {
+        expect(verifyInclusion(leaves[index]!, index, at, tree.inclusionProof(index, at), root)).toBe(true);
+      }
+      for (const first of [1, 200, 255, 256, 300].filter((smaller) => smaller < at)) {
+        expect(verifyConsistency(first, at, tree.consistencyProof(first, at), tree.root(first), root)).toBe(
+          true,
+        );
+      }
+    }
   });
 
   test('proves inclusion of every leaf at every size, and of nothing else', () => {
@@ -78,8 +108,8 @@ describe('MerkleTree', () => {
 
   test('proves consistency of every pair of sizes, and refuses a rewritten past', () => {
     const tree = treeOf(33);
-    const rewritten = new MerkleTree();
-    for (let leaf = 0; leaf < 33; leaf++) rewritten.append(utf8(leaf === 0 ? 'forged' : `leaf ${leaf}`));
+    const rewritten = newTree();
+    for (let leaf = 0; leaf < 33; leaf++) rewritten.add(utf8(leaf === 0 ? 'forged' : `leaf ${leaf}`));
     for (let second = 0; second <= 33; second++) {
       for (let first = 0; first <= second; first++) {
         const proof = tree.consistencyProof(first, second);

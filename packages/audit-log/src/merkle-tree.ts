@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { AuditError } from './errors.ts';
+import { PackedHashes } from './packed-hashes.ts';
 
 const HASH_BYTES = 32;
 
@@ -20,27 +21,47 @@ export function splitPoint(size: number): number {
   return split;
 }
 
+/** Leaves of one tile, 2^8: subtrees at least this large are kept, smaller ones are made from the leaves. */
+const TILE_LEVEL = 8;
+const TILE = 1 << TILE_LEVEL;
+
+/** Gives the data of `count` consecutive leaves, from number `first` on. */
+export type ReadLeaves = (first: number, count: number) => readonly Uint8Array[];
+
 /**
- * The append-only hash tree of RFC 6962 section 2. Keeps the hash of every complete subtree (64 bytes a leaf),
- * so that heads and proofs cost a logarithmic number of hashes.
+ * The append-only hash tree of RFC 6962 section 2. Keeps in memory only the hashes of complete subtrees of 256 leaves
+ * and more, a quarter of a byte a leaf; the leaves stay where their owner has them. Heads and proofs cost a
+ * logarithmic number of kept hashes and the leaves of at most two tiles.
  */
 export class MerkleTree {
-  /** `#levels[k]` holds the hashes of the complete subtrees of 2^k leaves, left to right. */
-  readonly #levels: Uint8Array[][] = [[]];
+  readonly #readLeaves: ReadLeaves;
+  /** `#levels[k]` holds the hashes of the complete subtrees of 2^(8+k) leaves, left to right. */
+  readonly #levels: PackedHashes[] = [];
+  /** Leaf hashes of the last, incomplete tile. */
+  #tail: Uint8Array[] = [];
+  #size = 0;
+
+  constructor(readLeaves: ReadLeaves) {
+    this.#readLeaves = readLeaves;
+  }
 
   /** Number of leaves. */
   get size(): number {
-    return this.#levels[0]?.length ?? 0;
+    return this.#size;
   }
 
   /** Appends one leaf. */
   append(data: Uint8Array): void {
-    let node = leafHash(data);
+    this.#tail.push(leafHash(data));
+    this.#size += 1;
+    if (this.#tail.length < TILE) return;
+    let node = fold(this.#tail);
+    this.#tail = [];
     for (let level = 0; ; level++) {
       const row = this.#row(level);
       row.push(node);
       if (row.length % 2 === 1) return;
-      node = nodeHash(row.at(-2)!, node);
+      node = nodeHash(row.get(row.length - 2)!, node);
     }
   }
 
@@ -69,10 +90,10 @@ export class MerkleTree {
     return first === 0 || first === second ? [] : this.#subproof(first, 0, second, true);
   }
 
-  #row(level: number): Uint8Array[] {
+  #row(level: number): PackedHashes {
     let row = this.#levels[level];
     if (row === undefined) {
-      row = [];
+      row = new PackedHashes();
       this.#levels[level] = row;
     }
     return row;
@@ -87,12 +108,22 @@ export class MerkleTree {
   /** MTH(D[start:start+size]). */
   #range(start: number, size: number): Uint8Array {
     const level = Math.log2(size);
-    if (Number.isInteger(level) && start % size === 0) {
-      const complete = this.#levels[level]?.[start / size];
+    if (Number.isInteger(level) && level >= TILE_LEVEL && start % size === 0) {
+      const complete = this.#levels[level - TILE_LEVEL]?.get(start / size);
       if (complete !== undefined) return complete;
     }
+    if (size <= TILE) return mth(this.#leafHashes(start, size));
     const split = splitPoint(size);
     return nodeHash(this.#range(start, split), this.#range(start + split, size - split));
+  }
+
+  #leafHashes(start: number, count: number): Uint8Array[] {
+    const tailStart = this.#size - this.#tail.length;
+    if (start >= tailStart) return this.#tail.slice(start - tailStart, start - tailStart + count);
+    const leaves = this.#readLeaves(start, count);
+    if (leaves.length !== count)
+      throw new AuditError('out-of-range', `Leaves ${start} to ${start + count - 1} are gone`);
+    return leaves.map(leafHash);
   }
 
   #path(index: number, start: number, size: number): Uint8Array[] {
@@ -110,6 +141,24 @@ export class MerkleTree {
       ? [...this.#subproof(first, start, split, whole), this.#range(start + split, size - split)]
       : [...this.#subproof(first - split, start + split, size - split, false), this.#range(start, split)];
   }
+}
+
+/** Root over these leaf hashes. */
+function mth(hashes: readonly Uint8Array[]): Uint8Array {
+  if (hashes.length === 1) return hashes[0]!;
+  const split = splitPoint(hashes.length);
+  return nodeHash(mth(hashes.slice(0, split)), mth(hashes.slice(split)));
+}
+
+/** Root over a power of two of leaf hashes, level by level. */
+function fold(hashes: readonly Uint8Array[]): Uint8Array {
+  let row = hashes;
+  while (row.length > 1) {
+    row = Array.from({ length: row.length / 2 }, (_, index) =>
+      nodeHash(row[2 * index]!, row[2 * index + 1]!),
+    );
+  }
+  return row[0]!;
 }
 
 /** Whether `proof` shows that `data` is leaf `index` of the tree with this root (RFC 9162 section 2.1.3.2). */

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { AuditError } from './errors.ts';
 
 /** One line of the log is at most this long. */
-const MAX_RECORD_BYTES: number = 16 * 1024;
+export const MAX_RECORD_BYTES: number = 16 * 1024;
 
 /** A decision to be recorded (chapter 10 section 10.2). Identities in hex; never a key. */
 export type AuditEntry = {

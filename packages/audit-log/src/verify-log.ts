@@ -1,6 +1,7 @@
 import { toHex } from '@dstack-cloud/encoding';
 import { AuditError } from './errors.ts';
 import { MerkleTree } from './merkle-tree.ts';
+import { PackedHashes } from './packed-hashes.ts';
 import { loadLog } from './segments.ts';
 import { type SignedTreeHead, verifyTreeHead } from './tree-head.ts';
 
@@ -19,9 +20,14 @@ export async function verifyLog(
   publicKey: Uint8Array,
   heads: readonly unknown[],
 ): Promise<LogVerdict> {
-  const { hashes, firstRecord } = await loadLog(directory, false);
-  const tree = new MerkleTree();
-  for (const hash of hashes) tree.append(hash);
+  const hashes = new PackedHashes();
+  const tree = new MerkleTree((first, count) =>
+    Array.from({ length: count }, (_, index) => hashes.get(first + index)!),
+  );
+  const { firstRecord } = await loadLog(directory, false, (hash) => {
+    hashes.push(hash);
+    tree.append(hash);
+  });
   const verified = heads.map((head) => verifyTreeHead(head, publicKey));
   for (const { size, root } of verified) {
     if (size > tree.size) {
