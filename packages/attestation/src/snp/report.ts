@@ -92,7 +92,7 @@ export function parseSnpReport(bytes: Uint8Array): SnpReport {
   });
 }
 
-/** r and s, 72 bytes little-endian each; P-384 fills 48. The rest of the signature field is reserved. */
+/** r and s, 72 bytes little-endian each; P-384 fills 48. The rest of the signature field must be zero. */
 function readSignature(reader: ByteReader): Uint8Array {
   const signature = new Uint8Array(96);
   for (const end of [48, 96]) {
@@ -101,6 +101,9 @@ function readSignature(reader: ByteReader): Uint8Array {
       throw new AttestationError('malformed', 'SEV-SNP signature is larger than P-384 allows');
     }
     for (let i = 0; i < 48; i++) signature[end - 1 - i] = number[i]!;
+  }
+  if (reader.rest().some((byte) => byte !== 0)) {
+    throw new AttestationError('malformed', 'SEV-SNP report with bytes after its signature');
   }
   return signature;
 }
