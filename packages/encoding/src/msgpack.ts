@@ -1,6 +1,6 @@
 import { decode, encode } from '@msgpack/msgpack';
 import { EncodingError } from './errors.ts';
-import { checkMsgpackDepth } from './msgpack-depth.ts';
+import { checkMsgpackShape } from './msgpack-shape.ts';
 
 export interface MsgpackLimits {
   /** Longest input, in bytes; no string, array or map in it can then be longer. */
@@ -11,12 +11,13 @@ export interface MsgpackLimits {
 
 /**
  * Reads one MessagePack value; maps become objects, 64-bit integers `bigint`.
- * @throws EncodingError when it is longer than `maxBytes`, cut short, followed by bytes, or uses extension types
+ * @throws EncodingError when it is longer than `maxBytes`, cut short, followed by bytes, nested too deep,
+ * has a key twice, or uses extension types
  */
 export function decodeMsgpack(bytes: Uint8Array, limits: MsgpackLimits): unknown {
   const max = limits.maxBytes;
   if (bytes.length > max) throw new EncodingError('too-large', `MessagePack exceeds ${max} bytes`);
-  checkMsgpackDepth(bytes, limits.maxDepth ?? 32);
+  checkMsgpackShape(bytes, limits.maxDepth ?? 32);
   try {
     return decode(bytes, {
       useBigInt64: true,

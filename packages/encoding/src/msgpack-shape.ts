@@ -4,33 +4,57 @@ import { EncodingError } from './errors.ts';
 /** Bytes that follow the types of fixed size: float, unsigned and signed integers (ca to d3). */
 const FIXED_SIZES = [4, 8, 1, 2, 4, 8, 1, 2, 4, 8] as const;
 
+/** A map or array that still waits for values. */
+interface Open {
+  left: number;
+  /** Keys so far; only maps have them. */
+  readonly keys: Set<string> | undefined;
+}
+
 /**
- * Walks over one MessagePack value without building it, so that a few bytes a level cannot cost memory by the
- * gigabyte: the decoder keeps an object for every level that is open.
- * @throws EncodingError `too-large` when maps and arrays are nested deeper than `maxDepth`; other faults are
- * left to the decoder
+ * Walks over one MessagePack value without building it. The decoder keeps an object for every open level, so
+ * that a few bytes a level would cost memory by the gigabyte; and of equal keys it keeps the last in silence.
+ * @throws EncodingError `too-large` when maps and arrays are nested deeper than `maxDepth`, `not-canonical` when
+ * a map has a key twice; other faults are left to the decoder
  */
-export function checkMsgpackDepth(bytes: Uint8Array, maxDepth: number): void {
+export function checkMsgpackShape(bytes: Uint8Array, maxDepth: number): void {
   const reader = new ByteReader(bytes);
-  /** Values that each open map or array still waits for. */
-  const open: number[] = [];
+  const open: Open[] = [];
   do {
+    const start = reader.offset;
     const children = skipValue(reader);
     if (children === undefined) return;
+    noteKey(open.at(-1), bytes.subarray(start, reader.offset));
     if (children > 0) {
       if (open.length >= maxDepth) {
         throw new EncodingError('too-large', `MessagePack is nested deeper than ${maxDepth}`);
       }
-      open.push(children);
+      open.push({ left: children, keys: isMap(bytes[start]!) ? new Set() : undefined });
       continue;
     }
-    while (open.length > 0) {
-      const left = open.pop()! - 1;
-      if (left === 0) continue;
-      open.push(left);
-      break;
-    }
+    while (open.length > 0 && --open.at(-1)!.left === 0) open.pop();
   } while (open.length > 0);
+}
+
+/** Keys stand where an even number of a map's values is left. Equal keys have equal bytes in the shortest form. */
+function noteKey(map: Open | undefined, key: Uint8Array): void {
+  if (!map?.keys || map.left % 2 !== 0) return;
+  const text = String.fromCharCode(...textOf(key.subarray(0, MAX_KEY)));
+  if (map.keys.has(text)) throw new EncodingError('not-canonical', 'MessagePack map with a key twice');
+  map.keys.add(text);
+}
+
+const MAX_KEY = 1024;
+
+/** A key without its header, so that a longer header makes no other key of it. */
+function textOf(key: Uint8Array): Uint8Array {
+  const type = key[0]!;
+  if (type >= 0xd9 && type <= 0xdb) return key.subarray(1 + 2 ** (type - 0xd9));
+  return type >= 0xa0 && type <= 0xbf ? key.subarray(1) : key;
+}
+
+function isMap(type: number): boolean {
+  return (type >= 0x80 && type <= 0x8f) || type === 0xde || type === 0xdf;
 }
 
 /** Reads over a header and its own bytes: the number of values inside, or undefined where the decoder will fail. */

@@ -1,16 +1,17 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { fromHex } from './hex.ts';
 import { decodeMsgpack, encodeMsgpack } from './msgpack.ts';
-import { checkMsgpackDepth } from './msgpack-depth.ts';
+import { checkMsgpackShape } from './msgpack-shape.ts';
 
 const nested = (depth: number): unknown => (depth === 0 ? 1 : [nested(depth - 1)]);
 
-describe('depth of MessagePack', () => {
+describe('shape of MessagePack', () => {
   it('counts maps and arrays, not items', () => {
-    checkMsgpackDepth(encodeMsgpack(nested(3)), 3);
-    expect(() => checkMsgpackDepth(encodeMsgpack(nested(4)), 3)).toThrow('deeper than 3');
-    checkMsgpackDepth(encodeMsgpack({ a: [1, 2, 3], b: Array.from({ length: 100_000 }, () => [1]) }), 3);
-    checkMsgpackDepth(
+    checkMsgpackShape(encodeMsgpack(nested(3)), 3);
+    expect(() => checkMsgpackShape(encodeMsgpack(nested(4)), 3)).toThrow('deeper than 3');
+    checkMsgpackShape(encodeMsgpack({ a: [1, 2, 3], b: Array.from({ length: 100_000 }, () => [1]) }), 3);
+    checkMsgpackShape(
       encodeMsgpack([[], {}, [[]], 'text', new Uint8Array(300), 1.5, -1, null, 2n ** 40n]),
       3,
     );
@@ -19,6 +20,19 @@ describe('depth of MessagePack', () => {
   it('refuses megabytes of nesting in no time', () => {
     const bytes = new Uint8Array(10_000_000).fill(0x91);
     expect(() => decodeMsgpack(bytes, { maxBytes: bytes.length })).toThrow('deeper than 32');
+  });
+
+  it.each([
+    ['82a16101a16102', 'one after the other'],
+    ['82a16101d9016102', 'with another header'],
+    ['83a16181a16201a16301a16102', 'around a map inside'],
+    ['91de0002a16101a16102', 'inside an array'],
+  ])('refuses a key twice: %s, %s', (hex) => {
+    expect(() => checkMsgpackShape(fromHex(hex), 8)).toThrow('key twice');
+  });
+
+  it('takes equal keys of different maps', () => {
+    checkMsgpackShape(encodeMsgpack({ a: { a: 'a' }, b: [{ a: 1 }, { a: 1 }] }), 8);
   });
 
   it('agrees with the decoder on what ends where', () => {
@@ -37,8 +51,8 @@ describe('depth of MessagePack', () => {
         } catch {
           return;
         }
-        checkMsgpackDepth(bytes, 32);
-        checkMsgpackDepth(bytes.subarray(0, cut), 32);
+        checkMsgpackShape(bytes, 32);
+        checkMsgpackShape(bytes.subarray(0, cut), 32);
       }),
     );
   });
