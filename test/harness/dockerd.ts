@@ -57,7 +57,7 @@ function answers(env: Record<string, string>): boolean {
 }
 
 /** Runs `docker ARGS…`. */
-export function docker(env: Record<string, string>, ...args: string[]): string {
+function docker(env: Record<string, string>, ...args: string[]): string {
   const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe'];
   return execFileSync('docker', args, { env: { ...process.env, ...env }, stdio, timeout: 60_000 }).toString();
 }

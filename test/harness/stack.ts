@@ -30,7 +30,7 @@ import { callKms } from './call-kms.ts';
 import { clientIdentity, type Tampering, type Workload } from './simulated-workload.ts';
 
 /** Name of the simulated machine that made-up workloads run on. */
-export const MACHINE = 'test-host';
+const MACHINE = 'test-host';
 
 export interface Stack {
   readonly space: Workspace;

@@ -1,99 +1,123 @@
 /**
  * The load process: reads one plan from standard input, drives it, writes one report to standard output.
- * A process of its own, so that the client's work is not measured as the server's.
+ * A process of its own, so that the client's work is not measured as the server's; and as little work a request
+ * as Node allows, so that the server is the limit: contexts are made once, requests are prepared bytes.
  */
-import { Agent, request } from 'node:https';
+import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { percentile } from '../result.ts';
 import type { LoadPlan, LoadReport } from './plan.ts';
+
+const RESPONSE_TIMEOUT_MS = 30_000;
 
 const chunks: Buffer[] = [];
 for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
 const plan = JSON.parse(Buffer.concat(chunks).toString('utf8')) as LoadPlan;
-console.log(JSON.stringify(await drive(plan)));
+const target = new URL(plan.url);
+const request = Buffer.from(
+  `POST ${target.pathname}${target.search} HTTP/1.1\r\nHost: ${target.host}\r\n` +
+    `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(plan.body)}\r\n\r\n${plan.body}`,
+);
+const contexts: SecureContext[] = (plan.identities.length > 0 ? plan.identities : [{}]).map((identity) =>
+  createSecureContext({ ...identity, minVersion: 'TLSv1.3' }),
+);
+console.log(JSON.stringify(await drive()));
 process.exit(0);
 
-async function drive(load: LoadPlan): Promise<LoadReport> {
+async function drive(): Promise<LoadReport> {
   const start = performance.now();
-  const from = start + load.warmUpMs;
-  const until = from + load.durationMs;
+  const from = start + plan.warmUpMs;
+  const until = from + plan.durationMs;
   const latencies: number[] = [];
   let failed = 0;
   let failure: string | undefined;
   let answerBytes = 0;
   let issued = 0;
+  let client = 0;
 
-  const one = async (agent: Agent, planned: number): Promise<void> => {
-    try {
-      const bytes = await post(load, agent);
-      const now = performance.now();
-      if (now >= from && now <= until) latencies.push(now - planned);
-      answerBytes = bytes;
-    } catch (error) {
-      failed++;
-      failure ??= String(error);
-    }
-  };
-
-  const worker = async (index: number): Promise<void> => {
-    let agent = newAgent(load, index);
+  const worker = async (): Promise<void> => {
+    let connection: Connection | undefined;
     while (performance.now() < until) {
       let planned = performance.now();
-      if (load.rate !== undefined) {
-        planned = start + (issued++ * 1000) / load.rate;
+      if (plan.rate !== undefined) {
+        planned = start + (issued++ * 1000) / plan.rate;
         const wait = planned - performance.now();
         if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
       }
-      await one(agent, planned);
-      if (load.connections === 'fresh') {
-        agent.destroy();
-        agent = newAgent(load, ++next);
+      try {
+        connection ??= await open(client++);
+        answerBytes = await connection.exchange();
+        const now = performance.now();
+        if (now >= from && now <= until) latencies.push(now - planned);
+        if (plan.connections === 'kept') continue;
+      } catch (error) {
+        failed++;
+        failure ??= String(error);
       }
+      connection?.close();
+      connection = undefined;
     }
-    agent.destroy();
+    connection?.close();
   };
-  let next = load.concurrency;
-  await Promise.all(Array.from({ length: load.concurrency }, (_, index) => worker(index)));
-  const seconds = load.durationMs / 1000;
+  await Promise.all(Array.from({ length: plan.concurrency }, worker));
   return {
     completed: latencies.length,
     failed,
     ...(failure === undefined ? {} : { failure }),
-    perSecond: latencies.length / seconds,
+    perSecond: (latencies.length * 1000) / plan.durationMs,
     p50Ms: latencies.length === 0 ? Number.NaN : percentile(latencies, 0.5),
     p99Ms: latencies.length === 0 ? Number.NaN : percentile(latencies, 0.99),
     answerBytes,
   };
 }
 
-function newAgent(load: LoadPlan, index: number): Agent {
-  const identity = load.identities[index % Math.max(1, load.identities.length)];
-  return new Agent({
-    keepAlive: true,
-    maxSockets: 1,
-    maxCachedSessions: 0,
-    rejectUnauthorized: load.ca !== undefined,
-    ...(load.ca === undefined ? {} : { ca: load.ca }),
-    ...(identity ?? {}),
+/** One TLS connection that carries one request at a time. */
+type Connection = { exchange(): Promise<number>; close(): void };
+
+function open(client: number): Promise<Connection> {
+  const secureContext = contexts[client % contexts.length];
+  return new Promise((resolve, reject) => {
+    const socket = connect({
+      host: target.hostname,
+      port: Number(target.port),
+      rejectUnauthorized: false,
+      ...(secureContext === undefined ? {} : { secureContext }),
+    });
+    socket.setNoDelay(true);
+    socket.setTimeout(RESPONSE_TIMEOUT_MS, () => socket.destroy(new Error('timeout')));
+    socket.once('error', reject);
+    socket.once('secureConnect', () => resolve(talk(socket)));
   });
 }
 
-function post(load: LoadPlan, agent: Agent): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const call = request(load.url, { method: 'POST', agent, timeout: 30_000 }, (response) => {
-      let bytes = 0;
-      let text = '';
-      response.on('data', (chunk: Buffer) => {
-        bytes += chunk.length;
-        if (response.statusCode !== 200) text += chunk.toString('utf8').slice(0, 500);
-      });
-      response.on('end', () => {
-        if (response.statusCode === 200) resolve(bytes);
-        else reject(new Error(`${response.statusCode}: ${text}`));
-      });
-      response.on('error', reject);
-    });
-    call.on('timeout', () => call.destroy(new Error('timeout')));
-    call.on('error', reject);
-    call.end(load.body);
+function talk(socket: TLSSocket): Connection {
+  let pending: { resolve(bytes: number): void; reject(error: Error): void } | undefined;
+  let received: Buffer = Buffer.alloc(0);
+  const fail = (error: Error) => {
+    pending?.reject(error);
+    pending = undefined;
+  };
+  socket.on('error', fail);
+  socket.on('close', () => fail(new Error('closed')));
+  socket.on('data', (chunk: Buffer) => {
+    received = received.length === 0 ? chunk : Buffer.concat([received, chunk]);
+    const head = received.indexOf('\r\n\r\n');
+    if (head < 0) return;
+    const text = received.toString('latin1', 0, head);
+    const length = Number(/content-length: (\d+)/i.exec(text)?.[1]);
+    if (received.length < head + 4 + length) return;
+    const done = pending;
+    pending = undefined;
+    const body = received.subarray(head + 4);
+    received = Buffer.alloc(0);
+    if (text.startsWith('HTTP/1.1 200')) done?.resolve(length);
+    else done?.reject(new Error(`${text.slice(0, 30)}: ${body.toString('utf8').slice(0, 300)}`));
   });
+  return {
+    exchange: () =>
+      new Promise((resolve, reject) => {
+        pending = { resolve, reject };
+        socket.write(request);
+      }),
+    close: () => socket.destroy(),
+  };
 }

@@ -6,8 +6,6 @@ export type LoadIdentity = { cert: string; key: string };
 export type LoadPlan = {
   /** `https://127.0.0.1:PORT/prpc/GetAppKey?json` */
   url: string;
-  /** PEM of the server's CA; without it the server is not verified. */
-  ca?: string;
   /** Used in turn; empty for anonymous requests. */
   identities: LoadIdentity[];
   /** JSON body of each POST. */

@@ -9,12 +9,12 @@ const here = dirname(fileURLToPath(import.meta.url));
 const canPin =
   cpus().length > 1 && spawnSync('taskset', ['-c', '0', 'true'], { stdio: 'ignore' }).status === 0;
 
-/** Core of the server under test, and of the load. */
-export const SERVER_CORE = 0;
+/** Core of the server under test. */
+const SERVER_CORE = 0;
 const LOAD_CORE = 1;
 
 /** An argument vector that runs `argv` on one core, or `argv` itself where cores cannot be chosen. */
-export function pinned(core: number, argv: readonly string[]): string[] {
+function pinned(core: number, argv: readonly string[]): string[] {
   return canPin ? ['taskset', '-c', String(core), ...argv] : [...argv];
 }
 
