@@ -11,8 +11,21 @@ const WAIT_MS = 60_000;
  * by the log's path: the kernel gives it to one process and takes it back when that process ends, however it ends.
  * @throws AttestationError `device` when another program keeps it for a minute
  */
-export async function withLogLock<T>(path: string, body: () => Promise<T>): Promise<T> {
-  const name = createHash('sha256').update(resolvePath(path)).digest('hex').slice(0, 32);
+export function withLogLock<T>(path: string, body: () => Promise<T>): Promise<T> {
+  const key = resolvePath(path);
+  // Within this process in order of arrival; only the first of each process asks for the socket.
+  const turn = (queues.get(key) ?? Promise.resolve()).then(() => locked(key, body));
+  queues.set(
+    key,
+    turn.catch(() => undefined),
+  );
+  return turn;
+}
+
+const queues = new Map<string, Promise<unknown>>();
+
+async function locked<T>(path: string, body: () => Promise<T>): Promise<T> {
+  const name = createHash('sha256').update(path).digest('hex').slice(0, 32);
   const lock = await acquire(`\0dstack-runtime-events-${name}`, path);
   try {
     return await body();

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +7,7 @@ import { openRtmrs } from '../rtmr.ts';
 import { flock } from './flock.ts';
 import { nativeCalls } from './koffi.ts';
 import { extendRtmrByIoctl, tdReportByIoctl } from './tdx-guest.ts';
+import { adoptSocket } from './vsock.ts';
 
 let directory: string;
 beforeEach(() => {
@@ -23,6 +25,21 @@ describe.skipIf(!installed)(`native calls${installed ? '' : ' (skipped: koffi is
     await expect(tdReportByIoctl('/nonexistent', new Uint8Array(64))).rejects.toMatchObject({
       code: 'device',
     });
+  });
+
+  test('adopt a socket that libuv does not know by itself', async () => {
+    const { libc } = (await nativeCalls())!;
+    const socketpair = libc.func('int socketpair(int domain, int type, int protocol, _Out_ int *fds)');
+    const fds = new Int32Array(2);
+    expect(socketpair(1, 1, 0, fds)).toBe(0);
+    const [one, other] = [await adoptSocket(fds[0]!), await adoptSocket(fds[1]!)];
+    const received = once(other, 'data');
+    one.write('over the pair');
+    expect(String((await received)[0])).toBe('over the pair');
+    const closed = once(other, 'close');
+    one.destroy();
+    other.resume();
+    await closed;
   });
 
   test('lock a file', async () => {

@@ -1,6 +1,5 @@
+import { randomUUID } from 'node:crypto';
 import { createServer, Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { ByteWriter } from '@dstack-cloud/encoding';
 import { AttestationError } from '../../errors.ts';
 import { requireNativeCalls } from './koffi.ts';
@@ -47,7 +46,7 @@ export async function connectVsock(cid: number, port: number): Promise<Socket> {
     calls.close(fd);
     throw new AttestationError('device', `No vsock connection to CID ${cid}, port ${port}`);
   }
-  return await adopt(fd);
+  return await adoptSocket(fd);
 }
 
 /** struct sockaddr_vm: family, reserved, port, cid, 4 zero bytes, little-endian. */
@@ -67,13 +66,16 @@ async function bind(): Promise<SocketCalls> {
   };
 }
 
-/** libuv refuses descriptors of unknown families, but its pipe handle takes them (chapter 80 section 7). */
-async function adopt(fd: number): Promise<Socket> {
+/**
+ * A stream over an open socket. libuv refuses descriptors of families it does not know, but its pipe handle takes them
+ * (chapter 80 section 7).
+ */
+export async function adoptSocket(fd: number): Promise<Socket> {
   const server = createServer();
-  const path = join(tmpdir(), `.dstack-pipe-${process.pid}-${fd}`);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(path, resolve);
+    // An abstract name: nothing of it is left in any directory.
+    server.listen(`\0dstack-pipe-${randomUUID()}`, resolve);
   });
   const { constructor: PipeHandle } = (
     server as unknown as { _handle: { constructor: new (type: number) => Pipe } }
