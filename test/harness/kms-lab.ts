@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fromHex } from '@dstack-cloud/encoding';
 import { build } from '@dstack-cloud/scripts/build';
 import { collateralServer, createPlatform, type SimulatedPlatform } from '@dstack-cloud/tee-simulator';
 import { type Answer, callKms } from './call-kms.ts';
@@ -160,6 +161,15 @@ export async function tempCa(kms: KmsProcess): Promise<TempCa> {
 /** `GetAppKey` by the documented call. */
 export function getAppKey(kms: KmsProcess, identity?: { cert: string; key: string }): Promise<Answer> {
   return callKms(kms.url, 'GetAppKey', { api_version: 1, vm_config: '' }, identity);
+}
+
+/** The signed head of the audit log, as `verifyLog` takes it. */
+export async function auditHead(
+  kms: KmsProcess,
+): Promise<{ publicKey: Uint8Array; signed: Record<string, unknown> }> {
+  const head = JSON.parse((await callKms(kms.url, 'GetAuditHead')).body) as Record<string, string>;
+  const { tree_size: size, root_hash: root, timestamp, signature, public_key: publicKey = '' } = head;
+  return { publicKey: fromHex(publicKey), signed: { size, root, timestamp, signature } };
 }
 
 function merge(base: Table, over: Table): Table {

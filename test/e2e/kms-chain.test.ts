@@ -1,0 +1,144 @@
+/** A real KMS that reads a real chain through endpoints which lie, stand still or hang, or by a clock that is set back. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { verifyLog } from '@dstack-cloud/audit-log';
+import { toHex } from '@dstack-cloud/encoding';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { errorOf } from '../harness/call-kms.ts';
+import { chainPolicyConfig, type LabChain, startLabChain } from '../harness/kms-chain.ts';
+import { auditHead, getAppKey, type KmsHost, type KmsLab, startKmsLab } from '../harness/kms-lab.ts';
+import type { KmsProcess } from '../harness/kms-process.ts';
+import { type Relay, startRelay } from '../harness/loopback-server.ts';
+import type { Workload } from '../harness/simulated-workload.ts';
+
+const MAX_BLOCK_AGE_SECONDS = 3;
+
+let lab: KmsLab;
+let chain: LabChain;
+let relays: [Relay, Relay, Relay];
+let kms: KmsProcess;
+let honest: Workload;
+
+beforeAll(async () => {
+  lab = await startKmsLab();
+  chain = await startLabChain(lab, 1);
+  const { rpcUrl } = chain.anvil;
+  relays = [await startRelay(rpcUrl), await startRelay(rpcUrl), await startRelay(rpcUrl)];
+  honest = await chain.registerApp('honest');
+  const urls = relays.map(({ url }) => url);
+  kms = await (await registered('quorum', urls)).serve();
+}, 120_000);
+afterAll(async () => {
+  await Promise.all((relays ?? []).map((relay) => relay.close()));
+  await chain?.stop();
+  await lab?.stop();
+});
+beforeEach(() => {
+  for (const relay of relays) Object.assign(relay, { mood: 'pass', rewrite: undefined });
+});
+
+/** A machine that may be a KMS and reads the chain through these endpoints. */
+async function registered(name: string, rpcUrls: string[]): Promise<KmsHost> {
+  const more = { max_block_age: `${MAX_BLOCK_AGE_SECONDS}s` };
+  const host = await lab.host(name, { core: { auth_api: chainPolicyConfig(chain, rpcUrls, more) } });
+  await chain.registerKms(host);
+  return host;
+}
+
+const ask = async (workload: Workload, of: KmsProcess = kms) =>
+  getAppKey(of, await lab.identity(of, workload));
+const pause = (seconds: number) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
+/** From now on this endpoint says that the present block is the last. */
+async function freeze(relay: Relay): Promise<void> {
+  const block = await chain.client.public.getBlockNumber();
+  relay.rewrite = (body) => body.replaceAll('"latest"', `"0x${block.toString(16)}"`);
+}
+
+describe('chain', () => {
+  test('lying-rpc: one endpoint of three gives nobody keys, and takes them from nobody', async () => {
+    const evil: Workload = { ...honest, appId: new Uint8Array(20).fill(0x66) };
+    const [from, to] = [toHex(evil.appId), toHex(honest.appId)];
+    for (const liar of relays) {
+      // It answers for the unregistered app what the chain says of the honest one, then the reverse.
+      liar.rewrite = (body) => body.replaceAll(from, to);
+      expect(errorOf(await ask(evil))).toBe('App not allowed: Boot denied: App not registered');
+      liar.rewrite = (body) => body.replaceAll(to, from);
+      const answer = await ask(honest);
+      expect(answer.status, answer.body).toBe(200);
+      liar.rewrite = undefined;
+    }
+  });
+
+  test('frozen-rpc: endpoints that hang or stand still do not keep a revoked app alive', async () => {
+    const app = await chain.registerApp('frozen');
+    const identity = await lab.identity(kms, app);
+    expect((await getAppKey(kms, identity)).status).toBe(200);
+    const [first, second, third] = relays;
+    first.mood = 'hang';
+    const started = Date.now();
+    expect((await getAppKey(kms, identity)).status).toBe(200);
+    expect(Date.now() - started).toBeLessThan(4_500);
+    first.mood = 'pass';
+    await freeze(first);
+    await chain.setAllowed(app, false);
+    expect(errorOf(await getAppKey(kms, identity))).toContain('Compose hash not allowed');
+    // Two that stand still are a majority, but only until what they say is too old.
+    await chain.setAllowed(app, true);
+    await Promise.all([first, second].map(freeze));
+    await chain.setAllowed(app, false);
+    await pause(MAX_BLOCK_AGE_SECONDS + 1.5);
+    expect((await getAppKey(kms, identity)).status).not.toBe(200);
+    // None that answers is no permission either.
+    for (const relay of [first, second, third]) Object.assign(relay, { mood: 'hang', rewrite: undefined });
+    expect((await getAppKey(kms, identity)).status).not.toBe(200);
+    for (const relay of relays) relay.mood = 'pass';
+    expect(errorOf(await getAppKey(kms, identity))).toContain('Compose hash not allowed');
+  });
+
+  test('stale-chain-view: an old view gives nothing, also to an app that was always allowed', async () => {
+    const relay = await startRelay(chain.anvil.rpcUrl);
+    try {
+      const alone = await (await registered('alone', [relay.url])).serve();
+      const identity = await lab.identity(alone, honest);
+      expect((await getAppKey(alone, identity)).status).toBe(200);
+      await freeze(relay);
+      await pause(MAX_BLOCK_AGE_SECONDS + 1.5);
+      expect(errorOf(await getAppKey(alone, identity))).toContain('on-chain state is stale');
+      relay.rewrite = undefined;
+      expect((await getAppKey(alone, identity)).status).toBe(200);
+      await alone.stop();
+    } finally {
+      await relay.close();
+    }
+  });
+
+  test('clock-jumps-back: an old clock makes no old view fresh, and the audit log goes on', async () => {
+    const clock = join(lab.directory, 'clock-offset');
+    const set = async (seconds: number, of: KmsProcess) => {
+      writeFileSync(clock, String(seconds));
+      of.process.kill('SIGUSR2');
+      await pause(0.1);
+    };
+    writeFileSync(clock, '0');
+    const host = await registered('clock', [chain.anvil.rpcUrl]);
+    const service = await host.serve({ preload: 'preload/clock.mjs', env: { TEST_CLOCK_FILE: clock } });
+    const identity = await lab.identity(service, honest);
+    expect((await getAppKey(service, identity)).status).toBe(200);
+    await set(-1800, service);
+    const refused = await getAppKey(service, identity);
+    expect(errorOf(refused)).toMatch(/on-chain time is ahead of the local clock/);
+    await set(1800, service);
+    expect(errorOf(await getAppKey(service, identity))).toMatch(/on-chain state is stale/);
+    await set(0, service);
+    expect((await getAppKey(service, identity)).status).toBe(200);
+    const head = await auditHead(service);
+    expect(await service.stop()).toBe(0);
+    const { records } = await verifyLog(join(host.certDir, 'audit'), head.publicKey, [head.signed]);
+    // The two between were refused to the KMS itself, before any decision about the app.
+    expect(records).toBe(2);
+    const again = await host.serve();
+    expect((await ask(honest, again)).status).toBe(200);
+    await again.stop();
+  });
+});
