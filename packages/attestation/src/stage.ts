@@ -17,11 +17,14 @@ interface Outcome<T> {
 class StageFailure extends Error {
   readonly error: AttestationError;
   readonly checks: readonly Check[];
+  /** Unix seconds: the time that the failed run was for. */
+  readonly now: number;
 
-  constructor(error: AttestationError, checks: readonly Check[]) {
+  constructor(error: AttestationError, checks: readonly Check[], now: number) {
     super(error.message, { cause: error });
     this.error = error;
     this.checks = checks;
+    this.now = now;
   }
 }
 
@@ -42,11 +45,15 @@ export async function cachedStage<T extends Dated>(
     try {
       return { value: await run(checks), checks: checks.checks };
     } catch (error) {
-      throw error instanceof AttestationError ? new StageFailure(error, checks.checks) : error;
+      throw error instanceof AttestationError ? new StageFailure(error, checks.checks, context.now) : error;
     }
   };
   try {
-    let outcome = await context.cache.once(context.crypto, name, key, record);
+    let outcome = await context.cache.once(context.crypto, name, key, record).catch((failure: unknown) => {
+      // Shared with a run that began earlier, for another time: its refusal may be one of dates.
+      if (failure instanceof StageFailure && failure.now !== context.now) return record();
+      throw failure;
+    });
     const { validFrom, validUntil } = outcome.value;
     if (context.now < validFrom || context.now > validUntil) outcome = await record();
     context.checks.append(outcome.checks);

@@ -70,6 +70,18 @@ describeWithFixtures('evidence recorded from the original KMS', 'kms-original/cl
     expect(again.checks).toEqual(fresh.checks);
   });
 
+  it('does not take the refusal of a concurrent run at another time for its own', async () => {
+    const cache = new VerificationCache();
+    const [early, timely, late] = await Promise.allSettled([
+      verifyAttestation(attestation, { ...options, cache, now: now - 400 * 86_400 }),
+      verifyAttestation(attestation, { ...options, cache }),
+      verifyAttestation(attestation, { ...options, cache, now: now + 400 * 86_400 }),
+    ]);
+    expect(early).toMatchObject({ status: 'rejected', reason: { code: 'not-yet-valid' } });
+    expect(timely.status).toBe('fulfilled');
+    expect(late).toMatchObject({ status: 'rejected', reason: { code: 'expired' } });
+  });
+
   it('does not take what passed under one root for another', async () => {
     const cache = new VerificationCache();
     await verifyAttestation(attestation, { ...options, cache });
