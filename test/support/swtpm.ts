@@ -13,6 +13,8 @@ const PROVISION_TIMEOUT_MS = 60_000;
 export interface SoftwareTpm {
   /** `unix:PATH` of its data channel. */
   readonly location: string;
+  /** The same for tpm2-tools: the value of TPM2TOOLS_TCTI. */
+  readonly tcti: string;
   /** Ends it and starts it again on the same state, as a reboot does: PCRs are new, NV and keys stay. */
   restart(): Promise<void>;
   stop(): Promise<void>;
@@ -33,6 +35,7 @@ export async function startSwtpm(): Promise<SoftwareTpm> {
   let child = await start(directory, state);
   return {
     location: `unix:${join(directory, 's')}`,
+    tcti: `swtpm:path=${join(directory, 's')}`,
     async restart() {
       await end(child);
       child = await start(directory, state);
@@ -65,7 +68,7 @@ async function start(directory: string, state: string): Promise<ChildProcess> {
     'swtpm',
     [
       ...['socket', '--tpm2', '--tpmstate', `dir=${state}`],
-      ...['--server', `type=unixio,path=${path}`, '--ctrl', `type=unixio,path=${join(directory, 'c')}`],
+      ...['--server', `type=unixio,path=${path}`, '--ctrl', `type=unixio,path=${path}.ctrl`],
       ...['--flags', 'not-need-init,startup-clear'],
     ],
     { stdio: 'ignore' },
