@@ -10,6 +10,13 @@ const systemPackages = [
   { name: 'openssl', program: 'openssl', use: 'certificates read by a second implementation' },
   { name: 'swtpm', program: 'swtpm', use: 'vTPM evidence on a real TPM' },
   { name: 'swtpm-tools', program: 'swtpm_setup', use: 'vTPM evidence on a real TPM' },
+  // The tools reach a software TPM through a library of its own, which they only recommend.
+  {
+    name: 'tpm2-tools',
+    libraries: ['libtss2-tcti-swtpm0'],
+    program: 'tpm2_checkquote',
+    use: 'our TPM client against the reference one',
+  },
   { name: 'docker.io', program: 'dockerd', use: 'applications in containers' },
   { name: 'docker-compose', program: 'docker-compose', use: 'applications in containers' },
   { name: 'chromium', program: 'chromium', use: 'the verifier in a browser' },
@@ -35,7 +42,7 @@ function installMissing() {
     return run(command, rest, { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } });
   };
   if (!apt('update')) return missing;
-  const names = missing.map(({ name }) => name);
+  const names = missing.flatMap(({ name, libraries = [] }) => [name, ...libraries]);
   // One call is fastest; if one package is not to be had, the others must not be lost with it.
   if (!apt('install', '-y', '--no-install-recommends', ...names)) {
     for (const name of names) apt('install', '-y', '--no-install-recommends', name);
