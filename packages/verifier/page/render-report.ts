@@ -72,7 +72,8 @@ function facts(report: Report, now: number): HTMLElement {
   const claimed = report.isValid ? '' : ' (claimed)';
   if (report.reportData) add(`Report data${claimed}`, hexText(hexOf(report.reportData)));
   for (const [name, value] of Object.entries(report.appInfo ?? {})) {
-    if (typeof value === 'string' && value !== '') add(NAMES[name] ?? name, hexText(value));
+    if (typeof value === 'string' && value !== '')
+      add(NAMES[name] ?? name, hexText(name === 'key_provider_info' ? textOfHex(value) : value));
   }
   if (!report.appInfo) {
     for (const [name, value] of Object.entries(report.registers))
@@ -164,6 +165,13 @@ function hexText(value: string): HTMLElement {
 
 function hexOf(bytes: Uint8Array): string {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** The key provider is JSON text inside; anything else stays hex. */
+function textOfHex(hex: string): string {
+  const bytes = Uint8Array.from(hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+  const text = new TextDecoder().decode(bytes);
+  return /^\{[\x20-\x7e]*\}$/.test(text) ? text : hex;
 }
 
 function timeText(seconds: number | undefined): string {

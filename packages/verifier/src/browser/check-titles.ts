@@ -47,6 +47,7 @@ export const CHECK_TITLES: Readonly<Record<string, string>> = {
   'tdx.mrsignerseam': "The TDX module is signed by Intel's own key",
   'tdx.report-data': 'The quote carries the report data that the evidence claims',
   'tdx.rtmr*': 'The register is the replay of its events',
+  'tdx.event-registers': 'Every event names a register that exists',
   'tdx.event-log': 'The event log and the runtime events agree',
   'tdx.event-preimage': 'The runtime events are written canonically',
   'sgx.debug': 'The enclave is not in debug mode',
