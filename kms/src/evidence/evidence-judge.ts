@@ -11,11 +11,17 @@ import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Trust } from './trust.ts';
 import { Turnstile } from './turnstile.ts';
+import { VerdictCache } from './verdict-cache.ts';
 
 /** Judges evidence in certificates and signing requests, a bounded number at a time. */
 export type EvidenceJudge = {
   /** @throws RaTlsError when the evidence is refused, RpcError `UNAVAILABLE` when too many wait */
   readonly verify: (peer: AttestedPeer) => ReturnType<PeerVerifier>;
+  /**
+   * As `verify`, but remembers for ten minutes what it found of a certificate. The holder of its key has just proved
+   * to be there; the decision is made anew for every request all the same (chapter 10 section 3.8).
+   */
+  readonly verifyCertificate: (certificateDer: Uint8Array, peer: AttestedPeer) => ReturnType<PeerVerifier>;
 };
 
 /** What is judged: evidence, and the key that it must name. */
@@ -36,7 +42,9 @@ export function evidenceJudge(
     const { roots, collateral } = trust;
     return verifyPeerAttestation(certificate, { roots, collateral, now: now(), platform });
   };
-  return {
+  const verdicts = new VerdictCache(now);
+  const judgeEvidence: EvidenceJudge = {
+    verifyCertificate: (der, peer) => verdicts.get(der, () => judgeEvidence.verify(peer)),
     verify: async (certificate) => {
       const mode = certificate.attestation?.quote.mode ?? 'none';
       try {
@@ -51,6 +59,7 @@ export function evidenceJudge(
       }
     },
   };
+  return judgeEvidence;
 }
 
 /** What the log says about refused evidence: which check, never the evidence itself. */

@@ -1,6 +1,6 @@
 import type { RequestListener } from 'node:http';
 import { createPrpcHandler, implement, KMS, RpcError } from '@dstack-cloud/prpc';
-import { peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
+import { type PeerVerifier, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
 import { clearImageCache } from '../admin/clear-image-cache.ts';
 import { assertAdminTokenHash } from '../admin/credentials.ts';
 import { consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
@@ -70,7 +70,10 @@ async function callerOf(kms: Kms, request: Parameters<RequestListener>[0]): Prom
   // Attested callers are limited by who they are, once that is known.
   if (peer.parsed?.attestation === undefined) kms.limits.open(address);
   try {
-    return { address, attestation: await peer.attestation(kms.evidence.verify) };
+    const der = peer.certificateDer;
+    const verify: PeerVerifier = (certificate) =>
+      der === undefined ? kms.evidence.verify(certificate) : kms.evidence.verifyCertificate(der, certificate);
+    return { address, attestation: await peer.attestation(verify) };
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;
     throw new RpcError(error.message, { code: 'UNAUTHORIZED', cause: error });

@@ -25,7 +25,10 @@ export function readBody(request: IncomingMessage, limit: number): Promise<Uint8
       else resolve(join(chunks, size));
     });
     request.on('error', reject);
-    request.on('close', () => reject(new PrpcError('too_large', 'failed to read data: connection closed')));
+    request.on('close', () => {
+      if (request.readableEnded) return;
+      reject(new PrpcError('too_large', 'failed to read data: connection closed'));
+    });
   });
 }
 
