@@ -1,6 +1,7 @@
 /** Stable codes of the errors that the command line itself raises. Errors of the packages keep their own. */
 export type CliErrorCode =
   | 'app_not_registered'
+  | 'audit_broken'
   | 'bad_app_json'
   | 'bad_argument'
   | 'bad_compose_file'

@@ -118,6 +118,23 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     env,
   );
   command('unset <NAME>', 'remove a variable', () => import('./commands/env-unset.ts'), env);
+  const audit = group(
+    context,
+    group(context, program, 'kms', 'the key service'),
+    'audit',
+    'the log of its decisions',
+  );
+  command(
+    'verify',
+    'check the signed head of the log against the chain, and that the log only grew since the last time',
+    () => import('./commands/kms-audit-verify.ts'),
+    audit,
+  )
+    .option('--url <URL>', 'key service (default: the first of services.kms_urls)')
+    .option('--log <DIR>', 'also check a copy of the log itself, record by record')
+    .option('--record <SEQ>', 'prove that this record is in the log (with --hash)')
+    .option('--hash <HEX>', 'hash of that record')
+    .option('--trust-signer <HEX>', 'root key to check against, without a chain');
   return program;
 }
 

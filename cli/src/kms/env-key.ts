@@ -1,11 +1,8 @@
-import { request as plainRequest } from 'node:http';
-import { request } from 'node:https';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { verifyEnvPublicKey } from '@dstack-cloud/keys';
 import { CliError, EXIT, messageOf } from '../errors.ts';
+import { postKms } from './post-kms.ts';
 
-const TIMEOUT_MS = 10_000;
-const MAX_ANSWER_BYTES = 64 * 1024;
 /** A signed key older than this is not accepted (chapter 50 section 2.4). */
 const MAX_AGE_SECONDS = 300;
 
@@ -43,9 +40,7 @@ export async function fetchEnvKey(options: {
   for (const url of options.urls) {
     let answer: Answer;
     try {
-      answer = (await post(`${url.replace(/\/+$/, '')}/prpc/GetAppEnvEncryptPubKey?json`, {
-        app_id: options.appId,
-      })) as Answer;
+      answer = (await postKms(url, 'GetAppEnvEncryptPubKey', { app_id: options.appId })) as Answer;
     } catch (error) {
       failures.push(`${url}: ${messageOf(error)}`);
       continue;
@@ -93,41 +88,4 @@ function check(
   const signer = toHex(recovered);
   if (signer !== expected) return refuse('another key signed it', `signed by 0x${signer}`);
   return { publicKey, signer };
-}
-
-async function post(url: string, body: unknown): Promise<unknown> {
-  const text = JSON.stringify(body);
-  const options = {
-    method: 'POST',
-    timeout: TIMEOUT_MS,
-    // The root's signature authenticates the answer; the certificate's CA is not known to the machine.
-    rejectUnauthorized: false,
-    headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
-  };
-  const start = url.startsWith('https:') ? request : plainRequest;
-  return await new Promise((resolve, reject) => {
-    const outgoing = start(url, options, (response) => {
-      const chunks: Buffer[] = [];
-      let size = 0;
-      response.on('data', (chunk: Buffer) => {
-        size += chunk.length;
-        if (size > MAX_ANSWER_BYTES) response.destroy(new Error('the answer is too large'));
-        chunks.push(chunk);
-      });
-      response.once('error', reject);
-      response.once('end', () => {
-        const answer = Buffer.concat(chunks).toString('utf8');
-        if (response.statusCode !== 200)
-          return reject(new Error(`status ${response.statusCode}: ${answer.slice(0, 300)}`));
-        try {
-          resolve(JSON.parse(answer));
-        } catch {
-          reject(new Error('the answer is no JSON'));
-        }
-      });
-    });
-    outgoing.once('timeout', () => outgoing.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
-    outgoing.once('error', reject);
-    outgoing.end(text);
-  });
 }

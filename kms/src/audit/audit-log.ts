@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { BootInfo } from '@dstack-cloud/attestation';
-import { AuditError, AuditLog, auditKey } from '@dstack-cloud/audit-log';
+import { AuditError, AuditLog, auditKey, certifyAuditKey } from '@dstack-cloud/audit-log';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { k256PublicKey, type RootKeys } from '@dstack-cloud/keys';
 import { create, kms as proto, RpcError } from '@dstack-cloud/prpc';
@@ -49,6 +49,7 @@ export async function openAudit({ config, roots, metrics, log, now }: Dependenci
   }
   const key = auditKey(roots.k256);
   const publicKey = k256PublicKey(key);
+  const publicKeySignature = certifyAuditKey(publicKey, roots.k256);
   const file = await AuditLog.open({
     directory: settings.dir ?? join(directory, 'audit'),
     key,
@@ -78,6 +79,7 @@ export async function openAudit({ config, roots, metrics, log, now }: Dependenci
         timestamp: BigInt(timestamp),
         signature: fromHex(signature),
         publicKey,
+        publicKeySignature,
       });
     },
     close: () => file.close(),

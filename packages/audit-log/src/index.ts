@@ -4,5 +4,11 @@ export { AuditLog, type AuditLogOptions } from './audit-log.ts';
 export { AuditError, type AuditErrorCode } from './errors.ts';
 export { verifyConsistency, verifyInclusion } from './merkle-tree.ts';
 export type { AuditEntry, AuditRecord } from './record.ts';
-export { auditKey, type SignedTreeHead, verifyTreeHead } from './tree-head.ts';
+export {
+  auditKey,
+  auditKeyCertifier,
+  certifyAuditKey,
+  type SignedTreeHead,
+  verifyTreeHead,
+} from './tree-head.ts';
 export { type LogVerdict, verifyLog } from './verify-log.ts';

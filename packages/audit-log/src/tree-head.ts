@@ -29,6 +29,25 @@ export function auditKey(k256Root: Uint8Array): Uint8Array {
   return hkdf(k256Root, [utf8('audit-log-key')], 32);
 }
 
+const KEY_PREFIX = utf8('dstack-kms-audit-key:');
+
+/** The root's word for its audit key: who trusts the root, for instance because it stands on chain, can trust the log. */
+export function certifyAuditKey(publicKey: Uint8Array, k256Root: Uint8Array): Uint8Array {
+  return signK256(concatBytes(KEY_PREFIX, publicKey), k256Root);
+}
+
+/**
+ * The compressed root key (33 bytes) that certified an audit key.
+ * @throws AuditError `proof-invalid`
+ */
+export function auditKeyCertifier(publicKey: Uint8Array, signature: Uint8Array): Uint8Array {
+  try {
+    return recoverK256(concatBytes(KEY_PREFIX, publicKey), signature);
+  } catch (cause) {
+    throw new AuditError('proof-invalid', 'The signature over the audit key names no root', { cause });
+  }
+}
+
 /** What is signed: `dstack-kms-audit:` || size (u64 BE) || timestamp (u64 BE) || root. */
 function signedText({ size, timestamp, root }: Omit<SignedTreeHead, 'signature'>): Uint8Array {
   const numbers = new ByteWriter();
