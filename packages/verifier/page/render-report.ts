@@ -55,7 +55,8 @@ function verdictOf(report: Report): { state: string; seal: string; title: string
   if (report.cannotJudge) return { state: 'unsure', seal: '?', title: 'Cannot judge' };
   if (!report.isValid) return { state: 'bad', seal: '✕', title: 'Refused' };
   if (!report.policy.ok) return { state: 'unsure', seal: '!', title: 'Genuine, but not accepted by policy' };
-  return { state: 'good', seal: '✓', title: report.simulated ? 'Consistent (simulated)' : 'Genuine' };
+  if (report.simulated) return { state: 'unsure', seal: '✓', title: 'Consistent (simulated)' };
+  return { state: 'good', seal: '✓', title: 'Genuine' };
 }
 
 function facts(report: Report, now: number): HTMLElement {
