@@ -56,16 +56,14 @@ export async function verifySignedJson<T extends { readonly issueDate: number; r
   const { name } = signed;
   const reference = `chapter 20 section 3.3 step ${name === 'tcb-info' ? 3 : 4}`;
   const value = await checks.step(`tdx.${name}-form`, reference, () => parse(signed.text));
-  const expected = () => `${date(value.issueDate)} to ${date(value.nextUpdate)}`;
-  const found = () => date(context.now);
-  const rule = { id: `tdx.${name}-dates`, reference, expected, found };
-  if (context.now < value.issueDate) {
-    checks.require(false, { ...rule, code: 'not-yet-valid', message: `The ${name} is from the future` });
-  }
-  checks.require(context.now <= value.nextUpdate, {
-    ...rule,
-    code: 'expired',
-    message: `The ${name} has expired; fetch fresh collateral`,
+  const isEarly = context.now < value.issueDate;
+  checks.require(!isEarly && context.now <= value.nextUpdate, {
+    id: `tdx.${name}-dates`,
+    reference,
+    code: isEarly ? 'not-yet-valid' : 'expired',
+    message: isEarly ? `The ${name} is from the future` : `The ${name} has expired; fetch fresh collateral`,
+    expected: () => `${date(value.issueDate)} to ${date(value.nextUpdate)}`,
+    found: () => date(context.now),
   });
   const path = await checks.step(`tdx.${name}-chain`, reference, () => signed.path());
   await checks.step(`tdx.${name}-signature`, reference, async () => {

@@ -16,14 +16,13 @@ const REFERENCE = 'chapter 20 section 3.3 step 14';
 export function checkTdAttributes(td: TdReport, allowServiceTd: boolean, checks: CheckRecorder): void {
   const { buffer, byteOffset } = td.tdAttributes;
   const attributes = new DataView(buffer, byteOffset, 8).getBigUint64(0, true);
-  const found = () => toHex(td.tdAttributes);
   checks.require((attributes & DEBUG) === 0n, {
     id: 'tdx.debug',
     reference: REFERENCE,
     code: 'debug',
     message: 'The TD runs in debug mode: the host can read its memory',
     expected: 'DEBUG 0',
-    found,
+    found: () => toHex(td.tdAttributes),
   });
   checks.require((attributes & RESERVED) === 0n && (attributes & SEPT_VE_DISABLE) !== 0n, {
     id: 'tdx.attributes',
@@ -31,7 +30,7 @@ export function checkTdAttributes(td: TdReport, allowServiceTd: boolean, checks:
     code: 'attributes',
     message: 'TDATTRIBUTES are not those of a production TD',
     expected: 'reserved bits 0, SEPT_VE_DISABLE 1',
-    found,
+    found: () => toHex(td.tdAttributes),
   });
   checks.require(allowServiceTd || !td.mrServiceTd || isZero(td.mrServiceTd), {
     id: 'tdx.mrservicetd',

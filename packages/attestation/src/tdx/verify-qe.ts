@@ -1,10 +1,13 @@
 import { equalBytes, isZero, toHex } from '@dstack-cloud/encoding';
+import type { CheckRecorder } from '../check-recorder.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import type { QeIdentity } from './qe-identity.ts';
 import type { TdxQuote } from './quote.ts';
 import type { SvnLevel } from './tcb-info.ts';
 import { svnLevel } from './tcb-level.ts';
 import type { VerifiedPck } from './verify-pck.ts';
+
+const STEP_8 = 'chapter 20 section 3.3 step 8';
 
 /** Steps 6 to 8 of chapter 20 section 3.3: the quoting enclave is Intel's, and vouches for the attestation key. */
 export async function verifyQe(
@@ -36,41 +39,50 @@ export async function verifyQe(
     found: () => toHex(report.reportData),
   });
 
-  const step8 = 'chapter 20 section 3.3 step 8';
   checks.require((report.attributes[0]! & 2) === 0, {
     id: 'tdx.qe-debug',
-    reference: step8,
+    reference: STEP_8,
     code: 'debug',
     message: 'The quoting enclave runs in debug mode',
     found: () => toHex(report.attributes),
   });
-  requireEqual('tdx.qe-mrsigner', identity.mrSigner, report.mrSigner);
+  requireEqual(checks, 'tdx.qe-mrsigner', identity.mrSigner, report.mrSigner);
   checks.require(identity.isvProdId === report.isvProdId, {
     id: 'tdx.qe-product',
-    reference: step8,
+    reference: STEP_8,
     code: 'mismatch',
     message: 'The quoting enclave is another product',
     expected: `${identity.isvProdId}`,
     found: `${report.isvProdId}`,
   });
   const misc = identity.miscSelectMask;
-  requireEqual('tdx.qe-miscselect', masked(identity.miscSelect, misc), masked(report.miscSelect, misc));
+  requireEqual(
+    checks,
+    'tdx.qe-miscselect',
+    masked(identity.miscSelect, misc),
+    masked(report.miscSelect, misc),
+  );
   const mask = identity.attributesMask;
-  requireEqual('tdx.qe-attributes', masked(identity.attributes, mask), masked(report.attributes, mask));
-  return checks.step('tdx.qe-level', step8, () =>
+  requireEqual(
+    checks,
+    'tdx.qe-attributes',
+    masked(identity.attributes, mask),
+    masked(report.attributes, mask),
+  );
+  return checks.step('tdx.qe-level', STEP_8, () =>
     svnLevel(identity.levels, report.isvSvn, 'quoting enclave'),
   );
+}
 
-  function requireEqual(id: string, expected: Uint8Array, found: Uint8Array): void {
-    checks.require(equalBytes(expected, found), {
-      id,
-      reference: step8,
-      code: 'mismatch',
-      message: 'The quoting enclave is not the one in the QE identity',
-      expected: () => toHex(expected),
-      found: () => toHex(found),
-    });
-  }
+function requireEqual(checks: CheckRecorder, id: string, expected: Uint8Array, found: Uint8Array): void {
+  checks.require(equalBytes(expected, found), {
+    id,
+    reference: STEP_8,
+    code: 'mismatch',
+    message: 'The quoting enclave is not the one in the QE identity',
+    expected: () => toHex(expected),
+    found: () => toHex(found),
+  });
 }
 
 function masked(bytes: Uint8Array, mask: Uint8Array): Uint8Array {

@@ -63,20 +63,30 @@ interface RawExtension {
 
 /** Reads the extensions that this library knows. @throws EncodingError when one of them is malformed */
 export function readKnownExtensions(extensions: readonly RawExtension[]): KnownExtensions {
-  const value = (oid: string) => extensions.find((extension) => extension.oid === oid)?.value;
-  const read = <T>(oid: string, reader: (bytes: Uint8Array) => T): T | undefined => {
-    const bytes = value(oid);
-    return bytes && reader(bytes);
-  };
   return {
-    ...(read(EXTENSION.basicConstraints, basicConstraints) ?? { isCa: false, pathLength: undefined }),
-    keyUsage: read(EXTENSION.keyUsage, keyUsage),
-    extendedKeyUsage: read(EXTENSION.extendedKeyUsage, extendedKeyUsage),
-    subjectKeyId: read(EXTENSION.subjectKeyId, (bytes) => derOctetString(readDer(bytes))),
-    authorityKeyId: read(EXTENSION.authorityKeyId, authorityKeyId),
-    crlUrls: read(EXTENSION.crlDistributionPoints, crlUrls) ?? [],
-    issuerUrls: read(EXTENSION.authorityInfoAccess, issuerUrls) ?? [],
+    ...(read(extensions, EXTENSION.basicConstraints, basicConstraints) ?? NOT_A_CA),
+    keyUsage: read(extensions, EXTENSION.keyUsage, keyUsage),
+    extendedKeyUsage: read(extensions, EXTENSION.extendedKeyUsage, extendedKeyUsage),
+    subjectKeyId: read(extensions, EXTENSION.subjectKeyId, subjectKeyId),
+    authorityKeyId: read(extensions, EXTENSION.authorityKeyId, authorityKeyId),
+    crlUrls: read(extensions, EXTENSION.crlDistributionPoints, crlUrls) ?? [],
+    issuerUrls: read(extensions, EXTENSION.authorityInfoAccess, issuerUrls) ?? [],
   };
+}
+
+const NOT_A_CA = { isCa: false, pathLength: undefined };
+
+function read<T>(
+  extensions: readonly RawExtension[],
+  oid: string,
+  reader: (bytes: Uint8Array) => T,
+): T | undefined {
+  for (const extension of extensions) if (extension.oid === oid) return reader(extension.value);
+  return undefined;
+}
+
+function subjectKeyId(bytes: Uint8Array): Uint8Array {
+  return derOctetString(readDer(bytes));
 }
 
 function sequence(bytes: Uint8Array): DerReader {
