@@ -1,7 +1,9 @@
-import { decodePemAll, equalBytes } from '@dstack-cloud/encoding';
+import { decodePemAll, equalBytes, utf8 } from '@dstack-cloud/encoding';
 import type { TpmCollateral } from '../collateral-source.ts';
 import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
+import { anchorParts } from '../roots/anchor-parts.ts';
+import { cachedStage, type Dated } from '../stage.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { type Certificate, parseCertificate } from '../x509/certificate.ts';
 import { type CertificateRevocationList, parseCrl } from '../x509/crl.ts';
@@ -20,17 +22,42 @@ export interface AkRules {
   readonly revocation: 'hard' | 'soft';
 }
 
+/** The certificate of an attestation key, and its path to a root. */
+export interface VerifiedAk extends Dated {
+  readonly leaf: Certificate;
+  readonly path: ValidatedPath;
+}
+
 /**
  * Judges an attestation key's certificate: the chain to one of the GCP roots, revocation, and that it is a
  * signing key and no EK, which hangs off the same root with keyEncipherment (chapter 20 section 4.4).
+ * Remembered by the hash of everything that goes in.
  * @throws AttestationError
  */
-export async function verifyAkCertificate(
+export function verifyAkCertificate(
   akCert: Uint8Array,
   collateral: TpmCollateral,
   rules: AkRules,
   context: VerifyContext,
-): Promise<{ readonly leaf: Certificate; readonly path: ValidatedPath }> {
+): Promise<VerifiedAk> {
+  const key = [
+    akCert,
+    utf8(collateral.certChainPem),
+    ...collateral.crls,
+    collateral.rootCaCrl ?? new Uint8Array(0),
+    ...anchorParts(context.roots.gcpTpm),
+  ];
+  return cachedStage(`tpm-ak:${rules.revocation}`, key, context, (checks) =>
+    judgeAk(akCert, collateral, rules, { ...context, checks }),
+  );
+}
+
+async function judgeAk(
+  akCert: Uint8Array,
+  collateral: TpmCollateral,
+  rules: AkRules,
+  context: VerifyContext,
+): Promise<VerifiedAk> {
   const { checks, crypto, cache, now, roots } = context;
   const leaf = await checks.step('tpm.ak-form', SECTION, () => parseCertificate(akCert));
   const intermediates = readChain(collateral.certChainPem);
@@ -57,10 +84,10 @@ export async function verifyAkCertificate(
     code: 'chain-invalid',
     message: 'The certificate is not that of an attestation key: keyUsage digitalSignature is missing',
     expected: 'digitalSignature, not a CA',
-    found: usageText(leaf),
+    found: () => usageText(leaf),
   });
   requireRevocation(path, crls, rules, context);
-  return { leaf, path };
+  return { leaf, path, validFrom: path.validFrom, validUntil: path.validUntil };
 }
 
 /** Certificates that name a revocation list must be covered by one (chapter 20 section 4.4, RFC 5280 section 6.3). */

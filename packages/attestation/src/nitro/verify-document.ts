@@ -1,5 +1,7 @@
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
+import { anchorParts } from '../roots/anchor-parts.ts';
 import type { TrustRoot } from '../roots/trust-roots.ts';
+import { cachedStage } from '../stage.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { type Certificate, parseCertificate } from '../x509/certificate.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
@@ -67,8 +69,24 @@ function requireFresh(document: NitroDocument, context: VerifyContext): [number,
   return [Math.ceil(document.timestamp / 1000 - bound), Math.floor(document.timestamp / 1000 + bound)];
 }
 
-/** Leaf below cabundle[n-1] … cabundle[1] below the anchor, whose key cabundle[0] must carry. */
+/**
+ * Leaf below cabundle[n-1] … cabundle[1] below the anchor, whose key cabundle[0] must carry. An enclave keeps
+ * its certificate for hours, so the chain is remembered by the hash of its certificates.
+ */
 async function verifyChain(
+  document: NitroDocument,
+  anchors: readonly TrustRoot[],
+  context: VerifyContext,
+): Promise<ValidatedPath> {
+  const key = [document.certificate, ...document.cabundle, ...anchorParts(anchors)];
+  const path = await cachedStage('nitro-chain', key, context, (checks) =>
+    judgeChain(document, anchors, { ...context, checks }),
+  );
+  await requireNitroRevocation(path, context);
+  return path;
+}
+
+async function judgeChain(
   document: NitroDocument,
   anchors: readonly TrustRoot[],
   context: VerifyContext,
@@ -101,8 +119,8 @@ async function verifyChain(
     reference,
     code: 'chain-invalid',
     message: 'The first certificate of the cabundle is not for the trust root',
-    expected: `${path.anchor.name} (${toHex(crypto.hash('sha256', anchor.spki))})`,
-    found: toHex(crypto.hash('sha256', bundle[0]!.spki)),
+    expected: () => `${path.anchor.name} (${toHex(crypto.hash('sha256', anchor.spki))})`,
+    found: () => toHex(crypto.hash('sha256', bundle[0]!.spki)),
   });
   const kinds = await Promise.all(path.chain.map(async ({ spki }) => (await cache.key(crypto, spki)).kind));
   checks.require(
@@ -116,7 +134,6 @@ async function verifyChain(
       found: kinds.join(', '),
     },
   );
-  await requireNitroRevocation(path, context);
   return path;
 }
 

@@ -21,14 +21,14 @@ export interface SnpCertificates {
 
 /**
  * Certificates that came with a report: [ASK, VCEK], each PEM or DER, or one kernel certificate table
- * (chapter 20 section 6.1). Undefined for an empty list: they must then be fetched.
+ * (chapter 20 section 6.1).
  * @throws AttestationError `malformed`, `unsupported` for a VLEK
  */
-export function readCertChain(chain: readonly Uint8Array[]): SnpCertificates | undefined {
+export function readCertChain(chain: readonly Uint8Array[]): SnpCertificates {
   const [first, second] = chain;
-  if (!first) return undefined;
-  if (chain.length === 2 && second) return { ask: readCertificate(first), vcek: readCertificate(second) };
-  if (chain.length === 1) return readTable(first);
+  if (chain.length === 2 && first && second)
+    return { ask: readCertificate(first), vcek: readCertificate(second) };
+  if (chain.length === 1 && first) return readTable(first);
   throw new AttestationError('malformed', 'SEV-SNP certificates must be ASK and VCEK, or one table', {
     expected: '2 certificates or 1 table',
     found: String(chain.length),

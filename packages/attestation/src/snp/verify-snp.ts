@@ -1,8 +1,10 @@
-import { equalBytes, toHex } from '@dstack-cloud/encoding';
+import { equalBytes, toHex, utf8 } from '@dstack-cloud/encoding';
 import type { Attestation, SnpAttestationQuote } from '../attestation.ts';
 import { AttestationError } from '../errors.ts';
 import { mrConfigHash, readMrConfig } from '../measurements/mr-config.ts';
+import { anchorParts } from '../roots/anchor-parts.ts';
 import type { TrustRoot } from '../roots/trust-roots.ts';
+import { cachedStage } from '../stage.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 import { type CertificateRevocationList, parseCrl } from '../x509/crl.ts';
 import type { ValidatedPath } from '../x509/validate-path.ts';
@@ -68,8 +70,7 @@ export async function verifySnpReport(
     found: String(report.signatureAlgorithm),
   });
   const candidates = requireProducts(report, context);
-  const carried = await checks.step('snp.certificates', SECTION, () => readCertChain(certChain));
-  const { product, path } = await verifyFamily(report, candidates, carried, context);
+  const { product, path } = await verifyFamily(report, candidates, certChain, context);
   const vcek = path.chain[0]!;
   const key = await cache.key(crypto, vcek.spki);
   const signed = bytes.subarray(0, SNP_SIGNED_BYTES);
@@ -129,24 +130,26 @@ function requireProducts(report: SnpReport, { checks }: VerifyContext): readonly
   return [product!];
 }
 
-/** The first family under whose root the chain holds; with one candidate its refusal is the reason. */
+/** A chain of one of the candidate families; remembered by its certificates, the roots and the family. */
 async function verifyFamily(
   report: SnpReport,
   candidates: readonly SnpProduct[],
-  carried: SnpCertificates | undefined,
+  certChain: readonly Uint8Array[],
   context: VerifyContext,
 ): Promise<{ product: SnpProduct; path: ValidatedPath }> {
-  let product = candidates[0]!;
-  let certificates = carried;
-  let crls: CertificateRevocationList[] = [];
-  if (carried) {
-    // The issuer's name tells the family where the report does not: AMD names its keys SEV-Milan and so on.
-    product = candidates.find((name) => roots(name, context).some((root) => names(root, carried))) ?? product;
-  } else {
-    ({ product, certificates, crls } = await fetchCertificates(report, candidates, context));
+  if (certChain.length === 0) {
+    const { product, certificates, crls } = await fetchCertificates(report, candidates, context);
+    return { product, path: await verifySnpChain(certificates, roots(product, context), crls, context) };
   }
-  const path = await verifySnpChain(certificates!, roots(product, context), crls, context);
-  return { product, path };
+  const anchors = candidates.flatMap((product) => [utf8(product), ...anchorParts(roots(product, context))]);
+  return cachedStage('snp-chain', [...certChain, ...anchors], context, async (checks) => {
+    const carried = await checks.step('snp.certificates', SECTION, () => readCertChain(certChain));
+    // The issuer's name tells the family where the report does not: AMD names its keys SEV-Milan and so on.
+    const product =
+      candidates.find((name) => roots(name, context).some((root) => names(root, carried))) ?? candidates[0]!;
+    const path = await verifySnpChain(carried, roots(product, context), [], { ...context, checks });
+    return { product, path, validFrom: path.validFrom, validUntil: path.validUntil };
+  });
 }
 
 function names(root: TrustRoot, { ask }: SnpCertificates): boolean {
