@@ -50,7 +50,7 @@ function jsonText(body: Uint8Array): string {
   }
 }
 
-type Encoded = { json?: Buffer; binary?: Uint8Array };
+type Encoded = { json?: string; binary?: Uint8Array };
 const memoized = new WeakMap<Message, Encoded>();
 
 /** Keeps the encoded forms of an answer that is given many times; the message must not change afterwards. */
@@ -67,7 +67,7 @@ export function encodeResponse(method: DescMethod, result: unknown, json: boolea
   const message = isMessage(result) ? result : create(desc, result as MessageInitShape<typeof desc>);
   const kept = memoized.get(message);
   if (kept === undefined) return { type, body: json ? encodeJson(desc, message) : toBinary(desc, message) };
-  if (json) kept.json ??= Buffer.from(encodeJson(desc, message), 'utf8');
+  if (json) kept.json ??= encodeJson(desc, message);
   else kept.binary ??= toBinary(desc, message);
   return { type, body: (json ? kept.json : kept.binary)! };
 }

@@ -24,16 +24,19 @@ export function writeAnswer(
   answer: PlainResponse,
 ): void {
   if (response.headersSent || response.destroyed) return;
-  const body = typeof answer.body === 'string' ? Buffer.from(answer.body, 'utf8') : answer.body;
+  const { body } = answer;
+  const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
   const headers = [
     'Content-Type',
     answer.type ?? 'text/plain; charset=utf-8',
     ...common,
     'Content-Length',
-    String(body.length),
+    String(length),
   ];
   for (const [name, value] of Object.entries(answer.headers ?? {})) headers.push(name, value);
   response.writeHead(answer.status ?? 200, headers);
   if (request.method === 'HEAD') response.end();
+  // Node puts headers and a string into one write; ASCII needs no conversion.
+  else if (typeof body === 'string') response.end(body, length === body.length ? 'latin1' : 'utf8');
   else response.end(body);
 }
