@@ -79,7 +79,7 @@ async function authority(
   const pem = await readText(directory, name);
   const kept = pem === undefined ? undefined : usable(pem, key, now);
   if (kept !== undefined) return { key, certificate: kept };
-  const certificate = issue({ key, now });
+  const certificate = issue({ key, now: Math.floor(now) });
   await writeFileAtomic(join(directory, name), certificatePem(certificate), { mode: 0o644 });
   onRenewed?.(name);
   return { key, certificate };
