@@ -14,5 +14,6 @@ export function isGoogleCaUrl(text: string, extraHosts: readonly string[]): bool
   if (url.protocol !== 'http:' && url.protocol !== 'https:') return false;
   if (url.username !== '' || url.password !== '' || url.hash !== '' || url.search !== '') return false;
   if (extraHosts.includes(url.host)) return true;
-  return url.port === '' && HOST.test(url.hostname) && PATH.test(url.pathname);
+  // What a parser would rewrite (dots, escapes, letters) is not an address that Google writes.
+  return url.href === text && url.port === '' && HOST.test(url.hostname) && PATH.test(url.pathname);
 }

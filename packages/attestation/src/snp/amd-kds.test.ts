@@ -1,0 +1,52 @@
+import { encodePem, toHex } from '@dstack-cloud/encoding';
+import { describe, expect, it } from 'vitest';
+import { AttestationError } from '../errors.ts';
+import type { Fetch } from '../pcs/bounded-fetch.ts';
+import { amdKdsCollateral } from './amd-kds.ts';
+
+const chipId = Uint8Array.from({ length: 64 }, (_, i) => i + 1);
+const reportedTcb = Uint8Array.of(4, 1, 0, 0, 0, 0, 0x17, 0xd5);
+
+function service(): { asked: string[]; fetch: Fetch } {
+  const asked: string[] = [];
+  return {
+    asked,
+    fetch: async (url) => {
+      asked.push(url);
+      if (url.endsWith('/crl')) return new Response('', { status: 404 });
+      const chain =
+        encodePem('CERTIFICATE', Uint8Array.of(0x30, 0)) + encodePem('CERTIFICATE', Uint8Array.of(0x30, 1));
+      return new Response(url.endsWith('/cert_chain') ? chain : new Uint8Array([0x30, 2]));
+    },
+  };
+}
+
+describe('AMD key distribution service', () => {
+  it('asks by chip and reported TCB, takes the ASK of the chain, and asks once', async () => {
+    const { asked, fetch } = service();
+    const source = amdKdsCollateral({ baseUrl: 'https://kds.example/vcek/v1/', fetch });
+    const found = await source.snp({ product: 'Milan', chipId, reportedTcb });
+    expect(found).toEqual({ ask: Uint8Array.of(0x30, 0), vcek: Uint8Array.of(0x30, 2) });
+    expect(asked[0]).toBe(
+      `https://kds.example/vcek/v1/Milan/${toHex(chipId)}?blSPL=4&teeSPL=1&snpSPL=23&ucodeSPL=213`,
+    );
+    await source.snp({ product: 'Milan', chipId, reportedTcb });
+    expect(asked.filter((url) => !url.endsWith('/crl')).length).toBe(2);
+  });
+
+  it('names a Turin chip by 8 bytes, with its FMC', async () => {
+    const { asked, fetch } = service();
+    const source = amdKdsCollateral({ baseUrl: 'https://kds.example', fetch });
+    await source.snp({ product: 'Turin', chipId, reportedTcb: Uint8Array.of(1, 2, 3, 4, 0, 0, 0, 5) });
+    expect(asked[0]).toBe(
+      'https://kds.example/Turin/0102030405060708?fmcSPL=1&blSPL=2&teeSPL=3&snpSPL=4&ucodeSPL=5',
+    );
+  });
+
+  it('says that certificates are unavailable when the service is down', async () => {
+    const source = amdKdsCollateral({ fetch: () => Promise.reject(new Error('down')) });
+    const request = { product: 'Milan', chipId, reportedTcb } as const;
+    await expect(source.snp(request)).rejects.toBeInstanceOf(AttestationError);
+    await expect(source.snp(request)).rejects.toMatchObject({ code: 'collateral-unavailable' });
+  });
+});
