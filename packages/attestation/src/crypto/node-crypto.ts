@@ -31,7 +31,7 @@ function importHandle(kind: KeyKind, spki: Uint8Array): KeyObject {
 }
 
 /** Above this many bytes parts are hashed one by one instead of being joined first. */
-const JOIN_LIMIT = 65_536;
+const JOIN_LIMIT = 3072;
 
 /** The one-shot function through text is a third of the time of a Hash object. */
 function hashParts(name: HashName, ...parts: readonly Uint8Array[]): Uint8Array {

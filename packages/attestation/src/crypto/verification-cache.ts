@@ -25,10 +25,20 @@ export function pinKey(spki: Uint8Array): void {
  */
 export class VerificationCache {
   readonly #keys = new LruCache<Promise<VerifyKey>>(MAX_KEYS);
+  /** By the parsed certificate's own bytes: no text is made of a key that was just used. */
+  readonly #parsed = new WeakMap<Uint8Array, { crypto: CryptoBackend; key: Promise<VerifyKey> }>();
   readonly #results = new LruCache<Promise<unknown>>(MAX_RESULTS);
 
   /** Imports a SubjectPublicKeyInfo, once. */
   key(crypto: CryptoBackend, spki: Uint8Array): Promise<VerifyKey> {
+    const parsed = this.#parsed.get(spki);
+    if (parsed?.crypto === crypto) return parsed.key;
+    const key = this.#imported(crypto, spki);
+    this.#parsed.set(spki, { crypto, key });
+    return key;
+  }
+
+  #imported(crypto: CryptoBackend, spki: Uint8Array): Promise<VerifyKey> {
     if (spki.length > MAX_SPKI) return crypto.importKey(spki);
     // The key itself, not its hash: it is as short.
     const id = `${crypto.name}:${toHex(spki)}`;
