@@ -9,9 +9,10 @@ const UKI_PLACE = 2;
 const KERNEL_PLACE = 3;
 
 /**
- * What GCE's firmware measures into PCR 2 when it boots a UKI, and nothing else: separator, GPT, the UKI and,
- * as the UKI's stub starts it through the firmware, the kernel inside. The original looks at the third event
- * alone, so that anything may have been started after it.
+ * What GCE's firmware measures into PCR 2 when it boots a UKI, and nothing else: separator, GPT, the UKI and
+ * the kernel inside, which the UKI's stub starts through the firmware. The original looks at the third event
+ * alone, so that anything may have been started after it. Without `kernelDigest` a UKI that failed before its
+ * kernel started, and a fallback entry after it, look the same as a good boot: so give it where it is known.
  * @param kernelDigest expected fourth event, where the image's metadata tells it
  * @returns the UKI's Authenticode SHA-256
  */
@@ -34,8 +35,8 @@ export function ukiFromPcr2(
   const regular =
     equalBytes(digests[0]!, SEPARATOR) &&
     digests.slice(1).every((digest) => !equalBytes(digest, SEPARATOR)) &&
-    digests.length <= KERNEL_PLACE + 1 &&
-    (kernelDigest === undefined || (kernel !== undefined && equalBytes(kernel, kernelDigest)));
+    digests.length === KERNEL_PLACE + 1 &&
+    (kernelDigest === undefined || equalBytes(kernel!, kernelDigest));
   checks.require(regular, {
     id: 'image.pcr2-sequence',
     reference: SECTION,

@@ -122,6 +122,20 @@ async function judgeChain(
     expected: () => `${path.anchor.name} (${toHex(crypto.hash('sha256', anchor.spki))})`,
     found: () => toHex(crypto.hash('sha256', bundle[0]!.spki)),
   });
+  // AWS gives the chain in order, root first; what is not part of it has no place in the document.
+  const ordered = bundle.slice(1).reverse();
+  const between = path.chain.slice(1, -1);
+  checks.require(
+    ordered.length === between.length && ordered.every(({ der }, i) => equalBytes(der, between[i]!.der)),
+    {
+      id: 'nitro.cabundle-order',
+      reference,
+      code: 'chain-invalid',
+      message: 'The cabundle is not the chain in order, root first',
+      expected: `${between.length} certificates between root and leaf`,
+      found: `${ordered.length}`,
+    },
+  );
   const kinds = await Promise.all(path.chain.map(async ({ spki }) => (await cache.key(crypto, spki)).kind));
   checks.require(
     kinds.every((kind) => kind === 'p384'),

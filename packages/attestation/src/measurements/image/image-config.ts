@@ -31,7 +31,7 @@ export function readImageConfig(attested: string, given: string | undefined): Im
 }
 
 /**
- * A member of the form `{checksum_file, measurement}`, both base64; other members are refused.
+ * A member of the form `{checksum_file, measurement}`, both base64.
  * @returns undefined when the member is absent
  */
 export function readMaterial(config: ImageConfig, name: string): MeasurementMaterial | undefined {
