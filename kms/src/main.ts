@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util';
+import { runSubcommand, SUBCOMMAND_USAGE } from './command/run-subcommand.ts';
 import { loadConfig } from './config/load-config.ts';
 import { printConfig } from './config/print-config.ts';
 import { errorChain } from './errors.ts';
@@ -12,6 +13,7 @@ const USAGE = `Usage: dstack-kms [options] [command]
 Commands:
   (none)          run the KMS
   check-config    check the configuration and end
+${SUBCOMMAND_USAGE}
 
 Options:
   -c, --config FILE   configuration, TOML if it ends in .toml, else JSON
@@ -21,6 +23,7 @@ Options:
 `;
 
 async function main(): Promise<number> {
+  if (await runSubcommand(process.argv.slice(2))) return 0;
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
