@@ -55,6 +55,7 @@ export { type VerifiedDocument, verifyNitroDocument } from './nitro/verify-docum
 export { nitroResult } from './nitro/verify-nitro.ts';
 export { nitroTpmResult } from './nitro-tpm/verify-nitro-tpm.ts';
 export { type PcsOptions, pcsCollateral } from './pcs/pcs-collateral.ts';
+export { type VendorCrlOptions, vendorCrls } from './pcs/vendor-crls.ts';
 export type * from './platform-evidence.ts';
 export { type ReportDataHash, type ReportDataInput, ratlsReportData, reportData } from './report-data.ts';
 export { ROOT_NAMES, type RootName, replaceRoot } from './roots/replace-root.ts';

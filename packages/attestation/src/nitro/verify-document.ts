@@ -4,10 +4,10 @@ import type { TrustRoot } from '../roots/trust-roots.ts';
 import { cachedStage } from '../stage.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { type Certificate, parseCertificate } from '../x509/certificate.ts';
+import { requireOptionalRevocation } from '../x509/optional-revocation.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
 import { type CoseSign1, parseCoseSign1, signedBytes } from './cose-sign1.ts';
 import { type NitroDocument, parseNitroDocument } from './document.ts';
-import { requireNitroRevocation } from './revocation.ts';
 
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 const DEFAULT_MAX_AGE_SECONDS = 300;
@@ -82,7 +82,15 @@ async function verifyChain(
   const path = await cachedStage('nitro-chain', key, context, (checks) =>
     judgeChain(document, anchors, { ...context, checks }),
   );
-  await requireNitroRevocation(path, context);
+  await requireOptionalRevocation(
+    path,
+    {
+      id: 'nitro.revocation',
+      reference: `${SECTION} step 6`,
+      mode: context.options.platform?.nitroCrl ?? 'soft',
+    },
+    context,
+  );
   return path;
 }
 

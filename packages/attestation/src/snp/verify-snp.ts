@@ -7,6 +7,7 @@ import type { TrustRoot } from '../roots/trust-roots.ts';
 import { cachedStage } from '../stage.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 import { type CertificateRevocationList, parseCrl } from '../x509/crl.ts';
+import { requireOptionalRevocation } from '../x509/optional-revocation.ts';
 import type { ValidatedPath } from '../x509/validate-path.ts';
 import { readCertChain, readCertificate, type SnpCertificates } from './certificate-chain.ts';
 import { requirePolicy } from './policy.ts';
@@ -71,6 +72,8 @@ export async function verifySnpReport(
   });
   const candidates = requireProducts(report, context);
   const { product, path } = await verifyFamily(report, candidates, certChain, context);
+  const reference = SECTION;
+  await requireOptionalRevocation(path, { id: 'snp.revocation', reference, mode: 'soft' }, context);
   const vcek = path.chain[0]!;
   const key = await cache.key(crypto, vcek.spki);
   const signed = bytes.subarray(0, SNP_SIGNED_BYTES);

@@ -3,6 +3,7 @@ import {
   type CollateralSource,
   googleTpmCollateral,
   pcsCollateral,
+  vendorCrls,
 } from '@dstack-cloud/attestation';
 import { boundMethods } from './with-chain.ts';
 
@@ -32,6 +33,7 @@ export function onlineCollateral(options: OnlineOptions): CollateralSource {
   });
   return {
     ...boundMethods(pcs),
+    ...vendorCrls(clock),
     ...googleTpmCollateral({ ...clock, ...(options.tpmHosts ? { extraHosts: options.tpmHosts } : {}) }),
     ...amdKdsCollateral({ ...clock, ...(options.amdKds ? { baseUrl: options.amdKds } : {}) }),
   };

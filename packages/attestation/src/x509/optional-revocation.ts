@@ -1,0 +1,46 @@
+import { AttestationError } from '../errors.ts';
+import type { VerifyContext } from '../verify-context.ts';
+import { type CertificateRevocationList, parseCrl } from './crl.ts';
+import { checkRevocation } from './revocation.ts';
+import type { ValidatedPath } from './validate-path.ts';
+
+export interface OptionalRevocation {
+  /** Name of the check. */
+  readonly id: string;
+  readonly reference: string;
+  /** `soft`: a list that cannot be had is noted, one that can is obeyed; `hard`: it must be had. */
+  readonly mode: 'off' | 'soft' | 'hard';
+}
+
+/**
+ * Revocation of a chain whose lists are often not to be had: Amazon's answer 403 to most (chapter 20 section
+ * 5.3 step 6), AMD's are one more request (6.1). The chain is verified by now, so the URLs are the vendor's own.
+ */
+export async function requireOptionalRevocation(
+  path: ValidatedPath,
+  { id, reference, mode }: OptionalRevocation,
+  context: VerifyContext,
+): Promise<void> {
+  const { collateral, checks, crypto, cache, now } = context;
+  const fetchCrl = collateral.crl?.bind(collateral);
+  const wanted = path.chain.slice(0, -1).filter((certificate) => certificate.crlUrls.length > 0);
+  if (mode === 'off' || wanted.length === 0 || (mode === 'soft' && !fetchCrl)) {
+    checks.pass(id, reference, mode === 'off' ? 'off' : 'no list at hand');
+    return;
+  }
+  const crls: CertificateRevocationList[] = [];
+  for (const certificate of wanted) {
+    const url = certificate.crlUrls[0]!;
+    try {
+      if (!fetchCrl) throw new AttestationError('collateral-unavailable', `No source for ${url}`);
+      crls.push(parseCrl(await fetchCrl(url)));
+    } catch (error) {
+      if (!(error instanceof AttestationError)) throw error;
+      if (mode === 'soft' && error.code === 'collateral-unavailable') continue;
+      throw error;
+    }
+  }
+  await checks.step(id, reference, () =>
+    checkRevocation(path.chain, { now, revocation: 'available', crls }, crypto, cache),
+  );
+}
