@@ -11,6 +11,7 @@ const duration = z.string().transform((text, context) => {
   context.addIssue({ code: 'custom', message: 'must be a duration such as "90s", "2m", "1h" or "1d"' });
   return z.NEVER;
 });
+const u32 = z.int().min(0).max(0xffff_ffff);
 const optionalFile = z.string().min(1).optional();
 
 /** Hints for the original's HTTP server; read so that its files load, without effect here. */
@@ -63,7 +64,7 @@ const authApi = z.strictObject({
       quorum: z.int().min(1).optional(),
       max_block_age: duration.prefault('60s'),
       finality: z.union([z.enum(['latest', 'safe', 'finalized']), z.int().min(0)]).default('latest'),
-      head_reuse_ms: z.int().min(0).max(10_000).default(0),
+      head_reuse_ms: z.int().min(0).max(10_000).default(1_000),
     })
     .prefault({}),
   allow_list: z.strictObject({ file: optionalFile }).prefault({}),
@@ -147,6 +148,12 @@ const core = z.strictObject({
   nitro_enclave_key_release: z.boolean().default(true),
   /** With auth type dev: who may have the root keys, by mr_aggregated. */
   dev_kms_allowed_mr_aggregated: z.array(hex(32)).default([]),
+  key_epochs: z
+    .record(
+      z.string().regex(/^(0x)?[0-9a-fA-F]{40}$/, 'must be an app id, 20 bytes of hex'),
+      z.strictObject({ epoch: u32, min: u32.optional() }),
+    )
+    .default({}),
   image: image.prefault({}),
   auth_api: authApi.prefault({}),
   onboard: onboard.prefault({}),

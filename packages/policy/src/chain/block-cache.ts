@@ -7,28 +7,43 @@ const MAX_ENTRIES = 10_000;
  */
 export class BlockCache<T extends { readonly allowed: boolean }> {
   #block = '';
-  #entries = new Map<string, Promise<T>>();
+  #known = new Map<string, T>();
+  #asked = new Map<string, Promise<T>>();
+
+  /** The permission for `key` at `block`, if it is known already. */
+  known(block: string, key: string): T | undefined {
+    return block === this.#block ? this.#known.get(key) : undefined;
+  }
 
   /** The decision for `key` at `block`, asking at most once at a time. */
   get(block: string, key: string, ask: () => Promise<T>): Promise<T> {
     if (block !== this.#block) {
       this.#block = block;
-      this.#entries = new Map();
+      this.#known = new Map();
+      this.#asked = new Map();
     }
-    const entries = this.#entries;
-    const known = entries.get(key);
-    if (known) return known;
+    const [known, asked] = [this.#known, this.#asked];
+    const found = known.get(key);
+    if (found) return Promise.resolve(found);
+    const running = asked.get(key);
+    if (running) return running;
 
-    const asked = ask();
-    entries.set(key, asked);
-    if (entries.size > MAX_ENTRIES) {
-      const [oldest] = entries.keys();
-      if (oldest !== undefined) entries.delete(oldest);
-    }
-    asked.then(
-      ({ allowed }) => allowed || entries.delete(key),
-      () => entries.delete(key),
+    const answer = ask();
+    asked.set(key, answer);
+    answer.then(
+      (verdict) => {
+        asked.delete(key);
+        if (verdict.allowed) remember(known, key, verdict);
+      },
+      () => asked.delete(key),
     );
-    return asked;
+    return answer;
   }
+}
+
+function remember<T>(known: Map<string, T>, key: string, verdict: T): void {
+  known.set(key, verdict);
+  if (known.size <= MAX_ENTRIES) return;
+  const [oldest] = known.keys();
+  if (oldest !== undefined) known.delete(oldest);
 }

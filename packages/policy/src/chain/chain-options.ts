@@ -25,7 +25,11 @@ export type ChainPolicyOptions = {
   readonly maxClockSkewSeconds?: number;
   /** A permission must hold at this block and at the head; a denial at either counts. Default `latest`. */
   readonly finality?: Finality;
-  /** How long a head may serve further requests; default 0: each request sees a head read after it came. */
+  /**
+   * How long a head may serve further requests at most; within that it serves for about three times as long as
+   * reading it took. A revocation is seen after that time at the latest, and a denial from such a head is checked
+   * again at a fresh one. Default 0: each request sees a head read after it came.
+   */
   readonly headReuseMs?: number;
   /** For one exchange with one endpoint; default 3 s. */
   readonly endpointTimeoutMs?: number;

@@ -38,7 +38,12 @@ export type ChainStatus = {
 /** The chain source. */
 export type ChainPolicy = Policy & { status(): ChainStatus };
 
-type Verdict = { readonly allowed: boolean; readonly reason: string; readonly gatewayAppId: string };
+/** What the KMS contract says at a block, whoever asks. */
+type ContractFacts = { readonly gatewayAppId: string };
+type Verdict = ContractFacts & { readonly allowed: boolean; readonly reason: string };
+
+/** Facts of the contract are kept for so many blocks: head and settled block of a few views. */
+const MAX_BLOCKS = 8;
 
 /**
  * Decide by DstackKms and DstackApp on chain, read at one agreed block (chapter 60 section 8.2). Whatever cannot be
@@ -50,6 +55,7 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   const { quorum, kmsContract, totalTimeoutMs, now } = settings;
   const endpoints = settings.rpcUrls.map((url) => new RpcEndpoint(url, settings.endpointTimeoutMs));
   const cache = new BlockCache<Verdict>();
+  const contractFacts = new Map<string, ContractFacts>();
   let lastBlock: bigint | undefined;
 
   const views = new ViewSource(async () => {
@@ -64,26 +70,46 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   /** Ask the contract at both blocks of the view; a denial at either is the answer. */
   const judge = async (view: ChainView, call: string): Promise<Decision> => {
     assertFresh(view.head, settings);
-    const verdicts = await Promise.all(
-      [...new Set([view.head, view.settled])].map((block) => judgeAt(view, block, call)),
-    );
+    const verdicts = await Promise.all(blocksOf(view).map((block) => judgeAt(view, block, call)));
     const verdict = verdicts.find(({ allowed }) => !allowed) ?? verdicts.at(-1);
     if (!verdict) throw new PolicyError('backend-answer', 'no block to decide at');
     return { ...verdict, blockNumber: view.head.number };
   };
   const judgeAt = (view: ChainView, block: Block, call: string): Promise<Verdict> =>
-    cache.get(`${view.head.hash}/${view.settled.hash}`, `${block.hash}/${call}`, async () =>
-      verdictOf(await readAt(view, block, [call, encodeGetter('gatewayAppId'), encodeIsPolicy()])),
-    );
+    cache.get(cacheName(view), cacheKey(block, call), async () => {
+      const decision = (results: readonly CallResult[], facts: ContractFacts): Verdict => ({
+        ...verdictOf(results[0]),
+        ...facts,
+      });
+      const known = contractFacts.get(block.hash);
+      if (known) return decision(await readAt(view, block, [call]), known);
+      const results = await readAt(view, block, [call, encodeGetter('gatewayAppId'), encodeIsPolicy()]);
+      const facts = factsOf(results.slice(1));
+      contractFacts.set(block.hash, facts);
+      if (contractFacts.size > MAX_BLOCKS) contractFacts.delete(contractFacts.keys().next().value!);
+      return decision(results, facts);
+    });
   const readAt = (view: ChainView, block: Block, calls: string[]): Promise<readonly CallResult[]> =>
     readContract(view.endpoints, quorum, block, kmsContract, calls);
+
+  /** The permission that a recent view already holds: no network, no timer. */
+  const knownPermission = (call: string): Decision | undefined => {
+    const view = views.recent();
+    if (!view || isStale(view.head, settings)) return undefined;
+    let last: Verdict | undefined;
+    for (const block of blocksOf(view)) {
+      last = cache.known(cacheName(view), cacheKey(block, call));
+      if (!last) return undefined;
+    }
+    return last && { ...last, blockNumber: view.head.number };
+  };
 
   const decide = async (call: string): Promise<Decision> => {
     const { view, reused } = await views.current();
     const decision = await judge(view, call).catch((error: unknown) => {
       // A node behind a balancer may not know the block another one named, and a reorganisation removes blocks.
-      if (error instanceof PolicyError && ['backend-answer', 'chain-no-quorum'].includes(error.code))
-        return null;
+      const again = reused || ['backend-answer', 'chain-no-quorum'].includes((error as PolicyError).code);
+      if (error instanceof PolicyError && again) return null;
       throw error;
     });
     // Nor must what is allowed now be refused because of a view from before.
@@ -108,6 +134,8 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
     async authorize(kind, info) {
       assertBootFacts(info);
       const call = encodeDecisionCall(kind, info);
+      const known = knownPermission(call);
+      if (known) return known;
       try {
         return await withDeadline(decide(call), totalTimeoutMs);
       } catch (error) {
@@ -129,16 +157,19 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   };
 }
 
-function verdictOf(results: readonly CallResult[]): Verdict {
-  const [decision, gateway, isPolicy] = results;
+const cacheName = ({ head, settled }: ChainView): string => `${head.hash}/${settled.hash}`;
+const cacheKey = ({ hash }: Block, call: string): string => `${hash}/${call}`;
+/** Mostly one: the settled block is the head itself without a finality rule. */
+const blocksOf = ({ head, settled }: ChainView): Block[] => (head === settled ? [head] : [head, settled]);
+
+/** An app contract that reverts or answers nonsense allows nothing (chapter 60 section 5.1). */
+function verdictOf(decision: CallResult | undefined): { allowed: boolean; reason: string } {
+  return decodeDecision(decision ?? '') ?? { allowed: false, reason: 'App authorization call failed' };
+}
+
+function factsOf([gateway, isPolicy]: readonly CallResult[]): ContractFacts {
   assertPolicyContract(isPolicy);
-  const gatewayAppId = gatewayOf(gateway);
-  // An app contract that reverts or answers nonsense allows nothing (chapter 60 section 5.1).
-  const decoded = decodeDecision(decision ?? '') ?? {
-    allowed: false,
-    reason: 'App authorization call failed',
-  };
-  return { ...decoded, gatewayAppId };
+  return { gatewayAppId: gatewayOf(gateway) };
 }
 
 function gatewayOf(result: CallResult | undefined): string {
@@ -154,11 +185,18 @@ function assertPolicyContract(result: CallResult | undefined): void {
 }
 
 /** A frozen endpoint hides revocations, so an old head decides nothing. */
-function assertFresh(head: Block, { maxBlockAgeSeconds, maxClockSkewSeconds, now }: ChainSettings): void {
+function assertFresh(head: Block, settings: ChainSettings): void {
+  if (!isStale(head, settings)) return;
+  const ahead = lagOf(head, settings.now()) < 0;
+  throw new PolicyError(
+    'chain-stale',
+    ahead ? 'on-chain time is ahead of the local clock' : 'on-chain state is stale',
+  );
+}
+
+function isStale(head: Block, { maxBlockAgeSeconds, maxClockSkewSeconds, now }: ChainSettings): boolean {
   const lag = lagOf(head, now());
-  if (lag > maxBlockAgeSeconds) throw new PolicyError('chain-stale', 'on-chain state is stale');
-  if (-lag > maxClockSkewSeconds)
-    throw new PolicyError('chain-stale', 'on-chain time is ahead of the local clock');
+  return lag > maxBlockAgeSeconds || -lag > maxClockSkewSeconds;
 }
 
 function lagOf(block: Block, now: number): number {

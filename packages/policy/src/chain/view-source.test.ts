@@ -56,12 +56,66 @@ test('without reuse every request reads', async () => {
   expect(calls).toBe(2);
 });
 
+/** Readings that take as long as the test says, on a clock that it moves. */
+function clocked(reuseMs: number): { views: ViewSource; at(ms: number): void; takes(ms: number): void } {
+  let [now, duration, calls] = [0, 0, 0];
+  const read = async (): Promise<ChainView> => {
+    now += duration;
+    return viewOf(++calls);
+  };
+  return {
+    views: new ViewSource(read, reuseMs, () => now),
+    at: (ms) => {
+      now = ms;
+    },
+    takes: (ms) => {
+      duration = ms;
+    },
+  };
+}
+
 test('with reuse the view is renewed in the background before it expires', async () => {
-  let calls = 0;
-  const views = new ViewSource(async () => viewOf(++calls), 200);
+  const { views, at, takes } = clocked(1_000);
+  takes(20);
   await views.current();
+  takes(0);
+  at(20 + 19);
   expect(await views.current()).toMatchObject({ reused: true, view: { head: { number: 1n } } });
-  await new Promise((done) => setTimeout(done, 120));
+  await Promise.resolve();
+  expect(views.latest?.head.number).toBe(1n);
+  at(20 + 21);
   expect(await views.current()).toMatchObject({ reused: true, view: { head: { number: 1n } } });
   await expect.poll(() => views.latest?.head.number).toBe(2n);
+});
+
+test('a view serves for three readings, for 15 ms at least, and never longer than it may', async () => {
+  const lives = async (reuseMs: number, takesMs: number, at: number): Promise<boolean> => {
+    const source = clocked(reuseMs);
+    source.takes(takesMs);
+    await source.views.current();
+    source.at(at);
+    return source.views.recent() !== undefined;
+  };
+  expect(await lives(1_000, 20, 20 + 59)).toBe(true);
+  expect(await lives(1_000, 20, 20 + 60)).toBe(false);
+  expect(await lives(1_000, 1, 1 + 14)).toBe(true);
+  expect(await lives(1_000, 1, 1 + 15)).toBe(false);
+  expect(await lives(1_000, 400, 999)).toBe(true);
+  expect(await lives(1_000, 400, 1_000)).toBe(false);
+  expect(await lives(1_000, 5_000, 5_000)).toBe(false);
+  expect(await lives(10, 1, 10)).toBe(false);
+});
+
+test('one reading that hung does not make views serve longer', async () => {
+  const { views, at, takes } = clocked(1_000);
+  for (const start of [0, 100, 200]) {
+    at(start);
+    takes(2);
+    await views.fresh();
+  }
+  at(300);
+  takes(150);
+  await views.fresh();
+  at(450 + 15);
+  expect(views.recent()).toBeUndefined();
 });
