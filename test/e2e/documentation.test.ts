@@ -15,7 +15,7 @@ const runElsewhere: Record<string, string> = {
 };
 
 /** Pages whose blocks are run one after the other, in one shell, against a running stack. */
-const walkthroughs = ['docs/first-app.md'];
+const walkthroughs = ['docs/first-app.md', 'docs/verify.md'];
 
 let stack: Stack;
 let directory: string;
