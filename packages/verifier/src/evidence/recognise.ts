@@ -1,5 +1,5 @@
 import { type Attestation, decodeAttestation, SNP_REPORT_BYTES } from '@dstack-cloud/attestation';
-import { decodePemAll } from '@dstack-cloud/encoding';
+import { decodePemAll, EncodingError } from '@dstack-cloud/encoding';
 import { VerifierError } from '../errors.ts';
 import { recogniseCose } from './cose.ts';
 import { decodeText } from './decode-text.ts';
@@ -43,7 +43,7 @@ function recognise(bytes: Uint8Array, options: RecogniseOptions, depth: number):
     case 'json':
       return recogniseJson(text.value, (inner) => recognise(inner, options, depth + 1));
     case 'pem':
-      return raTls(decodePemAll(text.value, 'CERTIFICATE')[0], options);
+      return raTls(firstCertificate(text.value), options);
     case 'hex':
     case 'base64': {
       const inner = recognise(text.bytes, options, depth + 1);
@@ -99,6 +99,15 @@ function raTls(der: Uint8Array | undefined, options: RecogniseOptions): Evidence
   }
   if (!parsed.attestation) throw new VerifierError('malformed', 'The certificate carries no attestation');
   return { form, kind: 'attestation', attestation: parsed.attestation, ratlsSpki: parsed.spki };
+}
+
+function firstCertificate(pem: string): Uint8Array | undefined {
+  try {
+    return decodePemAll(pem, 'CERTIFICATE')[0];
+  } catch (cause) {
+    if (!(cause instanceof EncodingError)) throw cause;
+    throw new VerifierError('malformed', `PEM text: ${cause.message}`, { cause });
+  }
 }
 
 function unknownForm(bytes: Uint8Array): string {
