@@ -136,7 +136,7 @@ function readScope(extensions: readonly CertificateExtension[]): readonly string
   while (!reader.done) {
     const limit = reader.next();
     // onlyContainsUserCerts and the other BOOLEANs default to FALSE.
-    if (derBoolean({ ...limit, tag: derTag.boolean })) {
+    if (derBoolean({ tag: derTag.boolean, contents: limit.contents, raw: limit.raw })) {
       throw new AttestationError('unsupported', 'CRL covers only a part of the certificates');
     }
   }

@@ -9,6 +9,31 @@ export interface DerElement {
   readonly raw: Uint8Array;
 }
 
+/** Most elements are read for their contents only, many not even for these: views are made when asked for. */
+class Element implements DerElement {
+  readonly tag: number;
+  readonly #bytes: Uint8Array;
+  readonly #start: number;
+  readonly #begin: number;
+  readonly #end: number;
+
+  constructor(tag: number, bytes: Uint8Array, start: number, begin: number, end: number) {
+    this.tag = tag;
+    this.#bytes = bytes;
+    this.#start = start;
+    this.#begin = begin;
+    this.#end = end;
+  }
+
+  get contents(): Uint8Array {
+    return this.#bytes.subarray(this.#begin, this.#end);
+  }
+
+  get raw(): Uint8Array {
+    return this.#bytes.subarray(this.#start, this.#end);
+  }
+}
+
 /** Reads consecutive DER elements (X.690 section 10); indefinite and non-minimal lengths are refused. */
 export class DerReader {
   readonly #bytes: Uint8Array;
@@ -47,11 +72,7 @@ export class DerReader {
       );
     }
     this.#offset = begin + length;
-    return {
-      tag: found,
-      contents: this.#bytes.subarray(begin, this.#offset),
-      raw: this.#bytes.subarray(start, this.#offset),
-    };
+    return new Element(found, this.#bytes, start, begin, this.#offset);
   }
 
   /** The next element if it has this tag, else undefined. */
