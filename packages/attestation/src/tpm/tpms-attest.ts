@@ -13,7 +13,7 @@ const MAX_SELECTIONS = 16;
 const MAX_SELECT_BYTES = 4;
 
 /** One TPMS_PCR_SELECTION: a bank and its PCRs, ascending. */
-export interface PcrSelection {
+interface PcrSelection {
   readonly algorithm: number;
   readonly pcrs: readonly number[];
 }

@@ -7,7 +7,7 @@ const PAGE = 4096;
 const MAX_RANGES = 64;
 
 /** Memory that the firmware accepts before it builds the rest of the HOB list: [start, end) in bytes. */
-export interface AcceptedRange {
+interface AcceptedRange {
   readonly start: number;
   readonly end: number;
 }
