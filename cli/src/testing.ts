@@ -25,19 +25,28 @@ export class Sandbox {
     let stdout = '';
     let stderr = '';
     const host: Host = {
-      cwd: this.directory,
-      env: { HOME: this.directory, ...this.env },
-      interactive: false,
-      now: () => this.now,
+      ...this.host(),
       stdout: (text) => {
         stdout += text;
       },
       stderr: (text) => {
         stderr += text;
       },
-      signal: new AbortController().signal,
     };
     return { code: await runCli(argv, host), stdout, stderr };
+  }
+
+  /** Surroundings of a command that prints nowhere. */
+  host(): Host {
+    return {
+      cwd: this.directory,
+      env: { HOME: this.directory, ...this.env },
+      interactive: false,
+      now: () => this.now,
+      stdout: () => {},
+      stderr: () => {},
+      signal: new AbortController().signal,
+    };
   }
 
   remove(): void {

@@ -17,6 +17,17 @@ const runElsewhere: Record<string, string> = {
 /** Pages whose blocks are run one after the other, in one shell, against a running stack. */
 const walkthroughs = ['docs/first-app.md', 'docs/verify.md'];
 
+/** What `status` prints of a running machine. */
+const measurements = [
+  'compose-hash',
+  'os-image-hash',
+  'app-id',
+  'instance-id',
+  'mrtd',
+  'rtmr0',
+  'rtmr1',
+].concat(['rtmr2', 'rtmr3', 'mr-aggregated', 'device-id']);
+
 let stack: Stack;
 let directory: string;
 beforeAll(async () => {
@@ -58,6 +69,9 @@ describe('documentation', () => {
       expect(code, `${stdout}\n${stderr}`).toBe(0);
       expect(stdout + stderr).toMatch(/simulated/i);
       expect(stdout).toContain('Measurements:');
+      expect(
+        measurements.filter((name) => !new RegExp(`^  ${name}: +[0-9a-f]{40,96}$`, 'm').test(stdout)),
+      ).toEqual([]);
     },
     200_000,
   );

@@ -34,7 +34,6 @@ export async function run(
     context.info(
       'Platform local: the TEE is SIMULATED, for development only; nothing here is secret from this host',
     );
-  context.info('Booting');
   const state = await platform.deploy(
     { context, config, project },
     { ...prepared, files },
@@ -43,7 +42,7 @@ export async function run(
   context.print(`Deployed ${state.instance_name}`);
   for (const [name, url] of Object.entries(state.urls)) context.print(`  ${name}: ${url}`);
   context.info('Next: dstack-cloud verify');
-  context.result({ ...identities(prepared), ...state });
+  context.result({ simulated: project.config.platform === 'local', ...identities(prepared), ...state });
   return undefined;
 }
 

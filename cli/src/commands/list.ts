@@ -3,7 +3,7 @@ import type { Context } from '../context.ts';
 import { loadPlatform } from '../platforms/platform.ts';
 import { findProject, loadProject } from '../project/app-config.ts';
 
-const COLUMNS = ['NAME', 'STATUS', 'APP ID', 'URL', 'CREATED'] as const;
+const COLUMNS = ['NAME', 'STATUS', 'TEE', 'APP ID', 'URL', 'CREATED'] as const;
 
 /** `list`: every machine of the platform. */
 export async function run(context: Context): Promise<undefined> {
@@ -18,6 +18,7 @@ export async function run(context: Context): Promise<undefined> {
   const rows = machines.map((one) => [
     one.name,
     one.status,
+    one.simulated ? 'simulated' : 'yes',
     one.app_id,
     one.urls['app'] ?? '-',
     one.created_at.slice(0, 19),

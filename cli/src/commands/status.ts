@@ -28,6 +28,7 @@ export async function run(context: Context): Promise<number> {
     instance: state.instance_name,
     platform: state.platform,
     status: report.status,
+    simulated: report.simulated,
     error: report.error,
     urls: report.urls,
     created_at: state.created_at,

@@ -15,6 +15,8 @@ export interface Place {
 /** State of a machine as the platform reports it now. */
 export interface MachineReport {
   readonly status: string;
+  /** Software instead of a TEE: every output says so. */
+  readonly simulated: boolean;
   readonly error: string | null;
   readonly urls: Readonly<Record<string, string>>;
   readonly instanceId: string | null;
@@ -25,6 +27,7 @@ export interface MachineReport {
 export interface ListedMachine {
   readonly name: string;
   readonly status: string;
+  readonly simulated: boolean;
   readonly app_id: string;
   readonly urls: Readonly<Record<string, string>>;
   readonly created_at: string;

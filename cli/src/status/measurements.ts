@@ -3,9 +3,8 @@ import type { MachineReport, Place } from '../platforms/platform.ts';
 import { prepareShared } from '../project/shared-files.ts';
 import type { ProjectState } from '../project/state-file.ts';
 import { fetchJson } from '../verify/fetch-json.ts';
+import { deviceId } from './device-id.ts';
 
-/** SHA-256 of nothing: what the agent shows for a device that it cannot know by itself. Never to be registered. */
-const NO_DEVICE = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 const REGISTERS = ['mrtd', 'rtmr0', 'rtmr1', 'rtmr2', 'rtmr3'] as const;
 
 export interface Measurements {
@@ -14,7 +13,7 @@ export interface Measurements {
   readonly drift: readonly string[];
 }
 
-/** Hashes computed here, and what the running guest agent reports; neither is verified (`verify` does that). */
+/** Hashes computed here, and what the running guest agent reports, unverified (`verify` does that) but for the device. */
 export async function measurements(
   place: Place,
   state: ProjectState,
@@ -47,6 +46,11 @@ export async function measurements(
   } catch (error) {
     drift.push(`The guest agent at ${agent} does not answer: ${messageOf(error)}`);
   }
+  try {
+    rows.push(['device-id', await deviceId(place, agent)]);
+  } catch (error) {
+    drift.push(`The device is not known: ${messageOf(error)}`);
+  }
   return { rows: rows.filter(([name]) => name !== 'running-compose-hash'), drift };
 }
 
@@ -54,16 +58,14 @@ async function guestInfo(agent: string): Promise<[string, string][]> {
   const info = (await fetchJson(`${agent}/prpc/Worker.Info?json`, { method: 'POST', body: '{}' })) as {
     tcb_info?: unknown;
     compose_hash?: unknown;
-    device_id?: unknown;
   };
   const tcb = parse(info.tcb_info);
   const rows: [string, string][] = [];
   const add = (name: string, value: unknown): void => {
-    if (typeof value === 'string' && value !== '' && value !== NO_DEVICE) rows.push([name, value]);
+    if (typeof value === 'string' && value !== '') rows.push([name, value]);
   };
   for (const name of REGISTERS) add(name, tcb[name]);
   add('mr-aggregated', tcb['mr_aggregated']);
-  add('device-id', tcb['device_id'] ?? info.device_id);
   add('running-compose-hash', tcb['compose_hash'] ?? info.compose_hash);
   return rows;
 }

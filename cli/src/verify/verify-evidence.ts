@@ -1,5 +1,6 @@
 import { composeHash } from '@dstack-cloud/app';
 import {
+  type AttestationErrorCode,
   type BootInfo,
   bootInfo,
   type Check,
@@ -108,16 +109,23 @@ function hardwareLinks(inspection: Inspection, trust: Trust): Link[] {
     ];
   }
   const { error } = inspection;
-  const unavailable = error.code === 'collateral-unavailable';
   return [
     {
       name: 'Hardware',
       ok: false,
-      why: `${error.check ?? error.code}: ${error.message}${unavailable ? ` (collateral service ${trust.pccsUrl})` : ''}`,
+      why: `${error.check ?? error.code}: ${error.message}${remark(error.code, trust)}`,
       ...(error.expected === undefined ? {} : { expected: error.expected }),
-      ...(error.found === undefined ? {} : { found: error.found }),
+      ...(error.found === undefined || error.found === error.message ? {} : { found: error.found }),
     },
   ];
+}
+
+/** What the user can look at when the fault may be on this side. */
+function remark(code: AttestationErrorCode, trust: Trust): string {
+  if (code === 'collateral-unavailable') return ` (collateral service ${trust.pccsUrl})`;
+  if (code === 'chain-invalid')
+    return "; a simulated TEE has a root of its own, trusted only when the configuration's attestation.root_ca.tdx names it";
+  return '';
 }
 
 /** The registers that the hardware signed are recomputed from the image's own measurements. */
@@ -146,12 +154,7 @@ function appLinks(info: BootInfo, evidence: Evidence, expectation: Expectation):
   const links: Link[] = [];
   if (evidence.appCompose !== undefined)
     links.push(
-      compare(
-        'Compose file',
-        'The measured hash of the shown file,',
-        toHex(composeHash(utf8(evidence.appCompose))),
-        measured,
-      ),
+      compare('Compose file', 'The measured hash', toHex(composeHash(utf8(evidence.appCompose))), measured),
     );
   if (expectation.composeHash !== undefined)
     links.push(

@@ -16,6 +16,11 @@ import {
   tsmEndpoint,
 } from '@dstack-cloud/tee-simulator';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadGlobalConfig } from '../config/global-config.ts';
+import { createContext } from '../context.ts';
+import { splitGlobalOptions } from '../global-options.ts';
+import type { Place } from '../platforms/platform.ts';
+import { deviceId } from '../status/device-id.ts';
 import { Sandbox } from '../testing.ts';
 import type { Report } from './verify-evidence.ts';
 
@@ -143,6 +148,28 @@ describe('verify', () => {
   });
 });
 
+describe('deviceId', () => {
+  const place = async (config: string): Promise<Place> => {
+    const { options } = splitGlobalOptions(['--config', box.path(config)], {});
+    const context = createContext(box.host(), options);
+    return { context, config: await loadGlobalConfig(context), project: undefined as never };
+  };
+
+  it('is the hash of the hardware id in verified evidence, as verify finds it', async () => {
+    answer = honest;
+    const { report } = await verify();
+    const found = await deviceId(await place('trusting.json'), agentUrl);
+    expect(found).toMatch(/^[0-9a-f]{64}$/);
+    expect(found).toBe(report.identity?.['device_id']);
+  });
+
+  it('is not known from evidence that does not verify', async () => {
+    await expect(deviceId(await place('vendor.json'), agentUrl)).rejects.toThrow('trust root');
+    answer = () => honest('00');
+    await expect(deviceId(await place('trusting.json'), agentUrl)).rejects.toThrow();
+  });
+});
+
 describe('attacks', () => {
   it('simulated-root-not-configured: the vendor alone is trusted', async () => {
     answer = honest;
@@ -150,6 +177,7 @@ describe('attacks', () => {
     expect(code).toBe(1);
     expect(broken(report)).toEqual(['Hardware']);
     expect(report.verdict).toBe('NOT VALID');
+    expect(report.links.at(-1)?.why).toMatch(/tdx\.pck-path: No path leads to a trust root; .*root_ca\.tdx/);
   });
 
   it('replayed-quote: evidence over another nonce', async () => {

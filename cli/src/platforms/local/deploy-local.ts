@@ -73,6 +73,7 @@ export async function deployLocal(
 export async function boot(place: Place, state: ProjectState): Promise<ProjectState> {
   const { context, project } = place;
   const stamp = (): string => context.now().toISOString();
+  context.info('Booting');
   try {
     const started = await startCvm(state.machine_dir, {
       signal: context.signal,

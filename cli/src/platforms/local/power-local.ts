@@ -14,13 +14,16 @@ export async function stopLocal(place: Place, state: ProjectState): Promise<bool
   return stopped;
 }
 
-/** Starts a stopped machine as it is. */
+/** Starts a stopped machine as it is; leaves a running one alone. */
 export async function startLocal(place: Place, state: ProjectState): Promise<MachineReport> {
   if (!existsSync(state.machine_dir))
     throw new CliError('not_deployed', `The machine ${state.instance_name} does not exist any more`, {
       hint: 'Run dstack-cloud deploy',
     });
-  return await reportLocal(place, await boot(place, state));
+  const now = await reportLocal(place, state);
+  if (now.status !== 'RUNNING') return await reportLocal(place, await boot(place, state));
+  place.context.info(`${state.instance_name} runs already`);
+  return now;
 }
 
 /** Removes the machine with all its files; its disk is gone. */

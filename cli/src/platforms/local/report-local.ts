@@ -11,6 +11,7 @@ export async function reportLocal(_place: Place, state: ProjectState): Promise<M
   if (!existsSync(state.machine_dir))
     return {
       status: 'NOT_FOUND',
+      simulated: true,
       error: null,
       urls: {},
       instanceId: null,
@@ -20,6 +21,7 @@ export async function reportLocal(_place: Place, state: ProjectState): Promise<M
   const status = machine.state.status.toUpperCase();
   return {
     status,
+    simulated: true,
     error: machine.state.error,
     urls: machine.state.urls,
     instanceId: machine.state.instance_id,
@@ -32,6 +34,7 @@ export async function listLocal(context: Context, config: GlobalConfig): Promise
   return (await listCvms(runPath(context, config))).map(({ manifest, state }) => ({
     name: manifest.name,
     status: state.status.toUpperCase(),
+    simulated: true,
     app_id: manifest.app_id,
     urls: state.urls,
     created_at: new Date(manifest.created_at_ms).toISOString(),
