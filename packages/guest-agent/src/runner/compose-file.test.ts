@@ -19,7 +19,7 @@ services:
     image: node:22
     entrypoint: node --import tsx
     command: ["server.mjs", 80]
-    environment: { TOKEN: "\${TOKEN}", DEBUG: true, UNSET: null }
+    environment: { TOKEN: "\${TOKEN}", DEBUG: true, UNSET: null, BY_NAME: null }
     working_dir: app
     volumes:
       - /var/run/dstack.sock:/var/run/dstack.sock
@@ -30,23 +30,25 @@ services:
     configs: [{ source: conf, target: /etc/conf.toml }]
   db:
     command: sh -c "echo \\"$$HOME\\" && sleep 1"
-    environment: [A=1, B=x=y, INHERITED]
+    environment: [A=1, B=x=y, INHERITED, ABSENT]
   tools:
     profiles: [debug]
 configs:
   conf: { content: "token = \${TOKEN}" }
 `;
-    const { services, skipped } = parse(text, { TOKEN: 's3' });
+    const { services, skipped } = parse(text, { TOKEN: 's3', INHERITED: 'x=1', BY_NAME: '' });
     expect(skipped).toEqual(['tools']);
     expect(services.map(({ name }) => name)).toEqual(['db', 'web']);
+    expect(services[0]?.environment).not.toHaveProperty('ABSENT');
+    expect(services[1]?.environment).not.toHaveProperty('UNSET');
     expect(services[0]).toMatchObject({
       argv: ['sh', '-c', 'echo "$HOME" && sleep 1'],
-      environment: { A: '1', B: 'x=y' },
+      environment: { A: '1', B: 'x=y', INHERITED: 'x=1' },
       restart: { when: 'never' },
     });
     expect(services[1]).toMatchObject({
       argv: ['node', '--import', 'tsx', 'server.mjs', '80'],
-      environment: { TOKEN: 's3', DEBUG: 'true' },
+      environment: { TOKEN: 's3', DEBUG: 'true', BY_NAME: '' },
       restart: { when: 'on-failure', max: 3 },
       workingDir: 'app',
       volumeSources: ['/var/run/dstack.sock', '/x'],

@@ -62,7 +62,7 @@ export function parseComposeFile(text: string, scope: InterpolationScope): Compo
   }
   const active = entries.filter(([, service]) => !service.profiles?.length);
   const inline = result.data.configs ?? {};
-  const services = active.map(([name, service]) => readService(name, service, inline));
+  const services = active.map(([name, service]) => readService(name, service, inline, scope));
   return {
     services: startOrder(services),
     skipped: entries.filter(([, service]) => service.profiles?.length).map(([name]) => name),
@@ -97,7 +97,12 @@ function interpolateAll(value: unknown, scope: InterpolationScope, depth: number
 
 type Configs = NonNullable<ComposeMembers['configs']>;
 
-function readService(name: string, service: ServiceMembers, inline: Configs): ComposeService {
+function readService(
+  name: string,
+  service: ServiceMembers,
+  inline: Configs,
+  scope: InterpolationScope,
+): ComposeService {
   const argv = [...words(service.entrypoint), ...words(service.command)];
   if (argv.length === 0) {
     throw new GuestError(
@@ -111,7 +116,7 @@ function readService(name: string, service: ServiceMembers, inline: Configs): Co
     name,
     image: service.image,
     argv,
-    environment: environment(service.environment ?? {}),
+    environment: environment(service.environment ?? {}, scope.variables),
     workingDir: service.working_dir ?? undefined,
     restart: restartPolicy(name, service.restart ?? 'no'),
     stopSignal: (service.stop_signal as NodeJS.Signals | null | undefined) ?? 'SIGTERM',
@@ -130,14 +135,22 @@ function words(value: ServiceMembers['command']): string[] {
   return typeof value === 'string' ? splitCommand(value) : value.map(String);
 }
 
-function environment(value: NonNullable<ServiceMembers['environment']>): Record<string, string> {
-  if (!Array.isArray(value)) {
-    const given = Object.entries(value).filter(([, item]) => item !== null);
-    return Object.fromEntries(given.map(([key, item]) => [key, String(item)]));
-  }
-  const pairs = value.filter((line) => line.includes('='));
+/** A name without a value takes its value from where compose itself runs, and is left out when that has none. */
+function environment(
+  value: NonNullable<ServiceMembers['environment']>,
+  variables: InterpolationScope['variables'],
+): Record<string, string> {
+  const given: [string, unknown][] = Array.isArray(value)
+    ? value.map((line) => {
+        const equals = line.indexOf('=');
+        return equals < 0 ? [line, null] : [line.slice(0, equals), line.slice(equals + 1)];
+      })
+    : Object.entries(value);
+  const known = (name: string): string | undefined =>
+    Object.hasOwn(variables, name) ? variables[name] : undefined;
+  const resolved = given.map(([name, item]): [string, unknown] => [name, item ?? known(name)]);
   return Object.fromEntries(
-    pairs.map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]),
+    resolved.filter(([, item]) => item !== undefined).map(([name, item]) => [name, String(item)]),
   );
 }
 
