@@ -49,7 +49,7 @@ export function mockCases(): VerifierCase[] {
           ...settings,
           evidence: fixture(`${MOCK}/${path}`),
           ...(form === 'report' && ask && vcek
-            ? { chain: [vcek, ask].map((file) => fixture(`${MOCK}/${file}`)) }
+            ? { chain: [ask, vcek].map((file) => fixture(`${MOCK}/${file}`)) }
             : {}),
         },
       }));
@@ -113,7 +113,7 @@ export function realCases(): VerifierCase[] {
   });
   const tdx = { collateral: ['tdx/dcapqvl-tdx-quote.collateral.json'] };
   const sgx = { collateral: ['sgx/dcapqvl-sgx-quote.collateral.json'] };
-  const snp = { chain: ['dstack/sev-snp-vcek.pem', 'dstack/sev-snp-ask.pem'] };
+  const snp = { chain: ['dstack/sev-snp-ask.pem', 'dstack/sev-snp-vcek.pem'] };
   return [
     ...[1_750_329_146, 1_751_624_191, 1_752_919_235].map((now) =>
       real('tdx/dcapqvl-tdx-quote.bin', now, tdx),
@@ -134,7 +134,7 @@ export function realCases(): VerifierCase[] {
     real('dstack/attestation-v0-dstack-tdx.bin', 1_766_650_846),
     real('dstack/quote-report.json', 1_766_650_846),
     real('dstack/tdx-lite-getquote.json', 1_766_650_846),
-    real('dstack/sev-snp-attestation-v0.bin', 1_781_524_800, snp),
+    real('dstack/sev-snp-attestation-v0.bin', 1_790_000_000, snp),
     real('eventlog/gcp-debian10-tpm.bin', 1_781_524_800),
   ];
 }
