@@ -1,16 +1,11 @@
 import { startAdminListener } from './admin/admin-listener.ts';
 import { loadPasswordCheck } from './admin/htpasswd.ts';
-import { type GuestAgent, guestAgent } from './agent/guest-agent.ts';
 import { openAudit } from './audit/audit-log.ts';
-import { selfAuthorization } from './authorize/self-authorization.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import { KmsError } from './errors.ts';
-import { evidenceJudge } from './evidence/evidence-judge.ts';
-import { loadTrust, type Trust } from './evidence/trust.ts';
 import { keyDirectoryState, recoverKeyDirectory } from './key-directory/commit.ts';
 import { loadKeys } from './key-directory/load-keys.ts';
 import type { Kms } from './kms.ts';
-import { makePolicy } from './make-policy.ts';
 import { bootstrap } from './onboard/bootstrap.ts';
 import { startOnboarding } from './onboard/onboard-listener.ts';
 import type { Onboarding } from './onboard/onboarding.ts';
@@ -18,20 +13,13 @@ import { keepRenewing, renewRpcCertificate } from './rpc-certificate.ts';
 import type { Listener } from './server/listen.ts';
 import { startMainListener } from './server/main-listener.ts';
 import { rateLimits } from './server/rate-limits.ts';
-import type { Log } from './telemetry/log.ts';
-import { createMetrics } from './telemetry/metrics.ts';
-import { VERSION } from './version.ts';
+import { openServices, type ServiceOptions } from './services.ts';
 
-export type StartOptions = {
-  readonly log: Log;
-  /** Unix seconds; the system clock by default. */
-  readonly now?: () => number;
+export type StartOptions = ServiceOptions & {
   /** Ends the onboarding, if it is under way. */
   readonly signal?: AbortSignal;
   /** Told when the onboarding listener is up. */
   readonly onOnboarding?: (listener: Listener) => void;
-  readonly agent?: GuestAgent;
-  readonly trust?: Trust;
 };
 
 /** A KMS that serves. */
@@ -47,20 +35,15 @@ export type RunningKms = {
  * @throws KmsError; `keys-missing` when the onboarding ended without keys
  */
 export async function startKms(config: KmsConfig, options: StartOptions): Promise<RunningKms> {
-  const { log, now = () => Date.now() / 1000 } = options;
+  const { log } = options;
   for (const warning of config.warnings) log.warn({ warning }, 'configuration warning');
-  const trust = options.trust ?? loadTrust(config);
-  const { simulated } = trust;
+  const services = openServices(config, options);
+  const { trust, simulated, metrics, policy, agent, evidence, self, now } = services;
   if (simulated)
     log.warn({ simulated }, 'A trust root that is not the vendor is configured: evidence may be simulated');
-  const metrics = createMetrics({ version: VERSION, simulated, imageVerified: config.core.image.verify });
-  const policy = makePolicy(config, { log, metrics });
-  const agent = options.agent ?? guestAgent(config.agentAddress);
-  const evidence = evidenceJudge(config, trust, { metrics, log, now });
-  const self = selfAuthorization({ config, policy, metrics, log, now, agent, trust });
   const directory = config.core.cert_dir;
 
-  await ensureKeys({ config, agent, policy, self, evidence, metrics, log, simulated, now }, options);
+  await ensureKeys(services, options);
   const keys = await loadKeys(directory, {
     now: now(),
     ...(config.core.onboard.auto_bootstrap_domain && { domain: config.core.onboard.auto_bootstrap_domain }),
@@ -85,8 +68,7 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
       renewing.stop();
       await Promise.all([main.close(), admin?.close()]);
       await audit.close();
-      policy.close?.();
-      agent.close();
+      services.close();
       log.info('dstack-kms stopped');
     },
   };

@@ -6,6 +6,7 @@ import { askPolicy, denial } from './ask-policy.ts';
 import { bootInfoOf } from './boot-info-of.ts';
 import { checkImage } from './check-image.ts';
 import { withRequestConfig } from './config-text.ts';
+import { type KeyEpochs, keyEpochs } from './key-epochs.ts';
 import { assertReleaseAllowed } from './release-gate.ts';
 
 export type AuthorizeInput = {
@@ -16,6 +17,8 @@ export type AuthorizeInput = {
   readonly bootTime: boolean;
   /** Of the request; empty means the attested one. */
   readonly vmConfig: string;
+  /** Last rules of the method itself, before the release is recorded; refuses by throwing. */
+  readonly accept?: (info: BootInfo, epochs: KeyEpochs) => void;
 };
 
 /** What an allowed workload is, and what the decision said besides. */
@@ -23,7 +26,7 @@ export type Authorized = {
   readonly info: BootInfo;
   readonly gatewayAppId: string;
   readonly blockNumber: bigint | undefined;
-  readonly keyEpoch: number;
+  readonly epochs: KeyEpochs;
 };
 
 type Authorizing = Pick<Kms, 'config' | 'policy' | 'metrics' | 'log' | 'now' | 'audit' | 'limits' | 'keys'>;
@@ -43,7 +46,7 @@ export async function authorize(
   kms.limits.attested(info);
   assertReleaseAllowed(info.mode, kms.config);
   let blockNumber: bigint | undefined;
-  const keyEpoch = 0;
+  let keyEpoch = 0;
   const record = (allowed: boolean, reason: string): Promise<void> =>
     kms.audit.record({ event: input.event, info, allowed, reason, blockNumber, keyEpoch });
   try {
@@ -51,10 +54,13 @@ export async function authorize(
     assertTcb(info, kms);
     const decision = await askPolicy(kms, input.kind, info);
     blockNumber = decision.blockNumber;
+    const epochs = keyEpochs(kms.config, info.appId, decision);
+    keyEpoch = epochs.current;
     if (!decision.allowed) throw denial('Boot denied: ', decision);
     const { gatewayAppId } = decision;
+    input.accept?.(info, epochs);
     await record(true, '');
-    return { info, gatewayAppId, blockNumber, keyEpoch };
+    return { info, gatewayAppId, blockNumber, epochs };
   } catch (error) {
     const reason = error instanceof RpcError ? error.message : 'internal error';
     logDenial(kms, info, input.event, reason);

@@ -7,11 +7,24 @@ import {
 import { isZero } from '@dstack-cloud/encoding';
 import { RpcError } from '@dstack-cloud/prpc';
 
+/** What follows from evidence alone is derived once for each; evidence is judged anew after ten minutes. */
+const derived = {
+  boot: new WeakMap<VerifiedAttestation, BootInfo>(),
+  now: new WeakMap<VerifiedAttestation, BootInfo>(),
+};
+
 /**
  * Identities and measurements of verified evidence, complete enough to be judged.
  * @throws RpcError with the texts of chapter 10 section 5.1
  */
 export function bootInfoOf(verified: VerifiedAttestation, bootTime: boolean): BootInfo {
+  const known = bootTime ? derived.boot : derived.now;
+  const info = known.get(verified) ?? checked(verified, bootTime);
+  known.set(verified, info);
+  return info;
+}
+
+function checked(verified: VerifiedAttestation, bootTime: boolean): BootInfo {
   const info = derive(verified, bootTime);
   if (info.appId.length !== 20) throw refused('app_id must be 20 bytes');
   if (info.instanceId.length !== 0 && info.instanceId.length !== 20) {

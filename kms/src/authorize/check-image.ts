@@ -5,11 +5,16 @@ import type { KmsConfig } from '../config/kms-config.ts';
 /** Modes whose image check costs nothing and is made whatever `image.verify` says (chapter 20 section 10 point 4). */
 const ALWAYS: readonly string[] = ['dstack-nitro-enclave', 'dstack-gcp-tdx'];
 
+/** Evidence whose image was found right: the check needs nothing but the evidence and its configuration. */
+const passed = new WeakSet<VerifiedAttestation>();
+
 /** That the evidence is of the image which its configuration names (chapter 10 section 5.4). @throws RpcError */
 export async function checkImage(verified: VerifiedAttestation, { core }: KmsConfig): Promise<void> {
   if (!core.image.verify && !ALWAYS.includes(verified.mode)) return;
+  if (passed.has(verified)) return;
   try {
     await verifyOsImage(verified);
+    passed.add(verified);
   } catch (error) {
     if (!(error instanceof AttestationError)) throw error;
     const { expected, found } = error;

@@ -19,7 +19,7 @@ export type SelfAuthorization = {
   decide(): Promise<Decision>;
 };
 
-export type SelfIdentity = { readonly info: BootInfo; readonly rawDeviceId: Uint8Array };
+type SelfIdentity = { readonly info: BootInfo; readonly rawDeviceId: Uint8Array };
 
 type Dependencies = Pick<Kms, 'config' | 'policy' | 'metrics' | 'log' | 'now'> & {
   readonly agent: GuestAgent;

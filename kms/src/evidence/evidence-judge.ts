@@ -25,7 +25,7 @@ export type EvidenceJudge = {
 };
 
 /** What is judged: evidence, and the key that it must name. */
-export type AttestedPeer = Pick<RaTlsCertificate, 'spki' | 'attestation'>;
+type AttestedPeer = Pick<RaTlsCertificate, 'spki' | 'attestation'>;
 
 export function evidenceJudge(
   { core }: KmsConfig,

@@ -6,12 +6,12 @@ import type { Kms } from '../kms.ts';
 /** The key to which an application's environment is sealed; anybody may ask (chapter 10 section 5.7). */
 export async function getAppEnvEncryptPubKey(
   kms: Kms,
-  { appId }: proto.AppId,
+  { appId, keyEpoch }: proto.AppId,
 ): Promise<MessageInitShape<typeof proto.PublicKeyResponseSchema>> {
   if (appId.length !== 20) throw new RpcError('app_id must be 20 bytes', { code: 'INVALID_ARGUMENT' });
   await kms.self.assertAllowed();
   const { roots } = kms.keys;
-  const publicKey = deriveEnvPublicKey(roots, appId);
+  const publicKey = deriveEnvPublicKey(roots, appId, keyEpoch ?? 0);
   const timestamp = BigInt(Math.floor(kms.now()));
   return {
     publicKey,

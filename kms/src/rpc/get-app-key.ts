@@ -1,8 +1,9 @@
-import { deriveAppKeys } from '@dstack-cloud/keys';
+import { type AppKeys, deriveAppKeys } from '@dstack-cloud/keys';
 import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
 import { certificatePem } from '@dstack-cloud/ra-tls';
 import { authorize, publicFields } from '../authorize/authorize.ts';
+import { olderEpochs } from '../authorize/key-epochs.ts';
 import type { Caller, Kms } from '../kms.ts';
 
 /** Releases an application's keys to attested evidence of it (chapter 10 section 5.5). */
@@ -18,15 +19,21 @@ export async function getAppKey(
     throw new RpcError('App not allowed: No attestation provided', { code: 'UNAUTHORIZED' });
   }
   await kms.self.assertAllowed();
-  const { info, gatewayAppId } = await authorize(kms, attestation, {
+  let older: number[] = [];
+  const { info, gatewayAppId, epochs } = await authorize(kms, attestation, {
     event: 'app-key',
     kind: 'app',
     bootTime: false,
     vmConfig: request.vmConfig,
+    accept: (_, known) => {
+      older = olderEpochs(known, request.keyEpoch);
+    },
   }).catch((error: unknown) => {
     throw error instanceof RpcError ? error.within('App not allowed') : error;
   });
-  const keys = deriveAppKeys(kms.keys.roots, info.appId, info.instanceId);
+  const keysOf = (epoch: number): AppKeys =>
+    deriveAppKeys(kms.keys.roots, info.appId, info.instanceId, epoch);
+  const keys = keysOf(epochs.current);
   kms.metrics.keyDispatch.inc({ result: 'released' });
   kms.log.info({ ...publicFields(info), ...simulatedField(info.simulated) }, 'key dispatched');
   return {
@@ -38,6 +45,8 @@ export async function getAppKey(
     tproxyAppId: gatewayAppId,
     gatewayAppId,
     osImageHash: info.osImageHash,
+    ...(request.keyEpoch === undefined && epochs.current === 0 ? {} : { keyEpoch: epochs.current }),
+    previousKeys: older.map((keyEpoch) => ({ keyEpoch, ...keysOf(keyEpoch) })),
   };
 }
 

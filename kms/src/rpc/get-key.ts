@@ -19,7 +19,7 @@ export async function getKey(
     throw new RpcError('App not allowed: No attestation provided', { code: 'UNAUTHORIZED' });
   }
   await kms.self.assertAllowed();
-  const { info } = await authorize(kms, attestation, {
+  const { info, epochs } = await authorize(kms, attestation, {
     event: 'get-key',
     kind: 'app',
     bootTime: false,
@@ -27,7 +27,12 @@ export async function getKey(
   }).catch((error: unknown) => {
     throw error instanceof RpcError ? error.within('App not allowed') : error;
   });
-  const { k256Key, k256Signature } = deriveAppKeys(kms.keys.roots, info.appId, info.instanceId);
+  const { k256Key, k256Signature } = deriveAppKeys(
+    kms.keys.roots,
+    info.appId,
+    info.instanceId,
+    epochs.current,
+  );
   const { key, signature } = deriveKey(k256Key, name, '', 'secp256k1');
   kms.metrics.keyDispatch.inc({ result: 'released' });
   return { key, signatureChain: [signature, k256Signature] };

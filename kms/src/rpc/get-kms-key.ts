@@ -19,8 +19,8 @@ export async function getKmsKey(
     kind: 'kms',
     bootTime: false,
     vmConfig,
+    accept: ({ mrAggregated }) => assertNotDev(kms, mrAggregated),
   });
-  assertNotDev(kms, info.mrAggregated);
   kms.metrics.keyDispatch.inc({ result: 'released' });
   kms.log.warn(
     { ...publicFields(info), ...simulatedField(info.simulated) },

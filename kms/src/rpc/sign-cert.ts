@@ -79,11 +79,11 @@ function issue(
   kms: Kms,
   { config, pubkey, attestation }: VerifiedCsr,
   verified: VerifiedAttestation,
-  { info }: Authorized,
+  { info, epochs }: Authorized,
 ): Uint8Array[] {
   const { rootCa, domain, roots } = kms.keys;
   const now = Math.floor(kms.now());
-  const key = deriveAppCaKey(roots, info.appId);
+  const key = deriveAppCaKey(roots, info.appId, epochs.current);
   const ca = appCa({ issuer: issuerOf(rootCa.certificate, rootCa.key), now, key, appId: info.appId });
   const leaf = appLeaf({
     issuer: issuerOf(ca, key),

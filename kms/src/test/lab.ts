@@ -41,7 +41,7 @@ export type Lab = {
   close(): Promise<void>;
 };
 
-export type Overrides = {
+type Overrides = {
   readonly core?: Record<string, unknown>;
   readonly rpc?: Record<string, unknown>;
   readonly options?: Partial<StartOptions>;
@@ -125,7 +125,7 @@ export async function openLab(): Promise<Lab> {
 }
 
 /** Files of a fresh key directory for `localhost`. */
-export async function labKeys(): Promise<Map<KeyFileName, Uint8Array>> {
+async function labKeys(): Promise<Map<KeyFileName, Uint8Array>> {
   const keys = keysFor(generateSharedKeys(), 'localhost', LAB_NOW);
   return keyFilesOf(keys, await issueRpcCertificate(keys, LAB_NOW, undefined));
 }

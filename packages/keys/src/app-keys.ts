@@ -1,6 +1,6 @@
-import { concatBytes, toHex, utf8 } from '@dstack-cloud/encoding';
+import { ByteWriter, concatBytes, toHex, utf8 } from '@dstack-cloud/encoding';
 import { deriveDhSecret, deriveP256Key } from './derive.ts';
-import { expectLength } from './errors.ts';
+import { expectLength, KeysError } from './errors.ts';
 import { hkdf } from './hkdf.ts';
 import { k256PublicKey, signK256 } from './k256.ts';
 import type { P256Key } from './p256-key.ts';
@@ -49,13 +49,20 @@ const caches = new WeakMap<RootKeys, RootCache>();
  * The keys of one application instance.
  * @param appId 20 bytes; contexts are not framed, so another length would be ambiguous
  * @param instanceId 20 bytes, or none when all instances share the disk key
+ * @param epoch key epoch of the application, u32; 0 is what every release so far derives
  * @throws KeysError for other lengths
  */
-export function deriveAppKeys(roots: RootKeys, appId: Uint8Array, instanceId: Uint8Array): AppKeys {
+export function deriveAppKeys(
+  roots: RootKeys,
+  appId: Uint8Array,
+  instanceId: Uint8Array,
+  epoch = 0,
+): AppKeys {
   expectLength('instance_id', instanceId, 0, 20);
-  const secrets = appSecrets(roots, appId);
+  const secrets = appSecrets(roots, appId, epoch);
+  const disk = [appId, instanceId, 'app-disk-crypt-key', ...epochContext(epoch)];
   return {
-    diskCryptKey: deriveDhSecret(roots.caScalar, [appId, instanceId, 'app-disk-crypt-key']),
+    diskCryptKey: deriveDhSecret(roots.caScalar, disk),
     envCryptKey: secrets.envCryptKey.slice(),
     k256Key: secrets.k256Key.slice(),
     k256Signature: secrets.k256Signature.slice(),
@@ -63,14 +70,25 @@ export function deriveAppKeys(roots: RootKeys, appId: Uint8Array, instanceId: Ui
 }
 
 /** The X25519 public key (32 bytes) to which an application's environment is sealed. */
-export function deriveEnvPublicKey(roots: RootKeys, appId: Uint8Array): Uint8Array {
-  return appSecrets(roots, appId).envPublicKey.slice();
+export function deriveEnvPublicKey(roots: RootKeys, appId: Uint8Array, epoch = 0): Uint8Array {
+  return appSecrets(roots, appId, epoch).envPublicKey.slice();
 }
 
 /** The key of the application's certificate authority. */
-export function deriveAppCaKey(roots: RootKeys, appId: Uint8Array): P256Key {
+export function deriveAppCaKey(roots: RootKeys, appId: Uint8Array, epoch = 0): P256Key {
   expectLength('app_id', appId, 20);
-  return cached(cacheOf(roots).caKeys, appId, () => deriveP256Key(roots.caScalar, [appId, 'app-ca']));
+  return cached(cacheOf(roots).caKeys, appId, epoch, () =>
+    deriveP256Key(roots.caScalar, [appId, 'app-ca', ...epochContext(epoch)]),
+  );
+}
+
+/** What comes after the label for an epoch above 0: `epoch:` and the number, u32 BE (chapter 10 section 10.2). */
+function epochContext(epoch: number): Uint8Array[] {
+  if (!Number.isInteger(epoch) || epoch < 0 || epoch > 0xffff_ffff) {
+    throw new KeysError('invalid-length', `Key epoch ${epoch} is no 32-bit number`);
+  }
+  if (epoch === 0) return [];
+  return [new ByteWriter().bytes(utf8('epoch:')).u32be(epoch).finish()];
 }
 
 /** What the KMS root signs to vouch for an application's k256 key (chapter 10 section 4.5). */
@@ -78,11 +96,12 @@ export function issuedKeyMessage(appId: Uint8Array, k256Public: Uint8Array): Uin
   return concatBytes(ISSUED_PREFIX, appId, k256Public);
 }
 
-function appSecrets(roots: RootKeys, appId: Uint8Array): AppSecrets {
+function appSecrets(roots: RootKeys, appId: Uint8Array, epoch: number): AppSecrets {
   expectLength('app_id', appId, 20);
-  return cached(cacheOf(roots).secrets, appId, () => {
-    const envCryptKey = deriveDhSecret(roots.caScalar, [appId, 'env-encrypt-key']);
-    const k256Key = hkdf(roots.k256, [appId, 'app-key'], 32);
+  return cached(cacheOf(roots).secrets, appId, epoch, () => {
+    const suffix = epochContext(epoch);
+    const envCryptKey = deriveDhSecret(roots.caScalar, [appId, 'env-encrypt-key', ...suffix]);
+    const k256Key = hkdf(roots.k256, [appId, 'app-key', ...suffix], 32);
     return {
       envCryptKey,
       envPublicKey: x25519PublicKey(envCryptKey),
@@ -101,8 +120,8 @@ function cacheOf(roots: RootKeys): RootCache {
   return cache;
 }
 
-function cached<T>(map: Map<string, T>, appId: Uint8Array, make: () => T): T {
-  const key = toHex(appId);
+function cached<T>(map: Map<string, T>, appId: Uint8Array, epoch: number, make: () => T): T {
+  const key = epoch === 0 ? toHex(appId) : `${toHex(appId)}/${epoch}`;
   const found = map.get(key);
   if (found !== undefined) return found;
   const made = make();

@@ -21,6 +21,10 @@ export type Decision = {
   readonly gatewayAppId: string;
   /** Block the decision was read at. */
   readonly blockNumber?: bigint;
+  /** Key epoch of the application, u32; absent when the source knows none (chapter 10 section 10.2). */
+  readonly keyEpoch?: number;
+  /** Oldest epoch whose keys are still released, for migration; absent means none but the present one. */
+  readonly minKeyEpoch?: number;
   /** Set when the denial is about the policy source, so that asking again later may help. */
   readonly failure?: DecisionFailure;
 };

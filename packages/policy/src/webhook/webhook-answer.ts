@@ -7,7 +7,13 @@ import { cutAtCharacter, publicText } from '../public-text.ts';
 const MAX_GATEWAY_APP_ID = 256;
 
 /** All three keys are required and typed: a permission is never guessed. Extra keys are ignored. */
-const decisionSchema = z.object({ isAllowed: z.boolean(), gatewayAppId: z.string(), reason: z.string() });
+const decisionSchema = z.object({
+  isAllowed: z.boolean(),
+  gatewayAppId: z.string(),
+  reason: z.string(),
+  keyEpoch: z.int().min(0).max(0xffff_ffff).nullish(),
+  minKeyEpoch: z.int().min(0).max(0xffff_ffff).nullish(),
+});
 
 const infoSchema = z.object({
   status: z.string(),
@@ -20,11 +26,17 @@ const infoSchema = z.object({
 
 /** @throws PolicyError `backend-status` or `backend-answer` */
 export function decisionFromAnswer(answer: HttpAnswer): Decision {
-  const { isAllowed, gatewayAppId, reason } = parseAnswer(answer, decisionSchema);
+  const { isAllowed, gatewayAppId, reason, keyEpoch, minKeyEpoch } = parseAnswer(answer, decisionSchema);
   if (gatewayAppId.length > MAX_GATEWAY_APP_ID) {
     throw new PolicyError('backend-answer', 'auth api answered a gatewayAppId that is too long');
   }
-  return { allowed: isAllowed, reason: publicText(reason), gatewayAppId };
+  return {
+    allowed: isAllowed,
+    reason: publicText(reason),
+    gatewayAppId,
+    ...(typeof keyEpoch === 'number' ? { keyEpoch } : {}),
+    ...(typeof minKeyEpoch === 'number' ? { minKeyEpoch } : {}),
+  };
 }
 
 /** @throws PolicyError `backend-status` or `backend-answer` */

@@ -1,0 +1,43 @@
+import { toHex } from '@dstack-cloud/encoding';
+import type { Decision } from '@dstack-cloud/policy';
+import { RpcError } from '@dstack-cloud/prpc';
+import type { KmsConfig } from '../config/kms-config.ts';
+
+/** Most epochs released at once for a migration. */
+const MAX_PREVIOUS = 16;
+
+/** The key epoch of an application, and the oldest one that is still released. */
+export type KeyEpochs = { readonly current: number; readonly oldest: number };
+
+/**
+ * Epochs as the policy source says, else as configured, else 0, which derives today's keys (chapter 10 section 10.2).
+ */
+export function keyEpochs({ core }: KmsConfig, appId: Uint8Array, decision: Decision): KeyEpochs {
+  const hex = toHex(appId);
+  const entry = Object.entries(core.key_epochs).find(
+    ([name]) => name.toLowerCase().replace(/^0x/, '') === hex,
+  )?.[1];
+  const current = decision.keyEpoch ?? entry?.epoch ?? 0;
+  const oldest = decision.keyEpoch === undefined ? entry?.min : decision.minKeyEpoch;
+  return { current, oldest: Math.min(oldest ?? current, current) };
+}
+
+/**
+ * The epochs from the one that a guest still uses up to the one before the present: what it needs to migrate.
+ * @param held epoch that the guest names; without one it gets the present keys only
+ * @throws RpcError `KEY_NOT_FOUND` for an epoch that is not, or no longer, released
+ */
+export function olderEpochs({ current, oldest }: KeyEpochs, held: number | undefined): number[] {
+  if (held === undefined || held === current) return [];
+  if (held > current || held < oldest) {
+    throw new RpcError(`Key epoch ${held} is not released; the present epoch is ${current}`, {
+      code: 'KEY_NOT_FOUND',
+    });
+  }
+  if (current - held > MAX_PREVIOUS) {
+    throw new RpcError(`Key epoch ${held} is more than ${MAX_PREVIOUS} epochs old`, {
+      code: 'KEY_NOT_FOUND',
+    });
+  }
+  return Array.from({ length: current - held }, (_, index) => held + index);
+}

@@ -1,0 +1,49 @@
+import { type GuestAgent, guestAgent } from './agent/guest-agent.ts';
+import { selfAuthorization } from './authorize/self-authorization.ts';
+import type { KmsConfig } from './config/kms-config.ts';
+import { evidenceJudge } from './evidence/evidence-judge.ts';
+import { loadTrust, type Trust } from './evidence/trust.ts';
+import { makePolicy } from './make-policy.ts';
+import type { Onboarding } from './onboard/onboarding.ts';
+import type { Log } from './telemetry/log.ts';
+import { createMetrics } from './telemetry/metrics.ts';
+import { VERSION } from './version.ts';
+
+export type ServiceOptions = {
+  readonly log: Log;
+  /** Unix seconds; the system clock by default. */
+  readonly now?: () => number;
+  readonly agent?: GuestAgent;
+  readonly trust?: Trust;
+};
+
+/** What a KMS works with before it has keys: trust, policy, guest agent, itself. */
+export type Services = Onboarding & { readonly trust: Trust; close(): void };
+
+/** @throws KmsError, PolicyError for a configuration that cannot be used */
+export function openServices(config: KmsConfig, options: ServiceOptions): Services {
+  const { log, now = () => Date.now() / 1000 } = options;
+  const trust = options.trust ?? loadTrust(config);
+  const { simulated } = trust;
+  const metrics = createMetrics({ version: VERSION, simulated, imageVerified: config.core.image.verify });
+  const policy = makePolicy(config, { log, metrics });
+  const agent = options.agent ?? guestAgent(config.agentAddress);
+  const evidence = evidenceJudge(config, trust, { metrics, log, now });
+  const self = selfAuthorization({ config, policy, metrics, log, now, agent, trust });
+  return {
+    config,
+    agent,
+    policy,
+    self,
+    evidence,
+    metrics,
+    log,
+    simulated,
+    now,
+    trust,
+    close() {
+      policy.close?.();
+      agent.close();
+    },
+  };
+}
