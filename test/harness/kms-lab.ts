@@ -16,7 +16,7 @@ import { startMachineAgent } from './machine-agent.ts';
 import { type PolicyWebhook, startPolicyWebhook } from './policy-webhook.ts';
 import { clientIdentity, type Tampering, type Workload } from './simulated-workload.ts';
 
-export type Table = { [key: string]: unknown };
+type Table = { [key: string]: unknown };
 
 /** A machine with a key service in it; its key directory outlives the runs. */
 export type KmsHost = {

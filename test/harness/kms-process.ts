@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { repository } from './run-command.ts';
 
-export type LogLine = { readonly msg: string; readonly [field: string]: unknown };
+type LogLine = { readonly msg: string; readonly [field: string]: unknown };
 
 export type KmsProcess = {
   readonly process: ChildProcess;
