@@ -1,6 +1,6 @@
 import { assertBootFacts } from '../boot-facts.ts';
 import { PolicyError } from '../errors.ts';
-import type { Decision, DecisionFailure, Policy, PolicyInfo } from '../policy.ts';
+import type { BootFacts, BootKind, Decision, DecisionFailure, Policy, PolicyInfo } from '../policy.ts';
 import { sharedFor } from '../shared-for.ts';
 import type { Block } from './block.ts';
 import { BlockCache } from './block-cache.ts';
@@ -132,8 +132,7 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
 
   return {
     async authorize(kind, info) {
-      assertBootFacts(info);
-      const call = encodeDecisionCall(kind, info);
+      const call = callOf(kind, info);
       const known = knownPermission(call);
       if (known) return known;
       try {
@@ -165,6 +164,19 @@ const blocksOf = ({ head, settled }: ChainView): Block[] => (head === settled ? 
 /** An app contract that reverts or answers nonsense allows nothing (chapter 60 section 5.1). */
 function verdictOf(decision: CallResult | undefined): { allowed: boolean; reason: string } {
   return decodeDecision(decision ?? '') ?? { allowed: false, reason: 'App authorization call failed' };
+}
+
+/** Call data of facts that come again: they are the same object as long as the evidence is the same. */
+const calls: Record<BootKind, WeakMap<BootFacts, string>> = { app: new WeakMap(), kms: new WeakMap() };
+
+/** @throws PolicyError `invalid-request` */
+function callOf(kind: BootKind, info: BootFacts): string {
+  const known = calls[kind].get(info);
+  if (known) return known;
+  assertBootFacts(info);
+  const call = encodeDecisionCall(kind, info);
+  calls[kind].set(info, call);
+  return call;
 }
 
 function factsOf([gateway, isPolicy]: readonly CallResult[]): ContractFacts {
