@@ -22,6 +22,8 @@ export interface GoogleCollateralOptions {
   readonly timeoutMs?: number;
   /** Hosts (with port) allowed besides Google's CA service: for test roots. */
   readonly extraHosts?: readonly string[];
+  /** Allow every port of this machine as well: for test roots. */
+  readonly allowLoopback?: boolean;
   /** Where firmware endorsements lie; default Google's bucket. */
   readonly endorsementUrl?: string;
 }
@@ -97,7 +99,8 @@ class GoogleSource {
   }
 
   #allowed(url: string): string {
-    if (isGoogleCaUrl(url, this.#options.extraHosts ?? [])) return url;
+    const { extraHosts = [], allowLoopback = false } = this.#options;
+    if (isGoogleCaUrl(url, extraHosts, allowLoopback)) return url;
     throw new AttestationError('chain-invalid', 'The certificate points to a host that is not allowed', {
       check: 'tpm.ak-urls',
       expected: 'http://privateca-content-….storage.googleapis.com/…',

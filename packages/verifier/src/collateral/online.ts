@@ -17,6 +17,8 @@ export interface OnlineOptions {
   readonly amdKds?: string | undefined;
   /** Hosts allowed for vTPM certificates besides Google's. */
   readonly tpmHosts?: readonly string[] | undefined;
+  /** Whether hosts of this machine are allowed for vTPM certificates: under a test root only. */
+  readonly tpmLoopback?: boolean | undefined;
   readonly cacheDir?: string | undefined;
   /** Unix seconds. */
   readonly now?: (() => number) | undefined;
@@ -34,7 +36,11 @@ export function onlineCollateral(options: OnlineOptions): CollateralSource {
   return {
     ...boundMethods(pcs),
     ...vendorCrls(clock),
-    ...googleTpmCollateral({ ...clock, ...(options.tpmHosts ? { extraHosts: options.tpmHosts } : {}) }),
+    ...googleTpmCollateral({
+      ...clock,
+      ...(options.tpmHosts ? { extraHosts: options.tpmHosts } : {}),
+      allowLoopback: options.tpmLoopback ?? false,
+    }),
     ...amdKdsCollateral({ ...clock, ...(options.amdKds ? { baseUrl: options.amdKds } : {}) }),
   };
 }

@@ -68,16 +68,20 @@ async function readConfig(path: string): Promise<Config> {
 
 function verifyOptions(config: Config, roots: TrustRoots): Omit<VerifyOptions, 'now'> {
   const { attestation } = config;
+  const otherTpm = roots.gcpTpm.some((root) => root.simulated);
   return {
     roots,
     collateral: onlineCollateral({
       pccs: attestation.urls.pccs ?? config.pccs_url,
       amdKds: attestation.urls.amd_kds,
       tpmHosts: attestation.urls.tpm_hosts,
+      // A test CA of the vTPM is on the same machine.
+      tpmLoopback: otherTpm,
       cacheDir: config.image_cache_dir,
     }),
     platform: {
-      gcpFirmwareEndorsement: attestation.firmware_endorsement,
+      // Google endorses no firmware of a simulated platform.
+      gcpFirmwareEndorsement: attestation.firmware_endorsement ?? !otherTpm,
       gcpPcr0: attestation.gcp_pcr0,
       gcpMrtd: attestation.gcp_mrtd,
       nitroMaxAgeSeconds: attestation.nitro_max_age_seconds,

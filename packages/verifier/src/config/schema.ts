@@ -12,7 +12,7 @@ export interface Config {
   readonly max_concurrency: number;
   readonly attestation: {
     readonly insecure_allow_external_trust_anchors: boolean;
-    readonly firmware_endorsement: boolean;
+    readonly firmware_endorsement?: boolean | undefined;
     readonly gcp_pcr0: string[];
     readonly gcp_mrtd: string[];
     readonly nitro_max_age_seconds: number;
@@ -54,7 +54,12 @@ const attestation = z.strictObject({
     .boolean()
     .default(false)
     .describe('Accept evidence under the roots in root_ca; every answer about it then says simulated'),
-  firmware_endorsement: z.boolean().default(true).describe("Require Google's endorsement of a GCP firmware"),
+  firmware_endorsement: z
+    .boolean()
+    .optional()
+    .describe(
+      "Require Google's endorsement of a GCP firmware; default true, false under another gcp_tpm root",
+    ),
   gcp_pcr0: z.array(z.string()).default([]).describe('PCR 0 values of further GCP firmwares, hex'),
   gcp_mrtd: z
     .array(z.string())

@@ -26,6 +26,14 @@ const VARIABLES: readonly [string, string][] = [
 ];
 const DEFAULT_QEMU = '9.1.0';
 
+/** Members of a vm_config that the registers depend on. */
+export const REGISTER_MEMBERS = [
+  'ovmf_variant',
+  'memory_size',
+  'qemu_single_pass_add_pages',
+  'qemu_version',
+] as const;
+
 /** MRTD and RTMR0 to 2 that a TD of this image and configuration has. */
 export interface TdxRegisters {
   readonly mrtd: Uint8Array;
@@ -37,12 +45,13 @@ export interface TdxRegisters {
 /**
  * Recomputes the registers of a "TDX lite" boot: everything from the image's document and the configuration,
  * but for the three ACPI digests, which are taken from the event log as they are (chapter 20 section 7.3).
- * @throws AttestationError `image`, `event-log`
+ * @param acpi as `acpiDigests` gives them
+ * @throws AttestationError `image`
  */
 export function tdxLiteRegisters(
   document: TdxMeasurementDocument,
   config: ImageConfig,
-  events: readonly TdxEvent[],
+  acpi: readonly Uint8Array[],
   crypto: Pick<CryptoBackend, 'hash'>,
 ): TdxRegisters {
   const variant = config.members['ovmf_variant'];
@@ -62,7 +71,7 @@ export function tdxLiteRegisters(
     fromHex(CFV),
     ...VARIABLES.map(([name, guid]) => sha384(variableEvent(name, guid))),
     separator,
-    ...acpiDigests(events),
+    ...acpi,
     sha384(new Uint8Array(2)), // BootOrder: only 0000.
     fromHex(BOOT0000),
   ];
@@ -81,8 +90,11 @@ export function tdxLiteRegisters(
   };
 }
 
-/** Digests of loader, RSDP and tables, each there once; there must be no fourth ACPI event. */
-function acpiDigests(events: readonly TdxEvent[]): Uint8Array[] {
+/**
+ * Digests of loader, RSDP and tables, each there once; there must be no fourth ACPI event.
+ * @throws AttestationError `event-log`
+ */
+export function acpiDigests(events: readonly TdxEvent[]): Uint8Array[] {
   const acpi = events.filter(
     (event) =>
       event.imr === 0 && event.eventType === EV_PLATFORM_CONFIG_FLAGS && isAcpiData(event.eventPayload),

@@ -1,0 +1,67 @@
+import {
+  type Attestation,
+  decodeAttestation,
+  encodeAttestation,
+  encodeAttestationV1,
+  type RootName,
+  replaceRoot,
+  VerificationCache,
+  vendorRoots,
+} from '@dstack-cloud/attestation';
+import { decodePem, fromHex } from '@dstack-cloud/encoding';
+import { fixture, fixtureJson, fixtureText } from '@dstack-cloud/test/fixtures';
+import { readCollateral, staticSource } from '../collateral/static-source.ts';
+import type { Report } from '../report.ts';
+import { verify } from '../verify.ts';
+import type { mockKeys } from './mock-keys.ts';
+
+/** Forged evidence, signed again, with all that judging it needs. */
+export interface Forged {
+  readonly attestation: Attestation;
+  /** Bytes in place of the written attestation. */
+  readonly bytes?: Uint8Array;
+  readonly now: number;
+  readonly roots: Readonly<Partial<Record<RootName, Uint8Array>>>;
+  readonly collateral: readonly unknown[];
+}
+
+/** What a row of a table expects: `good`, or code and check of the refusal. */
+export type Verdict = string;
+
+const SET = 'mock-evidence/set-a';
+export const SEED_A: Uint8Array = fromHex('000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f');
+
+export type Keys = ReturnType<typeof mockKeys>;
+
+export const baseAttestation = (id: string): Attestation =>
+  decodeAttestation(fixture(`${SET}/evidence/${id}.v0.bin`));
+export const baseCollateral = (id: string): Record<string, string> =>
+  fixtureJson<Record<string, string>>(`${SET}/collateral/${id}.json`);
+export const baseRoot = (name: string): Uint8Array =>
+  decodePem(fixtureText(`${SET}/roots/${name}-root-ca.pem`), 'CERTIFICATE');
+
+/** One cache for all cases, as a service has: what one case leaves behind must not help the next. */
+const cache = new VerificationCache();
+
+/** Judges forged evidence as the command does. */
+export async function judgeForged(forged: Forged, form: 'v0' | 'v1'): Promise<Report> {
+  const write = form === 'v0' ? encodeAttestation : encodeAttestationV1;
+  const roots = Object.entries(forged.roots).reduce(
+    (all, [name, certificate]) => replaceRoot(all, name as RootName, certificate),
+    vendorRoots(),
+  );
+  return verify(forged.bytes ?? write(forged.attestation), {
+    roots,
+    collateral: staticSource(readCollateral(forged.collateral)),
+    now: forged.now,
+    cache,
+    platform: { gcpFirmwareEndorsement: false },
+  });
+}
+
+/** The verdict as tables write it. */
+export function verdictOf(report: Report): Verdict {
+  if (report.isValid) return report.tcbStatus ? `good ${report.tcbStatus}` : 'good';
+  const failed = report.checks.find((check) => !check.ok);
+  return `${report.code} ${failed?.id ?? '-'}`;
+}
