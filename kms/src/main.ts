@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util';
-import type { KmsConfig } from './config/kms-config.ts';
+import { runSubcommand, SUBCOMMAND_USAGE } from './command/run-subcommand.ts';
 import { loadConfig } from './config/load-config.ts';
 import { printConfig } from './config/print-config.ts';
 import { errorChain } from './errors.ts';
@@ -12,11 +12,8 @@ const USAGE = `Usage: dstack-kms [options] [command]
 
 Commands:
   (none)          run the KMS
-  check-config    check the configuration
-  inspect         print what this KMS is by its evidence, and whether the policy allows it
-  backup          split the root keys: --threshold N --recipient X25519-HEX ... --out DIR
-  open-share      for a custodian: --share FILE --identity FILE; prints the opened share
-  restore         make the key directory anew: --share OPENED-FILE ... --domain NAME
+  check-config    check the configuration and end
+${SUBCOMMAND_USAGE}
 
 Options:
   -c, --config FILE   configuration, TOML if it ends in .toml, else JSON
@@ -25,7 +22,8 @@ Options:
   -h, --help          print this help
 `;
 
-async function main(): Promise<string> {
+async function main(): Promise<number> {
+  if (await runSubcommand(process.argv.slice(2))) return 0;
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
@@ -33,66 +31,55 @@ async function main(): Promise<string> {
       'print-config': { type: 'boolean' },
       version: { type: 'boolean', short: 'V' },
       help: { type: 'boolean', short: 'h' },
-      threshold: { type: 'string', default: '0' },
-      recipient: { type: 'string', multiple: true, default: [] },
-      out: { type: 'string', default: 'kms-backup' },
-      share: { type: 'string', multiple: true, default: [] },
-      identity: { type: 'string', default: '' },
-      domain: { type: 'string', default: '' },
     },
   });
-  if (values.help) return USAGE;
-  if (values.version) return `dstack-kms ${VERSION}\n`;
-  const [command] = positionals;
-  const commands = await import('./commands/backup-commands.ts');
-  if (command === 'open-share') return commands.openShareCommand(values.share[0] ?? '', values.identity);
+  if (values.help) return print(USAGE);
+  if (values.version) return print(`dstack-kms ${VERSION}\n`);
   const config = loadConfig(values.config, process.env);
-  if (values['print-config']) return `${printConfig(config)}\n`;
-  const quiet = createLog('error');
-  switch (command) {
-    case undefined:
-      return serve(config);
-    case 'check-config':
-      for (const warning of config.warnings) process.stderr.write(`warning: ${warning}\n`);
-      return 'The configuration is valid\n';
-    case 'inspect':
-      return (await import('./commands/inspect-command.ts')).inspectCommand(config, quiet);
-    case 'backup': {
-      const { recipient: recipients, out } = values;
-      const threshold = Number(values.threshold);
-      return commands.backupCommand(config, { threshold, recipients, out, now: Date.now() / 1000 });
-    }
-    case 'restore':
-      return commands.restoreCommand(config, { shares: values.share, domain: values.domain, log: quiet });
-    default:
-      throw new Error(`Unknown command "${command}"\n\n${USAGE}`);
+  if (values['print-config']) return print(`${printConfig(config)}\n`);
+  const [command] = positionals;
+  if (command === 'check-config') {
+    for (const warning of config.warnings) process.stderr.write(`warning: ${warning}\n`);
+    return print('The configuration is valid\n');
   }
+  if (command !== undefined) throw new Error(`Unknown command "${command}"\n\n${USAGE}`);
+  return serve(config);
 }
 
-async function serve(config: KmsConfig): Promise<string> {
+async function serve(config: Parameters<typeof startKms>[0]): Promise<number> {
   const log = createLog(config.logLevel);
   const stop = new AbortController();
   const stopped = new Promise<void>((resolve) => {
     stop.signal.addEventListener('abort', () => resolve(), { once: true });
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    // A second signal does not wait.
-    process.on(signal, () => (stop.signal.aborted ? process.exit(1) : stop.abort()));
+    process.on(signal, () => {
+      // A second signal does not wait.
+      if (stop.signal.aborted) process.exit(1);
+      stop.abort();
+    });
   }
   try {
     const running = await startKms(config, { log, signal: stop.signal });
     await stopped;
     await running.close();
+    return 0;
   } catch (error) {
-    if (!stop.signal.aborted) {
-      log.fatal({ error: errorChain(error) }, 'dstack-kms cannot run');
-      throw error;
-    }
+    if (stop.signal.aborted) return 0;
+    log.fatal({ error: errorChain(error) }, 'dstack-kms cannot run');
+    throw error;
   }
-  return '';
+}
+
+function print(text: string): number {
+  process.stdout.write(text);
+  return 0;
 }
 
 main().then(
-  (text) => process.stdout.write(text, () => process.exit(0)),
-  (error: unknown) => process.stderr.write(`dstack-kms: ${errorChain(error)}\n`, () => process.exit(1)),
+  (code) => process.exit(code),
+  (error: unknown) => {
+    process.stderr.write(`dstack-kms: ${errorChain(error)}\n`);
+    process.exit(1);
+  },
 );

@@ -1,119 +1,94 @@
-import { randomBytes } from 'node:crypto';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { toHex } from '@dstack-cloud/encoding';
-import { x25519PublicKey } from '@dstack-cloud/keys';
-import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { backupCommand, openShareCommand } from '../commands/backup-commands.ts';
-import { commitKeyFiles } from '../key-directory/commit.ts';
-import { issueRpcCertificate, keyFilesOf, keysFor } from '../key-directory/new-keys.ts';
-import type { RunningKms } from '../start-kms.ts';
-import { call } from '../test/ask.ts';
-import { LAB_NOW, type Lab, openLab } from '../test/lab.ts';
-import { backupShares, restoreKeys } from './backup.ts';
-import { joinShares, splitSecret } from './shamir.ts';
-import { openShare, readOpenedShare } from './share-file.ts';
+import { fromHex, toHex } from '@dstack-cloud/encoding';
+import { generateP256Key } from '@dstack-cloud/keys';
+import { generateX25519Identity, identityToRecipient } from 'age-encryption';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { combineRoots, openShare } from './combine-roots.ts';
+import { parseIdentity, parseRecipient, recipientKeyHex } from './recipient.ts';
+import type { BackupShare } from './share.ts';
+import { type BackupRoots, splitRoots } from './split-roots.ts';
 
-let lab: Lab;
-let kms: RunningKms;
+const roots: BackupRoots = {
+  caScalar: generateP256Key().scalar,
+  tempCaScalar: generateP256Key().scalar,
+  k256: new Uint8Array(32).fill(9),
+};
+
+let identities: string[];
+let shares: BackupShare[];
+let files: Awaited<ReturnType<typeof splitRoots>>;
+
 beforeAll(async () => {
-  lab = await openLab();
-  kms = await lab.start();
-});
-afterAll(() => lab.close());
-
-const custodians = (count: number) =>
-  Array.from({ length: count }, () => {
-    const secret = new Uint8Array(randomBytes(32));
-    return { secret, publicKey: x25519PublicKey(secret) };
-  });
-
-describe('Shamir over GF(2^8)', () => {
-  test('any threshold of shares gives the secret back', () => {
-    fc.assert(
-      fc.property(
-        fc.uint8Array({ minLength: 1, maxLength: 64 }),
-        fc.integer({ min: 2, max: 6 }),
-        fc.integer({ min: 0, max: 4 }),
-        (secret, threshold, extra) => {
-          const shares = splitSecret(secret, threshold, threshold + extra);
-          expect(joinShares(shares.slice(-threshold))).toEqual(secret);
-          expect(joinShares(shares)).toEqual(secret);
-        },
-      ),
-    );
-  });
-
-  test('one share less says nothing: every byte is as likely', () => {
-    const seen = new Set<number>();
-    for (let i = 0; i < 4000; i++) seen.add(splitSecret(Uint8Array.of(7), 2, 2)[0]!.data[0]!);
-    expect(seen.size).toBe(256);
-  });
-
-  test.each([
-    [1, 3],
-    [4, 3],
-    [2, 256],
-    [2.5, 3],
-  ])('%i of %i is refused', (threshold, count) => {
-    expect(() => splitSecret(Uint8Array.of(1), threshold, count)).toThrow('not possible');
-  });
+  identities = await Promise.all(['alice', 'bob', 'carol'].map(() => generateX25519Identity()));
+  const recipients = await Promise.all(
+    ['alice', 'bob', 'carol'].map(async (name, index) =>
+      parseRecipient(`${name}=${await identityToRecipient(identities[index]!)}`),
+    ),
+  );
+  files = await splitRoots(roots, 2, recipients, 1_700_000_000);
+  shares = await Promise.all(files.map(({ data }, index) => openShare(data, identities[index]!)));
 });
 
-describe('loss and recovery', () => {
-  test('3 of 5 custodians bring the KMS back; the same guest gets the same keys', async () => {
-    const { config } = kms.kms;
-    const out = join(lab.directory, 'shares');
-    const people = custodians(5);
-    const recipients = people.map(({ publicKey }) => toHex(publicKey));
-    const said = await backupCommand(config, { threshold: 3, recipients, out, now: LAB_NOW });
-    expect(said).toContain('3 of which restore');
-    const client = lab.client(lab.guest());
-    const before = await call(kms.main.port, 'GetAppKey', {}, { client });
-
-    const opened: string[] = [];
-    for (const index of [4, 1, 2]) {
-      const identity = join(lab.directory, `custodian-${index}`);
-      writeFileSync(identity, `${toHex(people[index]!.secret)}\n`, { mode: 0o600 });
-      opened.push(await openShareCommand(join(out, `share-${index + 1}-of-5.json`), identity));
+describe('backup', () => {
+  test('any two of three shares give back the roots', async () => {
+    for (const pair of [
+      [0, 1],
+      [0, 2],
+      [1, 2],
+      [2, 0],
+    ]) {
+      expect(await combineRoots(pair.map((index) => shares[index]!))).toEqual(roots);
     }
-    rmSync(config.core.cert_dir, { recursive: true });
-    const shared = restoreKeys(opened.map(readOpenedShare));
-    const keys = keysFor(shared, 'localhost', LAB_NOW);
-    const directory = join(lab.directory, 'restored');
-    await commitKeyFiles(directory, keyFilesOf(keys, await issueRpcCertificate(keys, LAB_NOW, undefined)));
-    const restored = await lab.start({ directory });
-    const after = await call(restored.main.port, 'GetAppKey', {}, { client });
-    expect(after.json['k256_key']).toBe(before.json['k256_key']);
-    expect(after.json['disk_crypt_key']).toBe(before.json['disk_crypt_key']);
-    expect(readFileSync(join(out, 'share-1-of-5.json'), 'utf8')).not.toContain(
-      toHex(kms.kms.keys.roots.k256),
-    );
+    expect(await combineRoots(shares)).toEqual(roots);
   });
 
-  test('too few, mixed, changed and foreign shares are refused', () => {
-    const people = custodians(3);
-    const recipients = people.map(({ publicKey }) => publicKey);
-    const open = (files: string[]) => files.map((file, index) => openShare(file, people[index]!.secret));
-    const [a, b] = [backupShares(kms.kms.keys, 2, recipients), backupShares(kms.kms.keys, 2, recipients)].map(
-      open,
-    );
-    expect(() => restoreKeys([readOpenedShare(a![0]!)])).toThrow('too few; 2 are needed');
-    expect(() => restoreKeys([readOpenedShare(a![0]!), readOpenedShare(b![1]!)])).toThrow(
-      'different backups',
-    );
-    expect(() => restoreKeys([readOpenedShare(a![0]!), readOpenedShare(a![0]!)])).toThrow(
-      'do not go together',
-    );
-    const changed = readOpenedShare(a![1]!);
-    changed.data[5]! ^= 1;
-    expect(() => restoreKeys([readOpenedShare(a![0]!), changed])).toThrow('one of them was changed');
-    const sealed = backupShares(kms.kms.keys, 2, recipients)[0]!;
-    expect(() => openShare(sealed, people[1]!.secret)).toThrow('This share is for');
-    const tampered = sealed.replace('"threshold": 2', '"threshold": 3');
-    expect(() => openShare(tampered, people[0]!.secret)).toThrow('changed or damaged');
-    expect(() => openShare('{}', people[0]!.secret)).toThrow('no share file');
-    expect(() => backupShares(kms.kms.keys, 2, [recipients[0]!, recipients[0]!])).toThrow('named once');
+  test('one share, or one share twice, gives nothing', async () => {
+    await expect(combineRoots([shares[0]!])).rejects.toMatchObject({ code: 'backup-invalid' });
+    await expect(combineRoots([shares[0]!, shares[0]!])).rejects.toMatchObject({ code: 'backup-invalid' });
+    await expect(combineRoots([])).rejects.toMatchObject({ code: 'backup-invalid' });
+  });
+
+  test('a share file opens only with its recipient', async () => {
+    await expect(openShare(files[0]!.data, identities[1]!)).rejects.toMatchObject({ code: 'backup-invalid' });
+    const flipped = files[0]!.data.slice();
+    flipped[flipped.length - 1]! ^= 1;
+    await expect(openShare(flipped, identities[0]!)).rejects.toMatchObject({ code: 'backup-invalid' });
+  });
+
+  test('a forged share, or one of another backup, is refused', async () => {
+    const forged = {
+      ...shares[1]!,
+      share: shares[1]!.share.replace(/^../, (byte) => (byte === '00' ? '01' : '00')),
+    };
+    await expect(combineRoots([shares[0]!, forged])).rejects.toMatchObject({ code: 'backup-invalid' });
+    const other = { ...shares[1]!, set: '00'.repeat(16) };
+    await expect(combineRoots([shares[0]!, other])).rejects.toMatchObject({ code: 'backup-invalid' });
+  });
+
+  test('recipients are age keys or X25519 keys in hex, named once', async () => {
+    const age = await identityToRecipient(identities[0]!);
+    const hex = recipientKeyHex(age);
+    expect(parseRecipient(`dan=x25519:${hex}`)).toEqual({ name: 'dan', age });
+    for (const wrong of [
+      'dan',
+      '=age1',
+      `dan=x25519:${hex}00`,
+      'dan=age1qqqq',
+      'Dan Smith=age1',
+      `dan=${hex}`,
+    ]) {
+      expect(() => parseRecipient(wrong)).toThrow(expect.objectContaining({ code: 'backup-invalid' }));
+    }
+    const twice = [parseRecipient(`a=${age}`), parseRecipient(`b=${age}`)];
+    await expect(splitRoots(roots, 2, twice, 0)).rejects.toMatchObject({ code: 'backup-invalid' });
+    await expect(splitRoots(roots, 1, twice, 0)).rejects.toMatchObject({ code: 'backup-invalid' });
+  });
+
+  test('an identity file may hold an age identity or an X25519 secret in hex', async () => {
+    const secret = 'a0'.repeat(32);
+    const identity = parseIdentity(`# my key\n${secret}\n`);
+    const recipient = await identityToRecipient(identity);
+    expect(toHex(fromHex(recipientKeyHex(recipient)))).toHaveLength(64);
+    expect(parseIdentity(`# created\n${identities[0]}\n`)).toBe(identities[0]);
+    expect(() => parseIdentity('hunter2')).toThrow(expect.objectContaining({ code: 'backup-invalid' }));
   });
 });

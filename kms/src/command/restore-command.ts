@@ -2,21 +2,16 @@ import { parseArgs } from 'node:util';
 import { readFileBounded } from '@dstack-cloud/app';
 import { toHex, utf8Text } from '@dstack-cloud/encoding';
 import { p256KeyFromScalar } from '@dstack-cloud/keys';
-import { guestAgent } from '../agent/guest-agent.ts';
-import { selfAuthorization } from '../authorize/self-authorization.ts';
 import { combineRoots, openShare } from '../backup/combine-roots.ts';
 import { parseIdentity } from '../backup/recipient.ts';
 import type { BackupShare } from '../backup/share.ts';
 import type { BackupRoots } from '../backup/split-roots.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import { KmsError } from '../errors.ts';
-import { loadTrust } from '../evidence/trust.ts';
 import { keyDirectoryState, recoverKeyDirectory } from '../key-directory/commit.ts';
-import { makePolicy } from '../make-policy.ts';
 import { assertDomain } from '../onboard/domain.ts';
 import { assertSelfAllowed, storeRoot } from '../onboard/store-root.ts';
-import { createMetrics } from '../telemetry/metrics.ts';
-import { VERSION } from '../version.ts';
+import { openServices } from '../services.ts';
 import { COMMON_OPTIONS, type Command, type CommandContext } from './command.ts';
 
 const MAX_SHARE_BYTES = 64 * 1024;
@@ -86,26 +81,20 @@ async function storeRoots(
   domain: string,
   { log, now }: CommandContext,
 ): ReturnType<typeof storeRoot> {
-  const trust = loadTrust(config);
-  const { simulated } = trust;
-  const metrics = createMetrics({ version: VERSION, simulated, imageVerified: config.core.image.verify });
-  const policy = makePolicy(config, { log, metrics });
-  const agent = guestAgent(config.agentAddress);
+  const services = openServices(config, { log, now });
   try {
-    const self = selfAuthorization({ config, policy, metrics, log, now, agent, trust });
-    const keeper = { config, agent, self, now };
-    await assertSelfAllowed(keeper, 'restore');
+    await assertSelfAllowed(services, 'restore');
     const shared = {
       ca: p256KeyFromScalar(roots.caScalar),
       tempCa: p256KeyFromScalar(roots.tempCaScalar),
       k256: roots.k256,
     };
-    const info = await storeRoot(keeper, shared, domain);
+    const info = await storeRoot(services, shared, domain);
+    const { simulated } = services;
     log.warn({ domain, k256_pubkey: toHex(info.k256Pubkey), simulated }, 'root keys restored from shares');
     return info;
   } finally {
-    policy.close?.();
-    agent.close();
+    services.close();
   }
 }
 

@@ -4,9 +4,14 @@ import { loadConfig } from '../config/load-config.ts';
 import { createLog } from '../telemetry/log.ts';
 import { backupCommand } from './backup-command.ts';
 import { COMMON_OPTIONS, type Command } from './command.ts';
+import { inspectCommand } from './inspect-command.ts';
 import { restoreCommand } from './restore-command.ts';
 
-const COMMANDS: Readonly<Record<string, Command>> = { backup: backupCommand, restore: restoreCommand };
+const COMMANDS: Readonly<Record<string, Command>> = {
+  inspect: inspectCommand,
+  backup: backupCommand,
+  restore: restoreCommand,
+};
 
 /** The subcommands' part of the help text. */
 export const SUBCOMMAND_USAGE: string = Object.values(COMMANDS)
