@@ -12,6 +12,10 @@ import { type Relay, startRelay } from '../harness/loopback-server.ts';
 import type { Workload } from '../harness/simulated-workload.ts';
 
 const MAX_BLOCK_AGE_SECONDS = 3;
+/** Each request sees a head read after it came. */
+const EXACT = { head_reuse_ms: 0 };
+/** Otherwise a head serves others for a moment, at most this long (core.auth_api.chain.head_reuse_ms). */
+const HEAD_REUSE_MS = 1_000;
 
 let lab: KmsLab;
 let chain: LabChain;
@@ -38,9 +42,9 @@ beforeEach(() => {
 });
 
 /** A machine that may be a KMS and reads the chain through these endpoints. */
-async function registered(name: string, rpcUrls: string[]): Promise<KmsHost> {
-  const more = { max_block_age: `${MAX_BLOCK_AGE_SECONDS}s` };
-  const host = await lab.host(name, { core: { auth_api: chainPolicyConfig(chain, rpcUrls, more) } });
+async function registered(name: string, rpcUrls: string[], more: object = EXACT): Promise<KmsHost> {
+  const policy = chainPolicyConfig(chain, rpcUrls, { max_block_age: `${MAX_BLOCK_AGE_SECONDS}s`, ...more });
+  const host = await lab.host(name, { core: { auth_api: policy } });
   await chain.registerKms(host);
   return host;
 }
@@ -94,6 +98,31 @@ describe('chain', () => {
     expect((await getAppKey(kms, identity)).status).not.toBe(200);
     for (const relay of relays) relay.mood = 'pass';
     expect(errorOf(await getAppKey(kms, identity))).toContain('Compose hash not allowed');
+  });
+
+  test('revoked-under-load: a revocation counts for all who ask later than the longest time a head is reused', async () => {
+    const app = await chain.registerApp('busy');
+    const busy = await (await registered('busy', [chain.anvil.rpcUrl], {})).serve();
+    const identity = await lab.identity(busy, app);
+    let isRevoked = false;
+    let until = Number.POSITIVE_INFINITY;
+    const late: number[] = [];
+    const ask = async (): Promise<void> => {
+      while (Date.now() < until) {
+        const isLate = isRevoked && Date.now() > until - HEAD_REUSE_MS;
+        const { status } = await getAppKey(busy, identity);
+        if (isLate) late.push(status);
+      }
+    };
+    const load = Promise.all([ask(), ask(), ask(), ask()]);
+    await pause(0.5);
+    await chain.setAllowed(app, false);
+    isRevoked = true;
+    until = Date.now() + 2 * HEAD_REUSE_MS;
+    await load;
+    expect(late.length).toBeGreaterThan(10);
+    expect(new Set(late)).toEqual(new Set([400]));
+    await busy.stop();
   });
 
   test('stale-chain-view: an old view gives nothing, also to an app that was always allowed', async () => {

@@ -1,5 +1,11 @@
 /** A chain with the contracts for key services of the lab, and workloads registered on it. */
-import { bootInfo, vendorRoots, verifyAttestation, withTdxRoot } from '@dstack-cloud/attestation';
+import {
+  type BootInfo,
+  bootInfo,
+  vendorRoots,
+  verifyAttestation,
+  withTdxRoot,
+} from '@dstack-cloud/attestation';
 import {
   type Anvil,
   addComposeHash,
@@ -48,13 +54,7 @@ export async function startLabChain(lab: KmsLab, blockTimeSeconds?: number): Pro
       client,
       kms,
       async registerKms(host) {
-        const now = Math.floor(Date.now() / 1000);
-        const verified = await verifyAttestation(attest(lab.hardware, host.workload, new Uint8Array(64)), {
-          roots: withTdxRoot(vendorRoots(), lab.hardware.rootDer),
-          collateral: lab.hardware.collateralSource(() => now),
-          now,
-        });
-        const { mrAggregated, deviceId } = bootInfo(verified, { bootTime: false });
+        const { mrAggregated, deviceId } = await measurementsOf(lab, host);
         await addKmsAggregatedMr(client, kms, `0x${toHex(mrAggregated)}`);
         await addKmsDevice(client, kms, `0x${toHex(deviceId)}`);
       },
@@ -74,6 +74,17 @@ export async function startLabChain(lab: KmsLab, blockTimeSeconds?: number): Pro
     await anvil.stop();
     throw error;
   }
+}
+
+/** What a machine's own evidence says, as its operator would register it. */
+export async function measurementsOf({ hardware }: KmsLab, { workload }: KmsHost): Promise<BootInfo> {
+  const now = Math.floor(Date.now() / 1000);
+  const verified = await verifyAttestation(attest(hardware, workload, new Uint8Array(64)), {
+    roots: withTdxRoot(vendorRoots(), hardware.rootDer),
+    collateral: hardware.collateralSource(() => now),
+    now,
+  });
+  return bootInfo(verified, { bootTime: false });
 }
 
 /** `core.auth_api` that reads this chain through these endpoints. */
