@@ -47,6 +47,8 @@ async function main(): Promise<number> {
 }
 
 async function serve(config: Parameters<typeof startKms>[0]): Promise<number> {
+  // Whatever is created without a mode of its own is nobody else's.
+  process.umask(0o077);
   const log = createLog(config.logLevel);
   const stop = new AbortController();
   const stopped = new Promise<void>((resolve) => {

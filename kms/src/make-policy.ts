@@ -1,12 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { allowListPolicy, chainPolicy, devPolicy, type Policy, webhookPolicy } from '@dstack-cloud/policy';
 import type { KmsConfig } from './config/kms-config.ts';
+import { deadlineOf } from './deadline.ts';
 import { KmsError } from './errors.ts';
 import type { Log } from './telemetry/log.ts';
 import type { Metrics } from './telemetry/metrics.ts';
 import { VERSION } from './version.ts';
 
 const DEFAULT_WEBHOOK = 'http://auth-api:8000';
+/** Scrapers give up after ten seconds. */
+const SCRAPE_TIMEOUT_MS = 3_000;
 
 /** The configured policy source (chapter 10 sections 7.2 and 8). @throws PolicyError, KmsError for bad configuration */
 export function makePolicy(
@@ -31,8 +34,8 @@ export function makePolicy(
         onWarning,
         ...(webhook.ca_cert === undefined ? {} : { ca: readAuthority(webhook.ca_cert) }),
       });
-    case 'chain':
-      return chainPolicy({
+    case 'chain': {
+      const source = chainPolicy({
         rpcUrls: chain.rpc_urls,
         kmsContract: chain.kms_contract ?? '',
         maxBlockAgeSeconds: chain.max_block_age,
@@ -43,12 +46,20 @@ export function makePolicy(
         onEvent: (event) => {
           if (event.type === 'block') {
             metrics.onchainSyncLag.set(event.lagSeconds);
-            log.debug({ block: String(event.number), lag: event.lagSeconds }, 'on-chain sync completed');
+            log.info({ block: String(event.number), lag: event.lagSeconds }, 'on-chain sync completed');
           } else {
             log.warn({ endpoint: event.endpoint, reason: event.message }, 'chain endpoint failed');
           }
         },
       });
+      // Without new blocks there are no events, and without requests nobody reads the chain: each scrape looks itself.
+      metrics.beforeScrape.push(async () => {
+        await deadlineOf(source.describe(), SCRAPE_TIMEOUT_MS).catch(() => undefined);
+        const { lagSeconds } = source.status();
+        if (lagSeconds !== undefined) metrics.onchainSyncLag.set(lagSeconds);
+      });
+      return source;
+    }
   }
 }
 

@@ -101,8 +101,8 @@ async function bootstrapAnswer(onboarding: Onboarding, domain: string): Promise<
 function guard(request: IncomingMessage, token: string): PlainResponse | undefined {
   const path = (request.url ?? '').split('?')[0];
   if (path === '/health' || path === '/') return undefined;
-  const { origin, host, authorization } = request.headers;
-  if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`) {
+  const { authorization } = request.headers;
+  if (comesFromElsewhere(request)) {
     return { status: 403, body: 'Requests from other sites are refused\n' };
   }
   if (token === '' || (authorization?.startsWith('Bearer ') && sameSecret(authorization.slice(7), token))) {
@@ -113,4 +113,14 @@ function guard(request: IncomingMessage, token: string): PlainResponse | undefin
     headers: { 'WWW-Authenticate': 'Bearer' },
     body: 'The onboard token is missing or wrong\n',
   };
+}
+
+/** Whether a browser sent this for a page of another site; programs send none of these headers. */
+function comesFromElsewhere({ headers }: IncomingMessage): boolean {
+  const { host, origin, referer } = headers;
+  const site = headers['sec-fetch-site'];
+  if (site === 'cross-site' || site === 'same-site') return true;
+  return [origin, referer].some(
+    (url) => url !== undefined && !(URL.canParse(url) && new URL(url).host === host),
+  );
 }

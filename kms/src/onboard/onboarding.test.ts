@@ -113,7 +113,15 @@ describe('onboarding listener (chapter 10 section 6)', () => {
     expect(await status({})).toBe(401);
     expect(await status({ Authorization: 'Bearer let-m' })).toBe(401);
     expect(await status({ Authorization: 'Bearer let-me' })).toBe(200);
-    expect(await status({ Authorization: 'Bearer let-me', Origin: 'https://evil.example' })).toBe(403);
+    for (const [name, value] of [
+      ['Origin', 'https://evil.example'],
+      ['Origin', 'null'],
+      ['Referer', 'http://evil.example/page'],
+      ['Sec-Fetch-Site', 'cross-site'],
+    ] as const) {
+      expect(await status({ Authorization: 'Bearer let-me', [name]: value })).toBe(403);
+    }
+    expect(await status({ Authorization: 'Bearer let-me', Origin: `http://127.0.0.1:${port}` })).toBe(200);
     stop.abort();
   });
 

@@ -32,9 +32,12 @@ export function readyRoute(kms: Pick<Kms, 'policy' | 'self' | 'config' | 'simula
 export function metricsRoute({ metrics }: Pick<Kms, 'metrics'>): PlainRoute {
   return {
     path: '/metrics',
-    handle: async () => ({
-      type: 'text/plain; version=0.0.4; charset=utf-8',
-      body: await metrics.registry.metrics(),
-    }),
+    handle: async () => {
+      await Promise.all(metrics.beforeScrape.map((refresh) => refresh()));
+      return {
+        type: 'text/plain; version=0.0.4; charset=utf-8',
+        body: await metrics.registry.metrics(),
+      };
+    },
   };
 }

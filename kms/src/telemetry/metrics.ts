@@ -3,6 +3,8 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 /** Metrics of one KMS process, with the names of chapter 10 section 7.3. */
 export type Metrics = {
   readonly registry: Registry;
+  /** Run before each scrape: sets gauges that follow something else. */
+  readonly beforeScrape: (() => Promise<void>)[];
   readonly attestationRequests: Counter;
   readonly attestationFailures: Counter;
   readonly rpcRequests: Counter<'method' | 'result'>;
@@ -36,6 +38,7 @@ export function createMetrics(info: {
     new Gauge({ name: `dstack_kms_${name}`, help, registers });
   const metrics: Metrics = {
     registry,
+    beforeScrape: [],
     attestationRequests: counter('attestation_requests_total', 'Total number of KMS attestation requests.'),
     attestationFailures: counter(
       'attestation_failures_total',

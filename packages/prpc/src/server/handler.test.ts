@@ -183,6 +183,29 @@ describe('errors and limits (chapter 10 sections 1.4, 1.5)', () => {
     expect(small.body.toString()).toContain('payload too large');
   });
 
+  test('many large bodies at once are turned away before they fill the memory', async () => {
+    const small = http.createServer(
+      createPrpcHandler({
+        maxBufferedBytes: 1024,
+        mounts: [{ path: '/', services: [implement(KMS)({ ClearImageCache: () => undefined })] }],
+      }),
+    );
+    await once(small.listen(0, '127.0.0.1'), 'listening');
+    const target = { host: '127.0.0.1', port: (small.address() as AddressInfo).port, method: 'POST' };
+    const post = (bytes: number): Promise<number> =>
+      new Promise((resolve, reject) => {
+        const request = http.request({ ...target, path: '/ClearImageCache?json' }, (response) => {
+          response.resume();
+          resolve(response.statusCode ?? 0);
+        });
+        request.on('error', reject);
+        request.end('{}'.padEnd(bytes));
+      });
+    expect([await post(1000), await post(5000), await post(1000)]).toEqual([200, 503, 200]);
+    small.closeAllConnections();
+    small.close();
+  });
+
   test('damaged protobuf is a bad request', async () => {
     const { status, body } = await ask('POST', '/prpc/GetAppEnvEncryptPubKey', Uint8Array.of(0x0a, 0xff));
     expect(status).toBe(400);

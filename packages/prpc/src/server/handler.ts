@@ -5,6 +5,7 @@ import { decodeRequest, encodeError, encodeResponse, wantsJson } from './encodin
 import { frameworkAnswer } from './framework-answer.ts';
 import {
   DEFAULT_BODY_LIMIT,
+  DEFAULT_BUFFERED_BYTES,
   type Mount,
   type PlainResponse,
   type PrpcHandlerOptions,
@@ -24,6 +25,7 @@ export function createPrpcHandler<C = undefined>(
   options: PrpcHandlerOptions<C>,
 ): (request: IncomingMessage, response: ServerResponse) => void {
   const common = answerHeaders(options.headers);
+  const budget = { used: 0, max: options.maxBufferedBytes ?? DEFAULT_BUFFERED_BYTES };
   const tables = new Map(options.mounts.map((mount) => [mount, methodTable(mount)]));
 
   async function answer(
@@ -59,7 +61,9 @@ export function createPrpcHandler<C = undefined>(
         throw new RpcError(`Service not found: ${name}`, { code: 'UNIMPLEMENTED', status });
       }
       const body =
-        verb === 'POST' ? await readBody(request, mount.limits?.[name] ?? DEFAULT_BODY_LIMIT) : NO_BODY;
+        verb === 'POST'
+          ? await readBody(request, mount.limits?.[name] ?? DEFAULT_BODY_LIMIT, budget)
+          : NO_BODY;
       const input = decodeRequest(method.desc, { json, body, ...(verb === 'POST' ? {} : { query }) });
       result = encodeResponse(method.desc, await method.run(input, ready), json);
     } catch (error) {

@@ -5,6 +5,9 @@ import type { ServiceImplementation } from './service.ts';
 /** Body limit of a request unless the mount names another one for the method (chapter 10 section 1.5). */
 export const DEFAULT_BODY_LIMIT: number = 10 * 1024 * 1024;
 
+/** Bytes of unfinished bodies held at once unless the handler names another number. */
+export const DEFAULT_BUFFERED_BYTES: number = 128 * 1024 * 1024;
+
 /** Where a listener serves RPC methods. */
 export type Mount<C> = {
   /** `/prpc`, `/api` or `/`. */
@@ -66,6 +69,8 @@ export type PrpcHandlerOptions<C> = {
   ) => PlainResponse | undefined | Promise<PlainResponse | undefined>;
   /** Added to every answer; `Server`, `X-App-Version`. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** Bytes of unfinished request bodies held at once, over all requests; default 128 MiB. */
+  readonly maxBufferedBytes?: number;
   readonly onCall?: (record: CallRecord) => void;
   /** Turns errors that are no RpcError into public ones; without it they answer "internal error". */
   readonly publicError?: (error: unknown) => PublicError | undefined;

@@ -1,19 +1,36 @@
 import type { IncomingMessage } from 'node:http';
 import { PrpcError } from '../errors.ts';
 
+/** Bytes of unfinished bodies that a handler holds, and how many it may hold. */
+export type BodyBudget = { used: number; readonly max: number };
+
 /**
  * The whole body of a request, at most `limit` bytes. What comes beyond is thrown away, up to the same amount
  * again, so that the caller can still read the refusal; then the connection is cut.
- * @throws PrpcError `too_large`
+ * @param budget shared by the requests of a handler: many large bodies at once must not fill the memory
+ * @throws PrpcError `too_large`; status 503 when the budget is spent
  */
-export function readBody(request: IncomingMessage, limit: number): Promise<Uint8Array> {
+export function readBody(
+  request: IncomingMessage,
+  limit: number,
+  budget: BodyBudget = { used: 0, max: Number.POSITIVE_INFINITY },
+): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const chunks: Uint8Array<ArrayBuffer>[] = [];
     let size = 0;
+    let held = 0;
+    let crowded = false;
+    const release = (): void => {
+      budget.used -= held;
+      held = 0;
+    };
     request.on('data', (chunk: Uint8Array<ArrayBuffer>) => {
       size += chunk.length;
-      if (size <= limit) {
+      if (size <= limit && !crowded) {
+        budget.used += chunk.length;
+        held += chunk.length;
         chunks.push(chunk);
+        crowded = budget.used > budget.max;
       } else if (size > 2 * limit) {
         request.destroy();
       } else if (chunks.length > 0) {
@@ -21,11 +38,15 @@ export function readBody(request: IncomingMessage, limit: number): Promise<Uint8
       }
     });
     request.on('end', () => {
-      if (size > limit) reject(new PrpcError('too_large', 'failed to read data: payload too large'));
+      release();
+      if (crowded)
+        reject(new PrpcError('too_large', 'Too many large requests at once; try again', { status: 503 }));
+      else if (size > limit) reject(new PrpcError('too_large', 'failed to read data: payload too large'));
       else resolve(join(chunks, size));
     });
     request.on('error', reject);
     request.on('close', () => {
+      release();
       if (request.readableEnded) return;
       reject(new PrpcError('too_large', 'failed to read data: connection closed'));
     });
