@@ -1,8 +1,7 @@
 import { concatBytes, decodeCbor, encodeCbor, fromHex } from '@dstack-cloud/encoding';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
-import { p384 } from '@noble/curves/nist.js';
 import { expect, it } from 'vitest';
-import { judgeMock, loadMock, MOCK, mockKey } from '../testing/mock-set.ts';
+import { judgeMock, loadMock, MOCK, signMock } from '../testing/mock-set.fixture.ts';
 import { parseCoseSign1, signedBytes } from './cose-sign1.ts';
 
 const NOW = 1781524800;
@@ -15,7 +14,7 @@ describeWithFixtures('NSM documents signed again', `${MOCK}/expected.json`, () =
     const result = change(payload);
     const bytes = result instanceof Uint8Array ? result : encodeCbor(payload);
     const parts = { protectedHeader: header, payload: bytes, signature: cose.signature };
-    const signature = p384.sign(signedBytes(parts), mockKey('p384', 'nsm-leaf'));
+    const signature = signMock('p384', 'nsm-leaf', signedBytes(parts));
     return judgeMock(attestation, { ...quote, nsmQuote: encodeCbor([header, new Map(), bytes, signature]) });
   };
   const bytes = (length: number) => new Uint8Array(length).fill(7);

@@ -1,11 +1,10 @@
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
-import { p384 } from '@noble/curves/nist.js';
 import { expect, it } from 'vitest';
-import { judgeMock, loadMock, MOCK, mockKey } from '../testing/mock-set.ts';
+import { judgeMock, loadMock, MOCK, signMock } from '../testing/mock-set.fixture.ts';
 
 describeWithFixtures('SEV-SNP reports signed again', `${MOCK}/expected.json`, () => {
   const sign = (report: Uint8Array): Uint8Array => {
-    const signature = p384.sign(report.subarray(0, 0x2a0), mockKey('p384', 'sev-vcek'));
+    const signature = signMock('p384', 'sev-vcek', report.subarray(0, 0x2a0));
     report.set(signature.slice(0, 48).reverse(), 0x2a0);
     report.set(signature.slice(48).reverse(), 0x2a0 + 72);
     return report;

@@ -1,15 +1,14 @@
 import { concatBytes, fromHex } from '@dstack-cloud/encoding';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
-import { p256 } from '@noble/curves/nist.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { expect, it } from 'vitest';
 import type { TpmQuote } from '../attestation.ts';
-import { judgeMock, loadMock, MOCK, mockKey } from '../testing/mock-set.ts';
+import { judgeMock, loadMock, MOCK, signMock } from '../testing/mock-set.fixture.ts';
 
 describeWithFixtures('vTPM quotes signed again', `${MOCK}/expected.json`, () => {
   const [attestation, quote] = loadMock('gcp-good', 'dstack-gcp-tdx');
   const signed = (message: Uint8Array): Uint8Array => {
-    const signature = p256.sign(message, mockKey('p256', 'tpm-ak'));
+    const signature = signMock('p256', 'tpm-ak', message);
     const part = (bytes: Uint8Array) => concatBytes(Uint8Array.of(0, bytes.length), bytes);
     return concatBytes(fromHex('0018000b'), part(signature.slice(0, 32)), part(signature.slice(32)));
   };

@@ -3,10 +3,9 @@
  * evidence can be changed in one rule and signed again.
  */
 
+import { createECDH, createHash, createPrivateKey, type KeyObject, sign } from 'node:crypto';
 import { concatBytes, decodePem, fromHex, utf8 } from '@dstack-cloud/encoding';
 import { fixture, fixtureJson, fixtureText } from '@dstack-cloud/test/fixtures';
-import { p256, p384 } from '@noble/curves/nist.js';
-import { sha256, sha384 } from '@noble/hashes/sha2.js';
 import type { Attestation } from '../attestation.ts';
 import { decodeAttestation } from '../codec/decode-attestation.ts';
 import type { CollateralSource } from '../collateral-source.ts';
@@ -80,15 +79,39 @@ export async function judgeMock(
   return verified;
 }
 
-/** A key of the set: SHA-2 of domain, seed, label and counter, counted up to a valid scalar. */
-export function mockKey(curve: 'p256' | 'p384', label: string): Uint8Array {
-  const hash = curve === 'p256' ? sha256 : sha384;
-  const domain = utf8(`dstack-mock-${curve}-v1`);
-  const { isValidSecretKey } = (curve === 'p256' ? p256 : p384).utils;
-  const seed = fromHex(mockSet().seed);
+/**
+ * ECDSA by a key of the set: SHA-2 of domain, seed, label and counter, counted up to a valid scalar.
+ * @returns r‖s
+ */
+export function signMock(curve: 'p256' | 'p384', label: string, data: Uint8Array): Uint8Array {
+  const hash = curve === 'p256' ? 'sha256' : 'sha384';
+  const signature = sign(hash, data, { key: mockKey(curve, hash, label), dsaEncoding: 'ieee-p1363' });
+  return new Uint8Array(signature);
+}
+
+function mockKey(curve: 'p256' | 'p384', hash: string, label: string): KeyObject {
+  const start = concatBytes(utf8(`dstack-mock-${curve}-v1`), fromHex(mockSet().seed), utf8(label));
   for (let counter = 0; counter < 100; counter++) {
-    const scalar = hash(concatBytes(domain, seed, utf8(label), Uint8Array.of(0, 0, 0, counter)));
-    if (isValidSecretKey(scalar)) return scalar;
+    const scalar = createHash(hash)
+      .update(start)
+      .update(Uint8Array.of(0, 0, 0, counter))
+      .digest();
+    const ecdh = createECDH(curve === 'p256' ? 'prime256v1' : 'secp384r1');
+    try {
+      ecdh.setPrivateKey(scalar);
+    } catch {
+      continue;
+    }
+    const point = ecdh.getPublicKey();
+    const half = (point.length - 1) / 2;
+    const jwk = {
+      kty: 'EC',
+      crv: curve === 'p256' ? 'P-256' : 'P-384',
+      d: scalar.toString('base64url'),
+      x: point.subarray(1, 1 + half).toString('base64url'),
+      y: point.subarray(1 + half).toString('base64url'),
+    };
+    return createPrivateKey({ key: jwk, format: 'jwk' });
   }
   throw new Error('no valid scalar');
 }
