@@ -6,7 +6,14 @@ import { toHex } from '@dstack-cloud/encoding';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { errorOf } from '../harness/call-kms.ts';
 import { chainPolicyConfig, type LabChain, startLabChain } from '../harness/kms-chain.ts';
-import { auditHead, getAppKey, type KmsHost, type KmsLab, startKmsLab } from '../harness/kms-lab.ts';
+import {
+  auditHead,
+  getAppKey,
+  type KmsHost,
+  type KmsLab,
+  metricOf,
+  startKmsLab,
+} from '../harness/kms-lab.ts';
 import type { KmsProcess } from '../harness/kms-process.ts';
 import { type Relay, startRelay } from '../harness/loopback-server.ts';
 import type { Workload } from '../harness/simulated-workload.ts';
@@ -133,6 +140,10 @@ describe('chain', () => {
       expect((await getAppKey(alone, identity)).status).toBe(200);
       await freeze(relay);
       await pause(MAX_BLOCK_AGE_SECONDS + 1.5);
+      // Whoever watches sees it before anybody asks for keys.
+      expect(await metricOf(alone, 'dstack_kms_onchain_sync_lag_seconds')).toBeGreaterThan(
+        MAX_BLOCK_AGE_SECONDS,
+      );
       expect(errorOf(await getAppKey(alone, identity))).toContain('on-chain state is stale');
       relay.rewrite = undefined;
       expect((await getAppKey(alone, identity)).status).toBe(200);

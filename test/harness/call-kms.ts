@@ -11,10 +11,19 @@ export function callKms(
   body: unknown = {},
   identity?: ClientIdentity,
 ): Promise<Answer> {
+  return exchange(`${url}/prpc/${method}?json`, 'POST', JSON.stringify(body), identity);
+}
+
+/** GETs a path outside RPC: `/health`, `/metrics`. */
+export function getPlain(url: string, path: string): Promise<Answer> {
+  return exchange(`${url}${path}`, 'GET', '');
+}
+
+function exchange(url: string, method: string, body: string, identity?: ClientIdentity): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const call = request(
-      `${url}/prpc/${method}?json`,
-      { method: 'POST', rejectUnauthorized: false, agent: false, timeout: 30_000, ...identity },
+      url,
+      { method, rejectUnauthorized: false, agent: false, timeout: 30_000, ...identity },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -28,9 +37,9 @@ export function callKms(
         );
       },
     );
-    call.on('timeout', () => call.destroy(new Error(`${method}: no answer within 30 s`)));
+    call.on('timeout', () => call.destroy(new Error(`${url}: no answer within 30 s`)));
     call.on('error', reject);
-    call.end(JSON.stringify(body));
+    call.end(body);
   });
 }
 

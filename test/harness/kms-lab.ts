@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fromHex } from '@dstack-cloud/encoding';
 import { build } from '@dstack-cloud/scripts/build';
 import { collateralServer, createPlatform, type SimulatedPlatform } from '@dstack-cloud/tee-simulator';
-import { type Answer, callKms } from './call-kms.ts';
+import { type Answer, callKms, getPlain } from './call-kms.ts';
 import { type KmsProcess, type KmsRun, runKms } from './kms-process.ts';
 import { type Relay, startRelay } from './loopback-server.ts';
 import { startMachineAgent } from './machine-agent.ts';
@@ -170,6 +170,18 @@ export async function auditHead(
   const head = JSON.parse((await callKms(kms.url, 'GetAuditHead')).body) as Record<string, string>;
   const { tree_size: size, root_hash: root, timestamp, signature, public_key: publicKey = '' } = head;
   return { publicKey: fromHex(publicKey), signed: { size, root, timestamp, signature } };
+}
+
+/** The text of `/metrics`. */
+export async function metricsText(kms: KmsProcess): Promise<string> {
+  return (await getPlain(kms.url, '/metrics')).body;
+}
+
+/** The value of a metric without labels. */
+export async function metricOf(kms: KmsProcess, name: string): Promise<number> {
+  const match = new RegExp(`^${name} (\\S+)$`, 'm').exec(await metricsText(kms));
+  if (match === null) throw new Error(`No metric ${name}`);
+  return Number(match[1]);
 }
 
 function merge(base: Table, over: Table): Table {
