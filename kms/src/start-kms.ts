@@ -1,3 +1,4 @@
+import { k256Backend } from '@dstack-cloud/keys';
 import { startAdminListener } from './admin/admin-listener.ts';
 import { loadPasswordCheck } from './admin/htpasswd.ts';
 import { openAudit } from './audit/audit-log.ts';
@@ -59,7 +60,8 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
     ? await startAdminListener(kms, trust, await loadPasswordCheck(adminConfig.htpasswd_file))
     : undefined;
   const renewing = keepRenewing({ config, keys, agent, now, log }, main.useCertificate);
-  log.info({ address: main.address, port: main.port, domain: keys.domain, simulated }, 'dstack-kms started');
+  const listening = { address: main.address, port: main.port, domain: keys.domain };
+  log.info({ ...listening, k256: k256Backend(), simulated }, 'dstack-kms started');
   return {
     main,
     admin,

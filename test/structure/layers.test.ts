@@ -59,6 +59,7 @@ const trustedDependencies: Record<string, string> = {
   '@bufbuild/protobuf': 'protobuf runtime with descriptors',
   '@noble/curves': 'recoverable secp256k1 and Ed25519, which node:crypto lacks or does not expose',
   '@noble/hashes': 'Keccak-256, which is not SHA3-256',
+  secp256k1: 'libsecp256k1, optional, held to the bytes of noble (keys only; docs/decisions/006)',
   cborg: 'strict CBOR',
   '@msgpack/msgpack': 'MessagePack',
   zod: 'schemas of configuration and foreign JSON',
@@ -77,6 +78,7 @@ const trustedDependencies: Record<string, string> = {
 /** Dependencies that only some packages of the ring may have. */
 const only: Record<string, readonly string[]> = {
   viem: ['policy', 'auth-api'],
+  secp256k1: ['keys'],
   'age-encryption': ['kms'],
   'shamir-secret-sharing': ['kms'],
   '@scure/base': ['kms'],

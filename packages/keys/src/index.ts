@@ -20,7 +20,14 @@ export {
   verifySignatureChain,
 } from './get-key.ts';
 export { type Context, hkdf } from './hkdf.ts';
-export { k256PublicKey, recoverK256, recoverK256Digest, signK256, signK256Digest } from './k256.ts';
+export {
+  k256Backend,
+  k256PublicKey,
+  recoverK256,
+  recoverK256Digest,
+  signK256,
+  signK256Digest,
+} from './k256.ts';
 export { keccak256 } from './keccak256.ts';
 export { generateP256Key, type P256Key, p256KeyFromPem, p256KeyFromScalar, p256KeyPem } from './p256-key.ts';
 export { decryptEnv, type EnvVariable, encryptEnv, type SealOptions, sealEnv } from './sealed-env.ts';

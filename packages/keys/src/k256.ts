@@ -1,19 +1,17 @@
-import { createECDH } from 'node:crypto';
-import { concatBytes } from '@dstack-cloud/encoding';
-import { secp256k1 } from '@noble/curves/secp256k1.js';
 import { expectLength, KeysError } from './errors.ts';
+import { k256 } from './k256/choose-backend.ts';
+import { hasHighS, isSignature } from './k256/scalar-range.ts';
 import { keccak256 } from './keccak256.ts';
+
+/** Which library computes secp256k1 here; slower `noble` where the native one does not load. */
+export function k256Backend(): 'libsecp256k1' | 'noble' {
+  return k256().name;
+}
 
 /** The compressed SEC1 public key (33 bytes) of a secp256k1 secret. @throws KeysError when the secret is out of range */
 export function k256PublicKey(secret: Uint8Array): Uint8Array {
   expectLength('secp256k1 secret', secret, 32);
-  try {
-    const ecdh = createECDH('secp256k1');
-    ecdh.setPrivateKey(secret);
-    return new Uint8Array(ecdh.getPublicKey(null, 'compressed'));
-  } catch (cause) {
-    throw new KeysError('invalid-key', 'The secp256k1 secret is out of range', { cause });
-  }
+  return inRange(() => k256().publicKey(secret));
 }
 
 /** Signs Keccak-256 of the message; see `signK256Digest`. */
@@ -27,13 +25,8 @@ export function signK256(message: Uint8Array, secret: Uint8Array): Uint8Array {
  */
 export function signK256Digest(digest: Uint8Array, secret: Uint8Array): Uint8Array {
   expectLength('Digest', digest, 32);
-  try {
-    const signature = secp256k1.sign(digest, secret, { prehash: false, lowS: true, format: 'recovered' });
-    // noble puts the recovery id first; the wire has it last.
-    return concatBytes(signature.subarray(1), signature.subarray(0, 1));
-  } catch (cause) {
-    throw new KeysError('invalid-key', 'The secp256k1 secret is out of range', { cause });
-  }
+  expectLength('secp256k1 secret', secret, 32);
+  return inRange(() => k256().sign(digest, secret));
 }
 
 /** The compressed public key (33 bytes) that signed Keccak-256 of the message; see `recoverK256Digest`. */
@@ -45,12 +38,21 @@ export function recoverK256(message: Uint8Array, signature: Uint8Array): Uint8Ar
 export function recoverK256Digest(digest: Uint8Array, signature: Uint8Array): Uint8Array {
   expectLength('Digest', digest, 32);
   expectLength('Recoverable signature', signature, 65);
+  if (isSignature(signature) && hasHighS(signature)) {
+    throw new KeysError('invalid-signature', 'The signature has a high S');
+  }
   try {
-    const parsed = secp256k1.Signature.fromBytes(signature.subarray(0, 64), 'compact');
-    if (parsed.hasHighS()) throw new KeysError('invalid-signature', 'The signature has a high S');
-    return parsed.addRecoveryBit(signature[64]!).recoverPublicKey(digest).toBytes(true);
+    if (!isSignature(signature)) throw new RangeError('r or s is out of range');
+    return k256().recover(digest, signature);
   } catch (cause) {
-    if (cause instanceof KeysError) throw cause;
     throw new KeysError('invalid-signature', 'The signature gives no public key', { cause });
+  }
+}
+
+function inRange<T>(compute: () => T): T {
+  try {
+    return compute();
+  } catch (cause) {
+    throw new KeysError('invalid-key', 'The secp256k1 secret is out of range', { cause });
   }
 }

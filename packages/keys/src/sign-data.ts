@@ -1,9 +1,11 @@
 import { createHash, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
 import { concatBytes, fromHex } from '@dstack-cloud/encoding';
 import { ed25519 } from '@noble/curves/ed25519.js';
-import { secp256k1 } from '@noble/curves/secp256k1.js';
 import { expectLength, KeysError } from './errors.ts';
 import { ed25519PrivateKey } from './get-key.ts';
+import { k256 } from './k256/choose-backend.ts';
+import { hasHighS, isSignature } from './k256/scalar-range.ts';
+import { signK256Digest } from './k256.ts';
 
 const ED25519_SPKI_PREFIX = fromHex('302a300506032b6570032100');
 
@@ -15,11 +17,7 @@ const ED25519_SPKI_PREFIX = fromHex('302a300506032b6570032100');
 export function signData(algorithm: string, key: Uint8Array, data: Uint8Array): Uint8Array {
   if (algorithm === 'ed25519') return new Uint8Array(sign(null, data, ed25519PrivateKey(key)));
   expectLength('secp256k1 secret', key, 32);
-  return secp256k1.sign(messageDigest(algorithm, data, 'signing'), key, {
-    prehash: false,
-    lowS: true,
-    format: 'compact',
-  });
+  return signK256Digest(messageDigest(algorithm, data, 'signing'), key).slice(0, 64);
 }
 
 /**
@@ -35,16 +33,11 @@ export function verifyData(
 ): boolean {
   if (algorithm === 'ed25519') return verifyEd25519(data, signature, publicKey);
   const digest = messageDigest(algorithm, data, 'verification');
-  let parsed: ReturnType<typeof secp256k1.Signature.fromBytes>;
-  try {
-    if (publicKey.length === 65 && publicKey[0] !== 4) throw new Error('hybrid key');
-    secp256k1.Point.fromBytes(publicKey).assertValidity();
-    parsed = secp256k1.Signature.fromBytes(signature, 'compact');
-  } catch (cause) {
-    throw new KeysError('invalid-signature', 'signature error', { cause });
+  const { isPublicKey, verify: verifyK256 } = k256();
+  if (signature.length !== 64 || !isPublicKey(publicKey) || !isSignature(signature)) {
+    throw new KeysError('invalid-signature', 'signature error');
   }
-  if (parsed.hasHighS()) return false;
-  return secp256k1.verify(signature, digest, publicKey, { prehash: false, lowS: true, format: 'compact' });
+  return !hasHighS(signature) && verifyK256(digest, signature, publicKey);
 }
 
 function messageDigest(algorithm: string, data: Uint8Array, action: string): Uint8Array {
