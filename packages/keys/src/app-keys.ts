@@ -6,7 +6,8 @@ import { k256PublicKey, signK256 } from './k256.ts';
 import type { P256Key } from './p256-key.ts';
 import { x25519PublicKey } from './x25519.ts';
 
-const MAX_CACHED_APPS = 1024;
+/** Entries of each cache; the oldest is forgotten and derived again when it is asked for. */
+const MAX_CACHED = 4096;
 const ISSUED_PREFIX = utf8('dstack-kms-issued:');
 
 /** The two roots of a KMS (chapter 10 section 4.1). */
@@ -29,16 +30,14 @@ export interface AppKeys {
   readonly k256Signature: Uint8Array;
 }
 
-/** What depends on the application alone; all of it is deterministic, so it is computed once per application. */
-interface AppSecrets {
-  readonly envCryptKey: Uint8Array;
-  readonly envPublicKey: Uint8Array;
-  readonly k256Key: Uint8Array;
-  readonly k256Signature: Uint8Array;
-}
+/** What depends on the application alone. */
+type AppSecrets = Omit<AppKeys, 'diskCryptKey'>;
 
+/** All of it follows from the roots, so it is computed once for each application, and each instance's disk. */
 interface RootCache {
   readonly secrets: Map<string, AppSecrets>;
+  readonly diskKeys: Map<string, Uint8Array>;
+  readonly envPublicKeys: Map<string, Uint8Array>;
   readonly caKeys: Map<string, P256Key>;
 }
 
@@ -60,9 +59,12 @@ export function deriveAppKeys(
 ): AppKeys {
   expectLength('instance_id', instanceId, 0, 20);
   const secrets = appSecrets(roots, appId, epoch);
-  const disk = [appId, instanceId, 'app-disk-crypt-key', ...epochContext(epoch)];
+  const name = `${nameOf(appId, epoch)}/${toHex(instanceId)}`;
+  const diskCryptKey = cached(cacheOf(roots).diskKeys, name, () =>
+    deriveDhSecret(roots.caScalar, [appId, instanceId, 'app-disk-crypt-key', ...epochContext(epoch)]),
+  );
   return {
-    diskCryptKey: deriveDhSecret(roots.caScalar, disk),
+    diskCryptKey: diskCryptKey.slice(),
     envCryptKey: secrets.envCryptKey.slice(),
     k256Key: secrets.k256Key.slice(),
     k256Signature: secrets.k256Signature.slice(),
@@ -71,13 +73,15 @@ export function deriveAppKeys(
 
 /** The X25519 public key (32 bytes) to which an application's environment is sealed. */
 export function deriveEnvPublicKey(roots: RootKeys, appId: Uint8Array, epoch = 0): Uint8Array {
-  return appSecrets(roots, appId, epoch).envPublicKey.slice();
+  const { envCryptKey } = appSecrets(roots, appId, epoch);
+  const name = nameOf(appId, epoch);
+  return cached(cacheOf(roots).envPublicKeys, name, () => x25519PublicKey(envCryptKey)).slice();
 }
 
 /** The key of the application's certificate authority. */
 export function deriveAppCaKey(roots: RootKeys, appId: Uint8Array, epoch = 0): P256Key {
   expectLength('app_id', appId, 20);
-  return cached(cacheOf(roots).caKeys, appId, epoch, () =>
+  return cached(cacheOf(roots).caKeys, nameOf(appId, epoch), () =>
     deriveP256Key(roots.caScalar, [appId, 'app-ca', ...epochContext(epoch)]),
   );
 }
@@ -98,13 +102,12 @@ export function issuedKeyMessage(appId: Uint8Array, k256Public: Uint8Array): Uin
 
 function appSecrets(roots: RootKeys, appId: Uint8Array, epoch: number): AppSecrets {
   expectLength('app_id', appId, 20);
-  return cached(cacheOf(roots).secrets, appId, epoch, () => {
+  return cached(cacheOf(roots).secrets, nameOf(appId, epoch), () => {
     const suffix = epochContext(epoch);
     const envCryptKey = deriveDhSecret(roots.caScalar, [appId, 'env-encrypt-key', ...suffix]);
     const k256Key = hkdf(roots.k256, [appId, 'app-key', ...suffix], 32);
     return {
       envCryptKey,
-      envPublicKey: x25519PublicKey(envCryptKey),
       k256Key,
       k256Signature: signK256(issuedKeyMessage(appId, k256PublicKey(k256Key)), roots.k256),
     };
@@ -114,18 +117,21 @@ function appSecrets(roots: RootKeys, appId: Uint8Array, epoch: number): AppSecre
 function cacheOf(roots: RootKeys): RootCache {
   let cache = caches.get(roots);
   if (!cache) {
-    cache = { secrets: new Map(), caKeys: new Map() };
+    cache = { secrets: new Map(), diskKeys: new Map(), envPublicKeys: new Map(), caKeys: new Map() };
     caches.set(roots, cache);
   }
   return cache;
 }
 
-function cached<T>(map: Map<string, T>, appId: Uint8Array, epoch: number, make: () => T): T {
-  const key = epoch === 0 ? toHex(appId) : `${toHex(appId)}/${epoch}`;
-  const found = map.get(key);
+function nameOf(appId: Uint8Array, epoch: number): string {
+  return epoch === 0 ? toHex(appId) : `${toHex(appId)}/${epoch}`;
+}
+
+function cached<T>(map: Map<string, T>, name: string, make: () => T): T {
+  const found = map.get(name);
   if (found !== undefined) return found;
   const made = make();
-  if (map.size >= MAX_CACHED_APPS) map.delete(map.keys().next().value!);
-  map.set(key, made);
+  if (map.size >= MAX_CACHED) map.delete(map.keys().next().value!);
+  map.set(name, made);
   return made;
 }
