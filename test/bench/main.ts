@@ -10,6 +10,7 @@ const suites: Record<string, () => Promise<{ run(): Promise<Result[]> }>> = {
   cli: () => import('./cli.ts'),
   kms: () => import('./kms.ts'),
   demo: () => import('./demo.ts'),
+  verifier: () => import('./verifier.ts'),
 };
 
 const args = process.argv.slice(2);

@@ -3,7 +3,8 @@
  * A process of its own, so that the client's work is not measured as the server's; and as little work a request
  * as Node allows, so that the server is the limit: contexts are made once, requests are prepared bytes.
  */
-import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
+import { connect as connectPlain, type Socket } from 'node:net';
+import { connect, createSecureContext, type SecureContext } from 'node:tls';
 import { percentile } from '../result.ts';
 import type { LoadPlan, LoadReport } from './plan.ts';
 
@@ -70,26 +71,25 @@ async function drive(): Promise<LoadReport> {
   };
 }
 
-/** One TLS connection that carries one request at a time. */
+/** One connection, of TLS unless the URL is plain, that carries one request at a time. */
 type Connection = { exchange(): Promise<number>; close(): void };
 
 function open(client: number): Promise<Connection> {
   const secureContext = contexts[client % contexts.length];
   return new Promise((resolve, reject) => {
-    const socket = connect({
-      host: target.hostname,
-      port: Number(target.port),
-      rejectUnauthorized: false,
-      ...(secureContext === undefined ? {} : { secureContext }),
-    });
+    const address = { host: target.hostname, port: Number(target.port) };
+    const plain = target.protocol === 'http:';
+    const socket: Socket = plain
+      ? connectPlain(address)
+      : connect({ ...address, rejectUnauthorized: false, ...(secureContext ? { secureContext } : {}) });
     socket.setNoDelay(true);
     socket.setTimeout(RESPONSE_TIMEOUT_MS, () => socket.destroy(new Error('timeout')));
     socket.once('error', reject);
-    socket.once('secureConnect', () => resolve(talk(socket)));
+    socket.once(plain ? 'connect' : 'secureConnect', () => resolve(talk(socket)));
   });
 }
 
-function talk(socket: TLSSocket): Connection {
+function talk(socket: Socket): Connection {
   let pending: { resolve(bytes: number): void; reject(error: Error): void } | undefined;
   let received: Buffer = Buffer.alloc(0);
   const fail = (error: Error) => {

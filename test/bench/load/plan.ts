@@ -4,7 +4,7 @@
 export type LoadIdentity = { cert: string; key: string };
 
 export type LoadPlan = {
-  /** `https://127.0.0.1:PORT/prpc/GetAppKey?json` */
+  /** `https://127.0.0.1:PORT/prpc/GetAppKey?json`; `http:` for a service without TLS. */
   url: string;
   /** Used in turn; empty for anonymous requests. */
   identities: LoadIdentity[];

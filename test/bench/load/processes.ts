@@ -32,17 +32,25 @@ export async function load(plan: LoadPlan): Promise<LoadReport> {
 }
 
 /** Starts the bare server; `stop` ends it. */
-export async function bareServer(settings: {
+export function bareServer(settings: {
   key: string;
   cert: string;
   clientCa: string;
   answerBytes: number;
 }): Promise<{ port: number; stop(): void }> {
-  const child = startScript('bare-server.ts', SERVER_CORE);
+  return startServer('bare-server.ts', settings);
+}
+
+/** Starts a server script of this folder on the server's core: it reads its settings, and writes its port. */
+export async function startServer(
+  script: string,
+  settings: unknown,
+): Promise<{ port: number; stop(): void }> {
+  const child = startScript(script, SERVER_CORE);
   child.stdin?.write(JSON.stringify(settings));
   const port = await new Promise<number>((resolvePromise, reject) => {
     child.once('error', reject);
-    child.once('exit', (code) => reject(new Error(`The bare server ended with ${code}`)));
+    child.once('exit', (code) => reject(new Error(`${script} ended with ${code}`)));
     child.stdout?.once('data', (data: Buffer) => {
       resolvePromise((JSON.parse(data.toString('utf8')) as { port: number }).port);
     });
