@@ -28,13 +28,20 @@ export const openAppendFile: OpenAppendFile = async (path) => {
 
 function wrap(file: FileHandle): AppendFile {
   return {
-    append: async (bytes) => {
-      await file.appendFile(bytes);
-    },
+    append: (bytes) => appendAll(file, bytes),
     sync: () => file.datasync(),
     truncate: (length) => file.truncate(length),
     close: () => file.close(),
   };
+}
+
+/** Leaner than `appendFile`. A write may take a part only, as on a disk that is almost full; then the rest follows. */
+async function appendAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let offset = 0; offset < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, offset, bytes.length - offset);
+    if (bytesWritten === 0) throw new Error('Nothing could be written');
+    offset += bytesWritten;
+  }
 }
 
 async function syncDirectory(path: string): Promise<void> {

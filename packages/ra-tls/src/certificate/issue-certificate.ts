@@ -78,9 +78,15 @@ export function issueCertificate(fields: CertificateFields): Uint8Array {
   return der.sequence(tbs, ALGORITHM, der.bitString(new Uint8Array(signature)));
 }
 
-/** One PEM certificate. */
+const pems = new WeakMap<Uint8Array, string>();
+
+/** One PEM certificate; made once for each array, because servers show the same certificates in every answer. */
 export function certificatePem(certificate: Uint8Array): string {
-  return encodePem('CERTIFICATE', certificate);
+  const known = pems.get(certificate);
+  if (known !== undefined) return known;
+  const pem = encodePem('CERTIFICATE', certificate);
+  pems.set(certificate, pem);
+  return pem;
 }
 
 /** A signer from its certificate. @throws RaTlsError when the key does not belong to the certificate */
