@@ -87,8 +87,8 @@ function isSameEvent(logged: TdxEvent, runtime: RuntimeEvent): boolean {
 }
 
 function hasGoodPreimage(event: TdxEvent): boolean {
-  if (event.preimage === undefined) return true;
-  if (event.version !== 2) return false;
+  // Version 2 events carry their preimage, others none (chapter 20 section 2.5).
+  if (event.version !== 2) return event.preimage === undefined;
   return (
     event.preimage === hexOf(runtimeEventPreimage({ ...event, payload: event.eventPayload, version: 2 }))
   );

@@ -30,6 +30,8 @@ export function readBootEvents(events: readonly RuntimeEvent[]): BootEvents {
   const ready = events.findIndex((event) => event.event === 'system-ready');
   const system = ready < 0 ? events : events.slice(0, ready);
   checkSequence(system);
+  // Nothing of the sequence again after its end: readers would differ on which one counts.
+  for (const name of BOOT_SEQUENCE.split(', ')) single(system, name);
   const instanceId = single(system, 'instance-id') ?? NOTHING;
   if (instanceId.length !== 0) checkLength('instance-id', instanceId, 20);
   return {

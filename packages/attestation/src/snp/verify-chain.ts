@@ -37,7 +37,14 @@ export async function verifySnpChain(
     validatePath(
       certificates.vcek,
       [certificates.ask],
-      { anchors, now, revocation: 'available', crls, knownExtensions: Object.values(EXTENSION) },
+      {
+        anchors,
+        now,
+        revocation: 'available',
+        crls,
+        knownExtensions: Object.values(EXTENSION),
+        requireDigitalSignature: 'if-stated',
+      },
       crypto,
       cache,
     ),

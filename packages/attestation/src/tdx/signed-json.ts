@@ -29,6 +29,7 @@ export function validateIntelChain(
       revocation: 'required',
       crls,
       extendedKeyUsage: [SERVER_AUTH],
+      requireDigitalSignature: 'if-stated',
     },
     context.crypto,
     context.cache,

@@ -71,7 +71,7 @@ export function checkExtensions(certificate: Certificate, known: readonly string
 
 interface LeafRules {
   readonly extendedKeyUsage?: readonly string[];
-  readonly requireDigitalSignature?: boolean;
+  readonly requireDigitalSignature?: boolean | 'if-stated';
   readonly knownExtensions?: readonly string[];
 }
 
@@ -82,7 +82,10 @@ export function checkLeaf(leaf: Certificate, rules: LeafRules): void {
   if (leaf.keyUsage?.keyCertSign) throw invalid('The leaf may sign certificates');
   checkExtensions(leaf, rules.knownExtensions ?? []);
   keyKind(leaf.spki);
-  if (rules.requireDigitalSignature && !leaf.keyUsage?.digitalSignature) {
+  const { requireDigitalSignature: signs = false } = rules;
+  // Without the extension any use is allowed (RFC 5280 section 4.2.1.3).
+  const unstated = signs === 'if-stated' && !leaf.keyUsage;
+  if (signs !== false && !unstated && !leaf.keyUsage?.digitalSignature) {
     throw invalid('The leaf may not sign (digitalSignature)');
   }
   const usages = leaf.extendedKeyUsage;

@@ -22,8 +22,8 @@ export interface PathRules {
   readonly crls?: readonly CertificateRevocationList[];
   /** If the leaf has an extended key usage, it must hold one of these OIDs. */
   readonly extendedKeyUsage?: readonly string[];
-  /** The leaf must have keyUsage digitalSignature; default false. */
-  readonly requireDigitalSignature?: boolean;
+  /** The leaf must have keyUsage digitalSignature, or `if-stated` only when it has a keyUsage; default false. */
+  readonly requireDigitalSignature?: boolean | 'if-stated';
   /** Critical extensions which the caller handles itself. */
   readonly knownExtensions?: readonly string[];
 }

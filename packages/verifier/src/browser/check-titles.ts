@@ -123,6 +123,7 @@ export const CHECK_TITLES: Readonly<Record<string, string>> = {
   'snp.report-data': 'The report carries the report data that the evidence claims',
   'snp.host-data': 'The report is bound to the configuration document',
 
+  'app.info': 'The boot events name app, compose file and instance, each once',
   'image.tdx': 'The measurements are those of the OS image',
   'image.gcp-tdx': 'The OS image in PCR 2 is the one that the evidence names',
   'image.nitro': 'The image hash follows from the PCRs of the document',

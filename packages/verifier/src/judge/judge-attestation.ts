@@ -1,6 +1,7 @@
 import {
   bootInfo,
   type Check,
+  CheckRecorder,
   type DcapVerdict,
   inspectAttestation,
   inspectOsImage,
@@ -43,7 +44,10 @@ export async function judgeAttestation(
   });
   progress.checks(image.checks);
   if (!image.ok) throw image.error;
-  const info = bootInfo(verified, { bootTime: false, ...beside });
+  const derived = new CheckRecorder();
+  const info = await derived
+    .step('app.info', 'chapter 20 section 6', () => bootInfo(verified, { bootTime: false, ...beside }))
+    .finally(() => progress.checks(derived.checks));
   const dcap = dcapOf(verified);
   return {
     simulated: verified.simulated,
