@@ -1,5 +1,6 @@
 import {
   type Attestation,
+  AttestationError,
   decodeAttestation,
   encodeAttestation,
   encodeAttestationV1,
@@ -12,14 +13,14 @@ import { decodePem, fromHex } from '@dstack-cloud/encoding';
 import { fixture, fixtureJson, fixtureText } from '@dstack-cloud/test/fixtures';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
 import type { Report } from '../report.ts';
-import { verify } from '../verify.ts';
+import { unreadableReport, verify } from '../verify.ts';
 import type { mockKeys } from './mock-keys.ts';
 
 /** Forged evidence, signed again, with all that judging it needs. */
 export interface Forged {
   readonly attestation: Attestation;
-  /** Bytes in place of the written attestation. */
-  readonly bytes?: Uint8Array;
+  /** Change to the written attestation. */
+  readonly alterBytes?: ((written: Uint8Array) => Uint8Array) | undefined;
   readonly now: number;
   readonly roots: Readonly<Partial<Record<RootName, Uint8Array>>>;
   readonly collateral: readonly unknown[];
@@ -45,12 +46,22 @@ const cache = new VerificationCache();
 
 /** Judges forged evidence as the command does. */
 export async function judgeForged(forged: Forged, form: 'v0' | 'v1'): Promise<Report> {
+  try {
+    return await judge(forged, form);
+  } catch (error) {
+    if (error instanceof AttestationError) return unreadableReport(error);
+    throw error;
+  }
+}
+
+async function judge(forged: Forged, form: 'v0' | 'v1'): Promise<Report> {
   const write = form === 'v0' ? encodeAttestation : encodeAttestationV1;
   const roots = Object.entries(forged.roots).reduce(
     (all, [name, certificate]) => replaceRoot(all, name as RootName, certificate),
     vendorRoots(),
   );
-  return verify(forged.bytes ?? write(forged.attestation), {
+  const written = write(forged.attestation);
+  return verify(forged.alterBytes?.(written) ?? written, {
     roots,
     collateral: staticSource(readCollateral(forged.collateral)),
     now: forged.now,

@@ -9,8 +9,14 @@ import {
   type TpmPlatform,
 } from '@dstack-cloud/attestation';
 import { ByteWriter, concatBytes, decodePem, encodePem, fromHex, toHex } from '@dstack-cloud/encoding';
-import { type CertificatePlan, type CrlPlan, planOf, writeCertificate, writeCrl } from './forged-certificate.ts';
 import { baseAttestation, baseCollateral, baseRoot, type Forged, type Keys } from './forged.ts';
+import {
+  type CertificatePlan,
+  type CrlPlan,
+  planOf,
+  writeCertificate,
+  writeCrl,
+} from './forged-certificate.ts';
 import { type MockKey, signWith } from './mock-keys.ts';
 import { measure, sealCollateral, sealQuote, type TdxDraft, tdxDraft } from './tdx-forge.ts';
 
@@ -57,7 +63,11 @@ export function gcpDraft(keys: Keys): GcpDraft {
   const intermediate = keys('tpm-intermediate');
   const certificates = {
     root: planOf(baseRoot('tpm'), root.spki, root),
-    intermediate: planOf(decodePem(firstPem(base['cert_chain_pem']!), 'CERTIFICATE'), intermediate.spki, root),
+    intermediate: planOf(
+      decodePem(firstPem(base['cert_chain_pem']!), 'CERTIFICATE'),
+      intermediate.spki,
+      root,
+    ),
     ak: planOf(tpmQuote.akCert, keys('tpm-ak').spki, intermediate),
   };
   const crl = (issuer: Uint8Array, signer: MockKey): CrlPlan => ({
@@ -171,11 +181,16 @@ function ecdsa(raw: Uint8Array): Uint8Array {
 
 function rsassa(key: KeyObject, message: Uint8Array): Uint8Array {
   const signature = new Uint8Array(sign('sha256', message, key));
-  return concatBytes(fromHex('0014000b'), Uint8Array.of(signature.length >> 8, signature.length & 0xff), signature);
+  return concatBytes(
+    fromHex('0014000b'),
+    Uint8Array.of(signature.length >> 8, signature.length & 0xff),
+    signature,
+  );
 }
 
 function attest(draft: GcpDraft, quote: Uint8Array): Uint8Array {
-  const sha256 = (bytes: Uint8Array): Uint8Array => new Uint8Array(createHash('sha256').update(bytes).digest());
+  const sha256 = (bytes: Uint8Array): Uint8Array =>
+    new Uint8Array(createHash('sha256').update(bytes).digest());
   const extraData = draft.extraData ?? sha256(quote);
   const digest = draft.pcrDigest ?? sha256(concatBytes(...draft.pcrValues.map(({ value }) => value)));
   const writer = new ByteWriter();

@@ -6,8 +6,8 @@ import {
   replayRuntimeEvents,
 } from '@dstack-cloud/attestation';
 import { concatBytes, decodeCbor, encodeCbor, utf8 } from '@dstack-cloud/encoding';
-import { type CertificatePlan, planOf, writeCertificate } from './forged-certificate.ts';
 import { baseAttestation, baseRoot, type Forged, type Keys } from './forged.ts';
+import { type CertificatePlan, planOf, writeCertificate } from './forged-certificate.ts';
 import { type MockKey, signWith } from './mock-keys.ts';
 import type { Json } from './tdx-forge.ts';
 
@@ -84,7 +84,9 @@ export function nitroDocument(draft: NitroDraft): Uint8Array {
   if (!members.has('cabundle')) {
     members.set(
       'cabundle',
-      draft.cabundle.map((entry) => (typeof entry === 'string' ? writeCertificate(certificates[entry]) : entry)),
+      draft.cabundle.map((entry) =>
+        typeof entry === 'string' ? writeCertificate(certificates[entry]) : entry,
+      ),
     );
   }
   const encoded = draft.indefinite

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { SnpAttestationQuote } from '@dstack-cloud/attestation';
 import { concatBytes, decodePem, encodePem, fromHex, utf8, utf8Text } from '@dstack-cloud/encoding';
-import { type CertificatePlan, planOf, writeCertificate } from './forged-certificate.ts';
 import { baseAttestation, baseRoot, type Forged, type Keys } from './forged.ts';
+import { type CertificatePlan, planOf, writeCertificate } from './forged-certificate.ts';
 import { type MockKey, signWith } from './mock-keys.ts';
 import type { Json } from './tdx-forge.ts';
 

@@ -240,6 +240,7 @@ export function sealTdx(draft: TdxDraft): Forged {
       reportData,
       config: typeof config === 'string' ? config : JSON.stringify(config),
     },
+    alterBytes: draft.alterBytes,
     now: draft.now,
     roots: { tdx: writeCertificate(draft.certificates.root) },
     collateral: [sealCollateral(draft)],
