@@ -24,7 +24,9 @@ export function attestationRoute(agent: Agent, clock: () => number = () => perfo
   let cached: { readonly at: number; readonly answer: PlainResponse } | undefined;
   return {
     path: '/attestation',
-    handle: async (_request, _response, { query }) => {
+    handle: async (_request, response, { query }) => {
+      // Public, and the same for everybody: a verifier in any browser may ask. No cookie has a part in it.
+      response.setHeader('Access-Control-Allow-Origin', '*');
       const nonce = readNonce(query);
       if (nonce === undefined) return jsonError(400, `nonce must be up to ${MAX_NONCE} bytes of hex`);
       if (nonce.length === 0 && cached !== undefined && clock() - cached.at < CACHE_MS) return cached.answer;

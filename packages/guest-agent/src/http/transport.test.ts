@@ -71,7 +71,9 @@ describeWithFixtures('what raw clients of the socket rely on', 'simulator/attest
 
   it('strangers cannot choose what the public attestation binds, nor ask for much of it', async () => {
     const get = async (target: string) => await send(agent.sockets.external, { verb: 'GET', target });
-    const { body } = await get('/attestation?nonce=00ff');
+    const { body, headers } = await get('/attestation?nonce=00ff');
+    // A verifier in a browser comes from another origin.
+    expect(headers['access-control-allow-origin']).toBe('*');
     const { report_data, nonce } = JSON.parse(body.toString()) as Record<string, string>;
     expect(nonce).toBe('00ff');
     expect(report_data).toHaveLength(128);

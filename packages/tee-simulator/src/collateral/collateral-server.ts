@@ -44,6 +44,9 @@ export async function collateralServer(
       'Content-Type': answer.type,
       'Content-Length': Buffer.byteLength(answer.body),
       'X-Dstack-Simulated': 'true',
+      // The verifier's page asks from another origin, and reads issuer chains from headers.
+      'Access-Control-Allow-Origin': '*',
+      'Access-Control-Expose-Headers': '*',
       ...answer.headers,
     });
     response.end(request.method === 'HEAD' ? undefined : answer.body);
