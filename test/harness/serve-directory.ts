@@ -15,19 +15,22 @@ export interface StaticServer {
 
 /**
  * @param directory its files, by name
- * @param extra further files, by name; they may be fetched from other origins
+ * @param extra further files, by name, or what makes them from the query; they may be fetched from other origins
  */
 export async function serveDirectory(
   directory: string,
-  extra: Readonly<Record<string, Uint8Array | string>> = {},
+  extra: Readonly<Record<string, Uint8Array | string | ((query: URLSearchParams) => string)>> = {},
 ): Promise<StaticServer> {
   const requests: string[] = [];
   const server = createServer((request, response) => {
-    const name = basename(request.url ?? '/');
+    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://localhost');
+    const name = basename(pathname);
+    const made = Object.hasOwn(extra, name) ? extra[name] : undefined;
     requests.push(request.url ?? '/');
-    const body = Object.hasOwn(extra, name)
-      ? Promise.resolve(extra[name])
-      : readFile(join(directory, name || 'index.html'));
+    const body =
+      made === undefined
+        ? readFile(join(directory, name || 'index.html'))
+        : Promise.resolve(typeof made === 'function' ? made(searchParams) : made);
     body.then(
       (bytes) => {
         const type = TYPES[extname(name || 'index.html')] ?? 'application/octet-stream';

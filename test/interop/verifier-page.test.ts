@@ -5,13 +5,16 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { toHex } from '@dstack-cloud/encoding';
+import { encodeAttestation } from '@dstack-cloud/attestation';
+import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { build } from '@dstack-cloud/scripts/build';
-import { type JudgeInput, judgeFile, reportToJson } from '@dstack-cloud/verifier/browser';
+import { collateralServer, createPlatform } from '@dstack-cloud/tee-simulator';
+import { freshReportData, type JudgeInput, judgeFile, reportToJson } from '@dstack-cloud/verifier/browser';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasChromium, launchChromium } from '../harness/chromium.ts';
 import { type StaticServer, serveDirectory } from '../harness/serve-directory.ts';
+import { attest } from '../harness/simulated-workload.ts';
 import { mockCases, realCases, type VerifierCase, wrappedCases } from '../harness/verifier-cases.ts';
 import { fixture, fixturePath } from '../support/fixtures.ts';
 
@@ -153,6 +156,51 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
       expect(server.requests.slice(before)).toEqual(['/quote.bin']);
       expect(await heading(page)).toBe('Genuine');
       await page.close();
+    });
+
+    test('asks a guest agent for fresh evidence, and a PCCS for its collateral', async () => {
+      const platform = createPlatform(new Uint8Array(32).fill(7));
+      const pccs = await collateralServer(platform);
+      const workload = {
+        appId: new Uint8Array(20).fill(1),
+        composeHash: new Uint8Array(32).fill(2),
+        instanceId: new Uint8Array(20).fill(3),
+        image: 'dstack-sim-0.6.0',
+      };
+      const answer = (nonce: Uint8Array): string =>
+        JSON.stringify({
+          attestation: toHex(encodeAttestation(attest(platform, workload, freshReportData(nonce)))),
+        });
+      const agent = await serveDirectory(directory, {
+        attestation: (query) => answer(fromHex(query.get('nonce') ?? '')),
+      });
+      const liar = await serveDirectory(directory, { attestation: () => answer(new Uint8Array(32)) });
+      const { page, problems } = await open();
+      const ask = async (url: string): Promise<string | null> => {
+        await page.fill('#source', url);
+        await page.click('button[type=submit]');
+        await done(page);
+        return heading(page);
+      };
+      try {
+        await set(page, 'pccs', pccs.url);
+        await page.setInputFiles('#root-file', {
+          name: 'root.pem',
+          mimeType: 'application/x-pem-file',
+          buffer: Buffer.from(platform.rootPem),
+        });
+        expect(await ask(agent.url)).toBe('Consistent (simulated)');
+        expect(await page.locator('[data-check="report-data.expected"].passed').count()).toBe(1);
+        expect(agent.requests).toEqual([expect.stringMatching(/^\/attestation\?nonce=[0-9a-f]{64}$/)]);
+        expect(await ask(`${liar.url}/attestation`)).toBe('Refused');
+        expect(await page.getAttribute('.chain .failed', 'data-check')).toBe('report-data.expected');
+        await set(page, 'pccs', 'http://127.0.0.1:9');
+        expect(await ask(agent.url)).toBe('Cannot judge');
+        expect(problems.filter((text) => !text.includes('ERR_'))).toEqual([]);
+      } finally {
+        await page.close();
+        await Promise.all([agent.close(), liar.close(), pccs.close()]);
+      }
     });
 
     test('says SIMULATED under a root that is not the vendor’s, and refuses without it', async () => {

@@ -1,10 +1,32 @@
-import { MAX_EVIDENCE_BYTES, VerifierError } from '@dstack-cloud/verifier/browser';
+import { freshReportData, MAX_EVIDENCE_BYTES, VerifierError } from '@dstack-cloud/verifier/browser';
+import { hexOf } from './hex.ts';
 
 const TIMEOUT_MS = 20_000;
+const NONCE_BYTES = 32;
 
 /** Whether the text of the field is an address rather than evidence. */
 export function isUrl(text: string): boolean {
   return /^https?:\/\/\S+$/i.test(text) && URL.canParse(text);
+}
+
+/** Where to fetch evidence, and what it must carry then. */
+export interface Source {
+  readonly url: string;
+  /** Hex; only where the answer is made for us. */
+  readonly reportData?: string;
+}
+
+/**
+ * The address of a guest agent (`https://host`, or its `/attestation`) gets a nonce of our own, so that old evidence
+ * cannot be shown to us; any other address is a file.
+ */
+export function sourceOf(text: string): Source {
+  const url = new URL(text);
+  if (url.pathname === '/' && url.search === '') url.pathname = '/attestation';
+  if (!url.pathname.endsWith('/attestation') || url.searchParams.has('nonce')) return { url: url.href };
+  const nonce = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
+  url.searchParams.set('nonce', hexOf(nonce));
+  return { url: url.href, reportData: hexOf(freshReportData(nonce)) };
 }
 
 /**

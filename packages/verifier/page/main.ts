@@ -6,7 +6,7 @@ import {
   VerifierError,
 } from '@dstack-cloud/verifier/browser';
 import { byId, element } from './element.ts';
-import { fetchEvidence, isUrl } from './fetch-evidence.ts';
+import { fetchEvidence, isUrl, sourceOf } from './fetch-evidence.ts';
 import { fillRootNames, readForm } from './read-form.ts';
 import { renderReport } from './render-report.ts';
 
@@ -16,6 +16,8 @@ const MAX_FILES = 32;
 interface NamedFile {
   readonly name: string;
   readonly bytes: Uint8Array;
+  /** Hex of what it must carry, when it was asked for with a nonce of ours. */
+  readonly reportData?: string | undefined;
 }
 
 const status = byId('status', HTMLParagraphElement);
@@ -59,7 +61,10 @@ async function fromField(): Promise<readonly NamedFile[]> {
     if (chosen.length > 0) return chosen;
     throw new VerifierError('usage', 'Drop a file, or paste a URL or evidence');
   }
-  if (isUrl(text)) return [{ name: text, bytes: await fetchEvidence(text) }];
+  if (isUrl(text)) {
+    const { url, reportData } = sourceOf(text);
+    return [{ name: text, bytes: await fetchEvidence(url), reportData }];
+  }
   return [{ name: 'pasted text', bytes: new TextEncoder().encode(text) }];
 }
 
@@ -103,11 +108,12 @@ async function judgeAll(read: () => Promise<readonly NamedFile[]>): Promise<HTML
 }
 
 async function judgeOne(
-  { name, bytes }: NamedFile,
+  { name, bytes, reportData }: NamedFile,
   settings: Omit<JudgeInput, 'evidence'>,
 ): Promise<HTMLElement> {
   try {
-    return renderReport(name, await judgeFile({ ...settings, evidence: bytes }));
+    const challenge = reportData === undefined ? {} : { reportData };
+    return renderReport(name, await judgeFile({ ...settings, ...challenge, evidence: bytes }));
   } catch (error) {
     return problem(error, name);
   }

@@ -7,6 +7,7 @@ import {
 } from '@dstack-cloud/verifier/browser';
 import { areaOf } from './areas.ts';
 import { element } from './element.ts';
+import { hexOf } from './hex.ts';
 
 const NAMES: Readonly<Record<string, string>> = {
   app_id: 'App id',
@@ -162,10 +163,6 @@ function jsonLink(report: Report): HTMLElement {
 
 function hexText(value: string): HTMLElement {
   return element('span', { class: 'hex' }, value);
-}
-
-function hexOf(bytes: Uint8Array): string {
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 /** The key provider is JSON text inside; anything else stays hex. */

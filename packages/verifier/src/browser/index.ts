@@ -22,4 +22,5 @@ export type { VerifierPolicy } from '../policy.ts';
 export { type AppInfoJson, type Report, reportToJson } from '../report.ts';
 export { type VerifyEvidenceOptions, verify } from '../verify.ts';
 export { CHECK_TITLES, checkPattern, checkTitle } from './check-titles.ts';
+export { freshReportData } from './fresh-report-data.ts';
 export { type Judged, type JudgeInput, judgeFile } from './judge-file.ts';
