@@ -67,6 +67,9 @@ type CoreConfig = {
     readonly attested_burst: number;
     readonly open_per_minute: number;
     readonly open_burst: number;
+    /** Of one address; beyond that it is not even let in until the bucket fills. */
+    readonly refused_evidence_per_minute: number;
+    readonly refused_evidence_burst: number;
     /** Evidence judged at the same time; more wait, twice as many are turned away. */
     readonly max_verifications: number;
   };

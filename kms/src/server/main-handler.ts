@@ -72,7 +72,11 @@ async function callerOf(kms: Kms, request: Parameters<RequestListener>[0]): Prom
   try {
     const der = peer.certificateDer;
     const verify: PeerVerifier = (certificate) =>
-      der === undefined ? kms.evidence.verify(certificate) : kms.evidence.verifyCertificate(der, certificate);
+      kms.limits.evidence(address, () =>
+        der === undefined
+          ? kms.evidence.verify(certificate)
+          : kms.evidence.verifyCertificate(der, certificate),
+      );
     return { address, attestation: await peer.attestation(verify) };
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;

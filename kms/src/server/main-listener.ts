@@ -34,6 +34,10 @@ export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): P
     onSession: (event) => logSession(kms, event),
     now: () => kms.now() * 1000,
   });
+  // Before the handshake, which costs more than the refusal of forged evidence.
+  server.prependListener('connection', (socket) => {
+    if (!kms.limits.mayConnect(socket.remoteAddress ?? '')) socket.destroy();
+  });
   server.maxConnections = tls.max_connections;
   const listener = await listen(configureServer(server), address, port);
   return {
@@ -47,5 +51,5 @@ function logSession({ log, metrics }: Kms, event: SessionEvent): void {
   if (event.outcome === 'accepted') return;
   const fields = { peer: event.remoteAddress, reason: event.reason, certificate: event.certificate };
   if (event.outcome === 'refused') log.warn(fields, 'connection from unverified peer');
-  log.warn(fields, 'RA-TLS handshake failed');
+  else log.warn(fields, 'RA-TLS handshake failed');
 }
