@@ -28,7 +28,14 @@ type Evidence = {
   now: number;
   tdx_root_pem: string;
   nsm_root_pem: string;
-  clients: { name: string; client_key_scalar: string; client_cert_pem: string; attestation_hex: string }[];
+  clients: {
+    name: string;
+    client_key_scalar: string;
+    client_cert_pem: string;
+    attestation_hex: string;
+    response: Record<string, string>;
+    boot_auth_app_body: Record<string, unknown>[];
+  }[];
   collateral: { path: string; headers: Record<string, string>; body?: RecordedBody; status?: unknown }[];
 };
 
