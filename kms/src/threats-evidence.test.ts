@@ -65,6 +65,20 @@ describe('evidence', () => {
     await expect(call(kms.main.port, 'GetMeta', {}, { client })).rejects.toThrow();
   });
 
+  test('flood-of-forged-evidence: an address that shows too much of it is not let in until the bucket fills', async () => {
+    const rate_limit = { enabled: true, refused_evidence_per_minute: 60, refused_evidence_burst: 3 };
+    const strict = await lab.start({ core: { rate_limit } });
+    const good = lab.client(lab.guest());
+    const keys = () => call(strict.main.port, 'GetAppKey', { api_version: 1 }, { client: good });
+    for (let i = 0; i < 5; i++) expect((await keys()).status).toBe(200);
+    for (let i = 0; i < 3; i++) {
+      const client = forged((encoded) => encoded.map((byte, index) => (index === 700 + i ? byte ^ 1 : byte)));
+      expect((await call(strict.main.port, 'GetMeta', {}, { client })).status).toBe(400);
+    }
+    await expect(keys()).rejects.toThrow();
+    await expect.poll(async () => (await keys()).status, { timeout: 5_000 }).toBe(200);
+  });
+
   test('replayed-attestation: evidence of another key is refused on every method', async () => {
     const victim = encodeAttestation(lab.guest().attest(ratlsReportData(generateP256Key().spki)));
     const client = forged(() => victim);

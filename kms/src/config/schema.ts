@@ -121,7 +121,7 @@ const rateLimit = z.strictObject({
   attested_burst: z.int().min(0).default(20),
   open_per_minute: z.int().min(1).default(60),
   open_burst: z.int().min(0).default(60),
-  refused_evidence_per_minute: z.int().min(0).default(120),
+  refused_evidence_per_minute: z.int().min(1).default(120),
   refused_evidence_burst: z.int().min(0).default(60),
   max_verifications: z.int().min(1).max(10_000).default(64),
 });

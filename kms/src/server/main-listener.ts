@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { p256KeyPem } from '@dstack-cloud/keys';
 import { configureServer } from '@dstack-cloud/prpc';
@@ -35,7 +36,7 @@ export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): P
     now: () => kms.now() * 1000,
   });
   // Before the handshake, which costs more than the refusal of forged evidence.
-  server.prependListener('connection', (socket) => {
+  server.prependListener('connection', (socket: Socket) => {
     if (!kms.limits.mayConnect(socket.remoteAddress ?? '')) socket.destroy();
   });
   server.maxConnections = tls.max_connections;

@@ -1,6 +1,7 @@
-import type { BootInfo } from '@dstack-cloud/attestation';
+import { AttestationError, type BootInfo } from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
 import { RpcError } from '@dstack-cloud/prpc';
+import { RaTlsError } from '@dstack-cloud/ra-tls';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 
@@ -14,8 +15,9 @@ export type RateLimits = {
   /** Counts an attested request of one workload instance. @throws RpcError `RATE_LIMITED`, status 429 */
   attested(info: Pick<BootInfo, 'appId' | 'instanceId' | 'deviceId'>): void;
   /**
-   * Judges evidence that an address shows; what is refused counts. Forged evidence costs the sender nothing, so its
-   * number is bounded before anybody looks at it. @throws RpcError `RATE_LIMITED`, status 429; what `judge` throws
+   * Judges evidence that an address shows; what is refused for what it is counts. Forged evidence costs the sender
+   * nothing, so its number is bounded before anybody looks at it.
+   * @throws RpcError `RATE_LIMITED`, status 429; what `judge` throws
    */
   evidence<T>(address: string, judge: () => Promise<T>): Promise<T>;
   /** Whether an address has shown so much refused evidence that not even a handshake is worth while now. */
@@ -54,12 +56,23 @@ export function rateLimits(
       const network = networkOf(address);
       // Taken before, so that many at once count as well, and given back for what is good.
       take(refused, network);
-      const result = await judge();
-      refused.give(network);
-      return result;
+      try {
+        const result = await judge();
+        refused.give(network);
+        return result;
+      } catch (error) {
+        if (!isVerdict(error)) refused.give(network);
+        throw error;
+      }
     },
     mayConnect: (address) => refused.has(networkOf(address)),
   };
+}
+
+/** Overload, and collateral that cannot be had, say nothing about the evidence. */
+function isVerdict(error: unknown): boolean {
+  if (!(error instanceof RaTlsError)) return false;
+  return !(error.cause instanceof AttestationError && error.cause.code === 'collateral-unavailable');
 }
 
 /** An IPv6 host has at least a /64 for itself, so that is what is counted. */
