@@ -12,6 +12,7 @@ import { EmptySchema } from '@bufbuild/protobuf/wkt';
 import { PrpcError, type RpcErrorCode } from '../errors.ts';
 import { decodeJson, decodeQuery } from '../json/decode-json.ts';
 import { encodeJson } from '../json/encode-json.ts';
+import { checkWire } from './check-wire.ts';
 import type { PlainResponse } from './options.ts';
 
 const fatalUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -34,6 +35,7 @@ export function decodeRequest(
   if (desc.typeName === EmptySchema.typeName) return create(desc);
   if (input.query !== undefined) return decodeQuery(desc, input.query);
   if (input.json) return decodeJson(desc, jsonText(input.body));
+  checkWire(desc, input.body);
   try {
     return fromBinary(desc, input.body, { readUnknownFields: false });
   } catch (error) {

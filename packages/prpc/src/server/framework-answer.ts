@@ -30,8 +30,14 @@ export function frameworkAnswer(status: 404 | 422 | 500, request: IncomingMessag
   return { status, type: 'text/html; charset=utf-8', body };
 }
 
-/** JSON is preferred when it is the first concrete type of the Accept header. */
+/** JSON is preferred when it has the highest weight in the Accept header (RFC 9110 section 12.5.1), the first of equals. */
 function prefersJson(accept: string | undefined): boolean {
-  const first = (accept ?? '').slice(0, 256).split(',')[0]?.split(';')[0]?.trim().toLowerCase();
-  return first === 'application/json';
+  let best = { type: '', weight: 0 };
+  for (const range of (accept ?? '').slice(0, 512).split(',')) {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
+    const quality = parameters.find((parameter) => parameter.startsWith('q='))?.slice(2);
+    const weight = quality === undefined ? 1 : Number(quality);
+    if (weight > best.weight) best = { type, weight };
+  }
+  return best.type === 'application/json';
 }
