@@ -57,6 +57,12 @@ async function fetchRoots(onboarding: Onboarding, url: string): Promise<Roots> {
   const accept = async (certificate: RaTlsCertificate, verified?: VerifiedAttestation): Promise<void> => {
     if (verified === undefined) throw new RpcError('Source KMS certificate does not contain attestation');
     await assertSourceAllowed(onboarding, verified);
+    // The two calls may open two connections: the second one may not lead elsewhere.
+    if (sourceSpki !== undefined && !equalBytes(sourceSpki, certificate.spki)) {
+      throw new RpcError('Source KMS answers with different keys on different connections', {
+        code: 'UNAUTHORIZED',
+      });
+    }
     sourceSpki = certificate.spki;
   };
   const first = kmsClient(url, {
