@@ -39,12 +39,14 @@ export async function judgeAttestation(
   const { verified } = inspection;
   progress.verified(verified);
   const beside = vmConfig === undefined ? {} : { vmConfig };
-  const image = await inspectOsImage(verified, {
-    ...beside,
-    ...(options.crypto ? { crypto: options.crypto } : {}),
-  });
-  progress.checks(image.checks);
-  if (!image.ok) throw image.error;
+  if (!isWithoutConfig(evidence, verified)) {
+    const image = await inspectOsImage(verified, {
+      ...beside,
+      ...(options.crypto ? { crypto: options.crypto } : {}),
+    });
+    progress.checks(image.checks);
+    if (!image.ok) throw image.error;
+  }
   const derived = new CheckRecorder();
   const info = await derived
     .step('app.info', 'chapter 20 section 6', () => bootInfo(verified, { bootTime: false, ...beside }))
@@ -62,6 +64,14 @@ export async function judgeAttestation(
     tcbEvaluationDataNumber: dcap?.tcbEvaluationDataNumber,
     tcbDate: dcap?.tcbDate,
   };
+}
+
+/**
+ * RA-TLS certificates of bare TDX may carry quote and log alone, without any configuration (chapter 20 section
+ * 1.5): such evidence names no image that could be judged, as a bare quote does not; its os_image_hash is empty.
+ */
+function isWithoutConfig(evidence: AttestationEvidence, { config, mode }: VerifiedAttestation): boolean {
+  return evidence.ratlsSpki !== undefined && mode === 'dstack-tdx' && config.trim() === '';
 }
 
 function dcapOf({ evidence }: VerifiedAttestation): DcapVerdict | undefined {
