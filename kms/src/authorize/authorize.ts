@@ -13,6 +13,8 @@ export type AuthorizeInput = {
   /** What is asked for, for the audit log. */
   readonly event: Decided['event'];
   readonly kind: 'app' | 'kms';
+  /** Stands before the text of every refusal of the workload. */
+  readonly context?: string;
   /** Measurements as of boot; true only for SignCert. */
   readonly bootTime: boolean;
   /** Of the request; empty means the attested one. */
@@ -29,14 +31,32 @@ export type Authorized = {
   readonly epochs: KeyEpochs;
 };
 
-type Authorizing = Pick<Kms, 'config' | 'policy' | 'metrics' | 'log' | 'now' | 'audit' | 'limits' | 'keys'>;
+type Authorizing = Pick<Kms, 'config' | 'policy' | 'self' | 'metrics' | 'log' | 'now' | 'audit' | 'limits'>;
+
+/** The KMS itself is not allowed: no verdict on the workload. */
+class SelfRefusal extends Error {}
 
 /**
- * Whether a workload may have what it asks for (chapter 10 section 5.2). What needs no network is checked first;
- * every decision is recorded before anything is released.
- * @throws RpcError
+ * Whether a workload may have what it asks for, and whether this KMS may give it (chapter 10 section 5.2). What needs
+ * no network is checked first, then both are asked at the same time; every decision is recorded before anything is
+ * released.
+ * @throws RpcError; with `context` before its text, unless it is the KMS that is refused
  */
 export async function authorize(
+  kms: Authorizing,
+  verified: VerifiedAttestation,
+  input: AuthorizeInput,
+): Promise<Authorized> {
+  try {
+    return await decide(kms, verified, input);
+  } catch (error) {
+    if (error instanceof SelfRefusal) throw error.cause;
+    const { context } = input;
+    throw context !== undefined && error instanceof RpcError ? error.within(context) : error;
+  }
+}
+
+async function decide(
   kms: Authorizing,
   verified: VerifiedAttestation,
   input: AuthorizeInput,
@@ -52,7 +72,13 @@ export async function authorize(
   try {
     await checkImage(configured, kms.config);
     assertTcb(info, kms);
-    const decision = await askPolicy(kms, input.kind, info);
+    const [own, asked] = await Promise.allSettled([
+      kms.self.assertAllowed(),
+      askPolicy(kms, input.kind, info),
+    ]);
+    if (own.status === 'rejected') throw new SelfRefusal('', { cause: own.reason });
+    if (asked.status === 'rejected') throw asked.reason;
+    const decision = asked.value;
     blockNumber = decision.blockNumber;
     const epochs = keyEpochs(kms.config, info.appId, decision);
     keyEpoch = epochs.current;
@@ -62,6 +88,7 @@ export async function authorize(
     await record(true, '');
     return { info, gatewayAppId, blockNumber, epochs };
   } catch (error) {
+    if (error instanceof SelfRefusal) throw error;
     const reason = error instanceof RpcError ? error.message : 'internal error';
     logDenial(kms, info, input.event, reason);
     // That a refusal could not be recorded changes nothing: it stays a refusal, and the log says so.

@@ -18,18 +18,16 @@ export async function getAppKey(
   if (attestation === undefined) {
     throw new RpcError('App not allowed: No attestation provided', { code: 'UNAUTHORIZED' });
   }
-  await kms.self.assertAllowed();
   let older: number[] = [];
   const { info, gatewayAppId, epochs } = await authorize(kms, attestation, {
     event: 'app-key',
     kind: 'app',
+    context: 'App not allowed',
     bootTime: false,
     vmConfig: request.vmConfig,
     accept: (_, known) => {
       older = olderEpochs(known, request.keyEpoch);
     },
-  }).catch((error: unknown) => {
-    throw error instanceof RpcError ? error.within('App not allowed') : error;
   });
   const keysOf = (epoch: number): AppKeys =>
     deriveAppKeys(kms.keys.roots, info.appId, info.instanceId, epoch);

@@ -18,14 +18,12 @@ export async function getKey(
   if (attestation === undefined) {
     throw new RpcError('App not allowed: No attestation provided', { code: 'UNAUTHORIZED' });
   }
-  await kms.self.assertAllowed();
   const { info, epochs } = await authorize(kms, attestation, {
     event: 'get-key',
     kind: 'app',
+    context: 'App not allowed',
     bootTime: false,
     vmConfig,
-  }).catch((error: unknown) => {
-    throw error instanceof RpcError ? error.within('App not allowed') : error;
   });
   const { k256Key, k256Signature } = deriveAppKeys(
     kms.keys.roots,

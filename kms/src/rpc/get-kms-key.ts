@@ -13,7 +13,6 @@ export async function getKmsKey(
   { attestation }: Caller,
 ): Promise<MessageInitShape<typeof proto.KmsKeyResponseSchema>> {
   if (attestation === undefined) throw new RpcError('No attestation provided', { code: 'UNAUTHORIZED' });
-  await kms.self.assertAllowed();
   const { info } = await authorize(kms, attestation, {
     event: 'kms-key',
     kind: 'kms',
