@@ -17,7 +17,7 @@ type Policy = {
 };
 
 /** What the chain must say, now and in the states that it may be set back to. */
-export type Model = { policy: Policy; snapshots: Policy[] };
+type Model = { policy: Policy; snapshots: Policy[] };
 
 export type World = {
   readonly host: KmsHost;
