@@ -122,3 +122,11 @@ describeWithFixtures('the command as a program', 'mock-evidence/expected.json', 
     expect(noLog.code).toBe(1);
   });
 });
+
+it.each([[['--help']], [['verify', '--help']], [['bundle', '-h']]])('%s prints help', async (args) => {
+  const { code, stdout } = await run(args);
+  expect([code, stdout.split('\n')[0]]).toEqual([
+    0,
+    'Verifies attestation evidence: as a service, or one file at a time',
+  ]);
+});

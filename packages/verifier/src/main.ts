@@ -13,15 +13,16 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
 async function main(argv: readonly string[]): Promise<number | undefined> {
   const [name = '', ...rest] = argv;
   const load = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (load) return (await load())(rest, processOutput);
-  if (name !== '' && !name.startsWith('-')) {
+  const asksForHelp = load !== undefined && rest.some((argument) => /^(-h|--help)$/.test(argument));
+  if (load && !asksForHelp) return (await load())(rest, processOutput);
+  if (!load && name !== '' && !name.startsWith('-')) {
     throw new VerifierError(
       'usage',
       `Unknown command ${name}; known are ${Object.keys(COMMANDS).join(', ')}`,
     );
   }
   const { serveCommand } = await import('./command/serve-command.ts');
-  return serveCommand(argv, processOutput);
+  return serveCommand(asksForHelp ? ['--help'] : argv, processOutput);
 }
 
 try {
