@@ -136,6 +136,11 @@ function importedPackages(path: string): string[] {
     );
 }
 
+/** Tests, and the folders of a package that only tests may use. */
+function isTestOnly(path: string): boolean {
+  return /\.(test|fixture)\.ts$/.test(path) || /\/(test|testing|testing\.ts|test-support)(\/|$)/.test(path);
+}
+
 const own = (name: string): string | undefined => name.match(/^@dstack-cloud\/(.+)$/)?.[1];
 
 describe('layers', () => {
@@ -164,12 +169,23 @@ describe('layers', () => {
     const runtime = { ...manifest.dependencies, ...manifest.optionalDependencies };
     const root = JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8')) as Manifest;
     const wrong = files.flatMap((file) => {
-      const isTest = /\.(test|fixture)\.ts$/.test(file) || file.includes('/test/');
-      const allowed = isTest ? { ...runtime, ...manifest.devDependencies, ...root.devDependencies } : runtime;
+      const allowed = isTestOnly(file)
+        ? { ...runtime, ...manifest.devDependencies, ...root.devDependencies }
+        : runtime;
       return importedPackages(file)
         .filter((name) => name !== manifest.name && !(name in allowed))
         .map((name) => `${relative(repository, file)} imports ${name}`);
     });
+    expect(wrong).toEqual([]);
+  });
+
+  test.each(packages)('$name uses test helpers in tests alone', ({ directory }) => {
+    const wrong = sources(join(repository, directory, 'src'))
+      .filter((file) => !isTestOnly(file))
+      .filter((file) =>
+        /from '(\.\.?\/)+(.*\/)?(test|testing|test-support)\//.test(readFileSync(file, 'utf8')),
+      )
+      .map((file) => relative(repository, file));
     expect(wrong).toEqual([]);
   });
 
