@@ -63,6 +63,7 @@ async function serve(config: Parameters<typeof startKms>[0]): Promise<number> {
   }
   try {
     const running = await startKms(config, { log, signal: stop.signal });
+    process.on('SIGHUP', () => void running.renewCertificate());
     await stopped;
     await running.close();
     return 0;

@@ -36,17 +36,18 @@ export async function renewRpcCertificate(dependencies: Dependencies): Promise<U
   }
 }
 
-/** Renews daily until stopped; a failure is logged and tried again every hour. */
+/** Renews daily, and when told to, until stopped; a failure is logged and tried again every hour. */
 export function keepRenewing(
   dependencies: Dependencies & { readonly log: Log },
   use: (certificate: Uint8Array) => void,
-): { stop(): void } {
+): { now(): Promise<void>; stop(): void } {
   let timer: NodeJS.Timeout;
   const schedule = (delay: number): void => {
     timer = setTimeout(() => void renew(), delay);
     timer.unref();
   };
   const renew = async (): Promise<void> => {
+    clearTimeout(timer);
     try {
       use(await renewRpcCertificate(dependencies));
       dependencies.log.info('RPC certificate renewed');
@@ -57,5 +58,5 @@ export function keepRenewing(
     }
   };
   schedule(RENEW_EVERY_MS);
-  return { stop: () => clearTimeout(timer) };
+  return { now: renew, stop: () => clearTimeout(timer) };
 }

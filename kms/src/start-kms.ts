@@ -28,6 +28,8 @@ export type RunningKms = {
   readonly main: Listener;
   readonly admin: Listener | undefined;
   readonly kms: Kms;
+  /** Issues the RPC certificate anew and uses it for new connections. */
+  renewCertificate(): Promise<void>;
   close(): Promise<void>;
 };
 
@@ -66,6 +68,7 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
     main,
     admin,
     kms,
+    renewCertificate: () => renewing.now(),
     async close() {
       renewing.stop();
       await Promise.all([main.close(), admin?.close()]);

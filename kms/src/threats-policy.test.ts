@@ -1,6 +1,6 @@
 /** A policy source that changes its mind, lies, or hangs; hostile signing requests; scarce resources. */
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { ratlsReportData } from '@dstack-cloud/attestation';
@@ -210,6 +210,20 @@ test('audit records chain, and heads and proofs are served', async () => {
     ['app-key', 'allowed'],
     ['app-key', 'denied'],
   ]);
+});
+
+test('the RPC certificate is renewed while running, with the same key', async () => {
+  const renewed = await lab.start();
+  const path = join(renewed.kms.config.core.cert_dir, 'rpc.crt');
+  const before = readFileSync(path, 'utf8');
+  await renewed.renewCertificate();
+  const after = readFileSync(path, 'utf8');
+  expect(after).not.toBe(before);
+  const spkis = [before, after].map((pem) =>
+    toHex(parseRaTlsCertificate(decodePem(pem, 'CERTIFICATE')).spki),
+  );
+  expect(spkis[0]).toBe(spkis[1]);
+  expect((await call(renewed.main.port, 'GetMeta')).status).toBe(200);
 });
 
 test('temp CA can be switched off', async () => {

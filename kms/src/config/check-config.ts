@@ -10,6 +10,8 @@ import { knownKeys, parseTable, type TableIssue } from './schema.ts';
 type Environment = Readonly<Record<string, string | undefined>>;
 type RawTable = Record<string, unknown>;
 
+const LOG_LEVELS: readonly string[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+
 /**
  * Checks a merged configuration and applies the environment (chapter 10 section 7.2).
  * @throws KmsError `config-invalid` naming each key, its value and what would do
@@ -34,7 +36,7 @@ export function checkConfig(raw: RawTable, environment: Environment): KmsConfig 
     ...config,
     policy,
     warnings,
-    logLevel: environment['LOG_LEVEL'] ?? rustLogLevel(environment['RUST_LOG']) ?? 'info',
+    logLevel: logLevel(environment, warnings),
     agentAddress: environment['DSTACK_AGENT_ADDRESS'],
   };
 }
@@ -146,11 +148,16 @@ function applyQuoteEnabled(config: FileConfig, warnings: string[]): FileConfig {
   return { ...config, core: { ...config.core, attest_rpc_cert: false, enforce_self_authorization: false } };
 }
 
+function logLevel(environment: Environment, warnings: string[]): string {
+  const wanted = environment['LOG_LEVEL']?.toLowerCase();
+  if (wanted !== undefined && LOG_LEVELS.includes(wanted)) return wanted;
+  if (wanted !== undefined) warnings.push(`LOG_LEVEL is "${wanted}"; it can be ${LOG_LEVELS.join(', ')}`);
+  return rustLogLevel(environment['RUST_LOG']) ?? 'info';
+}
+
 function rustLogLevel(filter: string | undefined): string | undefined {
   const level = filter?.split(',')[0]?.split('=').at(-1)?.toLowerCase();
-  return level !== undefined && ['trace', 'debug', 'info', 'warn', 'error'].includes(level)
-    ? level
-    : undefined;
+  return level !== undefined && LOG_LEVELS.includes(level) ? level : undefined;
 }
 
 function describeIssue({ path, message, unknownKeys }: TableIssue, raw: RawTable): string {
