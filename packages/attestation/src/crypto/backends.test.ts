@@ -126,6 +126,21 @@ describe('verification cache', () => {
     expect([imports, checks]).toEqual([1, 4]);
   });
 
+  it('takes a remembered signature for no other key, and for no buffer that was changed since', async () => {
+    const cache = new VerificationCache();
+    const signature = makeSignature('ecdsa-sha256', p256.privateKey);
+    const spki = spkiOf(p256.publicKey);
+    const signed = data.slice();
+    const ask = (key: Uint8Array, bytes: Uint8Array) =>
+      cache.verified(nodeCrypto, 'ecdsa-sha256', key, signature, bytes);
+    expect(await ask(spki, signed)).toBe(true);
+    const other = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    expect(await ask(spkiOf(other.publicKey), signed)).toBe(false);
+    signed[0]! ^= 1;
+    expect(await ask(spki, signed)).toBe(false);
+    expect(await ask(spki, data)).toBe(true);
+  });
+
   it('forgets failures, and shares a run that is under way', async () => {
     const cache = new VerificationCache();
     let runs = 0;

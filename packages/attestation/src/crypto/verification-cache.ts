@@ -1,4 +1,4 @@
-import { toHex } from '@dstack-cloud/encoding';
+import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import type { CryptoBackend, SignatureScheme, VerifyKey } from './backend.ts';
 import { LruCache } from './lru-cache.ts';
 
@@ -9,7 +9,14 @@ const MAX_SPKI = 2048;
 /** Verified chains, collateral sets and QE reports kept. */
 const MAX_RESULTS = 512;
 
-const VERIFIED = Promise.resolve(true);
+/** Signed data that is longer is verified anew each time: 512 copies of it stay below 8 MiB. */
+const MAX_SIGNED = 16 * 1024;
+
+/** A signature that verified, with copies of its key and data. */
+interface Verified {
+  readonly spki: Uint8Array;
+  readonly data: Uint8Array;
+}
 
 const pinned = new WeakSet<Uint8Array>();
 const pinnedKeys = new LruCache<Promise<VerifyKey>>(MAX_KEYS);
@@ -28,6 +35,7 @@ export class VerificationCache {
   /** By the parsed certificate's own bytes: no text is made of a key that was just used. */
   readonly #parsed = new WeakMap<Uint8Array, { crypto: CryptoBackend; key: Promise<VerifyKey> }>();
   readonly #results = new LruCache<Promise<unknown>>(MAX_RESULTS);
+  readonly #signatures = new LruCache<Verified>(MAX_RESULTS);
 
   /** Imports a SubjectPublicKeyInfo, once. */
   key(crypto: CryptoBackend, spki: Uint8Array): Promise<VerifyKey> {
@@ -71,8 +79,8 @@ export class VerificationCache {
   }
 
   /**
-   * Whether the key of `spki` made this signature; a true answer is remembered by the hash of key, signature
-   * and data, a false one never.
+   * Whether the key of `spki` made this signature. A true answer is remembered by the signature, and holds for the
+   * same key and data only, byte for byte; a false one never is.
    */
   async verified(
     crypto: CryptoBackend,
@@ -81,10 +89,12 @@ export class VerificationCache {
     signature: Uint8Array,
     data: Uint8Array,
   ): Promise<boolean> {
-    const id = this.#id(crypto, scheme, [spki, signature, data]);
-    if (this.#results.get(id)) return true;
+    const id = `${scheme}:${toHex(signature)}`;
+    const known = this.#signatures.get(id);
+    if (known && equalBytes(known.spki, spki) && equalBytes(known.data, data)) return true;
     if (!(await crypto.verify(await this.key(crypto, spki), scheme, signature, data))) return false;
-    this.#results.set(id, VERIFIED);
+    // Copies: whoever changes a buffer afterwards must not change what is remembered.
+    if (data.length <= MAX_SIGNED) this.#signatures.set(id, { spki: spki.slice(), data: data.slice() });
     return true;
   }
 
