@@ -12,7 +12,7 @@ import { describeWithFixtures } from '../support/fixtures.ts';
 
 const repository = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
-const AREAS = 'app|tdx|sgx|tpm|gcp|nitro|nitro-tpm|snp|image|pod|config|report-data|ratls';
+const AREAS = 'app|evidence|tdx|sgx|tpm|gcp|nitro|nitro-tpm|snp|image|pod|config|report-data|ratls';
 /** Ids as they are written: literals, and templates with something variable in them. */
 const ID = new RegExp(`['\`]((?:(?:${AREAS})\\.[a-zA-Z0-9.$\{}-]+)|report-data|time)['\`]`, 'g');
 /** Where checks are made; obtaining evidence makes none. */

@@ -3,6 +3,8 @@ import { utf8Text } from './bytes.ts';
 import { EncodingError } from './errors.ts';
 
 const DEFAULT_MAX_DEPTH = 16;
+/** Major type 6, value 18. */
+const TAG_18 = 0xd2;
 
 export interface CborLimits {
   /** Whether indefinite lengths are taken; refused by default. NSM payloads start with an indefinite map. */
@@ -12,7 +14,8 @@ export interface CborLimits {
 }
 
 /**
- * Reads one CBOR item (RFC 8949); maps become `Map`, integers beyond 2^53 `bigint`, tag 18 (COSE_Sign1) is dropped.
+ * Reads one CBOR item (RFC 8949); maps become `Map`, integers beyond 2^53 `bigint`. Tag 18 (COSE_Sign1) is dropped when
+ * it stands first, once.
  * @throws EncodingError for trailing bytes, duplicate keys, integers or lengths that are not minimal, other tags,
  * text that is not UTF-8, and nesting beyond the limit
  */
@@ -24,11 +27,11 @@ export function decodeCbor(bytes: Uint8Array, limits: CborLimits = {}): unknown 
     rejectDuplicateMapKeys: true,
     retainStringBytes: true,
     allowIndefinite: limits.indefinite ?? false,
-    tags: { 18: (inner: () => unknown) => inner() },
   };
   try {
-    const tokenizer = new BoundedTokenizer(bytes, options, limits.maxDepth ?? DEFAULT_MAX_DEPTH);
-    return decode(bytes, { ...options, tokenizer });
+    const item = bytes[0] === TAG_18 ? bytes.subarray(1) : bytes;
+    const tokenizer = new BoundedTokenizer(item, options, limits.maxDepth ?? DEFAULT_MAX_DEPTH);
+    return decode(item, { ...options, tokenizer });
   } catch (cause) {
     if (cause instanceof EncodingError) throw cause;
     throw new EncodingError('invalid-value', `Not the CBOR expected: ${(cause as Error).message}`, { cause });

@@ -15,6 +15,7 @@ import { VerifierError } from './errors.ts';
 import { claimedReportData, modeOf } from './evidence/claims.ts';
 import type { Evidence } from './evidence/evidence.ts';
 import { type RecogniseOptions, recogniseEvidence } from './evidence/recognise.ts';
+import { withFailedCheck } from './judge/failed-check.ts';
 import type { Findings } from './judge/findings.ts';
 import { judgeAttestation, type Progress } from './judge/judge-attestation.ts';
 import { judgeBare } from './judge/judge-bare.ts';
@@ -90,6 +91,7 @@ async function judge(evidence: Evidence, options: VerifyEvidenceOptions): Promis
     return {
       ...refused(error),
       ...known,
+      checks: withFailedCheck(checks, error),
       ...(genuine ? platformOf(genuine) : {}),
       reportData: claimedReportData(evidence),
     };
@@ -144,7 +146,8 @@ function refused(error: AttestationError | VerifierError) {
 
 /** A report about what could not even be read. */
 export function unreadableReport(error: AttestationError | VerifierError): Report {
-  return { ...refused(error), form: 'unknown', mode: 'unknown', reportData: undefined, checks: [] };
+  const checks = withFailedCheck([], error);
+  return { ...refused(error), form: 'unknown', mode: 'unknown', reportData: undefined, checks };
 }
 
 /** What the hardware vouched for, although the image step refused. */

@@ -107,7 +107,7 @@ function requireRevocation(
   checks.require(uncovered.length === 0, {
     id: 'tpm.ak-revocation',
     reference: SECTION,
-    code: 'collateral-unavailable',
+    code: 'revocation-unknown',
     message: 'No revocation list for a certificate of the attestation key that names one',
     expected: uncovered[0]?.crlUrls[0],
     found: 'none',

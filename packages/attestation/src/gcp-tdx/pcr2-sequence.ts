@@ -34,7 +34,8 @@ export function ukiFromPcr2(
   const kernel = digests[KERNEL_PLACE];
   const regular =
     equalBytes(digests[0]!, SEPARATOR) &&
-    digests.slice(1).every((digest) => !equalBytes(digest, SEPARATOR)) &&
+    // No two are alike: a UKI that is started again is a fallback entry after a failed boot.
+    new Set(digests.map(toHex)).size === digests.length &&
     digests.length === KERNEL_PLACE + 1 &&
     (kernelDigest === undefined || equalBytes(kernel!, kernelDigest));
   checks.require(regular, {

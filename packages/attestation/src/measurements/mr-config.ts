@@ -29,6 +29,9 @@ const MEMBERS = new Set([
 ]);
 const PREFIX = utf8('dstack-mr-config-v3:\0');
 const MAX_CHARACTERS = 65_536;
+const MAX_SCRIPTS = 256;
+/** Section 2.8, and the name that events give to `local`. */
+const KEY_PROVIDERS: readonly string[] = ['none', 'local', 'local-sgx', 'kms', 'tpm'];
 
 /** SHA-256 of the document exactly as supplied, with its prefix. */
 export function mrConfigHash(document: string): Uint8Array {
@@ -54,6 +57,14 @@ export function readMrConfig(document: string): MrConfig {
     throw new AttestationError('unsupported', 'MrConfig version', { expected: '3', found: `${version}` });
   }
   const keyProvider = fields.text('key_provider');
+  if (!KEY_PROVIDERS.includes(keyProvider)) {
+    throw new AttestationError('malformed', 'The MrConfig document names an unknown key provider', {
+      expected: KEY_PROVIDERS.join(', '),
+      found: keyProvider.slice(0, 32),
+    });
+  }
+  optionalHex(fields, 'gpu_policy_hash');
+  if (fields.has('init_script_hashes')) requireHashes(fields.texts('init_script_hashes', MAX_SCRIPTS));
   const keyProviderId = optionalHex(fields, 'key_provider_id');
   return {
     appId: optionalHex(fields, 'app_id', 20),
@@ -68,6 +79,14 @@ export function readMrConfig(document: string): MrConfig {
       }),
     ),
   };
+}
+
+function requireHashes(hashes: readonly string[]): void {
+  const odd = hashes.find((hash) => !/^([0-9a-f]{2})+$/.test(hash));
+  if (odd === undefined) return;
+  throw new AttestationError('malformed', 'mr_config.init_script_hashes holds text that is no hex', {
+    found: odd.slice(0, 80),
+  });
 }
 
 /** Bytes of a member that may be absent or empty. */

@@ -1,6 +1,5 @@
 import { derInteger, equalBytes, readDer, toHex } from '@dstack-cloud/encoding';
 import { decoding } from '../decoding.ts';
-import { AttestationError } from '../errors.ts';
 import type { TrustRoot } from '../roots/trust-roots.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { type Certificate, extensionValue } from '../x509/certificate.ts';
@@ -103,7 +102,5 @@ function isChip(certified: Uint8Array, chipId: Uint8Array): boolean {
 }
 
 function smallInteger(value: Uint8Array): number {
-  const number = decoding('VCEK extension', () => derInteger(readDer(value)));
-  if (number < 0n || number > 255n) throw new AttestationError('malformed', 'VCEK extension is no SVN');
-  return Number(number);
+  return Number(decoding('VCEK extension', () => derInteger(readDer(value))));
 }

@@ -1,6 +1,5 @@
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import type { TpmEvent } from '../attestation.ts';
-import { AttestationError } from '../errors.ts';
 import { replayDigests } from '../events/replay.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import type { QuotedPcr } from './verify-quote.ts';
@@ -17,18 +16,30 @@ const STARTUP_LOCALITIES = [0, 3, 4];
 /**
  * For every quoted PCR that has events, the replay of its events must be its value (chapter 20 section 4.5
  * step 4). PCRs without events are not judged here.
- * @throws AttestationError `event-log`
+ * @throws AttestationError `event-log`, `malformed`, `too-large`
  */
 export function requireReplay(
   pcrs: readonly QuotedPcr[],
   events: readonly TpmEvent[],
   { checks }: Pick<VerifyContext, 'checks'>,
 ): void {
-  if (events.length > MAX_EVENTS) {
-    throw new AttestationError('too-large', `TPM event log with ${events.length} events`);
-  }
+  checks.require(events.length <= MAX_EVENTS, {
+    id: 'tpm.event-count',
+    reference: 'chapter 20 section 4.5 step 4',
+    code: 'too-large',
+    message: 'The TPM event log has too many events',
+    expected: `at most ${MAX_EVENTS}`,
+    found: String(events.length),
+  });
   const odd = events.find((event) => event.digest.length !== PCR_BYTES);
-  if (odd) throw new AttestationError('malformed', 'TPM event whose digest is not SHA-256');
+  checks.require(odd === undefined, {
+    id: 'tpm.event-digests',
+    reference: 'chapter 20 section 4.5 step 4',
+    code: 'malformed',
+    message: 'A TPM event has a digest that is not SHA-256',
+    expected: `${PCR_BYTES} bytes`,
+    found: odd && `${odd.digest.length} bytes`,
+  });
   for (const pcr of pcrs) {
     const digests = events.filter((event) => event.pcrIndex === pcr.index).map((event) => event.digest);
     if (digests.length === 0) continue;

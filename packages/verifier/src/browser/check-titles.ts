@@ -74,6 +74,8 @@ export const CHECK_TITLES: Readonly<Record<string, string>> = {
   'tpm.required-pcrs': 'Every PCR that must be quoted is',
   'tpm.qualifying-data': 'The TPM quote is bound to this TDX quote',
   'tpm.pcr14': 'PCR 14 is the replay of the runtime events',
+  'tpm.event-count': 'The firmware log has a sensible number of events',
+  'tpm.event-digests': 'Every event of the firmware log has a SHA-256 digest',
   'tpm.replay-pcr*': 'The PCR is the replay of its events',
 
   'gcp.firmware-endorsement': "Google's endorsement of the firmware is at hand",
@@ -123,6 +125,7 @@ export const CHECK_TITLES: Readonly<Record<string, string>> = {
   'snp.report-data': 'The report carries the report data that the evidence claims',
   'snp.host-data': 'The report is bound to the configuration document',
 
+  'evidence.form': 'The evidence can be read',
   'app.info': 'The boot events name app, compose file and instance, each once',
   'image.tdx': 'The measurements are those of the OS image',
   'image.gcp-tdx': 'The OS image in PCR 2 is the one that the evidence names',
