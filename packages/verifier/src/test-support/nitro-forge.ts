@@ -5,7 +5,7 @@ import {
   type RuntimeEvent,
   replayRuntimeEvents,
 } from '@dstack-cloud/attestation';
-import { concatBytes, decodeCbor, encodeCbor, utf8 } from '@dstack-cloud/encoding';
+import { concatBytes, decodeCbor, encodeCbor } from '@dstack-cloud/encoding';
 import { baseAttestation, baseRoot, type Forged, type Keys } from './forged.ts';
 import { type CertificatePlan, planOf, writeCertificate } from './forged-certificate.ts';
 import { type MockKey, signWith } from './mock-keys.ts';
@@ -128,6 +128,3 @@ export function sealNitro(draft: NitroDraft): Forged {
     collateral: [],
   };
 }
-
-/** The CBOR text of a member's name, to find it in a payload. */
-export const memberName = (name: string): Uint8Array => utf8(name);

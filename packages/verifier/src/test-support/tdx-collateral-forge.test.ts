@@ -107,7 +107,7 @@ const COLLATERAL: readonly TdxRow[] = [
     (d) => {
       d.alterCollateral = (c) => ({ ...c, tcb_info_signature: c.tcb_info_signature.slice(2) });
     },
-    'malformed -',
+    'malformed evidence.form',
   ],
   [
     'QE identity version 3',

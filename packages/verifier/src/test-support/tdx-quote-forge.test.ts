@@ -368,14 +368,14 @@ const WIRE: readonly TdxRow[] = [
     (d) => {
       d.alterBytes = (b) => concatBytes(b, Uint8Array.of(0));
     },
-    'malformed -',
+    'malformed evidence.form',
   ],
   [
     'a byte less',
     (d) => {
       d.alterBytes = (b) => b.slice(0, -1);
     },
-    'malformed -',
+    'malformed evidence.form',
   ],
 ];
 
