@@ -6,13 +6,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe } from 'vitest';
+import { describe, it } from 'vitest';
 
 const repository = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
 /** Directory of the fixtures; it may not exist. */
 export const fixturesDirectory: string =
-  process.env['DSTACK_FIXTURES'] ?? resolve(repository, '../shared/fixtures');
+  process.env['DSTACK_FIXTURES'] || resolve(repository, '../shared/fixtures');
 
 /** Absolute path of one fixture. */
 export function fixturePath(path: string): string {
@@ -34,8 +34,11 @@ export function fixtureJson<T>(path: string): T {
   return JSON.parse(fixtureText(path)) as T;
 }
 
-/** `describe` for tests that need fixtures below `path`; skipped with a reason when they are absent. */
+/**
+ * `describe` for tests that need fixtures below `path`; skipped with a reason when they are absent. The body, which may
+ * read them, is then not run at all (`describe.skip` would run it to collect its tests).
+ */
 export function describeWithFixtures(name: string, path: string, body: () => void): void {
   if (existsSync(fixturePath(path))) describe(name, body);
-  else describe.skip(`${name} (skipped: no fixtures at ${path}; set DSTACK_FIXTURES)`, body);
+  else describe.skip(name, () => it(`skipped: no fixtures at ${path}; set DSTACK_FIXTURES`, () => {}));
 }

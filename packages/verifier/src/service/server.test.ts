@@ -112,7 +112,9 @@ describe('limits of the service', () => {
     expect(text).toContain('dstack_verifier_requests_total');
     expect(text).toContain('dstack_verifier_simulated_roots 0');
   });
+});
 
+describeWithFixtures('answers of the service', MOCK, () => {
   it('tells clients to come back when too many verify at once', async () => {
     let release: () => void = () => undefined;
     const gate = new Promise<void>((resolve) => {
