@@ -73,7 +73,9 @@ describe('table of checks', () => {
   });
 
   test('names only codes that exist', () => {
-    const text = readFileSync(join(repository, 'packages/attestation/src/errors.ts'), 'utf8');
+    const text = ['attestation', 'verifier']
+      .map((name) => readFileSync(join(repository, `packages/${name}/src/errors.ts`), 'utf8'))
+      .join('\n');
     const known = [...text.matchAll(/\| '([a-z-]+)'/g)].map((match) => match[1]!);
     const named = new Set([...rows.values()].flatMap(({ codes }) => codes));
     expect([...named].filter((code) => !known.includes(code))).toEqual([]);
