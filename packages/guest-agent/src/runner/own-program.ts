@@ -9,6 +9,12 @@ const SOURCES: Readonly<Record<string, string>> = {
 };
 
 /**
+ * A young generation of 4 MiB instead of 16: requests are short, so that more does not make services faster, and it
+ * saves a fifth of their memory.
+ */
+const NODE_FLAGS = ['--max-semi-space-size=4'];
+
+/**
  * Argument vector for one of our own programs named in a compose file: the bundle in DSTACK_BIN_DIR or beside this one,
  * else the source when this program itself runs from source. Undefined for every other program.
  */
@@ -21,7 +27,7 @@ export function ownProgram(
   const here = dirname(fileURLToPath(import.meta.url));
   for (const directory of [env['DSTACK_BIN_DIR'], here, dirname(here)]) {
     const bundle = directory ? join(directory, `${name}.js`) : '';
-    if (bundle !== '' && existsSync(bundle)) return [process.execPath, bundle];
+    if (bundle !== '' && existsSync(bundle)) return [process.execPath, ...NODE_FLAGS, bundle];
   }
   const main = join(here, '../../../..', source);
   if (!existsSync(main)) return undefined;
