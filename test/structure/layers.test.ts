@@ -59,7 +59,7 @@ const trustedDependencies: Record<string, string> = {
   '@bufbuild/protobuf': 'protobuf runtime with descriptors',
   '@noble/curves': 'recoverable secp256k1 and Ed25519, which node:crypto lacks or does not expose',
   '@noble/hashes': 'Keccak-256, which is not SHA3-256',
-  secp256k1: 'libsecp256k1, optional, held to the bytes of noble (keys only; docs/decisions/006)',
+  secp256k1: 'libsecp256k1, optional, held to the bytes of noble (keys only; docs/decisions/007)',
   cborg: 'strict CBOR',
   '@msgpack/msgpack': 'MessagePack',
   zod: 'schemas of configuration and foreign JSON',
