@@ -1,6 +1,6 @@
 import type { RequestListener } from 'node:http';
 import { createPrpcHandler, implement, KMS, RpcError } from '@dstack-cloud/prpc';
-import { type PeerVerifier, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
+import { type Peer, type PeerVerifier, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
 import { clearImageCache } from '../admin/clear-image-cache.ts';
 import { assertAdminTokenHash } from '../admin/credentials.ts';
 import { consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
@@ -64,11 +64,18 @@ export function mainHandler(kms: Kms): RequestListener {
  * Who calls. Evidence in the certificate is verified before the method is looked up, for every method, once per
  * connection (chapter 10 section 3.8); damaged evidence is refused even for open methods.
  */
-async function callerOf(kms: Kms, request: Parameters<RequestListener>[0]): Promise<Caller> {
+function callerOf(kms: Kms, request: Parameters<RequestListener>[0]): Caller | Promise<Caller> {
   const address = request.socket.remoteAddress ?? '';
   const peer = peerOf(request);
   // Attested callers are limited by who they are, once that is known.
   if (peer.parsed?.attestation === undefined) kms.limits.open(address);
+  // Most calls come without a certificate, and nothing has to be waited for.
+  return peer.certificateDer === undefined
+    ? { address, attestation: undefined }
+    : attested(kms, address, peer);
+}
+
+async function attested(kms: Kms, address: string, peer: Peer): Promise<Caller> {
   try {
     const der = peer.certificateDer;
     const verify: PeerVerifier = (certificate) =>
