@@ -1,5 +1,6 @@
 /**
- * Random interleavings of boots, registrations, revocations, reorganisations, restarts and crashes, on a real KMS and
+ * Random interleavings of boots, registrations, revocations, reorganisations, replications, new key epochs, restarts and crashes, on a
+ * real KMS and
  * a real chain. Whatever the order: keys go only to what the policy allowed at the head that was used, and every
  * release has exactly one audit record.
  */
@@ -11,7 +12,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type ChainControl, controlChain } from '../harness/chain-control.ts';
 import { chainPolicyConfig, type LabChain, measurementsOf, startLabChain } from '../harness/kms-chain.ts';
 import { auditHead, type KmsHost, type KmsLab, startKmsLab } from '../harness/kms-lab.ts';
-import { auditLines, kmsCommands, type World } from '../harness/kms-model.ts';
+import { auditLines, type World } from '../harness/kms-model.ts';
+import { kmsCommands } from '../harness/kms-model-commands.ts';
 import type { KmsProcess } from '../harness/kms-process.ts';
 
 const APPS = 3;
@@ -21,6 +23,7 @@ let lab: KmsLab;
 let chain: LabChain;
 let control: ChainControl;
 let host: KmsHost;
+let replica: KmsHost;
 let kms: KmsProcess;
 let apps: World['apps'];
 
@@ -33,7 +36,10 @@ beforeAll(async () => {
   const exact = { max_block_age: '1h', head_reuse_ms: 0 };
   const policy = chainPolicyConfig(chain, [chain.anvil.rpcUrl], exact);
   host = await lab.host('model', { core: { auth_api: policy } });
+  const onboard = { auto_bootstrap_domain: '' };
+  replica = await lab.host('model-replica', { core: { auth_api: policy, onboard } });
   await chain.registerKms(host);
+  await chain.registerKms(replica);
   kms = await host.serve();
   apps = await Promise.all(
     Array.from({ length: APPS }, (_, index) => `app-${index}`).map(async (name) => {
@@ -50,6 +56,8 @@ afterAll(async () => {
 describe('model', () => {
   test('model-based-release: in any order of events, keys go only to what the chain allows, each with one record', async () => {
     const { mrAggregated } = await measurementsOf(lab, host);
+    const keys = new Map<string, string>();
+    const epochs = apps.map(() => 0);
     let records = 0;
     let releases = 0;
     let runs = 0;
@@ -62,9 +70,9 @@ describe('model', () => {
         await control.revert(base);
         base = await control.snapshot();
         const allAllowed = { apps: apps.map(() => true), isImageAllowed: true, isKmsAllowed: true };
-        const model = { policy: allAllowed, snapshots: [] };
+        const model = { policy: allAllowed, snapshots: [], epochs };
         const real: World = {
-          ...{ host, chain: control, apps, kms, kmsMr: `0x${toHex(mrAggregated)}` },
+          ...{ host, replica, chain: control, apps, keys, kms, kmsMr: `0x${toHex(mrAggregated)}` },
           ...{ snapshots: [], records, releases },
         };
         try {
