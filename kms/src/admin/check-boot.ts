@@ -4,6 +4,7 @@ import { askPolicy } from '../authorize/ask-policy.ts';
 import { bootInfoOf } from '../authorize/boot-info-of.ts';
 import { checkImage } from '../authorize/check-image.ts';
 import { withRequestConfig } from '../authorize/config-text.ts';
+import { platformOptions } from '../evidence/platform-options.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
 
@@ -42,7 +43,13 @@ export async function checkBoot(
 
   async function verify(): ReturnType<typeof verifyAttestation> {
     try {
-      return await verifyAttestation(decodeAttestation(attestation), { roots, collateral, now: kms.now() });
+      const platform = platformOptions(kms.config);
+      return await verifyAttestation(decodeAttestation(attestation), {
+        roots,
+        collateral,
+        platform,
+        now: kms.now(),
+      });
     } catch (error) {
       if (!(error instanceof AttestationError)) throw error;
       throw new RpcError(`invalid quote: ${error.message}`, { code: 'UNAUTHORIZED', cause: error });

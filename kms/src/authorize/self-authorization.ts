@@ -3,6 +3,7 @@ import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { GuestAgent } from '../agent/guest-agent.ts';
 import { errorChain } from '../errors.ts';
+import { platformOptions } from '../evidence/platform-options.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
 import { askPolicy } from './ask-policy.ts';
@@ -47,6 +48,7 @@ export function selfAuthorization(dependencies: Dependencies): SelfAuthorization
       collateral: trust.collateral,
       now: now(),
       expectedReportData: reportData,
+      platform: platformOptions(config),
     });
     const configured =
       verified.config.trim() === '' ? withRequestConfig(verified, await agent.vmConfig()) : verified;

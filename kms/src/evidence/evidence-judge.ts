@@ -1,4 +1,4 @@
-import { AttestationError, type PlatformOptions, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import { AttestationError, type VerifiedAttestation } from '@dstack-cloud/attestation';
 import { RpcError } from '@dstack-cloud/prpc';
 import {
   type PeerVerifier,
@@ -9,6 +9,7 @@ import {
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { platformOptions } from './platform-options.ts';
 import type { Trust } from './trust.ts';
 import { Turnstile } from './turnstile.ts';
 import { VerdictCache } from './verdict-cache.ts';
@@ -28,16 +29,12 @@ export type EvidenceJudge = {
 type AttestedPeer = Pick<RaTlsCertificate, 'spki' | 'attestation'>;
 
 export function evidenceJudge(
-  { core }: KmsConfig,
+  config: KmsConfig,
   trust: Trust,
   { metrics, log, now }: { metrics: Metrics; log: Log; now: () => number },
 ): EvidenceJudge {
-  const turnstile = new Turnstile(core.rate_limit.max_verifications);
-  const platform: PlatformOptions = {
-    // The image check recomputes the registers; the log need not be complete (chapter 10 section 3.2).
-    tdxBootEventReplay: false,
-    gcpPcr0: core.image.gcp_allowed_pcr0.map((pcr) => pcr.replace(/^0x/, '')),
-  };
+  const turnstile = new Turnstile(config.core.rate_limit.max_verifications);
+  const platform = platformOptions(config);
   const judge = async (certificate: AttestedPeer): Promise<VerifiedAttestation> => {
     const { roots, collateral } = trust;
     return verifyPeerAttestation(certificate, { roots, collateral, now: now(), platform });

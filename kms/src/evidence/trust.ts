@@ -1,8 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import {
   type CollateralSource,
-  pcsCollateral,
   type TrustRoot,
   type TrustRoots,
   vendorRoots,
@@ -10,9 +8,7 @@ import {
 import { decodePem, equalBytes } from '@dstack-cloud/encoding';
 import type { KmsConfig } from '../config/kms-config.ts';
 import { KmsError } from '../errors.ts';
-
-const INTEL_PCS = 'https://api.trustedservices.intel.com';
-const COLLATERAL_TIMEOUT_MS = 20_000;
+import { vendorCollateral } from './vendor-collateral.ts';
 
 /** What evidence is judged with. */
 export type Trust = {
@@ -23,8 +19,8 @@ export type Trust = {
 };
 
 /** Trust roots and collateral source as configured (chapter 10 section 7.2). @throws KmsError `config-invalid` */
-export function loadTrust({ core }: KmsConfig): Trust {
-  const { root_ca: files, urls, cache_dir: cacheDir } = core.attestation;
+export function loadTrust(config: KmsConfig): Trust {
+  const { root_ca: files } = config.core.attestation;
   const vendor = vendorRoots();
   const roots: TrustRoots = {
     tdx: withFile(vendor.tdx, 'tdx', files.tdx),
@@ -47,11 +43,7 @@ export function loadTrust({ core }: KmsConfig): Trust {
   return {
     roots,
     simulated: all.some((root) => root.simulated),
-    collateral: pcsCollateral({
-      baseUrl: urls.pccs ?? core.pccs_url ?? INTEL_PCS,
-      timeoutMs: COLLATERAL_TIMEOUT_MS,
-      cacheDir: cacheDir ?? join(core.cert_dir, 'collateral'),
-    }),
+    collateral: vendorCollateral(config),
   };
 }
 

@@ -1,0 +1,11 @@
+import type { PlatformOptions } from '@dstack-cloud/attestation';
+import type { KmsConfig } from '../config/kms-config.ts';
+
+/** How this KMS judges evidence, its own as that of others. */
+export function platformOptions({ core }: KmsConfig): PlatformOptions {
+  return {
+    // The image check recomputes the registers; the log need not be complete (chapter 10 section 3.2).
+    tdxBootEventReplay: false,
+    gcpPcr0: core.image.gcp_allowed_pcr0.map((pcr) => pcr.replace(/^0x/, '').toLowerCase()),
+  };
+}
