@@ -12,11 +12,12 @@ import { describeWithFixtures } from '../support/fixtures.ts';
 
 const repository = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
-const AREAS = 'app|evidence|tdx|sgx|tpm|gcp|nitro|nitro-tpm|snp|image|pod|config|report-data|ratls';
+const AREAS =
+  'app|collateral|evidence|tdx|sgx|tpm|gcp|nitro|nitro-tpm|snp|image|pod|config|report-data|ratls';
 /** Ids as they are written: literals, and templates with something variable in them. */
 const ID = new RegExp(`['\`]((?:(?:${AREAS})\\.[a-zA-Z0-9.$\{}-]+)|report-data|time)['\`]`, 'g');
 /** Where checks are made; obtaining evidence makes none. */
-const SOURCES = ['packages/attestation/src', 'packages/verifier/src/judge'];
+const SOURCES = ['packages/attestation/src', 'packages/verifier/src/judge', 'packages/verifier/src/command'];
 
 interface Row {
   readonly title: string;

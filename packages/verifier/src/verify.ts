@@ -144,9 +144,9 @@ function refused(error: AttestationError | VerifierError) {
   } as const;
 }
 
-/** A report about what could not even be read. */
-export function unreadableReport(error: AttestationError | VerifierError): Report {
-  const checks = withFailedCheck([], error);
+/** A report about what could not even be read: evidence, or what `check` names. */
+export function unreadableReport(error: AttestationError | VerifierError, check?: string): Report {
+  const checks = withFailedCheck([], error, check);
   return { ...refused(error), form: 'unknown', mode: 'unknown', reportData: undefined, checks };
 }
 

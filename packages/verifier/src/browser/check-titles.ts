@@ -125,6 +125,7 @@ export const CHECK_TITLES: Readonly<Record<string, string>> = {
   'snp.report-data': 'The report carries the report data that the evidence claims',
   'snp.host-data': 'The report is bound to the configuration document',
 
+  'collateral.form': 'Roots, collateral, chain and policy given to the command can be read',
   'evidence.form': 'The evidence can be read',
   'app.info': 'The boot events name app, compose file and instance, each once',
   'image.tdx': 'The measurements are those of the OS image',

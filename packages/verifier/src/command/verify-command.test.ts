@@ -15,6 +15,8 @@ interface Case {
   readonly tdx_collateral?: string;
   readonly tpm_collateral?: string;
   readonly report_data: string;
+  readonly mode: string;
+  readonly original: { readonly app_info?: Readonly<Record<string, unknown>> };
   readonly ours: {
     readonly evidence: 'accept' | 'reject';
     readonly tcb_status?: string;
@@ -31,6 +33,9 @@ interface ReportJson {
   readonly advisory_ids: readonly string[];
   readonly report_data: string | null;
   readonly simulated: boolean;
+  readonly app_info: Readonly<Record<string, unknown>> | null;
+  readonly valid_from: number | null;
+  readonly valid_until: number | null;
   readonly policy: { readonly ok: boolean; readonly reasons: readonly string[] };
   readonly checks: readonly { readonly id: string; readonly ok: boolean }[];
   readonly reason: string | null;
@@ -93,8 +98,14 @@ describeWithFixtures('verify command on the mock evidence', `${MOCK}/expected.js
         expect(code).toBe(item.ours.default_policy === 'accept' ? 0 : 1);
         if (!json.is_valid) {
           expect(json.reason).toEqual(expect.any(String));
+          expect(json.checks.filter((check) => !check.ok)).toEqual([json.checks.at(-1)]);
           return;
         }
+        expect(json.checks.every((check) => check.ok)).toBe(true);
+        expect(json.mode).toBe(item.mode);
+        expect(json.valid_from).toBeLessThanOrEqual(item.now);
+        expect(json.valid_until).toBeGreaterThanOrEqual(item.now);
+        expect(json.app_info).toMatchObject(item.original.app_info ?? {});
         expect(json.simulated).toBe(true);
         expect(json.report_data).toBe(item.report_data);
         if (item.ours.tcb_status !== undefined) expect(json.tcb_status).toBe(item.ours.tcb_status);
@@ -157,6 +168,15 @@ describeWithFixtures('verify command on the mock evidence', `${MOCK}/expected.js
       ...argumentsOf({ ...cases[0]!, tdx_collateral: undefined } as unknown as Case),
     ]);
     expect(code).toBe(1);
+  });
+
+  it('reports collateral that cannot be read, for each file', async () => {
+    const item = cases.find((candidate) => candidate.id === 'tdx-good')!;
+    const path = fixturePath(`${MOCK}/${item.files['v0']!}`);
+    for (const wrong of ['no-such-file.json', fixturePath(`${MOCK}/README.md`), path]) {
+      const { code, json } = await run([path, '--at', String(item.now), '--collateral', wrong]);
+      expect([code, json.is_valid, json.checks.at(-1)?.id]).toEqual([1, false, 'collateral.form']);
+    }
   });
 
   it('binds report data and identities that were asked for', async () => {

@@ -20,10 +20,16 @@ export async function verifyCommand(argv: readonly string[], output: Output): Pr
     options: { ...EVIDENCE_OPTIONS, json: { type: 'boolean' } },
   });
   if (positionals.length === 0) throw new VerifierError('usage', 'verify needs a FILE; - is standard input');
-  const options = await evidenceOptions(values);
+  const options = await evidenceOptions(values).catch((error: unknown) => {
+    if (isReport(error)) return error;
+    throw error;
+  });
   const codes: number[] = [];
   for (const path of positionals) {
-    const report = await reportOf(path, values, options);
+    const report =
+      options instanceof Error
+        ? unreadableReport(options, 'collateral.form')
+        : await reportOf(path, values, options);
     codes.push(exitCode(report));
     output.out(
       values.json
@@ -61,9 +67,14 @@ async function reportOf(
       ...(args.collateral === undefined ? { collateral: bundle.collateral } : {}),
     });
   } catch (error) {
-    if (!(error instanceof VerifierError) && !(error instanceof AttestationError)) throw error;
+    if (!isReport(error)) throw error;
     return unreadableReport(error);
   }
+}
+
+/** Whether an error is told as a report: all but a command line of no sense. */
+function isReport(error: unknown): error is VerifierError | AttestationError {
+  return error instanceof AttestationError || (error instanceof VerifierError && error.code !== 'usage');
 }
 
 function utf8TextOrEmpty(bytes: Uint8Array): string {
