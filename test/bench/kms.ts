@@ -3,39 +3,34 @@
  * many applications. The limit is a bare Node TLS server with the same settings, certificates and answer size.
  * Server on one core, load from the other.
  */
+import { readFileSync } from 'node:fs';
 import { ratlsReportData } from '@dstack-cloud/attestation';
 import { generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { certificatePem, issuerOf, rootCa, rpcCertificate } from '@dstack-cloud/ra-tls';
 import { callKms } from '../harness/call-kms.ts';
 import { processesIn } from '../harness/run-command.ts';
 import { attest } from '../harness/simulated-workload.ts';
-import { identityOf, registeredWorkload, type Stack, startStack } from '../harness/stack.ts';
+import { type Stack, startStack } from '../harness/stack.ts';
+import { loadApps } from './load/load-apps.ts';
 import type { LoadIdentity, LoadPlan, LoadReport } from './load/plan.ts';
 import { bareServer, load, pinProcess } from './load/processes.ts';
 import { median, type Result } from './result.ts';
 
 /** Applications that ask in turn; `DSTACK_BENCH_APPS` for a quick look. */
-const APPS = Number(process.env['DSTACK_BENCH_APPS'] ?? 200);
+const APPS = Number(process.env['DSTACK_BENCH_APPS'] ?? 1000);
 const ROUNDS = 3;
 const WARM_UP_MS = 2_000;
 const DURATION_MS = 4_000;
 const CONCURRENCY = 16;
 
+type Load = Pick<LoadPlan, 'url' | 'identities' | 'body' | 'connections'>;
+
 export async function run(): Promise<Result[]> {
   const stack = await startStack();
   try {
-    const identities: LoadIdentity[] = [];
-    for (let app = 0; app < APPS; app++) {
-      identities.push(await identityOf(stack, await registeredWorkload(stack, `bench ${app}`)));
-    }
-    for (const line of processesIn(stack.space.directory).filter((command) =>
-      command.includes('dstack-kms'),
-    )) {
-      pinProcess(Number(line.split(' ')[0]));
-    }
-    const results = await measure(stack, identities);
-    results.push(await memory(stack, identities));
-    return results;
+    const identities = await loadApps(stack, APPS);
+    pinProcess(pidOfKms(stack));
+    return await measure(stack, identities);
   } finally {
     await stack.stop();
   }
@@ -47,69 +42,73 @@ async function measure(stack: Stack, identities: LoadIdentity[]): Promise<Result
   if (answer.status !== 200) throw new Error(`GetAppKey: ${answer.body}`);
   const bare = await bareServer({ ...bareCertificates(stack), answerBytes: Buffer.byteLength(answer.body) });
   try {
+    const limitUrl = `https://127.0.0.1:${bare.port}/`;
     const kms = { url: `${stack.kms.url}/prpc/GetAppKey?json`, identities, body };
-    const limit = { ...kms, url: `https://127.0.0.1:${bare.port}/` };
-    const results: Result[] = [];
-    for (const connections of ['fresh', 'kept'] as const) {
-      const limitRates = await rounds({ ...limit, connections });
-      const rates = await rounds({ ...kms, connections });
-      const peer = { name: `limit-${connections}-per-s`, value: median(limitRates.map((r) => r.perSecond)) };
-      const n = rates.reduce((sum, { completed }) => sum + completed, 0);
-      const value = median(rates.map((r) => r.perSecond));
-      const common = { suite: 'kms', unit: '1/s' as const };
-      results.push({
-        ...common,
-        name: `limit-${connections}-per-s`,
-        value: peer.value,
-        n: total(limitRates),
-      });
-      results.push({ ...common, name: `get-app-key-${connections}-per-s`, value, n, peer });
-      if (connections === 'kept') results.push(await latency({ ...kms, connections }, value / 2));
-    }
-    const meta = { url: `${stack.kms.url}/prpc/GetMeta?json`, identities: [], body: '{}' };
-    const rates = await rounds({ ...meta, connections: 'kept' });
-    results.push({
-      suite: 'kms',
-      name: 'get-meta-per-s',
-      value: median(rates.map((r) => r.perSecond)),
-      unit: '1/s',
-      n: total(rates),
-      peer: {
-        name: 'limit-kept-per-s',
-        value: results.find((r) => r.name === 'limit-kept-per-s')?.value ?? 1,
-      },
-    });
-    return results;
+    const fresh = { ...kms, connections: 'fresh' } as const;
+    const kept = { ...kms, connections: 'kept' } as const;
+    const meta: Load = { ...kept, url: `${stack.kms.url}/prpc/GetMeta?json`, identities: [], body: '{}' };
+    const limitFresh = { ...fresh, url: limitUrl };
+    // As few connections as there are requests at once, which is what the limit is highest with.
+    const limitKept = { ...kept, url: limitUrl, identities: identities.slice(0, CONCURRENCY) };
+
+    const [limitFreshRate, freshRate] = await rates(
+      ['limit-fresh', limitFresh],
+      ['get-app-key-fresh', fresh],
+    );
+    const freshLatency = await latency('get-app-key-fresh-p99-ms', fresh, freshRate.value / 2);
+    const resident = await memory(stack, identities);
+    const [limitKeptRate, keptRate, metaRate] = await rates(
+      ['limit-kept', limitKept],
+      ['get-app-key-kept', kept],
+      ['get-meta', meta],
+    );
+    const keptLatency = await latency('get-app-key-p99-ms', kept, keptRate.value / 2);
+    const of = (result: Result, { name, value }: Result): Result => ({ ...result, peer: { name, value } });
+    return [
+      limitFreshRate,
+      of(freshRate, limitFreshRate),
+      freshLatency,
+      limitKeptRate,
+      of(keptRate, limitKeptRate),
+      keptLatency,
+      of(metaRate, limitKeptRate),
+      resident,
+    ];
   } finally {
     bare.stop();
   }
 }
 
-const total = (reports: readonly LoadReport[]): number =>
-  reports.reduce((sum, { completed }) => sum + completed, 0);
-
-async function rounds(
-  plan: Pick<LoadPlan, 'url' | 'identities' | 'body' | 'connections'>,
-): Promise<LoadReport[]> {
-  const reports: LoadReport[] = [];
+/** Rates of several loads, their rounds in turn, so that a machine that is busy for a while slows all of them. */
+async function rates<const L extends readonly (readonly [name: string, load: Load])[]>(
+  ...loads: L
+): Promise<{ [K in keyof L]: Result }> {
+  const reports = loads.map((): LoadReport[] => []);
   for (let round = 0; round < ROUNDS; round++) {
-    const report = await load({
-      ...plan,
-      concurrency: CONCURRENCY,
-      warmUpMs: WARM_UP_MS,
-      durationMs: DURATION_MS,
-    });
-    if (report.failed > 0) throw new Error(`${report.failed} requests failed: ${report.failure}`);
-    reports.push(report);
+    for (const [index, [, plan]] of loads.entries()) reports[index]!.push(await oneRound(plan));
   }
-  return reports;
+  return loads.map(([name], index) => ({
+    suite: 'kms',
+    name: `${name}-per-s`,
+    value: median(reports[index]!.map(({ perSecond }) => perSecond)),
+    unit: '1/s',
+    n: reports[index]!.reduce((sum, { completed }) => sum + completed, 0),
+  })) as { [K in keyof L]: Result };
+}
+
+async function oneRound(plan: Load): Promise<LoadReport> {
+  const report = await load({
+    ...plan,
+    concurrency: CONCURRENCY,
+    warmUpMs: WARM_UP_MS,
+    durationMs: DURATION_MS,
+  });
+  if (report.failed > 0) throw new Error(`${report.failed} requests failed: ${report.failure}`);
+  return report;
 }
 
 /** Latency at half of the capacity, counted from the planned time. */
-async function latency(
-  plan: Pick<LoadPlan, 'url' | 'identities' | 'body' | 'connections'>,
-  rate: number,
-): Promise<Result> {
+async function latency(name: string, plan: Load, rate: number): Promise<Result> {
   const report = await load({
     ...plan,
     rate,
@@ -118,36 +117,33 @@ async function latency(
     durationMs: 2 * DURATION_MS,
   });
   const peer = { name: 'goal', value: 25 };
-  return {
-    suite: 'kms',
-    name: 'get-app-key-p99-ms',
-    value: report.p99Ms,
-    unit: 'ms',
-    n: report.completed,
-    peer,
-  };
+  return { suite: 'kms', name, value: report.p99Ms, unit: 'ms', n: report.completed, peer };
 }
 
-/** Resident memory of the KMS after at least 10,000 key requests. */
+/** Resident memory of the KMS after at least 10,000 key requests; all applications have asked by then. */
 async function memory(stack: Stack, identities: LoadIdentity[]): Promise<Result> {
-  const { readFileSync } = await import('node:fs');
   let requests = 0;
-  const plan = { url: `${stack.kms.url}/prpc/GetAppKey?json`, identities, body: '{"api_version":1}' };
-  for (let round = 0; requests < 10_000 && round < 20; round++) {
-    const report = await load({
-      ...plan,
-      connections: 'kept',
-      concurrency: CONCURRENCY,
-      warmUpMs: 0,
-      durationMs: DURATION_MS,
-    });
-    requests += report.completed;
-  }
-  const line = processesIn(stack.space.directory).find((command) => command.includes('dstack-kms'));
-  const status = readFileSync(`/proc/${line?.split(' ')[0]}/status`, 'utf8');
+  const plan = {
+    url: `${stack.kms.url}/prpc/GetAppKey?json`,
+    // Connections that are open at once cost memory in every server; the number of applications is what counts here.
+    identities: identities.slice(0, CONCURRENCY),
+    body: '{"api_version":1}',
+    connections: 'kept',
+    concurrency: CONCURRENCY,
+    warmUpMs: 0,
+    durationMs: DURATION_MS,
+  } as const;
+  for (let round = 0; requests < 10_000 && round < 20; round++) requests += (await load(plan)).completed;
+  const status = readFileSync(`/proc/${pidOfKms(stack)}/status`, 'utf8');
   const kilobytes = Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]);
   const peer = { name: 'goal', value: 150 };
   return { suite: 'kms', name: 'resident-memory-mb', value: kilobytes / 1024, unit: 'MB', n: requests, peer };
+}
+
+function pidOfKms(stack: Stack): number {
+  const line = processesIn(stack.space.directory).find((command) => command.includes('dstack-kms'));
+  if (line === undefined) throw new Error('No KMS is running');
+  return Number(line.split(' ')[0]);
 }
 
 /** Certificates of the same kinds and sizes as the KMS's own. */

@@ -25,6 +25,7 @@ console.log(JSON.stringify(await drive()));
 process.exit(0);
 
 async function drive(): Promise<LoadReport> {
+  const kept = plan.connections === 'kept' ? await openPool() : undefined;
   const start = performance.now();
   const from = start + plan.warmUpMs;
   const until = from + plan.durationMs;
@@ -35,8 +36,12 @@ async function drive(): Promise<LoadReport> {
   let issued = 0;
   let client = 0;
 
+  const exchange = async (connection: Connection, planned: number): Promise<void> => {
+    answerBytes = await connection.exchange();
+    const now = performance.now();
+    if (now >= from && now <= until) latencies.push(now - planned);
+  };
   const worker = async (): Promise<void> => {
-    let connection: Connection | undefined;
     while (performance.now() < until) {
       let planned = performance.now();
       if (plan.rate !== undefined) {
@@ -44,22 +49,24 @@ async function drive(): Promise<LoadReport> {
         const wait = planned - performance.now();
         if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
       }
+      // The pool is at least as large as the number of workers, so the first in line is free.
+      let connection = kept?.shift();
       try {
         connection ??= await open(client++);
-        answerBytes = await connection.exchange();
-        const now = performance.now();
-        if (now >= from && now <= until) latencies.push(now - planned);
-        if (plan.connections === 'kept') continue;
+        await exchange(connection, planned);
+        if (kept !== undefined) {
+          kept.push(connection);
+          continue;
+        }
       } catch (error) {
         failed++;
         failure ??= String(error);
       }
       connection?.close();
-      connection = undefined;
     }
-    connection?.close();
   };
   await Promise.all(Array.from({ length: plan.concurrency }, worker));
+  for (const connection of kept ?? []) connection.close();
   return {
     completed: latencies.length,
     failed,
@@ -69,6 +76,18 @@ async function drive(): Promise<LoadReport> {
     p99Ms: latencies.length === 0 ? Number.NaN : percentile(latencies, 0.99),
     answerBytes,
   };
+}
+
+/** One connection for each identity, used in turn, so that all of them ask. */
+async function openPool(): Promise<Connection[]> {
+  const pool: Connection[] = [];
+  const size = Math.max(plan.concurrency, plan.identities.length);
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    for (let client = next++; client < size; client = next++) pool.push(await open(client));
+  };
+  await Promise.all(Array.from({ length: plan.concurrency }, worker));
+  return pool;
 }
 
 /** One connection, of TLS unless the URL is plain, that carries one request at a time. */

@@ -10,7 +10,7 @@ export type LoadPlan = {
   identities: LoadIdentity[];
   /** JSON body of each POST. */
   body: string;
-  /** `fresh`: a new TLS connection for each request; `kept`: one connection for each worker. */
+  /** `fresh`: a new TLS connection for each request; `kept`: one for each identity, opened before and used in turn. */
   connections: 'fresh' | 'kept';
   /** How many requests are under way at once. */
   concurrency: number;
