@@ -77,7 +77,7 @@ export function measureNitroTpm(draft: NitroDraft): void {
   draft.pcrs.set(14, replayRuntimeEvents(draft.runtimeEvents, 'sha384'));
 }
 
-export function nitroDocument(draft: NitroDraft): Uint8Array {
+function nitroDocument(draft: NitroDraft): Uint8Array {
   const { certificates } = draft;
   const members = new Map(draft.members);
   if (!members.has('certificate')) members.set('certificate', writeCertificate(certificates.leaf));
