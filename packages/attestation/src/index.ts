@@ -41,9 +41,15 @@ export { type AkRules, verifyAkCertificate } from './gcp-tdx/ak-certificate.ts';
 export { type GoogleCollateralOptions, googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
 export { tpmCollateralFromJson, tpmCollateralToJson } from './gcp-tdx/tpm-collateral-json.ts';
 export { type BootInfo, type BootInfoOptions, bootInfo } from './measurements/boot-info.ts';
+export { measureTdxImage, type TdxImageParts } from './measurements/image/measure-tdx-image.ts';
+export { MAX_FIRMWARE_BYTES } from './measurements/image/tdvf.ts';
+export type { TdxMeasurementDocument } from './measurements/image/tdx-document.ts';
+export type { TdxRegisterRequest, TdxRegisterSource } from './measurements/image/tdx-image.ts';
+export type { TdxRegisters } from './measurements/image/tdx-lite.ts';
 export {
   type ImageInspection,
   inspectOsImage,
+  needsOsImage,
   type OsImageOptions,
   type VerifiedOsImage,
   verifyOsImage,

@@ -5,6 +5,8 @@ export {
 } from './collateral/collateral-server.ts';
 export { SimulatorError, type SimulatorErrorCode } from './errors.ts';
 export { createGcp, type GcpBoot, type GcpMachine, type SimulatedGcp } from './gcp/gcp-platform.ts';
+export { type ImageMachine, simulatedImageBoot } from './image/image-boot.ts';
+export { type SimulatedImageFiles, simulatedImageFiles } from './image/image-files.ts';
 export {
   type SimulatedBoot,
   type SimulatedBootEvent,

@@ -88,39 +88,49 @@ export function simulatedBoot(machine: SimulatedMachine): SimulatedBoot {
     initrd: part('initrd'),
     mrTd: part('firmware'),
   };
+  const document = measurementDocument(measured, part('firmware, two passes'));
+  return bootOf(measured, { cpuCount, memorySize }, document.osImageHash, {
+    spec_version: 1,
+    os_image_hash: toHex(document.osImageHash),
+    cpu_count: cpuCount,
+    memory_size: memorySize,
+    qemu_version: '9.1.0',
+    pci_hole64_size: 0,
+    hugepages: false,
+    num_gpus: 0,
+    num_nvswitches: 0,
+    hotplug_off: false,
+    image,
+    host_share_mode: '9p',
+    ovmf_variant: 'pre202505',
+    tdx_attestation_variant: 'lite',
+    tdx_measurement: document.json,
+  });
+}
+
+/** A boot of these measured parts on this machine. */
+export function bootOf(
+  parts: MeasuredParts,
+  { cpuCount, memorySize }: { readonly cpuCount: number; readonly memorySize: number },
+  osImageHash: Uint8Array,
+  vmConfig: SimulatedBoot['vmConfig'],
+): SimulatedBoot {
   const hardware = `${cpuCount} processors, ${memorySize} bytes`;
-  const events = bootEvents(measured, tdHobList(LAYOUT, BigInt(memorySize)), (table) =>
+  const events = bootEvents(parts, tdHobList(LAYOUT, BigInt(memorySize)), (table) =>
     sha384(`simulated ACPI ${table}: ${hardware}`),
   );
   const register = (rtmr: number) =>
     replay(events.filter((event) => event.rtmr === rtmr).map((event) => event.digest));
-  const document = measurementDocument(measured, part('firmware, two passes'));
   return {
-    mrTd: measured.mrTd,
+    mrTd: parts.mrTd,
     rtmrs: [register(0), register(1), register(2)],
     events,
-    osImageHash: document.osImageHash,
-    vmConfig: {
-      spec_version: 1,
-      os_image_hash: toHex(document.osImageHash),
-      cpu_count: cpuCount,
-      memory_size: memorySize,
-      qemu_version: '9.1.0',
-      pci_hole64_size: 0,
-      hugepages: false,
-      num_gpus: 0,
-      num_nvswitches: 0,
-      hotplug_off: false,
-      image,
-      host_share_mode: '9p',
-      ovmf_variant: 'pre202505',
-      tdx_attestation_variant: 'lite',
-      tdx_measurement: document.json,
-    },
+    osImageHash,
+    vmConfig,
   };
 }
 
-interface MeasuredParts {
+export interface MeasuredParts {
   readonly kernel: Uint8Array;
   readonly commandLine: Uint8Array;
   readonly initrd: Uint8Array;

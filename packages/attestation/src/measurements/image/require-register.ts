@@ -13,3 +13,15 @@ export function requireRegister(name: string, expected: Uint8Array, found: Uint8
     },
   );
 }
+
+/**
+ * The same for a register of a TD, in the words that operators look for (chapter 10 section 5.4); expected and found
+ * follow as data.
+ */
+export function requireTdRegister(name: string, expected: Uint8Array, found: Uint8Array): void {
+  if (equalBytes(expected, found)) return;
+  throw new AttestationError('image', `MRs do not match: ${name} mismatch`, {
+    expected: toHex(expected),
+    found: toHex(found),
+  });
+}

@@ -22,19 +22,12 @@ interface Resource {
 /**
  * The HOB list that the VMM's firmware measures first into RTMR0, for this amount of memory. No end HOB is
  * hashed (chapter 20 section 7.3).
- * @param memory bytes: 2 GiB, or at least 2.75 GiB
+ * @param memory bytes
  * @throws AttestationError `image`
  */
 export function tdHobList(hob: TdxMeasurementDocument['hob'], memory: number): Uint8Array {
-  if (
-    !Number.isSafeInteger(memory) ||
-    (memory !== BELOW_4G && memory < HOLE_THRESHOLD) ||
-    memory > MAX_MEMORY
-  ) {
-    throw new AttestationError('image', 'memory_size must be 2 GiB or at least 2.75 GiB', {
-      expected: `${BELOW_4G} or >= ${HOLE_THRESHOLD}`,
-      found: String(memory),
-    });
+  if (!Number.isSafeInteger(memory) || memory < 0 || memory > MAX_MEMORY) {
+    throw new AttestationError('image', 'memory_size is no amount of memory', { found: String(memory) });
   }
   const resources = memoryResources(hob, memory);
   const length = HANDOFF.bytes + RESOURCE.bytes * resources.length;
@@ -70,6 +63,12 @@ function memoryResources(hob: TdxMeasurementDocument['hob'], memory: number): Re
     if (range.start > end) resources.push({ type: UNACCEPTED_MEMORY, start: end, end: range.start });
     resources.push({ type: SYSTEM_MEMORY, start: range.start, end: range.end });
     end = range.end;
+  }
+  if (end > memory) {
+    throw new AttestationError('image', 'memory_size is less than what the firmware needs', {
+      expected: `>= ${end}`,
+      found: String(memory),
+    });
   }
   if (memory < HOLE_THRESHOLD) {
     if (end < memory) resources.push({ type: UNACCEPTED_MEMORY, start: end, end: memory });

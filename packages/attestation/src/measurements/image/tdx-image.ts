@@ -6,9 +6,16 @@ import { AttestationError } from '../../errors.ts';
 import type { TdReport } from '../../tdx/reports.ts';
 import { requireMaterial } from './checksum-file.ts';
 import { type ImageConfig, readMaterial } from './image-config.ts';
-import { requireRegister } from './require-register.ts';
-import { parseTdxDocument } from './tdx-document.ts';
-import { acpiDigests, REGISTER_MEMBERS, type TdxRegisters, tdxLiteRegisters } from './tdx-lite.ts';
+import { requireTdRegister } from './require-register.ts';
+import { parseTdxDocument, type TdxMeasurementDocument } from './tdx-document.ts';
+import {
+  acpiDigests,
+  memorySize,
+  REGISTER_MEMBERS,
+  type TdxRegisters,
+  tdxLiteRegisters,
+  tdxRegisters,
+} from './tdx-lite.ts';
 
 const MAX_KEPT = 256;
 const registers = new LruCache<TdxRegisters>(MAX_KEPT);
@@ -19,9 +26,24 @@ export function isLite(config: ImageConfig): boolean {
   return config.members['tdx_attestation_variant'] === 'lite';
 }
 
+/** What the registers of an image without a measurement document depend on. */
+export interface TdxRegisterRequest {
+  /** 32 bytes. */
+  readonly osImageHash: Uint8Array;
+  /** `memory_size` of the configuration, in bytes. */
+  readonly memory: number;
+  /** Names exactly one outcome: the members of the configuration and the ACPI digests that the registers depend on. */
+  readonly key: string;
+  /** The registers, once it is known what the image measures with this much memory. */
+  compute(measured: TdxMeasurementDocument): TdxRegisters;
+}
+
+/** Finds the registers of an image: in a cache, or from the image itself (`measureTdxImage`). */
+export type TdxRegisterSource = (request: TdxRegisterRequest) => Promise<TdxRegisters>;
+
 /**
- * MRTD and RTMR0 to 2 must be what image, configuration and ACPI events give.
- * @throws AttestationError `image` also for the legacy variant, which needs the image itself and a QEMU run
+ * MRTD and RTMR0 to 2 must be what the measurement document, the configuration and the ACPI events give.
+ * @throws AttestationError `image` also for the legacy variant, which needs the image itself
  */
 export function requireTdxImage(
   td: TdReport,
@@ -35,17 +57,58 @@ export function requireTdxImage(
       'image',
       isLite(config)
         ? 'vm_config says lite, but has no tdx_measurement'
-        : 'Only images with a measurement document (tdx_attestation_variant lite) can be recomputed',
+        : 'Only images with a measurement document (tdx_attestation_variant lite) can be recomputed here',
       { expected: 'tdx_attestation_variant lite with tdx_measurement', found: variantText(config) },
     );
   }
   const document = requireMaterial(material, DOCUMENT, config.osImageHash, crypto);
-  const expected = rememberedRegisters(document, config, acpiDigests(events), crypto);
+  requireRegisters(rememberedRegisters(document, config, acpiDigests(events), crypto), td);
+}
+
+/**
+ * The same for the legacy variant, with what the image itself measures in the place of a document. The ACPI tables are
+ * not judged here either: their digests are those of the event log.
+ * @throws AttestationError `image`, `event-log`, and what the source throws
+ */
+export async function requireTdxImageFrom(
+  source: TdxRegisterSource,
+  td: TdReport,
+  events: readonly TdxEvent[],
+  config: ImageConfig,
+  crypto: Pick<CryptoBackend, 'hash'>,
+): Promise<void> {
+  requireRegisters(await source(registerRequest(config, acpiDigests(events), crypto)), td);
+}
+
+function requireRegisters(expected: TdxRegisters, td: TdReport): void {
   const [rtmr0, rtmr1, rtmr2] = td.rtmrs;
-  requireRegister('MRTD', expected.mrtd, td.mrTd);
-  requireRegister('RTMR0', expected.rtmr0, rtmr0);
-  requireRegister('RTMR1', expected.rtmr1, rtmr1);
-  requireRegister('RTMR2', expected.rtmr2, rtmr2);
+  requireTdRegister('MRTD', expected.mrtd, td.mrTd);
+  requireTdRegister('RTMR0', expected.rtmr0, rtmr0);
+  requireTdRegister('RTMR1', expected.rtmr1, rtmr1);
+  requireTdRegister('RTMR2', expected.rtmr2, rtmr2);
+}
+
+function registerRequest(
+  config: ImageConfig,
+  acpi: readonly Uint8Array[],
+  crypto: Pick<CryptoBackend, 'hash'>,
+): TdxRegisterRequest {
+  const members = REGISTER_MEMBERS.map((name) => [name, config.members[name] ?? null]);
+  return {
+    osImageHash: config.osImageHash,
+    memory: memorySize(config),
+    key: canonicalJson({
+      ...Object.fromEntries(members),
+      os_image_hash: toHex(config.osImageHash),
+      acpi: acpi.map((digest) => toHex(digest)),
+    }),
+    compute: (measured) => tdxRegisters(measured, config, acpi, crypto),
+  };
+}
+
+/** Members in the order of their names; the values are primitives and lists of text. */
+function canonicalJson(members: Record<string, unknown>): string {
+  return JSON.stringify(Object.fromEntries(Object.entries(members).sort(([a], [b]) => (a < b ? -1 : 1))));
 }
 
 /** Every boot of an image on the same machine shape has the same registers: they are computed once. */

@@ -25,6 +25,8 @@ const VARIABLES: readonly [string, string][] = [
   ['dbx', EFI_IMAGE_SECURITY],
 ];
 const DEFAULT_QEMU = '9.1.0';
+/** Memory sizes at which low memory ends at 2 GiB. */
+const LITE_MEMORY = { exactly: 0x80000000, atLeast: 0xb0000000 } as const;
 
 /** Members of a vm_config that the registers depend on. */
 export const REGISTER_MEMBERS = [
@@ -43,12 +45,42 @@ export interface TdxRegisters {
 }
 
 /**
- * Recomputes the registers of a "TDX lite" boot: everything from the image's document and the configuration,
- * but for the three ACPI digests, which are taken from the event log as they are (chapter 20 section 7.3).
+ * Recomputes the registers of a "TDX lite" boot from the image's document (chapter 20 section 7.3). The document has
+ * one digest of the kernel, which holds only where QEMU puts the initrd at the usual place.
  * @param acpi as `acpiDigests` gives them
  * @throws AttestationError `image`
  */
 export function tdxLiteRegisters(
+  document: TdxMeasurementDocument,
+  config: ImageConfig,
+  acpi: readonly Uint8Array[],
+  crypto: Pick<CryptoBackend, 'hash'>,
+): TdxRegisters {
+  const memory = memorySize(config);
+  if (memory !== LITE_MEMORY.exactly && memory < LITE_MEMORY.atLeast) {
+    throw new AttestationError('image', 'memory_size must be 2 GiB or at least 2.75 GiB', {
+      expected: `${LITE_MEMORY.exactly} or >= ${LITE_MEMORY.atLeast}`,
+      found: String(memory),
+    });
+  }
+  return tdxRegisters(document, config, acpi, crypto);
+}
+
+/** `memory_size` of a configuration, in bytes. @throws AttestationError `image` */
+export function memorySize(config: ImageConfig): number {
+  const memory = config.members['memory_size'];
+  if (typeof memory !== 'number') throw new AttestationError('image', 'memory_size is missing or no number');
+  return memory;
+}
+
+/**
+ * The registers of a boot: everything from what the image measures and from the configuration, but for the three ACPI
+ * digests, which are taken from the event log as they are (chapter 20 section 7.3).
+ * @param document of a TDX-lite image, or as `measureTdxImage` makes it for the same memory size
+ * @param acpi as `acpiDigests` gives them
+ * @throws AttestationError `image`
+ */
+export function tdxRegisters(
   document: TdxMeasurementDocument,
   config: ImageConfig,
   acpi: readonly Uint8Array[],
@@ -61,8 +93,7 @@ export function tdxLiteRegisters(
       found: String(variant).slice(0, 64),
     });
   }
-  const memory = config.members['memory_size'];
-  if (typeof memory !== 'number') throw new AttestationError('image', 'memory_size is missing or no number');
+  const memory = memorySize(config);
   const sha384 = (...parts: Uint8Array[]): Uint8Array => crypto.hash('sha384', ...parts);
   const separator = sha384(new Uint8Array(4));
   const action = (text: string): Uint8Array => sha384(utf8(text));

@@ -4,6 +4,7 @@ import { type Check, CheckRecorder } from '../../check-recorder.ts';
 import type { CryptoBackend } from '../../crypto/backend.ts';
 import { AttestationError } from '../../errors.ts';
 import type { NitroEvidence, NitroTpmEvidence } from '../../platform-evidence.ts';
+import type { TdReport } from '../../tdx/reports.ts';
 import type { VerifiedAttestation } from '../../verify-context.ts';
 import { nitroImageHash } from '../image-hash.ts';
 import { pcrOf } from '../pcr.ts';
@@ -13,7 +14,7 @@ import { requireGcpImage } from './gcp-image.ts';
 import { type ImageConfig, readImageConfig, readMaterial } from './image-config.ts';
 import { requireRegister } from './require-register.ts';
 import { requireSnpImage } from './snp-image.ts';
-import { requireTdxImage } from './tdx-image.ts';
+import { isLite, requireTdxImage, requireTdxImageFrom, type TdxRegisterSource } from './tdx-image.ts';
 
 type Hasher = Pick<CryptoBackend, 'hash'>;
 
@@ -21,17 +22,21 @@ export interface OsImageOptions {
   /** Configuration that came beside the attestation; used only when the attestation carries none. */
   readonly vmConfig?: string;
   readonly crypto?: Hasher;
+  /** For TDs on bare metal whose configuration has no measurement document; without it such evidence is refused. */
+  readonly tdxRegisters?: TdxRegisterSource;
 }
 
 export interface VerifiedOsImage {
   /** 32 bytes; what was measured is this image. */
   readonly osImageHash: Uint8Array;
   readonly checks: readonly Check[];
+  /** `as-logged`: the ACPI tables were not judged, their digests are those of the event log (bare TDX). */
+  readonly acpiTables?: 'as-logged';
 }
 
 /** Result of `inspectOsImage`. */
 export type ImageInspection =
-  | { readonly ok: true; readonly osImageHash: Uint8Array; readonly checks: readonly Check[] }
+  | ({ readonly ok: true } & VerifiedOsImage)
   | { readonly ok: false; readonly error: AttestationError; readonly checks: readonly Check[] };
 
 /**
@@ -61,7 +66,8 @@ export async function inspectOsImage(
       SECTIONS[verified.evidence.kind],
       () => judge(verified, options),
     );
-    return { ok: true, osImageHash, checks: checks.checks };
+    const acpi = verified.evidence.kind === 'tdx' ? ({ acpiTables: 'as-logged' } as const) : {};
+    return { ok: true, osImageHash, checks: checks.checks, ...acpi };
   } catch (error) {
     if (!(error instanceof AttestationError)) throw error;
     return { ok: false, error, checks: checks.checks };
@@ -76,13 +82,22 @@ const SECTIONS = {
   'sev-snp': 'chapter 20 section 6.1',
 } as const;
 
-function judge(verified: VerifiedAttestation, options: OsImageOptions): Uint8Array {
+/**
+ * Whether the evidence can be judged only with the image itself: bare TDX whose configuration does not say lite
+ * (chapter 20 section 7.3).
+ * @throws AttestationError `image`, `malformed` for a configuration that names no image
+ */
+export function needsOsImage(verified: VerifiedAttestation, vmConfig?: string): boolean {
+  return verified.evidence.kind === 'tdx' && !isLite(readImageConfig(verified.config, vmConfig));
+}
+
+async function judge(verified: VerifiedAttestation, options: OsImageOptions): Promise<Uint8Array> {
   const crypto = options.crypto ?? defaultCrypto;
   const config = readImageConfig(verified.config, options.vmConfig);
   const { evidence } = verified;
   switch (evidence.kind) {
     case 'tdx':
-      requireTdxImage(evidence.td, tdxEvents(verified), config, crypto);
+      await judgeTdx(evidence.td, tdxEvents(verified), config, crypto, options.tdxRegisters);
       break;
     case 'gcp-tdx':
       requireGcpImage(evidence.ukiDigest, config, crypto);
@@ -98,6 +113,17 @@ function judge(verified: VerifiedAttestation, options: OsImageOptions): Uint8Arr
       break;
   }
   return config.osImageHash;
+}
+
+async function judgeTdx(
+  td: TdReport,
+  events: readonly TdxEvent[],
+  config: ImageConfig,
+  crypto: Hasher,
+  source: TdxRegisterSource | undefined,
+): Promise<void> {
+  if (source === undefined || isLite(config)) requireTdxImage(td, events, config, crypto);
+  else await requireTdxImageFrom(source, td, events, config, crypto);
 }
 
 function requireNitroImage(evidence: NitroEvidence, config: ImageConfig): void {
