@@ -9,7 +9,7 @@ import {
   VerificationCache,
   vendorRoots,
 } from '@dstack-cloud/attestation';
-import { decodePem, fromHex } from '@dstack-cloud/encoding';
+import { decodePem, fromHex, utf8Text } from '@dstack-cloud/encoding';
 import { fixture, fixtureJson, fixtureText } from '@dstack-cloud/test/fixtures';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
 import type { Report } from '../report.ts';
@@ -44,30 +44,49 @@ export const baseRoot = (name: string): Uint8Array =>
 /** One cache for all cases, as a service has: what one case leaves behind must not help the next. */
 const cache = new VerificationCache();
 
+/** How forged evidence is given to the verifier; `bare` is the quote, document or report without the rest. */
+export type Form = 'v0' | 'v1' | 'bare';
+
 /** Judges forged evidence as the command does. */
-export async function judgeForged(forged: Forged, form: 'v0' | 'v1'): Promise<Report> {
+export async function judgeForged(forged: Forged, form: Form, now: number = forged.now): Promise<Report> {
   try {
-    return await judge(forged, form);
+    return await judge(forged, form, now);
   } catch (error) {
     if (error instanceof AttestationError) return unreadableReport(error);
     throw error;
   }
 }
 
-async function judge(forged: Forged, form: 'v0' | 'v1'): Promise<Report> {
-  const write = form === 'v0' ? encodeAttestation : encodeAttestationV1;
+async function judge(forged: Forged, form: Form, now: number): Promise<Report> {
   const roots = Object.entries(forged.roots).reduce(
     (all, [name, certificate]) => replaceRoot(all, name as RootName, certificate),
     vendorRoots(),
   );
-  const written = write(forged.attestation);
-  return verify(forged.alterBytes?.(written) ?? written, {
+  const { quote } = forged.attestation;
+  const chain = form === 'bare' && 'certChain' in quote ? quote.certChain.map(certificateOf) : [];
+  return verify(bytesOf(forged, form), {
     roots,
     collateral: staticSource(readCollateral(forged.collateral)),
-    now: forged.now,
+    now,
+    chain,
     cache,
     platform: { gcpFirmwareEndorsement: false },
   });
+}
+
+function bytesOf({ attestation, alterBytes }: Forged, form: Form): Uint8Array {
+  const { quote } = attestation;
+  if (form === 'bare') {
+    if ('nsmQuote' in quote) return quote.nsmQuote;
+    if ('attestationDoc' in quote) return quote.attestationDoc;
+    return 'report' in quote ? quote.report : quote.quote;
+  }
+  const written = form === 'v0' ? encodeAttestation(attestation) : encodeAttestationV1(attestation);
+  return alterBytes?.(written) ?? written;
+}
+
+function certificateOf(bytes: Uint8Array): Uint8Array {
+  return bytes[0] === 0x2d ? decodePem(utf8Text(bytes), 'CERTIFICATE') : bytes;
 }
 
 /** The verdict as tables write it. */

@@ -17,6 +17,8 @@ import {
 import { measureNitroTpm, type NitroDraft, nitroDraft, sealNitro } from './nitro-forge.ts';
 import { event } from './tdx-forge.ts';
 
+/** Without an attestation around it the same bytes mean something else. */
+const ATTESTATION = ['v0', 'v1'] as const;
 type NitroRow = Row<NitroDraft>;
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
@@ -338,6 +340,7 @@ const RULES: readonly NitroRow[] = [
       d.members.set('nitrotpm_pcrs', d.pcrs);
     },
     'malformed nitro.document',
+    ATTESTATION,
   ],
   [
     'PCR 32',

@@ -22,6 +22,8 @@ import {
 } from './forged-certificate.ts';
 import { pemChain, SNP, type SnpDraft, sealSnp, setMrConfig, snpDraft, tableChain } from './snp-forge.ts';
 
+/** Without an attestation around it the same bytes mean something else. */
+const ATTESTATION = ['v0', 'v1'] as const;
 type SnpRow = Row<SnpDraft>;
 const AMD = '1.3.6.1.4.1.3704.1';
 const set =
@@ -287,6 +289,7 @@ const CHAIN: readonly SnpRow[] = [
       d.chain = (x) => pemChain(x).reverse();
     },
     'chain-invalid snp.chain',
+    ATTESTATION,
   ],
   [
     'VCEK twice',
