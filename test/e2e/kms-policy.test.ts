@@ -21,7 +21,7 @@ let kms: KmsProcess;
 beforeAll(async () => {
   lab = await startKmsLab();
   host = await lab.host('policy', {
-    core: { onboard: { auto_bootstrap_domain: DOMAIN }, auth_api: { webhook: { timeout: '1s' } } },
+    core: { onboard: { auto_bootstrap_domain: DOMAIN }, auth_api: { webhook: { timeout: '2s' } } },
   });
   kms = await host.serve();
 }, 120_000);
@@ -62,7 +62,7 @@ describe('auth API', () => {
     const waiting = getAppKey(kms, identity);
     const meta = await callKms(kms.url, 'GetMeta');
     expect(meta.status).toBe(200);
-    expect(Date.now() - started).toBeLessThan(900);
+    expect(Date.now() - started).toBeLessThan(1_800);
     const error = errorOf(await waiting);
     expect(error).toMatch(/^App not allowed: /);
     expect(error).not.toContain(new URL(lab.webhook.url).port);
