@@ -14,6 +14,8 @@ import type { Workspace } from './workspace.ts';
 /** Name of the simulated OS image of every machine in the demo. */
 export const IMAGE = 'dstack-sim-0.6.0';
 const TIMEOUT_MS = 30_000;
+/** One look whether a service answers. */
+const PROBE_MS = 5_000;
 
 export interface Kms {
   /** Before the keys exist: plain HTTP. */
@@ -95,7 +97,9 @@ export async function bootKms(options: BootOptions): Promise<Kms> {
   });
   await startCvm(dir, { signal: options.signal, onProgress: options.note });
   const kms = { onboardUrl: `http://127.0.0.1:${port}`, url: `https://127.0.0.1:${port}` };
-  await until('the key service', async () => (await fetch(`${kms.onboardUrl}/health`)).ok);
+  const health = async () =>
+    (await fetch(`${kms.onboardUrl}/health`, { signal: AbortSignal.timeout(PROBE_MS) })).ok;
+  await until('the key service', health);
   return kms;
 }
 
