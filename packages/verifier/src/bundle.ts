@@ -55,7 +55,7 @@ export function bundleText(
 
 /** Whether a text is meant to be a bundle. */
 export function isBundle(text: string): boolean {
-  return text.slice(0, 200).includes(`"${FORMAT}"`);
+  return text.includes(`"${FORMAT}"`);
 }
 
 /** @throws VerifierError `malformed` */

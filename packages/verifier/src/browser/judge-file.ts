@@ -70,7 +70,7 @@ export async function judgeFile(input: JudgeInput): Promise<Judged> {
 }
 
 function readIfBundle(bytes: Uint8Array): Bundle | undefined {
-  if (bytes[0] !== 0x7b || !isBundle(new TextDecoder().decode(bytes.subarray(0, 400)))) return undefined;
+  if (bytes[0] !== 0x7b || !isBundle(new TextDecoder().decode(bytes))) return undefined;
   return readBundle(text(bytes, 'The bundle'));
 }
 

@@ -78,5 +78,5 @@ function isReport(error: unknown): error is VerifierError | AttestationError {
 }
 
 function utf8TextOrEmpty(bytes: Uint8Array): string {
-  return bytes[0] === 0x7b ? new TextDecoder().decode(bytes.subarray(0, 400)) : '';
+  return bytes[0] === 0x7b ? new TextDecoder().decode(bytes) : '';
 }
