@@ -2,7 +2,9 @@
 import { type LoopbackServer, startLoopbackServer } from './loopback-server.ts';
 
 /** `hang` never answers. */
-export type WebhookAnswer = { isAllowed: boolean; reason: string; gatewayAppId: string } | 'hang';
+export type WebhookAnswer =
+  | { isAllowed: boolean; reason: string; gatewayAppId: string; keyEpoch?: number; minKeyEpoch?: number }
+  | 'hang';
 type Ask = (boot: Record<string, string>) => WebhookAnswer;
 
 export type PolicyWebhook = LoopbackServer & { app: Ask; kms: Ask };
