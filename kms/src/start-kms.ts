@@ -63,7 +63,7 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
     : undefined;
   const renewing = keepRenewing({ config, keys, agent, now, log }, main.useCertificate);
   const listening = { address: main.address, port: main.port, domain: keys.domain };
-  log.info({ ...listening, k256: k256Backend(), simulated }, 'dstack-kms started');
+  log.info({ ...listening, secp256k1: k256Backend(), simulated }, 'dstack-kms started');
   return {
     main,
     admin,
