@@ -24,8 +24,9 @@ export interface DcapVerdict {
   /** 16 bytes. */
   readonly ppid: Uint8Array;
   readonly fmspc: Uint8Array;
+  /** The lower of TCB info and QE identity. */
   readonly tcbEvaluationDataNumber: number;
-  /** Unix seconds: date of the platform's TCB level. */
+  /** Unix seconds: date of the oldest level that is out of date, else of the platform's. */
   readonly tcbDate: number;
   readonly validFrom: number;
   readonly validUntil: number;

@@ -65,12 +65,18 @@ export async function verifyDcap(
     qeStatus: qe.status,
     ppid: pck.platform.ppid,
     fmspc: pck.platform.fmspc,
-    tcbEvaluationDataNumber: tcbInfo.tcbEvaluationDataNumber,
-    tcbDate: platform.tcbDate,
+    tcbEvaluationDataNumber: Math.min(tcbInfo.tcbEvaluationDataNumber, qeIdentity.tcbEvaluationDataNumber),
+    tcbDate: tcbDateOf(levels, platform),
     validFrom: Math.max(verified.validFrom, pck.validFrom),
     validUntil: Math.min(verified.validUntil, pck.validUntil),
     trustRoot: pck.trustRoot,
   };
+}
+
+/** What a grace period counts from: the oldest of the levels that are out of date, else the platform's. */
+function tcbDateOf(levels: readonly LevelVerdict[], platform: LevelVerdict): number {
+  const late = levels.filter(({ status }) => status.startsWith('OutOfDate'));
+  return late.length === 0 ? platform.tcbDate : Math.min(...late.map((level) => level.tcbDate));
 }
 
 /** Step 9. */

@@ -12,6 +12,7 @@ import {
 import { decodePem, fromHex, utf8Text } from '@dstack-cloud/encoding';
 import { fixture, fixtureJson, fixtureText } from '@dstack-cloud/test/fixtures';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
+import type { VerifierPolicy } from '../policy.ts';
 import type { Report } from '../report.ts';
 import { unreadableReport, verify } from '../verify.ts';
 import type { mockKeys } from './mock-keys.ts';
@@ -48,16 +49,24 @@ const cache = new VerificationCache();
 export type Form = 'v0' | 'v1' | 'bare';
 
 /** Judges forged evidence as the command does. */
-export async function judgeForged(forged: Forged, form: Form, now: number = forged.now): Promise<Report> {
+export async function judgeForged(
+  forged: Forged,
+  form: Form,
+  other: { readonly now?: number; readonly policy?: VerifierPolicy } = {},
+): Promise<Report> {
   try {
-    return await judge(forged, form, now);
+    return await judge(forged, form, other);
   } catch (error) {
     if (error instanceof AttestationError) return unreadableReport(error);
     throw error;
   }
 }
 
-async function judge(forged: Forged, form: Form, now: number): Promise<Report> {
+async function judge(
+  forged: Forged,
+  form: Form,
+  other: { readonly now?: number; readonly policy?: VerifierPolicy },
+): Promise<Report> {
   const roots = Object.entries(forged.roots).reduce(
     (all, [name, certificate]) => replaceRoot(all, name as RootName, certificate),
     vendorRoots(),
@@ -67,7 +76,8 @@ async function judge(forged: Forged, form: Form, now: number): Promise<Report> {
   return verify(bytesOf(forged, form), {
     roots,
     collateral: staticSource(readCollateral(forged.collateral)),
-    now,
+    now: forged.now,
+    ...other,
     chain,
     cache,
     platform: { gcpFirmwareEndorsement: false },

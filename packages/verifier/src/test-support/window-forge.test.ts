@@ -66,7 +66,7 @@ describeWithFixtures('window of validity that a report names', 'mock-evidence/ex
     const { validFrom, validUntil } = await judgeForged(forged, 'v0');
     const verdicts = [];
     for (const now of [validFrom! - 1, validFrom!, validUntil!, validUntil! + 1]) {
-      verdicts.push((await judgeForged(forged, 'v0', now)).isValid);
+      verdicts.push((await judgeForged(forged, 'v0', { now })).isValid);
     }
     expect(verdicts).toEqual([false, true, true, false]);
   });
