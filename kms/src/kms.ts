@@ -1,4 +1,4 @@
-import type { VerifiedAttestation } from '@dstack-cloud/attestation';
+import type { TdxRegisterSource, VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { Policy } from '@dstack-cloud/policy';
 import type { Audit } from './audit/audit-log.ts';
 import type { SelfAuthorization } from './authorize/self-authorization.ts';
@@ -18,6 +18,7 @@ export type Kms = {
   readonly self: SelfAuthorization;
   readonly audit: Audit;
   readonly limits: RateLimits;
+  readonly tdxRegisters: TdxRegisterSource;
   readonly log: Log;
   readonly metrics: Metrics;
   /** True when a trust root that is not the vendor's is configured. */

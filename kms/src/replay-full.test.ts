@@ -69,7 +69,10 @@ describeWithFixtures('replay of kms-original/full', 'kms-original/full/main-rpc.
           cert_dir: directory,
           auth_api: { type: 'webhook', webhook: { url: webhook.url } },
           rate_limit: { enabled: false },
-          image: { cache_dir: join(directory, 'cache') },
+          image: {
+            cache_dir: join(directory, 'cache'),
+            download_url: 'http://127.0.0.1:9/{OS_IMAGE_HASH}.tar.gz',
+          },
           admin: { enabled: true, port: 0, auth_token: 'lab-admin-token' },
         },
       },

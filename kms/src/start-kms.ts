@@ -54,7 +54,21 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
   });
   const audit = await openAudit({ config, roots: keys.roots, metrics, log, now });
   const limits = rateLimits(config, metrics);
-  const kms: Kms = { config, keys, policy, evidence, self, audit, limits, log, metrics, simulated, now };
+  const { tdxRegisters } = services;
+  const kms: Kms = {
+    config,
+    keys,
+    policy,
+    evidence,
+    self,
+    audit,
+    limits,
+    tdxRegisters,
+    log,
+    metrics,
+    simulated,
+    now,
+  };
   const certificate = await renewRpcCertificate({ config, keys, agent, now });
   const main = await startMainListener(kms, certificate);
   const { admin: adminConfig } = config.core;

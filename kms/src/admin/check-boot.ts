@@ -19,7 +19,7 @@ export async function checkBoot(
   const info = bootInfoOf(configured, false);
   let verdict = { allowed: false, reason: '' };
   try {
-    await checkImage(configured, kms.config);
+    await checkImage(configured, kms);
     verdict = await askPolicy(kms, isKms ? 'kms' : 'app', info);
   } catch (error) {
     if (!(error instanceof RpcError)) throw error;

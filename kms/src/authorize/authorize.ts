@@ -4,7 +4,7 @@ import type { Decided } from '../audit/audit-log.ts';
 import type { Kms } from '../kms.ts';
 import { askPolicy, denial } from './ask-policy.ts';
 import { bootInfoOf } from './boot-info-of.ts';
-import { checkImage } from './check-image.ts';
+import { checkImage, imageCheckIsDear } from './check-image.ts';
 import { withRequestConfig } from './config-text.ts';
 import { type KeyEpochs, keyEpochs } from './key-epochs.ts';
 import { assertReleaseAllowed } from './release-gate.ts';
@@ -31,7 +31,10 @@ export type Authorized = {
   readonly epochs: KeyEpochs;
 };
 
-type Authorizing = Pick<Kms, 'config' | 'policy' | 'self' | 'metrics' | 'log' | 'now' | 'audit' | 'limits'>;
+type Authorizing = Pick<
+  Kms,
+  'config' | 'policy' | 'self' | 'metrics' | 'log' | 'now' | 'audit' | 'limits' | 'tdxRegisters'
+>;
 
 /** The KMS itself is not allowed: no verdict on the workload. */
 class SelfRefusal extends Error {}
@@ -70,7 +73,8 @@ async function decide(
   const record = (allowed: boolean, reason: string): Promise<void> =>
     kms.audit.record({ event: input.event, info, allowed, reason, blockNumber, keyEpoch });
   try {
-    await checkImage(configured, kms.config);
+    const dear = imageCheckIsDear(configured, kms);
+    if (!dear) await checkImage(configured, kms);
     assertTcb(info, kms);
     const [own, asked] = await Promise.allSettled([
       kms.self.assertAllowed(),
@@ -83,6 +87,7 @@ async function decide(
     const epochs = keyEpochs(kms.config, info.appId, decision);
     keyEpoch = epochs.current;
     if (!decision.allowed) throw denial('Boot denied: ', decision);
+    if (dear) await checkImage(configured, kms);
     const { gatewayAppId } = decision;
     input.accept?.(info, epochs);
     await record(true, '');

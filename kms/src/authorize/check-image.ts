@@ -1,4 +1,10 @@
-import { AttestationError, type VerifiedAttestation, verifyOsImage } from '@dstack-cloud/attestation';
+import {
+  AttestationError,
+  needsOsImage,
+  type TdxRegisterSource,
+  type VerifiedAttestation,
+  verifyOsImage,
+} from '@dstack-cloud/attestation';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
 
@@ -8,12 +14,28 @@ const ALWAYS: readonly string[] = ['dstack-nitro-enclave', 'dstack-gcp-tdx'];
 /** Evidence whose image was found right: the check needs nothing but the evidence and its configuration. */
 const passed = new WeakSet<VerifiedAttestation>();
 
+type Checking = { readonly config: KmsConfig; readonly tdxRegisters: TdxRegisterSource };
+
+/** Whether the check may have to download the image: then the policy is asked first. */
+export function imageCheckIsDear(verified: VerifiedAttestation, { config }: Checking): boolean {
+  if (!config.core.image.verify || passed.has(verified)) return false;
+  try {
+    return needsOsImage(verified);
+  } catch {
+    // The check itself says what is wrong.
+    return false;
+  }
+}
+
 /** That the evidence is of the image which its configuration names (chapter 10 section 5.4). @throws RpcError */
-export async function checkImage(verified: VerifiedAttestation, { core }: KmsConfig): Promise<void> {
-  if (!core.image.verify && !ALWAYS.includes(verified.mode)) return;
+export async function checkImage(
+  verified: VerifiedAttestation,
+  { config, tdxRegisters }: Checking,
+): Promise<void> {
+  if (!config.core.image.verify && !ALWAYS.includes(verified.mode)) return;
   if (passed.has(verified)) return;
   try {
-    await verifyOsImage(verified);
+    await verifyOsImage(verified, { tdxRegisters });
     passed.add(verified);
   } catch (error) {
     if (!(error instanceof AttestationError)) throw error;
@@ -21,7 +43,7 @@ export async function checkImage(verified: VerifiedAttestation, { core }: KmsCon
     const values =
       expected !== undefined && found !== undefined ? `: expected=${expected}, actual=${found}` : '';
     throw new RpcError(`Failed to verify os image hash: ${error.message}${values}`, {
-      code: 'MEASUREMENT_NOT_FOUND',
+      code: error.code === 'collateral-unavailable' ? 'UNAVAILABLE' : 'MEASUREMENT_NOT_FOUND',
       cause: error,
     });
   }

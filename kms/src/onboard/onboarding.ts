@@ -1,3 +1,4 @@
+import type { TdxRegisterSource } from '@dstack-cloud/attestation';
 import type { Policy } from '@dstack-cloud/policy';
 import type { GuestAgent } from '../agent/guest-agent.ts';
 import type { SelfAuthorization } from '../authorize/self-authorization.ts';
@@ -15,6 +16,7 @@ export type Onboarding = {
   readonly policy: Policy;
   readonly self: SelfAuthorization;
   readonly evidence: EvidenceJudge;
+  readonly tdxRegisters: TdxRegisterSource;
   readonly metrics: Metrics;
   readonly log: Log;
   readonly simulated: boolean;

