@@ -9,6 +9,7 @@ const suites: Record<string, () => Promise<{ run(): Promise<Result[]> }>> = {
   attestation: () => import('./attestation.ts'),
   cli: () => import('./cli.ts'),
   kms: () => import('./kms.ts'),
+  guest: () => import('./guest.ts'),
   demo: () => import('./demo.ts'),
   verifier: () => import('./verifier.ts'),
 };

@@ -14,10 +14,20 @@ const chunks: Buffer[] = [];
 for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
 const plan = JSON.parse(Buffer.concat(chunks).toString('utf8')) as LoadPlan;
 const target = new URL(plan.url);
-const request = Buffer.from(
+/** Digits of the number that stands for `{n}` in the body. */
+const DIGITS = 8;
+const bodyBytes = Buffer.byteLength(plan.body.replace('{n}', '0'.repeat(DIGITS)));
+const text =
   `POST ${target.pathname}${target.search} HTTP/1.1\r\nHost: ${target.host}\r\n` +
-    `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(plan.body)}\r\n\r\n${plan.body}`,
-);
+  `Content-Type: application/json\r\nContent-Length: ${bodyBytes}\r\n\r\n${plan.body}`;
+const fixed = plan.body.includes('{n}') ? undefined : Buffer.from(text);
+let numbered = Math.floor(Math.random() * 10 ** (DIGITS - 1));
+
+/** Bytes of the next request. */
+function nextRequest(): Buffer {
+  return fixed ?? Buffer.from(text.replace('{n}', String(numbered++).padStart(DIGITS, '0')));
+}
+
 const contexts: SecureContext[] = (plan.identities.length > 0 ? plan.identities : [{}]).map((identity) =>
   createSecureContext({ ...identity, minVersion: 'TLSv1.3' }),
 );
@@ -96,12 +106,14 @@ type Connection = { exchange(): Promise<number>; close(): void };
 function open(client: number): Promise<Connection> {
   const secureContext = contexts[client % contexts.length];
   return new Promise((resolve, reject) => {
-    const address = { host: target.hostname, port: Number(target.port) };
+    const address = plan.socketPath
+      ? { path: plan.socketPath }
+      : { host: target.hostname, port: Number(target.port) };
     const plain = target.protocol === 'http:';
     const socket: Socket = plain
       ? connectPlain(address)
       : connect({ ...address, rejectUnauthorized: false, ...(secureContext ? { secureContext } : {}) });
-    socket.setNoDelay(true);
+    if (plan.socketPath === undefined) socket.setNoDelay(true);
     socket.setTimeout(RESPONSE_TIMEOUT_MS, () => socket.destroy(new Error('timeout')));
     socket.once('error', reject);
     socket.once(plain ? 'connect' : 'secureConnect', () => resolve(talk(socket)));
@@ -135,7 +147,7 @@ function talk(socket: Socket): Connection {
     exchange: () =>
       new Promise((resolve, reject) => {
         pending = { resolve, reject };
-        socket.write(request);
+        socket.write(nextRequest());
       }),
     close: () => socket.destroy(),
   };

@@ -6,9 +6,11 @@ export type LoadIdentity = { cert: string; key: string };
 export type LoadPlan = {
   /** `https://127.0.0.1:PORT/prpc/GetAppKey?json`; `http:` for a service without TLS. */
   url: string;
+  /** Unix socket to reach an `http:` URL by. */
+  socketPath?: string;
   /** Used in turn; empty for anonymous requests. */
   identities: LoadIdentity[];
-  /** JSON body of each POST. */
+  /** JSON body of each POST; `{n}` in it becomes another number each time. */
   body: string;
   /** `fresh`: a new TLS connection for each request; `kept`: one for each identity, opened before and used in turn. */
   connections: 'fresh' | 'kept';
