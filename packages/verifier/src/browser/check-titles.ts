@@ -101,6 +101,7 @@ export const CHECK_TITLES: Readonly<Record<string, string>> = {
   'nitro-tpm.pcrs': 'The document has every PCR that it must have',
   'nitro-tpm.pcr14': 'PCR 14 is the replay of the runtime events',
   'nitro-tpm.quote-key': 'The document vouches for the key of the TPM quote',
+  'nitro-tpm.nonce': "The TPM's quote answers the nonce beside it",
   'nitro-tpm.quote-nonce': 'Document and TPM quote have the same nonce',
   'nitro-tpm.quote-pcr*': 'Document and TPM quote have the same PCR value',
 

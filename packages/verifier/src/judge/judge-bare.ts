@@ -94,6 +94,7 @@ async function judgeNitroTpmQuote(
   requireEqual('nitro-tpm.quote-key', point.subarray(point.length - 64), tpm.key, context);
   const attest = await verifyTpmQuote({ ...tpm, key: p256Spki(tpm.key) }, context);
   requireEqual('nitro-tpm.quote-nonce', document.nonce ?? new Uint8Array(0), attest.extraData, context);
+  if (tpm.nonce) requireEqual('nitro-tpm.nonce', tpm.nonce, attest.extraData, context);
   for (const { index, value } of tpm.pcrs) {
     requireEqual(
       `nitro-tpm.quote-pcr${index}`,
