@@ -20,6 +20,7 @@ describe('input of no sense', () => {
     ['null', 'null'],
     ['JSON cut short', '{"quote": "04'],
     ['a quote that is no hex', '{"quote": "zz"}'],
+    ['a quote and an image without event log', '{"quote": "04", "vm_config": "{}"}'],
     ['an attestation that is a number', '{"attestation": 5}'],
     ['an attestation of nothing', '{"attestation": {}}'],
     ['a TPM quote without PCRs', '{"attestation": {"tpm": {"ecc_p256": {}}}}'],

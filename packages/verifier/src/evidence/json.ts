@@ -36,7 +36,11 @@ function requestWithQuote(json: Json): Evidence {
   const quote = hex(text(json, 'quote'), 'quote');
   const eventLog = json['event_log'];
   const vmConfig = typeof json['vm_config'] === 'string' ? json['vm_config'] : undefined;
-  if (eventLog === undefined || eventLog === null) return { form: 'request-json', kind: 'quote', quote };
+  if (eventLog === undefined || eventLog === null) {
+    // A bare quote says nothing of an image: a caller who names one must not take it for verified.
+    if (vmConfig) throw new VerifierError('malformed', 'event_log is required beside vm_config');
+    return { form: 'request-json', kind: 'quote', quote };
+  }
   const logText = typeof eventLog === 'string' ? eventLog : JSON.stringify(eventLog);
   return {
     form: 'request-json',
