@@ -90,7 +90,10 @@ describe('new', () => {
   });
 
   it('answers "not yet" for the other platforms', async () => {
-    await box.run('new', 'gcp');
+    expect((await box.run('new', 'gcp')).stderr).toContain('cannot be deployed to yet');
+    const nitro = await box.run('new', 'nitro', '--platform', 'nitro');
+    expect(nitro).toMatchObject({ code: 1, stderr: expect.stringContaining('Platform nitro: not yet') });
+    expect(existsSync(box.path('nitro'))).toBe(false);
     for (const command of ['deploy', 'status', 'stop', 'start', 'remove', 'logs', 'list']) {
       const { code, stderr } = await box.run('-C', 'gcp', command);
       expect(code).toBe(1);

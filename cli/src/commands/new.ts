@@ -6,6 +6,7 @@ import { toHex } from '@dstack-cloud/encoding';
 import { loadGlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
+import { notYet } from '../platforms/platform.ts';
 import { instanceName } from '../project/instance-name.ts';
 import { projectFiles, type TemplateOptions } from '../templates/project-files.ts';
 
@@ -39,7 +40,11 @@ export async function run(
   context.info('Edit the configuration files to customize your deployment.');
   context.print(`Created new project: ${name}`);
   context.print(`Project directory: ${directory}`);
-  context.info(`Next: cd ${shown} && dstack-cloud deploy`);
+  if (options.platform === 'local') context.info(`Next: cd ${shown} && dstack-cloud deploy`);
+  else
+    context.warn(
+      `Platform ${options.platform} cannot be deployed to yet on this version; --platform local can`,
+    );
   context.result({ name, directory, files: files.map((file) => file.name), app_id: options.appId });
   return undefined;
 }
@@ -57,13 +62,15 @@ function templateOptions(
       expected: 'local, gcp or nitro',
       exitCode: 2,
     });
+  // Its projects have another form (chapter 50 section 4.1): half of one would be of no use.
+  if (platform === 'nitro' || platform === 'aws') throw notYet('Platform nitro');
   const appId = (text('appId') ?? toHex(randomBytes(20))).replace(/^0x/, '').toLowerCase();
   if (!/^[0-9a-f]{40}$/.test(appId))
     throw new CliError('bad_argument', 'app_id must be exactly 40 hexadecimal characters', { exitCode: 2 });
   const keyProvider = text('keyProvider') ?? 'kms';
   return {
     name,
-    platform: platform === 'aws' ? 'nitro' : (platform as TemplateOptions['platform']),
+    platform: platform as TemplateOptions['platform'],
     osImage: text('osImage'),
     appId,
     seed: toHex(randomBytes(20)),
@@ -75,7 +82,6 @@ function templateOptions(
     instanceName: text('instanceName') ?? instanceName(name),
     project: text('project') ?? '',
     zone: text('zone') ?? '',
-    region: text('region') ?? 'us-east-1',
     machineType: text('machineType'),
     dataSize: dataSize(text('dataSize')),
   };

@@ -2,7 +2,7 @@ import { LOCAL_COMPOSE } from './local-compose.ts';
 
 export interface TemplateOptions {
   readonly name: string;
-  readonly platform: 'local' | 'gcp' | 'nitro';
+  readonly platform: 'local' | 'gcp';
   readonly osImage: string | undefined;
   readonly appId: string;
   readonly seed: string;
@@ -14,7 +14,6 @@ export interface TemplateOptions {
   readonly instanceName: string;
   readonly project: string;
   readonly zone: string;
-  readonly region: string;
   readonly machineType: string | undefined;
   readonly dataSize: number;
 }
@@ -80,14 +79,6 @@ function platformConfig(options: TemplateOptions): object {
   if (options.platform === 'local')
     return {
       local_config: { instance_name: options.instanceName, port: 0, container_port: 8080, agent_port: 0 },
-    };
-  if (options.platform === 'nitro')
-    return {
-      nitro_config: {
-        region: options.region,
-        instance_name: options.instanceName,
-        instance_type: options.machineType ?? 'c5.xlarge',
-      },
     };
   return {
     gcp_config: {
