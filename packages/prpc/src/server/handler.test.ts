@@ -192,16 +192,19 @@ describe('errors and limits (chapter 10 sections 1.4, 1.5)', () => {
     );
     await once(small.listen(0, '127.0.0.1'), 'listening');
     const target = { host: '127.0.0.1', port: (small.address() as AddressInfo).port, method: 'POST' };
+    const waits: unknown[] = [];
     const post = (bytes: number): Promise<number> =>
       new Promise((resolve, reject) => {
         const request = http.request({ ...target, path: '/ClearImageCache?json' }, (response) => {
           response.resume();
+          waits.push(response.headers['retry-after']);
           resolve(response.statusCode ?? 0);
         });
         request.on('error', reject);
         request.end('{}'.padEnd(bytes));
       });
     expect([await post(1000), await post(5000), await post(1000)]).toEqual([200, 503, 200]);
+    expect(waits).toEqual([undefined, '6', undefined]);
     small.closeAllConnections();
     small.close();
   });

@@ -70,9 +70,11 @@ export function createPrpcHandler<C = undefined>(
       failure = error;
       const { text, code, status } = publicForm(error);
       result = encodeError(text, code, status, json);
+      if (status === 429 || status === 503)
+        result = { ...result, headers: { 'Retry-After': RETRY_AFTER_SECONDS } };
       if (!request.complete) {
         request.resume();
-        result = { ...result, headers: { Connection: 'close' } };
+        result = { ...result, headers: { ...result.headers, Connection: 'close' } };
       }
     }
     options.onCall?.({
@@ -110,6 +112,9 @@ export function createPrpcHandler<C = undefined>(
     );
   };
 }
+
+/** What a caller that was turned away is told to wait: a request to the minute's tenth (RFC 9110 section 10.2.3). */
+const RETRY_AFTER_SECONDS = '6';
 
 const NO_BODY: Uint8Array = new Uint8Array();
 
