@@ -63,10 +63,15 @@ export class CheckRecorder {
    * check, its AttestationError one failed check, thrown again with the check's name.
    */
   async step<T>(id: string, reference: string, run: () => T | Promise<T>): Promise<T> {
+    const value = await this.attempt(id, reference, run);
+    this.pass(id, reference);
+    return value;
+  }
+
+  /** As `step`, for the beginning of a check that `require` ends: only its failure is recorded. */
+  async attempt<T>(id: string, reference: string, run: () => T | Promise<T>): Promise<T> {
     try {
-      const value = await run();
-      this.pass(id, reference);
-      return value;
+      return await run();
     } catch (error) {
       if (!(error instanceof AttestationError)) throw error;
       const found = error.found ?? error.message;

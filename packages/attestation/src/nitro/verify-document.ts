@@ -144,7 +144,9 @@ async function judgeChain(
       found: `${ordered.length}`,
     },
   );
-  const kinds = await Promise.all(path.chain.map(async ({ spki }) => (await cache.key(crypto, spki)).kind));
+  const kinds = await checks.attempt('nitro.chain-keys', reference, () =>
+    Promise.all(path.chain.map(async ({ spki }) => (await cache.key(crypto, spki)).kind)),
+  );
   checks.require(
     kinds.every((kind) => kind === 'p384'),
     {

@@ -75,7 +75,7 @@ export async function verifySnpReport(
   const reference = SECTION;
   await requireOptionalRevocation(path, { id: 'snp.revocation', reference, mode: 'soft' }, context);
   const vcek = path.chain[0]!;
-  const key = await cache.key(crypto, vcek.spki);
+  const key = await checks.attempt('snp.signature', SECTION, () => cache.key(crypto, vcek.spki));
   const signed = bytes.subarray(0, SNP_SIGNED_BYTES);
   checks.require(
     key.kind === 'p384' && (await crypto.verify(key, 'ecdsa-sha384', report.signature, signed)),

@@ -71,6 +71,14 @@ export function parseTcbInfo(text: string): TcbInfo {
   if (version !== 3) {
     throw new AttestationError('unsupported', 'TCB info version', { expected: '3', found: `${version}` });
   }
+  // The type says how levels are compared; Intel has defined one.
+  const tcbType = info.has('tcbType') ? info.integer('tcbType') : 0;
+  if (tcbType !== 0) {
+    throw new AttestationError('unsupported', 'TCB info of another type', {
+      expected: '0',
+      found: `${tcbType}`,
+    });
+  }
   const isTdx = id === 'TDX';
   const levels = info.objects('tcbLevels', MAX_LEVELS).map((level) => readPlatformLevel(level, isTdx));
   return {

@@ -42,7 +42,7 @@ export async function verifyTpmQuote(input: QuoteInput, context: VerifyContext):
     expected: toHex(attest.pcrDigest),
     found: toHex(digest),
   });
-  const key = await cache.key(crypto, input.key);
+  const key = await checks.attempt('tpm.signature', `${SECTION} step 5`, () => cache.key(crypto, input.key));
   const good = await crypto.verify(key, input.signature.scheme, input.signature.bytes, input.message);
   checks.require(good, {
     id: 'tpm.signature',

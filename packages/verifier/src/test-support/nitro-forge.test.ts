@@ -652,6 +652,15 @@ const CHAIN: readonly NitroRow[] = [
     'chain-invalid nitro.chain',
   ],
   [
+    'leaf key that is no point',
+    (d) => {
+      d.certificates.leaf.spki = Uint8Array.from(d.certificates.leaf.spki, (byte, i) =>
+        i === 60 ? byte ^ 1 : byte,
+      );
+    },
+    'malformed nitro.chain-keys',
+  ],
+  [
     'leaf key of P-256',
     (d) => {
       const key = d.keys('tdx-att');

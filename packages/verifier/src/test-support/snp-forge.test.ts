@@ -372,6 +372,15 @@ const CHAIN: readonly SnpRow[] = [
   ],
   ['VCEK may only encipher', (d) => setUsage(d.certificates.vcek, USAGE.encipher), 'chain-invalid snp.chain'],
   [
+    'VCEK key that is no point',
+    (d) => {
+      d.certificates.vcek.spki = Uint8Array.from(d.certificates.vcek.spki, (byte, i) =>
+        i === 60 ? byte ^ 1 : byte,
+      );
+    },
+    'malformed snp.signature',
+  ],
+  [
     'VCEK of P-256',
     (d) => {
       const key = d.keys('tdx-att');

@@ -145,6 +145,13 @@ const COLLATERAL: readonly TdxRow[] = [
     'unsupported tdx.tcb-info-form',
   ],
   [
+    'TCB info of type 1',
+    (d) => {
+      d.tcbInfo.tcbType = 1;
+    },
+    'unsupported tdx.tcb-info-form',
+  ],
+  [
     'TCB info version 4',
     (d) => {
       d.tcbInfo.version = 4;
