@@ -10,7 +10,9 @@ export type KmsErrorCode =
   | 'certificate'
   | 'audit-write-failed'
   | 'listen-failed'
-  | 'backup-invalid';
+  | 'backup-invalid'
+  | 'image-unavailable'
+  | 'image-invalid';
 
 /** The one error class of this service; the message names what failed and what to do. */
 export class KmsError extends Error {

@@ -1,9 +1,10 @@
-import type { TdxRegisterSource, VerifiedAttestation } from '@dstack-cloud/attestation';
+import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { Policy } from '@dstack-cloud/policy';
 import type { Audit } from './audit/audit-log.ts';
 import type { SelfAuthorization } from './authorize/self-authorization.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import type { EvidenceJudge } from './evidence/evidence-judge.ts';
+import type { OsImages } from './image/os-images.ts';
 import type { KmsKeys } from './key-directory/kms-keys.ts';
 import type { RateLimits } from './server/rate-limits.ts';
 import type { Log } from './telemetry/log.ts';
@@ -18,7 +19,7 @@ export type Kms = {
   readonly self: SelfAuthorization;
   readonly audit: Audit;
   readonly limits: RateLimits;
-  readonly tdxRegisters: TdxRegisterSource;
+  readonly images: OsImages;
   readonly log: Log;
   readonly metrics: Metrics;
   /** True when a trust root that is not the vendor's is configured. */

@@ -3,8 +3,7 @@ import { selfAuthorization } from './authorize/self-authorization.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import { evidenceJudge } from './evidence/evidence-judge.ts';
 import { loadTrust, type Trust } from './evidence/trust.ts';
-import { imageStore } from './image/image-store.ts';
-import { tdxRegisterSource } from './image/tdx-registers.ts';
+import { openOsImages } from './image/os-images.ts';
 import { makePolicy } from './make-policy.ts';
 import type { Onboarding } from './onboard/onboarding.ts';
 import type { Log } from './telemetry/log.ts';
@@ -32,16 +31,7 @@ export function openServices(config: KmsConfig, options: ServiceOptions): Servic
   const agent = options.agent ?? guestAgent(config.agentAddress);
   const evidence = evidenceJudge(config, trust, { metrics, log, now });
   const self = selfAuthorization({ config, policy, metrics, log, now, agent, trust });
-  const { image } = config.core;
-  const images = imageStore({
-    directory: image.cache_dir,
-    url: image.download_url,
-    timeoutSeconds: image.download_timeout,
-    onHit: () => metrics.imageCacheHits.inc(),
-    onMiss: () => metrics.imageCacheMisses.inc(),
-  });
   return {
-    tdxRegisters: tdxRegisterSource(images, image.cache_dir, log),
     config,
     agent,
     policy,
@@ -52,6 +42,7 @@ export function openServices(config: KmsConfig, options: ServiceOptions): Servic
     simulated,
     now,
     trust,
+    images: openOsImages(config, { metrics, log }),
     close() {
       policy.close?.();
       agent.close();

@@ -41,7 +41,7 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
   const { log } = options;
   for (const warning of config.warnings) log.warn({ warning }, 'configuration warning');
   const services = openServices(config, options);
-  const { trust, simulated, metrics, policy, agent, evidence, self, now } = services;
+  const { trust, simulated, metrics, policy, agent, evidence, self, images, now } = services;
   if (simulated)
     log.warn({ simulated }, 'A trust root that is not the vendor is configured: evidence may be simulated');
   const directory = config.core.cert_dir;
@@ -54,7 +54,6 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
   });
   const audit = await openAudit({ config, roots: keys.roots, metrics, log, now });
   const limits = rateLimits(config, metrics);
-  const { tdxRegisters } = services;
   const kms: Kms = {
     config,
     keys,
@@ -63,7 +62,7 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
     self,
     audit,
     limits,
-    tdxRegisters,
+    images,
     log,
     metrics,
     simulated,
@@ -86,6 +85,7 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
     async close() {
       renewing.stop();
       await Promise.all([main.close(), admin?.close()]);
+      await images.close();
       await audit.close();
       services.close();
       log.info('dstack-kms stopped');

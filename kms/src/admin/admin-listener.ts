@@ -6,7 +6,6 @@ import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
 import { type Listener, listen } from '../server/listen.ts';
 import { checkBoot } from './check-boot.ts';
-import { clearImageCache } from './clear-image-cache.ts';
 import { isAdmin, type PasswordCheck } from './credentials.ts';
 
 const UNAUTHORIZED = {
@@ -21,7 +20,7 @@ export async function startAdminListener(
   trust: Trust,
   checkPassword: PasswordCheck | undefined,
 ): Promise<Listener> {
-  const { admin, image } = kms.config.core;
+  const { admin } = kms.config.core;
   const handler = createPrpcHandler({
     mounts: [
       {
@@ -29,7 +28,7 @@ export async function startAdminListener(
         trim: 'Admin.',
         services: [
           implement(Admin)<undefined>({
-            ClearImageCache: (request) => clearImageCache(image.cache_dir, request),
+            ClearImageCache: (request) => kms.images.clear(request),
             CheckBoot: (request) => checkBoot(kms, trust, request),
             GetAuditLog: (request) => auditPage(kms, request),
           }),

@@ -33,7 +33,7 @@ export type Authorized = {
 
 type Authorizing = Pick<
   Kms,
-  'config' | 'policy' | 'self' | 'metrics' | 'log' | 'now' | 'audit' | 'limits' | 'tdxRegisters'
+  'config' | 'policy' | 'self' | 'metrics' | 'log' | 'now' | 'audit' | 'limits' | 'images'
 >;
 
 /** The KMS itself is not allowed: no verdict on the workload. */

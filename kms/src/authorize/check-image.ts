@@ -1,12 +1,13 @@
 import {
   AttestationError,
   needsOsImage,
-  type TdxRegisterSource,
   type VerifiedAttestation,
   verifyOsImage,
 } from '@dstack-cloud/attestation';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
+import { KmsError } from '../errors.ts';
+import type { OsImages } from '../image/os-images.ts';
 
 /** Modes whose image check costs nothing and is made whatever `image.verify` says (chapter 20 section 10 point 4). */
 const ALWAYS: readonly string[] = ['dstack-nitro-enclave', 'dstack-gcp-tdx'];
@@ -14,7 +15,7 @@ const ALWAYS: readonly string[] = ['dstack-nitro-enclave', 'dstack-gcp-tdx'];
 /** Evidence whose image was found right: the check needs nothing but the evidence and its configuration. */
 const passed = new WeakSet<VerifiedAttestation>();
 
-type Checking = { readonly config: KmsConfig; readonly tdxRegisters: TdxRegisterSource };
+type Checking = { readonly config: KmsConfig; readonly images: OsImages };
 
 /** Whether the check may have to download the image: then the policy is asked first. */
 export function imageCheckIsDear(verified: VerifiedAttestation, { config }: Checking): boolean {
@@ -28,22 +29,26 @@ export function imageCheckIsDear(verified: VerifiedAttestation, { config }: Chec
 }
 
 /** That the evidence is of the image which its configuration names (chapter 10 section 5.4). @throws RpcError */
-export async function checkImage(
-  verified: VerifiedAttestation,
-  { config, tdxRegisters }: Checking,
-): Promise<void> {
+export async function checkImage(verified: VerifiedAttestation, { config, images }: Checking): Promise<void> {
   if (!config.core.image.verify && !ALWAYS.includes(verified.mode)) return;
   if (passed.has(verified)) return;
   try {
-    await verifyOsImage(verified, { tdxRegisters });
+    if (needsOsImage(verified)) await images.check(verified);
+    else await verifyOsImage(verified);
     passed.add(verified);
   } catch (error) {
+    if (error instanceof KmsError) {
+      throw new RpcError(`Failed to verify os image hash: ${error.message}`, {
+        code: error.code === 'image-invalid' ? 'MEASUREMENT_NOT_FOUND' : 'UNAVAILABLE',
+        cause: error,
+      });
+    }
     if (!(error instanceof AttestationError)) throw error;
     const { expected, found } = error;
     const values =
       expected !== undefined && found !== undefined ? `: expected=${expected}, actual=${found}` : '';
     throw new RpcError(`Failed to verify os image hash: ${error.message}${values}`, {
-      code: error.code === 'collateral-unavailable' ? 'UNAVAILABLE' : 'MEASUREMENT_NOT_FOUND',
+      code: 'MEASUREMENT_NOT_FOUND',
       cause: error,
     });
   }

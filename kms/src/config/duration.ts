@@ -8,7 +8,15 @@ export function parseDuration(text: string): number | undefined {
   return seconds;
 }
 
-const SIZES: Readonly<Record<string, number>> = { B: 1, KIB: 1024, MIB: 1 << 20, KB: 1000, MB: 1_000_000 };
+const SIZES: Readonly<Record<string, number>> = {
+  B: 1,
+  KIB: 1024,
+  MIB: 2 ** 20,
+  GIB: 2 ** 30,
+  KB: 1000,
+  MB: 1_000_000,
+  GB: 1_000_000_000,
+};
 
 /** Bytes of a size such as "1MiB", "64 KiB", "500kB"; undefined for anything else. */
 export function parseSize(size: string | number): number | undefined {

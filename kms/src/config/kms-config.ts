@@ -36,7 +36,11 @@ type CoreConfig = {
     readonly verify: boolean;
     readonly cache_dir: string;
     readonly download_url: string;
+    /** Seconds. */
     readonly download_timeout: number;
+    /** Bytes. */
+    readonly max_download_size: number;
+    readonly max_unpacked_size: number;
     readonly gcp_allowed_pcr0: readonly string[];
   };
   readonly auth_api: AuthApiConfig;

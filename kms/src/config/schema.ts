@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { parseDuration } from './duration.ts';
+import { parseDuration, parseSize } from './duration.ts';
 import type { FileConfig } from './kms-config.ts';
 
 const port = z.int().min(0).max(65_535);
@@ -9,6 +9,12 @@ const duration = z.string().transform((text, context) => {
   const seconds = parseDuration(text);
   if (seconds !== undefined) return seconds;
   context.addIssue({ code: 'custom', message: 'must be a duration such as "90s", "2m", "1h" or "1d"' });
+  return z.NEVER;
+});
+const size = z.union([z.string(), z.int()]).transform((text, context) => {
+  const bytes = parseSize(text);
+  if (bytes !== undefined && bytes > 0) return bytes;
+  context.addIssue({ code: 'custom', message: 'must be a size such as "64MiB" or "2GiB"' });
   return z.NEVER;
 });
 const u32 = z.int().min(0).max(0xffff_ffff);
@@ -48,6 +54,8 @@ const image = z.strictObject({
   cache_dir: z.string().default('/usr/share/dstack/images'),
   download_url: z.string().default('http://localhost:8000/{OS_IMAGE_HASH}.tar.gz'),
   download_timeout: duration.prefault('2m'),
+  max_download_size: size.prefault('2GiB'),
+  max_unpacked_size: size.prefault('8GiB'),
   gcp_allowed_pcr0: z.array(hex(32)).default([]),
 });
 

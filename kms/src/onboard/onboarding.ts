@@ -1,9 +1,9 @@
-import type { TdxRegisterSource } from '@dstack-cloud/attestation';
 import type { Policy } from '@dstack-cloud/policy';
 import type { GuestAgent } from '../agent/guest-agent.ts';
 import type { SelfAuthorization } from '../authorize/self-authorization.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { EvidenceJudge } from '../evidence/evidence-judge.ts';
+import type { OsImages } from '../image/os-images.ts';
 import type { KeyFileSystem } from '../key-directory/file-system.ts';
 import type { Attest } from '../key-directory/new-keys.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -16,7 +16,7 @@ export type Onboarding = {
   readonly policy: Policy;
   readonly self: SelfAuthorization;
   readonly evidence: EvidenceJudge;
-  readonly tdxRegisters: TdxRegisterSource;
+  readonly images: OsImages;
   readonly metrics: Metrics;
   readonly log: Log;
   readonly simulated: boolean;

@@ -1,7 +1,6 @@
 import type { RequestListener } from 'node:http';
 import { createPrpcHandler, implement, KMS, RpcError } from '@dstack-cloud/prpc';
 import { type Peer, type PeerVerifier, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
-import { clearImageCache } from '../admin/clear-image-cache.ts';
 import { assertAdminTokenHash } from '../admin/credentials.ts';
 import { consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
 import { parseSize } from '../config/duration.ts';
@@ -42,7 +41,7 @@ export function mainHandler(kms: Kms): RequestListener {
       : {
           ClearImageCache: async (request) => {
             assertAdminTokenHash(config, request.token);
-            await clearImageCache(config.core.image.cache_dir, request);
+            await kms.images.clear(request);
           },
         }),
   });

@@ -65,7 +65,10 @@ export function createMetrics(info: {
     }),
     onchainSyncLag: gauge('onchain_sync_lag_seconds', 'Age of the block that the last decision was read at.'),
     keyDispatch: counter('key_dispatch_total', 'Releases of keys by result.', ['result']),
-    imageCacheHits: counter('image_cache_hits_total', 'OS images found in the cache.'),
+    imageCacheHits: counter(
+      'image_cache_hits_total',
+      'OS images, or their measurements, found in the cache.',
+    ),
     imageCacheMisses: counter('image_cache_misses_total', 'OS images that had to be downloaded.'),
     rateLimited: counter('rate_limited_total', 'Requests refused by a rate limit.'),
     tlsHandshakes: counter('tls_handshakes_total', 'TLS handshakes by result.', ['result']),

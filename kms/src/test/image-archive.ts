@@ -33,7 +33,7 @@ const sha256 = (data: string | Uint8Array): string => createHash('sha256').updat
 
 /** A small OS image: its archive (.tar.gz) and its hash in hex. */
 export function imageArchive(
-  files: Readonly<Record<string, string>>,
+  files: Readonly<Record<string, string | Uint8Array>>,
   more: readonly ArchiveEntry[] = [],
 ): { archive: Uint8Array; hash: string; bytes: Uint8Array } {
   const list = Object.entries(files)

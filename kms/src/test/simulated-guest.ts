@@ -7,6 +7,7 @@ import {
 import { toHex } from '@dstack-cloud/encoding';
 import {
   type QuoteOptions,
+  type SimulatedBoot,
   type SimulatedPlatform,
   simulatedBoot,
   type TdState,
@@ -19,6 +20,8 @@ export type GuestIdentity = {
   readonly composeHash?: Uint8Array;
   readonly instanceId?: Uint8Array;
   readonly image?: string;
+  /** What the machine booted, instead of an image of that name with a measurement document. */
+  readonly boot?: SimulatedBoot;
   /** Events after `boot-mr-done`, or instead of the usual ones. */
   readonly events?: readonly RuntimeEvent[];
   readonly td?: Partial<TdState>;
@@ -47,7 +50,7 @@ export function bootEvents(identity: GuestIdentity): RuntimeEvent[] {
 
 /** A guest on simulated TDX whose evidence is complete: image, boot events, RTMR3. */
 export function simulatedGuest(identity: GuestIdentity): SimulatedGuest {
-  const boot = simulatedBoot({ image: identity.image ?? 'kms-test' });
+  const boot = identity.boot ?? simulatedBoot({ image: identity.image ?? 'kms-test' });
   const events = identity.events ?? bootEvents(identity);
   const rtmr3 = replayRuntimeEvents(events, 'sha384');
   const td: TdState = { mrTd: boot.mrTd, rtmrs: [...boot.rtmrs, rtmr3], ...identity.td };

@@ -1,3 +1,4 @@
+import { defaultCrypto } from '#crypto';
 import { authenticodeDigest } from '../../authenticode/authenticode.ts';
 import type { CryptoBackend } from '../../crypto/backend.ts';
 import { AttestationError } from '../../errors.ts';
@@ -30,7 +31,7 @@ const OVMF_VARIANT = 'pre202505';
 export function measureTdxImage(
   { firmware, kernel, initrd, commandLine }: TdxImageParts,
   memory: number,
-  crypto: Pick<CryptoBackend, 'hash'>,
+  crypto: Pick<CryptoBackend, 'hash'> = defaultCrypto,
 ): TdxMeasurementDocument {
   const tdvf = parseTdvf(firmware);
   const patched = patchedKernel(kernel, { memory, initrdBytes: initrd.bytes });

@@ -1,0 +1,131 @@
+import { isZero } from '@dstack-cloud/encoding';
+import { KmsError } from '../errors.ts';
+import type { ByteSource } from './byte-source.ts';
+import { type PaxFields, paxFields } from './pax.ts';
+
+/** A file or directory; everything else is refused. */
+export type TarEntry = {
+  readonly kind: 'file' | 'directory';
+  /** Relative, without `.` and `..`, parts joined by one slash; empty for the directory that was packed. */
+  readonly path: string;
+  readonly size: number;
+};
+
+/** Takes the contents of one file. */
+export type TarSink = { write(part: Uint8Array): Promise<void>; close(): Promise<void> };
+
+const BLOCK = 512;
+const MAX_ENTRIES = 4096;
+const MAX_PATH = 255;
+const MAX_PAX_BYTES = 64 * 1024;
+/** Control characters and backslashes have no place in the name of an image's file. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const ODD = /[\x00-\x1f\x7f\\]/;
+
+/**
+ * Reads a tar archive to its end (POSIX.1-2017 pax, "ustar Interchange Format" and "pax Header Block"): regular files
+ * and directories with relative paths, each path once. Links, devices, GNU extensions and sparse files are refused.
+ * @param open where the contents go; undefined to pass over them
+ * @throws KmsError `image-invalid`, and what the sinks throw
+ */
+export async function readTar(
+  source: ByteSource,
+  open: (entry: TarEntry) => Promise<TarSink | undefined>,
+): Promise<void> {
+  const paths = new Set<string>();
+  let pax: PaxFields = {};
+  for (let entries = 0; ; entries++) {
+    if (entries > MAX_ENTRIES) throw invalid(`has more than ${MAX_ENTRIES} entries`);
+    const header = await source.take(BLOCK);
+    if (isZero(header)) break;
+    assertChecksum(header);
+    const type = String.fromCharCode(header[156]!);
+    const size = pax.size ?? octal(header, 124, 12);
+    if (type === 'x' || type === 'g') {
+      if (size > MAX_PAX_BYTES) throw invalid('has an extended header that is too large');
+      const fields = paxFields(await contents(source, size));
+      if (type === 'x') pax = fields;
+      continue;
+    }
+    const path = pathOf(pax.path ?? nameOf(header));
+    pax = {};
+    if (paths.has(path)) throw invalid(`has ${JSON.stringify(path)} twice`);
+    paths.add(path);
+    if (type === '5') {
+      if (size !== 0) throw invalid('has a directory with contents');
+      await open({ kind: 'directory', path, size });
+    } else if ((type === '0' || type === '\0') && path !== '') {
+      await copy(source, size, await open({ kind: 'file', path, size }));
+    } else {
+      throw invalid(`has an entry that is neither file nor directory: ${JSON.stringify(path)}`);
+    }
+  }
+  for await (const part of source.rest()) {
+    if (!isZero(part)) throw invalid('goes on after its end');
+  }
+}
+
+async function copy(source: ByteSource, size: number, sink: TarSink | undefined): Promise<void> {
+  try {
+    for await (const part of source.parts(size)) await sink?.write(part);
+  } finally {
+    await sink?.close();
+  }
+  await source.take(padding(size));
+}
+
+async function contents(source: ByteSource, size: number): Promise<Uint8Array> {
+  const bytes = await source.take(size);
+  await source.take(padding(size));
+  return bytes;
+}
+
+function padding(size: number): number {
+  return (BLOCK - (size % BLOCK)) % BLOCK;
+}
+
+/** Sum of the header's bytes, its own field counted as spaces. */
+function assertChecksum(header: Uint8Array): void {
+  let sum = 0;
+  for (let i = 0; i < BLOCK; i++) sum += i >= 148 && i < 156 ? 0x20 : header[i]!;
+  if (sum !== octal(header, 148, 8)) throw invalid('has a damaged header');
+}
+
+/** Digits, ended by a space, NUL or the field's end. GNU's binary numbers, for huge files, are refused. */
+function octal(header: Uint8Array, at: number, length: number): number {
+  const text = String.fromCharCode(...header.subarray(at, at + length));
+  const digits = /^ *([0-7]{1,11})[\0 ]*$/.exec(text)?.[1];
+  if (digits === undefined) throw invalid('has a header with a broken number');
+  return Number.parseInt(digits, 8);
+}
+
+/** Name, after the prefix of the ustar form. */
+function nameOf(header: Uint8Array): string {
+  const name = text(header, 0, 100);
+  const isUstar = String.fromCharCode(...header.subarray(257, 263)) === 'ustar\0';
+  const prefix = isUstar ? text(header, 345, 155) : '';
+  return prefix === '' ? name : `${prefix}/${name}`;
+}
+
+function text(header: Uint8Array, at: number, length: number): string {
+  const field = header.subarray(at, at + length);
+  const end = field.indexOf(0);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(end < 0 ? field : field.subarray(0, end));
+  } catch (cause) {
+    throw invalid('has a name that is no UTF-8', cause);
+  }
+}
+
+function pathOf(name: string): string {
+  const shown = JSON.stringify(name.slice(0, 80));
+  if (name.length > MAX_PATH || ODD.test(name)) throw invalid(`has the unusable name ${shown}`);
+  if (name.startsWith('/')) throw invalid(`has the absolute path ${shown}`);
+  const parts = name.split('/').filter((part) => part !== '' && part !== '.');
+  if (parts.includes('..')) throw invalid(`has a path that leads out of it: ${shown}`);
+  return parts.join('/');
+}
+
+function invalid(what: string, cause?: unknown): KmsError {
+  return new KmsError('image-invalid', `The image archive ${what}`, { cause });
+}
