@@ -10,7 +10,7 @@ import { certificatePem, issuerOf, rootCa, rpcCertificate } from '@dstack-cloud/
 import { callKms } from '../harness/call-kms.ts';
 import { processesIn } from '../harness/run-command.ts';
 import { attest } from '../harness/simulated-workload.ts';
-import { type Stack, startStack } from '../harness/stack.ts';
+import { identityOf, registeredWorkload, type Stack, startStack } from '../harness/stack.ts';
 import { loadApps } from './load/load-apps.ts';
 import type { LoadIdentity, LoadPlan, LoadReport } from './load/plan.ts';
 import { bareServer, load, pinProcess } from './load/processes.ts';
@@ -23,10 +23,21 @@ const WARM_UP_MS = 2_000;
 const DURATION_MS = 4_000;
 const CONCURRENCY = 16;
 
+/** Limits as in production, but for a load that no honest fleet makes from one address. */
+const LIMITS = `
+[core.rate_limit]
+attested_per_minute = 1000000000
+attested_burst = 1000000000
+open_per_minute = 1000000000
+open_burst = 1000000000
+`;
+/** Where the flood comes from: another address of this machine, as an attacker has another one than the guests. */
+const FLOOD_ADDRESS = '127.0.0.2';
+
 type Load = Pick<LoadPlan, 'url' | 'identities' | 'body' | 'connections'>;
 
 export async function run(): Promise<Result[]> {
-  const stack = await startStack();
+  const stack = await startStack(LIMITS);
   try {
     const identities = await loadApps(stack, APPS);
     pinProcess(pidOfKms(stack));
@@ -56,6 +67,7 @@ async function measure(stack: Stack, identities: LoadIdentity[]): Promise<Result
       ['get-app-key-fresh', fresh],
     );
     const freshLatency = await latency('get-app-key-fresh-p99-ms', fresh, freshRate.value / 2);
+    const flooded = await underFlood(stack, fresh, freshRate.value);
     const resident = await memory(stack, identities);
     const [limitKeptRate, keptRate, metaRate] = await rates(
       ['limit-kept', limitKept],
@@ -68,6 +80,7 @@ async function measure(stack: Stack, identities: LoadIdentity[]): Promise<Result
       limitFreshRate,
       of(freshRate, limitFreshRate),
       freshLatency,
+      of(flooded, freshRate),
       limitKeptRate,
       of(keptRate, limitKeptRate),
       keptLatency,
@@ -118,6 +131,33 @@ async function latency(name: string, plan: Load, rate: number): Promise<Result> 
   });
   const peer = { name: 'goal', value: 25 };
   return { suite: 'kms', name, value: report.p99Ms, unit: 'ms', n: report.completed, peer };
+}
+
+/**
+ * What valid clients get while another address sends forged evidence at five times the capacity. They ask for six
+ * tenths of the capacity, so that the core which both loads share is not the limit.
+ */
+async function underFlood(stack: Stack, plan: Load, capacity: number): Promise<Result> {
+  const workload = await registeredWorkload(stack, 'bench flood');
+  const forged = await identityOf(stack, workload, {
+    quote: (quote) => quote.map((byte, index) => (index === 200 ? byte ^ 1 : byte)),
+  });
+  const timing = { concurrency: CONCURRENCY, warmUpMs: WARM_UP_MS };
+  const [flood, report] = await Promise.all([
+    load({
+      ...plan,
+      ...timing,
+      identities: [forged],
+      localAddress: FLOOD_ADDRESS,
+      rate: 5 * capacity,
+      durationMs: 2 * DURATION_MS,
+    }),
+    load({ ...plan, ...timing, rate: 0.6 * capacity, durationMs: DURATION_MS }),
+  ]);
+  if (flood.completed > 0) throw new Error('Forged evidence got an answer');
+  if (report.failed > 0) throw new Error(`${report.failed} requests failed: ${report.failure}`);
+  const name = 'get-app-key-under-flood-per-s';
+  return { suite: 'kms', name, value: report.perSecond, unit: '1/s', n: report.completed };
 }
 
 /** Resident memory of the KMS after at least 10,000 key requests; all applications have asked by then. */

@@ -1,3 +1,4 @@
+import type { Server } from 'node:https';
 import type { Socket } from 'node:net';
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { p256KeyPem } from '@dstack-cloud/keys';
@@ -35,16 +36,23 @@ export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): P
     onSession: (event) => logSession(kms, event),
     now: () => kms.now() * 1000,
   });
-  // Before the handshake, which costs more than the refusal of forged evidence.
-  server.prependListener('connection', (socket: Socket) => {
-    if (!kms.limits.mayConnect(socket.remoteAddress ?? '')) socket.destroy();
-  });
+  admitOnly(server, (address) => kms.limits.mayConnect(address));
   server.maxConnections = tls.max_connections;
   const listener = await listen(configureServer(server), address, port);
   return {
     ...listener,
     useCertificate: (certificate) => reloadCertificate(server, certificateOf(certificate)),
   };
+}
+
+/** Closes connections before anything is set up for them: a handshake costs more than the refusal of forged evidence. */
+function admitOnly(server: Server, admits: (address: string) => boolean): void {
+  const listeners = server.listeners('connection');
+  server.removeAllListeners('connection');
+  server.on('connection', (socket: Socket) => {
+    if (!admits(socket.remoteAddress ?? '')) socket.destroy();
+    else for (const listener of listeners) listener.call(server, socket);
+  });
 }
 
 function logSession({ log, metrics }: Kms, event: SessionEvent): void {

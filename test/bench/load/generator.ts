@@ -108,7 +108,11 @@ function open(client: number): Promise<Connection> {
   return new Promise((resolve, reject) => {
     const address = plan.socketPath
       ? { path: plan.socketPath }
-      : { host: target.hostname, port: Number(target.port) };
+      : {
+          host: target.hostname,
+          port: Number(target.port),
+          ...(plan.localAddress === undefined ? {} : { localAddress: plan.localAddress }),
+        };
     const plain = target.protocol === 'http:';
     const socket: Socket = plain
       ? connectPlain(address)

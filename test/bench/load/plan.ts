@@ -8,6 +8,8 @@ export type LoadPlan = {
   url: string;
   /** Unix socket to reach an `http:` URL by. */
   socketPath?: string;
+  /** Address to come from, where the system lets one choose. */
+  localAddress?: string;
   /** Used in turn; empty for anonymous requests. */
   identities: LoadIdentity[];
   /** JSON body of each POST; `{n}` in it becomes another number each time. */
