@@ -1,13 +1,29 @@
-import { fromHex } from '@dstack-cloud/encoding';
+import { encodePem, fromHex } from '@dstack-cloud/encoding';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { forgeTable, type Row } from './forge-table.ts';
-import { commonName, OID, setCa, setExtension, setPurpose, setUsage, USAGE } from './forged-certificate.ts';
+import {
+  type CertificatePlan,
+  commonName,
+  OID,
+  setCa,
+  setExtension,
+  setPurpose,
+  setUsage,
+  USAGE,
+  writeCertificate,
+} from './forged-certificate.ts';
 import { sealTdx, type TdxDraft, tdxDraft } from './tdx-forge.ts';
 
 type TdxRow = Row<TdxDraft>;
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 
+/** A PCK chain as collateral carries it. */
+function chainText(d: TdxDraft, pck: CertificatePlan = d.certificates.pck): string {
+  return [pck, d.certificates.pckCa, d.certificates.root]
+    .map((plan) => encodePem('CERTIFICATE', writeCertificate(plan)))
+    .join('');
+}
 const CHAINS: readonly TdxRow[] = [
   [
     'TCB signer under another root key',
@@ -197,6 +213,29 @@ const CHAINS: readonly TdxRow[] = [
       d.certificates.pck.spki = d.keys('nsm-leaf').spki;
     },
     'unsupported tdx.pck-extension',
+  ],
+  [
+    'chain beside the quote, the same',
+    (d) => {
+      d.alterCollateral = (c) => ({ ...c, pck_certificate_chain: chainText(d) });
+    },
+    'good UpToDate',
+  ],
+  [
+    'chain beside the quote, of another PCK key',
+    (d) => {
+      const other = { ...d.certificates.pck, spki: d.keys('other').spki };
+      d.alterCollateral = (c) => ({ ...c, pck_certificate_chain: chainText(d, other) });
+    },
+    'signature-invalid tdx.qe-report-signature',
+  ],
+  [
+    'chain beside the quote, PCK by another key',
+    (d) => {
+      const other = { ...d.certificates.pck, signer: d.keys('other') };
+      d.alterCollateral = (c) => ({ ...c, pck_certificate_chain: chainText(d, other) });
+    },
+    'signature-invalid tdx.pck-chain',
   ],
   [
     'chain in another order',

@@ -151,6 +151,24 @@ const QUOTE: readonly TdxRow[] = [
     'mismatch tdx.qe-report-binding',
   ],
   [
+    'attestation key not on the curve, but bound',
+    (d) => {
+      const { quote } = d.signers;
+      d.signers.quote = {
+        ...quote,
+        point: Uint8Array.from(quote.point, (byte, i) => (i === 63 ? byte ^ 1 : byte)),
+      };
+    },
+    'malformed tdx.attestation-key',
+  ],
+  [
+    'attestation key zero, but bound',
+    (d) => {
+      d.signers.quote = { ...d.signers.quote, point: new Uint8Array(64) };
+    },
+    'malformed tdx.attestation-key',
+  ],
+  [
     'user data changed after signing',
     (d) => {
       d.alterQuote = (q) => {
