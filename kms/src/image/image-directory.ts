@@ -7,8 +7,8 @@ import { EncodingError, utf8Text } from '@dstack-cloud/encoding';
 import { z } from 'zod';
 import { KmsError } from '../errors.ts';
 
-export const CHECKSUM_FILE = 'sha256sum.txt';
-export const METADATA_FILE = 'metadata.json';
+const CHECKSUM_FILE = 'sha256sum.txt';
+const METADATA_FILE = 'metadata.json';
 
 const MAX_TEXT_BYTES = 64 * 1024;
 const MAX_KERNEL_BYTES = 256 * 1024 * 1024;
