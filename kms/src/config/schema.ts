@@ -49,10 +49,19 @@ const rpc = z.strictObject({
   limits: z.record(z.string(), z.union([z.string(), z.int().min(1)])).default({}),
 });
 
+function isImageUrl(template: string): boolean {
+  if (!template.includes('{OS_IMAGE_HASH}') || !URL.canParse(template)) return false;
+  const { protocol, username, password } = new URL(template);
+  return (protocol === 'http:' || protocol === 'https:') && username === '' && password === '';
+}
+
 const image = z.strictObject({
   verify: z.boolean().default(true),
   cache_dir: z.string().default('/usr/share/dstack/images'),
-  download_url: z.string().default('http://localhost:8000/{OS_IMAGE_HASH}.tar.gz'),
+  download_url: z
+    .string()
+    .refine(isImageUrl, 'must be an http or https address with {OS_IMAGE_HASH} and without password')
+    .default('http://localhost:8000/{OS_IMAGE_HASH}.tar.gz'),
   download_timeout: duration.prefault('2m'),
   max_download_size: size.prefault('2GiB'),
   max_unpacked_size: size.prefault('8GiB'),
