@@ -121,6 +121,15 @@ test('nothing is downloaded for what the policy does not allow', async () => {
   expect(server.requests).toEqual([]);
 });
 
+test('revoked-while-downloading: the policy is asked again when the image is there', async () => {
+  server.serve = (_, response) => {
+    lab.webhook.policy = { app: { body: { isAllowed: false, gatewayAppId: '', reason: 'revoked' } } };
+    response.end(archive);
+  };
+  const { json } = await getAppKey(legacyGuest());
+  expect(json['error']).toBe('App not allowed: Boot denied: revoked');
+});
+
 test('a failure is answered at once until some time has passed, or the cache is cleared', async () => {
   server.serve = (_, response) => response.writeHead(404).end();
   const expected = {

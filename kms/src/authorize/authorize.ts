@@ -1,4 +1,5 @@
 import { type BootInfo, judgeTcb, type TcbStatus, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { Decided } from '../audit/audit-log.ts';
 import type { Kms } from '../kms.ts';
@@ -76,18 +77,17 @@ async function decide(
     const dear = imageCheckIsDear(configured, kms);
     if (!dear) await checkImage(configured, kms);
     assertTcb(info, kms);
-    const [own, asked] = await Promise.allSettled([
-      kms.self.assertAllowed(),
-      askPolicy(kms, input.kind, info),
-    ]);
-    if (own.status === 'rejected') throw new SelfRefusal('', { cause: own.reason });
-    if (asked.status === 'rejected') throw asked.reason;
-    const decision = asked.value;
+    let decision = await askBoth(kms, input, info);
+    if (dear && decision.allowed) {
+      blockNumber = decision.blockNumber;
+      await checkImage(configured, kms);
+      // A download may have taken its time: what counts is what the policy says now.
+      decision = await askBoth(kms, input, info);
+    }
     blockNumber = decision.blockNumber;
     const epochs = keyEpochs(kms.config, info.appId, decision);
     keyEpoch = epochs.current;
     if (!decision.allowed) throw denial('Boot denied: ', decision);
-    if (dear) await checkImage(configured, kms);
     const { gatewayAppId } = decision;
     input.accept?.(info, epochs);
     await record(true, '');
@@ -100,6 +100,14 @@ async function decide(
     await record(false, reason).catch(() => undefined);
     throw error;
   }
+}
+
+/** The policy's decision on the workload, once it allows this KMS too. @throws SelfRefusal, RpcError */
+async function askBoth(kms: Authorizing, { kind }: AuthorizeInput, info: BootInfo): Promise<Decision> {
+  const [own, asked] = await Promise.allSettled([kms.self.assertAllowed(), askPolicy(kms, kind, info)]);
+  if (own.status === 'rejected') throw new SelfRefusal('', { cause: own.reason });
+  if (asked.status === 'rejected') throw asked.reason;
+  return asked.value;
 }
 
 /** Local patch level policy, beside what the policy source decides. */
