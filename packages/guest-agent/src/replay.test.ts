@@ -14,7 +14,6 @@ const WANTED: readonly [id: RegExp, reason: string][] = [
   [/guest\.route\.(2|3|3\.json)$/, 'EmitEvent is served; these requests name no event'],
   [/guest\.route\.29$/, 'the target * belongs to OPTIONS (RFC 9112 section 3.2.4), it is no method name'],
   [/guest\.route\.30$/, 'a target without a slash does not pass the HTTP parser'],
-  [/guest\.route\.404\.pref$/, 'JSON is preferred when it comes first in Accept; weights are not read'],
   [/guest\.route\.method-override$/, 'a form field does not change the verb'],
   [/limit\.json-ct\.10MiB\+1$/, 'a JSON request gets its error in JSON (1.2)'],
   [/\.0X$/, '0X is taken like 0x'],
