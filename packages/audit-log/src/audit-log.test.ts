@@ -101,9 +101,15 @@ describe('AuditLog', () => {
     const log = await open();
     await log.append(entry(1));
     await log.close();
-    appendFileSync(await newestSegment(), '{"event":"app-k');
+    // Half a line; half a line whose rest never reached the disk.
+    for (const torn of ['{"event":"app-k', `{"event":"app-k${'\0'.repeat(40_000)}`]) {
+      appendFileSync(await newestSegment(), torn);
+      await expect(verifyLog(directory, publicKey, [])).rejects.toMatchObject({ code: 'malformed' });
+      const repaired = await open();
+      expect(repaired.size).toBe(1);
+      await repaired.close();
+    }
     const again = await open();
-    expect(again.size).toBe(1);
     await again.append(entry(2));
     await again.close();
     expect(await verifyLog(directory, publicKey, [])).toMatchObject({ records: 2 });
@@ -165,6 +171,43 @@ describe('AuditLog', () => {
     const again = await open({ segmentBytes: 1000, keepSegments: 2 });
     expect(again.head().root).toBe(head.root);
     await again.close();
+  });
+
+  test('a kill while the log is opened never loses the hashes of records that were rotated away', async () => {
+    const options = { segmentBytes: 1000, keepSegments: 2 };
+    const log = await open(options);
+    for (let app = 0; app < 30; app++) await log.append(entry(app));
+    const { root } = log.head();
+    await log.close();
+    const path = join(directory, 'audit.hashes');
+    const whole = readFileSync(path);
+    // What a crash can leave: the last hashes missing, cut in the middle, or never flushed and read as zero.
+    for (const left of [
+      whole.subarray(0, -32),
+      whole.subarray(0, -40),
+      Buffer.concat([whole.subarray(0, -32), Buffer.alloc(32)]),
+    ]) {
+      writeFileSync(path, left);
+      await expect(
+        open({
+          ...options,
+          open: async (name) => {
+            const file = await openAppendFile(name);
+            // The process ends right after the file was cut: nothing more is written.
+            return { ...bound(file), append: () => Promise.reject(new Error('killed')) };
+          },
+        }),
+      ).rejects.toMatchObject({ code: 'write-failed' });
+      const again = await open(options);
+      expect(again.head().root).toBe(root);
+      await again.close();
+      expect(readFileSync(path)).toEqual(whole);
+    }
+    // A hash that is there and another is no accident.
+    const forged = Buffer.from(whole);
+    forged[forged.length - 1]! ^= 1;
+    writeFileSync(path, forged);
+    await expect(open(options)).rejects.toMatchObject({ code: 'chain-broken' });
   });
 
   test('a clock that jumps back does not make a later head look older', async () => {

@@ -26,6 +26,7 @@ export type AuditLogOptions = {
 
 /** Enough to make the rewrite of a large file few writes. */
 const HASHES_PER_WRITE = 4096;
+const HASH_BYTES = 32;
 
 type OpenedState = {
   readonly tree: MerkleTree;
@@ -88,9 +89,9 @@ export class AuditLog {
     });
     try {
       const hashes = await open(hashFilePath(directory));
-      // The hashes are made to agree with the records, whatever a crash left.
-      await hashes.truncate(0);
-      for (let at = 0; at < all.length; at += HASHES_PER_WRITE) {
+      // Only what is missing is written: hashes of records that were rotated away exist nowhere else.
+      await hashes.truncate(loaded.hashesKept * HASH_BYTES);
+      for (let at = loaded.hashesKept; at < all.length; at += HASHES_PER_WRITE) {
         const count = Math.min(HASHES_PER_WRITE, all.length - at);
         await hashes.append(
           concatBytes(...Array.from({ length: count }, (_, offset) => all.get(at + offset)!)),

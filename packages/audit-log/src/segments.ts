@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { readdir, truncate, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fromHex, toHex, utf8Text } from '@dstack-cloud/encoding';
+import { fromHex, isZero, toHex, utf8Text } from '@dstack-cloud/encoding';
 import { AuditError } from './errors.ts';
 import { readHashFile } from './hash-file.ts';
 import { type AuditRecord, GENESIS, MAX_RECORD_BYTES, parseRecord } from './record.ts';
@@ -42,7 +42,12 @@ export async function* segmentLines(path: string, start = 0): AsyncGenerator<Lin
       rest = rest.subarray(end + 1);
     }
     if (rest.length > MAX_RECORD_BYTES)
-      throw new AuditError('malformed', `${path} has a line without an end`);
+      if (rest.length > MAX_RECORD_BYTES) {
+        // Bytes that never reached the disk read as zero, which no record contains; they were never acknowledged.
+        if (!rest.includes(0)) throw new AuditError('malformed', `${path} has a line without an end`);
+        yield { offset, text: '', whole: false };
+        return;
+      }
   }
   if (rest.length > 0) yield { offset, text: rest.toString('latin1'), whole: false };
 }
@@ -57,6 +62,8 @@ export type LoadedLog = {
   readonly firstRecord: number;
   /** The newest segment and its size in bytes; undefined for an empty log. */
   readonly newest: { path: string; bytes: number } | undefined;
+  /** How many hashes of the hash file stand as they should; what follows is missing or was never acknowledged. */
+  readonly hashesKept: number;
 };
 
 /** Told of every record hash in order, and of the record itself where it is still there. */
@@ -83,6 +90,7 @@ export async function loadLog(directory: string, repair: boolean, visit: Visit):
     visit(hash);
   }
   let newest: LoadedLog['newest'];
+  let hashesKept = firstRecord;
   for (const [index, { first, path }] of segments.entries()) {
     if (first !== size) {
       throw new AuditError('chain-broken', `Segment ${path} does not begin with record ${size}`);
@@ -98,9 +106,12 @@ export async function loadLog(directory: string, repair: boolean, visit: Visit):
       }
       const record = parseRecord(text, size, lastHash);
       const known = stored.get(size);
-      if (known !== undefined && toHex(known) !== record.hash) {
+      // The hashes of the newest segment need not have reached the disk when the power went: then they read as zero.
+      const lost = known !== undefined && repair && index === segments.length - 1 && isZero(known);
+      if (known !== undefined && !lost && toHex(known) !== record.hash) {
         throw new AuditError('chain-broken', `Record ${size} is not the one whose hash was kept`);
       }
+      if (known !== undefined && !lost && hashesKept === size) hashesKept = size + 1;
       visit(fromHex(record.hash), { record, path, offset });
       lastHash = record.hash;
       size += 1;
@@ -111,7 +122,7 @@ export async function loadLog(directory: string, repair: boolean, visit: Visit):
   if (!repair && stored.length > size) {
     throw new AuditError('chain-broken', `Records ${size} to ${stored.length - 1} are missing`);
   }
-  return { size, lastHash, firstRecord, newest };
+  return { size, lastHash, firstRecord, newest, hashesKept };
 }
 
 /** Removes the oldest segments until at most `keep` are left; the newest always stays. Gives the oldest that is left. */
