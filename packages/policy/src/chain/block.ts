@@ -9,13 +9,20 @@ export type Block = {
   readonly hash: string;
   /** Unix seconds. */
   readonly timestamp: number;
+  /** 0x hex, lower case. */
+  readonly parentHash: string;
+  /** 0x hex, lower case. Agreed upon like the rest; that it belongs to `hash` is for a reader of proofs to check. */
+  readonly stateRoot: string;
 };
 
 const quantity = z.string().regex(/^0x[0-9a-fA-F]{1,16}$/);
+const hash = z.string().regex(/^0x[0-9a-fA-F]{64}$/);
 const blockSchema = z.object({
   number: quantity,
-  hash: z.string().regex(/^0x[0-9a-fA-F]{64}$/),
+  hash,
   timestamp: quantity,
+  parentHash: hash,
+  stateRoot: hash,
 });
 
 /** Which block to ask for. */
@@ -31,8 +38,14 @@ export function blockCall(tag: BlockTag): RpcCall {
 export function blockFromAnswer(answer: RpcAnswer | undefined): Block {
   const parsed = blockSchema.safeParse(resultOf(answer));
   if (!parsed.success) throw new PolicyError('backend-answer', 'RPC endpoint answered no block');
-  const { number, hash, timestamp } = parsed.data;
-  return { number: BigInt(number), hash: hash.toLowerCase(), timestamp: Number(BigInt(timestamp)) };
+  const { number, hash, timestamp, parentHash, stateRoot } = parsed.data;
+  return {
+    number: BigInt(number),
+    hash: hash.toLowerCase(),
+    timestamp: Number(BigInt(timestamp)),
+    parentHash: parentHash.toLowerCase(),
+    stateRoot: stateRoot.toLowerCase(),
+  };
 }
 
 /** @throws PolicyError `backend-answer` */

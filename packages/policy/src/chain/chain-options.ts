@@ -4,6 +4,9 @@ import { PolicyError } from '../errors.ts';
 /** Which block a permission must have reached; a number means that many blocks behind the head. */
 export type Finality = 'latest' | 'safe' | 'finalized' | number;
 
+/** How verdicts are learned: `calls` are executed by the endpoints. */
+export type Reads = 'calls';
+
 /** Something the operator's log should have. Addresses are scheme and host only. */
 export type ChainEvent =
   | { readonly type: 'endpoint-failed'; readonly endpoint: string; readonly message: string }
@@ -31,6 +34,8 @@ export type ChainPolicyOptions = {
    * again at a fresh one. Default 0: each request sees a head read after it came.
    */
   readonly headReuseMs?: number;
+  /** How verdicts are learned; default `calls`. */
+  readonly reads?: Reads;
   /** For one exchange with one endpoint; default 3 s. */
   readonly endpointTimeoutMs?: number;
   /** For one decision; default 8 s. */
@@ -52,6 +57,7 @@ export function chainSettings(options: ChainPolicyOptions): ChainSettings {
     maxClockSkewSeconds: 120,
     finality: 'latest',
     headReuseMs: 0,
+    reads: 'calls',
     endpointTimeoutMs: 3_000,
     totalTimeoutMs: 8_000,
     now: () => Date.now() / 1_000,

@@ -5,23 +5,17 @@ import { sharedFor } from '../shared-for.ts';
 import type { Block } from './block.ts';
 import { BlockCache } from './block-cache.ts';
 import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
-import {
-  decodeAddress,
-  decodeBoolean,
-  decodeDecision,
-  decodeText,
-  encodeDecisionCall,
-  encodeGetter,
-  encodeIsPolicy,
-} from './contract-calls.ts';
-import { type CallResult, readContract } from './read-contract.ts';
+import { decodeAddress, encodeDecisionCall, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
+import { assertPolicyContract, gatewayOf } from './eth-call-verdicts.ts';
+import { readContract } from './read-contract.ts';
 import { type ChainView, readView } from './read-view.ts';
 import { RpcEndpoint } from './rpc-endpoint.ts';
+import type { Verdict, VerdictRequest } from './verdict-reader.ts';
+import { verdictReaders } from './verdict-readers.ts';
 import { ViewSource } from './view-source.ts';
 import { withDeadline } from './with-deadline.ts';
 
 const INFO_REUSE_MS = 1_000;
-const MAX_GATEWAY_APP_ID = 256;
 
 /** State of the chain source, for metrics and readiness. */
 export type ChainStatus = {
@@ -38,13 +32,6 @@ export type ChainStatus = {
 /** The chain source. */
 export type ChainPolicy = Policy & { status(): ChainStatus };
 
-/** What the KMS contract says at a block, whoever asks. */
-type ContractFacts = { readonly gatewayAppId: string };
-type Verdict = ContractFacts & { readonly allowed: boolean; readonly reason: string };
-
-/** Facts of the contract are kept for so many blocks: head and settled block of a few views. */
-const MAX_BLOCKS = 8;
-
 /**
  * Decide by DstackKms and DstackApp on chain, read at one agreed block (chapter 60 section 8.2). Whatever cannot be
  * read, is too old, or is not agreed upon denies.
@@ -55,7 +42,7 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   const { quorum, kmsContract, totalTimeoutMs, now } = settings;
   const endpoints = settings.rpcUrls.map((url) => new RpcEndpoint(url, settings.endpointTimeoutMs));
   const cache = new BlockCache<Verdict>();
-  const contractFacts = new Map<string, ContractFacts>();
+  const readVerdict = verdictReaders[settings.reads](settings);
   let lastBlock: bigint | undefined;
 
   const views = new ViewSource(async () => {
@@ -68,29 +55,15 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   }, settings.headReuseMs);
 
   /** Ask the contract at both blocks of the view; a denial at either is the answer. */
-  const judge = async (view: ChainView, call: string): Promise<Decision> => {
+  const judge = async (view: ChainView, request: VerdictRequest): Promise<Decision> => {
     assertFresh(view.head, settings);
-    const verdicts = await Promise.all(blocksOf(view).map((block) => judgeAt(view, block, call)));
+    const verdicts = await Promise.all(blocksOf(view).map((block) => judgeAt(view, block, request)));
     const verdict = verdicts.find(({ allowed }) => !allowed) ?? verdicts.at(-1);
     if (!verdict) throw new PolicyError('backend-answer', 'no block to decide at');
     return { ...verdict, blockNumber: view.head.number };
   };
-  const judgeAt = (view: ChainView, block: Block, call: string): Promise<Verdict> =>
-    cache.get(cacheName(view), cacheKey(block, call), async () => {
-      const decision = (results: readonly CallResult[], facts: ContractFacts): Verdict => ({
-        ...verdictOf(results[0]),
-        ...facts,
-      });
-      const known = contractFacts.get(block.hash);
-      if (known) return decision(await readAt(view, block, [call]), known);
-      const results = await readAt(view, block, [call, encodeGetter('gatewayAppId'), encodeIsPolicy()]);
-      const facts = factsOf(results.slice(1));
-      contractFacts.set(block.hash, facts);
-      if (contractFacts.size > MAX_BLOCKS) contractFacts.delete(contractFacts.keys().next().value!);
-      return decision(results, facts);
-    });
-  const readAt = (view: ChainView, block: Block, calls: string[]): Promise<readonly CallResult[]> =>
-    readContract(view.endpoints, quorum, block, kmsContract, calls);
+  const judgeAt = (view: ChainView, block: Block, request: VerdictRequest): Promise<Verdict> =>
+    cache.get(cacheName(view), cacheKey(block, request.call), () => readVerdict(view, block, request));
 
   /** The permission that a recent view already holds: no network, no timer. */
   const knownPermission = (call: string): Decision | undefined => {
@@ -104,22 +77,28 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
     return last && { ...last, blockNumber: view.head.number };
   };
 
-  const decide = async (call: string): Promise<Decision> => {
+  const decide = async (request: VerdictRequest): Promise<Decision> => {
     const { view, reused } = await views.current();
-    const decision = await judge(view, call).catch((error: unknown) => {
+    const decision = await judge(view, request).catch((error: unknown) => {
       // A node behind a balancer may not know the block another one named, and a reorganisation removes blocks.
       const again = reused || ['backend-answer', 'chain-no-quorum'].includes((error as PolicyError).code);
       if (error instanceof PolicyError && again) return null;
       throw error;
     });
     // Nor must what is allowed now be refused because of a view from before.
-    return decision && (decision.allowed || !reused) ? decision : await judge(await views.fresh(), call);
+    return decision && (decision.allowed || !reused) ? decision : await judge(await views.fresh(), request);
   };
 
   const describe = async (): Promise<PolicyInfo> => {
     const { view } = await views.current();
     const calls = [encodeGetter('gatewayAppId'), encodeGetter('appImplementation'), encodeIsPolicy()];
-    const [gateway, implementation, isPolicy] = await readAt(view, view.head, calls);
+    const [gateway, implementation, isPolicy] = await readContract(
+      view.endpoints,
+      quorum,
+      view.head,
+      kmsContract,
+      calls,
+    );
     assertPolicyContract(isPolicy);
     return {
       kmsContract,
@@ -136,7 +115,7 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
       const known = knownPermission(call);
       if (known) return known;
       try {
-        return await withDeadline(decide(call), totalTimeoutMs);
+        return await withDeadline(decide({ kind, info, call }), totalTimeoutMs);
       } catch (error) {
         if (error instanceof PolicyError) return refusal(error);
         throw error;
@@ -161,11 +140,6 @@ const cacheKey = ({ hash }: Block, call: string): string => `${hash}/${call}`;
 /** Mostly one: the settled block is the head itself without a finality rule. */
 const blocksOf = ({ head, settled }: ChainView): Block[] => (head === settled ? [head] : [head, settled]);
 
-/** An app contract that reverts or answers nonsense allows nothing (chapter 60 section 5.1). */
-function verdictOf(decision: CallResult | undefined): { allowed: boolean; reason: string } {
-  return decodeDecision(decision ?? '') ?? { allowed: false, reason: 'App authorization call failed' };
-}
-
 /** Call data of facts that come again: they are the same object as long as the evidence is the same. */
 const calls: Record<BootKind, WeakMap<BootFacts, string>> = { app: new WeakMap(), kms: new WeakMap() };
 
@@ -177,23 +151,6 @@ function callOf(kind: BootKind, info: BootFacts): string {
   const call = encodeDecisionCall(kind, info);
   calls[kind].set(info, call);
   return call;
-}
-
-function factsOf([gateway, isPolicy]: readonly CallResult[]): ContractFacts {
-  assertPolicyContract(isPolicy);
-  return { gatewayAppId: gatewayOf(gateway) };
-}
-
-function gatewayOf(result: CallResult | undefined): string {
-  const gateway = decodeText(result ?? '');
-  if (gateway !== undefined && gateway.length <= MAX_GATEWAY_APP_ID) return gateway;
-  throw new PolicyError('chain-mismatch', 'The KMS contract has no usable gatewayAppId');
-}
-
-/** ERC-165: without it the address is no DstackKms, or the chain is not the one meant. */
-function assertPolicyContract(result: CallResult | undefined): void {
-  if (decodeBoolean(result ?? '') === true) return;
-  throw new PolicyError('chain-mismatch', 'There is no DstackKms contract at the configured address');
 }
 
 /** A frozen endpoint hides revocations, so an old head decides nothing. */

@@ -100,7 +100,8 @@ async function readSettled(
   return agreed;
 }
 
-const blockKey = ({ number, hash, timestamp }: Block): string => `${number}/${hash}/${timestamp}`;
+const blockKey = ({ number, hash, timestamp, parentHash, stateRoot }: Block): string =>
+  `${number}/${hash}/${timestamp}/${parentHash}/${stateRoot}`;
 const headKey = ({ chainId, block }: Head): string => `${chainId}/${blockKey(block)}`;
 
 /** Run a step with one endpoint and tell the operator when it fails. */

@@ -3,7 +3,13 @@ import type { ChainView } from './read-view.ts';
 import { ViewSource } from './view-source.ts';
 
 const viewOf = (number: number): ChainView => {
-  const block = { number: BigInt(number), hash: `0x${number}`, timestamp: number };
+  const block = {
+    number: BigInt(number),
+    hash: `0x${number}`,
+    timestamp: number,
+    parentHash: `0x${number - 1}`,
+    stateRoot: '0x',
+  };
   return { chainId: 1, head: block, settled: block, endpoints: [] };
 };
 

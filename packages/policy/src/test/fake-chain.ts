@@ -92,6 +92,8 @@ function blockAt(state: FakeState, tag: string): unknown {
   return {
     number: `0x${number.toString(16)}`,
     hash: hashOf(state.branch, number),
+    parentHash: hashOf(state.branch, number - 1),
+    stateRoot: hashOf(`${state.branch}-state`, number),
     timestamp: `0x${Math.floor(state.headTime - (state.head - number) * 2).toString(16)}`,
   };
 }

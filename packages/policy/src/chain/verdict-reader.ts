@@ -1,0 +1,28 @@
+import type { BootFacts, BootKind } from '../policy.ts';
+import type { Block } from './block.ts';
+import type { ChainView } from './read-view.ts';
+
+/** What the contracts say about a workload at one block. */
+export type Verdict = {
+  readonly allowed: boolean;
+  /** Why not; empty when allowed. */
+  readonly reason: string;
+  /** What DstackKms names at the same block. */
+  readonly gatewayAppId: string;
+};
+
+/** A question to the contracts. */
+export type VerdictRequest = {
+  readonly kind: BootKind;
+  /** Checked: every field has its length. */
+  readonly info: BootFacts;
+  /** Call data of `isAppAllowed` or `isKmsAllowed`, 0x hex; the same text exactly for the same question. */
+  readonly call: string;
+};
+
+/**
+ * A way to learn a verdict at exactly this block from the endpoints of the view, a quorum of which must agree or be
+ * proven right. Never answers from another block.
+ * @throws PolicyError when it cannot be learned; never an answer in doubt
+ */
+export type VerdictReader = (view: ChainView, block: Block, request: VerdictRequest) => Promise<Verdict>;
