@@ -7,8 +7,10 @@ export type PolicyErrorCode =
   | 'backend-timeout'
   | 'backend-status'
   | 'backend-answer'
+  | 'chain-header'
   | 'chain-mismatch'
   | 'chain-no-quorum'
+  | 'chain-proof'
   | 'chain-stale';
 
 /**
