@@ -1,35 +1,37 @@
 import { join } from 'node:path';
-import type { BootInfo } from '@dstack-cloud/attestation';
 import { AuditError, AuditLog, auditKey, certifyAuditKey } from '@dstack-cloud/audit-log';
-import { fromHex, toHex } from '@dstack-cloud/encoding';
+import { toHex } from '@dstack-cloud/encoding';
 import { k256PublicKey, type RootKeys } from '@dstack-cloud/keys';
-import { create, kms as proto, RpcError } from '@dstack-cloud/prpc';
+import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
 import { errorChain } from '../errors.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { type AuditEntry, auditEntry, type Decided } from './audit-entry.ts';
 
-/** A decision about verified evidence. */
-export type Decided = {
-  readonly event: 'app-key' | 'kms-key' | 'sign-cert' | 'get-key';
-  readonly info: BootInfo;
-  readonly allowed: boolean;
-  readonly reason: string;
-  readonly blockNumber: bigint | undefined;
-  readonly keyEpoch: number;
+/** A signed head with the key that signed it and the root's word for that key; bytes in hex. */
+export type CertifiedHead = ReturnType<AuditLog['head']> & {
+  readonly publicKey: string;
+  readonly publicKeySignature: string;
 };
 
-/** Durable record of every decision (chapter 10 section 10.2). */
+/** Durable record of every decision (chapter 10 section 10.2). The log has one writer; a worker asks it. */
 export type Audit = {
   /** Returns when the record is on disk. @throws RpcError `UNAVAILABLE`: then nothing may be released */
   record(decided: Decided): Promise<void>;
-  /** The log to read and prove from; undefined when the configuration switches it off. */
-  readonly log: AuditLog | undefined;
-  head(): proto.AuditHead;
+  /** As `record`, of an entry that is made already. */
+  write(entry: AuditEntry): Promise<void>;
+  head(): Promise<CertifiedHead>;
+  /** Hex hashes; size 0 means now. @throws RpcError `INVALID_ARGUMENT` */
+  inclusionProof(seq: number, size: number): Promise<string[]>;
+  consistencyProof(first: number, second: number): Promise<string[]>;
+  /** At most `limit` records from number `from` on, as the canonical lines that are hashed. */
+  records(from: number, limit: number): Promise<string[]>;
   close(): Promise<void>;
 };
 
-const MAX_REASON = 512;
+/** What a caller hears when there is no record, and therefore no release. */
+export const UNRECORDED = 'The audit log cannot be written; nothing is released without a record';
 
 type Dependencies = {
   readonly config: KmsConfig;
@@ -45,11 +47,14 @@ export async function openAudit({ config, roots, metrics, log, now }: Dependenci
   const { audit: settings, cert_dir: directory } = config.core;
   if (!settings.enabled) {
     log.warn('the audit log is switched off');
-    return { record: async () => undefined, log: undefined, head: missing, close: async () => undefined };
+    return NO_AUDIT;
   }
   const key = auditKey(roots.k256);
   const publicKey = k256PublicKey(key);
-  const publicKeySignature = certifyAuditKey(publicKey, roots.k256);
+  const certified = {
+    publicKey: toHex(publicKey),
+    publicKeySignature: toHex(certifyAuditKey(publicKey, roots.k256)),
+  };
   const file = await AuditLog.open({
     directory: settings.dir ?? join(directory, 'audit'),
     key,
@@ -57,60 +62,48 @@ export async function openAudit({ config, roots, metrics, log, now }: Dependenci
     segmentBytes: settings.max_segment_bytes,
     ...(settings.keep_segments === undefined ? {} : { keepSegments: settings.keep_segments }),
   });
+  const write = async (entry: AuditEntry): Promise<void> => {
+    try {
+      await file.append(entry);
+      metrics.auditRecords.inc({ result: 'written' });
+    } catch (cause) {
+      metrics.auditRecords.inc({ result: 'failed' });
+      log.error({ error: errorChain(cause) }, 'audit log cannot be written');
+      if (!(cause instanceof AuditError)) throw cause;
+      throw new RpcError(UNRECORDED, { code: 'UNAVAILABLE', cause });
+    }
+  };
   return {
-    log: file,
-    async record(decided) {
-      try {
-        await file.append(entryOf(decided));
-        metrics.auditRecords.inc({ result: 'written' });
-      } catch (cause) {
-        metrics.auditRecords.inc({ result: 'failed' });
-        log.error({ error: errorChain(cause) }, 'audit log cannot be written');
-        if (!(cause instanceof AuditError)) throw cause;
-        const text = 'The audit log cannot be written; nothing is released without a record';
-        throw new RpcError(text, { code: 'UNAVAILABLE', cause });
-      }
-    },
-    head() {
-      const { size, root, timestamp, signature } = file.head();
-      return create(proto.AuditHeadSchema, {
-        treeSize: BigInt(size),
-        rootHash: fromHex(root),
-        timestamp: BigInt(timestamp),
-        signature: fromHex(signature),
-        publicKey,
-        publicKeySignature,
-      });
-    },
+    write,
+    record: (decided) => write(auditEntry(decided)),
+    head: async () => ({ ...file.head(), ...certified }),
+    inclusionProof: async (seq, size) => prove(() => file.inclusionProof(seq, size || file.size)),
+    consistencyProof: async (first, second) => prove(() => file.consistencyProof(first, second || file.size)),
+    records: (from, limit) => file.records(from, limit),
     close: () => file.close(),
   };
 }
 
-function entryOf({
-  event,
-  info,
-  allowed,
-  reason,
-  blockNumber,
-  keyEpoch,
-}: Decided): Parameters<AuditLog['append']>[0] {
-  return {
-    event,
-    app_id: toHex(info.appId),
-    instance_id: toHex(info.instanceId),
-    device_id: toHex(info.deviceId),
-    compose_hash: toHex(info.composeHash),
-    os_image_hash: toHex(info.osImageHash),
-    mr_aggregated: toHex(info.mrAggregated),
-    platform: info.mode,
-    simulated: info.simulated,
-    decision: allowed ? 'allowed' : 'denied',
-    reason: reason.slice(0, MAX_REASON),
-    key_epoch: keyEpoch,
-    ...(blockNumber === undefined ? {} : { block_number: Number(blockNumber) }),
-  };
+/** The configuration switches the log off. */
+export const NO_AUDIT: Audit = {
+  write: async () => undefined,
+  record: async () => undefined,
+  head: missing,
+  inclusionProof: missing,
+  consistencyProof: missing,
+  records: missing,
+  close: async () => undefined,
+};
+
+function prove(make: () => string[]): string[] {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof AuditError)) throw error;
+    throw new RpcError(error.message, { code: 'INVALID_ARGUMENT', cause: error });
+  }
 }
 
-function missing(): never {
+async function missing(): Promise<never> {
   throw new RpcError('The audit log is switched off', { code: 'UNIMPLEMENTED' });
 }

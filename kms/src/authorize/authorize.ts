@@ -1,7 +1,7 @@
 import { type BootInfo, judgeTcb, type TcbStatus, type VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
-import type { Decided } from '../audit/audit-log.ts';
+import type { Decided } from '../audit/audit-entry.ts';
 import type { Kms } from '../kms.ts';
 import { askPolicy, denial } from './ask-policy.ts';
 import { bootInfoOf } from './boot-info-of.ts';

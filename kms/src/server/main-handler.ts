@@ -2,7 +2,7 @@ import type { RequestListener } from 'node:http';
 import { createPrpcHandler, implement, KMS, RpcError } from '@dstack-cloud/prpc';
 import { type Peer, type PeerVerifier, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
 import { assertAdminTokenHash } from '../admin/credentials.ts';
-import { consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
+import { auditHead, consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
 import { parseSize } from '../config/duration.ts';
 import type { Caller, Kms } from '../kms.ts';
 import { getAppEnvEncryptPubKey } from '../rpc/get-app-env-encrypt-pub-key.ts';
@@ -32,7 +32,7 @@ export function mainHandler(kms: Kms): RequestListener {
     GetKey: (request, caller) => getKey(kms, request, caller),
     GetKmsKey: (request, caller) => getKmsKey(kms, request, caller),
     SignCert: (request) => signCert(kms, request),
-    GetAuditHead: () => kms.audit.head(),
+    GetAuditHead: () => auditHead(kms),
     GetAuditInclusion: (request) => inclusionProof(kms, request),
     GetAuditConsistency: (request) => consistencyProof(kms, request),
     // Without a configured token nobody may: the method then does not exist, as in the newer generation.

@@ -4,9 +4,7 @@ import { RpcError } from '@dstack-cloud/prpc';
 import { RaTlsError } from '@dstack-cloud/ra-tls';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-
-/** Names remembered per limit; the oldest is forgotten, which gives it a full bucket again. */
-const MAX_BUCKETS = 65_536;
+import { TokenBuckets } from './token-buckets.ts';
 
 /** Who may ask how often (chapter 10 section 10.2). */
 export type RateLimits = {
@@ -24,25 +22,55 @@ export type RateLimits = {
   mayConnect(address: string): boolean;
 };
 
-type Bucket = { tokens: number; at: number };
+/** So many tokens of a name were taken; negative when they were given back. */
+export type Taken = readonly [limit: LimitName, name: string, tokens: number];
 
-/** @param now monotonic milliseconds, so that a clock that is set does not refill or starve anybody */
+/** How full the bucket of a name is now. */
+export type BucketLevel = readonly [limit: LimitName, name: string, tokens: number];
+
+/** Rate limits of a service of several processes, each with all buckets, which tell each other what is taken. */
+export type SharedRateLimits = RateLimits & {
+  /**
+   * Counts what other processes took. They may have taken before they knew of each other; the bucket then goes below
+   * empty, so that the rate holds all the same.
+   */
+  count(taken: readonly Taken[]): void;
+  /** All buckets that are not full, for a process that begins. */
+  levels(): BucketLevel[];
+  setLevels(levels: readonly BucketLevel[]): void;
+};
+
+export type RateLimitOptions = {
+  /** Monotonic milliseconds, so that a clock that is set does not refill or starve anybody. */
+  readonly now?: () => number;
+  /** Told of every token that is taken or given back here. */
+  readonly onTaken?: (...taken: Taken) => void;
+};
+
+type LimitName = 'open' | 'attested' | 'refused';
+
 export function rateLimits(
   { core: { rate_limit: limit } }: KmsConfig,
   metrics: Metrics,
-  now: () => number = () => performance.now(),
-): RateLimits {
+  { now = () => performance.now(), onTaken }: RateLimitOptions = {},
+): SharedRateLimits {
   if (!limit.enabled) {
     return {
       open: () => undefined,
       attested: () => undefined,
       evidence: (_, judge) => judge(),
       mayConnect: () => true,
+      count: () => undefined,
+      levels: () => [],
+      setLevels: () => undefined,
     };
   }
-  const open = new TokenBuckets(limit.open_per_minute, limit.open_burst, now);
-  const attested = new TokenBuckets(limit.attested_per_minute, limit.attested_burst, now);
-  const refused = new TokenBuckets(limit.refused_evidence_per_minute, limit.refused_evidence_burst, now);
+  const bucketsOf = (name: LimitName, perMinute: number, burst: number): TokenBuckets =>
+    new TokenBuckets(perMinute, burst, now, (key, tokens) => onTaken?.(name, key, tokens));
+  const open = bucketsOf('open', limit.open_per_minute, limit.open_burst);
+  const attested = bucketsOf('attested', limit.attested_per_minute, limit.attested_burst);
+  const refused = bucketsOf('refused', limit.refused_evidence_per_minute, limit.refused_evidence_burst);
+  const all: Readonly<Record<LimitName, TokenBuckets>> = { open, attested, refused };
   const take = (buckets: TokenBuckets, name: string): void => {
     if (buckets.take(name)) return;
     metrics.rateLimited.inc();
@@ -66,6 +94,16 @@ export function rateLimits(
       }
     },
     mayConnect: (address) => refused.has(networkOf(address)),
+    count: (taken) => {
+      for (const [limitName, name, tokens] of taken) all[limitName].count(name, tokens);
+    },
+    levels: () =>
+      Object.entries(all).flatMap(([limitName, buckets]) =>
+        buckets.levels().map(([name, tokens]): BucketLevel => [limitName as LimitName, name, tokens]),
+      ),
+    setLevels: (levels) => {
+      for (const [limitName, name, tokens] of levels) all[limitName].setLevel(name, tokens);
+    },
   };
 }
 
@@ -79,44 +117,4 @@ function isVerdict(error: unknown): boolean {
 function networkOf(address: string): string {
   if (!address.includes(':') || address.startsWith('::ffff:')) return address;
   return address.split(':').slice(0, 4).join(':');
-}
-
-class TokenBuckets {
-  readonly #perMs: number;
-  readonly #capacity: number;
-  readonly #now: () => number;
-  readonly #buckets = new Map<string, Bucket>();
-
-  constructor(perMinute: number, burst: number, now: () => number) {
-    this.#perMs = perMinute / 60_000;
-    this.#capacity = Math.max(1, burst);
-    this.#now = now;
-  }
-
-  has(name: string): boolean {
-    return this.#level(name) >= 1;
-  }
-
-  /** Takes one; false when there is none. */
-  take(name: string): boolean {
-    const tokens = this.#level(name);
-    this.#set(name, tokens >= 1 ? tokens - 1 : tokens);
-    return tokens >= 1;
-  }
-
-  give(name: string): void {
-    this.#set(name, Math.min(this.#capacity, this.#level(name) + 1));
-  }
-
-  #level(name: string): number {
-    const bucket = this.#buckets.get(name);
-    if (bucket === undefined) return this.#capacity;
-    return Math.min(this.#capacity, bucket.tokens + (this.#now() - bucket.at) * this.#perMs);
-  }
-
-  #set(name: string, tokens: number): void {
-    this.#buckets.delete(name);
-    this.#buckets.set(name, { tokens, at: this.#now() });
-    if (this.#buckets.size > MAX_BUCKETS) this.#buckets.delete(this.#buckets.keys().next().value!);
-  }
 }

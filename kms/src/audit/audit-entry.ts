@@ -1,0 +1,37 @@
+import type { BootInfo } from '@dstack-cloud/attestation';
+import type { AuditLog } from '@dstack-cloud/audit-log';
+import { toHex } from '@dstack-cloud/encoding';
+
+/** A decision about verified evidence. */
+export type Decided = {
+  readonly event: 'app-key' | 'kms-key' | 'sign-cert' | 'get-key';
+  readonly info: BootInfo;
+  readonly allowed: boolean;
+  readonly reason: string;
+  readonly blockNumber: bigint | undefined;
+  readonly keyEpoch: number;
+};
+
+/** What the log takes: plain JSON, which also goes from a worker to the process that writes. */
+export type AuditEntry = Parameters<AuditLog['append']>[0];
+
+const MAX_REASON = 512;
+
+/** The public facts of a decision. */
+export function auditEntry({ event, info, allowed, reason, blockNumber, keyEpoch }: Decided): AuditEntry {
+  return {
+    event,
+    app_id: toHex(info.appId),
+    instance_id: toHex(info.instanceId),
+    device_id: toHex(info.deviceId),
+    compose_hash: toHex(info.composeHash),
+    os_image_hash: toHex(info.osImageHash),
+    mr_aggregated: toHex(info.mrAggregated),
+    platform: info.mode,
+    simulated: info.simulated,
+    decision: allowed ? 'allowed' : 'denied',
+    reason: reason.slice(0, MAX_REASON),
+    key_epoch: keyEpoch,
+    ...(blockNumber === undefined ? {} : { block_number: Number(blockNumber) }),
+  };
+}

@@ -1,0 +1,71 @@
+/** Names remembered per limit; the oldest is forgotten, which gives it a full bucket again. */
+const MAX_BUCKETS = 65_536;
+
+type Bucket = { tokens: number; at: number };
+
+/** A token bucket for each name. */
+export class TokenBuckets {
+  readonly #perMs: number;
+  readonly #capacity: number;
+  readonly #now: () => number;
+  readonly #onTaken: (name: string, tokens: number) => void;
+  readonly #buckets = new Map<string, Bucket>();
+
+  /**
+   * @param now milliseconds that never go back
+   * @param onTaken told of what `take` took and, as a negative number, `give` gave back
+   */
+  constructor(
+    perMinute: number,
+    burst: number,
+    now: () => number,
+    onTaken: (name: string, tokens: number) => void = () => undefined,
+  ) {
+    this.#perMs = perMinute / 60_000;
+    this.#capacity = Math.max(1, burst);
+    this.#now = now;
+    this.#onTaken = onTaken;
+  }
+
+  has(name: string): boolean {
+    return this.#level(name) >= 1;
+  }
+
+  /** Takes one; false when there is none. */
+  take(name: string): boolean {
+    const tokens = this.#level(name);
+    const isTaken = tokens >= 1;
+    this.setLevel(name, isTaken ? tokens - 1 : tokens);
+    if (isTaken) this.#onTaken(name, 1);
+    return isTaken;
+  }
+
+  give(name: string): void {
+    this.count(name, -1);
+    this.#onTaken(name, -1);
+  }
+
+  /** So many were taken elsewhere, whether or not they were there: the bucket may go below empty. */
+  count(name: string, tokens: number): void {
+    this.setLevel(name, this.#level(name) - tokens);
+  }
+
+  /** The names whose buckets are not full, and what is in these. */
+  levels(): [name: string, tokens: number][] {
+    return [...this.#buckets.keys()]
+      .map((name): [string, number] => [name, this.#level(name)])
+      .filter(([, tokens]) => tokens < this.#capacity);
+  }
+
+  setLevel(name: string, tokens: number): void {
+    this.#buckets.delete(name);
+    this.#buckets.set(name, { tokens: Math.min(this.#capacity, tokens), at: this.#now() });
+    if (this.#buckets.size > MAX_BUCKETS) this.#buckets.delete(this.#buckets.keys().next().value!);
+  }
+
+  #level(name: string): number {
+    const bucket = this.#buckets.get(name);
+    if (bucket === undefined) return this.#capacity;
+    return Math.min(this.#capacity, bucket.tokens + (this.#now() - bucket.at) * this.#perMs);
+  }
+}
