@@ -4,6 +4,9 @@ import type { JsonNode, JsonObjectNode } from './json-node.ts';
 /** Deeper nesting than any message needs; the original stops at 128 too. */
 const MAX_DEPTH = 128;
 
+/** Values in one text. Messages of ours have far fewer; ten megabytes of `[],` would stop the server for seconds. */
+const MAX_VALUES = 65_536;
+
 const numberPattern = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const spacePattern = /[ \t\n\r]*/y;
 // RFC 8259 section 7: everything but the quote, the backslash and control characters stands for itself.
@@ -18,7 +21,8 @@ export function position(text: string, offset: number): string {
 }
 
 /**
- * Parses one JSON text strictly (RFC 8259): no byte order mark, nothing after the value, nesting at most 128.
+ * Parses one JSON text strictly (RFC 8259): no byte order mark, nothing after the value, nesting at most 128, at most
+ * 65,536 values.
  * @throws PrpcError `bad_json`
  */
 export function parseJson(text: string): JsonNode {
@@ -31,6 +35,7 @@ export function parseJson(text: string): JsonNode {
 class Parser {
   private readonly text: string;
   private offset = 0;
+  private values = 0;
 
   constructor(text: string) {
     this.text = text;
@@ -41,6 +46,8 @@ class Parser {
     const first = this.text[this.offset];
     if (first === undefined) throw this.error('EOF while parsing a value', this.offset);
     if (depth > MAX_DEPTH) throw this.error('recursion limit exceeded', this.offset + 1);
+    this.values += 1;
+    if (this.values > MAX_VALUES) throw this.error('too many values', this.offset + 1);
     if (first === '{') return this.object(depth);
     if (first === '[') return this.array(depth);
     if (first === '"') return { kind: 'string', text: this.string(), end: this.offset };

@@ -32,10 +32,15 @@ export function readScalar(scalar: ScalarType, node: JsonNode, dialect: Dialect)
 
 /** Any number of leading `0x`, either case; ours also takes `0X` (chapter 10 section 1.3). */
 function readBytes(text: string): Result {
-  const digits = text.replace(/^(0[xX])+/, '');
+  let start = 0;
+  while (/^0[xX]/.test(text.slice(start, start + 2))) start += 2;
+  const digits = text.slice(start);
   const bad = digits.search(/[^0-9a-fA-F]/);
   if (digits.length % 2 !== 0) return { problem: 'Odd number of digits' };
-  if (bad >= 0) return { problem: `Invalid character '${[...digits.slice(bad)][0]}' at position ${bad}` };
+  if (bad >= 0)
+    return {
+      problem: `Invalid character '${String.fromCodePoint(digits.codePointAt(bad)!)}' at position ${bad}`,
+    };
   return { value: fromHex(digits) };
 }
 
@@ -65,7 +70,8 @@ function readInteger(range: Range, node: JsonNode, dialect: Dialect): Result {
 export function describeNode(node: JsonNode): string {
   if (node.kind === 'string') return `string ${JSON.stringify(node.text.slice(0, 100))}`;
   if (node.kind === 'number') {
-    return /^-?\d+$/.test(node.text) ? `integer \`${node.text}\`` : `floating point \`${node.text}\``;
+    const text = node.text.slice(0, 100);
+    return /^-?\d+$/.test(node.text) ? `integer \`${text}\`` : `floating point \`${text}\``;
   }
   if (node.kind === 'boolean') return `boolean \`${node.value}\``;
   if (node.kind === 'array') return 'sequence';

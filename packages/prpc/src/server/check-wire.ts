@@ -4,6 +4,9 @@ import { PrpcError } from '../errors.ts';
 /** Nesting of messages and groups; deeper than anything of ours. */
 const MAX_DEPTH = 100;
 
+/** Fields in one message, nested ones included. Ours have far fewer; five million of two bytes take a second. */
+const MAX_FIELDS = 65_536;
+
 const WIRE_TYPES = [
   'Varint',
   'SixtyFourBit',
@@ -33,6 +36,7 @@ export function checkWire(desc: DescMessage, bytes: Uint8Array): void {
 class WireReader {
   readonly #bytes: Uint8Array;
   #offset = 0;
+  #fields = 0;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
@@ -78,6 +82,8 @@ class WireReader {
   }
 
   #tag(end: number): { number: number; wireType: number } {
+    this.#fields += 1;
+    if (this.#fields > MAX_FIELDS) throw failure('too many fields');
     const tag = this.#varint(end);
     if (tag > 0xffff_ffffn) throw failure(`invalid key value: ${tag}`);
     const wireType = Number(tag & 7n);

@@ -72,7 +72,7 @@ export function createPrpcHandler<C = undefined>(
       result = encodeError(text, code, status, json);
       if (status === 429 || status === 503)
         result = { ...result, headers: { 'Retry-After': RETRY_AFTER_SECONDS } };
-      if (!request.complete) {
+      if (!request.complete && !hasSmallBody(request)) {
         request.resume();
         result = { ...result, headers: { ...result.headers, Connection: 'close' } };
       }
@@ -115,6 +115,14 @@ export function createPrpcHandler<C = undefined>(
 
 /** What a caller that was turned away is told to wait: a request to the minute's tenth (RFC 9110 section 10.2.3). */
 const RETRY_AFTER_SECONDS = '6';
+
+/** Largest unread body that is worth reading to keep the connection: a new one costs a handshake. */
+const SMALL_BODY = 65_536;
+
+/** Whether what is left of a request is bounded and short. Without either header there is no body (RFC 9112 section 6.3). */
+function hasSmallBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) <= SMALL_BODY;
+}
 
 const NO_BODY: Uint8Array = new Uint8Array();
 

@@ -6,8 +6,9 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { PrpcError } from '../errors.ts';
 import { GetTlsKeyArgsSchema } from '../gen/guest_agent_pb.ts';
-import { AppKeyResponseSchema, KMS } from '../gen/kms_pb.ts';
+import { AppIdSchema, AppKeyResponseSchema, KMS } from '../gen/kms_pb.ts';
 import { decodeJson, decodeQuery } from '../json/decode-json.ts';
+import { checkWire } from './check-wire.ts';
 import { configureServer } from './configure-server.ts';
 import { createPrpcHandler } from './handler.ts';
 import { resolvePath, splitTarget } from './resolve-path.ts';
@@ -76,6 +77,47 @@ test('readers throw nothing but their own error', () => {
       onlyOwnErrors(() => decodeJson(AppKeyResponseSchema, `{"previous_keys":${text},"key_epoch":${text}}`));
     }),
   );
+});
+
+test('a large text of many small values is refused before it holds up everybody else', () => {
+  const values = (count: number): string => `{"x":[${'[],'.repeat(count)}1]}`;
+  expect(decodeJson(AppKeyResponseSchema, values(60_000)).keyEpoch).toBeUndefined();
+  expect(() => decodeJson(AppKeyResponseSchema, values(66_000))).toThrow('too many values');
+  const fields = (count: number): Uint8Array =>
+    new Uint8Array(2 * count).fill(1).map((_, i) => 0x78 - 0x77 * (i % 2));
+  expect(() => checkWire(AppKeyResponseSchema, fields(60_000))).not.toThrow();
+  expect(() => checkWire(AppKeyResponseSchema, fields(66_000))).toThrow('too many fields');
+});
+
+test('values as long as the body limit give short errors', () => {
+  const id = '11'.repeat(20);
+  expect(decodeJson(AppIdSchema, `{"app_id":"${'0x'.repeat(5_000_000)}${id}"}`).appId).toHaveLength(20);
+  const long = `{"app_id":${'1'.repeat(1_000_000)}}`;
+  onlyOwnErrors(() => decodeJson(AppIdSchema, long));
+  expect(() => decodeJson(AppIdSchema, long)).toThrow(/^.{1,200}$/);
+});
+
+test('an error keeps the connection, unless much of the body has not come yet', async () => {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  const kept = (
+    method: string,
+    path: string,
+    headers: http.OutgoingHttpHeaders,
+    body?: string,
+  ): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const request = http.request({ host: '127.0.0.1', port, agent, method, path, headers }, (response) => {
+        response.resume();
+        response.on('end', () => resolve(String(response.headers.connection)));
+      });
+      request.on('error', reject);
+      request.end(body);
+    });
+  expect(await kept('GET', '/prpc/Nope', {})).toBe('keep-alive');
+  expect(await kept('GET', '/prpc/GetAppEnvEncryptPubKey?app_id=1', {})).toBe('keep-alive');
+  expect(await kept('POST', '/prpc/Nope?json', {}, '{}')).toBe('keep-alive');
+  expect(await kept('POST', '/prpc/Nope?json', {}, '{}'.padEnd(3_000_000))).toBe('close');
+  agent.destroy();
 });
 
 test('requests of any form are answered with a known status', async () => {

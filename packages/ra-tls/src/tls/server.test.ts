@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { connect as netConnect } from 'node:net';
 import { connect, type TLSSocket } from 'node:tls';
 import { AttestationError } from '@dstack-cloud/attestation';
@@ -184,6 +185,37 @@ describe('TLS', () => {
     );
     expect(Date.now() - started).toBeLessThan(3000);
   });
+
+  it.each(['TLSv1.2', 'TLSv1.3'] as const)(
+    'a client that closes its side still gets the answer (%s)',
+    async (version) => {
+      const later: PeerVerifier = async () => {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        return verdict(now + 10);
+      };
+      const running = await startServer(later, testKms(), { now: () => now * 1000 });
+      const options = {
+        host: '127.0.0.1',
+        port: running.port,
+        rejectUnauthorized: false,
+        allowHalfOpen: true,
+        minVersion: version,
+        maxVersion: version,
+        ...identity(running.kms, 'temp'),
+      };
+      (running.server as { httpAllowHalfOpen?: boolean }).httpAllowHalfOpen = true;
+      const socket = connect(options);
+      await once(socket, 'secureConnect');
+      socket.end('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+      let text = '';
+      socket.on('data', (chunk: Buffer) => {
+        text += chunk.toString();
+      });
+      await once(socket, 'end');
+      expect(text).toContain('attested');
+      socket.destroy();
+    },
+  );
 
   it('unfinished handshakes are counted', async () => {
     const running = await startServer(bindingOnly, testKms(), { maxHandshakes: 2 });

@@ -67,8 +67,12 @@ export function createRaTlsServer(options: RaTlsServerOptions): Server {
   server.prependListener('secureConnection', (socket: TLSSocket) => {
     const certificate = readPeer(socket, now());
     const event = judge(socket, certificate);
-    if (event.outcome === 'accepted') setPeer(socket, new TlsPeer(certificate, now));
-    else socket.destroy();
+    if (event.outcome === 'accepted') {
+      setPeer(socket, new TlsPeer(certificate, now));
+      // A client that has said all may close its side and still gets the answer (`configureServer`). Only now, because
+      // one that goes away during the handshake is gone.
+      socket.allowHalfOpen = true;
+    } else socket.destroy();
     onSession?.(event);
   });
   server.on('tlsClientError', (error, socket) => {
