@@ -9,6 +9,8 @@ type KmsWrite = 'addOsImageHash' | 'removeOsImageHash' | 'addKmsAggregatedMr' | 
 export type ChainControl = {
   app(app: Address, write: AppWrite, value: Hex): Promise<void>;
   kms(write: KmsWrite, value: Hex): Promise<void>;
+  /** An empty block. */
+  mine(): Promise<void>;
   /** The name of the present state. */
   snapshot(): Promise<Hex>;
   /** Goes back to that state; what came after it never happened. The name is used up. */
@@ -38,6 +40,7 @@ export function controlChain({ client, kms }: LabChain): ChainControl {
       send(app, encodeFunctionData({ abi: dstackAppAbi, functionName, args: [value] })),
     kms: (functionName, value) =>
       send(kms, encodeFunctionData({ abi: dstackKmsAbi, functionName, args: [value] })),
+    mine: async () => void (await call('evm_mine', [])),
     snapshot: async () => (await call('evm_snapshot', [])) as Hex,
     async revert(name) {
       if ((await call('evm_revert', [name])) !== true) throw new Error(`No snapshot ${name}`);

@@ -1,201 +1,116 @@
-/** Commands for a model-based test of key release: each changes a real KMS and chain, and the model with them. */
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { toHex } from '@dstack-cloud/encoding';
+/** Commands for a model-based test of key release: each changes real key services and a real chain, and the model with them. */
 import fc from 'fast-check';
-import { expect } from 'vitest';
-import type { KmsHost } from './kms-lab.ts';
-import {
-  auditLines,
-  expectRecorded,
-  hex,
-  isAllowed,
-  type Model,
-  type Policy,
-  request,
-  type World,
-} from './kms-model.ts';
-import { bootOf } from './simulated-workload.ts';
+import type { Model, World } from './kms-model.ts';
+import { type Ask, type Burst, runBurst } from './kms-model-burst.ts';
+import { applyChange, type Change, changes, type TimedChange } from './kms-model-changes.ts';
+import { type Replication, replicate } from './kms-model-replication.ts';
 
 type Command = fc.AsyncCommand<Model, World>;
 
-/** A workload boots and asks for its keys. */
-const boot = (app: number): Command => ({
+const command = (name: string, shown: unknown, run: Command['run']): Command => ({
   check: () => true,
-  async run(model, world) {
-    const outcome = await request(world, model, app);
-    expect(outcome).toBe(isAllowed(model, app) ? 'keys' : 'refused');
-    await expectRecorded(world, app, outcome);
-  },
-  toString: () => `boot(${app})`,
+  run,
+  toString: () => `${name}(${JSON.stringify(shown)})`,
 });
 
-const setApp = (world: World, app: number, allowed: boolean) => {
-  const { appId, composeHash } = world.apps[app]!.workload;
-  return world.chain.app(hex(appId), allowed ? 'addComposeHash' : 'removeComposeHash', hex(composeHash));
-};
-const withApp = (policy: Policy, app: number, allowed: boolean): Policy => ({
-  ...policy,
-  apps: policy.apps.map((before, index) => (index === app ? allowed : before)),
-});
+/** One workload asks while nothing else happens. */
+const boot = (ask: Ask): Command =>
+  command('boot', ask, (model, world) => runBurst({ asks: [ask], changes: [], crash: null }, model, world));
+const change = (what: Change): Command =>
+  command('change', what, (model, world) => applyChange(what, model, world));
+const burst = (what: Burst): Command =>
+  command('burst', what, (model, world) => runBurst(what, model, world));
+const replication = (what: Replication): Command =>
+  command('replicate', what, (model, world) => replicate(what, model, world));
 
-const register = (app: number, allowed: boolean): Command => ({
-  check: () => true,
-  async run(model, world) {
-    await setApp(world, app, allowed);
-    model.policy = withApp(model.policy, app, allowed);
-  },
-  toString: () => `${allowed ? 'register' : 'revoke'}(${app})`,
-});
+const restart = (service: number): Command =>
+  command('restart', service, async (_, { services }) => {
+    const { running } = services[service]!;
+    if (running === undefined) return;
+    await services[service]!.stop();
+    await services[service]!.serve();
+  });
 
-/** Revoked while a request is under way: either answer is right, if the block that it names bears it out. */
-const bootDuringRevocation = (app: number): Command => ({
-  check: () => true,
-  async run(model, world) {
-    const before = isAllowed(model, app);
-    const [outcome] = await Promise.all([request(world, model, app), setApp(world, app, false)]);
-    if (!before) expect(outcome).toBe('refused');
-    model.policy = withApp(model.policy, app, false);
-    await expectRecorded(world, app, outcome);
-  },
-  toString: () => `bootDuringRevocation(${app})`,
-});
+/** What it signs now must fit whatever its log says later. */
+const keepHead = (service: number): Command =>
+  command('keepHead', service, (_, { services }) => services[service]!.keepHead());
 
-const setImage = (allowed: boolean): Command => ({
-  check: () => true,
-  async run(model, { chain, apps }) {
-    const { osImageHash } = bootOf(apps[0]!.workload.image);
-    await chain.kms(allowed ? 'addOsImageHash' : 'removeOsImageHash', hex(osImageHash));
-    model.policy = { ...model.policy, isImageAllowed: allowed };
-  },
-  toString: () => `setImage(${allowed})`,
-});
+type NewEpoch = { readonly app: number; readonly keepsPrevious: boolean };
 
-const setKms = (allowed: boolean): Command => ({
-  check: () => true,
-  async run(model, { chain, kmsMr }) {
-    await chain.kms(allowed ? 'addKmsAggregatedMr' : 'removeKmsAggregatedMr', kmsMr);
-    model.policy = { ...model.policy, isKmsAllowed: allowed };
-  },
-  toString: () => `setKms(${allowed})`,
-});
+/** The application gets new keys from now on; the services learn it at their next start. */
+const raiseEpoch = ({ app, keepsPrevious }: NewEpoch): Command =>
+  command('raiseEpoch', { app, keepsPrevious }, async ({ epochs }, { services, apps }) => {
+    epochs[app] = { epoch: epochs[app]!.epoch + 1, keepsPrevious };
+    for (const service of services) {
+      service.configureEpochs(apps, epochs);
+      if (service.running === undefined) continue;
+      await service.stop();
+      await service.serve();
+    }
+  });
 
-const snapshot: Command = {
-  check: ({ snapshots }) => snapshots.length < 4,
-  async run(model, world) {
-    world.snapshots.push(await world.chain.snapshot());
-    model.snapshots.push(model.policy);
-  },
-  toString: () => 'snapshot',
-};
-
-/** The blocks since the last snapshot are not in the chain any more. */
-const reorganise: Command = {
-  check: ({ snapshots }) => snapshots.length > 0,
-  async run(model, world) {
-    await world.chain.revert(world.snapshots.pop()!);
-    model.policy = model.snapshots.pop()!;
-  },
-  toString: () => 'reorganise',
-};
-
-const restart: Command = {
-  check: () => true,
-  async run(_, world) {
-    await world.kms.stop();
-    world.kms = await world.host.serve();
-  },
-  toString: () => 'restart',
-};
-
-/** Killed with a request under way: a release that nobody got may be recorded, one that somebody got must be. */
-const crash = (app: number, afterMs: number): Command => ({
-  check: () => true,
-  async run(model, world) {
-    const answer = request(world, model, app);
-    await new Promise((resolve) => setTimeout(resolve, afterMs));
-    await world.kms.stop('SIGKILL');
-    const outcome = await answer;
-    if (!isAllowed(model, app)) expect(outcome).not.toBe('keys');
-    world.kms = await world.host.serve();
-    await expectRecorded(world, app, isAllowed(model, app) ? outcome : 'refused');
-  },
-  toString: () => `crash(${app}, ${afterMs})`,
-});
-
-/** The application gets new keys from now on; the service learns it at its next start. */
-const raiseEpoch = (app: number): Command => ({
-  check: ({ epochs }) => epochs[app]! < 3,
-  async run({ epochs }, world) {
-    epochs[app]! += 1;
-    await world.kms.stop();
-    configureEpochs(world, epochs);
-    world.kms = await world.host.serve();
-  },
-  toString: () => `raiseEpoch(${app})`,
-});
-
-/** Writes the epochs of all applications into the configuration. */
-function configureEpochs({ host, apps }: Pick<World, 'host' | 'apps'>, epochs: readonly number[]): void {
-  const path = join(host.directory, 'conf.json');
-  const config = JSON.parse(readFileSync(path, 'utf8')) as { core: Record<string, unknown> };
-  config.core['key_epochs'] = Object.fromEntries(
-    apps.map(({ workload }, index) => [toHex(workload.appId), { epoch: epochs[index] }]),
-  );
-  writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
-}
-
-/** Another machine asks for the root: it gets it whole when the policy allows the key service, else nothing. */
-const replicate: Command = {
-  check: () => true,
-  async run({ policy }, world) {
-    const { host, replica, kms } = world;
-    rmSync(replica.certDir, { recursive: true, force: true });
-    const fresh = replica.run();
-    await fresh.until('onboarding listener started');
-    const { ok } = await fetch(`${fresh.onboardUrl}/prpc/Onboard.Onboard?json`, {
-      method: 'POST',
-      body: JSON.stringify({ source_url: kms.url, domain: '127.0.0.1' }),
-      signal: AbortSignal.timeout(20_000),
-    });
-    await fresh.stop('SIGKILL');
-    expect(ok).toBe(policy.isKmsAllowed && policy.isImageAllowed);
-    const keyOf = ({ certDir }: KmsHost) => {
-      const path = join(certDir, 'root-k256.key');
-      return existsSync(path) ? readFileSync(path).toString('hex') : undefined;
-    };
-    expect(keyOf(replica)).toBe(ok ? keyOf(host) : undefined);
-    const lines = auditLines(host);
-    const allowed = lines.slice(world.records).filter(({ decision }) => decision === 'allowed');
-    expect(allowed.map(({ event }) => event)).toEqual(ok ? ['kms-key'] : []);
-    world.records = lines.length;
-    world.releases += allowed.length;
-  },
-  toString: () => 'replicate',
-};
-
-/** Sequences of commands over `apps` applications; boots are the most frequent, restarts the least. */
-export function kmsCommands(apps: number): fc.Arbitrary<Iterable<Command>> {
+/** Sequences of commands over so many applications and key services. */
+export function kmsCommands(
+  apps: number,
+  services: number,
+  replayPath?: string,
+): fc.Arbitrary<Iterable<Command>> {
   const app = fc.nat({ max: apps - 1 });
-  const change = fc.tuple(app, fc.boolean()).map(([index, allowed]) => register(index, allowed));
+  const service = fc.nat({ max: services - 1 });
+  const soon = fc.nat({ max: 30 });
+  const ask: fc.Arbitrary<Ask> = fc.record({
+    service,
+    app,
+    method: fc.constantFrom('GetAppKey', 'GetAppKey', 'GetKey'),
+    migrates: fc.boolean(),
+    afterMs: soon,
+  });
+  const anyChange = changes(apps, services);
+  const timed: fc.Arbitrary<TimedChange> = fc.record({ change: anyChange, afterMs: soon });
+  const crash = fc.record({
+    service,
+    afterMs: fc.nat({ max: 60 }),
+    againAfterMs: fc.option(fc.nat({ max: 500 })),
+  });
+  const calmBurst = fc.record({
+    asks: fc.array(ask, { minLength: 1, maxLength: 12 }),
+    changes: fc.array(timed, { maxLength: 5 }),
+    crash: fc.constant(null),
+  });
+  const anyBurst = fc.record({
+    asks: fc.array(ask, { minLength: 1, maxLength: 12 }),
+    changes: fc.array(timed, { maxLength: 3 }),
+    crash,
+  });
+  const times = (count: number, one: fc.Arbitrary<Command>) => Array.from({ length: count }, () => one);
   return fc.commands(
     [
-      ...Array.from({ length: 8 }, () => app.map(boot)),
-      ...Array.from({ length: 3 }, () => change),
-      app.map(bootDuringRevocation),
-      fc.boolean().map(setImage),
-      fc.boolean().map(setKms),
-      fc.constant(setKms(true)),
-      fc.constant(setImage(true)),
-      ...Array.from({ length: 2 }, () => fc.constant(snapshot)),
-      ...Array.from({ length: 2 }, () => fc.constant(reorganise)),
+      ...times(
+        6,
+        ask.map((one) => boot({ ...one, afterMs: 0 })),
+      ),
+      ...times(10, anyChange.map(change)),
+      ...times(6, calmBurst.map(burst)),
+      service.map(keepHead),
       fc.oneof(
-        fc.constant(restart),
-        fc.constant(replicate),
-        app.map(raiseEpoch),
-        fc.tuple(app, fc.nat({ max: 25 })).map(([index, ms]) => crash(index, ms)),
+        { weight: 3, arbitrary: anyBurst.map(burst) },
+        { weight: 1, arbitrary: service.map(restart) },
+        {
+          weight: 2,
+          arbitrary: fc
+            .record({
+              target: service,
+              changes: fc.array(timed, { maxLength: 2 }),
+              crashAfterMs: fc.option(fc.nat({ max: 300 }), { freq: 3 }),
+            })
+            .map(replication),
+        },
+        {
+          weight: 1,
+          arbitrary: fc.record({ app, keepsPrevious: fc.boolean() }).map(raiseEpoch),
+        },
       ),
     ],
-    { maxCommands: 60, size: 'max' },
+    { maxCommands: 60, size: 'max', ...(replayPath === undefined ? {} : { replayPath }) },
   );
 }

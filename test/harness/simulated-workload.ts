@@ -8,6 +8,7 @@ import {
   replayRuntimeEvents,
   type TdxEvent,
 } from '@dstack-cloud/attestation';
+import { toHex } from '@dstack-cloud/encoding';
 import type { P256Key } from '@dstack-cloud/keys';
 import { tempClientIdentity } from '@dstack-cloud/ra-tls';
 import {
@@ -57,6 +58,9 @@ export function bootEvents(workload: Workload): RuntimeEvent[] {
     ...(workload.laterEvents ?? []),
   ];
 }
+
+/** As contract calls take it. */
+export const hexOf = (bytes: Uint8Array): `0x${string}` => `0x${toHex(bytes)}`;
 
 const boots = new Map<string, SimulatedBoot>();
 

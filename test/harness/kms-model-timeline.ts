@@ -1,0 +1,68 @@
+/** Which states of the chain somebody may have seen who asked at some time. */
+
+/** A permission must hold at the head and this many blocks below it. */
+export const CONFIRMATIONS = 2;
+
+/** What the contracts say at one block. */
+export type Policy = {
+  readonly apps: readonly boolean[];
+  readonly isImageAllowed: boolean;
+  /** By number of the key service. */
+  readonly services: readonly boolean[];
+};
+
+/** What one reading of the chain shows: the policy at its head and at the settled block. */
+export type View = { readonly head: number; readonly policies: readonly [head: Policy, settled: Policy] };
+
+/** A time, by the views that were known when it began and when it ended. */
+export type Span = { readonly began: number; readonly known: number; readonly ended: number };
+
+export class Timeline {
+  readonly #firstBlock: number;
+  readonly #views: { readonly view: View; readonly since: number; readonly reorganised: boolean }[] = [];
+
+  /** @param firstBlock number of the block that all runs begin with */
+  constructor(firstBlock: number) {
+    this.#firstBlock = firstBlock;
+  }
+
+  /** The chain has these blocks from now on, or since shortly before. */
+  note(blocks: readonly Policy[], reorganised = false): void {
+    const top = blocks.length - 1;
+    const policies = [blocks[top]!, blocks[Math.max(0, top - CONFIRMATIONS)]!] as const;
+    const view = { head: this.#firstBlock + top, policies };
+    this.#views.push({ view, since: performance.now(), reorganised });
+  }
+
+  /** Views known so far. */
+  get now(): number {
+    return this.#views.length;
+  }
+
+  /** Begins a span; the function that it gives ends it. */
+  begin(): () => Span {
+    const [began, known] = [performance.now(), this.#views.length];
+    return () => ({ began, known, ended: this.#views.length });
+  }
+
+  /**
+   * What may have been seen in that time, by one who goes on with a view for `reuseMs`: also the view after its end,
+   * which may have been there before we heard of it. To be asked once all changes of that time are noted.
+   */
+  views(span: Span, reuseMs: number): View[] {
+    return this.#within(span, reuseMs).map(({ view }) => view);
+  }
+
+  /** Whether blocks went away in that time: then what was read of them is asked for in vain. */
+  wasReorganised(span: Span, reuseMs = 0): boolean {
+    return this.#within(span, reuseMs)
+      .slice(1)
+      .some(({ reorganised }) => reorganised);
+  }
+
+  #within({ began, known, ended }: Span, reuseMs: number) {
+    let first = known - 1;
+    while (first > 0 && this.#views[first]!.since > began - reuseMs) first -= 1;
+    return this.#views.slice(first, ended + 1);
+  }
+}
