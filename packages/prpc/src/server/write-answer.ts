@@ -26,9 +26,10 @@ export function writeAnswer(
   if (response.headersSent || response.destroyed) return;
   const { body } = answer;
   const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+  // Nothing has no type, unless its sender gives it one.
+  const type = answer.type ?? (length === 0 ? undefined : 'text/plain; charset=utf-8');
   const headers = [
-    'Content-Type',
-    answer.type ?? 'text/plain; charset=utf-8',
+    ...(type === undefined ? [] : ['Content-Type', type]),
     ...common,
     'Content-Length',
     String(length),
