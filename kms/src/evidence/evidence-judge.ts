@@ -10,6 +10,7 @@ import type { KmsConfig } from '../config/kms-config.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { platformOptions } from './platform-options.ts';
+import { publicRefusal } from './refusal.ts';
 import type { Trust } from './trust.ts';
 import { Turnstile } from './turnstile.ts';
 import { VerdictCache } from './verdict-cache.ts';
@@ -52,7 +53,7 @@ export function evidenceJudge(
         const result = error instanceof RpcError ? 'overload' : 'refused';
         metrics.attestationVerifications.inc({ platform: mode, result });
         log.warn({ platform: mode, ...describeRefusal(error) }, 'attestation verification failed');
-        throw error;
+        throw error instanceof RaTlsError ? publicRefusal(error) : error;
       }
     },
   };

@@ -15,6 +15,7 @@ import {
 } from '@dstack-cloud/ra-tls';
 import { type Authorized, authorize } from '../authorize/authorize.ts';
 import { findInitScripts } from '../evidence/init-scripts.ts';
+import { refusalCode } from '../evidence/refusal.ts';
 import type { Kms } from '../kms.ts';
 
 /** Signs an application's certificate; the request carries its own evidence (chapter 10 section 5.10). */
@@ -61,7 +62,7 @@ async function verifyEvidence(kms: Kms, { pubkey, attestation }: VerifiedCsr): P
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;
     const reason = error.message.replace(/^invalid quote: /, '');
-    throw new RpcError(`Quote verification failed: ${reason}`, { code: 'UNAUTHORIZED', cause: error });
+    throw new RpcError(`Quote verification failed: ${reason}`, { code: refusalCode(error), cause: error });
   }
 }
 

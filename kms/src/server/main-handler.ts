@@ -4,6 +4,7 @@ import { type Peer, type PeerVerifier, peerOf, RaTlsError } from '@dstack-cloud/
 import { assertAdminTokenHash } from '../admin/credentials.ts';
 import { auditHead, consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
 import { parseSize } from '../config/duration.ts';
+import { refusalCode } from '../evidence/refusal.ts';
 import type { Caller, Kms } from '../kms.ts';
 import { getAppEnvEncryptPubKey } from '../rpc/get-app-env-encrypt-pub-key.ts';
 import { getAppKey } from '../rpc/get-app-key.ts';
@@ -86,6 +87,6 @@ async function attested(kms: Kms, address: string, peer: Peer): Promise<Caller> 
     return { address, attestation: await peer.attestation(verify) };
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;
-    throw new RpcError(error.message, { code: 'UNAUTHORIZED', cause: error });
+    throw new RpcError(error.message, { code: refusalCode(error), cause: error });
   }
 }

@@ -1,0 +1,20 @@
+import { AttestationError } from '@dstack-cloud/attestation';
+import type { RpcErrorCode } from '@dstack-cloud/prpc';
+import { RaTlsError } from '@dstack-cloud/ra-tls';
+
+/** Whether nothing was found against the evidence, but what to judge it by cannot be had. */
+export function lacksCollateral({ cause }: RaTlsError): boolean {
+  return cause instanceof AttestationError && cause.code === 'collateral-unavailable';
+}
+
+/** What a caller is told. Where collateral comes from is for the log alone (chapter 10 section 10.1 item 16). */
+export function publicRefusal(error: RaTlsError): RaTlsError {
+  if (!lacksCollateral(error)) return error;
+  const text = 'invalid quote: the collateral to judge it by is not to be had now; try again later';
+  return new RaTlsError(error.code, text, { cause: error.cause });
+}
+
+/** The code of refused evidence: a caller may try again when collateral was missing. */
+export function refusalCode(error: RaTlsError): RpcErrorCode {
+  return lacksCollateral(error) ? 'UNAVAILABLE' : 'UNAUTHORIZED';
+}
