@@ -64,6 +64,8 @@ function forms(guest: RecordedGuest): Record<string, Form> {
   });
   return {
     'cert-noatt': { extensions: [] },
+    'cert-selfsigned-getmeta': { extensions: [], issuer: 'self' },
+    'cert-expired': { extensions: [good], notAfter: 1_609_459_200 },
     'cert-selfsigned-att': { extensions: [good], issuer: 'self' },
     'cert-rootca-issued': { extensions: [good], issuer: 'root' },
     'cert-otherkey': { extensions: [good], key: generateP256Key() },

@@ -24,8 +24,10 @@ export type FullItem = {
   readonly webhook_policy?: WebhookPolicy | null;
 };
 
-type Evidence = {
+/** Clients, roots and collateral of the larger recording. */
+export type FullEvidence = {
   now: number;
+  seed_hex: string;
   tdx_root_pem: string;
   nsm_root_pem: string;
   clients: {
@@ -39,8 +41,8 @@ type Evidence = {
   collateral: { path: string; headers: Record<string, string>; body?: RecordedBody; status?: unknown }[];
 };
 
-export function fullEvidence(): Evidence {
-  return fixtureJson<Evidence>('kms-original/full/evidence.json');
+export function fullEvidence(): FullEvidence {
+  return fixtureJson<FullEvidence>('kms-original/full/evidence.json');
 }
 
 export function fullItems(file: string): FullItem[] {
@@ -48,7 +50,7 @@ export function fullItems(file: string): FullItem[] {
 }
 
 /** Certificates and keys of the recorded guests, by name. */
-export function fullClients({ clients }: Evidence): Record<string, ClientIdentity> {
+export function fullClients({ clients }: FullEvidence): Record<string, ClientIdentity> {
   return Object.fromEntries(
     clients.map(({ name, client_key_scalar: scalar, client_cert_pem: cert }) => [
       name,
@@ -58,7 +60,7 @@ export function fullClients({ clients }: Evidence): Record<string, ClientIdentit
 }
 
 /** The roots of that recording, its collateral as it was served, and a simulated platform for the KMS itself. */
-export function fullTrust(evidence: Evidence, platform: SimulatedPlatform): Trust {
+export function fullTrust(evidence: FullEvidence, platform: SimulatedPlatform): Trust {
   const now = (): number => evidence.now;
   const served = pcsCollateral({
     baseUrl: 'http://collateral.invalid',

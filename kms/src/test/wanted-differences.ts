@@ -5,8 +5,10 @@ export type Difference = {
   readonly status?: number;
   /** Our body, when it is another one. */
   readonly error?: RegExp;
-  /** Not replayed: what it shows depends on the recording's other traffic. */
-  readonly skip?: true;
+  /** Our content type, when it is another one. */
+  readonly type?: string;
+  /** Members of the question to the auth API that differ. */
+  readonly asks?: readonly string[];
 };
 
 const JSON_LIBRARY = 'the text of our own JSON reader';
@@ -19,6 +21,7 @@ const EMPTY_HASH = 'an empty os_image_hash is refused before anybody is asked (5
 const SIGN_RULES = 'dates and names of a certificate are checked (5.10)';
 const BY_EVIDENCE = 'a client is accepted by its evidence, whoever issued its certificate (3.8)';
 const VERIFIER = 'the text of our own verifier';
+const DEBUG = 'debug enclaves are refused as evidence, whatever is configured (10.1 item 23)';
 const DECODE_ATTESTATION = /Failed to decode attestation from cert extension: /;
 const PARSE_CSR = /Failed to parse csr: /;
 
@@ -122,6 +125,7 @@ const differences: Record<string, Difference> = {
   'cert-otherkey-ctype-json': {
     reason: 'the content type counts also for errors before dispatch (1.4)',
     error: /"error": "invalid quote: report data mismatch"/,
+    type: 'application/json',
   },
   'cert-quote-body-flipped': { reason: VERIFIER, error: /"invalid quote: / },
   'cert-quote-sig-flipped': { reason: VERIFIER, error: /"invalid quote: / },
@@ -152,7 +156,60 @@ const differences: Record<string, Difference> = {
   'dup-8': { reason: 'the text of our own certificate reader', error: /1\.3\.6\.1\.4\.1\.62397\.1\.8 twice/ },
 };
 
-/** The difference wanted for an exchange of the larger recording, by its id. */
-export function differenceOf(id: string): Difference | undefined {
-  return differences[id];
+const NITRO_HASH = /App not allowed: Failed to verify os image hash: os_image_hash mismatch: .*77777777/;
+const NO_HASH = /App not allowed: Failed to verify os image hash: .*os_image_hash is missing/;
+
+const AUTH_DOWN =
+  /KMS self authorization failed: Failed to call self KMS auth check: authorization backend: connection failed/;
+const COLLATERAL_DOWN =
+  /"invalid quote: the collateral to judge it by is not to be had now[^"]*",\n {2}"code": "UNAVAILABLE"/;
+const NEVER_ENDS = 'no input ends the process (10.1 item 22)';
+
+/** Differences of exchanges whose ids repeat or are short, by file. */
+const byFile: Record<string, Difference> = {
+  'nitro/appkey-debug-true-hash': { reason: DEBUG, error: /"invalid quote: .*debug mode/ },
+  'nitro/appkey-debug-zero-hash': { reason: DEBUG, error: /"invalid quote: .*debug mode/ },
+  'nitro/appkey-hash-mismatch': { reason: IMAGE_TEXT, error: NITRO_HASH },
+  'nitro/appkey-vmconfig-override': { reason: IMAGE_TEXT, error: NITRO_HASH },
+  'nitro/appkey-config-empty': { reason: EMPTY_HASH, error: NO_HASH },
+  'nitro/appkey-config-empty-object': { reason: EMPTY_HASH, error: NO_HASH },
+  'nitro/appkey-old-timestamp': {
+    reason: 'documents are taken for five minutes, there for an hour (10.2)',
+    status: 400,
+    error: /"invalid quote: The attestation document is stale: 3590 s old"/,
+  },
+  'nitro/appkey-timestamp-1970': { reason: VERIFIER, error: /"invalid quote: .*no positive timestamp"/ },
+  'nitro/appkey-timestamp-future': {
+    reason: VERIFIER,
+    error: /"invalid quote: .*from the future: 864000 s"/,
+  },
+  'nitro/appkey-module-nodash': {
+    reason: 'an id without a dash is hashed whole, not taken for the dummy of nobody (5.1)',
+    asks: ['deviceId'],
+  },
+  'nitro/appkey-missing-pcr2': { reason: VERIFIER, error: /"invalid quote: PCR 2 missing/ },
+  'nitro/appkey-tampered': { reason: VERIFIER, error: /"invalid quote: .*not signed by its certificate"/ },
+  'tls/getmeta-auth-down': { reason: META_OUTLIVES, status: 200 },
+  'tls/envpub-auth-down': { reason: NO_ADDRESS, error: AUTH_DOWN },
+  'tls/appkey-auth-down': { reason: NO_ADDRESS, error: AUTH_DOWN },
+  'tls/appkey-collateral-down': { reason: NO_ADDRESS, error: COLLATERAL_DOWN },
+  'tls/getmeta-with-cert-collateral-down': { reason: NO_ADDRESS, error: COLLATERAL_DOWN },
+  'crash/not-after-year10000': { reason: NEVER_ENDS, status: 400, error: /Failed to sign certificate: / },
+  'crash/not-after-u64max': { reason: NEVER_ENDS, status: 400, error: /Failed to sign certificate: / },
+  'crash/auth-answer-multibyte-at-512': { reason: NEVER_ENDS, status: 200, error: /"temp_ca_key"/ },
+  'dev-mode/appkey-nitro-debug-image-verify-false': { reason: DEBUG, status: 400, error: /debug mode/ },
+  'dev-mode/appkey-nitro-lying-hash-image-verify-false': {
+    reason: 'what costs nothing is checked whatever image.verify says (chapter 20 section 10 point 4)',
+    status: 400,
+    error: NITRO_HASH,
+  },
+  'nitro/appkey-userdata-mismatch': {
+    reason: VERIFIER,
+    error: /"invalid quote: user_data is not the report/,
+  },
+};
+
+/** The difference wanted for an exchange of the larger recording, by its id, with its file where ids repeat. */
+export function differenceOf(id: string, file: string): Difference | undefined {
+  return byFile[`${file}/${id}`] ?? differences[id];
 }

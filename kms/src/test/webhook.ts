@@ -8,7 +8,9 @@ export type WebhookAnswer = {
   readonly raw?: string;
   readonly delayMs?: number;
 };
-export type WebhookPolicy = { app?: WebhookAnswer; kms?: WebhookAnswer; info?: WebhookAnswer };
+/** An answer, or what is answered to a body. */
+type Rule = WebhookAnswer | ((body: string) => WebhookAnswer | undefined);
+export type WebhookPolicy = { app?: Rule; kms?: Rule; info?: WebhookAnswer };
 
 /** An auth API that says what it is told to say, and remembers what it was asked. */
 export type Webhook = {
@@ -27,10 +29,12 @@ export async function startWebhook(info: WebhookAnswer, allow: WebhookAnswer = A
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', () => {
       const path = request.url ?? '';
-      asked.push({ method: request.method ?? '', path, body: Buffer.concat(chunks).toString() });
+      const question = Buffer.concat(chunks).toString();
+      asked.push({ method: request.method ?? '', path, body: question });
       const { policy } = webhook;
-      const answer =
+      const rule =
         path === '/bootAuth/app' ? policy.app : path === '/bootAuth/kms' ? policy.kms : (policy.info ?? info);
+      const answer = typeof rule === 'function' ? rule(question) : rule;
       const { status = 200, body, raw, delayMs } = answer ?? allow;
       const reply = (): void => {
         response.writeHead(status, { 'content-type': 'application/json' });
