@@ -1,12 +1,24 @@
 import { join } from 'node:path';
 import { KmsError } from '../errors.ts';
-import { type KeyFileSystem, namesIn, nodeFileSystem, syncDirectory, writeSynced } from './file-system.ts';
+import {
+  type KeyFileSystem,
+  namesIn,
+  nodeFileSystem,
+  syncDirectory,
+  writeFiles,
+  writeSynced,
+} from './file-system.ts';
+import { finishRotation } from './finish-rotation.ts';
 import {
   COMPLETE_MARKER,
+  HISTORY_DIRECTORY,
+  type HistoryFiles,
   KEY_FILES,
   type KeyFileName,
   PENDING_DIRECTORY,
+  RETIRED_FILES,
   ROOT_KEY_FILES,
+  ROTATION_DIRECTORY,
 } from './key-files.ts';
 
 /** What a key directory holds. `damaged`: one root key without the other. */
@@ -21,6 +33,7 @@ export async function commitKeyFiles(
   directory: string,
   files: ReadonlyMap<KeyFileName, Uint8Array>,
   fs: KeyFileSystem = nodeFileSystem,
+  history: HistoryFiles = new Map(),
 ): Promise<void> {
   const pending = join(directory, PENDING_DIRECTORY);
   await fs.mkdir(directory, { recursive: true, mode: 0o700 });
@@ -31,7 +44,7 @@ export async function commitKeyFiles(
     );
   }
   try {
-    await stage(directory, pending, files, fs);
+    await stage(directory, pending, files, history, fs);
   } catch (cause) {
     await fs.rm(pending, { recursive: true, force: true }).catch(() => undefined);
     throw new KmsError(
@@ -47,13 +60,21 @@ async function stage(
   directory: string,
   pending: string,
   files: ReadonlyMap<KeyFileName, Uint8Array>,
+  history: HistoryFiles,
   fs: KeyFileSystem,
 ): Promise<void> {
   await fs.rm(pending, { recursive: true, force: true });
   await fs.mkdir(pending, { mode: 0o700 });
-  for (const { name, mode } of KEY_FILES) {
-    const data = files.get(name);
-    if (data !== undefined) await writeSynced(fs, join(pending, name), data, mode);
+  await writeFiles(fs, pending, KEY_FILES, files);
+  if (history.size > 0) {
+    const roots = join(pending, HISTORY_DIRECTORY);
+    await fs.mkdir(roots, { mode: 0o700 });
+    for (const [id, retired] of history) {
+      await fs.mkdir(join(roots, id), { mode: 0o700 });
+      await writeFiles(fs, join(roots, id), RETIRED_FILES, retired);
+      await syncDirectory(fs, join(roots, id));
+    }
+    await syncDirectory(fs, roots);
   }
   await syncDirectory(fs, pending);
   await syncDirectory(fs, directory);
@@ -61,22 +82,38 @@ async function stage(
   await syncDirectory(fs, pending);
 }
 
+/** What was found unfinished in a key directory, and what became of it. */
+export type Recovery = 'nothing' | 'finished' | 'rotated' | 'removed';
+
 /**
- * Finishes a commit that was interrupted after it was complete, removes one that was not. Call it before the
- * directory is looked at.
+ * Finishes a bootstrap or a rotation that was interrupted after it was complete, removes one that was not. Call it
+ * before the directory is looked at.
  */
 export async function recoverKeyDirectory(
   directory: string,
   fs: KeyFileSystem = nodeFileSystem,
-): Promise<'nothing' | 'finished' | 'removed'> {
-  const pending = join(directory, PENDING_DIRECTORY);
-  const staged = await namesIn(fs, pending);
-  if (staged.has(COMPLETE_MARKER)) {
-    await finishPending(directory, fs);
-    return 'finished';
+): Promise<Recovery> {
+  const names = await namesIn(fs, directory);
+  if (names.has(PENDING_DIRECTORY)) {
+    return await recover(directory, PENDING_DIRECTORY, finishPending, 'finished', fs);
   }
-  if (!(await namesIn(fs, directory)).has(PENDING_DIRECTORY)) return 'nothing';
-  await fs.rm(pending, { recursive: true, force: true });
+  if (!names.has(ROTATION_DIRECTORY)) return 'nothing';
+  return await recover(directory, ROTATION_DIRECTORY, finishRotation, 'rotated', fs);
+}
+
+async function recover(
+  directory: string,
+  name: string,
+  finish: (directory: string, fs: KeyFileSystem) => Promise<void>,
+  finished: Recovery,
+  fs: KeyFileSystem,
+): Promise<Recovery> {
+  const staged = join(directory, name);
+  if ((await namesIn(fs, staged)).has(COMPLETE_MARKER)) {
+    await finish(directory, fs);
+    return finished;
+  }
+  await fs.rm(staged, { recursive: true, force: true });
   await syncDirectory(fs, directory);
   return 'removed';
 }
@@ -96,6 +133,7 @@ async function finishPending(directory: string, fs: KeyFileSystem): Promise<void
   const pending = join(directory, PENDING_DIRECTORY);
   const staged = await namesIn(fs, pending);
   const placed = await namesIn(fs, directory);
+  if (staged.has(HISTORY_DIRECTORY)) await placeHistory(directory, join(pending, HISTORY_DIRECTORY), fs);
   for (const { name } of KEY_FILES) {
     if (!staged.has(name)) continue;
     // Nothing of ours puts a root key beside its staged copy: somebody restored one meanwhile.
@@ -108,7 +146,19 @@ async function finishPending(directory: string, fs: KeyFileSystem): Promise<void
     await fs.rename(join(pending, name), join(directory, name));
   }
   await syncDirectory(fs, directory);
+  // While the marker is there, what is left is finished again; without it, removed.
   await fs.rm(join(pending, COMPLETE_MARKER));
   await fs.rm(pending, { recursive: true, force: true });
   await syncDirectory(fs, directory);
+}
+
+/** Retired roots that are there already, under their names, are the same ones: a name is a hash of the key. */
+async function placeHistory(directory: string, staged: string, fs: KeyFileSystem): Promise<void> {
+  const history = join(directory, HISTORY_DIRECTORY);
+  await fs.mkdir(history, { recursive: true, mode: 0o700 });
+  const placed = await namesIn(fs, history);
+  for (const id of await namesIn(fs, staged)) {
+    if (!placed.has(id)) await fs.rename(join(staged, id), join(history, id));
+  }
+  await syncDirectory(fs, history);
 }

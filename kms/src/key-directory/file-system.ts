@@ -1,4 +1,5 @@
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 
 /** Every file operation of the key directory; the kill test ends the process at each of them. */
 export type KeyFileSystem = {
@@ -25,6 +26,19 @@ export async function writeSynced(
     await file.sync();
   } finally {
     await file.close();
+  }
+}
+
+/** Writes those of `list` that `files` has, in the order of the list. */
+export async function writeFiles<Name extends string>(
+  fs: KeyFileSystem,
+  directory: string,
+  list: readonly { readonly name: Name; readonly mode: number }[],
+  files: ReadonlyMap<Name, Uint8Array>,
+): Promise<void> {
+  for (const { name, mode } of list) {
+    const data = files.get(name);
+    if (data !== undefined) await writeSynced(fs, join(directory, name), data, mode);
   }
 }
 

@@ -3,39 +3,22 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { bundleChild, runChild } from '../test/child.ts';
 import { keyDirectoryState, recoverKeyDirectory } from './commit.ts';
 import { KEY_FILES, ROOT_KEY_FILES } from './key-files.ts';
 import { loadKeys } from './load-keys.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'kms-kill-'));
-const child = join(scratch, 'child.mjs');
+let child: string;
 const NOW = 1_795_000_000;
 
 beforeAll(async () => {
-  await build({
-    entryPoints: [fileURLToPath(new URL('../test/bootstrap-child.ts', import.meta.url))],
-    outfile: child,
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node20',
-    conditions: ['@dstack/source'],
-    external: ['koffi'],
-    banner: { js: "import{createRequire as r}from'node:module';const require=r(import.meta.url);" },
-    logLevel: 'silent',
-  });
+  child = await bundleChild('bootstrap-child.ts', scratch);
 });
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-function run(directory: string, at: number, when: 'before' | 'after'): string | undefined {
-  const result = spawnSync(process.execPath, [child, directory, String(at), when], { timeout: 20_000 });
-  if (result.signal === 'SIGKILL') return undefined;
-  expect(result.stderr.toString()).toBe('');
-  return result.stdout.toString();
-}
+const run = (directory: string, at: number, when: 'before' | 'after') => runChild(child, directory, at, when);
 
 function rootKeys(directory: string): string[] {
   return ROOT_KEY_FILES.filter((name) => existsSync(join(directory, name))).map((name) =>
@@ -63,6 +46,7 @@ describe('kill-during-bootstrap', () => {
         for (const key of before) expect(after).toContain(key);
         const keys = await loadKeys(directory, { now: NOW });
         expect(keys.bootstrapInfo?.k256Pubkey).toEqual(keys.k256Pubkey);
+        expect(keys.history.map(({ successor }) => successor)).toEqual([keys.id]);
         for (const { name, mode } of KEY_FILES) {
           expect([name, statSync(join(directory, name)).mode & 0o777]).toEqual([name, mode]);
         }

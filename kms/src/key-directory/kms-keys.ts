@@ -13,14 +13,28 @@ export type BootstrapInfo = {
   readonly attestation: Uint8Array;
 };
 
-/** Everything in a key directory. */
-export type KmsKeys = {
+/** One root of this KMS: all that keys are derived from and signed with. */
+export type Root = {
+  /** 20 bytes in hex; see `rootId`. */
+  readonly id: string;
   readonly roots: RootKeys;
   /** Compressed public part of the k256 root, 33 bytes. */
   readonly k256Pubkey: Uint8Array;
   readonly rootCa: Authority;
+  readonly bootstrapInfo: BootstrapInfo | undefined;
+};
+
+/** A root that another one took the place of. */
+export type RetiredRoot = Root & {
+  /** Id of the root that came after it. */
+  readonly successor: string;
+};
+
+/** Everything in a key directory. What it says of a root, it says of the active one. */
+export type KmsKeys = Root & {
   readonly tempCa: Authority;
   readonly rpcKey: P256Key;
   readonly domain: string;
-  readonly bootstrapInfo: BootstrapInfo | undefined;
+  /** Retired roots, the newest first. */
+  readonly history: readonly RetiredRoot[];
 };

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file kms.proto.
  */
 export const file_kms: GenFile = /*@__PURE__*/
-  fileDesc("CglrbXMucHJvdG8SA2ttcyI9CgVBcHBJZBIOCgZhcHBfaWQYASABKAwSFgoJa2V5X2Vwb2NoGGQgASgNSACIAQFCDAoKX2tleV9lcG9jaCJjChFQdWJsaWNLZXlSZXNwb25zZRISCgpwdWJsaWNfa2V5GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBIRCgl0aW1lc3RhbXAYAyABKAQSFAoMc2lnbmF0dXJlX3YxGAQgASgMImAKEEdldEFwcEtleVJlcXVlc3QSEwoLYXBpX3ZlcnNpb24YASABKA0SEQoJdm1fY29uZmlnGAIgASgJEhYKCWtleV9lcG9jaBhkIAEoDUgAiAEBQgwKCl9rZXlfZXBvY2gijQIKDkFwcEtleVJlc3BvbnNlEg8KB2NhX2NlcnQYASABKAkSFgoOZGlza19jcnlwdF9rZXkYAiABKAwSFQoNZW52X2NyeXB0X2tleRgDIAEoDBIQCghrMjU2X2tleRgEIAEoDBIWCg5rMjU2X3NpZ25hdHVyZRgFIAEoDBIVCg10cHJveHlfYXBwX2lkGAYgASgJEhYKDmdhdGV3YXlfYXBwX2lkGAcgASgJEhUKDW9zX2ltYWdlX2hhc2gYCCABKAwSFgoJa2V5X2Vwb2NoGGQgASgNSACIAQESJQoNcHJldmlvdXNfa2V5cxhlIAMoCzIOLmttcy5FcG9jaEtleXNCDAoKX2tleV9lcG9jaCJ3CglFcG9jaEtleXMSEQoJa2V5X2Vwb2NoGAEgASgNEhYKDmRpc2tfY3J5cHRfa2V5GAIgASgMEhUKDWVudl9jcnlwdF9rZXkYAyABKAwSEAoIazI1Nl9rZXkYBCABKAwSFgoOazI1Nl9zaWduYXR1cmUYBSABKAwitQMKD0dldE1ldGFSZXNwb25zZRIPCgdjYV9jZXJ0GAEgASgJEhkKEWFsbG93X2FueV91cGdyYWRlGAIgASgIEhMKC2syNTZfcHVia2V5GAMgASgMEi4KDmJvb3RzdHJhcF9pbmZvGAQgASgLMhYua21zLkJvb3RzdHJhcFJlc3BvbnNlEg4KBmlzX2RldhgFIAEoCBIbCg5nYXRld2F5X2FwcF9pZBgGIAEoCUgAiAEBEiEKFGttc19jb250cmFjdF9hZGRyZXNzGAcgASgJSAGIAQESFQoIY2hhaW5faWQYCCABKARIAogBARIkChdhcHBfYXV0aF9pbXBsZW1lbnRhdGlvbhgJIAEoCUgDiAEBEikKDHJvb3RfaGlzdG9yeRhkIAMoCzITLmttcy5Sb290UHVibGljS2V5cxIWCglzaW11bGF0ZWQYZSABKAhIBIgBAUIRCg9fZ2F0ZXdheV9hcHBfaWRCFwoVX2ttc19jb250cmFjdF9hZGRyZXNzQgsKCV9jaGFpbl9pZEIaChhfYXBwX2F1dGhfaW1wbGVtZW50YXRpb25CDAoKX3NpbXVsYXRlZCI4Cg5Sb290UHVibGljS2V5cxIRCgljYV9wdWJrZXkYASABKAwSEwoLazI1Nl9wdWJrZXkYAiABKAwiVQoQR2V0S21zS2V5UmVxdWVzdBIRCgl2bV9jb25maWcYASABKAkSGwoOYWNjZXB0X2hpc3RvcnkYZCABKAhIAIgBAUIRCg9fYWNjZXB0X2hpc3RvcnkiKwoHS21zS2V5cxIOCgZjYV9rZXkYASABKAkSEAoIazI1Nl9rZXkYAiABKAwiQQoOS21zS2V5UmVzcG9uc2USEwoLdGVtcF9jYV9rZXkYASABKAkSGgoEa2V5cxgCIAMoCzIMLmttcy5LbXNLZXlzIlMKFUdldFRlbXBDYUNlcnRSZXNwb25zZRIUCgx0ZW1wX2NhX2NlcnQYASABKAkSEwoLdGVtcF9jYV9rZXkYAiABKAkSDwoHY2FfY2VydBgDIAEoCSJZCg9TaWduQ2VydFJlcXVlc3QSEwoLYXBpX3ZlcnNpb24YASABKA0SCwoDY3NyGAIgASgMEhEKCXNpZ25hdHVyZRgDIAEoDBIRCgl2bV9jb25maWcYBCABKAkiLQoQU2lnbkNlcnRSZXNwb25zZRIZChFjZXJ0aWZpY2F0ZV9jaGFpbhgBIAMoCSJQChZDbGVhckltYWdlQ2FjaGVSZXF1ZXN0Eg0KBXRva2VuGAEgASgJEhIKCmltYWdlX2hhc2gYAiABKAkSEwoLY29uZmlnX2hhc2gYAyABKAkiRgobQWRtaW5DbGVhckltYWdlQ2FjaGVSZXF1ZXN0EhIKCmltYWdlX2hhc2gYASABKAkSEwoLY29uZmlnX2hhc2gYAiABKAkiMAoNR2V0S2V5UmVxdWVzdBIMCgRuYW1lGAEgASgJEhEKCXZtX2NvbmZpZxgCIAEoCSI2Cg5HZXRLZXlSZXNwb25zZRILCgNrZXkYASABKAwSFwoPc2lnbmF0dXJlX2NoYWluGAIgAygMIiIKEEJvb3RzdHJhcFJlcXVlc3QSDgoGZG9tYWluGAEgASgJIlAKEUJvb3RzdHJhcFJlc3BvbnNlEhEKCWNhX3B1YmtleRgBIAEoDBITCgtrMjU2X3B1YmtleRgCIAEoDBITCgthdHRlc3RhdGlvbhgDIAEoDCI0Cg5PbmJvYXJkUmVxdWVzdBISCgpzb3VyY2VfdXJsGAEgASgJEg4KBmRvbWFpbhgCIAEoCSImCg9PbmJvYXJkUmVzcG9uc2USEwoLazI1Nl9wdWJrZXkYASABKAwiyAEKF0F0dGVzdGF0aW9uSW5mb1Jlc3BvbnNlEhEKCWRldmljZV9pZBgBIAEoDBIVCg1tcl9hZ2dyZWdhdGVkGAIgASgMEhUKDW9zX2ltYWdlX2hhc2gYAyABKAwSGAoQYXR0ZXN0YXRpb25fbW9kZRgEIAEoCRIRCglzaXRlX25hbWUYBSABKAkSEwoLZXRoX3JwY191cmwYBiABKAkSHAoUa21zX2NvbnRyYWN0X2FkZHJlc3MYByABKAkSDAoEcHBpZBgIIAEoDCJKChBDaGVja0Jvb3RSZXF1ZXN0EhMKC2F0dGVzdGF0aW9uGAEgASgMEhEKCXZtX2NvbmZpZxgCIAEoCRIOCgZpc19rbXMYAyABKAginQIKEUNoZWNrQm9vdFJlc3BvbnNlEhIKCmlzX2FsbG93ZWQYASABKAgSDgoGcmVhc29uGAIgASgJEhgKEGF0dGVzdGF0aW9uX21vZGUYAyABKAkSDgoGYXBwX2lkGAQgASgMEhMKC2luc3RhbmNlX2lkGAUgASgMEhQKDGNvbXBvc2VfaGFzaBgGIAEoDBIRCglkZXZpY2VfaWQYByABKAwSFQoNbXJfYWdncmVnYXRlZBgIIAEoDBIRCgltcl9zeXN0ZW0YCSABKAwSFQoNb3NfaW1hZ2VfaGFzaBgKIAEoDBISCgp0Y2Jfc3RhdHVzGAsgASgJEhQKDGFkdmlzb3J5X2lkcxgMIAMoCRIRCglzaW11bGF0ZWQYDSABKAgiNQoSR2V0QXVkaXRMb2dSZXF1ZXN0EhAKCGZyb21fc2VxGAEgASgEEg0KBWxpbWl0GAIgASgNIkQKE0dldEF1ZGl0TG9nUmVzcG9uc2USDwoHcmVjb3JkcxgBIAMoCRIcCgRoZWFkGAIgASgLMg4ua21zLkF1ZGl0SGVhZCKJAQoJQXVkaXRIZWFkEhEKCXRyZWVfc2l6ZRgBIAEoBBIRCglyb290X2hhc2gYAiABKAwSEQoJdGltZXN0YW1wGAMgASgEEhEKCXNpZ25hdHVyZRgEIAEoDBISCgpwdWJsaWNfa2V5GAUgASgMEhwKFHB1YmxpY19rZXlfc2lnbmF0dXJlGAYgASgMIjcKFUF1ZGl0SW5jbHVzaW9uUmVxdWVzdBILCgNzZXEYASABKAQSEQoJdHJlZV9zaXplGAIgASgEIjgKF0F1ZGl0Q29uc2lzdGVuY3lSZXF1ZXN0Eg0KBWZpcnN0GAEgASgEEg4KBnNlY29uZBgCIAEoBCIcCgpBdWRpdFByb29mEg4KBmhhc2hlcxgBIAMoDDKnBQoDS01TEjcKCUdldEFwcEtleRIVLmttcy5HZXRBcHBLZXlSZXF1ZXN0GhMua21zLkFwcEtleVJlc3BvbnNlEjcKCUdldEttc0tleRIVLmttcy5HZXRLbXNLZXlSZXF1ZXN0GhMua21zLkttc0tleVJlc3BvbnNlEjwKFkdldEFwcEVudkVuY3J5cHRQdWJLZXkSCi5rbXMuQXBwSWQaFi5rbXMuUHVibGljS2V5UmVzcG9uc2USNwoHR2V0TWV0YRIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoULmttcy5HZXRNZXRhUmVzcG9uc2USQwoNR2V0VGVtcENhQ2VydBIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoaLmttcy5HZXRUZW1wQ2FDZXJ0UmVzcG9uc2USNwoIU2lnbkNlcnQSFC5rbXMuU2lnbkNlcnRSZXF1ZXN0GhUua21zLlNpZ25DZXJ0UmVzcG9uc2USRgoPQ2xlYXJJbWFnZUNhY2hlEhsua21zLkNsZWFySW1hZ2VDYWNoZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSMQoGR2V0S2V5EhIua21zLkdldEtleVJlcXVlc3QaEy5rbXMuR2V0S2V5UmVzcG9uc2USNgoMR2V0QXVkaXRIZWFkEhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Gg4ua21zLkF1ZGl0SGVhZBJAChFHZXRBdWRpdEluY2x1c2lvbhIaLmttcy5BdWRpdEluY2x1c2lvblJlcXVlc3QaDy5rbXMuQXVkaXRQcm9vZhJEChNHZXRBdWRpdENvbnNpc3RlbmN5Ehwua21zLkF1ZGl0Q29uc2lzdGVuY3lSZXF1ZXN0Gg8ua21zLkF1ZGl0UHJvb2YygQIKB09uYm9hcmQSOgoJQm9vdHN0cmFwEhUua21zLkJvb3RzdHJhcFJlcXVlc3QaFi5rbXMuQm9vdHN0cmFwUmVzcG9uc2USNAoHT25ib2FyZBITLmttcy5PbmJvYXJkUmVxdWVzdBoULmttcy5PbmJvYXJkUmVzcG9uc2USSgoSR2V0QXR0ZXN0YXRpb25JbmZvEhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Ghwua21zLkF0dGVzdGF0aW9uSW5mb1Jlc3BvbnNlEjgKBkZpbmlzaBIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eTLSAQoFQWRtaW4SSwoPQ2xlYXJJbWFnZUNhY2hlEiAua21zLkFkbWluQ2xlYXJJbWFnZUNhY2hlUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRI6CglDaGVja0Jvb3QSFS5rbXMuQ2hlY2tCb290UmVxdWVzdBoWLmttcy5DaGVja0Jvb3RSZXNwb25zZRJACgtHZXRBdWRpdExvZxIXLmttcy5HZXRBdWRpdExvZ1JlcXVlc3QaGC5rbXMuR2V0QXVkaXRMb2dSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_empty]);
+  fileDesc("CglrbXMucHJvdG8SA2ttcyJfCgVBcHBJZBIOCgZhcHBfaWQYASABKAwSFgoJa2V5X2Vwb2NoGGQgASgNSACIAQESFAoHcm9vdF9pZBhlIAEoDEgBiAEBQgwKCl9rZXlfZXBvY2hCCgoIX3Jvb3RfaWQiqwEKEVB1YmxpY0tleVJlc3BvbnNlEhIKCnB1YmxpY19rZXkYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMEhEKCXRpbWVzdGFtcBgDIAEoBBIUCgxzaWduYXR1cmVfdjEYBCABKAwSFgoJa2V5X2Vwb2NoGGQgASgNSACIAQESFAoHcm9vdF9pZBhlIAEoDEgBiAEBQgwKCl9rZXlfZXBvY2hCCgoIX3Jvb3RfaWQiggEKEEdldEFwcEtleVJlcXVlc3QSEwoLYXBpX3ZlcnNpb24YASABKA0SEQoJdm1fY29uZmlnGAIgASgJEhYKCWtleV9lcG9jaBhkIAEoDUgAiAEBEhQKB3Jvb3RfaWQYZSABKAxIAYgBAUIMCgpfa2V5X2Vwb2NoQgoKCF9yb290X2lkIq8CCg5BcHBLZXlSZXNwb25zZRIPCgdjYV9jZXJ0GAEgASgJEhYKDmRpc2tfY3J5cHRfa2V5GAIgASgMEhUKDWVudl9jcnlwdF9rZXkYAyABKAwSEAoIazI1Nl9rZXkYBCABKAwSFgoOazI1Nl9zaWduYXR1cmUYBSABKAwSFQoNdHByb3h5X2FwcF9pZBgGIAEoCRIWCg5nYXRld2F5X2FwcF9pZBgHIAEoCRIVCg1vc19pbWFnZV9oYXNoGAggASgMEhYKCWtleV9lcG9jaBhkIAEoDUgAiAEBEiUKDXByZXZpb3VzX2tleXMYZSADKAsyDi5rbXMuRXBvY2hLZXlzEhQKB3Jvb3RfaWQYZiABKAxIAYgBAUIMCgpfa2V5X2Vwb2NoQgoKCF9yb290X2lkIpkBCglFcG9jaEtleXMSEQoJa2V5X2Vwb2NoGAEgASgNEhYKDmRpc2tfY3J5cHRfa2V5GAIgASgMEhUKDWVudl9jcnlwdF9rZXkYAyABKAwSEAoIazI1Nl9rZXkYBCABKAwSFgoOazI1Nl9zaWduYXR1cmUYBSABKAwSFAoHcm9vdF9pZBhkIAEoDEgAiAEBQgoKCF9yb290X2lkIrUDCg9HZXRNZXRhUmVzcG9uc2USDwoHY2FfY2VydBgBIAEoCRIZChFhbGxvd19hbnlfdXBncmFkZRgCIAEoCBITCgtrMjU2X3B1YmtleRgDIAEoDBIuCg5ib290c3RyYXBfaW5mbxgEIAEoCzIWLmttcy5Cb290c3RyYXBSZXNwb25zZRIOCgZpc19kZXYYBSABKAgSGwoOZ2F0ZXdheV9hcHBfaWQYBiABKAlIAIgBARIhChRrbXNfY29udHJhY3RfYWRkcmVzcxgHIAEoCUgBiAEBEhUKCGNoYWluX2lkGAggASgESAKIAQESJAoXYXBwX2F1dGhfaW1wbGVtZW50YXRpb24YCSABKAlIA4gBARIpCgxyb290X2hpc3RvcnkYZCADKAsyEy5rbXMuUm9vdFB1YmxpY0tleXMSFgoJc2ltdWxhdGVkGGUgASgISASIAQFCEQoPX2dhdGV3YXlfYXBwX2lkQhcKFV9rbXNfY29udHJhY3RfYWRkcmVzc0ILCglfY2hhaW5faWRCGgoYX2FwcF9hdXRoX2ltcGxlbWVudGF0aW9uQgwKCl9zaW11bGF0ZWQiOAoOUm9vdFB1YmxpY0tleXMSEQoJY2FfcHVia2V5GAEgASgMEhMKC2syNTZfcHVia2V5GAIgASgMIlUKEEdldEttc0tleVJlcXVlc3QSEQoJdm1fY29uZmlnGAEgASgJEhsKDmFjY2VwdF9oaXN0b3J5GGQgASgISACIAQFCEQoPX2FjY2VwdF9oaXN0b3J5IisKB0ttc0tleXMSDgoGY2Ffa2V5GAEgASgJEhAKCGsyNTZfa2V5GAIgASgMIkEKDkttc0tleVJlc3BvbnNlEhMKC3RlbXBfY2Ffa2V5GAEgASgJEhoKBGtleXMYAiADKAsyDC5rbXMuS21zS2V5cyJTChVHZXRUZW1wQ2FDZXJ0UmVzcG9uc2USFAoMdGVtcF9jYV9jZXJ0GAEgASgJEhMKC3RlbXBfY2Ffa2V5GAIgASgJEg8KB2NhX2NlcnQYAyABKAkiWQoPU2lnbkNlcnRSZXF1ZXN0EhMKC2FwaV92ZXJzaW9uGAEgASgNEgsKA2NzchgCIAEoDBIRCglzaWduYXR1cmUYAyABKAwSEQoJdm1fY29uZmlnGAQgASgJIi0KEFNpZ25DZXJ0UmVzcG9uc2USGQoRY2VydGlmaWNhdGVfY2hhaW4YASADKAkiUAoWQ2xlYXJJbWFnZUNhY2hlUmVxdWVzdBINCgV0b2tlbhgBIAEoCRISCgppbWFnZV9oYXNoGAIgASgJEhMKC2NvbmZpZ19oYXNoGAMgASgJIkYKG0FkbWluQ2xlYXJJbWFnZUNhY2hlUmVxdWVzdBISCgppbWFnZV9oYXNoGAEgASgJEhMKC2NvbmZpZ19oYXNoGAIgASgJIjAKDUdldEtleVJlcXVlc3QSDAoEbmFtZRgBIAEoCRIRCgl2bV9jb25maWcYAiABKAkiNgoOR2V0S2V5UmVzcG9uc2USCwoDa2V5GAEgASgMEhcKD3NpZ25hdHVyZV9jaGFpbhgCIAMoDCIiChBCb290c3RyYXBSZXF1ZXN0Eg4KBmRvbWFpbhgBIAEoCSJQChFCb290c3RyYXBSZXNwb25zZRIRCgljYV9wdWJrZXkYASABKAwSEwoLazI1Nl9wdWJrZXkYAiABKAwSEwoLYXR0ZXN0YXRpb24YAyABKAwiNAoOT25ib2FyZFJlcXVlc3QSEgoKc291cmNlX3VybBgBIAEoCRIOCgZkb21haW4YAiABKAkiJgoPT25ib2FyZFJlc3BvbnNlEhMKC2syNTZfcHVia2V5GAEgASgMIsgBChdBdHRlc3RhdGlvbkluZm9SZXNwb25zZRIRCglkZXZpY2VfaWQYASABKAwSFQoNbXJfYWdncmVnYXRlZBgCIAEoDBIVCg1vc19pbWFnZV9oYXNoGAMgASgMEhgKEGF0dGVzdGF0aW9uX21vZGUYBCABKAkSEQoJc2l0ZV9uYW1lGAUgASgJEhMKC2V0aF9ycGNfdXJsGAYgASgJEhwKFGttc19jb250cmFjdF9hZGRyZXNzGAcgASgJEgwKBHBwaWQYCCABKAwiSgoQQ2hlY2tCb290UmVxdWVzdBITCgthdHRlc3RhdGlvbhgBIAEoDBIRCgl2bV9jb25maWcYAiABKAkSDgoGaXNfa21zGAMgASgIIp0CChFDaGVja0Jvb3RSZXNwb25zZRISCgppc19hbGxvd2VkGAEgASgIEg4KBnJlYXNvbhgCIAEoCRIYChBhdHRlc3RhdGlvbl9tb2RlGAMgASgJEg4KBmFwcF9pZBgEIAEoDBITCgtpbnN0YW5jZV9pZBgFIAEoDBIUCgxjb21wb3NlX2hhc2gYBiABKAwSEQoJZGV2aWNlX2lkGAcgASgMEhUKDW1yX2FnZ3JlZ2F0ZWQYCCABKAwSEQoJbXJfc3lzdGVtGAkgASgMEhUKDW9zX2ltYWdlX2hhc2gYCiABKAwSEgoKdGNiX3N0YXR1cxgLIAEoCRIUCgxhZHZpc29yeV9pZHMYDCADKAkSEQoJc2ltdWxhdGVkGA0gASgIIjUKEkdldEF1ZGl0TG9nUmVxdWVzdBIQCghmcm9tX3NlcRgBIAEoBBINCgVsaW1pdBgCIAEoDSJEChNHZXRBdWRpdExvZ1Jlc3BvbnNlEg8KB3JlY29yZHMYASADKAkSHAoEaGVhZBgCIAEoCzIOLmttcy5BdWRpdEhlYWQirwEKCUF1ZGl0SGVhZBIRCgl0cmVlX3NpemUYASABKAQSEQoJcm9vdF9oYXNoGAIgASgMEhEKCXRpbWVzdGFtcBgDIAEoBBIRCglzaWduYXR1cmUYBCABKAwSEgoKcHVibGljX2tleRgFIAEoDBIcChRwdWJsaWNfa2V5X3NpZ25hdHVyZRgGIAEoDBIkCgloYW5kb3ZlcnMYZCADKAsyES5rbXMuUm9vdEhhbmRvdmVyIrUBCgxSb290SGFuZG92ZXISFQoNb2xkX2NhX3B1YmtleRgBIAEoDBIXCg9vbGRfazI1Nl9wdWJrZXkYAiABKAwSGAoQb2xkX2F1ZGl0X3B1YmtleRgDIAEoDBIVCg1uZXdfY2FfcHVia2V5GAQgASgMEhcKD25ld19rMjU2X3B1YmtleRgFIAEoDBIYChBuZXdfYXVkaXRfcHVia2V5GAYgASgMEhEKCXNpZ25hdHVyZRgHIAEoDCI3ChVBdWRpdEluY2x1c2lvblJlcXVlc3QSCwoDc2VxGAEgASgEEhEKCXRyZWVfc2l6ZRgCIAEoBCI4ChdBdWRpdENvbnNpc3RlbmN5UmVxdWVzdBINCgVmaXJzdBgBIAEoBBIOCgZzZWNvbmQYAiABKAQiHAoKQXVkaXRQcm9vZhIOCgZoYXNoZXMYASADKAwypwUKA0tNUxI3CglHZXRBcHBLZXkSFS5rbXMuR2V0QXBwS2V5UmVxdWVzdBoTLmttcy5BcHBLZXlSZXNwb25zZRI3CglHZXRLbXNLZXkSFS5rbXMuR2V0S21zS2V5UmVxdWVzdBoTLmttcy5LbXNLZXlSZXNwb25zZRI8ChZHZXRBcHBFbnZFbmNyeXB0UHViS2V5Egoua21zLkFwcElkGhYua21zLlB1YmxpY0tleVJlc3BvbnNlEjcKB0dldE1ldGESFi5nb29nbGUucHJvdG9idWYuRW1wdHkaFC5rbXMuR2V0TWV0YVJlc3BvbnNlEkMKDUdldFRlbXBDYUNlcnQSFi5nb29nbGUucHJvdG9idWYuRW1wdHkaGi5rbXMuR2V0VGVtcENhQ2VydFJlc3BvbnNlEjcKCFNpZ25DZXJ0EhQua21zLlNpZ25DZXJ0UmVxdWVzdBoVLmttcy5TaWduQ2VydFJlc3BvbnNlEkYKD0NsZWFySW1hZ2VDYWNoZRIbLmttcy5DbGVhckltYWdlQ2FjaGVSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EjEKBkdldEtleRISLmttcy5HZXRLZXlSZXF1ZXN0GhMua21zLkdldEtleVJlc3BvbnNlEjYKDEdldEF1ZGl0SGVhZBIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoOLmttcy5BdWRpdEhlYWQSQAoRR2V0QXVkaXRJbmNsdXNpb24SGi5rbXMuQXVkaXRJbmNsdXNpb25SZXF1ZXN0Gg8ua21zLkF1ZGl0UHJvb2YSRAoTR2V0QXVkaXRDb25zaXN0ZW5jeRIcLmttcy5BdWRpdENvbnNpc3RlbmN5UmVxdWVzdBoPLmttcy5BdWRpdFByb29mMoECCgdPbmJvYXJkEjoKCUJvb3RzdHJhcBIVLmttcy5Cb290c3RyYXBSZXF1ZXN0GhYua21zLkJvb3RzdHJhcFJlc3BvbnNlEjQKB09uYm9hcmQSEy5rbXMuT25ib2FyZFJlcXVlc3QaFC5rbXMuT25ib2FyZFJlc3BvbnNlEkoKEkdldEF0dGVzdGF0aW9uSW5mbxIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRocLmttcy5BdHRlc3RhdGlvbkluZm9SZXNwb25zZRI4CgZGaW5pc2gSFi5nb29nbGUucHJvdG9idWYuRW1wdHkaFi5nb29nbGUucHJvdG9idWYuRW1wdHky0gEKBUFkbWluEksKD0NsZWFySW1hZ2VDYWNoZRIgLmttcy5BZG1pbkNsZWFySW1hZ2VDYWNoZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSOgoJQ2hlY2tCb290EhUua21zLkNoZWNrQm9vdFJlcXVlc3QaFi5rbXMuQ2hlY2tCb290UmVzcG9uc2USQAoLR2V0QXVkaXRMb2cSFy5rbXMuR2V0QXVkaXRMb2dSZXF1ZXN0Ghgua21zLkdldEF1ZGl0TG9nUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_empty]);
 
 /**
  * @generated from message kms.AppId
@@ -27,9 +27,16 @@ export type AppId = Message<"kms.AppId"> & {
   appId: Uint8Array;
 
   /**
+   * Which key; without them the one that the application's machines get at present.
+   *
    * @generated from field: optional uint32 key_epoch = 100;
    */
   keyEpoch?: number | undefined;
+
+  /**
+   * @generated from field: optional bytes root_id = 101;
+   */
+  rootId?: Uint8Array | undefined;
 };
 
 /**
@@ -62,6 +69,18 @@ export type PublicKeyResponse = Message<"kms.PublicKeyResponse"> & {
    * @generated from field: bytes signature_v1 = 4;
    */
   signatureV1: Uint8Array;
+
+  /**
+   * Which key this is, where there is a choice.
+   *
+   * @generated from field: optional uint32 key_epoch = 100;
+   */
+  keyEpoch?: number | undefined;
+
+  /**
+   * @generated from field: optional bytes root_id = 101;
+   */
+  rootId?: Uint8Array | undefined;
 };
 
 /**
@@ -86,9 +105,16 @@ export type GetAppKeyRequest = Message<"kms.GetAppKeyRequest"> & {
   vmConfig: string;
 
   /**
+   * Epoch and root of the keys that the machine holds; it gets these in previous_keys while they are released.
+   *
    * @generated from field: optional uint32 key_epoch = 100;
    */
   keyEpoch?: number | undefined;
+
+  /**
+   * @generated from field: optional bytes root_id = 101;
+   */
+  rootId?: Uint8Array | undefined;
 };
 
 /**
@@ -151,6 +177,13 @@ export type AppKeyResponse = Message<"kms.AppKeyResponse"> & {
    * @generated from field: repeated kms.EpochKeys previous_keys = 101;
    */
   previousKeys: EpochKeys[];
+
+  /**
+   * Root of these keys: the first 20 bytes of SHA-256 of its compressed k256 key.
+   *
+   * @generated from field: optional bytes root_id = 102;
+   */
+  rootId?: Uint8Array | undefined;
 };
 
 /**
@@ -188,6 +221,11 @@ export type EpochKeys = Message<"kms.EpochKeys"> & {
    * @generated from field: bytes k256_signature = 5;
    */
   k256Signature: Uint8Array;
+
+  /**
+   * @generated from field: optional bytes root_id = 100;
+   */
+  rootId?: Uint8Array | undefined;
 };
 
 /**
@@ -247,6 +285,8 @@ export type GetMetaResponse = Message<"kms.GetMetaResponse"> & {
   appAuthImplementation?: string | undefined;
 
   /**
+   * Retired roots, the newest first.
+   *
    * @generated from field: repeated kms.RootPublicKeys root_history = 100;
    */
   rootHistory: RootPublicKeys[];
@@ -342,6 +382,8 @@ export type KmsKeyResponse = Message<"kms.KmsKeyResponse"> & {
   tempCaKey: string;
 
   /**
+   * The active root; then, with accept_history, the retired ones, the newest first.
+   *
    * @generated from field: repeated kms.KmsKeys keys = 2;
    */
   keys: KmsKeys[];
@@ -847,6 +889,13 @@ export type AuditHead = Message<"kms.AuditHead"> & {
    * @generated from field: bytes public_key_signature = 6;
    */
   publicKeySignature: Uint8Array;
+
+  /**
+   * How the log came from the keys of earlier roots to this one, the oldest first.
+   *
+   * @generated from field: repeated kms.RootHandover handovers = 100;
+   */
+  handovers: RootHandover[];
 };
 
 /**
@@ -855,6 +904,55 @@ export type AuditHead = Message<"kms.AuditHead"> & {
  */
 export const AuditHeadSchema: GenMessage<AuditHead> = /*@__PURE__*/
   messageDesc(file_kms, 26);
+
+/**
+ * A root names its successor: signature by old_k256_pubkey over "dstack-kms-root-handover:" || the six keys in order.
+ *
+ * @generated from message kms.RootHandover
+ */
+export type RootHandover = Message<"kms.RootHandover"> & {
+  /**
+   * @generated from field: bytes old_ca_pubkey = 1;
+   */
+  oldCaPubkey: Uint8Array;
+
+  /**
+   * @generated from field: bytes old_k256_pubkey = 2;
+   */
+  oldK256Pubkey: Uint8Array;
+
+  /**
+   * @generated from field: bytes old_audit_pubkey = 3;
+   */
+  oldAuditPubkey: Uint8Array;
+
+  /**
+   * @generated from field: bytes new_ca_pubkey = 4;
+   */
+  newCaPubkey: Uint8Array;
+
+  /**
+   * @generated from field: bytes new_k256_pubkey = 5;
+   */
+  newK256Pubkey: Uint8Array;
+
+  /**
+   * @generated from field: bytes new_audit_pubkey = 6;
+   */
+  newAuditPubkey: Uint8Array;
+
+  /**
+   * @generated from field: bytes signature = 7;
+   */
+  signature: Uint8Array;
+};
+
+/**
+ * Describes the message kms.RootHandover.
+ * Use `create(RootHandoverSchema)` to create a new message.
+ */
+export const RootHandoverSchema: GenMessage<RootHandover> = /*@__PURE__*/
+  messageDesc(file_kms, 27);
 
 /**
  * @generated from message kms.AuditInclusionRequest
@@ -876,7 +974,7 @@ export type AuditInclusionRequest = Message<"kms.AuditInclusionRequest"> & {
  * Use `create(AuditInclusionRequestSchema)` to create a new message.
  */
 export const AuditInclusionRequestSchema: GenMessage<AuditInclusionRequest> = /*@__PURE__*/
-  messageDesc(file_kms, 27);
+  messageDesc(file_kms, 28);
 
 /**
  * @generated from message kms.AuditConsistencyRequest
@@ -898,7 +996,7 @@ export type AuditConsistencyRequest = Message<"kms.AuditConsistencyRequest"> & {
  * Use `create(AuditConsistencyRequestSchema)` to create a new message.
  */
 export const AuditConsistencyRequestSchema: GenMessage<AuditConsistencyRequest> = /*@__PURE__*/
-  messageDesc(file_kms, 28);
+  messageDesc(file_kms, 29);
 
 /**
  * @generated from message kms.AuditProof
@@ -915,7 +1013,7 @@ export type AuditProof = Message<"kms.AuditProof"> & {
  * Use `create(AuditProofSchema)` to create a new message.
  */
 export const AuditProofSchema: GenMessage<AuditProof> = /*@__PURE__*/
-  messageDesc(file_kms, 29);
+  messageDesc(file_kms, 30);
 
 /**
  * Main listener: HTTPS, /prpc/<method>, prefix "KMS." allowed.

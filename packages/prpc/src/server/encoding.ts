@@ -52,10 +52,13 @@ function jsonText(body: Uint8Array): string {
   }
 }
 
-type Encoded = { json?: string; binary?: Uint8Array };
+type Encoded = { json?: Uint8Array; binary?: Uint8Array };
 const memoized = new WeakMap<Message, Encoded>();
 
-/** Keeps the encoded forms of an answer that is given many times; the message must not change afterwards. */
+/**
+ * Keeps the encoded forms of an answer that is given many times; the message must not change afterwards. They are kept
+ * as bytes: a string would be joined with the headers, and thereby copied, for each answer.
+ */
 export function memoizeEncoding<T extends Message>(message: T): T {
   if (!memoized.has(message)) memoized.set(message, {});
   return message;
@@ -69,9 +72,14 @@ export function encodeResponse(method: DescMethod, result: unknown, json: boolea
   const message = isMessage(result) ? result : create(desc, result as MessageInitShape<typeof desc>);
   const kept = memoized.get(message);
   if (kept === undefined) return { type, body: json ? encodeJson(desc, message) : toBinary(desc, message) };
-  if (json) kept.json ??= encodeJson(desc, message);
+  if (json) kept.json ??= ascii(encodeJson(desc, message));
   else kept.binary ??= toBinary(desc, message);
   return { type, body: (json ? kept.json : kept.binary)! };
+}
+
+/** Bytes of a JSON text of ours, in which everything but ASCII is escaped. */
+function ascii(text: string): Uint8Array {
+  return Buffer.from(text, 'latin1');
 }
 
 /** The error forms of chapter 10 section 1.4, with our documented `code` beside `error`. */

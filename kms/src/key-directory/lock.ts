@@ -1,0 +1,41 @@
+import { createHash } from 'node:crypto';
+import { mkdir, stat } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import { KmsError } from '../errors.ts';
+
+/** Held until `release`, or until the process ends, however it ends. */
+export type KeyDirectoryLock = { release(): Promise<void> };
+
+/**
+ * Makes this process the only one that changes a key directory: a running KMS, `rotate-root` and `restore` hold it. An
+ * abstract unix socket, as for the event log (decision 006): the kernel takes it back when its process ends, so there
+ * is no stale lock to judge. It is named by the folder itself, whatever path leads there.
+ * @throws KmsError `keys-in-use` at once when another process holds it
+ */
+export async function lockKeyDirectory(directory: string): Promise<KeyDirectoryLock> {
+  // Abstract sockets are a thing of Linux; elsewhere a KMS runs for development alone.
+  if (process.platform !== 'linux') return { release: async () => undefined };
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const { dev, ino } = await stat(directory, { bigint: true });
+  const name = createHash('sha256').update(`${dev}:${ino}`).digest('hex').slice(0, 32);
+  const server = await listen(`\0dstack-kms-keys-${name}`, directory);
+  return { release: () => new Promise((resolve) => server.close(() => resolve())) };
+}
+
+function listen(name: string, directory: string): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    // Nobody has a reason to connect.
+    const server = createServer((socket) => socket.destroy());
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const text =
+        cause.code === 'EADDRINUSE'
+          ? `Another process uses the keys in ${directory}: stop the KMS, or wait until the command has ended`
+          : `The lock of ${directory} cannot be taken`;
+      reject(new KmsError('keys-in-use', text, { cause }));
+    });
+    server.listen({ path: name, exclusive: true }, () => {
+      server.unref();
+      resolve(server);
+    });
+  });
+}
