@@ -1,9 +1,9 @@
-import { fromHex, toHex } from '@dstack-cloud/encoding';
+import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { generateP256Key } from '@dstack-cloud/keys';
-import { generateX25519Identity, identityToRecipient } from 'age-encryption';
+import { armor, generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { combineRoots, openShare } from './combine-roots.ts';
-import { parseIdentity, parseRecipient, recipientKeyHex } from './recipient.ts';
+import { parseIdentities, parseRecipient, recipientKeyHex } from './recipient.ts';
 import type { BackupShare } from './share.ts';
 import { type BackupRoots, splitRoots } from './split-roots.ts';
 
@@ -55,11 +55,13 @@ describe('backup', () => {
   });
 
   test('a forged share, or one of another backup, is refused', async () => {
-    const forged = {
-      ...shares[1]!,
-      share: shares[1]!.share.replace(/^../, (byte) => (byte === '00' ? '01' : '00')),
-    };
-    await expect(combineRoots([shares[0]!, forged])).rejects.toMatchObject({ code: 'backup-invalid' });
+    // In the part of the root CA, of the temporary CA, and of the k256 root.
+    for (const byte of [0, 32, 64]) {
+      const changed = fromHex(shares[1]!.share);
+      changed[byte]! ^= 1;
+      const forged = { ...shares[1]!, share: toHex(changed) };
+      await expect(combineRoots([shares[0]!, forged])).rejects.toMatchObject({ code: 'backup-invalid' });
+    }
     const other = { ...shares[1]!, set: '00'.repeat(16) };
     await expect(combineRoots([shares[0]!, other])).rejects.toMatchObject({ code: 'backup-invalid' });
   });
@@ -78,17 +80,30 @@ describe('backup', () => {
     ]) {
       expect(() => parseRecipient(wrong)).toThrow(expect.objectContaining({ code: 'backup-invalid' }));
     }
+    expect(parseRecipient(`dan=${age.toUpperCase()}`)).toEqual({ name: 'dan', age });
+    const useless = [parseRecipient(`a=${age}`), parseRecipient(`b=x25519:${'00'.repeat(32)}`)];
+    await expect(splitRoots(roots, 2, useless, 0)).rejects.toMatchObject({ code: 'backup-invalid' });
     const twice = [parseRecipient(`a=${age}`), parseRecipient(`b=${age}`)];
     await expect(splitRoots(roots, 2, twice, 0)).rejects.toMatchObject({ code: 'backup-invalid' });
     await expect(splitRoots(roots, 1, twice, 0)).rejects.toMatchObject({ code: 'backup-invalid' });
   });
 
-  test('an identity file may hold an age identity or an X25519 secret in hex', async () => {
+  test('a share in the text form of age opens too', async () => {
+    const text = utf8(armor.encode(files[0]!.data));
+    expect(await openShare(text, identities[0]!)).toEqual(shares[0]);
+    const broken = text.slice(0, text.length - 60);
+    await expect(openShare(broken, identities[0]!)).rejects.toMatchObject({ code: 'backup-invalid' });
+  });
+
+  test('an identity file may hold age identities or X25519 secrets in hex', async () => {
     const secret = 'a0'.repeat(32);
-    const identity = parseIdentity(`# my key\n${secret}\n`);
+    const [identity = ''] = parseIdentities(`# my key\n${secret}\n`);
     const recipient = await identityToRecipient(identity);
     expect(toHex(fromHex(recipientKeyHex(recipient)))).toHaveLength(64);
-    expect(parseIdentity(`# created\n${identities[0]}\n`)).toBe(identities[0]);
-    expect(() => parseIdentity('hunter2')).toThrow(expect.objectContaining({ code: 'backup-invalid' }));
+    const text = `# created\r\n${identities[0]}\r\n\n# and\n${identities[1]}`;
+    expect(parseIdentities(text)).toEqual(identities.slice(0, 2));
+    for (const wrong of ['hunter2', '', '# nothing', `${identities[0]}\nhunter2`]) {
+      expect(() => parseIdentities(wrong)).toThrow(expect.objectContaining({ code: 'backup-invalid' }));
+    }
   });
 });

@@ -29,7 +29,8 @@ function ageRecipient(key: string, name: string): string {
     }
     const { prefix, bytes } = bech32.decodeToBytes(key);
     if (prefix !== 'age' || bytes.length !== KEY_BYTES) throw new Error('not an X25519 recipient');
-    return key;
+    // Bech32 may be all upper case; age itself takes lower case only.
+    return key.toLowerCase();
   } catch (cause) {
     throw new KmsError('backup-invalid', `The key of recipient ${name} is no age or X25519 public key`, {
       cause,
@@ -38,17 +39,22 @@ function ageRecipient(key: string, name: string): string {
 }
 
 /**
- * An identity for age, from the text of an identity file (comment lines are skipped) or 64 hex digits of an
+ * Identities for age, from the text of an identity file (one a line; comment lines are skipped) or 64 hex digits of an
  * X25519 secret.
  * @throws KmsError `backup-invalid`
  */
-export function parseIdentity(text: string): string {
-  const line = text
+export function parseIdentities(text: string): string[] {
+  const lines = text
     .split('\n')
     .map((part) => part.trim())
-    .find((part) => part !== '' && !part.startsWith('#'));
-  if (line?.startsWith('AGE-SECRET-KEY-1')) return line;
-  if (line !== undefined && /^[0-9a-fA-F]{64}$/.test(line)) {
+    .filter((part) => part !== '' && !part.startsWith('#'));
+  if (lines.length > 0) return lines.map(identityOf);
+  throw new KmsError('backup-invalid', 'The identity file holds no identity');
+}
+
+function identityOf(line: string): string {
+  if (line.startsWith('AGE-SECRET-KEY-1')) return line;
+  if (/^[0-9a-fA-F]{64}$/.test(line)) {
     return bech32.encodeFromBytes('AGE-SECRET-KEY-', fromHex(line.toLowerCase())).toUpperCase();
   }
   // The text may be a secret: it is not shown.

@@ -15,6 +15,8 @@ export type BackupShare = {
   readonly created: number;
   /** DER SubjectPublicKeyInfo of the root CA, hex, 91 bytes: which KMS this restores. */
   readonly ca_pubkey: string;
+  /** The same of the temporary CA: a share that was forged in this part restores nothing either. */
+  readonly temp_ca_pubkey: string;
   /** Compressed root key, hex, 33 bytes. */
   readonly k256_pubkey: string;
   /** One Shamir share (GF(256)) of root CA scalar || temp CA scalar || k256 root, hex, 97 bytes. */
@@ -29,6 +31,7 @@ const schema = z.strictObject({
   recipient: z.string().max(64),
   created: z.number().int().nonnegative(),
   ca_pubkey: hex(91),
+  temp_ca_pubkey: hex(91),
   k256_pubkey: hex(33),
   share: hex(97),
 });

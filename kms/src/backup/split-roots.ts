@@ -57,14 +57,26 @@ export async function splitRoots(
     total: recipients.length,
     created: now,
     ca_pubkey: toHex(p256KeyFromScalar(roots.caScalar).spki),
+    temp_ca_pubkey: toHex(p256KeyFromScalar(roots.tempCaScalar).spki),
     k256_pubkey: toHex(k256PublicKey(roots.k256)),
   };
   return Promise.all(
     recipients.map(async ({ name, age }, index) => {
       const share: BackupShare = { ...common, recipient: name, share: toHex(shares[index]!) };
-      const encrypter = new Encrypter();
-      encrypter.addRecipient(age);
-      return { name: `kms-share-${name}.age`, data: await encrypter.encrypt(JSON.stringify(share)) };
+      return { name: `kms-share-${name}.age`, data: await encryptTo(age, name, JSON.stringify(share)) };
     }),
   );
+}
+
+async function encryptTo(age: string, name: string, text: string): Promise<Uint8Array> {
+  try {
+    const encrypter = new Encrypter();
+    encrypter.addRecipient(age);
+    return await encrypter.encrypt(text);
+  } catch (cause) {
+    // A point of low order, all zero for instance, agrees on no secret.
+    throw new KmsError('backup-invalid', `Nothing can be encrypted to the key of recipient ${name}`, {
+      cause,
+    });
+  }
 }

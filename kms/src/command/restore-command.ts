@@ -3,7 +3,7 @@ import { readFileBounded } from '@dstack-cloud/app';
 import { toHex, utf8Text } from '@dstack-cloud/encoding';
 import { p256KeyFromScalar } from '@dstack-cloud/keys';
 import { combineRoots, openShare } from '../backup/combine-roots.ts';
-import { parseIdentity } from '../backup/recipient.ts';
+import { parseIdentities } from '../backup/recipient.ts';
 import type { BackupShare } from '../backup/share.ts';
 import type { BackupRoots } from '../backup/split-roots.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
@@ -61,7 +61,8 @@ async function openShares(shares: readonly string[], identities: readonly string
       'restore needs --share FILE and --identity FILE, each at least once',
     );
   }
-  const keys = await Promise.all(identities.map(async (path) => parseIdentity(await readText(path))));
+  const files = await Promise.all(identities.map(readText));
+  const keys = files.flatMap(parseIdentities);
   return Promise.all(
     shares.map(async (path) => {
       const data = await readBytes(path);
