@@ -1,7 +1,8 @@
 import { PolicyError } from '../errors.ts';
 import type { ChainSettings } from './chain-options.ts';
 import { decodeBoolean, decodeDecision, decodeText, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
-import { type CallResult, readContract } from './read-contract.ts';
+import type { CallResult } from './pinned-calls.ts';
+import { readContract } from './read-contract.ts';
 import type { Verdict, VerdictReader } from './verdict-reader.ts';
 
 const MAX_GATEWAY_APP_ID = 256;

@@ -4,8 +4,13 @@ import { backendUrl, publicUrl } from '../backend-url.ts';
 import { PolicyError } from '../errors.ts';
 import { type Connections, exchange, openConnections } from '../http/http-exchange.ts';
 import { publicText } from '../public-text.ts';
+import { RpcQueue } from './rpc-queue.ts';
 
-const MAX_ANSWER_BYTES = 1024 * 1024;
+const MIB = 1024 * 1024;
+/** Of one call's answer, and more of a batch's. */
+const MAX_ANSWER_BYTES = MIB;
+const MAX_BATCH_ANSWER_BYTES = 8 * MIB;
+const BATCH_ANSWER_BYTES_PER_CALL = 128 * 1024;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 30_000;
 const SLOW_PAUSE_MS = 1_000;
@@ -31,7 +36,10 @@ export class RpcEndpoint {
   readonly #url: URL;
   readonly #timeoutMs: number;
   readonly #connections: Connections;
+  readonly #queue = new RpcQueue((calls) => this.batch(calls));
   #batches = true;
+  #exchanges = 0;
+  #calls = 0;
   #failures = 0;
   #pausedUntil = 0;
   #slowUntil = 0;
@@ -51,6 +59,16 @@ export class RpcEndpoint {
   /** Failed exchanges since the last good one. */
   get failures(): number {
     return this.#failures;
+  }
+
+  /** What was sent to it so far. */
+  get sent(): { readonly exchanges: number; readonly calls: number } {
+    return { exchanges: this.#exchanges, calls: this.#calls };
+  }
+
+  /** The same as `batch`, together with what others ask in the same tick, in exchanges of bounded size. */
+  gather(calls: readonly RpcCall[]): Promise<RpcAnswer[]> {
+    return this.#queue.gather(calls);
   }
 
   /**
@@ -109,13 +127,19 @@ export class RpcEndpoint {
   }
 
   async #post(message: unknown): Promise<unknown> {
+    const count = Array.isArray(message) ? message.length : 1;
+    this.#exchanges += 1;
+    this.#calls += count;
     const answer = await exchange({
       method: 'POST',
       url: this.#url,
       headers: { 'content-type': 'application/json', accept: 'application/json' },
       body: JSON.stringify(message),
       timeoutMs: this.#timeoutMs,
-      maxBytes: MAX_ANSWER_BYTES,
+      maxBytes: Math.min(
+        MAX_BATCH_ANSWER_BYTES,
+        Math.max(MAX_ANSWER_BYTES, count * BATCH_ANSWER_BYTES_PER_CALL),
+      ),
       connections: this.#connections,
     });
     if (answer.status !== 200) {

@@ -1,0 +1,137 @@
+import { PolicyError } from '../../errors.ts';
+import type { Block } from '../block.ts';
+import { type CallObject, type CallResult, callResult, callsAt } from '../pinned-calls.ts';
+import { agreeing, collectVotes, type Vote } from '../quorum.ts';
+import type { RpcAnswer, RpcEndpoint } from '../rpc-endpoint.ts';
+import {
+  decodePack,
+  encodePack,
+  entryBytes,
+  type PackedAnswer,
+  type PackedRead,
+  packedAnswer,
+} from './packed-code.ts';
+
+/** Given to each pack; below what nodes and EIP-7825 allow to one transaction. */
+const PACK_GAS = 16_000_000;
+/** Of it, for the reads: all of them may use up their limits, so that none can take anything from another. */
+const READS_GAS = 13_000_000;
+/** What a pack spends on a read besides the contract's limit: 33 bytes of answer, a cold account, its loop. */
+const GAS_PER_READ = 12_000;
+/** Init code of EIP-3860 is 49,152 bytes. */
+const MAX_PACK_BYTES = 48_000;
+/** Packs that failed at an endpoint one after the other until it is asked without. */
+const MAX_FAILURES = 2;
+
+/** By endpoint: rounds in which it answered no pack although it answered other calls. */
+const failures = new WeakMap<RpcEndpoint, number>();
+
+/** What was read: by position, and null for whatever failed or was not agreed upon. */
+export type PackedResults = {
+  readonly reads: readonly PackedAnswer[];
+  readonly plain: readonly CallResult[];
+};
+
+/**
+ * Read many contracts at one block in one round trip to each endpoint. Endpoints must agree about each read by
+ * itself: what a hostile contract answers differently to each of them harms nothing but itself.
+ * @param plain calls whose answers are wanted whole; all of them must be agreed upon
+ * @throws PolicyError when `plain` has no quorum
+ */
+export async function readPacked(
+  endpoints: readonly RpcEndpoint[],
+  quorum: number,
+  block: Block,
+  plain: readonly CallObject[],
+  reads: readonly PackedRead[],
+): Promise<PackedResults> {
+  const votes = await collectVotes(endpoints, quorum, (endpoint) => ask(endpoint, block, plain, reads));
+  const agreed = agreeing(votes, quorum, (results) => JSON.stringify(results.plain));
+  const [first] = agreed ?? [];
+  if (!agreed || !first) throw new PolicyError('chain-no-quorum', 'RPC quorum not reached');
+  return {
+    plain: first.value.plain,
+    reads: reads.map((_, index) => majority(agreed, quorum, index)),
+  };
+}
+
+function majority(
+  votes: readonly Vote<RpcEndpoint, PackedResults>[],
+  quorum: number,
+  index: number,
+): PackedAnswer {
+  const counts = new Map<string, number>();
+  for (const { value } of votes) {
+    const answer = value.reads[index];
+    if (answer === null || answer === undefined) continue;
+    const count = (counts.get(answer) ?? 0) + 1;
+    if (count >= quorum) return answer;
+    counts.set(answer, count);
+  }
+  return null;
+}
+
+async function ask(
+  endpoint: RpcEndpoint,
+  block: Block,
+  plain: readonly CallObject[],
+  reads: readonly PackedRead[],
+): Promise<PackedResults> {
+  if ((failures.get(endpoint) ?? 0) >= MAX_FAILURES) return await askSingly(endpoint, block, plain, reads);
+  const packs = packsOf(reads);
+  const gas = `0x${PACK_GAS.toString(16)}`;
+  const objects = packs.map((pack) => ({ data: encodePack(pack), gas }));
+  const answers = await callsAt(endpoint, block, [...plain, ...objects]);
+  const decoded = packs.map((pack, index) => packOf(answers[plain.length + index], pack.length));
+  const refused = packs.length > 0 && decoded.every((pack) => pack === undefined);
+  failures.set(endpoint, refused ? (failures.get(endpoint) ?? 0) + 1 : 0);
+  return {
+    plain: answers.slice(0, plain.length).map(callResult),
+    reads: decoded.flatMap((pack, index) => pack ?? packs[index]!.map(() => null)),
+  };
+}
+
+/** The same with one call for each read. */
+async function askSingly(
+  endpoint: RpcEndpoint,
+  block: Block,
+  plain: readonly CallObject[],
+  reads: readonly PackedRead[],
+): Promise<PackedResults> {
+  const objects = reads.map(({ target, gas, data }) => {
+    // A call pays for its data; the read's limit does not.
+    const whole = gas + 21_000 + entryBytes({ target, gas, data }) * 40;
+    return { to: target, data, gas: `0x${whole.toString(16)}` };
+  });
+  const answers = await callsAt(endpoint, block, [...plain, ...objects]);
+  return {
+    plain: answers.slice(0, plain.length).map(callResult),
+    reads: answers.slice(plain.length).map(singleAnswer),
+  };
+}
+
+function singleAnswer(answer: RpcAnswer): PackedAnswer {
+  // Out of gas is an error of the node's own words.
+  return 'result' in answer ? packedAnswer(callResult(answer)) : null;
+}
+
+function packOf(answer: RpcAnswer | undefined, count: number): PackedAnswer[] | undefined {
+  if (!answer || !('result' in answer) || typeof answer.result !== 'string') return undefined;
+  return decodePack(answer.result.toLowerCase(), count);
+}
+
+/** As many reads in each as fit whatever they use up. */
+export function packsOf(reads: readonly PackedRead[]): PackedRead[][] {
+  const packs: PackedRead[][] = [];
+  let [gas, bytes] = [READS_GAS, MAX_PACK_BYTES];
+  for (const read of reads) {
+    gas += read.gas + GAS_PER_READ;
+    bytes += entryBytes(read);
+    if (gas > READS_GAS || bytes > MAX_PACK_BYTES) {
+      packs.push([]);
+      [gas, bytes] = [read.gas + GAS_PER_READ, entryBytes(read)];
+    }
+    packs.at(-1)!.push(read);
+  }
+  return packs;
+}
