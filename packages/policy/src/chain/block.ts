@@ -56,7 +56,7 @@ export function chainIdFromAnswer(answer: RpcAnswer | undefined): number {
 }
 
 /** @throws PolicyError `backend-answer` when the node answered an error */
-function resultOf(answer: RpcAnswer | undefined): unknown {
+export function resultOf(answer: RpcAnswer | undefined): unknown {
   if (answer && 'result' in answer) return answer.result;
   const why = answer && 'error' in answer ? ` (${answer.error.code}: ${answer.error.message})` : '';
   throw new PolicyError('backend-answer', `RPC endpoint answered an error${why}`);

@@ -1,11 +1,12 @@
 import { backendUrl } from '../backend-url.ts';
 import { PolicyError } from '../errors.ts';
+import type { CodeName } from './proof/known-code.ts';
 
 /** Which block a permission must have reached; a number means that many blocks behind the head. */
 export type Finality = 'latest' | 'safe' | 'finalized' | number;
 
-/** How verdicts are learned: `calls` are executed by the endpoints. */
-export type Reads = 'calls';
+/** How verdicts are learned: `calls` are executed by the endpoints, `proofs` show the storage that we decide by. */
+export type Reads = 'calls' | 'proofs';
 
 /** Something the operator's log should have. Addresses are scheme and host only. */
 export type ChainEvent =
@@ -36,6 +37,8 @@ export type ChainPolicyOptions = {
   readonly headReuseMs?: number;
   /** How verdicts are learned; default `calls`. */
   readonly reads?: Reads;
+  /** Names by code hash, 0x hex, of contracts that were built elsewhere; `proofs` decide by no other code. */
+  readonly knownCode?: Readonly<Record<string, CodeName>>;
   /** For one exchange with one endpoint; default 3 s. */
   readonly endpointTimeoutMs?: number;
   /** For one decision; default 8 s. */
@@ -58,6 +61,7 @@ export function chainSettings(options: ChainPolicyOptions): ChainSettings {
     finality: 'latest',
     headReuseMs: 0,
     reads: 'calls',
+    knownCode: {},
     endpointTimeoutMs: 3_000,
     totalTimeoutMs: 8_000,
     now: () => Date.now() / 1_000,
@@ -89,6 +93,9 @@ export function chainSettings(options: ChainPolicyOptions): ChainSettings {
     finality,
     'latest, safe, finalized or a number of blocks',
   );
+  for (const hash of Object.keys(settings.knownCode)) {
+    check(/^0x[0-9a-fA-F]{64}$/.test(hash), 'knownCode', hash, 'a code hash, 32 bytes of 0x hex');
+  }
   for (const name of [
     'maxBlockAgeSeconds',
     'maxClockSkewSeconds',

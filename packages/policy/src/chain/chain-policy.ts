@@ -5,13 +5,11 @@ import { sharedFor } from '../shared-for.ts';
 import type { Block } from './block.ts';
 import { BlockCache } from './block-cache.ts';
 import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
-import { decodeAddress, encodeDecisionCall, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
-import { assertPolicyContract, gatewayOf } from './eth-call-verdicts.ts';
-import { readContract } from './read-contract.ts';
+import { encodeDecisionCall } from './contract-calls.ts';
 import { type ChainView, readView } from './read-view.ts';
 import { RpcEndpoint } from './rpc-endpoint.ts';
 import type { Verdict, VerdictRequest } from './verdict-reader.ts';
-import { verdictReaders } from './verdict-readers.ts';
+import { infoReaders, verdictReaders } from './verdict-readers.ts';
 import { ViewSource } from './view-source.ts';
 import { withDeadline } from './with-deadline.ts';
 
@@ -39,10 +37,11 @@ export type ChainPolicy = Policy & { status(): ChainStatus };
  */
 export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   const settings = chainSettings(options);
-  const { quorum, kmsContract, totalTimeoutMs, now } = settings;
+  const { kmsContract, totalTimeoutMs, now } = settings;
   const endpoints = settings.rpcUrls.map((url) => new RpcEndpoint(url, settings.endpointTimeoutMs));
   const cache = new BlockCache<Verdict>();
   const readVerdict = verdictReaders[settings.reads](settings);
+  const readInfo = infoReaders[settings.reads](settings);
   let lastBlock: bigint | undefined;
 
   const views = new ViewSource(async () => {
@@ -91,20 +90,10 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
 
   const describe = async (): Promise<PolicyInfo> => {
     const { view } = await views.current();
-    const calls = [encodeGetter('gatewayAppId'), encodeGetter('appImplementation'), encodeIsPolicy()];
-    const [gateway, implementation, isPolicy] = await readContract(
-      view.endpoints,
-      quorum,
-      view.head,
-      kmsContract,
-      calls,
-    );
-    assertPolicyContract(isPolicy);
     return {
       kmsContract,
       chainId: view.chainId,
-      gatewayAppId: gatewayOf(gateway),
-      appImplementation: decodeAddress(implementation ?? '') ?? '',
+      ...(await readInfo(view)),
       ethRpcUrl: endpoints[0]?.name ?? '',
     };
   };

@@ -40,15 +40,18 @@ export type World = {
 
 /** The sources, by name. */
 export const worlds: Readonly<Record<string, () => Promise<World>>> = {
-  chain: chainWorld,
+  chain: () => chainWorld('calls'),
+  'chain, proven': () => chainWorld('proofs'),
   'allow-list': allowListWorld,
   webhook: webhookWorld,
 };
 
-async function chainWorld(): Promise<World> {
+async function chainWorld(reads: 'calls' | 'proofs'): Promise<World> {
   await buildContracts();
   const anvil = await startAnvil();
-  const client = await connectChain({ rpcUrl: anvil.rpcUrl, privateKey: anvil.accounts[0]!.privateKey });
+  // The nonces of an account are counted per process: each chain has an owner of its own.
+  const { privateKey } = anvil.accounts[reads === 'calls' ? 0 : 1]!;
+  const client = await connectChain({ rpcUrl: anvil.rpcUrl, privateKey });
   const { kms } = await deployKms({ client });
   const { appId } = await deployApp({ client, kms });
   const allowed = facts({ appId: fromHex(appId, { prefix: 'allow' }) });
@@ -59,7 +62,7 @@ async function chainWorld(): Promise<World> {
   await addDevice(client, appId, hex(allowed.deviceId));
   await addComposeHash(client, appId, hex(allowed.composeHash));
   await setGatewayAppId(client, kms, 'gateway');
-  const policy = chainPolicy({ rpcUrls: [anvil.rpcUrl], kmsContract: kms, chainId: anvil.chainId });
+  const policy = chainPolicy({ rpcUrls: [anvil.rpcUrl], kmsContract: kms, chainId: anvil.chainId, reads });
   return {
     policy,
     allowed,

@@ -85,7 +85,7 @@ describe('verifiedHeader', () => {
   });
 
   test.each<[string, unknown, string]>([
-    ['no block', null, 'no such block'],
+    ['no block', null, 'it is missing or malformed'],
     ['a short root', { ...genesis, stateRoot: '0x00' }, 'stateRoot is missing or malformed'],
     ['a quantity with zeros', { ...genesis, gasUsed: '0x00' }, 'gasUsed is missing or malformed'],
     ['endless extra data', { ...genesis, extraData: `0x${'00'.repeat(1025)}` }, 'extraData is missing'],

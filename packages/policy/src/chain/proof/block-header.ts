@@ -57,7 +57,7 @@ export function verifiedHeader(answer: unknown, block: Block): Header {
   const parsed = headerSchema.safeParse(answer);
   if (!parsed.success) {
     const at = parsed.error.issues[0]?.path.join('.') ?? '';
-    throw badHeader(at === '' ? 'the node has no such block' : `${at} is missing or malformed`);
+    throw badHeader(`${at === '' ? 'it' : at} is missing or malformed`);
   }
   const header = parsed.data;
   const hash = keccak256(encodeHeader(header));

@@ -1,0 +1,26 @@
+import type { PolicyInfo } from '../policy.ts';
+import type { ChainSettings } from './chain-options.ts';
+import { decodeAddress, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
+import { assertPolicyContract, gatewayOf } from './eth-call-verdicts.ts';
+import { readContract } from './read-contract.ts';
+import type { ChainView } from './read-view.ts';
+
+/** What DstackKms says of itself at the head of a view. */
+export type ContractInfo = Required<Pick<PolicyInfo, 'gatewayAppId' | 'appImplementation'>>;
+
+/** @throws PolicyError when it cannot be learned */
+export type InfoReader = (view: ChainView) => Promise<ContractInfo>;
+
+/** By `eth_call`; a quorum of endpoints must give the same bytes. */
+export function ethCallInfo({ quorum, kmsContract }: ChainSettings): InfoReader {
+  return async ({ endpoints, head }) => {
+    const calls = [encodeGetter('gatewayAppId'), encodeGetter('appImplementation'), encodeIsPolicy()];
+    const results = await readContract(endpoints, quorum, head, kmsContract, calls);
+    const [gateway, implementation, isPolicy] = results;
+    assertPolicyContract(isPolicy);
+    return {
+      gatewayAppId: gatewayOf(gateway),
+      appImplementation: decodeAddress(implementation ?? '') ?? '',
+    };
+  };
+}

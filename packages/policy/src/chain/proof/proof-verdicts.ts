@@ -1,0 +1,129 @@
+import { toHex } from '@dstack-cloud/encoding';
+import { PolicyError } from '../../errors.ts';
+import type { Block } from '../block.ts';
+import type { ChainSettings } from '../chain-options.ts';
+import type { ContractInfo } from '../contract-info.ts';
+import type { ChainView } from '../read-view.ts';
+import type { Verdict, VerdictReader } from '../verdict-reader.ts';
+import { askEndpoints } from './ask-endpoints.ts';
+import {
+  type AppLogic,
+  appChecks,
+  firstDenial,
+  type KmsLogic,
+  kmsChecks,
+  slotsOf,
+} from './contract-checks.ts';
+import { KnownCode } from './known-code.ts';
+import { ProvenState } from './proven-state.ts';
+import { type Contract, proxiedContract } from './proxied-contract.ts';
+import { IMPLEMENTATION_SLOT, kmsSlot, slotBytes } from './slots.ts';
+import { readText, textSlots } from './solidity-text.ts';
+
+const MAX_GATEWAY_APP_ID = 256;
+
+/** What contracts were last time: mostly they still are, and then one exchange is enough. */
+type Guess<Logic> = { logic: Logic; implementation: string } | undefined;
+
+/**
+ * Verdicts computed here from storage that is proven to be in the state of the block (chapter 60 section 8.3). Only
+ * the block's hash has to be right: an endpoint that lies about anything else is found out and not believed.
+ */
+export class ProofVerdicts {
+  readonly #settings: ChainSettings;
+  readonly #kms: string;
+  readonly #codes: KnownCode;
+  #guessedKms: Guess<KmsLogic>;
+  #guessedApp: Guess<AppLogic>;
+
+  constructor(settings: ChainSettings) {
+    this.#settings = settings;
+    this.#kms = settings.kmsContract.toLowerCase();
+    this.#codes = new KnownCode(settings.knownCode);
+  }
+
+  readonly verdict: VerdictReader = async (view, block, { kind, info }) => {
+    const question = { kind, info, time: block.timestamp };
+    const app = `0x${toHex(info.appId)}`;
+    const [guessedKms, guessedApp] = [this.#guessedKms, this.#guessedApp];
+    const state = this.#stateAt(view, block);
+    await state.load([
+      {
+        address: this.#kms,
+        slots: [
+          IMPLEMENTATION_SLOT,
+          kmsSlot.gatewayAppId,
+          ...(guessedKms ? slotsOf(kmsChecks(guessedKms.logic, question)) : []),
+        ],
+      },
+      ...(guessedKms ? [{ address: guessedKms.implementation, slots: [] }] : []),
+      ...(kind === 'app' && app !== this.#kms
+        ? [
+            {
+              address: app,
+              slots: [
+                IMPLEMENTATION_SLOT,
+                ...(guessedApp ? slotsOf(appChecks(guessedApp.logic, question)) : []),
+              ],
+            },
+            ...(guessedApp ? [{ address: guessedApp.implementation, slots: [] }] : []),
+          ]
+        : []),
+    ]);
+
+    const kms = await this.#kmsContract(state);
+    if (kms.is !== 'known') return denied(`KMS ${kms.why}`, '');
+    const checks = kmsChecks(kms.logic, question);
+    await state.load([{ address: this.#kms, slots: slotsOf(checks) }]);
+    const gatewayAppId = await this.#gatewayAppId(state);
+    const denial = firstDenial(checks, (slot) => state.slot(this.#kms, slot));
+    if (denial !== undefined) return denied(denial, gatewayAppId);
+    if (kind === 'kms') return { allowed: true, reason: '', gatewayAppId };
+
+    const contract = await proxiedContract(state, this.#codes, app, 'app');
+    if (contract.is === 'absent') return denied('App not deployed or invalid address', gatewayAppId);
+    if (contract.is === 'unknown') return denied(`App ${contract.why}`, gatewayAppId);
+    this.#guessedApp = contract;
+    const own = appChecks(contract.logic, question);
+    await state.load([{ address: app, slots: slotsOf(own) }]);
+    const reason = firstDenial(own, (slot) => state.slot(app, slot)) ?? '';
+    return { allowed: reason === '', reason, gatewayAppId };
+  };
+
+  /** What the KMS contract says of itself. @throws PolicyError */
+  async describe(view: ChainView): Promise<ContractInfo> {
+    const state = this.#stateAt(view, view.head);
+    const slots = [IMPLEMENTATION_SLOT, kmsSlot.gatewayAppId, kmsSlot.appImplementation];
+    await state.load([{ address: this.#kms, slots }]);
+    const kms = await this.#kmsContract(state);
+    if (kms.is !== 'known') throw new PolicyError('chain-mismatch', `KMS ${kms.why}`);
+    const implementation = toHex(slotBytes(state.slot(this.#kms, kmsSlot.appImplementation)).subarray(12));
+    return { gatewayAppId: await this.#gatewayAppId(state), appImplementation: `0x${implementation}` };
+  }
+
+  #stateAt(view: ChainView, block: Block): ProvenState {
+    return new ProvenState(block, askEndpoints(view.endpoints, this.#settings));
+  }
+
+  async #kmsContract(state: ProvenState): Promise<Exclude<Contract<KmsLogic>, { is: 'absent' }>> {
+    const contract = await proxiedContract(state, this.#codes, this.#kms, 'kms');
+    if (contract.is === 'absent') {
+      throw new PolicyError('chain-mismatch', 'There is no DstackKms contract at the configured address');
+    }
+    if (contract.is === 'known') this.#guessedKms = contract;
+    return contract;
+  }
+
+  async #gatewayAppId(state: ProvenState): Promise<string> {
+    const storage = (slot: bigint): bigint => state.slot(this.#kms, slot);
+    const more = textSlots(kmsSlot.gatewayAppId, storage(kmsSlot.gatewayAppId)) ?? [];
+    if (more.length > 0) await state.load([{ address: this.#kms, slots: more }]);
+    const text = readText(storage, kmsSlot.gatewayAppId);
+    if (text !== undefined && text.length <= MAX_GATEWAY_APP_ID) return text;
+    throw new PolicyError('chain-mismatch', 'The KMS contract has no usable gatewayAppId');
+  }
+}
+
+function denied(reason: string, gatewayAppId: string): Verdict {
+  return { allowed: false, reason, gatewayAppId };
+}
