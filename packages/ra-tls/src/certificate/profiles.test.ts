@@ -43,6 +43,13 @@ describe('profiles', () => {
     );
   });
 
+  it('a server certificate of a KMS lasts 30 days, and no longer than its root', () => {
+    const input = { domain: 'kms', spki: generateP256Key().spki, now };
+    expect(parseCertificate(rpcCertificate({ ...input, issuer: root })).notAfter).toBe(now + 30 * 86_400);
+    const short = { ...root, notAfter: now + 60 };
+    expect(parseCertificate(rpcCertificate({ ...input, issuer: short })).notAfter).toBe(now + 60);
+  });
+
   it('Node reads and verifies the chain root, app CA, leaf', () => {
     const rootCertificate = new X509Certificate(rootCa({ key: rootKey, now }));
     const ca = new X509Certificate(appCa({ issuer: root, key: appCaKey, appId, now }));
@@ -206,11 +213,16 @@ describe('what is refused', () => {
     for (const [name, own] of [
       ['*.example', 'kms.example'],
       ['*.Example.', 'kms.example'],
+      ['k*.example', 'kms.example'],
+      ['*ms.example', 'kms.example'],
+      ['k*s.example', 'kms.example'],
+      ['k**s.example..', 'kms.example'],
+      [' kms.example ', 'kms.example'],
       ['0:0::1', '::1'],
     ] as const) {
       expect(() => leaf({ subjectAltNames: [name] }, [own]), name).toThrow(/belongs to the KMS/);
     }
-    for (const name of ['*.org', '*.kms.example', '*example']) {
+    for (const name of ['*.org', '*.kms.example', '*example', 'x*.example', 'km*ms.example', '*']) {
       expect(() => leaf({ subjectAltNames: [name] }, ['kms.example']), name).not.toThrow();
     }
   });

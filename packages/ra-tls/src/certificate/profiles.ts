@@ -6,8 +6,11 @@ import { USAGE } from '../oid.ts';
 import type { AppInfo } from './app-info.ts';
 import { type Issuer, issueCertificate } from './issue-certificate.ts';
 
-/** Ten years, the default life of every certificate (chapter 10 section 3.3). */
+/** Ten years, the life of every other certificate (chapter 10 section 3.3). */
 const TEN_YEARS: number = 3650 * 86_400;
+
+/** Thirty days for a KMS's server certificate, which is renewed daily: an old one is soon worth nothing. */
+const RPC_LIFE: number = 30 * 86_400;
 
 interface SelfSigned {
   readonly key: P256Key;
@@ -64,7 +67,7 @@ export function rpcCertificate(
     subject: { commonName: domain },
     spki,
     issuer,
-    notAfter: lifeEnd(issuer, now),
+    notAfter: lifeEnd(issuer, now, RPC_LIFE),
     altNames: [domain],
     usage: USAGE.kmsRpc,
     ...(attestation && { attestation }),
@@ -144,8 +147,8 @@ export function tempClient(
 }
 
 /** No certificate outlives its issuer's. */
-function lifeEnd(issuer: Issuer, now: number): number {
-  return Math.min(now + TEN_YEARS, issuer.notAfter);
+function lifeEnd(issuer: Issuer, now: number, life: number = TEN_YEARS): number {
+  return Math.min(now + life, issuer.notAfter);
 }
 
 function wanted<T>(what: string, asked: boolean, value: T | undefined): T | undefined {

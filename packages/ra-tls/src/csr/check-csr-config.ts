@@ -49,16 +49,33 @@ function checkForbidden(config: CsrConfig, forbiddenNames: readonly string[]): v
   }
 }
 
-/** DNS names are compared without case and final dot (RFC 4343), IPv6 addresses in their one short form (RFC 5952). */
+/** DNS names are compared without case and final dots (RFC 4343), IPv6 addresses in their one short form (RFC 5952). */
 function plainName(name: string): string {
   if (isIPv6(name)) return new URL(`http://[${name.replace(/%.*$/, '')}]`).hostname.slice(1, -1);
-  return name.toLowerCase().replace(/\.$/, '');
+  return name.trim().toLowerCase().replace(/\.+$/, '');
 }
 
-/** A wildcard stands for one whole label, the first (RFC 9525 section 6.3). */
+/**
+ * A wildcard stands for one label, the first (RFC 9525 section 6.3), or for a part of it, as RFC 6125 section 6.4.3
+ * allowed: OpenSSL and Node still take `k*s.example` for `kms.example`.
+ */
 function coversByWildcard(pattern: string, name: string): boolean {
+  const [label, rest] = splitLabel(pattern);
+  const [ownLabel, ownRest] = splitLabel(name);
+  const star = label.indexOf('*');
+  if (star < 0 || rest === '' || rest !== ownRest || isIP(name) !== 0) return false;
+  const prefix = label.slice(0, star);
+  const suffix = label.slice(label.lastIndexOf('*') + 1);
+  return (
+    ownLabel.length >= prefix.length + suffix.length &&
+    ownLabel.startsWith(prefix) &&
+    ownLabel.endsWith(suffix)
+  );
+}
+
+function splitLabel(name: string): [label: string, rest: string] {
   const dot = name.indexOf('.');
-  return pattern.startsWith('*.') && dot > 0 && !isIP(name) && pattern.slice(1) === name.slice(dot);
+  return dot < 0 ? [name, ''] : [name.slice(0, dot), name.slice(dot + 1)];
 }
 
 function checkLife({ notBefore, notAfter }: CsrConfig, { now, issuerNotAfter }: CsrRules): void {
