@@ -1,5 +1,5 @@
 import { type BigIntStats, promises as fs } from 'node:fs';
-import { readFileBounded } from '@dstack-cloud/app';
+import { parseStrictJson, readFileBounded } from '@dstack-cloud/app';
 import { utf8Text } from '@dstack-cloud/encoding';
 import { z } from 'zod';
 import { PolicyError } from '../errors.ts';
@@ -40,7 +40,8 @@ async function stamp(path: string): Promise<string | undefined> {
 async function readAllowList(path: string): Promise<AllowList> {
   try {
     const bytes = await readFileBounded(path, MAX_FILE_BYTES, { label: 'Allow-list' });
-    return allowListSchema.parse(JSON.parse(utf8Text(bytes)));
+    // Strict: of two lists under one name the later would win in silence.
+    return allowListSchema.parse(parseStrictJson(utf8Text(bytes)));
   } catch (cause) {
     const why = cause instanceof z.ZodError ? z.prettifyError(cause) : String(cause);
     throw new PolicyError('bad-configuration', 'allow-list is missing or invalid', {

@@ -137,7 +137,8 @@ describe('rules, in order', () => {
 
 describe('a file that cannot be used denies everything and says why', () => {
   test.each<[string, unknown, RegExp]>([
-    ['no JSON', '{', /JSON/],
+    ['no JSON', '{', /line 1 column 2/],
+    ['two lists of one name', '{"osImages":[],"osImages":[]}', /Repeated member "osImages"/],
     ['no object', '[]', /expected object/i],
     ['an unknown key', { ...full, osImage: [] }, /osImage/],
     [

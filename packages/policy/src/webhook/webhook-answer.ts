@@ -1,3 +1,4 @@
+import { AppError, parseStrictJson } from '@dstack-cloud/app';
 import { z } from 'zod';
 import { PolicyError } from '../errors.ts';
 import type { HttpAnswer } from '../http/http-exchange.ts';
@@ -6,13 +7,21 @@ import { cutAtCharacter, publicText } from '../public-text.ts';
 
 const MAX_GATEWAY_APP_ID = 256;
 
-/** All three keys are required and typed: a permission is never guessed. Extra keys are ignored. */
+/** Id of a root of the KMS, 20 bytes of hex. */
+const rootId = z
+  .string()
+  .regex(/^(0x)?[0-9a-fA-F]{40}$/)
+  .transform((text) => text.toLowerCase().replace(/^0x/, ''));
+
+/** The first three keys are required and typed: a permission is never guessed. Extra keys are ignored. */
 const decisionSchema = z.object({
   isAllowed: z.boolean(),
   gatewayAppId: z.string(),
   reason: z.string(),
   keyEpoch: z.int().min(0).max(0xffff_ffff).nullish(),
   minKeyEpoch: z.int().min(0).max(0xffff_ffff).nullish(),
+  keyRoot: rootId.nullish(),
+  previousKeyRoots: z.array(rootId).max(64).nullish(),
 });
 
 const infoSchema = z.object({
@@ -26,7 +35,8 @@ const infoSchema = z.object({
 
 /** @throws PolicyError `backend-status` or `backend-answer` */
 export function decisionFromAnswer(answer: HttpAnswer): Decision {
-  const { isAllowed, gatewayAppId, reason, keyEpoch, minKeyEpoch } = parseAnswer(answer, decisionSchema);
+  const decision = parseAnswer(answer, decisionSchema);
+  const { isAllowed, gatewayAppId, reason, keyEpoch, minKeyEpoch, keyRoot, previousKeyRoots } = decision;
   if (gatewayAppId.length > MAX_GATEWAY_APP_ID) {
     throw new PolicyError('backend-answer', 'auth api answered a gatewayAppId that is too long');
   }
@@ -36,6 +46,8 @@ export function decisionFromAnswer(answer: HttpAnswer): Decision {
     gatewayAppId,
     ...(typeof keyEpoch === 'number' ? { keyEpoch } : {}),
     ...(typeof minKeyEpoch === 'number' ? { minKeyEpoch } : {}),
+    ...(typeof keyRoot === 'string' ? { keyRoot } : {}),
+    ...(Array.isArray(previousKeyRoots) ? { previousKeyRoots } : {}),
   };
 }
 
@@ -62,9 +74,10 @@ function parseAnswer<T>(answer: HttpAnswer, schema: z.ZodType<T>): T {
     throw new PolicyError('backend-status', text);
   }
   try {
-    return schema.parse(JSON.parse(body));
+    // Strict: what says both yes and no, by a key that comes twice, says neither.
+    return schema.parse(parseStrictJson(body));
   } catch (cause) {
-    const why = cause instanceof z.ZodError ? z.prettifyError(cause).replaceAll('\n', ' ') : 'not JSON';
+    const why = whyNot(cause);
     throw new PolicyError(
       'backend-answer',
       `failed to decode the answer of the auth api: ${why}, body=${shown}`,
@@ -73,4 +86,9 @@ function parseAnswer<T>(answer: HttpAnswer, schema: z.ZodType<T>): T {
       },
     );
   }
+}
+
+function whyNot(cause: unknown): string {
+  if (cause instanceof z.ZodError) return z.prettifyError(cause).replaceAll('\n', ' ');
+  return cause instanceof AppError ? `not JSON: ${publicText(cause.message)}` : 'not JSON';
 }

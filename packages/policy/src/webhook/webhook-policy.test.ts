@@ -75,7 +75,12 @@ describe('answer', () => {
       /^auth api returned 500 Internal Server Error: boom$/,
     ],
     ['302 with a permission', (r) => answerJson(r, allowed, 302), 'backend-status', /returned 302 Found/],
-    ['HTML', (r) => r.end('<html>'), 'backend-answer', /not JSON, body=<html>$/],
+    [
+      'HTML',
+      (r) => r.end('<html>'),
+      'backend-answer',
+      /not JSON: Expected a value at line 1 column 1, body=<html>$/,
+    ],
     ['nothing', (r) => r.end(), 'backend-answer', /not JSON/],
     ['no reason', (r) => answerJson(r, { isAllowed: true, gatewayAppId: '' }), 'backend-answer', /reason/],
     [
@@ -86,6 +91,12 @@ describe('answer', () => {
     ],
     ['"true"', (r) => answerJson(r, { ...allowed, isAllowed: 'true' }), 'backend-answer', /isAllowed/],
     ['1', (r) => answerJson(r, { ...allowed, isAllowed: 1 }), 'backend-answer', /isAllowed/],
+    [
+      'yes after no',
+      (r) => r.end('{"isAllowed":false,"isAllowed":true,"gatewayAppId":"","reason":""}'),
+      'backend-answer',
+      /Repeated member "isAllowed"/,
+    ],
     ['an array', (r) => answerJson(r, [allowed]), 'backend-answer', /decode/],
     [
       'a huge gateway',
