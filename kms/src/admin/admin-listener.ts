@@ -5,6 +5,7 @@ import { errorChain } from '../errors.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
 import { type Listener, listen } from '../server/listen.ts';
+import { comesFromOtherSite } from '../server/other-site.ts';
 import { checkBoot } from './check-boot.ts';
 import { isAdmin, type PasswordCheck } from './credentials.ts';
 
@@ -13,6 +14,9 @@ const UNAUTHORIZED = {
   headers: { 'WWW-Authenticate': 'Basic realm="dstack-kms admin"' },
   body: '',
 };
+
+/** Browsers remember a Basic password and send it along for the pages of others. */
+const FROM_OTHER_SITE = { status: 403, body: 'Requests from other sites are refused\n' };
 
 /** The admin listener (chapter 10 section 7.4): every path wants a credential. */
 export async function startAdminListener(
@@ -35,7 +39,10 @@ export async function startAdminListener(
         ],
       },
     ],
-    guard: async (request) => ((await isAdmin(request, admin, checkPassword)) ? undefined : UNAUTHORIZED),
+    guard: async (request) => {
+      if (!(await isAdmin(request, admin, checkPassword))) return UNAUTHORIZED;
+      return comesFromOtherSite(request) ? FROM_OTHER_SITE : undefined;
+    },
     headers: { Server: 'dstack-kms' },
     onCall: ({ method, known, status, error }) => {
       const fields = { method: known ? method : 'unknown', status };

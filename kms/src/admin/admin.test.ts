@@ -61,6 +61,18 @@ describe('credentials (chapter 10 section 7.4)', () => {
     }
   });
 
+  test.each([
+    [{ Origin: 'https://evil.example' }, 403],
+    [{ Origin: 'null' }, 403],
+    [{ Referer: 'https://evil.example/page' }, 403],
+    [{ 'Sec-Fetch-Site': 'cross-site' }, 403],
+    [{ 'Sec-Fetch-Site': 'none' }, 200],
+  ] as [Record<string, string>, number][])('a browser that remembers them: %j: %i', async (sent, status) => {
+    const headers = { Authorization: basic('alice', 'U*U'), ...sent };
+    const path = '/prpc/Admin.ClearImageCache?image_hash=00';
+    expect((await ask(port, path, { plain: true, method: 'GET', headers })).status).toBe(status);
+  });
+
   test('every path wants them', async () => {
     for (const path of ['/', '/health', '/prpc/Nope', '/metrics']) {
       expect((await ask(port, path, { plain: true, method: 'GET' })).status).toBe(401);

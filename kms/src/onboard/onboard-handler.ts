@@ -13,6 +13,7 @@ import {
 import { sameSecret } from '../admin/credentials.ts';
 import { errorChain, KmsError } from '../errors.ts';
 import { keyDirectoryState } from '../key-directory/commit.ts';
+import { comesFromOtherSite } from '../server/other-site.ts';
 import { healthRoute } from '../server/plain-routes.ts';
 import { attestationInfo } from './attestation-info.ts';
 import { bootstrap } from './bootstrap.ts';
@@ -102,7 +103,7 @@ function guard(request: IncomingMessage, token: string): PlainResponse | undefin
   const path = (request.url ?? '').split('?')[0];
   if (path === '/health' || path === '/') return undefined;
   const { authorization } = request.headers;
-  if (comesFromElsewhere(request)) {
+  if (comesFromOtherSite(request)) {
     return { status: 403, body: 'Requests from other sites are refused\n' };
   }
   if (token === '' || (authorization?.startsWith('Bearer ') && sameSecret(authorization.slice(7), token))) {
@@ -113,14 +114,4 @@ function guard(request: IncomingMessage, token: string): PlainResponse | undefin
     headers: { 'WWW-Authenticate': 'Bearer' },
     body: 'The onboard token is missing or wrong\n',
   };
-}
-
-/** Whether a browser sent this for a page of another site; programs send none of these headers. */
-function comesFromElsewhere({ headers }: IncomingMessage): boolean {
-  const { host, origin, referer } = headers;
-  const site = headers['sec-fetch-site'];
-  if (site === 'cross-site' || site === 'same-site') return true;
-  return [origin, referer].some(
-    (url) => url !== undefined && !(URL.canParse(url) && new URL(url).host === host),
-  );
 }
