@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { type Connections, exchange, type HttpAnswer, openConnections } from './http-exchange.ts';
 
 const run = promisify(execFile);
@@ -80,6 +80,15 @@ describeWithPrograms('TLS', ['openssl'], () => {
     for (const ca of [undefined, theirs.cert]) {
       await expect(get(url, connectionsTo(url, ca))).rejects.toMatchObject({ code: 'backend-unreachable' });
     }
+  });
+
+  test('nor when the environment tells Node not to check', async () => {
+    vi.stubEnv('NODE_TLS_REJECT_UNAUTHORIZED', '0');
+    const { url } = await serve(theirs);
+    for (const ca of [undefined, ours.cert]) {
+      await expect(get(url, connectionsTo(url, ca))).rejects.toMatchObject({ code: 'backend-unreachable' });
+    }
+    vi.unstubAllEnvs();
   });
 
   test('a kept connection that died is replaced under the same rules', async () => {

@@ -32,7 +32,9 @@ export function openConnections(url: URL, options: { ca?: string } = {}): Connec
   const { ca } = options;
   // The server may close an idle connection at 5 s; leaving earlier avoids most races with it.
   const keeping = { keepAlive: true, maxFreeSockets: 16, timeout: 4_000, scheduling: 'lifo' } as const;
-  const tls = { minVersion: 'TLSv1.2', ...(ca === undefined ? {} : { ca }) } as const;
+  // Said aloud, because NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment would else switch the check off.
+  const checked = { minVersion: 'TLSv1.2', rejectUnauthorized: true } as const;
+  const tls = { ...checked, ...(ca === undefined ? {} : { ca }) };
   const open = (rules: http.AgentOptions): http.Agent =>
     url.protocol === 'https:'
       ? new https.Agent({ ...rules, ...tls, maxSockets: 64 })

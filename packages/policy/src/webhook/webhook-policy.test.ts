@@ -259,4 +259,8 @@ describe('plain HTTP', () => {
   test.each(['auth-api:8000', 'ftp://x', ''])('%j is no URL for it', (url) => {
     expect(() => webhookPolicy({ url })).toThrow(expect.objectContaining({ code: 'bad-configuration' }));
   });
+  test('an authority file without a certificate is refused at the start', () => {
+    const wrong = () => webhookPolicy({ url: 'https://auth.example', ca: 'not a certificate' });
+    expect(wrong).toThrow(expect.objectContaining({ code: 'bad-configuration' }));
+  });
 });

@@ -1,6 +1,8 @@
+import { X509Certificate } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { backendUrl, isPlainRemote } from '../backend-url.ts';
 import { assertBootFacts } from '../boot-facts.ts';
+import { PolicyError } from '../errors.ts';
 import { exchange, type HttpAnswer, isConnectFailure, openConnections } from '../http/http-exchange.ts';
 import type { Policy } from '../policy.ts';
 import { sharedFor } from '../shared-for.ts';
@@ -35,6 +37,7 @@ export function webhookPolicy(options: WebhookPolicyOptions): Policy {
   if (isPlainRemote(base)) {
     onWarning?.(`Auth API ${base.origin} is asked over plain HTTP: who sits between decides about keys`);
   }
+  if (ca !== undefined) assertCertificate(ca);
   const connections = openConnections(base, ca === undefined ? {} : { ca });
   const headers = { 'user-agent': `dstack-kms/${version}`, accept: '*/*' };
 
@@ -67,6 +70,21 @@ export function webhookPolicy(options: WebhookPolicyOptions): Policy {
     describe: sharedFor(INFO_REUSE_MS, async () => infoFromAnswer(await send('GET', base))),
     close: () => connections.close(),
   };
+}
+
+/** OpenSSL takes an authority file without a certificate in silence, and then trusts nobody. */
+function assertCertificate(pem: string): void {
+  try {
+    new X509Certificate(pem);
+  } catch (cause) {
+    throw new PolicyError(
+      'bad-configuration',
+      'The authority file of the auth API holds no certificate in PEM',
+      {
+        cause,
+      },
+    );
+  }
 }
 
 /** `{url}/path`, with one slash between, as the original joins them. */
