@@ -23,8 +23,11 @@ export function publicUrl(url: URL): string {
  * Loopback and single-label names (a container beside this one) are not.
  */
 export function isPlainRemote(url: URL): boolean {
-  if (url.protocol !== 'http:') return false;
-  const { hostname } = url;
+  return url.protocol === 'http:' && isRemote(url);
+}
+
+/** True unless the host is loopback or a single-label name: a container beside this one. */
+export function isRemote({ hostname }: URL): boolean {
   const loopback = hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
   return !loopback && (hostname.includes('.') || hostname.includes(':'));
 }

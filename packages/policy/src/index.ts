@@ -1,9 +1,10 @@
 /** May this workload have keys? One interface, four sources: chain, webhook, allow-list, dev. */
 export { type AllowListOptions, allowListPolicy } from './allow-list/allow-list-policy.ts';
-export { isPlainRemote } from './backend-url.ts';
+export { isPlainRemote, isRemote } from './backend-url.ts';
 export { assertBootFacts } from './boot-facts.ts';
 export type { ChainEvent, ChainPolicyOptions, Finality } from './chain/chain-options.ts';
 export { type ChainPolicy, type ChainStatus, chainPolicy } from './chain/chain-policy.ts';
+export { type CodeName, codeNames } from './chain/proof/known-code.ts';
 export { type DevPolicyOptions, devPolicy } from './dev/dev-policy.ts';
 export { PolicyError, type PolicyErrorCode } from './errors.ts';
 export type { BootFacts, BootKind, Decision, DecisionFailure, Policy, PolicyInfo } from './policy.ts';

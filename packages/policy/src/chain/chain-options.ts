@@ -19,6 +19,11 @@ export type ChainPolicyOptions = {
   readonly rpcUrls: readonly string[];
   /** Proxy address of DstackKms, 0x hex. */
   readonly kmsContract: string;
+  /**
+   * JSON-RPC address of a verifying light client, such as helios beside the KMS. It alone says which block is the
+   * head; whatever the endpoints answer must belong to that block.
+   */
+  readonly lightClientUrl?: string;
   /** Refuse endpoints of another chain. Optional and recommended. */
   readonly chainId?: number;
   /** How many endpoints must agree; default ⌈(n+1)/2⌉. */
@@ -49,7 +54,8 @@ export type ChainPolicyOptions = {
 };
 
 /** The same with every default filled in. */
-export type ChainSettings = Required<Omit<ChainPolicyOptions, 'chainId'>> & { readonly chainId?: number };
+export type ChainSettings = Required<Omit<ChainPolicyOptions, 'chainId' | 'lightClientUrl'>> &
+  Pick<ChainPolicyOptions, 'chainId' | 'lightClientUrl'>;
 
 /** @throws PolicyError `bad-configuration` naming the option, the value and what would do */
 export function chainSettings(options: ChainPolicyOptions): ChainSettings {
@@ -76,6 +82,7 @@ export function chainSettings(options: ChainPolicyOptions): ChainSettings {
     'one twice',
     'each address once: it has one vote',
   );
+  if (settings.lightClientUrl !== undefined) backendUrl(settings.lightClientUrl, 'The light client address');
   check(/^0x[0-9a-fA-F]{40}$/.test(kmsContract), 'kmsContract', kmsContract, '20 bytes of 0x hex');
   check(!/^0x0+$/.test(kmsContract), 'kmsContract', kmsContract, 'the address of a DstackKms proxy');
   check(

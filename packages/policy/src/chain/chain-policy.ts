@@ -6,6 +6,7 @@ import type { Block } from './block.ts';
 import { BlockCache } from './block-cache.ts';
 import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
 import { encodeDecisionCall } from './contract-calls.ts';
+import { readLightClientView } from './light-client-view.ts';
 import { type ChainView, readView } from './read-view.ts';
 import { RpcEndpoint } from './rpc-endpoint.ts';
 import type { Verdict, VerdictRequest } from './verdict-reader.ts';
@@ -38,14 +39,20 @@ export type ChainPolicy = Policy & { status(): ChainStatus };
 export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   const settings = chainSettings(options);
   const { kmsContract, totalTimeoutMs, now } = settings;
-  const endpoints = settings.rpcUrls.map((url) => new RpcEndpoint(url, settings.endpointTimeoutMs));
+  const { lightClientUrl, endpointTimeoutMs } = settings;
+  const endpoints = settings.rpcUrls.map((url) => new RpcEndpoint(url, endpointTimeoutMs));
+  const lightClient =
+    lightClientUrl === undefined ? undefined : new RpcEndpoint(lightClientUrl, endpointTimeoutMs);
+  const everybody = lightClient ? [lightClient, ...endpoints] : endpoints;
   const cache = new BlockCache<Verdict>();
   const readVerdict = verdictReaders[settings.reads](settings);
   const readInfo = infoReaders[settings.reads](settings);
   let lastBlock: bigint | undefined;
 
   const views = new ViewSource(async () => {
-    const view = await readView(endpoints, settings);
+    const view = lightClient
+      ? await readLightClientView(lightClient, endpoints, settings)
+      : await readView(endpoints, settings);
     if (view.head.number !== lastBlock) {
       lastBlock = view.head.number;
       settings.onEvent({ type: 'block', number: view.head.number, lagSeconds: lagOf(view.head, now()) });
@@ -115,11 +122,11 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
       const head = views.latest?.head;
       return {
         ...(head ? { blockNumber: head.number, lagSeconds: lagOf(head, now()) } : {}),
-        endpoints: endpoints.map(({ name, healthy, failures }) => ({ url: name, healthy, failures })),
+        endpoints: everybody.map(({ name, healthy, failures }) => ({ url: name, healthy, failures })),
       };
     },
     close() {
-      for (const endpoint of endpoints) endpoint.close();
+      for (const endpoint of everybody) endpoint.close();
     },
   };
 }

@@ -34,7 +34,8 @@ export async function readView(all: readonly RpcEndpoint[], settings: ChainSetti
   return { chainId, head, settled, endpoints };
 }
 
-async function readHead(endpoint: RpcEndpoint, settings: ChainSettings): Promise<Head> {
+/** @throws PolicyError `chain-mismatch` for another chain than the configured one */
+export async function readHead(endpoint: RpcEndpoint, settings: ChainSettings): Promise<Head> {
   const [id, block] = await reported(endpoint, settings, () =>
     endpoint.batch([{ method: 'eth_chainId', params: [] }, blockCall('latest')]),
   );
@@ -105,7 +106,7 @@ const blockKey = ({ number, hash, timestamp, parentHash, stateRoot }: Block): st
 const headKey = ({ chainId, block }: Head): string => `${chainId}/${blockKey(block)}`;
 
 /** Run a step with one endpoint and tell the operator when it fails. */
-async function reported<T>(
+export async function reported<T>(
   endpoint: RpcEndpoint,
   { onEvent }: ChainSettings,
   step: () => Promise<T>,
