@@ -41,6 +41,9 @@ export function makePolicy(
         maxBlockAgeSeconds: chain.max_block_age,
         finality: chain.finality,
         headReuseMs: chain.head_reuse_ms,
+        reads: chain.read === 'proof' ? 'proofs' : 'calls',
+        knownCode: chain.known_code,
+        ...(chain.light_client_url === undefined ? {} : { lightClientUrl: chain.light_client_url }),
         ...(chain.chain_id === undefined ? {} : { chainId: chain.chain_id }),
         ...(chain.quorum === undefined ? {} : { quorum: chain.quorum }),
         onEvent: (event) => {

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
+import { isRemote } from '@dstack-cloud/policy';
 import { KmsError } from '../errors.ts';
 import { parseSize } from './duration.ts';
 import type { FileConfig, KmsConfig } from './kms-config.ts';
@@ -32,6 +33,7 @@ export function checkConfig(raw: RawTable, environment: Environment): KmsConfig 
   if (!config.core.image.verify) {
     warnings.push('core.image.verify is false: os_image_hash is what the workload says of itself');
   }
+  warnings.push(...policyWarnings(config, policy));
   return {
     ...config,
     policy,
@@ -106,6 +108,14 @@ function checkPolicy({ core }: FileConfig, policy: KmsConfig['policy']): string[
 }
 
 /** The RPC key and certificate are renewed in the key directory, so they cannot lie elsewhere. */
+function policyWarnings({ core }: FileConfig, policy: KmsConfig['policy']): string[] {
+  const { light_client_url: lightClient } = core.auth_api.chain;
+  if (policy !== 'chain' || lightClient === undefined || !isRemote(new URL(lightClient))) return [];
+  return [
+    'core.auth_api.chain.light_client_url is on another machine: whoever runs it, or sits on the way, chooses the blocks that decisions are read at',
+  ];
+}
+
 function checkPaths({ rpc, core }: FileConfig): string[] {
   const expected = [
     ['rpc.tls.key', rpc.tls.key, 'rpc.key'],

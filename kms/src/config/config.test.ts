@@ -109,6 +109,13 @@ port = 12001
     ['[core.image]\ndownload_url = "https://a:b@host/{OS_IMAGE_HASH}"', 'without password'],
     ['[core.auth_api]\ntype = "dev"', 'gives keys to everybody'],
     ['[core.auth_api]\ntype = "chain"', 'rpc_urls and kms_contract are needed'],
+    ['[core.auth_api.chain]\nread = "proofs"', 'core.auth_api.chain.read: "proofs" is not accepted'],
+    ['[core.auth_api.chain]\nlight_client_url = "helios:8545"', 'must be an http or https address'],
+    ['[core.auth_api.chain.known_code]\n"0x12" = "dstack-app-0.6"', 'core.auth_api.chain.known_code.0x12'],
+    [
+      `[core.auth_api.chain.known_code]\n"0x${'12'.repeat(32)}" = "dstack-app-9"`,
+      `core.auth_api.chain.known_code.0x${'12'.repeat(32)}: "dstack-app-9" is not accepted`,
+    ],
     ['[core.attestation.root_ca]\ntdx = "/x"', 'external attestation trust anchors are configured'],
     [
       '[core.admin]\nenabled = true',
@@ -151,6 +158,34 @@ describe('environment', () => {
     const config = checkConfig(raw, { ETH_RPC_URL: 'http://a:1', KMS_CONTRACT_ADDR: `0x${'11'.repeat(20)}` });
     expect(config.policy).toBe('webhook');
   });
+});
+
+describe('light client', () => {
+  const warningsOf = (light_client_url: string, type = 'chain') =>
+    checkConfig(
+      {
+        core: {
+          auth_api: {
+            type,
+            chain: { rpc_urls: ['http://a:1'], kms_contract: `0x${'11'.repeat(20)}`, light_client_url },
+          },
+        },
+      },
+      {},
+    ).warnings;
+
+  test.each(['http://127.0.0.1:8545', 'http://[::1]:8545', 'http://localhost:1', 'http://helios:8545'])(
+    '%s is beside the KMS',
+    (url) => expect(warningsOf(url)).toEqual([]),
+  );
+
+  test.each(['http://10.0.0.7:8545', 'https://helios.example.com', 'http://[2001:db8::1]:8545'])(
+    '%s is not, which is said',
+    (url) => {
+      expect(warningsOf(url)).toEqual([expect.stringContaining('light_client_url is on another machine')]);
+      expect(warningsOf(url, 'webhook')).toEqual([]);
+    },
+  );
 });
 
 test('quote_enabled = false never switches off the verification of callers', () => {

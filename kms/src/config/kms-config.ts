@@ -1,3 +1,5 @@
+import type { CodeName } from '@dstack-cloud/policy';
+
 /** `kms.toml` after checking: every default filled in, durations in seconds (chapter 10 section 7.2). */
 export type FileConfig = {
   readonly rpc: {
@@ -108,6 +110,10 @@ type AuthApiConfig = {
 
 type AttestationConfig = {
   readonly insecure_allow_external_trust_anchors: boolean;
+    readonly read: 'call' | 'proof';
+    readonly light_client_url?: string | undefined;
+    /** What contracts do that were built elsewhere, by code hash. */
+    readonly known_code: Readonly<Record<string, CodeName>>;
   readonly urls: { readonly pccs?: string | undefined; readonly amd_kds?: string | undefined };
   readonly root_ca: {
     readonly tdx?: string | undefined;

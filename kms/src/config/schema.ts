@@ -1,3 +1,4 @@
+import { codeNames } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import { parseDuration, parseSize } from './duration.ts';
 import type { FileConfig } from './kms-config.ts';
@@ -52,6 +53,10 @@ const rpc = z.strictObject({
 function isImageUrl(template: string): boolean {
   if (!template.includes('{OS_IMAGE_HASH}') || !URL.canParse(template)) return false;
   const { protocol, username, password } = new URL(template);
+function isHttpUrl(text: string): boolean {
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+}
+
   return (protocol === 'http:' || protocol === 'https:') && username === '' && password === '';
 }
 
@@ -85,6 +90,14 @@ const authApi = z.strictObject({
     })
     .prefault({}),
   allow_list: z.strictObject({ file: optionalFile }).prefault({}),
+      read: z.enum(['call', 'proof']).default('call'),
+      light_client_url: z.string().refine(isHttpUrl, 'must be an http or https address').optional(),
+      known_code: z
+        .record(
+          z.string().regex(/^0x[0-9a-fA-F]{64}$/, 'must be a code hash: 0x and 64 digits'),
+          z.enum(codeNames),
+        )
+        .default({}),
   dev: z
     .strictObject({
       gateway_app_id: z.string().default('any'),
