@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
@@ -28,19 +29,22 @@ export const openAppendFile: OpenAppendFile = async (path) => {
 
 function wrap(file: FileHandle): AppendFile {
   return {
-    append: (bytes) => appendAll(file, bytes),
+    append: async (bytes) => appendAll(file.fd, bytes),
     sync: () => file.datasync(),
     truncate: (length) => file.truncate(length),
     close: () => file.close(),
   };
 }
 
-/** Leaner than `appendFile`. A write may take a part only, as on a disk that is almost full; then the rest follows. */
-async function appendAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
+/**
+ * Into the page cache, which takes microseconds; to hand a few hundred bytes to another thread and back takes longer.
+ * A write may take a part only, as on a disk that is almost full; then the rest follows.
+ */
+function appendAll(descriptor: number, bytes: Uint8Array): void {
   for (let offset = 0; offset < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, offset, bytes.length - offset);
-    if (bytesWritten === 0) throw new Error('Nothing could be written');
-    offset += bytesWritten;
+    const written = writeSync(descriptor, bytes, offset, bytes.length - offset);
+    if (written === 0) throw new Error('Nothing could be written');
+    offset += written;
   }
 }
 

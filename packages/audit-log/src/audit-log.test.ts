@@ -1,6 +1,6 @@
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fromHex } from '@dstack-cloud/encoding';
 import { k256PublicKey } from '@dstack-cloud/keys';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -115,28 +115,55 @@ describe('AuditLog', () => {
     expect(await verifyLog(directory, publicKey, [])).toMatchObject({ records: 2 });
   });
 
-  test('a full disk refuses the record, leaves nothing half written, and the log goes on when there is room', async () => {
-    let full = false;
+  test.each(['audit-', 'audit.hashes'])(
+    'a full disk under %s refuses the record, leaves nothing half written, and the log goes on when there is room',
+    async (name) => {
+      let full = false;
+      const log = await open({
+        open: async (path) => {
+          const file = await openAppendFile(path);
+          return {
+            ...bound(file),
+            append: async (bytes) => {
+              if (!full || !basename(path).startsWith(name)) return file.append(bytes);
+              await file.append(bytes.slice(0, 10));
+              throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+            },
+          };
+        },
+      });
+      await log.append(entry(1));
+      full = true;
+      await expect(log.append(entry(2))).rejects.toMatchObject({ code: 'write-failed' });
+      full = false;
+      expect((await log.append(entry(3))).seq).toBe(1);
+      await log.close();
+      expect(await verifyLog(directory, publicKey, [])).toMatchObject({ records: 2 });
+    },
+  );
+
+  test('records that arrive in one turn of the event loop share one fsync', async () => {
+    let syncs = 0;
     const log = await open({
       open: async (path) => {
         const file = await openAppendFile(path);
         return {
           ...bound(file),
-          append: async (bytes) => {
-            if (!full) return file.append(bytes);
-            await file.append(bytes.slice(0, 10));
-            throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+          sync: () => {
+            if (!path.endsWith('.hashes')) syncs += 1;
+            return file.sync();
           },
         };
       },
     });
-    await log.append(entry(1));
-    full = true;
-    await expect(log.append(entry(2))).rejects.toMatchObject({ code: 'write-failed' });
-    full = false;
-    expect((await log.append(entry(3))).seq).toBe(1);
+    await Promise.all(
+      Array.from({ length: 8 }, async (_, app) => {
+        for (let hops = 0; hops < app; hops++) await Promise.resolve();
+        await log.append(entry(app));
+      }),
+    );
+    expect(syncs).toBe(1);
     await log.close();
-    expect(await verifyLog(directory, publicKey, [])).toMatchObject({ records: 2 });
   });
 
   test('a failed fsync closes the log: nothing later is acknowledged', async () => {

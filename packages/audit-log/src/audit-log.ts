@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { concatBytes, fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { type AppendFile, type OpenAppendFile, openAppendFile } from './append-file.ts';
 import { AuditError } from './errors.ts';
@@ -169,8 +170,8 @@ export class AuditLog {
   }
 
   async #drain(): Promise<void> {
-    // Entries of the same turn of the event loop share the first write.
-    await Promise.resolve();
+    // Entries of the same turn of the event loop share the first write and its fsync.
+    await setImmediate();
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0);
       await this.#writeBatch(batch);
@@ -213,17 +214,16 @@ export class AuditLog {
       });
     }
     const encoded = records.map((record) => utf8(`${formatRecord(record)}\n`));
-    const lines = concatBytes(...encoded);
     try {
-      await this.#segment.append(lines);
+      await this.#segment.append(concatBytes(...encoded));
+      // The hashes are made again from the records when the log is opened, so only the records need the sync.
+      await this.#hashes.append(concatBytes(...records.map((record) => fromHex(record.hash))));
     } catch (cause) {
       await this.#undo(cause);
       throw new AuditError('write-failed', 'The audit record cannot be written', { cause });
     }
     try {
-      // The hashes are made again from the records when the log is opened, so their order against the sync is free.
-      const hashes = concatBytes(...records.map((record) => fromHex(record.hash)));
-      await Promise.all([this.#segment.sync(), this.#hashes.append(hashes)]);
+      await this.#segment.sync();
     } catch (cause) {
       // After a failed fsync nobody knows what is on the disk, and a second fsync may wrongly succeed.
       this.#poisoned = cause;
@@ -239,6 +239,7 @@ export class AuditLog {
   async #undo(cause: unknown): Promise<void> {
     try {
       await this.#segment.truncate(this.#segmentBytes);
+      await this.#hashes.truncate(this.#tree.size * HASH_BYTES);
     } catch {
       this.#poisoned = cause;
     }
