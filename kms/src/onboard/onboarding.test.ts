@@ -57,6 +57,7 @@ describe('onboarding listener (chapter 10 section 6)', () => {
       ['', 'domain must be a non-empty ASCII DNS name of at most 253 bytes'],
       ['ü.example', 'domain must be a non-empty ASCII DNS name of at most 253 bytes'],
       ['-a.example', 'domain contains an invalid DNS label'],
+      ['fe80::1%eth0', 'domain contains an invalid DNS label'],
     ]) {
       expect((await call(port, 'Bootstrap', { domain }, plain)).json['error']).toBe(error);
     }
