@@ -3,11 +3,14 @@ import { PolicyError } from '../errors.ts';
 import type { BootFacts, BootKind, Decision, DecisionFailure, Policy, PolicyInfo } from '../policy.ts';
 import { sharedFor } from '../shared-for.ts';
 import type { Block } from './block.ts';
-import { BlockCache } from './block-cache.ts';
 import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
 import { encodeDecisionCall } from './contract-calls.ts';
 import { readLightClientView } from './light-client-view.ts';
+import { PermissionBook } from './permission-book.ts';
 import { type ChainView, readView } from './read-view.ts';
+import { packedRenewal } from './renewal/packed-renewal.ts';
+import { readRenewal } from './renewal/read-renewal.ts';
+import { Renewals } from './renewal/renewals.ts';
 import { RpcEndpoint } from './rpc-endpoint.ts';
 import type { Verdict, VerdictRequest } from './verdict-reader.ts';
 import { infoReaders, verdictReaders } from './verdict-readers.ts';
@@ -21,11 +24,31 @@ export type ChainStatus = {
   readonly blockNumber?: bigint;
   /** Seconds between the block of the last decision and now. */
   readonly lagSeconds?: number;
-  readonly endpoints: readonly {
-    readonly url: string;
-    readonly healthy: boolean;
-    readonly failures: number;
-  }[];
+  readonly permissions: {
+    /** Requests that were answered without waiting for the network. */
+    readonly hits: number;
+    /** Requests that waited. */
+    readonly misses: number;
+    /** Permissions that were found to hold at a later block before anybody asked. */
+    readonly renewed: number;
+    /** Permissions that were not found to. */
+    readonly dropped: number;
+  };
+  readonly endpoints: readonly EndpointStatus[];
+};
+
+/** State of one endpoint. */
+export type EndpointStatus = {
+  /** Scheme and host. */
+  readonly url: string;
+  /** False while it rests after failures or for being slow. */
+  readonly healthy: boolean;
+  /** Failed exchanges since the last good one. */
+  readonly failures: number;
+  /** HTTP requests sent. */
+  readonly exchanges: number;
+  /** JSON-RPC calls in them. */
+  readonly calls: number;
 };
 
 /** The chain source. */
@@ -44,21 +67,33 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   const lightClient =
     lightClientUrl === undefined ? undefined : new RpcEndpoint(lightClientUrl, endpointTimeoutMs);
   const everybody = lightClient ? [lightClient, ...endpoints] : endpoints;
-  const cache = new BlockCache<Verdict>();
+  const book = new PermissionBook();
   const readVerdict = verdictReaders[settings.reads](settings);
+  const renewals = new Renewals(
+    book,
+    settings.reads === 'calls' ? packedRenewal(settings) : readRenewal(readVerdict),
+  );
+  let [hits, misses] = [0, 0];
   const readInfo = infoReaders[settings.reads](settings);
   let lastBlock: bigint | undefined;
 
-  const views = new ViewSource(async () => {
-    const view = lightClient
-      ? await readLightClientView(lightClient, endpoints, settings)
-      : await readView(endpoints, settings);
-    if (view.head.number !== lastBlock) {
-      lastBlock = view.head.number;
-      settings.onEvent({ type: 'block', number: view.head.number, lagSeconds: lagOf(view.head, now()) });
-    }
-    return view;
-  }, settings.headReuseMs);
+  const views = new ViewSource(
+    async () => {
+      const view = lightClient
+        ? await readLightClientView(lightClient, endpoints, settings)
+        : await readView(endpoints, settings);
+      if (view.head.number !== lastBlock) {
+        lastBlock = view.head.number;
+        settings.onEvent({ type: 'block', number: view.head.number, lagSeconds: lagOf(view.head, now()) });
+      }
+      return view;
+    },
+    {
+      reuseMs: settings.headReuseMs,
+      prepare: (view) =>
+        settings.headReuseMs === 0 || isStale(view.head, settings) ? undefined : renewals.prepare(view),
+    },
+  );
 
   /** Ask the contract at both blocks of the view; a denial at either is the answer. */
   const judge = async (view: ChainView, request: VerdictRequest): Promise<Decision> => {
@@ -69,15 +104,15 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
     return { ...verdict, blockNumber: view.head.number };
   };
   const judgeAt = (view: ChainView, block: Block, request: VerdictRequest): Promise<Verdict> =>
-    cache.get(cacheName(view), cacheKey(block, request.call), () => readVerdict(view, block, request));
+    book.get(block.hash, request, () => readVerdict(view, block, request));
 
   /** The permission that a recent view already holds: no network, no timer. */
-  const knownPermission = (call: string): Decision | undefined => {
+  const knownPermission = ({ call }: VerdictRequest): Decision | undefined => {
     const view = views.recent();
     if (!view || isStale(view.head, settings)) return undefined;
     let last: Verdict | undefined;
     for (const block of blocksOf(view)) {
-      last = cache.known(cacheName(view), cacheKey(block, call));
+      last = book.known(block.hash, call);
       if (!last) return undefined;
     }
     return last && { ...last, blockNumber: view.head.number };
@@ -91,12 +126,17 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
       if (error instanceof PolicyError && again) return null;
       throw error;
     });
+    if (decision && (decision.allowed || !reused)) return decision;
     // Nor must what is allowed now be refused because of a view from before.
-    return decision && (decision.allowed || !reused) ? decision : await judge(await views.fresh(), request);
+    const now = await views.fresh();
+    const again = await judge(now, request);
+    // Who asks next shall hear no older permission.
+    if (!again.allowed) views.show(now);
+    return again;
   };
 
   const describe = async (): Promise<PolicyInfo> => {
-    const { view } = await views.current();
+    const { view } = await views.current(false);
     return {
       kmsContract,
       chainId: view.chainId,
@@ -107,11 +147,18 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
 
   return {
     async authorize(kind, info) {
-      const call = callOf(kind, info);
-      const known = knownPermission(call);
-      if (known) return known;
+      const request = requestOf(kind, info);
+      const known = knownPermission(request);
+      if (known) {
+        hits += 1;
+        book.touch(request);
+        return known;
+      }
+      misses += 1;
       try {
-        return await withDeadline(decide({ kind, info, call }), totalTimeoutMs);
+        const decision = await withDeadline(decide(request), totalTimeoutMs);
+        if (decision.allowed) book.touch(request);
+        return decision;
       } catch (error) {
         if (error instanceof PolicyError) return refusal(error);
         throw error;
@@ -122,31 +169,39 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
       const head = views.latest?.head;
       return {
         ...(head ? { blockNumber: head.number, lagSeconds: lagOf(head, now()) } : {}),
-        endpoints: everybody.map(({ name, healthy, failures }) => ({ url: name, healthy, failures })),
+        permissions: { hits, misses, ...renewals.counts },
+        endpoints: everybody.map(({ name, healthy, failures, sent }) => ({
+          url: name,
+          healthy,
+          failures,
+          ...sent,
+        })),
       };
     },
     close() {
+      views.close();
       for (const endpoint of everybody) endpoint.close();
     },
   };
 }
 
-const cacheName = ({ head, settled }: ChainView): string => `${head.hash}/${settled.hash}`;
-const cacheKey = ({ hash }: Block, call: string): string => `${hash}/${call}`;
 /** Mostly one: the settled block is the head itself without a finality rule. */
 const blocksOf = ({ head, settled }: ChainView): Block[] => (head === settled ? [head] : [head, settled]);
 
-/** Call data of facts that come again: they are the same object as long as the evidence is the same. */
-const calls: Record<BootKind, WeakMap<BootFacts, string>> = { app: new WeakMap(), kms: new WeakMap() };
+/** Requests of facts that come again: they are the same object as long as the evidence is the same. */
+const requests: Record<BootKind, WeakMap<BootFacts, VerdictRequest>> = {
+  app: new WeakMap(),
+  kms: new WeakMap(),
+};
 
 /** @throws PolicyError `invalid-request` */
-function callOf(kind: BootKind, info: BootFacts): string {
-  const known = calls[kind].get(info);
+function requestOf(kind: BootKind, info: BootFacts): VerdictRequest {
+  const known = requests[kind].get(info);
   if (known) return known;
   assertBootFacts(info);
-  const call = encodeDecisionCall(kind, info);
-  calls[kind].set(info, call);
-  return call;
+  const request = { kind, info, call: encodeDecisionCall(kind, info) };
+  requests[kind].set(info, request);
+  return request;
 }
 
 /** A frozen endpoint hides revocations, so an old head decides nothing. */

@@ -4,61 +4,78 @@ import type { ChainView } from './read-view.ts';
 /** A view and whether it was read before the request came. */
 export type ServedView = { readonly view: ChainView; readonly reused: boolean };
 
-type Latest = { readonly view: ChainView; readonly at: number; readonly until: number };
+export type ViewSourceOptions = {
+  /** How old a view may be at most, counted from the begin of its reading; 0 for never reused. */
+  readonly reuseMs: number;
+  /** Called with each view before requests see it; they go on with the view before meanwhile, as long as they may. */
+  readonly prepare?: (view: ChainView) => Promise<void> | undefined;
+  /** Monotonic milliseconds. */
+  readonly clock?: () => number;
+};
+
+type Reading = {
+  readonly view: ChainView;
+  readonly at: number;
+  /** It serves requests until then … */
+  readonly until: number;
+  /** … or until then, while the next one is prepared. */
+  readonly end: number;
+};
 
 /** A view may serve requests for this many times as long as readings of late took: no wait while it is renewed. */
 const REUSE_PER_READING = 3;
-/** … and for so long at least, when readings are faster than that. */
-const SHORTEST_REUSE_MS = 15;
+/** … and for this part of the time that it may, when readings are faster than that. */
+const REUSE_PART = 1 / 8;
 /** Of so many readings the median counts, so that one that hung does not make the next view serve for long. */
 const READINGS = 9;
+/** So long after a request the chain is followed, so that the next request waits for nothing. */
+const FOLLOW_MS = 2_000;
+/** After a reading that failed. */
+const RETRY_MS = 250;
 
 /**
- * Serves views of the chain and shares the reading of them among requests. A view serves those who come soon after
- * it was read, for a time that follows the latency of the endpoints and never exceeds `reuseMs`: under load the view
- * is renewed all the time in the background, and a single request reads its own.
+ * Serves views of the chain and shares the reading of them among requests. While requests come, the chain is read
+ * again and again in the background, in a rhythm that follows the latency of the endpoints, and a view serves those
+ * who come until the next one is there, never longer than `reuseMs`. When no requests come, nothing is read.
  */
 export class ViewSource {
   readonly #read: () => Promise<ChainView>;
   readonly #reuseMs: number;
+  readonly #prepare: (view: ChainView) => Promise<void> | undefined;
   readonly #clock: () => number;
   readonly #durations: number[] = [];
-  #latest: Latest | undefined;
+  #shown: Reading | undefined;
+  #coming: Reading | undefined;
+  #last: ChainView | undefined;
   #running: Promise<ChainView> | undefined;
   #queued: Promise<ChainView> | undefined;
+  #asked = Number.NEGATIVE_INFINITY;
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
 
-  /**
-   * @param reuseMs how old a view may be at most, counted from the begin of its reading; 0 for never reused
-   * @param clock monotonic milliseconds
-   */
-  constructor(
-    read: () => Promise<ChainView>,
-    reuseMs: number,
-    clock: () => number = () => performance.now(),
-  ) {
+  constructor(read: () => Promise<ChainView>, options: ViewSourceOptions) {
     this.#read = read;
-    this.#reuseMs = reuseMs;
-    this.#clock = clock;
+    this.#reuseMs = options.reuseMs;
+    this.#prepare = options.prepare ?? (() => undefined);
+    this.#clock = options.clock ?? (() => performance.now());
   }
 
-  /** The latest view that was read. */
+  /** The view that was read last. */
   get latest(): ChainView | undefined {
-    return this.#latest?.view;
+    return this.#last;
   }
 
-  /** A view that was read a moment ago, if there is one; from a third of its time on it is renewed meanwhile. */
+  /** A view that was read a moment ago, for a request: from now on the chain is followed for a while. */
   recent(): ChainView | undefined {
-    const now = this.#clock();
-    if (!this.#latest || now >= this.#latest.until) return undefined;
-    const { view, at, until } = this.#latest;
-    // A failure shows up when the view is too old to be reused.
-    if (now >= at + (until - at) / 3 && !this.#running) this.#start().catch(() => {});
-    return view;
+    if (this.#reuseMs === 0) return undefined;
+    this.#asked = this.#clock();
+    if (!this.#timer && !this.#running) this.#follow(0);
+    return this.#usable();
   }
 
-  /** A recent view, or else a fresh one. */
-  async current(): Promise<ServedView> {
-    const recent = this.recent();
+  /** A recent view, or else a fresh one. @param follow false for who does not come as often as requests do */
+  async current(follow = true): Promise<ServedView> {
+    const recent = follow ? this.recent() : this.#usable();
     return recent ? { view: recent, reused: true } : { view: await this.fresh(), reused: false };
   }
 
@@ -70,32 +87,91 @@ export class ViewSource {
       .catch(() => {})
       .then(() => {
         this.#queued = undefined;
-        return this.#start();
+        return this.#running ?? this.#start();
       });
     return this.#queued;
   }
 
+  /** Requests shall see this view now, prepared or not. */
+  show(view: ChainView): void {
+    if (this.#coming?.view === view) this.#shown = this.#coming;
+  }
+
+  /** Ends the following of the chain. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #usable(): ChainView | undefined {
+    const now = this.#clock();
+    const [shown, coming] = [this.#shown, this.#coming];
+    if (shown && now < (coming ? shown.end : shown.until)) return shown.view;
+    return coming && now < coming.until ? coming.view : undefined;
+  }
+
   #start(): Promise<ChainView> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     const startedAt = this.#clock();
-    const running = this.#read()
-      .then((view) => {
-        const at = this.#clock();
-        const until = Math.min(startedAt + this.#reuseMs, at + this.#reuseFor(at - startedAt));
-        this.#latest = { view, at, until };
-        return view;
-      })
-      .finally(() => {
+    const running = this.#read().then(
+      (view) => {
         this.#running = undefined;
-      });
+        this.#took(view, startedAt);
+        return view;
+      },
+      (error: unknown) => {
+        this.#running = undefined;
+        this.#follow(RETRY_MS);
+        throw error;
+      },
+    );
     this.#running = running;
     return running;
   }
 
-  #reuseFor(duration: number): number {
+  #took(view: ChainView, startedAt: number): void {
+    const at = this.#clock();
+    const median = this.#medianWith(at - startedAt);
+    const end = startedAt + this.#reuseMs;
+    const until = Math.min(end, at + Math.max(this.#reuseMs * REUSE_PART, REUSE_PER_READING * median));
+    this.#last = view;
+    // The next one shall be there before this one ends.
+    this.#follow(Math.min((until - at) / 3, until - at - 2 * median));
+
+    const reading = { view, at, until, end };
+    const prepared = this.#prepare(view);
+    this.#coming = reading;
+    if (prepared) void prepared.then(() => this.#showReading(reading));
+    else this.#showReading(reading);
+  }
+
+  #showReading(reading: Reading): void {
+    if (this.#shown && this.#shown.at > reading.at) return;
+    this.#shown = reading;
+    if (this.#coming === reading) this.#coming = undefined;
+  }
+
+  /** Read again in a moment, if requests still come. */
+  #follow(inMs: number): void {
+    if (this.#reuseMs === 0 || this.#closed || this.#timer) return;
+    if (this.#clock() - this.#asked > FOLLOW_MS) return;
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined;
+        // A failure shows up when there is no view left.
+        if (!this.#running) this.#start().catch(() => {});
+      },
+      Math.max(0, inMs),
+    );
+    this.#timer.unref();
+  }
+
+  #medianWith(duration: number): number {
     this.#durations.push(duration);
     if (this.#durations.length > READINGS) this.#durations.shift();
     const sorted = [...this.#durations].sort((a, b) => a - b);
-    const median = sorted[sorted.length >> 1] ?? 0;
-    return Math.max(SHORTEST_REUSE_MS, REUSE_PER_READING * median);
+    return sorted[sorted.length >> 1] ?? 0;
   }
 }

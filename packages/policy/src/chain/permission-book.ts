@@ -1,0 +1,101 @@
+import { performance } from 'node:perf_hooks';
+import type { Verdict, VerdictRequest } from './verdict-reader.ts';
+
+/** More permissions than this at one block push out the oldest. */
+const MAX_PERMISSIONS = 10_000;
+/** Heads and settled blocks of a few views. */
+const MAX_BLOCKS = 8;
+/** Of so many requests it is known when they came last; the longest silent are forgotten first. */
+const MAX_RECENT = 4_096;
+/** The order of the recent ones is exact to so many milliseconds. */
+const RECENT_STEP_MS = 500;
+
+type Page = { readonly known: Map<string, Verdict>; readonly asked: Map<string, Promise<Verdict>> };
+
+/**
+ * The permissions that were read, by block and question. A question pinned to a block hash always has the same answer,
+ * so within a block one reading is enough, and of another block it says nothing. Denials and errors are not kept.
+ */
+export class PermissionBook {
+  readonly #pages = new Map<string, Page>();
+  readonly #recent = new Map<string, { readonly request: VerdictRequest; readonly at: number }>();
+  readonly #clock: () => number;
+
+  /** @param clock monotonic milliseconds */
+  constructor(clock: () => number = () => performance.now()) {
+    this.#clock = clock;
+  }
+
+  /** The permission for `call` at the block, if it was read already. */
+  known(blockHash: string, call: string): Verdict | undefined {
+    return this.#pages.get(blockHash)?.known.get(call);
+  }
+
+  /** The verdict at the block, asking at most once at a time. */
+  get(blockHash: string, request: VerdictRequest, ask: () => Promise<Verdict>): Promise<Verdict> {
+    const { known, asked } = this.#page(blockHash);
+    const { call } = request;
+    const found = known.get(call);
+    if (found) return Promise.resolve(found);
+    const running = asked.get(call);
+    if (running) return running;
+
+    const answer = ask();
+    asked.set(call, answer);
+    answer.then(
+      (verdict) => {
+        asked.delete(call);
+        if (verdict.allowed) this.write(blockHash, request, verdict);
+        else this.#strike(call);
+      },
+      () => asked.delete(call),
+    );
+    return answer;
+  }
+
+  /** Keeps a permission that was read at the block. */
+  write(blockHash: string, { call }: VerdictRequest, verdict: Verdict): void {
+    keep(this.#page(blockHash).known, call, verdict, MAX_PERMISSIONS);
+  }
+
+  /** Somebody asked this now. */
+  touch(request: VerdictRequest): void {
+    const now = this.#clock();
+    const before = this.#recent.get(request.call);
+    if (before && now - before.at < RECENT_STEP_MS) return;
+    this.#recent.delete(request.call);
+    keep(this.#recent, request.call, { request, at: now }, MAX_RECENT);
+  }
+
+  /** What was asked within the last `withinMs` and is permitted at the block; the latest first. */
+  recent(blockHash: string, withinMs: number): VerdictRequest[] {
+    const known = this.#pages.get(blockHash)?.known;
+    if (!known) return [];
+    const since = this.#clock() - withinMs;
+    return [...this.#recent.values()]
+      .filter(({ request, at }) => at >= since && known.has(request.call))
+      .map(({ request }) => request)
+      .reverse();
+  }
+
+  /** Denied at one block: whoever asks again gets no older permission. */
+  #strike(call: string): void {
+    for (const { known } of this.#pages.values()) known.delete(call);
+  }
+
+  #page(blockHash: string): Page {
+    const found = this.#pages.get(blockHash);
+    if (found) return found;
+    const page = { known: new Map(), asked: new Map() };
+    keep(this.#pages, blockHash, page, MAX_BLOCKS);
+    return page;
+  }
+}
+
+/** Adds to a map that forgets its oldest entries. */
+function keep<K, V>(map: Map<K, V>, key: K, value: V, limit: number): void {
+  map.set(key, value);
+  if (map.size <= limit) return;
+  const [oldest] = map.keys();
+  if (oldest !== undefined) map.delete(oldest);
+}

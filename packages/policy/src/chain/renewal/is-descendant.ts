@@ -1,0 +1,35 @@
+import { type Block, blockCall, blockFromAnswer } from '../block.ts';
+import { agreeing, collectVotes } from '../quorum.ts';
+import type { ChainView } from '../read-view.ts';
+
+/** So many blocks may have come between two readings of the head. */
+const MAX_BETWEEN = 4n;
+
+/**
+ * Whether `to` grew on `from`, by the hashes of the parents between them. False also when that cannot be found out:
+ * what was known at `from` then says nothing.
+ */
+export async function isDescendant(
+  { endpoints }: ChainView,
+  quorum: number,
+  from: Block,
+  to: Block,
+): Promise<boolean> {
+  const between = to.number - from.number - 1n;
+  if (between === 0n) return to.parentHash === from.hash;
+  if (between < 0n || between > MAX_BETWEEN) return false;
+  const numbers = Array.from({ length: Number(between) }, (_, index) => from.number + 1n + BigInt(index));
+  try {
+    const votes = await collectVotes(endpoints, quorum, async (endpoint) =>
+      (await endpoint.gather(numbers.map(blockCall))).map(blockFromAnswer),
+    );
+    const links = (blocks: readonly Block[]): string =>
+      blocks.map(({ hash, parentHash }) => `${parentHash}<${hash}`).join();
+    const blocks = agreeing(votes, quorum, links)?.[0]?.value;
+    if (!blocks) return false;
+    const chain = [from, ...blocks, to];
+    return chain.every((block, index) => index === 0 || block.parentHash === chain[index - 1]!.hash);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,111 @@
+import type { Block } from '../block.ts';
+import type { ChainSettings } from '../chain-options.ts';
+import { encodeGetter, encodeIsPolicy } from '../contract-calls.ts';
+import { assertPolicyContract, gatewayOf } from '../eth-call-verdicts.ts';
+import { readPacked } from '../packed/read-packed.ts';
+import type { ChainView } from '../read-view.ts';
+import type { Verdict, VerdictRequest } from '../verdict-reader.ts';
+import {
+  addDecision,
+  addEpoch,
+  addEpochProbe,
+  addNotAfter,
+  contractOf,
+  type EpochRead,
+  ReadList,
+} from './epoch-reads.ts';
+import { isDescendant } from './is-descendant.ts';
+import type { Renewal } from './renewal.ts';
+
+/** Marks are kept for so many blocks. */
+const MAX_BLOCKS = 8;
+
+/** What tells at a later block that a permission still holds. */
+type Mark = { readonly kms: string; readonly app: string; readonly notAfter: number };
+type Answers = Parameters<EpochRead>[0];
+/** Marks of what is permitted, by call; without one, only reading the decision again tells. */
+type Found = Map<string, Mark | undefined>;
+
+/**
+ * Renewal by reads that the endpoints execute, many in one call. Where DstackKms and the app's contract count their
+ * changes (`policyEpoch`), the counters are read, and a permission is carried over to a descendant at which both are
+ * the same. All others are read anew: an event that did not come from a contract that we do not know proves nothing.
+ */
+export function packedRenewal({ quorum, kmsContract }: ChainSettings): Renewal {
+  const marksAt = new Map<string, Found>();
+  /** Whether DstackKms counted when it was last read: otherwise no app's counter is of use. */
+  let kmsCounts = true;
+
+  /** What is read of each request, and what the answers say: undefined for not permitted. */
+  const watch = (list: ReadList, { kind, info }: VerdictRequest, mark: Mark, kms: EpochRead) => {
+    const app = kind === 'app' ? addEpoch(list, contractOf(info.appId)) : noApp;
+    return (answers: Answers): { mark: Mark | undefined } | undefined =>
+      kms(answers) === mark.kms && app(answers) === mark.app ? { mark } : undefined;
+  };
+  const decideAnew = (list: ReadList, request: VerdictRequest, kms: EpochRead) => {
+    const allowed = addDecision(list, kmsContract, request.call);
+    if (!kmsCounts) return (answers: Answers) => (allowed(answers) ? { mark: undefined } : undefined);
+    const app = request.kind === 'app' ? addEpochProbe(list, contractOf(request.info.appId)) : noApp;
+    const notAfter = addNotAfter(list, kmsContract, request);
+    return (answers: Answers): { mark: Mark | undefined } | undefined => {
+      if (!allowed(answers)) return undefined;
+      const found = { kms: kms(answers), app: app(answers), notAfter: notAfter(answers) };
+      return { mark: isWhole(found) ? found : undefined };
+    };
+  };
+
+  return async (view, from, to, requests) => {
+    const marks = marksAt.get(from.hash);
+    const markOf = ({ call }: VerdictRequest): Mark | undefined => {
+      const mark = marks?.get(call);
+      return mark && to.timestamp < mark.notAfter ? mark : undefined;
+    };
+    const watched = requests.filter((request) => markOf(request));
+    const [{ found, gatewayAppId }, descends] = await Promise.all([
+      round(view, to, requests, markOf),
+      watched.length > 0 && isDescendant(view, quorum, from, to),
+    ]);
+    if (!descends) for (const { call } of watched) found.delete(call);
+    const changed = watched.filter(({ call }) => !found.has(call));
+    if (changed.length > 0) {
+      for (const [call, mark] of (await round(view, to, changed, () => undefined)).found)
+        found.set(call, mark);
+    }
+    marksAt.set(to.hash, found);
+    if (marksAt.size > MAX_BLOCKS) marksAt.delete(marksAt.keys().next().value!);
+    const permission: Verdict = { allowed: true, reason: '', gatewayAppId };
+    return new Map([...found.keys()].map((call) => [call, permission]));
+  };
+
+  /** One round trip for all of them. */
+  async function round(
+    view: ChainView,
+    block: Block,
+    requests: readonly VerdictRequest[],
+    markOf: (request: VerdictRequest) => Mark | undefined,
+  ): Promise<{ found: Found; gatewayAppId: string }> {
+    const list = new ReadList();
+    const kms = addEpochProbe(list, kmsContract);
+    const judges = requests.map((request) => {
+      const mark = markOf(request);
+      return mark ? watch(list, request, mark, kms) : decideAnew(list, request, kms);
+    });
+    const facts = [encodeGetter('gatewayAppId'), encodeIsPolicy()].map((data) => ({ to: kmsContract, data }));
+    const { plain, reads } = await readPacked(view.endpoints, quorum, block, facts, list.reads);
+    assertPolicyContract(plain[1]);
+    kmsCounts = kms(reads) !== undefined;
+    const found: Found = new Map();
+    for (const [index, judge] of judges.entries()) {
+      const result = judge(reads);
+      if (result) found.set(requests[index]!.call, result.mark);
+    }
+    return { found, gatewayAppId: gatewayOf(plain[0]) };
+  }
+}
+
+/** A KMS has no contract of its own. */
+const noApp: EpochRead = () => '';
+
+function isWhole(mark: { [K in keyof Mark]: Mark[K] | undefined }): mark is Mark {
+  return mark.kms !== undefined && mark.app !== undefined && mark.notAfter !== undefined;
+}
