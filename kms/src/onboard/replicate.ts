@@ -1,6 +1,6 @@
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import { decodeAttestation } from '@dstack-cloud/attestation';
-import { equalBytes, fromHex } from '@dstack-cloud/encoding';
+import { equalBytes, fromHex, toHex } from '@dstack-cloud/encoding';
 import { KeysError, k256PublicKey, p256KeyFromPem } from '@dstack-cloud/keys';
 import { PrpcError, type kms as proto, RpcError } from '@dstack-cloud/prpc';
 import {
@@ -16,7 +16,15 @@ import { checkImage } from '../authorize/check-image.ts';
 import { withRequestConfig } from '../authorize/config-text.ts';
 import { commitKeyFiles, keyDirectoryState } from '../key-directory/commit.ts';
 import type { BootstrapInfo } from '../key-directory/kms-keys.ts';
-import { issueRpcCertificate, keyFilesOf, keysFor, type SharedKeys } from '../key-directory/new-keys.ts';
+import { MAX_RETIRED_ROOTS } from '../key-directory/load-history.ts';
+import {
+  historyFilesOf,
+  issueRpcCertificate,
+  keyFilesOf,
+  keysFor,
+  type RootSecrets,
+  type SharedKeys,
+} from '../key-directory/new-keys.ts';
 import { assertDomain } from './domain.ts';
 import { attestOf, type Onboarding } from './onboarding.ts';
 
@@ -35,6 +43,11 @@ export async function replicate(
   const directory = config.core.cert_dir;
   assertDomain(domain);
   if (!URL.canParse(sourceUrl)) throw new RpcError('source_url is not a URL', { code: 'INVALID_ARGUMENT' });
+  if (new URL(sourceUrl).protocol !== 'https:') {
+    throw new RpcError('Failed to onboard: source_url must begin with https://', {
+      code: 'INVALID_ARGUMENT',
+    });
+  }
   if ((await keyDirectoryState(directory, fs)) !== 'empty') {
     throw new RpcError('KMS has already been onboarded', { code: 'INVALID_ARGUMENT' });
   }
@@ -45,7 +58,7 @@ export async function replicate(
   );
   const keys = keysFor(shared, domain, Math.floor(now()), bootstrapInfo);
   const certificate = await issueRpcCertificate(keys, Math.floor(now()), attestOf(onboarding));
-  await commitKeyFiles(directory, keyFilesOf(keys, certificate), fs);
+  await commitKeyFiles(directory, keyFilesOf(keys, certificate), fs, historyFilesOf(keys));
   log.info({ domain, k256_pubkey: Buffer.from(keys.k256Pubkey).toString('hex') }, 'KMS onboarded');
   return keys.k256Pubkey;
 }
@@ -84,7 +97,7 @@ async function fetchRoots(onboarding: Onboarding, url: string): Promise<Roots> {
     verifyServer: { evidence: 'required', verify: evidence.verify, pinnedSpki: sourceSpki },
   });
   try {
-    const answer = await second.call.getKmsKey({ vmConfig: await agent.vmConfig() });
+    const answer = await second.call.getKmsKey({ vmConfig: await agent.vmConfig(), acceptHistory: true });
     const shared = readKeys(onboarding, answer);
     return { shared, bootstrapInfo: matchingInfo(shared, meta) };
   } finally {
@@ -109,14 +122,14 @@ async function assertSourceAllowed(onboarding: Onboarding, verified: VerifiedAtt
 }
 
 function readKeys({ config }: Onboarding, answer: proto.KmsKeyResponse): SharedKeys {
-  const [keys] = answer.keys;
-  if (answer.keys.length !== 1 || keys === undefined) throw new RpcError('Invalid keys');
+  // The original gives the active root alone, whatever it is asked.
+  if (answer.keys.length === 0 || answer.keys.length > 1 + MAX_RETIRED_ROOTS) {
+    throw new RpcError('Invalid keys');
+  }
   try {
-    const shared = {
-      ca: p256KeyFromPem(keys.caKey),
-      tempCa: p256KeyFromPem(answer.tempCaKey),
-      k256: keys.k256Key,
-    };
+    const [active, ...history] = answer.keys.map(secretsOf);
+    const shared = { ...active!, tempCa: p256KeyFromPem(answer.tempCaKey), history };
+    assertDistinct([active!, ...history]);
     const { expected_k256_pubkey: k256, expected_ca_pubkey: ca } = config.core.onboard;
     assertExpected('k256 public key', k256, k256PublicKey(shared.k256));
     assertExpected('CA public key', ca, shared.ca.spki);
@@ -124,6 +137,17 @@ function readKeys({ config }: Onboarding, answer: proto.KmsKeyResponse): SharedK
   } catch (error) {
     if (error instanceof KeysError) throw new RpcError('Invalid keys', { cause: error });
     throw error;
+  }
+}
+
+function secretsOf({ caKey, k256Key }: proto.KmsKeys): RootSecrets {
+  return { ca: p256KeyFromPem(caKey), k256: k256Key };
+}
+
+/** No key may be of two roots: each retired one stands for itself. */
+function assertDistinct(roots: readonly RootSecrets[]): void {
+  for (const list of [roots.map(({ ca }) => ca.spki), roots.map(({ k256 }) => k256PublicKey(k256))]) {
+    if (new Set(list.map((key) => toHex(key))).size !== roots.length) throw new RpcError('Invalid keys');
   }
 }
 
