@@ -1,8 +1,10 @@
 /** The larger recording (image verification and self-authorisation on), replayed against ours. */
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ask } from './test/ask.ts';
-import { fullClients, fullEvidence } from './test/recorded-full.ts';
+import { fullClients, fullEvidence, fullItems } from './test/recorded-full.ts';
 import { type RecordedKms, startRecordedKms } from './test/recorded-kms.ts';
 import { replay } from './test/replay-item.ts';
 import { exchanges, type RecordedFile } from './test/replay-plan.ts';
@@ -42,17 +44,35 @@ describeWithFixtures('replay of kms-original/full', 'kms-original/full/main-rpc.
     );
   });
 
-  const listeners: [RecordedFile, boolean][] = [
-    ['main-rpc', false],
-    ['mtls-rpc', false],
-    ['signcert', false],
-    ['nitro', false],
-    ['admin', true],
-  ];
-  describe.each(listeners)('%s', (file, admin) => {
-    test.each(exchanges(file))('$id', (item) => {
-      const { port } = admin ? kms.running.admin! : kms.running.main;
-      return replay(kms, file, item, { port, plain: admin });
+  describe.each<RecordedFile>(['main-rpc', 'mtls-rpc', 'signcert', 'nitro'])('%s', (file) => {
+    test.each(exchanges(file))('$id', (item) =>
+      replay(kms, file, item, { port: kms.running.main.port, plain: false }),
+    );
+  });
+
+  describe('admin', () => {
+    const names = (folder: string): string[] => {
+      const path = join(kms.directory, 'cache', folder);
+      return existsSync(path) ? readdirSync(path).sort() : [];
+    };
+    beforeAll(() => {
+      for (const folder of ['images/cafe', 'images/tmp', 'measurements']) {
+        mkdirSync(join(kms.directory, 'cache', folder), { recursive: true });
+      }
+      writeFileSync(join(kms.directory, 'cache/measurements/beef.json'), '{}');
+    });
+    const looks: Record<string, (item: unknown) => void> = {
+      'after-clear-hex': (item) => {
+        // There `beef` names no file any more; ours takes a measurement by its name with and without `.json` (5.11).
+        expect(item).toMatchObject({ images: names('images'), measurements: ['beef.json'] });
+        expect(names('measurements')).toEqual([]);
+      },
+      'after-all': () => expect([names('images'), names('measurements')]).toEqual([[], []]),
+    };
+    test.each(fullItems('admin'))('$id', async (item) => {
+      const look = looks[item.id];
+      if (look !== undefined) look(item);
+      else await replay(kms, 'admin', item, { port: kms.running.admin!.port, plain: true });
     });
   });
 });

@@ -17,6 +17,7 @@ import type { WebhookPolicy } from './webhook.ts';
 /** One exchange of the larger recording. */
 export type FullItem = {
   readonly id: string;
+  readonly listener?: string;
   readonly client_cert?: string;
   readonly request?: { method: string; path: string; headers?: [string, string][]; body?: RecordedBody };
   readonly response?: { status?: string; headers?: [string, string][]; body?: RecordedBody };
@@ -65,14 +66,7 @@ export function fullTrust(evidence: FullEvidence, platform: SimulatedPlatform): 
   const served = pcsCollateral({
     baseUrl: 'http://collateral.invalid',
     now,
-    fetch: async (input) => {
-      const url = new URL(String(input));
-      const known = evidence.collateral.find(({ path }) => sameTarget(path, url));
-      if (known === undefined) return new Response('not recorded', { status: 404 });
-      const body =
-        known.body?.hex === undefined ? (known.body?.utf8 ?? '') : Buffer.from(known.body.hex, 'hex');
-      return new Response(body, { headers: known.headers });
-    },
+    fetch: servedCollateral(evidence),
   });
   const own = platform.collateralSource(now);
   const collateral: CollateralSource = {
@@ -84,6 +78,18 @@ export function fullTrust(evidence: FullEvidence, platform: SimulatedPlatform): 
   );
   const nsm = { name: 'recorded', der: decodePem(evidence.nsm_root_pem, 'CERTIFICATE'), simulated: true };
   return { roots: { ...roots, nitro: [...roots.nitro, nsm] }, collateral, simulated: true };
+}
+
+/** The recorded collateral service, by its HTTP answers. */
+export function servedCollateral({ collateral }: FullEvidence): typeof fetch {
+  return async (input) => {
+    const url = new URL(String(input));
+    const known = collateral.find(({ path }) => sameTarget(path, url));
+    if (known === undefined) return new Response('not recorded', { status: 404 });
+    const body =
+      known.body?.hex === undefined ? (known.body?.utf8 ?? '') : Buffer.from(known.body.hex, 'hex');
+    return new Response(body, { headers: known.headers });
+  };
 }
 
 function sameTarget(recorded: string, { pathname, searchParams }: URL): boolean {

@@ -133,9 +133,19 @@ export function compareBody(
     expect(mask(JSON.parse(found.toString()))).toEqual(mask(JSON.parse(recorded.toString())));
     return;
   }
+  if (/GetAttestationInfo protobuf|attinfo-binary/.test(item.id)) {
+    expect(withoutIdentities(found)).toBe(withoutIdentities(recorded));
+    return;
+  }
   // Times, and certificates just made, differ; what stands before them does not.
   const same = /^envpub-binary/.test(item.id) ? 101 : item.id === 'v2-binary' ? 1 : recorded.length;
   expect(found.subarray(0, same).toString('hex')).toBe(recorded.subarray(0, same).toString('hex'));
+}
+
+/** An AttestationInfoResponse without the values of the machine: device id, two measurements, and the PPID at its end. */
+function withoutIdentities(message: Uint8Array): string {
+  const hex = Buffer.from(message).toString('hex');
+  return hex.replace(/^0a20.{64}1220.{64}1a20.{64}/, '0a20 1220 1a20 ').replace(/4210.{32}$/, '4210');
 }
 
 function mask(value: unknown): unknown {

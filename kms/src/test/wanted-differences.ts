@@ -163,6 +163,8 @@ const AUTH_DOWN =
   /KMS self authorization failed: Failed to call self KMS auth check: authorization backend: connection failed/;
 const COLLATERAL_DOWN =
   /"invalid quote: the collateral to judge it by is not to be had now[^"]*",\n {2}"code": "UNAVAILABLE"/;
+const AUTH_BAD = /not allowed to bootstrap: failed to call KMS auth check: failed to decode the answer/;
+const HTTP_LIBRARY = 'the text of our own HTTP client';
 const NEVER_ENDS = 'no input ends the process (10.1 item 22)';
 
 /** Differences of exchanges whose ids repeat or are short, by file. */
@@ -203,6 +205,36 @@ const byFile: Record<string, Difference> = {
     status: 400,
     error: NITRO_HASH,
   },
+  'onboard-bootstrap/bootstrap-ipv6': { reason: 'an IPv6 address is a domain too (6.2)', status: 200 },
+  'onboard-bootstrap/bootstrap-auth-500': {
+    reason: NO_ADDRESS,
+    error: /not allowed to bootstrap: failed to call KMS auth check: auth api returned 500 Internal Server/,
+  },
+  'onboard-bootstrap/bootstrap-auth-badjson': { reason: NO_ADDRESS, error: AUTH_BAD },
+  'onboard-bootstrap/bootstrap-auth-missing-field': { reason: NO_ADDRESS, error: AUTH_BAD },
+  'onboard-bootstrap/Onboard.Onboard bad source': { reason: HTTP_LIBRARY, error: /Failed to onboard: / },
+  'onboard-replication/refused-connection': { reason: HTTP_LIBRARY, error: /Failed to onboard: / },
+  'onboard-replication/not-a-url': { reason: HTTP_LIBRARY, error: /source_url is not a URL/ },
+  'onboard-replication/empty-url': { reason: HTTP_LIBRARY, error: /source_url is not a URL/ },
+  'onboard-replication/plain-http-source': { reason: HTTP_LIBRARY, error: /Failed to onboard: / },
+  'onboard-replication/source-without-attestation': {
+    reason: NO_ADDRESS,
+    error: /Failed to onboard: Source KMS certificate does not contain attestation/,
+  },
+  'onboard-replication/receiver-auth-500': { reason: NO_ADDRESS, error: /Failed to onboard: .*returned 500/ },
+  'onboard-replication/source-policy-denies-receiver': {
+    reason: HTTP_LIBRARY,
+    error: /Failed to onboard: .*Boot denied: Aggregated MR not allowed/,
+  },
+  'onboard-replication/source-policy-denies-itself': {
+    reason: HTTP_LIBRARY,
+    error: /Failed to onboard: .*KMS self authorization failed: KMS is not allowed: self not allowed/,
+  },
+  'onboard-replication/onboard-through-proxy': {
+    reason: 'the key of the first connection is asked for on the second one (6.4)',
+    status: 400,
+    error: /Failed to onboard: /,
+  },
   'nitro/appkey-userdata-mismatch': {
     reason: VERIFIER,
     error: /"invalid quote: user_data is not the report/,
@@ -212,4 +244,9 @@ const byFile: Record<string, Difference> = {
 /** The difference wanted for an exchange of the larger recording, by its id, with its file where ids repeat. */
 export function differenceOf(id: string, file: string): Difference | undefined {
   return byFile[`${file}/${id}`] ?? differences[id];
+}
+
+/** Ids with a difference, with their file where they need it. */
+export function differenceIds(): string[] {
+  return [...Object.keys(differences), ...Object.keys(byFile)];
 }
