@@ -3,6 +3,7 @@ import {
   type ChainEvent,
   type ChainPolicy,
   chainPolicy,
+  isRemote,
   type Policy,
 } from '@dstack-cloud/policy';
 import type { Logger } from 'pino';
@@ -28,6 +29,9 @@ export function openPolicy({ source }: Settings, log: Logger): OpenPolicy {
   }
   const { type: _, ...options } = source;
   const policy: ChainPolicy = chainPolicy({ ...options, onEvent: (event) => logChainEvent(log, event) });
+  if (options.lightClientUrl !== undefined && isRemote(new URL(options.lightClientUrl))) {
+    log.warn('The light client is on another machine: who runs it, or sits on the way, chooses the blocks');
+  }
   const watch = setInterval(() => {
     // A failure is already in the log as an event.
     policy.describe().catch(() => {});

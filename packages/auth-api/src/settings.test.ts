@@ -26,6 +26,9 @@ test('all variables', () => {
     ETH_MAX_BLOCK_AGE: '60',
     ETH_FINALITY_CONFIRMATIONS: '3',
     ETH_HEAD_REUSE_MS: '250',
+    ETH_READ: 'proof',
+    ETH_LIGHT_CLIENT_URL: 'http://helios:8545/KEY',
+    ETH_KNOWN_CODE: `0x${'12'.repeat(32)}=dstack-kms-0.6, 0x${'34'.repeat(32)}=dstack-app-2`,
   });
   expect(settings).toEqual({
     host: '0.0.0.0',
@@ -40,6 +43,9 @@ test('all variables', () => {
       maxBlockAgeSeconds: 60,
       finality: 3,
       headReuseMs: 250,
+      reads: 'proofs',
+      lightClientUrl: 'http://helios:8545/KEY',
+      knownCode: { [`0x${'12'.repeat(32)}`]: 'dstack-kms-0.6', [`0x${'34'.repeat(32)}`]: 'dstack-app-2' },
     },
   });
   expect(JSON.stringify(shownSettings(settings))).not.toContain('KEY');
@@ -61,6 +67,12 @@ describe('refuses, naming the variable', () => {
     [{ KMS_CONTRACT_ADDR: kms, ETH_CHAIN_ID: 'base' }, /ETH_CHAIN_ID is "base"/],
     [{ KMS_CONTRACT_ADDR: kms, ETH_FINALITY: 'soon' }, /ETH_FINALITY is "soon"/],
     [{ KMS_CONTRACT_ADDR: kms, ETH_FINALITY: 'safe', ETH_FINALITY_CONFIRMATIONS: '1' }, /Both ETH_FINALITY/],
+    [{ KMS_CONTRACT_ADDR: kms, ETH_READ: 'proofs' }, /ETH_READ is "proofs"/],
+    [
+      { KMS_CONTRACT_ADDR: kms, ETH_KNOWN_CODE: '0x12=dstack-app-2' },
+      /ETH_KNOWN_CODE has "0x12=dstack-app-2"/,
+    ],
+    [{ KMS_CONTRACT_ADDR: kms, ETH_KNOWN_CODE: `0x${'12'.repeat(32)}=app` }, /ETH_KNOWN_CODE has/],
     [{ KMS_CONTRACT_ADDR: kms, AUTH_CONFIG_PATH: 'x' }, /Both KMS_CONTRACT_ADDR/],
     [{ KMS_CONTRACT_ADDR: kms, KMS_CONTRACT_ADDRESS: `0x${'cd'.repeat(20)}` }, /differ/],
   ])('%j', (environment, message) => {

@@ -1,3 +1,4 @@
+import { type CodeName, codeNames } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import { AuthApiError } from './errors.ts';
 
@@ -19,6 +20,9 @@ export type ChainSource = {
   readonly maxBlockAgeSeconds?: number;
   readonly finality?: number | 'safe' | 'finalized';
   readonly headReuseMs?: number;
+  readonly reads?: 'calls' | 'proofs';
+  readonly lightClientUrl?: string;
+  readonly knownCode?: Readonly<Record<string, CodeName>>;
 };
 
 /** Decide by a file in auth-simple's format. */
@@ -42,6 +46,9 @@ const environmentSchema = z.object({
   ETH_FINALITY_CONFIRMATIONS: count(100_000),
   ETH_FINALITY: z.enum(['latest', 'safe', 'finalized']).optional(),
   ETH_HEAD_REUSE_MS: count(10_000),
+  ETH_READ: z.enum(['call', 'proof']).optional(),
+  ETH_LIGHT_CLIENT_URL: z.string().optional(),
+  ETH_KNOWN_CODE: z.string().optional(),
 });
 type Environment = z.output<typeof environmentSchema>;
 
@@ -95,7 +102,21 @@ function sourceFrom(env: Environment): Settings['source'] {
     ...defined('maxBlockAgeSeconds', env.ETH_MAX_BLOCK_AGE),
     ...defined('finality', finality),
     ...defined('headReuseMs', env.ETH_HEAD_REUSE_MS),
+    ...(env.ETH_READ === undefined ? {} : { reads: env.ETH_READ === 'proof' ? 'proofs' : 'calls' }),
+    ...defined('lightClientUrl', env.ETH_LIGHT_CLIENT_URL),
+    ...defined('knownCode', env.ETH_KNOWN_CODE === undefined ? undefined : knownCode(env.ETH_KNOWN_CODE)),
   };
+}
+
+/** `<code hash>=<name>`, comma separated. */
+function knownCode(text: string): Record<string, CodeName> {
+  const entries = text.split(',').map((entry) => {
+    const [hash = '', name] = entry.trim().split('=');
+    const known = codeNames.find((one) => one === name);
+    if (/^0x[0-9a-fA-F]{64}$/.test(hash) && known !== undefined) return [hash, known] as const;
+    throw bad(`ETH_KNOWN_CODE has ${JSON.stringify(entry)}: give 0x<code hash>=<${codeNames.join('|')}>`);
+  });
+  return Object.fromEntries(entries);
 }
 
 function defined<K extends string, T>(key: K, value: T | undefined): Partial<Record<K, T>> {

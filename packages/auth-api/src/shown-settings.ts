@@ -4,6 +4,17 @@ import type { Settings } from './settings.ts';
 export function shownSettings(settings: Settings): Record<string, unknown> {
   const { source } = settings;
   if (source.type === 'allow-list') return { ...settings };
-  const rpcUrls = source.rpcUrls.map((url) => (URL.canParse(url) ? new URL(url).origin : '<not a URL>'));
-  return { ...settings, source: { ...source, rpcUrls } };
+  const { lightClientUrl } = source;
+  return {
+    ...settings,
+    source: {
+      ...source,
+      rpcUrls: source.rpcUrls.map(shownUrl),
+      ...(lightClientUrl === undefined ? {} : { lightClientUrl: shownUrl(lightClientUrl) }),
+    },
+  };
+}
+
+function shownUrl(url: string): string {
+  return URL.canParse(url) ? new URL(url).origin : '<not a URL>';
 }
