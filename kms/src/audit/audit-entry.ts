@@ -1,5 +1,5 @@
 import type { BootInfo } from '@dstack-cloud/attestation';
-import type { AuditLog } from '@dstack-cloud/audit-log';
+import type { AuditEntry } from '@dstack-cloud/audit-log';
 import { toHex } from '@dstack-cloud/encoding';
 
 /** A decision about verified evidence. */
@@ -10,15 +10,15 @@ export type Decided = {
   readonly reason: string;
   readonly blockNumber: bigint | undefined;
   readonly keyEpoch: number;
+  /** Id of the root that the keys come from; none while there has been but one. */
+  readonly keyRoot?: string | undefined;
 };
-
-/** What the log takes: plain JSON, which also goes from a worker to the process that writes. */
-export type AuditEntry = Parameters<AuditLog['append']>[0];
 
 const MAX_REASON = 512;
 
-/** The public facts of a decision. */
-export function auditEntry({ event, info, allowed, reason, blockNumber, keyEpoch }: Decided): AuditEntry {
+/** The public facts of a decision: plain JSON, which also goes from a worker to the process that writes. */
+export function auditEntry(decided: Decided): AuditEntry {
+  const { event, info, allowed, reason, blockNumber, keyEpoch, keyRoot } = decided;
   return {
     event,
     app_id: toHex(info.appId),
@@ -32,6 +32,7 @@ export function auditEntry({ event, info, allowed, reason, blockNumber, keyEpoch
     decision: allowed ? 'allowed' : 'denied',
     reason: reason.slice(0, MAX_REASON),
     key_epoch: keyEpoch,
+    ...(keyRoot === undefined ? {} : { key_root: keyRoot }),
     ...(blockNumber === undefined ? {} : { block_number: Number(blockNumber) }),
   };
 }

@@ -7,7 +7,9 @@ import { askPolicy, denial } from './ask-policy.ts';
 import { bootInfoOf } from './boot-info-of.ts';
 import { checkImage, imageCheckIsDear } from './check-image.ts';
 import { withRequestConfig } from './config-text.ts';
-import { type KeyEpochs, keyEpochs } from './key-epochs.ts';
+import { keyEpochs } from './key-epochs.ts';
+import { type KeyPlace, keyPlace } from './key-place.ts';
+import { notePresentKeys } from './present-keys.ts';
 import { assertReleaseAllowed } from './release-gate.ts';
 
 export type AuthorizeInput = {
@@ -21,7 +23,7 @@ export type AuthorizeInput = {
   /** Of the request; empty means the attested one. */
   readonly vmConfig: string;
   /** Last rules of the method itself, before the release is recorded; refuses by throwing. */
-  readonly accept?: (info: BootInfo, epochs: KeyEpochs) => void;
+  readonly accept?: (info: BootInfo, place: KeyPlace) => void;
 };
 
 /** What an allowed workload is, and what the decision said besides. */
@@ -29,12 +31,12 @@ export type Authorized = {
   readonly info: BootInfo;
   readonly gatewayAppId: string;
   readonly blockNumber: bigint | undefined;
-  readonly epochs: KeyEpochs;
+  readonly place: KeyPlace;
 };
 
 type Authorizing = Pick<
   Kms,
-  'config' | 'policy' | 'self' | 'metrics' | 'log' | 'now' | 'audit' | 'limits' | 'images'
+  'config' | 'keys' | 'policy' | 'self' | 'metrics' | 'log' | 'now' | 'audit' | 'limits' | 'images'
 >;
 
 /** The KMS itself is not allowed: no verdict on the workload. */
@@ -71,8 +73,9 @@ async function decide(
   assertReleaseAllowed(info.mode, kms.config);
   let blockNumber: bigint | undefined;
   let keyEpoch = 0;
+  let keyRoot: string | undefined;
   const record = (allowed: boolean, reason: string): Promise<void> =>
-    kms.audit.record({ event: input.event, info, allowed, reason, blockNumber, keyEpoch });
+    kms.audit.record({ event: input.event, info, allowed, reason, blockNumber, keyEpoch, keyRoot });
   try {
     const dear = imageCheckIsDear(configured, kms);
     if (!dear) await checkImage(configured, kms);
@@ -85,13 +88,16 @@ async function decide(
       decision = await askBoth(kms, input, info);
     }
     blockNumber = decision.blockNumber;
-    const epochs = keyEpochs(kms.config, info.appId, decision);
-    keyEpoch = epochs.current;
+    keyEpoch = keyEpochs(kms.config, info.appId, decision).current;
     if (!decision.allowed) throw denial('Boot denied: ', decision);
+    const place = keyPlace(kms, info.appId, decision);
+    // While there is but one root, records stay as they were.
+    if (kms.keys.history.length > 0) keyRoot = place.root.id;
+    if (input.kind === 'app') notePresentKeys(kms.policy, info.appId, decision);
     const { gatewayAppId } = decision;
-    input.accept?.(info, epochs);
+    input.accept?.(info, place);
     await record(true, '');
-    return { info, gatewayAppId, blockNumber, epochs };
+    return { info, gatewayAppId, blockNumber, place };
   } catch (error) {
     if (error instanceof SelfRefusal) throw error;
     const reason = error instanceof RpcError ? error.message : 'internal error';

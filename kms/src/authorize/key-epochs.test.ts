@@ -73,13 +73,20 @@ test('epochs from the configuration, for policies that know none', async () => {
   expect([json['key_epoch'], (json['previous_keys'] as unknown[]).length]).toEqual([1, 1]);
 });
 
-test('the environment key of an epoch is another one', async () => {
+test('the environment key of an epoch is another one, and without one it is that of the present epoch', async () => {
+  epoch(2, 0);
+  await getAppKey();
   const ask = async (keyEpoch?: number) =>
     (await call(kms.main.port, 'GetAppEnvEncryptPubKey', { app_id: toHex(appId), key_epoch: keyEpoch })).json[
       'public_key'
     ];
   expect(await ask(1)).not.toBe(await ask());
-  expect(await ask(0)).toBe(await ask());
+  expect(await ask(2)).toBe(await ask());
+  expect(await ask(0)).not.toBe(await ask());
+  // A source that says nothing leaves it to the configuration.
+  epoch();
+  await getAppKey();
+  expect(await ask()).toBe(await ask(0));
 });
 
 test('a migration is bounded', () => {

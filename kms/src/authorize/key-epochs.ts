@@ -1,10 +1,10 @@
 import { toHex } from '@dstack-cloud/encoding';
-import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
+import type { KeyDecision } from './key-place.ts';
 
-/** Most epochs released at once for a migration. */
-const MAX_PREVIOUS = 16;
+/** Most sets of older keys released at once for a migration. */
+export const MAX_PREVIOUS = 16;
 
 /** The key epoch of an application, and the oldest one that is still released. */
 export type KeyEpochs = { readonly current: number; readonly oldest: number };
@@ -12,7 +12,7 @@ export type KeyEpochs = { readonly current: number; readonly oldest: number };
 /**
  * Epochs as the policy source says, else as configured, else 0, which derives today's keys (chapter 10 section 10.2).
  */
-export function keyEpochs({ core }: KmsConfig, appId: Uint8Array, decision: Decision): KeyEpochs {
+export function keyEpochs({ core }: KmsConfig, appId: Uint8Array, decision: KeyDecision): KeyEpochs {
   const hex = toHex(appId);
   const entry = Object.entries(core.key_epochs).find(
     ([name]) => name.toLowerCase().replace(/^0x/, '') === hex,

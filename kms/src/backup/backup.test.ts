@@ -4,13 +4,14 @@ import { armor, generateX25519Identity, identityToRecipient } from 'age-encrypti
 import { beforeAll, describe, expect, test } from 'vitest';
 import { combineRoots, openShare } from './combine-roots.ts';
 import { parseIdentities, parseRecipient, recipientKeyHex } from './recipient.ts';
-import type { BackupShare } from './share.ts';
+import { type BackupShare, parseShare } from './share.ts';
 import { type BackupRoots, splitRoots } from './split-roots.ts';
 
 const roots: BackupRoots = {
   caScalar: generateP256Key().scalar,
   tempCaScalar: generateP256Key().scalar,
   k256: new Uint8Array(32).fill(9),
+  history: [],
 };
 
 let identities: string[];
@@ -39,6 +40,39 @@ describe('backup', () => {
       expect(await combineRoots(pair.map((index) => shares[index]!))).toEqual(roots);
     }
     expect(await combineRoots(shares)).toEqual(roots);
+  });
+
+  test('retired roots are split and come back with the active one, and cannot be forged', async () => {
+    const history = [11, 12].map((byte) => ({
+      caScalar: generateP256Key().scalar,
+      k256: new Uint8Array(32).fill(byte),
+    }));
+    const recipients = await Promise.all(
+      identities.map(async (identity, index) =>
+        parseRecipient(`p${index}=${await identityToRecipient(identity)}`),
+      ),
+    );
+    const made = await splitRoots({ ...roots, history }, 2, recipients, 1_700_000_000);
+    const opened = await Promise.all(made.map(({ data }, index) => openShare(data, identities[index]!)));
+    expect(opened[0]!.version).toBe(2);
+    expect(await combineRoots([opened[2]!, opened[0]!])).toEqual({ ...roots, history });
+    for (const byte of [0, 32, 64, 96, 128, 160, 223]) {
+      const changed = fromHex(opened[1]!.share);
+      changed[byte]! ^= 1;
+      const forged = { ...opened[1]!, share: toHex(changed) };
+      await expect(combineRoots([opened[0]!, forged])).rejects.toMatchObject({ code: 'backup-invalid' });
+    }
+    const fewer = { ...opened[1]!, history: opened[1]!.history!.slice(1) };
+    await expect(combineRoots([opened[0]!, fewer])).rejects.toMatchObject({ code: 'backup-invalid' });
+  });
+
+  test('shares of older versions, without history and without the name of the temporary CA, still restore', async () => {
+    expect(shares.map(({ version }) => version)).toEqual([1, 1, 1]);
+    const old = shares.map(({ temp_ca_pubkey: _, ...share }) => parseShare(JSON.stringify(share)));
+    expect(await combineRoots(old.slice(1))).toEqual(roots);
+    expect(() => parseShare(JSON.stringify({ ...shares[0]!, share: shares[0]!.share.slice(2) }))).toThrow(
+      /share/,
+    );
   });
 
   test('one share, or one share twice, gives nothing', async () => {

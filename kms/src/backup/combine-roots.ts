@@ -1,10 +1,10 @@
 import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
-import { k256PublicKey, p256KeyFromScalar } from '@dstack-cloud/keys';
+import { p256KeyFromScalar } from '@dstack-cloud/keys';
 import { armor, Decrypter } from 'age-encryption';
 import { combine } from 'shamir-secret-sharing';
 import { KmsError } from '../errors.ts';
-import { type BackupShare, parseShare } from './share.ts';
-import type { BackupRoots } from './split-roots.ts';
+import { type BackupShare, parseShare, secretBytes } from './share.ts';
+import { type BackupRoots, namesOf } from './split-roots.ts';
 
 const ARMOR = utf8('-----BEGIN AGE ENCRYPTED FILE-----');
 
@@ -39,11 +39,7 @@ export async function combineRoots(shares: readonly BackupShare[]): Promise<Back
   const first = shares[0];
   if (first === undefined) throw new KmsError('backup-invalid', 'No share was given');
   const same = (share: BackupShare): boolean =>
-    share.set === first.set &&
-    share.threshold === first.threshold &&
-    share.ca_pubkey === first.ca_pubkey &&
-    share.temp_ca_pubkey === first.temp_ca_pubkey &&
-    share.k256_pubkey === first.k256_pubkey;
+    share.set === first.set && share.threshold === first.threshold && publicKeys(share) === publicKeys(first);
   if (!shares.every(same)) throw new KmsError('backup-invalid', 'The shares are not of one backup');
   const distinct = [...new Map(shares.map((share) => [share.share, share])).values()];
   if (distinct.length < first.threshold) {
@@ -58,23 +54,39 @@ export async function combineRoots(shares: readonly BackupShare[]): Promise<Back
   } catch (cause) {
     throw new KmsError('backup-invalid', 'The shares do not combine', { cause });
   }
+  const retired = first.history?.length ?? 0;
+  const isWhole = secret.length === secretBytes(retired);
+  const part = (index: number): Uint8Array => secret.slice(32 * index, 32 * (index + 1));
   const roots = {
-    caScalar: secret.slice(0, 32),
-    tempCaScalar: secret.slice(32, 64),
-    k256: secret.slice(64, 96),
+    caScalar: part(0),
+    tempCaScalar: part(1),
+    k256: part(2),
+    history: Array.from({ length: retired }, (_, index) => ({
+      caScalar: part(3 + 2 * index),
+      k256: part(4 + 2 * index),
+    })),
   };
   secret.fill(0);
-  const wanted = first.ca_pubkey + first.temp_ca_pubkey + first.k256_pubkey;
-  if (publicKeys(roots) !== wanted) {
+  if (!isWhole || foundKeys(roots, first.temp_ca_pubkey !== undefined) !== publicKeys(first)) {
     throw new KmsError('backup-invalid', 'The shares combine to other keys than the backup was made of');
   }
   return roots;
 }
 
-function publicKeys({ caScalar, tempCaScalar, k256 }: BackupRoots): string | undefined {
+/** What the shares of one backup agree on, as one text. */
+function publicKeys({ temp_ca_pubkey = '', history = [], ...active }: PublicKeys): string {
+  const names = [active, ...history].flatMap(({ ca_pubkey, k256_pubkey }) => [ca_pubkey, k256_pubkey]);
+  return [temp_ca_pubkey, ...names].join();
+}
+
+type PublicKeys = Pick<BackupShare, 'ca_pubkey' | 'temp_ca_pubkey' | 'k256_pubkey' | 'history'>;
+
+/** @param withTempCa false for shares of older versions, which do not name that key */
+function foundKeys(roots: BackupRoots, withTempCa: boolean): string | undefined {
   try {
-    const [ca, tempCa] = [caScalar, tempCaScalar].map((scalar) => toHex(p256KeyFromScalar(scalar).spki));
-    return `${ca}${tempCa}${toHex(k256PublicKey(k256))}`;
+    const tempCa = toHex(p256KeyFromScalar(roots.tempCaScalar).spki);
+    const history = roots.history.map(namesOf);
+    return publicKeys({ ...namesOf(roots), temp_ca_pubkey: withTempCa ? tempCa : '', history });
   } catch {
     // A scalar out of range: the shares were forged.
     return undefined;

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { concatBytes, toHex } from '@dstack-cloud/encoding';
-import { k256PublicKey, p256KeyFromScalar } from '@dstack-cloud/keys';
+import { k256PublicKey, p256KeyFromScalar, type RootKeys } from '@dstack-cloud/keys';
 import { Encrypter } from 'age-encryption';
 import { split } from 'shamir-secret-sharing';
 import { KmsError } from '../errors.ts';
@@ -13,6 +13,8 @@ export type BackupRoots = {
   readonly caScalar: Uint8Array;
   readonly tempCaScalar: Uint8Array;
   readonly k256: Uint8Array;
+  /** Retired roots, the newest first. */
+  readonly history: readonly RootKeys[];
 };
 
 /** One encrypted share, to be handed to its recipient. */
@@ -47,18 +49,20 @@ export async function splitRoots(
       );
     }
   }
-  const secret = concatBytes(roots.caScalar, roots.tempCaScalar, roots.k256);
+  const retired = roots.history.flatMap(({ caScalar, k256 }) => [caScalar, k256]);
+  const secret = concatBytes(roots.caScalar, roots.tempCaScalar, roots.k256, ...retired);
   const shares = await split(secret, recipients.length, threshold);
   secret.fill(0);
   const common = {
-    version: 1 as const,
+    ...(roots.history.length === 0
+      ? { version: 1 as const }
+      : { version: 2 as const, history: roots.history.map(namesOf) }),
     set: randomBytes(16).toString('hex'),
     threshold,
     total: recipients.length,
     created: now,
-    ca_pubkey: toHex(p256KeyFromScalar(roots.caScalar).spki),
+    ...namesOf(roots),
     temp_ca_pubkey: toHex(p256KeyFromScalar(roots.tempCaScalar).spki),
-    k256_pubkey: toHex(k256PublicKey(roots.k256)),
   };
   return Promise.all(
     recipients.map(async ({ name, age }, index) => {
@@ -79,4 +83,9 @@ async function encryptTo(age: string, name: string, text: string): Promise<Uint8
       cause,
     });
   }
+}
+
+/** Public keys of a root. @throws KeysError for scalars out of range */
+export function namesOf({ caScalar, k256 }: RootKeys): { ca_pubkey: string; k256_pubkey: string } {
+  return { ca_pubkey: toHex(p256KeyFromScalar(caScalar).spki), k256_pubkey: toHex(k256PublicKey(k256)) };
 }

@@ -28,7 +28,11 @@ export const backupCommand: Command = {
     const threshold = Number(values.threshold);
     const keys = await loadKeys(load(values.config).core.cert_dir, { now: now() });
     const files = await splitRoots(
-      { ...keys.roots, tempCaScalar: keys.tempCa.key.scalar },
+      {
+        ...keys.roots,
+        tempCaScalar: keys.tempCa.key.scalar,
+        history: keys.history.map(({ roots }) => roots),
+      },
       threshold,
       recipients.map(parseRecipient),
       Math.floor(now()),
@@ -42,6 +46,7 @@ export const backupCommand: Command = {
       shares: files.map(({ name }) => join(out, name)),
       k256_pubkey: toHex(keys.k256Pubkey),
       ca_pubkey: toHex(keys.rootCa.key.spki),
+      ...(keys.history.length === 0 ? {} : { retired_roots: keys.history.map(({ id }) => id) }),
     });
   },
 };

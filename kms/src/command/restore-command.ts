@@ -9,6 +9,7 @@ import type { BackupRoots } from '../backup/split-roots.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import { KmsError } from '../errors.ts';
 import { keyDirectoryState, recoverKeyDirectory } from '../key-directory/commit.ts';
+import { lockKeyDirectory } from '../key-directory/lock.ts';
 import { assertDomain } from '../onboard/domain.ts';
 import { assertSelfAllowed, storeRoot } from '../onboard/store-root.ts';
 import { openServices } from '../services.ts';
@@ -35,19 +36,36 @@ export const restoreCommand: Command = {
     const domain = values.domain ?? config.core.onboard.auto_bootstrap_domain;
     assertDomain(domain);
     const directory = config.core.cert_dir;
-    await recoverKeyDirectory(directory);
-    if ((await keyDirectoryState(directory)) !== 'empty') {
-      throw new KmsError('keys-exist', `${directory} has root keys already; they are never replaced`);
-    }
-    const roots = await combineRoots(await openShares(values.share ?? [], values.identity ?? []));
+    const lock = await lockKeyDirectory(directory);
     try {
-      const info = await storeRoots(config, roots, domain, context);
-      context.print({ domain, k256_pubkey: toHex(info.k256Pubkey), ca_pubkey: toHex(info.caPubkey) });
+      await recoverKeyDirectory(directory);
+      if ((await keyDirectoryState(directory)) !== 'empty') {
+        throw new KmsError('keys-exist', `${directory} has root keys already; they are never replaced`);
+      }
+      await restore(config, domain, values, context);
     } finally {
-      for (const secret of Object.values(roots)) secret.fill(0);
+      await lock.release();
     }
   },
 };
+
+type Given = { readonly share?: string[] | undefined; readonly identity?: string[] | undefined };
+
+async function restore(
+  config: KmsConfig,
+  domain: string,
+  given: Given,
+  context: CommandContext,
+): Promise<void> {
+  const roots = await combineRoots(await openShares(given.share ?? [], given.identity ?? []));
+  try {
+    const info = await storeRoots(config, roots, domain, context);
+    context.print({ domain, k256_pubkey: toHex(info.k256Pubkey), ca_pubkey: toHex(info.caPubkey) });
+  } finally {
+    const { history, ...active } = roots;
+    for (const secret of [active, ...history].flatMap((root) => Object.values(root))) secret.fill(0);
+  }
+}
 
 function withCertDir(config: KmsConfig, directory: string | undefined): KmsConfig {
   return directory === undefined ? config : { ...config, core: { ...config.core, cert_dir: directory } };
@@ -89,6 +107,7 @@ async function storeRoots(
       ca: p256KeyFromScalar(roots.caScalar),
       tempCa: p256KeyFromScalar(roots.tempCaScalar),
       k256: roots.k256,
+      history: roots.history.map(({ caScalar, k256 }) => ({ ca: p256KeyFromScalar(caScalar), k256 })),
     };
     const info = await storeRoot(services, shared, domain);
     const { simulated } = services;

@@ -34,6 +34,10 @@ type CoreConfig = {
   readonly key_epochs: Readonly<
     Record<string, { readonly epoch: number; readonly min?: number | undefined }>
   >;
+  /** Roots by app id in lower-case hex, or `*` for all others, for policy sources that know none. */
+  readonly key_roots: Readonly<
+    Record<string, { readonly root?: string | undefined; readonly previous: readonly string[] }>
+  >;
   readonly image: {
     readonly verify: boolean;
     readonly cache_dir: string;
@@ -110,10 +114,10 @@ type AuthApiConfig = {
 
 type AttestationConfig = {
   readonly insecure_allow_external_trust_anchors: boolean;
-    readonly read: 'call' | 'proof';
-    readonly light_client_url?: string | undefined;
-    /** What contracts do that were built elsewhere, by code hash. */
-    readonly known_code: Readonly<Record<string, CodeName>>;
+  readonly read: 'call' | 'proof';
+  readonly light_client_url?: string | undefined;
+  /** What contracts do that were built elsewhere, by code hash. */
+  readonly known_code: Readonly<Record<string, CodeName>>;
   readonly urls: { readonly pccs?: string | undefined; readonly amd_kds?: string | undefined };
   readonly root_ca: {
     readonly tdx?: string | undefined;

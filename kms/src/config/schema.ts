@@ -53,9 +53,9 @@ const rpc = z.strictObject({
 function isImageUrl(template: string): boolean {
   if (!template.includes('{OS_IMAGE_HASH}') || !URL.canParse(template)) return false;
   const { protocol, username, password } = new URL(template);
-function isHttpUrl(text: string): boolean {
-  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
-}
+  function isHttpUrl(text: string): boolean {
+    return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+  }
 
   return (protocol === 'http:' || protocol === 'https:') && username === '' && password === '';
 }
@@ -90,14 +90,14 @@ const authApi = z.strictObject({
     })
     .prefault({}),
   allow_list: z.strictObject({ file: optionalFile }).prefault({}),
-      read: z.enum(['call', 'proof']).default('call'),
-      light_client_url: z.string().refine(isHttpUrl, 'must be an http or https address').optional(),
-      known_code: z
-        .record(
-          z.string().regex(/^0x[0-9a-fA-F]{64}$/, 'must be a code hash: 0x and 64 digits'),
-          z.enum(codeNames),
-        )
-        .default({}),
+  read: z.enum(['call', 'proof']).default('call'),
+  light_client_url: z.string().refine(isHttpUrl, 'must be an http or https address').optional(),
+  known_code: z
+    .record(
+      z.string().regex(/^0x[0-9a-fA-F]{64}$/, 'must be a code hash: 0x and 64 digits'),
+      z.enum(codeNames),
+    )
+    .default({}),
   dev: z
     .strictObject({
       gateway_app_id: z.string().default('any'),
@@ -167,6 +167,27 @@ const audit = z.strictObject({
   keep_segments: z.int().min(1).optional(),
 });
 
+/** Id of a root, in lower case without 0x. */
+const rootId = hex(20).transform((text) => text.toLowerCase().replace(/^0x/, ''));
+/** By app id in lower case without 0x, or `*` for all applications that have no entry. */
+const keyRoots = z
+  .record(
+    z
+      .string()
+      .regex(/^((0x)?[0-9a-fA-F]{40}|\*)$/, 'must be an app id, 20 bytes of hex, or "*" for all others'),
+    z.strictObject({ root: rootId.optional(), previous: z.array(rootId).max(64).default([]) }),
+  )
+  .default({})
+  .transform((table, context) => {
+    const entries = Object.entries(table).map(
+      ([app, entry]) => [app.toLowerCase().replace(/^0x/, ''), entry] as const,
+    );
+    const found = new Map(entries);
+    if (found.size === entries.length) return Object.fromEntries(found);
+    context.addIssue({ code: 'custom', message: 'names an app twice' });
+    return z.NEVER;
+  });
+
 const core = z.strictObject({
   cert_dir: z.string().default('/etc/kms/certs'),
   subject_postfix: z.string().default('.dstack'),
@@ -186,6 +207,7 @@ const core = z.strictObject({
       z.strictObject({ epoch: u32, min: u32.optional() }),
     )
     .default({}),
+  key_roots: keyRoots,
   image: image.prefault({}),
   auth_api: authApi.prefault({}),
   onboard: onboard.prefault({}),

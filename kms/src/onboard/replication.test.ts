@@ -10,7 +10,8 @@ import type { Listener } from '../server/listen.ts';
 import type { RunningKms } from '../start-kms.ts';
 import { call } from '../test/ask.ts';
 import { forgeCertificate } from '../test/forge-certificate.ts';
-import { type Lab, openLab } from '../test/lab.ts';
+import { LAB_NOW, type Lab, openLab } from '../test/lab.ts';
+import { writeRotatedDirectory } from '../test/rotated-directory.ts';
 import { agentOf } from '../test/simulated-guest.ts';
 
 let lab: Lab;
@@ -60,6 +61,27 @@ const onboardFrom = (port: number, sourceUrl: string) =>
   call(port, 'Onboard', { source_url: sourceUrl, domain: '127.0.0.1' }, { plain: true });
 const nothingOn = (directory: string): boolean =>
   !existsSync(directory) || readdirSync(directory).length === 0;
+
+test('the history comes with the root, and a replica of the replica has it too', async () => {
+  const directory = join(lab.directory, 'rotated-source');
+  const keys = await writeRotatedDirectory(directory, 2, LAB_NOW);
+  let from = await lab.start({ directory });
+  for (const name of ['with-history', 'with-history-2']) {
+    const { port, serving, directory: copied } = await receiver(name);
+    const { status, json } = await onboardFrom(port, `https://localhost:${from.main.port}`);
+    // What the configuration expects, and what is told, is the active root.
+    expect([status, json['k256_pubkey']]).toEqual([200, toHex(keys.k256Pubkey)]);
+    await call(port, 'Finish', {}, { plain: true });
+    from = await serving;
+    const got = from.kms.keys.history;
+    expect(got.map(({ id, successor }) => [id, successor])).toEqual([
+      [keys.history[0]!.id, keys.id],
+      [keys.history[1]!.id, keys.history[0]!.id],
+    ]);
+    expect(got.map(({ roots }) => roots)).toEqual(keys.history.map(({ roots }) => roots));
+    expect(readdirSync(join(copied, 'roots'))).toHaveLength(2);
+  }
+});
 
 describe('replication (chapter 10 section 6.4)', () => {
   test('copies the root; both sides are judged, the replica serves the same keys', async () => {

@@ -2,7 +2,13 @@ import { bootstrapReportData, k256PublicKey } from '@dstack-cloud/keys';
 import { RpcError } from '@dstack-cloud/prpc';
 import { commitKeyFiles } from '../key-directory/commit.ts';
 import type { BootstrapInfo } from '../key-directory/kms-keys.ts';
-import { issueRpcCertificate, keyFilesOf, keysFor, type SharedKeys } from '../key-directory/new-keys.ts';
+import {
+  historyFilesOf,
+  issueRpcCertificate,
+  keyFilesOf,
+  keysFor,
+  type SharedKeys,
+} from '../key-directory/new-keys.ts';
 import { attestOf, type Onboarding } from './onboarding.ts';
 
 /** What it takes to decide whether this KMS may have root keys, and to write them. */
@@ -10,7 +16,7 @@ export type RootKeeper = Pick<Onboarding, 'config' | 'agent' | 'self' | 'now' | 
 
 /**
  * The policy source must know this KMS before it has keys.
- * @param action for the error text: "bootstrap" or "restore"
+ * @param action for the error text: "bootstrap", "restore" or "rotate the root"
  * @throws RpcError `KMS is not allowed to …`
  */
 export async function assertSelfAllowed({ config, self }: RootKeeper, action: string): Promise<void> {
@@ -44,6 +50,6 @@ export async function storeRoot(
   const info = { caPubkey: shared.ca.spki, k256Pubkey, attestation };
   const keys = keysFor(shared, domain, Math.floor(now()), info);
   const certificate = await issueRpcCertificate(keys, Math.floor(now()), attest);
-  await commitKeyFiles(config.core.cert_dir, keyFilesOf(keys, certificate), fs);
+  await commitKeyFiles(config.core.cert_dir, keyFilesOf(keys, certificate), fs, historyFilesOf(keys));
   return info;
 }

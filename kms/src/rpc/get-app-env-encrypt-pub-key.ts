@@ -1,22 +1,40 @@
+import { toHex } from '@dstack-cloud/encoding';
 import { deriveEnvPublicKey, signEnvPublicKey } from '@dstack-cloud/keys';
 import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
+import { keyPlace, rootIdField } from '../authorize/key-place.ts';
+import { presentKeys } from '../authorize/present-keys.ts';
 import type { Kms } from '../kms.ts';
 
-/** The key to which an application's environment is sealed; anybody may ask (chapter 10 section 5.7). */
+/**
+ * The key to which an application's environment is sealed; anybody may ask (chapter 10 section 5.7). Without an epoch
+ * it is the one that the application's machines get. It is signed by the active root, whatever root it comes from:
+ * that one speaks for the KMS.
+ */
 export async function getAppEnvEncryptPubKey(
   kms: Kms,
-  { appId, keyEpoch }: proto.AppId,
+  { appId, keyEpoch, rootId }: proto.AppId,
 ): Promise<MessageInitShape<typeof proto.PublicKeyResponseSchema>> {
   if (appId.length !== 20) throw new RpcError('app_id must be 20 bytes', { code: 'INVALID_ARGUMENT' });
   await kms.self.assertAllowed();
-  const { roots } = kms.keys;
-  const publicKey = deriveEnvPublicKey(roots, appId, keyEpoch ?? 0);
+  const place = keyPlace(kms, appId, presentKeys(kms.policy, appId));
+  const root =
+    rootId === undefined
+      ? place.root
+      : [place.root, ...place.previousRoots].find(({ id }) => id === toHex(rootId));
+  if (root === undefined) {
+    throw new RpcError('Keys of this root are not released to the application', { code: 'KEY_NOT_FOUND' });
+  }
+  const epoch = keyEpoch ?? place.epochs.current;
+  const publicKey = deriveEnvPublicKey(root.roots, appId, epoch);
   const timestamp = BigInt(Math.floor(kms.now()));
+  const { k256 } = kms.keys.roots;
   return {
     publicKey,
-    signature: signEnvPublicKey(roots.k256, appId, publicKey),
+    signature: signEnvPublicKey(k256, appId, publicKey),
     timestamp,
-    signatureV1: signEnvPublicKey(roots.k256, appId, publicKey, timestamp),
+    signatureV1: signEnvPublicKey(k256, appId, publicKey, timestamp),
+    ...(epoch === 0 && keyEpoch === undefined ? {} : { keyEpoch: epoch }),
+    ...rootIdField(kms.keys, root, rootId),
   };
 }

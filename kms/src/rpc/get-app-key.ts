@@ -3,7 +3,7 @@ import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
 import { certificatePem } from '@dstack-cloud/ra-tls';
 import { authorize, publicFields } from '../authorize/authorize.ts';
-import { olderEpochs } from '../authorize/key-epochs.ts';
+import { type KeyVersion, olderKeys, rootIdField } from '../authorize/key-place.ts';
 import type { Caller, Kms } from '../kms.ts';
 
 /** Releases an application's keys to attested evidence of it (chapter 10 section 5.5). */
@@ -18,23 +18,26 @@ export async function getAppKey(
   if (attestation === undefined) {
     throw new RpcError('App not allowed: No attestation provided', { code: 'UNAUTHORIZED' });
   }
-  let older: number[] = [];
-  const { info, gatewayAppId, epochs } = await authorize(kms, attestation, {
+  let older: KeyVersion[] = [];
+  const held = { epoch: request.keyEpoch, rootId: request.rootId };
+  const { info, gatewayAppId, place } = await authorize(kms, attestation, {
     event: 'app-key',
     kind: 'app',
     context: 'App not allowed',
     bootTime: false,
     vmConfig: request.vmConfig,
     accept: (_, known) => {
-      older = olderEpochs(known, request.keyEpoch);
+      older = olderKeys(kms.keys, known, held);
     },
   });
-  const keysOf = (epoch: number): AppKeys =>
-    deriveAppKeys(kms.keys.roots, info.appId, info.instanceId, epoch);
-  const keys = keysOf(epochs.current);
+  const { current } = place.epochs;
+  const keysOf = ({ root, epoch }: KeyVersion): AppKeys =>
+    deriveAppKeys(root.roots, info.appId, info.instanceId, epoch);
+  const keys = keysOf({ root: place.root, epoch: current });
   kms.metrics.keyDispatch.inc({ result: 'released' });
   kms.log.info({ ...publicFields(info), ...simulatedField(info.simulated) }, 'key dispatched');
   return {
+    // What connections to this KMS chain to: the active root, also for an application held at another.
     caCert: certificatePem(kms.keys.rootCa.certificate),
     diskCryptKey: keys.diskCryptKey,
     envCryptKey: keys.envCryptKey,
@@ -43,8 +46,13 @@ export async function getAppKey(
     tproxyAppId: gatewayAppId,
     gatewayAppId,
     osImageHash: info.osImageHash,
-    ...(request.keyEpoch === undefined && epochs.current === 0 ? {} : { keyEpoch: epochs.current }),
-    previousKeys: older.map((keyEpoch) => ({ keyEpoch, ...keysOf(keyEpoch) })),
+    ...(request.keyEpoch === undefined && current === 0 ? {} : { keyEpoch: current }),
+    previousKeys: older.map((version) => ({
+      keyEpoch: version.epoch,
+      ...keysOf(version),
+      ...rootIdField(kms.keys, version.root, request.rootId),
+    })),
+    ...rootIdField(kms.keys, place.root, request.rootId),
   };
 }
 

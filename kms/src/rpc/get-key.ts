@@ -18,7 +18,7 @@ export async function getKey(
   if (attestation === undefined) {
     throw new RpcError('App not allowed: No attestation provided', { code: 'UNAUTHORIZED' });
   }
-  const { info, epochs } = await authorize(kms, attestation, {
+  const { info, place } = await authorize(kms, attestation, {
     event: 'get-key',
     kind: 'app',
     context: 'App not allowed',
@@ -26,10 +26,10 @@ export async function getKey(
     vmConfig,
   });
   const { k256Key, k256Signature } = deriveAppKeys(
-    kms.keys.roots,
+    place.root.roots,
     info.appId,
     info.instanceId,
-    epochs.current,
+    place.epochs.current,
   );
   const { key, signature } = deriveKey(k256Key, name, '', 'secp256k1');
   kms.metrics.keyDispatch.inc({ result: 'released' });

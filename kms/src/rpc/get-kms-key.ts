@@ -9,7 +9,7 @@ import { simulatedField } from './get-app-key.ts';
 /** Hands the root keys to another KMS. Evidence is always required (chapter 10 section 5.6). */
 export async function getKmsKey(
   kms: Kms,
-  { vmConfig }: proto.GetKmsKeyRequest,
+  { vmConfig, acceptHistory }: proto.GetKmsKeyRequest,
   { attestation }: Caller,
 ): Promise<MessageInitShape<typeof proto.KmsKeyResponseSchema>> {
   if (attestation === undefined) throw new RpcError('No attestation provided', { code: 'UNAUTHORIZED' });
@@ -27,7 +27,11 @@ export async function getKmsKey(
   );
   return {
     tempCaKey: p256KeyPem(kms.keys.tempCa.key),
-    keys: [{ caKey: p256KeyPem(kms.keys.rootCa.key), k256Key: kms.keys.roots.k256 }],
+    // Receivers that know of no history refuse more than one (chapter 10 section 10.2).
+    keys: [kms.keys, ...(acceptHistory === true ? kms.keys.history : [])].map(({ rootCa, roots }) => ({
+      caKey: p256KeyPem(rootCa.key),
+      k256Key: roots.k256,
+    })),
   };
 }
 

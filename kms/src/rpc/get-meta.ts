@@ -57,6 +57,7 @@ function metaOf({ config, keys, simulated }: Source, info: PolicyInfo | undefine
     ...(info?.kmsContract === undefined ? {} : { kmsContractAddress: info.kmsContract }),
     ...(info?.chainId === undefined ? {} : { chainId: BigInt(info.chainId) }),
     ...(info?.appImplementation === undefined ? {} : { appAuthImplementation: info.appImplementation }),
+    rootHistory: keys.history.map(({ rootCa, k256Pubkey }) => ({ caPubkey: rootCa.key.spki, k256Pubkey })),
     ...(simulated ? { simulated: true } : {}),
   });
 }

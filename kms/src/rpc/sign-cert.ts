@@ -79,12 +79,16 @@ function issue(
   kms: Kms,
   { config, pubkey, attestation }: VerifiedCsr,
   verified: VerifiedAttestation,
-  { info, epochs }: Authorized,
+  { info, place }: Authorized,
 ): Uint8Array[] {
-  const { rootCa, domain, roots } = kms.keys;
+  const { domain } = kms.keys;
+  const { rootCa, roots } = place.root;
   const now = Math.floor(kms.now());
-  const key = deriveAppCaKey(roots, info.appId, epochs.current);
-  const ca = appCa({ issuer: issuerOf(rootCa.certificate, rootCa.key), now, key, appId: info.appId });
+  const key = deriveAppCaKey(roots, info.appId, place.epochs.current);
+  const root = issuerOf(rootCa.certificate, rootCa.key);
+  // The certificate of a retired root may end before that of the active one, which was looked at first.
+  checkCsrConfig(config, { now, issuerNotAfter: root.notAfter, forbiddenNames: [domain] });
+  const ca = appCa({ issuer: root, now, key, appId: info.appId });
   const leaf = appLeaf({
     issuer: issuerOf(ca, key),
     now,

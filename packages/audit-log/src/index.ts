@@ -2,6 +2,13 @@
 export { type AppendFile, type OpenAppendFile, openAppendFile } from './append-file.ts';
 export { AuditLog, type AuditLogOptions } from './audit-log.ts';
 export { AuditError, type AuditErrorCode } from './errors.ts';
+export {
+  followHandovers,
+  type RootHandover,
+  type RootNames,
+  rootNames,
+  signHandover,
+} from './handover.ts';
 export { verifyConsistency, verifyInclusion } from './merkle-tree.ts';
 export type { AuditEntry, AuditRecord } from './record.ts';
 export {

@@ -26,6 +26,12 @@ export type AuditEntry = {
   /** Block at which the policy was read. */
   block_number?: number | undefined;
   key_epoch?: number | undefined;
+  /** Id of the root that released keys come from. */
+  key_root?: string | undefined;
+  /** Of a change of root: compressed k256 keys, and the old root's signature (see `RootHandover`). */
+  old_root?: string | undefined;
+  new_root?: string | undefined;
+  handover?: string | undefined;
 };
 
 /** A decision as it stands in the log. */
@@ -58,6 +64,13 @@ const entryFields = {
   reason: z.string().max(1024).optional(),
   block_number: count.optional(),
   key_epoch: count.optional(),
+  key_root: identifier,
+  old_root: identifier,
+  new_root: identifier,
+  handover: z
+    .string()
+    .regex(/^[0-9a-f]{130}$/)
+    .optional(),
 };
 const entrySchema = z.strictObject(entryFields);
 const recordSchema = z.strictObject({

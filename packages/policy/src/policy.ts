@@ -25,6 +25,13 @@ export type Decision = {
   readonly keyEpoch?: number;
   /** Oldest epoch whose keys are still released, for migration; absent means none but the present one. */
   readonly minKeyEpoch?: number;
+  /**
+   * Id of the KMS root that the application is held at, hex; absent with `previousKeyRoots` present means the active
+   * one, both absent means that the source knows none.
+   */
+  readonly keyRoot?: string;
+  /** Ids of the other roots whose keys are still released, for migration. */
+  readonly previousKeyRoots?: readonly string[];
   /** Set when the denial is about the policy source, so that asking again later may help. */
   readonly failure?: DecisionFailure;
 };

@@ -1,0 +1,239 @@
+/** Which keys are released after a change of root. */
+import { join } from 'node:path';
+import { parseCertificate } from '@dstack-cloud/attestation';
+import { decodePem, fromHex, toHex } from '@dstack-cloud/encoding';
+import { deriveAppKeys, deriveEnvPublicKey, verifyEnvPublicKey } from '@dstack-cloud/keys';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { KmsKeys, Root } from '../key-directory/kms-keys.ts';
+import { loadKeys } from '../key-directory/load-keys.ts';
+import { generateRoot, generateSharedKeys, keysFor } from '../key-directory/new-keys.ts';
+import type { RunningKms } from '../start-kms.ts';
+import { type ClientIdentity, call } from '../test/ask.ts';
+import { LAB_NOW, type Lab, openLab } from '../test/lab.ts';
+import { writeRotatedDirectory } from '../test/rotated-directory.ts';
+import { olderKeys } from './key-place.ts';
+
+const appId = new Uint8Array(20).fill(0x11);
+const instanceId = new Uint8Array(20).fill(0x33);
+let lab: Lab;
+let directory: string;
+let keys: KmsKeys;
+let active: Root;
+let middle: Root;
+let oldest: Root;
+let kms: RunningKms;
+let client: ClientIdentity;
+beforeAll(async () => {
+  lab = await openLab();
+  directory = join(lab.directory, 'rotated');
+  await writeRotatedDirectory(directory, 2, LAB_NOW);
+  keys = await loadKeys(directory, { now: LAB_NOW });
+  [active, middle, oldest] = [keys, ...keys.history] as Root[] as [Root, Root, Root];
+  kms = await lab.start({ directory });
+  client = lab.client(lab.guest());
+});
+afterAll(() => lab.close());
+
+type Said = {
+  keyEpoch?: number;
+  minKeyEpoch?: number;
+  keyRoot?: string | null;
+  previousKeyRoots?: string[] | null;
+};
+const say = (said: Said = {}): void => {
+  lab.webhook.policy = { app: { body: { isAllowed: true, gatewayAppId: 'any', reason: '', ...said } } };
+};
+type Keys = { key_epoch?: number; root_id?: string; disk_crypt_key: string; k256_signature: string };
+type AppKeys = Keys & { ca_cert: string; previous_keys?: Keys[]; code?: string; error?: string };
+const getAppKey = async (held: { key_epoch?: number; root_id?: string } = {}, port = kms.main.port) =>
+  (await call(port, 'GetAppKey', { api_version: 1, ...held }, { client })).json as unknown as AppKeys;
+const diskKey = (root: Root, epoch = 0) =>
+  toHex(deriveAppKeys(root.roots, appId, instanceId, epoch).diskCryptKey);
+const spkiOf = (pem: string) => parseCertificate(decodePem(pem, 'CERTIFICATE')).spki;
+
+describe('retired-root-not-released', () => {
+  test('without a word of the policy everybody gets keys of the active root, and nothing of the others', async () => {
+    say();
+    const plain = await getAppKey();
+    expect(plain).toMatchObject({ root_id: active.id, disk_crypt_key: diskKey(active) });
+    expect(plain.previous_keys).toBeUndefined();
+    for (const root of [middle, oldest]) {
+      const refused = await getAppKey({ key_epoch: 0, root_id: root.id });
+      expect(refused.code).toBe('KEY_NOT_FOUND');
+      expect(refused.error).toContain(`Keys of root ${root.id} are not released`);
+      expect(JSON.stringify(refused)).not.toContain('crypt_key');
+    }
+    // Nor by an id that is none, or of the length of none.
+    for (const root_id of ['00'.repeat(20), '', active.id.slice(2)]) {
+      expect((await getAppKey({ key_epoch: 0, root_id })).code).toBe('KEY_NOT_FOUND');
+    }
+  });
+
+  test('only what the policy lists is released, to who asks for it, until it is no longer listed', async () => {
+    say({ previousKeyRoots: [middle.id] });
+    const { previous_keys: previous, ...present } = await getAppKey({ key_epoch: 0, root_id: middle.id });
+    expect(present.disk_crypt_key).toBe(diskKey(active));
+    expect(previous).toMatchObject([{ key_epoch: 0, root_id: middle.id, disk_crypt_key: diskKey(middle) }]);
+    expect((await getAppKey()).previous_keys).toBeUndefined();
+    expect((await getAppKey({ key_epoch: 0, root_id: active.id })).previous_keys).toBeUndefined();
+    expect((await getAppKey({ key_epoch: 0, root_id: oldest.id })).code).toBe('KEY_NOT_FOUND');
+    say({ previousKeyRoots: [] });
+    expect((await getAppKey({ key_epoch: 0, root_id: middle.id })).code).toBe('KEY_NOT_FOUND');
+  });
+
+  test('a denial stays a denial, whatever it says of roots', async () => {
+    lab.webhook.policy = {
+      app: { body: { isAllowed: false, gatewayAppId: '', reason: 'no', previousKeyRoots: [oldest.id] } },
+    };
+    expect((await getAppKey({ key_epoch: 0, root_id: oldest.id })).error).toContain('Boot denied: no');
+  });
+
+  test('roots and epochs together: from what is held up to the present, the oldest first', async () => {
+    say({ keyEpoch: 2, minKeyEpoch: 1, previousKeyRoots: [middle.id, oldest.id] });
+    const { previous_keys: previous } = await getAppKey({ key_epoch: 1, root_id: oldest.id });
+    expect(previous?.map(({ key_epoch: epoch, root_id: root }) => [root, epoch])).toEqual([
+      [oldest.id, 1],
+      [oldest.id, 2],
+      [middle.id, 1],
+      [middle.id, 2],
+      [active.id, 1],
+    ]);
+    expect(previous?.[1]?.disk_crypt_key).toBe(diskKey(oldest, 2));
+    expect((await getAppKey({ key_epoch: 0, root_id: oldest.id })).code).toBe('KEY_NOT_FOUND');
+    expect((await getAppKey({ key_epoch: 3, root_id: oldest.id })).code).toBe('KEY_NOT_FOUND');
+  });
+});
+
+describe('an application held at a root', () => {
+  test('gets its keys, its CA and its environment key from there', async () => {
+    say({ keyRoot: oldest.id });
+    const held = await getAppKey({ key_epoch: 0, root_id: oldest.id });
+    expect(held).toMatchObject({ root_id: oldest.id, disk_crypt_key: diskKey(oldest) });
+    expect(held.previous_keys).toBeUndefined();
+    // What connections to the KMS chain to is the active root all the same.
+    expect(spkiOf(held.ca_cert)).toEqual(active.rootCa.key.spki);
+    const { json } = await call(kms.main.port, 'GetAppEnvEncryptPubKey', { app_id: toHex(appId) });
+    const publicKey = fromHex(String(json['public_key']));
+    expect(publicKey).toEqual(deriveEnvPublicKey(oldest.roots, appId));
+    expect(json['root_id']).toBe(oldest.id);
+    // The active root speaks for the KMS.
+    const signer = verifyEnvPublicKey({ appId, publicKey, signature: fromHex(String(json['signature'])) });
+    expect(signer).toEqual(active.k256Pubkey);
+    const other = { app_id: toHex(appId), root_id: middle.id };
+    expect((await call(kms.main.port, 'GetAppEnvEncryptPubKey', other)).json['code']).toBe('KEY_NOT_FOUND');
+  });
+
+  test('gets nothing when this KMS has not that root, and no answer of another form', async () => {
+    say({ keyRoot: 'ab'.repeat(20) });
+    const refused = await getAppKey();
+    expect([refused.code, refused.error]).toEqual([
+      'KEY_NOT_FOUND',
+      `App not allowed: The application is held at root ${'ab'.repeat(20)}, which this KMS does not have`,
+    ]);
+    for (const keyRoot of ['', 'latest', oldest.id.slice(2)]) {
+      say({ keyRoot });
+      expect((await getAppKey()).error).toContain('auth api');
+    }
+    say({ keyRoot: `0x${oldest.id.toUpperCase()}`, previousKeyRoots: null });
+    expect((await getAppKey()).root_id).toBe(oldest.id);
+  });
+
+  test('by the configuration: of the app, else of all; the policy source comes first', async () => {
+    const configured = await lab.start({
+      directory: join(lab.directory, 'configured'),
+      keys: false,
+      core: {
+        key_roots: { '*': { root: oldest.id }, [`0x${toHex(appId)}`]: { previous: [middle.id] } },
+        onboard: { auto_bootstrap_domain: 'localhost' },
+      },
+    });
+    const place = { ...configured.kms, keys } as typeof configured.kms;
+    const { keyPlace } = await import('./key-place.ts');
+    expect(keyPlace(place, appId, {})).toMatchObject({
+      root: { id: active.id },
+      previousRoots: [{ id: middle.id }],
+    });
+    expect(keyPlace(place, new Uint8Array(20).fill(2), {}).root.id).toBe(oldest.id);
+    const said = keyPlace(place, appId, { keyRoot: oldest.id });
+    expect([said.root.id, said.previousRoots]).toEqual([oldest.id, []]);
+    // Its own only root is not the one that is configured: nobody gets anything.
+    say();
+    expect((await getAppKey({}, configured.main.port)).previous_keys).toBeUndefined();
+  });
+});
+
+describe('history-only-when-asked', () => {
+  test('GetKmsKey gives the active root alone, the history to who accepts it', async () => {
+    const ask = async (input: object) => {
+      const { json } = await call(kms.main.port, 'GetKmsKey', input, { client });
+      return (json['keys'] as { k256_key: string }[]).map(({ k256_key: key }) => key);
+    };
+    const all = [active, middle, oldest].map(({ roots }) => toHex(roots.k256));
+    expect(await ask({})).toEqual(all.slice(0, 1));
+    expect(await ask({ accept_history: false })).toEqual(all.slice(0, 1));
+    expect(await ask({ accept_history: true })).toEqual(all);
+    expect((await call(kms.main.port, 'GetKmsKey', { accept_history: true })).json['error']).toBe(
+      'No attestation provided',
+    );
+  });
+
+  test('GetMeta names retired roots by their public keys; a KMS without any has no new member', async () => {
+    const { json } = await call(kms.main.port, 'GetMeta');
+    expect(json['root_history']).toEqual(
+      [middle, oldest].map(({ rootCa, k256Pubkey }) => ({
+        ca_pubkey: toHex(rootCa.key.spki),
+        k256_pubkey: toHex(k256Pubkey),
+      })),
+    );
+    const fresh = await lab.start();
+    expect((await call(fresh.main.port, 'GetMeta')).json).not.toHaveProperty('root_history');
+    say();
+    expect(await getAppKey({}, fresh.main.port)).not.toHaveProperty('root_id');
+    expect(await getAppKey({ root_id: fresh.kms.keys.id }, fresh.main.port)).toHaveProperty('root_id');
+  });
+});
+
+test('what is released beside the present keys never leaves what the policy lists', () => {
+  const all = keysFor(
+    { ...generateSharedKeys(), history: [generateRoot(), generateRoot(), generateRoot()] },
+    'x.y',
+    0,
+  );
+  const roots: Root[] = [all, ...all.history];
+  fc.assert(
+    fc.property(
+      fc.nat(3),
+      fc.subarray([0, 1, 2, 3]),
+      fc.nat(5),
+      fc.nat(5),
+      fc.option(fc.nat(7), { nil: undefined }),
+      fc.option(fc.nat(3), { nil: undefined }),
+      (present, listed, current, min, epoch, held) => {
+        const oldestEpoch = Math.min(min, current);
+        const place = {
+          root: roots[present]!,
+          epochs: { current, oldest: oldestEpoch },
+          previousRoots: roots.filter((_, index) => index !== present && listed.includes(index)),
+        };
+        const rootId = held === undefined ? undefined : fromHex(roots[held]!.id);
+        let released: ReturnType<typeof olderKeys>;
+        try {
+          released = olderKeys(all, place, { epoch, rootId });
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'KEY_NOT_FOUND' });
+          return;
+        }
+        for (const version of released) {
+          expect(version.epoch).toBeGreaterThanOrEqual(oldestEpoch);
+          expect(version.epoch).toBeLessThanOrEqual(current);
+          expect([place.root, ...place.previousRoots]).toContain(version.root);
+          expect(version.root === place.root && version.epoch === current).toBe(false);
+        }
+        if (epoch === undefined && (held === undefined || held === present)) expect(released).toEqual([]);
+        expect(new Set(released.map(({ root, epoch: e }) => `${root.id}/${e}`)).size).toBe(released.length);
+      },
+    ),
+    { numRuns: 1000 },
+  );
+});
