@@ -19,11 +19,16 @@ import { VerdictCache } from './verdict-cache.ts';
 export type EvidenceJudge = {
   /** @throws RaTlsError when the evidence is refused, RpcError `UNAVAILABLE` when too many wait */
   readonly verify: (peer: AttestedPeer) => ReturnType<PeerVerifier>;
+  /** Reads a client's certificate. @throws RaTlsError `malformed` */
+  readonly readCertificate: (der: Uint8Array) => RaTlsCertificate;
   /**
-   * As `verify`, but remembers for ten minutes what it found of a certificate. The holder of its key has just proved
-   * to be there; the decision is made anew for every request all the same (chapter 10 section 3.8).
+   * As `verify`, but remembers for ten minutes what it found of a certificate that `readCertificate` gave. The holder of
+   * its key has just proved to be there; the decision is made anew for every request all the same (chapter 10
+   * section 3.8).
    */
-  readonly verifyCertificate: (certificateDer: Uint8Array, peer: AttestedPeer) => ReturnType<PeerVerifier>;
+  readonly verifyCertificate: PeerVerifier;
+  /** What `verifyCertificate` remembers: a verdict that costs nothing. */
+  readonly knownVerdict: (certificate: RaTlsCertificate) => VerifiedAttestation | undefined;
 };
 
 /** What is judged: evidence, and the key that it must name. */
@@ -42,7 +47,9 @@ export function evidenceJudge(
   };
   const verdicts = new VerdictCache(now);
   const judgeEvidence: EvidenceJudge = {
-    verifyCertificate: (der, peer) => verdicts.get(der, () => judgeEvidence.verify(peer)),
+    readCertificate: (der) => verdicts.read(der),
+    verifyCertificate: (certificate) => verdicts.get(certificate, () => judgeEvidence.verify(certificate)),
+    knownVerdict: (certificate) => verdicts.known(certificate),
     verify: async (certificate) => {
       const mode = certificate.attestation?.quote.mode ?? 'none';
       try {

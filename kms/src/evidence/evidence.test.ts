@@ -1,10 +1,15 @@
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
+import { generateP256Key } from '@dstack-cloud/keys';
+import { parseRaTlsCertificate, rootCa } from '@dstack-cloud/ra-tls';
 import { describe, expect, test } from 'vitest';
 import { Turnstile } from './turnstile.ts';
 import { VerdictCache } from './verdict-cache.ts';
 
 const verdict = (validUntil: number): VerifiedAttestation => ({ validUntil }) as VerifiedAttestation;
-const certificate = Uint8Array.of(1, 2, 3);
+const [certificate, another] = [1, 2].map(() => rootCa({ key: generateP256Key(), now: 1_000_000 })) as [
+  Uint8Array,
+  Uint8Array,
+];
 
 describe('VerdictCache', () => {
   function counting(validUntil: number) {
@@ -12,29 +17,34 @@ describe('VerdictCache', () => {
     let judged = 0;
     const cache = new VerdictCache(() => now);
     return {
+      cache,
       at: (time: number) => {
         now = time;
       },
       get: (der = certificate, fails = false) =>
-        cache.get(der, async () => {
+        cache.get(cache.read(der), async () => {
           judged += 1;
           if (fails) throw new Error('refused');
           return verdict(validUntil);
         }),
+      known: (der = certificate) => cache.known(cache.read(der)),
       judged: () => judged,
     };
   }
 
   test('judges a certificate once in ten minutes, concurrent callers together', async () => {
-    const { at, get, judged } = counting(10_000);
+    const { at, get, known, judged } = counting(10_000);
     await Promise.all([get(), get(), get()]);
     at(1599);
     await get();
     expect(judged()).toBe(1);
+    expect(known()).toEqual(verdict(10_000));
     at(1600);
+    expect(known()).toBeUndefined();
     await get();
     expect(judged()).toBe(2);
-    await get(Uint8Array.of(9));
+    expect(known(another)).toBeUndefined();
+    await get(another);
     expect(judged()).toBe(3);
   });
 
@@ -42,20 +52,54 @@ describe('VerdictCache', () => {
     const short = counting(1100);
     await short.get();
     short.at(1101);
+    expect(short.known()).toBeUndefined();
     await short.get();
     expect(short.judged()).toBe(2);
     const back = counting(10_000);
     await back.get();
     back.at(900);
+    expect(back.known()).toBeUndefined();
     await back.get();
     expect(back.judged()).toBe(2);
   });
 
   test('keeps nothing of a refusal', async () => {
-    const { get, judged } = counting(10_000);
+    const { get, known, judged } = counting(10_000);
     await expect(get(certificate, true)).rejects.toThrow('refused');
+    expect(known()).toBeUndefined();
     await get();
     expect(judged()).toBe(2);
+  });
+
+  test('knows no verdict while it is being made', async () => {
+    const { get, known } = counting(10_000);
+    const under = get();
+    expect(known()).toBeUndefined();
+    await under;
+    expect(known()).toBeDefined();
+  });
+
+  test('reads a certificate once as long as there is a verdict on it, and again when one byte differs', async () => {
+    const { cache, get } = counting(10_000);
+    const before = cache.read(certificate);
+    expect(cache.read(certificate)).not.toBe(before);
+    await get();
+    const judged = cache.read(certificate);
+    expect(cache.read(certificate.slice())).toBe(judged);
+    const changed = certificate.slice();
+    changed[changed.length - 1]! ^= 1;
+    expect(cache.read(changed)).not.toBe(judged);
+    expect(cache.known(cache.read(changed))).toBeUndefined();
+    expect(() => cache.read(Uint8Array.of(1, 2, 3))).toThrow('Failed to parse certificate');
+  });
+
+  test('remembers nothing of a certificate that it did not read', async () => {
+    const { cache, judged } = counting(10_000);
+    const foreign = parseRaTlsCertificate(certificate);
+    await cache.get(foreign, async () => verdict(10_000));
+    expect(cache.known(foreign)).toBeUndefined();
+    expect(cache.known(cache.read(certificate))).toBeUndefined();
+    expect(judged()).toBe(0);
   });
 });
 

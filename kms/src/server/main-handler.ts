@@ -1,6 +1,6 @@
 import type { RequestListener } from 'node:http';
 import { createPrpcHandler, implement, KMS, RpcError } from '@dstack-cloud/prpc';
-import { type Peer, type PeerVerifier, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
+import { type Peer, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
 import { assertAdminTokenHash } from '../admin/credentials.ts';
 import { auditHead, consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
 import { parseSize } from '../config/duration.ts';
@@ -77,14 +77,12 @@ function callerOf(kms: Kms, request: Parameters<RequestListener>[0]): Caller | P
 
 async function attested(kms: Kms, address: string, peer: Peer): Promise<Caller> {
   try {
-    const der = peer.certificateDer;
-    const verify: PeerVerifier = (certificate) =>
-      kms.limits.evidence(address, () =>
-        der === undefined
-          ? kms.evidence.verify(certificate)
-          : kms.evidence.verifyCertificate(der, certificate),
-      );
-    return { address, attestation: await peer.attestation(verify) };
+    const { evidence, limits } = kms;
+    const attestation = await peer.attestation(async (certificate) => {
+      const known = evidence.knownVerdict(certificate);
+      return known ?? limits.evidence(address, () => evidence.verifyCertificate(certificate));
+    });
+    return { address, attestation };
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;
     throw new RpcError(error.message, { code: refusalCode(error), cause: error });

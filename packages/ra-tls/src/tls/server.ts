@@ -3,7 +3,7 @@ import type { RequestListener } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
-import { parseRaTlsCertificate } from '../certificate/parse-ra-tls-certificate.ts';
+import { parseRaTlsCertificate, type RaTlsCertificate } from '../certificate/parse-ra-tls-certificate.ts';
 import { messageOf, RaTlsError } from '../errors.ts';
 import { type PeerCertificate, setPeer, TlsPeer } from './peer.ts';
 
@@ -39,6 +39,11 @@ export interface RaTlsServerOptions extends ServerCertificate {
   readonly onSession?: (event: SessionEvent) => void;
   /** Default 10 s. */
   readonly handshakeTimeoutMs?: number;
+  /**
+   * Reads the certificate of a client; default `parseRaTlsCertificate`, whose result it may remember by all bytes of it.
+   * @throws RaTlsError
+   */
+  readonly readCertificate?: (der: Uint8Array) => RaTlsCertificate;
   /** Handshakes in progress; more are refused. Default 1024. */
   readonly maxHandshakes?: number;
   /** Milliseconds since 1970. */
@@ -51,7 +56,7 @@ export interface RaTlsServerOptions extends ServerCertificate {
  * whose evidence the handler must have verified. Any other certificate ends the connection.
  */
 export function createRaTlsServer(options: RaTlsServerOptions): Server {
-  const { handler, onSession, now = Date.now } = options;
+  const { handler, onSession, now = Date.now, readCertificate = parseRaTlsCertificate } = options;
   const server = createServer(
     {
       ...contextOptions(options),
@@ -65,7 +70,7 @@ export function createRaTlsServer(options: RaTlsServerOptions): Server {
   boundHandshakes(server, options.maxHandshakes ?? MAX_HANDSHAKES);
   // First in line: the HTTP parser must not see a connection that is refused.
   server.prependListener('secureConnection', (socket: TLSSocket) => {
-    const certificate = readPeer(socket, now());
+    const certificate = readPeer(socket, now(), readCertificate);
     const event = judge(socket, certificate);
     if (event.outcome === 'accepted') {
       setPeer(socket, new TlsPeer(certificate, now));
@@ -98,13 +103,18 @@ function contextOptions({ key, certChain, clientCa }: ServerCertificate): Secure
 }
 
 /** Reads the client's leaf; the rest of its chain never counts. Node shows it reliably only on the first call. */
-function readPeer(socket: TLSSocket, now: number): PeerCertificate & { expired?: boolean } {
-  const certificateDer = socket.getPeerX509Certificate()?.raw;
-  if (!certificateDer) return { chained: false };
-  const bytes = new Uint8Array(certificateDer);
+function readPeer(
+  socket: TLSSocket,
+  now: number,
+  read: (der: Uint8Array) => RaTlsCertificate,
+): PeerCertificate & { expired?: boolean } {
+  const der = socket.getPeerX509Certificate()?.raw;
+  if (!der) return { chained: false };
+  // A plain view: a Buffer would leak into everything that is cut out of it.
+  const bytes = new Uint8Array(der.buffer, der.byteOffset, der.length);
   const chained = socket.authorized;
   try {
-    const parsed = parseRaTlsCertificate(bytes);
+    const parsed = read(bytes);
     const { notBefore, notAfter } = parsed.certificate;
     return {
       certificateDer: bytes,
