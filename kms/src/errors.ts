@@ -12,6 +12,8 @@ export type KmsErrorCode =
   | 'audit-write-failed'
   | 'listen-failed'
   | 'backup-invalid'
+  | 'process-unreachable'
+  | 'worker-failed'
   | 'image-unavailable'
   | 'image-invalid';
 

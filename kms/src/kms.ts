@@ -22,10 +22,20 @@ export type Kms = {
   readonly images: OsImages;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** The service, of which this process may be one worker. */
+  readonly service: WholeService;
   /** True when a trust root that is not the vendor's is configured. */
   readonly simulated: boolean;
   /** Unix seconds. */
   readonly now: () => number;
+};
+
+/** What is asked of all processes of a service, whichever of them is asked. */
+export type WholeService = {
+  /** Metrics as Prometheus text. */
+  exposition(): Promise<string>;
+  /** How many processes there are to be, how many serve, and whether all have served at the same time once. */
+  workers(): Promise<{ readonly configured: number; readonly serving: number; readonly started: boolean }>;
 };
 
 /** Who makes a call: address and, when the certificate carries evidence, what was verified of it. */

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import cluster from 'node:cluster';
 import { parseArgs } from 'node:util';
 import { runSubcommand, SUBCOMMAND_USAGE } from './command/run-subcommand.ts';
 import { loadConfig } from './config/load-config.ts';
@@ -7,6 +8,9 @@ import { errorChain } from './errors.ts';
 import { startKms } from './start-kms.ts';
 import { createLog } from './telemetry/log.ts';
 import { VERSION } from './version.ts';
+import { forkWorker } from './workers/fork-worker.ts';
+import { runWorker } from './workers/run-worker.ts';
+import { WorkerPool } from './workers/worker-pool.ts';
 
 const USAGE = `Usage: dstack-kms [options] [command]
 
@@ -23,6 +27,11 @@ Options:
 `;
 
 async function main(): Promise<number> {
+  if (cluster.isWorker) {
+    await runWorker();
+    // It ends when the primary says so.
+    return new Promise<number>(() => undefined);
+  }
   if (await runSubcommand(process.argv.slice(2))) return 0;
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -62,9 +71,11 @@ async function serve(config: Parameters<typeof startKms>[0]): Promise<number> {
     });
   }
   try {
-    const running = await startKms(config, { log, signal: stop.signal });
+    const { workers: count } = config;
+    const front = count === 1 ? {} : { front: new WorkerPool({ count, log, fork: forkWorker }) };
+    const running = await startKms(config, { log, signal: stop.signal, ...front });
     process.on('SIGHUP', () => void running.renewCertificate());
-    await stopped;
+    await Promise.race([stopped, running.failed]);
     await running.close();
     return 0;
   } catch (error) {

@@ -3,7 +3,7 @@ import { selfAuthorization } from './authorize/self-authorization.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import { evidenceJudge } from './evidence/evidence-judge.ts';
 import { loadTrust, type Trust } from './evidence/trust.ts';
-import { openOsImages } from './image/os-images.ts';
+import { type ImageKeeper, openOsImages } from './image/os-images.ts';
 import { makePolicy } from './make-policy.ts';
 import type { Onboarding } from './onboard/onboarding.ts';
 import type { Log } from './telemetry/log.ts';
@@ -16,6 +16,8 @@ export type ServiceOptions = {
   readonly now?: () => number;
   readonly agent?: GuestAgent;
   readonly trust?: Trust;
+  /** Who downloads OS images, if not this process. */
+  readonly imageKeeper?: ImageKeeper;
 };
 
 /** What a KMS works with before it has keys: trust, policy, guest agent, itself. */
@@ -42,7 +44,11 @@ export function openServices(config: KmsConfig, options: ServiceOptions): Servic
     simulated,
     now,
     trust,
-    images: openOsImages(config, { metrics, log }),
+    images: openOsImages(config, {
+      metrics,
+      log,
+      ...(options.imageKeeper !== undefined && { keeper: options.imageKeeper }),
+    }),
     close() {
       policy.close?.();
       agent.close();

@@ -6,21 +6,34 @@ import type { KmsConfig } from './config/kms-config.ts';
 import { KmsError } from './errors.ts';
 import { keyDirectoryState, recoverKeyDirectory } from './key-directory/commit.ts';
 import { loadKeys } from './key-directory/load-keys.ts';
-import type { Kms } from './kms.ts';
+import type { Kms, WholeService } from './kms.ts';
 import { bootstrap } from './onboard/bootstrap.ts';
 import { startOnboarding } from './onboard/onboard-listener.ts';
 import type { Onboarding } from './onboard/onboarding.ts';
 import { keepRenewing, renewRpcCertificate } from './rpc-certificate.ts';
 import type { Listener } from './server/listen.ts';
-import { startMainListener } from './server/main-listener.ts';
-import { rateLimits } from './server/rate-limits.ts';
+import { type MainListener, startMainListener } from './server/main-listener.ts';
+import { rateLimits, type SharedRateLimits } from './server/rate-limits.ts';
 import { openServices, type ServiceOptions } from './services.ts';
+import type { Metrics } from './telemetry/metrics.ts';
 
 export type StartOptions = ServiceOptions & {
   /** Ends the onboarding, if it is under way. */
   readonly signal?: AbortSignal;
   /** Told when the onboarding listener is up. */
   readonly onOnboarding?: (listener: Listener) => void;
+  /** What takes the connections; a listener of this process by default. */
+  readonly front?: Front;
+};
+
+/** What takes the connections of a KMS. */
+export type Front = {
+  readonly service: WholeService;
+  /** Begins what takes time; there are keys now. */
+  prepare(): void;
+  start(kms: Kms, limits: SharedRateLimits, certificate: Uint8Array): Promise<MainListener>;
+  /** The cache of OS images was cleared. */
+  imagesCleared(): void;
 };
 
 /** A KMS that serves. */
@@ -30,6 +43,8 @@ export type RunningKms = {
   readonly kms: Kms;
   /** Issues the RPC certificate anew and uses it for new connections. */
   renewCertificate(): Promise<void>;
+  /** Rejects when it can go on no longer. */
+  readonly failed: Promise<never>;
   close(): Promise<void>;
 };
 
@@ -46,7 +61,9 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
     log.warn({ simulated }, 'A trust root that is not the vendor is configured: evidence may be simulated');
   const directory = config.core.cert_dir;
 
+  const front = options.front ?? ownFront(metrics);
   await ensureKeys(services, options);
+  front.prepare();
   const keys = await loadKeys(directory, {
     now: now(),
     ...(config.core.onboard.auto_bootstrap_domain && { domain: config.core.onboard.auto_bootstrap_domain }),
@@ -62,14 +79,21 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
     self,
     audit,
     limits,
-    images,
+    images: {
+      ...images,
+      clear: async (wanted) => {
+        await images.clear(wanted);
+        front.imagesCleared();
+      },
+    },
     log,
     metrics,
+    service: front.service,
     simulated,
     now,
   };
   const certificate = await renewRpcCertificate({ config, keys, agent, now });
-  const main = await startMainListener(kms, certificate);
+  const main = await front.start(kms, limits, certificate);
   const { admin: adminConfig } = config.core;
   const admin = adminConfig.enabled
     ? await startAdminListener(kms, trust, await loadPasswordCheck(adminConfig.htpasswd_file))
@@ -82,6 +106,7 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
     admin,
     kms,
     renewCertificate: () => renewing.now(),
+    failed: main.failed ?? new Promise<never>(() => undefined),
     async close() {
       renewing.stop();
       await Promise.all([main.close(), admin?.close()]);
@@ -90,6 +115,22 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
       services.close();
       log.info('dstack-kms stopped');
     },
+  };
+}
+
+/** One process does all. */
+function ownFront(metrics: Metrics): Front {
+  return {
+    service: {
+      exposition: async () => {
+        await Promise.all(metrics.beforeScrape.map((refresh) => refresh()));
+        return metrics.registry.metrics();
+      },
+      workers: async () => ({ configured: 1, serving: 1, started: true }),
+    },
+    prepare: () => metrics.workers.set(1),
+    start: (kms, _limits, certificate) => startMainListener(kms, certificate),
+    imagesCleared: () => undefined,
   };
 }
 

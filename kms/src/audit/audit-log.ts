@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { AuditError, AuditLog, auditKey, certifyAuditKey } from '@dstack-cloud/audit-log';
+import { type AuditEntry, AuditError, AuditLog, auditKey, certifyAuditKey } from '@dstack-cloud/audit-log';
 import { toHex } from '@dstack-cloud/encoding';
 import { k256PublicKey, type RootKeys } from '@dstack-cloud/keys';
 import { RpcError } from '@dstack-cloud/prpc';
@@ -7,7 +7,7 @@ import type { KmsConfig } from '../config/kms-config.ts';
 import { errorChain } from '../errors.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { type AuditEntry, auditEntry, type Decided } from './audit-entry.ts';
+import { auditEntry, type Decided } from './audit-entry.ts';
 
 /** A signed head with the key that signed it and the root's word for that key; bytes in hex. */
 export type CertifiedHead = ReturnType<AuditLog['head']> & {

@@ -38,6 +38,7 @@ export function checkConfig(raw: RawTable, environment: Environment): KmsConfig 
     ...config,
     policy,
     warnings,
+    workers: config.rpc.workers ?? config.default.workers ?? 1,
     logLevel: logLevel(environment, warnings),
     agentAddress: environment['DSTACK_AGENT_ADDRESS'],
   };
@@ -107,7 +108,6 @@ function checkPolicy({ core }: FileConfig, policy: KmsConfig['policy']): string[
   return [];
 }
 
-/** The RPC key and certificate are renewed in the key directory, so they cannot lie elsewhere. */
 function policyWarnings({ core }: FileConfig, policy: KmsConfig['policy']): string[] {
   const { light_client_url: lightClient } = core.auth_api.chain;
   if (policy !== 'chain' || lightClient === undefined || !isRemote(new URL(lightClient))) return [];
@@ -116,6 +116,7 @@ function policyWarnings({ core }: FileConfig, policy: KmsConfig['policy']): stri
   ];
 }
 
+/** The RPC key and certificate are renewed in the key directory, so they cannot lie elsewhere. */
 function checkPaths({ rpc, core }: FileConfig): string[] {
   const expected = [
     ['rpc.tls.key', rpc.tls.key, 'rpc.key'],

@@ -2,7 +2,10 @@ import type { CodeName } from '@dstack-cloud/policy';
 
 /** `kms.toml` after checking: every default filled in, durations in seconds (chapter 10 section 7.2). */
 export type FileConfig = {
+  /** The original's file has its hints in either table; that of `rpc` counts. */
+  readonly default: { readonly workers?: number | undefined };
   readonly rpc: {
+    readonly workers?: number | undefined;
     readonly address: string;
     readonly port: number;
     readonly tls: {
@@ -107,6 +110,10 @@ type AuthApiConfig = {
     readonly max_block_age: number;
     readonly finality: 'latest' | 'safe' | 'finalized' | number;
     readonly head_reuse_ms: number;
+    readonly read: 'call' | 'proof';
+    readonly light_client_url?: string | undefined;
+    /** What contracts do that were built elsewhere, by code hash. */
+    readonly known_code: Readonly<Record<string, CodeName>>;
   };
   readonly allow_list: { readonly file?: string | undefined };
   readonly dev: { readonly gateway_app_id: string; readonly dangerously_allow_everything: boolean };
@@ -114,10 +121,6 @@ type AuthApiConfig = {
 
 type AttestationConfig = {
   readonly insecure_allow_external_trust_anchors: boolean;
-  readonly read: 'call' | 'proof';
-  readonly light_client_url?: string | undefined;
-  /** What contracts do that were built elsewhere, by code hash. */
-  readonly known_code: Readonly<Record<string, CodeName>>;
   readonly urls: { readonly pccs?: string | undefined; readonly amd_kds?: string | undefined };
   readonly root_ca: {
     readonly tdx?: string | undefined;
@@ -139,5 +142,7 @@ export type KmsConfig = FileConfig & {
   /** Where the guest agent listens: `unix:/path` or an http URL. */
   readonly agentAddress: string | undefined;
   readonly policy: 'webhook' | 'dev' | 'chain' | 'allow-list';
+  /** Processes that serve. One is this process alone. */
+  readonly workers: number;
   readonly warnings: readonly string[];
 };

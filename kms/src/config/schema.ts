@@ -18,12 +18,15 @@ const size = z.union([z.string(), z.int()]).transform((text, context) => {
   context.addIssue({ code: 'custom', message: 'must be a size such as "64MiB" or "2GiB"' });
   return z.NEVER;
 });
+/** More than this is no machine but a typing error. */
+export const MAX_WORKERS = 64;
 const u32 = z.int().min(0).max(0xffff_ffff);
 const optionalFile = z.string().min(1).optional();
 
-/** Hints for the original's HTTP server; read so that its files load, without effect here. */
+/** The settings of the original's HTTP server. Its other hints are read so that its files load, without effect here. */
 const serverHints = {
-  workers: z.int().min(1).optional(),
+  /** Processes that serve; one per core by default. */
+  workers: z.int().min(1).max(MAX_WORKERS).optional(),
   max_blocking: z.int().min(1).optional(),
   ident: z.string().optional(),
   temp_dir: z.string().optional(),
@@ -50,13 +53,13 @@ const rpc = z.strictObject({
   limits: z.record(z.string(), z.union([z.string(), z.int().min(1)])).default({}),
 });
 
+function isHttpUrl(text: string): boolean {
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+}
+
 function isImageUrl(template: string): boolean {
   if (!template.includes('{OS_IMAGE_HASH}') || !URL.canParse(template)) return false;
   const { protocol, username, password } = new URL(template);
-  function isHttpUrl(text: string): boolean {
-    return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
-  }
-
   return (protocol === 'http:' || protocol === 'https:') && username === '' && password === '';
 }
 
@@ -87,17 +90,17 @@ const authApi = z.strictObject({
       max_block_age: duration.prefault('60s'),
       finality: z.union([z.enum(['latest', 'safe', 'finalized']), z.int().min(0)]).default('latest'),
       head_reuse_ms: z.int().min(0).max(10_000).default(1_000),
+      read: z.enum(['call', 'proof']).default('call'),
+      light_client_url: z.string().refine(isHttpUrl, 'must be an http or https address').optional(),
+      known_code: z
+        .record(
+          z.string().regex(/^0x[0-9a-fA-F]{64}$/, 'must be a code hash: 0x and 64 digits'),
+          z.enum(codeNames),
+        )
+        .default({}),
     })
     .prefault({}),
   allow_list: z.strictObject({ file: optionalFile }).prefault({}),
-  read: z.enum(['call', 'proof']).default('call'),
-  light_client_url: z.string().refine(isHttpUrl, 'must be an http or https address').optional(),
-  known_code: z
-    .record(
-      z.string().regex(/^0x[0-9a-fA-F]{64}$/, 'must be a code hash: 0x and 64 digits'),
-      z.enum(codeNames),
-    )
-    .default({}),
   dev: z
     .strictObject({
       gateway_app_id: z.string().default('any'),

@@ -18,6 +18,8 @@ export type ImageCacheOptions = {
   readonly maxDownloadBytes: number;
   readonly maxUnpackedBytes: number;
   readonly fetch: Fetch;
+  /** Another process downloads, so that no two do the same: returns when the image is in the directory. */
+  readonly obtain?: (hash: string) => Promise<void>;
   /** Told where each wanted image came from. */
   readonly onLookup: (result: 'hit' | 'miss') => void;
   readonly onDamaged: (hash: string, error: unknown) => void;
@@ -57,6 +59,13 @@ export class ImageCache {
       } catch (error) {
         this.#options.onDamaged(hash, error);
       }
+    }
+    const { obtain } = this.#options;
+    if (obtain !== undefined) {
+      await obtain(hash);
+      // It may have been damaged or cleared since; the next request begins anew then.
+      await checkImageDirectory(directory, hash);
+      return readImageParts(directory);
     }
     this.#options.onLookup('miss');
     return this.#download(hash, AbortSignal.any([signal, AbortSignal.timeout(this.#options.timeoutMs)]));

@@ -25,12 +25,23 @@ export type OsImages = {
    */
   check(verified: VerifiedAttestation): Promise<void>;
   /** Removes cached images and measurements, and forgets failures (chapter 10 section 5.11). @throws RpcError */
-  clear(keys: { imageHash: string; configHash: string }): Promise<void>;
+  clear(keys: CachedKeys): Promise<void>;
+  /** Returns when an image is in the cache, checked. @throws KmsError */
+  obtain(hash: string): Promise<void>;
+  /** Forgets failures: the next request tries at once. */
+  forget(): void;
   /** Ends downloads; what they had written is removed. */
   close(): Promise<void>;
 };
 
+/** Hashes in hex; empty means none, `all` means all. */
+export type CachedKeys = { readonly imageHash: string; readonly configHash: string };
+
+/** The process that downloads and clears for this one. */
+export type ImageKeeper = Pick<OsImages, 'obtain' | 'clear'>;
+
 export type OsImagesOptions = {
+  readonly keeper?: ImageKeeper;
   readonly metrics: Pick<Metrics, 'imageCacheHits' | 'imageCacheMisses'>;
   readonly log: Log;
   readonly fetch?: Fetch;
@@ -47,7 +58,7 @@ const FIRST_RETRY_MS = 5_000;
 const MAX_RETRY_MS = 600_000;
 
 export function openOsImages({ core: { image } }: KmsConfig, options: OsImagesOptions): OsImages {
-  const { metrics, log, fetch = globalThis.fetch, answerMs = ANSWER_MS } = options;
+  const { metrics, log, keeper, fetch = globalThis.fetch, answerMs = ANSWER_MS } = options;
   const closing = new AbortController();
   const underWay = new Set<Promise<unknown>>();
   const cache = new ImageCache({
@@ -57,6 +68,7 @@ export function openOsImages({ core: { image } }: KmsConfig, options: OsImagesOp
     maxDownloadBytes: image.max_download_size,
     maxUnpackedBytes: image.max_unpacked_size,
     fetch,
+    ...(keeper !== undefined && { obtain: (hash) => keeper.obtain(hash) }),
     onLookup: (result) => (result === 'hit' ? metrics.imageCacheHits : metrics.imageCacheMisses).inc(),
     onDamaged: (hash, error) =>
       log.warn({ os_image_hash: hash, error: errorChain(error) }, 'cached OS image is damaged'),
@@ -79,6 +91,8 @@ export function openOsImages({ core: { image } }: KmsConfig, options: OsImagesOp
       try {
         return await work;
       } catch (error) {
+        // The keeper has said and logged what failed.
+        if (keeper !== undefined && error instanceof KmsError) throw error;
         const url = image.download_url.replaceAll('{OS_IMAGE_HASH}', hash);
         log.warn({ os_image_hash: hash, url, error: errorChain(error) }, 'OS image could not be had');
         const context = `Failed to download image ${hash}`;
@@ -119,9 +133,13 @@ export function openOsImages({ core: { image } }: KmsConfig, options: OsImagesOp
       if (found !== undefined) await measurements.write(found.key, found.registers);
     },
     async clear(keys) {
-      await clearImageCache(image.cache_dir, keys);
+      await (keeper === undefined ? clearImageCache(image.cache_dir, keys) : keeper.clear(keys));
       flight.forget();
     },
+    obtain: async (hash) => {
+      await partsOf(hash);
+    },
+    forget: () => flight.forget(),
     async close() {
       closing.abort();
       await Promise.allSettled(underWay);

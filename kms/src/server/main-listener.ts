@@ -17,6 +17,8 @@ import { mainHandler } from './main-handler.ts';
 export type MainListener = Listener & {
   /** New connections get this RPC certificate (DER) from now on. */
   useCertificate(certificate: Uint8Array): void;
+  /** Rejects when it can go on no longer. */
+  readonly failed?: Promise<never>;
 };
 
 export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): Promise<MainListener> {
@@ -37,8 +39,7 @@ export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): P
     onSession: (event) => logSession(kms, event),
     now: () => kms.now() * 1000,
   });
-  admitOnly(server, (address) => kms.limits.mayConnect(address));
-  server.maxConnections = tls.max_connections;
+  admitOnly(server, tls.max_connections, (address) => kms.limits.mayConnect(address));
   const listener = await listen(configureServer(server), address, port);
   return {
     ...listener,
@@ -46,13 +47,24 @@ export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): P
   };
 }
 
-/** Closes connections before anything is set up for them: a handshake costs more than the refusal of forged evidence. */
-function admitOnly(server: Server, admits: (address: string) => boolean): void {
+/**
+ * Closes connections before anything is set up for them: a handshake costs more than the refusal of forged evidence.
+ * The server's own `maxConnections` would have a worker give surplus connections back, over and over.
+ */
+function admitOnly(server: Server, max: number, admits: (address: string) => boolean): void {
   const listeners = server.listeners('connection');
+  let open = 0;
   server.removeAllListeners('connection');
   server.on('connection', (socket: Socket) => {
-    if (!admits(socket.remoteAddress ?? '')) socket.destroy();
-    else for (const listener of listeners) listener.call(server, socket);
+    if (open >= max || !admits(socket.remoteAddress ?? '')) {
+      socket.destroy();
+      return;
+    }
+    open += 1;
+    socket.once('close', () => {
+      open -= 1;
+    });
+    for (const listener of listeners) listener.call(server, socket);
   });
 }
 

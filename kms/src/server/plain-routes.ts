@@ -8,36 +8,39 @@ const READY_TIMEOUT_MS = 5_000;
 export const healthRoute: PlainRoute = { path: '/health', handle: () => ({ body: 'OK' }) };
 
 /** Readiness: keys are loaded, the policy source answers, own evidence verifies (chapter 10 section 10.2). */
-export function readyRoute(kms: Pick<Kms, 'policy' | 'self' | 'config' | 'simulated'>): PlainRoute {
+export function readyRoute(
+  kms: Pick<Kms, 'policy' | 'self' | 'config' | 'simulated' | 'service'>,
+): PlainRoute {
+  const inTime = <T>(check: Promise<T>): Promise<T | undefined> =>
+    deadlineOf(check, READY_TIMEOUT_MS).catch(() => undefined);
   const passes = async (check: Promise<unknown>): Promise<boolean> =>
-    deadlineOf(check, READY_TIMEOUT_MS).then(
-      () => true,
-      () => false,
-    );
+    inTime(check.then(() => true)).then((passed) => passed === true);
   return {
     path: '/ready',
     handle: async () => {
-      const [policy, evidence] = await Promise.all([
+      const [workers, policy, evidence] = await Promise.all([
+        inTime(kms.service.workers()),
         passes(kms.policy.describe()),
         kms.config.core.enforce_self_authorization ? passes(kms.self.identity()) : true,
       ]);
-      const ready = policy && evidence;
-      const body = JSON.stringify({ ready, keys: true, policy, evidence, simulated: kms.simulated });
+      // A worker that is being replaced takes nothing away from the others.
+      const serves = workers?.started === true && workers.serving > 0;
+      const ready = policy && evidence && serves;
+      const counts = { configured: kms.config.workers, serving: workers?.serving ?? 0 };
+      const { simulated } = kms;
+      const body = JSON.stringify({ ready, keys: true, policy, evidence, workers: counts, simulated });
       return { status: ready ? 200 : 503, type: 'application/json', body };
     },
   };
 }
 
 /** Prometheus text (chapter 10 section 7.3). */
-export function metricsRoute({ metrics }: Pick<Kms, 'metrics'>): PlainRoute {
+export function metricsRoute({ service }: Pick<Kms, 'service'>): PlainRoute {
   return {
     path: '/metrics',
-    handle: async () => {
-      await Promise.all(metrics.beforeScrape.map((refresh) => refresh()));
-      return {
-        type: 'text/plain; version=0.0.4; charset=utf-8',
-        body: await metrics.registry.metrics(),
-      };
-    },
+    handle: async () => ({
+      type: 'text/plain; version=0.0.4; charset=utf-8',
+      body: await service.exposition(),
+    }),
   };
 }

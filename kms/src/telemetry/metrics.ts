@@ -20,6 +20,8 @@ export type Metrics = {
   readonly tlsHandshakes: Counter<'result'>;
   readonly rpcCertExpiry: Gauge;
   readonly auditRecords: Counter<'result'>;
+  readonly workers: Gauge;
+  readonly workerRestarts: Counter;
 };
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -34,8 +36,9 @@ export function createMetrics(info: {
   const registry = registers[0]!;
   const counter = <L extends string = never>(name: string, help: string, labelNames: L[] = []): Counter<L> =>
     new Counter({ name: `dstack_kms_${name}`, help, labelNames, registers });
-  const gauge = (name: string, help: string): Gauge =>
-    new Gauge({ name: `dstack_kms_${name}`, help, registers });
+  // Workers agree on most gauges; where they do not, the one that gives more cause for alarm counts.
+  const gauge = (name: string, help: string, aggregator: 'max' | 'min' = 'max'): Gauge =>
+    new Gauge({ name: `dstack_kms_${name}`, help, registers, aggregator });
   const metrics: Metrics = {
     registry,
     beforeScrape: [],
@@ -72,17 +75,37 @@ export function createMetrics(info: {
     imageCacheMisses: counter('image_cache_misses_total', 'OS images that had to be downloaded.'),
     rateLimited: counter('rate_limited_total', 'Requests refused by a rate limit.'),
     tlsHandshakes: counter('tls_handshakes_total', 'TLS handshakes by result.', ['result']),
-    rpcCertExpiry: gauge('rpc_cert_expiry_timestamp_seconds', 'Unix time at which the RPC certificate ends.'),
+    rpcCertExpiry: gauge(
+      'rpc_cert_expiry_timestamp_seconds',
+      'Unix time at which the RPC certificate ends.',
+      'min',
+    ),
     auditRecords: counter('audit_records_total', 'Records written to the audit log.', ['result']),
+    workers: gauge('workers', 'Processes that serve.'),
+    workerRestarts: counter(
+      'worker_restarts_total',
+      'Workers that ended unexpectedly and were started again.',
+    ),
   };
   new Gauge({
     name: 'dstack_kms_build_info',
     help: 'Constant 1, with the version as label.',
     labelNames: ['version'],
     registers,
+    aggregator: 'first',
   }).set({ version: info.version }, 1);
   gauge('simulated', '1 when a trust root that is not the vendor is configured.').set(info.simulated ? 1 : 0);
-  gauge('image_verification', '1 when OS images are verified.').set(info.imageVerified ? 1 : 0);
-  gauge('start_time_seconds', 'Unix time at which the process started.').set(Math.floor(Date.now() / 1000));
+  gauge('image_verification', '1 when OS images are verified.', 'min').set(info.imageVerified ? 1 : 0);
+  const started = gauge('start_time_seconds', 'Unix time at which the process started.', 'min');
+  started.set(Math.floor(Date.now() / 1000));
   return metrics;
+}
+
+/** One metric as JSON, as another process can add it up. */
+export type MetricJson = Awaited<ReturnType<Registry['getMetricsAsJSON']>>[number];
+
+/** The metrics of this process, as of now. */
+export async function readMetrics({ registry, beforeScrape }: Metrics): Promise<MetricJson[]> {
+  await Promise.all(beforeScrape.map((refresh) => refresh()));
+  return registry.getMetricsAsJSON();
 }

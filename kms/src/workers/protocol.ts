@@ -1,0 +1,53 @@
+import type { AuditEntry } from '@dstack-cloud/audit-log';
+import type { CertifiedHead } from '../audit/audit-log.ts';
+import type { KmsConfig } from '../config/kms-config.ts';
+import type { CachedKeys } from '../image/os-images.ts';
+import type { WholeService } from '../kms.ts';
+import type { BucketLevel, Taken } from '../server/rate-limits.ts';
+import type { MetricJson } from '../telemetry/metrics.ts';
+import type { WireError } from './link.ts';
+
+/** What a worker begins with. It crosses the channel only: no secret is in an argument or in the environment. */
+export type WorkerStart = {
+  /** From 1 up; a worker that replaces another has its number. */
+  readonly number: number;
+  readonly config: KmsConfig;
+  /** See `writeKeys`. */
+  readonly keys: string;
+  /** RPC certificate, DER in base64. */
+  readonly certificate: string;
+  /** What was taken of the rate limits so far. */
+  readonly levels: readonly BucketLevel[];
+};
+
+/** What the primary offers its workers. */
+export type PrimaryMethods = {
+  /** Waits until there is something to serve. */
+  start(input: null): WorkerStart;
+  /** The worker takes connections. */
+  serving(input: { readonly address: string; readonly port: number }): null;
+  /** The worker cannot serve and ends. */
+  failed(input: WireError): null;
+  /** Answers when each record is on disk, or says why it is not. */
+  record(entries: readonly AuditEntry[]): (WireError | null)[];
+  head(input: null): CertifiedHead;
+  inclusionProof(input: readonly [seq: number, size: number]): string[];
+  consistencyProof(input: readonly [first: number, second: number]): string[];
+  records(input: readonly [from: number, limit: number]): string[];
+  taken(taken: readonly Taken[]): void;
+  obtainImage(hash: string): null;
+  clearImages(keys: CachedKeys): null;
+  exposition(input: null): string;
+  workers(input: null): Awaited<ReturnType<WholeService['workers']>>;
+};
+
+/** What a worker offers the primary. */
+export type WorkerMethods = {
+  metrics(input: null): MetricJson[];
+  /** From now on the limits count this too. */
+  taken(taken: readonly Taken[]): void;
+  useCertificate(der: string): void;
+  forgetImages(input: null): void;
+  /** Take no more connections, end what was begun within so many milliseconds, then end. */
+  stop(input: { readonly graceMs: number }): void;
+};

@@ -1,0 +1,127 @@
+import { fromBase64 } from '@dstack-cloud/encoding';
+import type { KmsConfig } from '../config/kms-config.ts';
+import { errorChain } from '../errors.ts';
+import type { ImageKeeper } from '../image/os-images.ts';
+import type { Kms } from '../kms.ts';
+import { type MainListener, startMainListener } from '../server/main-listener.ts';
+import { rateLimits, type SharedRateLimits } from '../server/rate-limits.ts';
+import { openServices } from '../services.ts';
+import { createLog } from '../telemetry/log.ts';
+import { readMetrics } from '../telemetry/metrics.ts';
+import { type HandlersOf, Link, toWire } from './link.ts';
+import { primaryPort } from './process-port.ts';
+import type { PrimaryMethods, WorkerMethods, WorkerStart } from './protocol.ts';
+import { remoteAudit } from './remote-audit.ts';
+import { takenBatch } from './taken-batch.ts';
+import { readKeys } from './write-keys.ts';
+
+/** A scrape, a proof or a count takes no longer. */
+const QUERY_TIMEOUT_MS = 10_000;
+
+/**
+ * Serves as one worker of a KMS until the primary says stop. When the primary ends, the process does at once:
+ * node:cluster sees to that, and without the primary there are no records, and so no releases.
+ */
+export async function runWorker(): Promise<void> {
+  process.umask(0o077);
+  // A terminal and some supervisors signal all processes of a group. The primary says what happens.
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
+  const worker = new Serving();
+  const link: Link<PrimaryMethods> = new Link<PrimaryMethods>(primaryPort(), worker.handlers);
+  try {
+    // The primary answers when there is something to serve, which may be after an onboarding.
+    const start = await link.call('start', null);
+    const listener = await worker.begin(link, start);
+    await link.call('serving', { address: listener.address, port: listener.port });
+  } catch (error) {
+    await link.call('failed', toWire(error), QUERY_TIMEOUT_MS).catch(() => undefined);
+    process.exit(1);
+  }
+}
+
+/** What the primary tells may come before all is there that it concerns; nothing of it is lost. */
+class Serving {
+  #limits: SharedRateLimits | undefined;
+  #certificate = '';
+  #kms: Kms | undefined;
+  #main: MainListener | undefined;
+
+  readonly handlers: HandlersOf<WorkerMethods> = {
+    metrics: () => (this.#kms === undefined ? [] : readMetrics(this.#kms.metrics)),
+    taken: (taken) => this.#limits?.count(taken),
+    useCertificate: (der) => this.#useCertificate(der),
+    forgetImages: () => this.#kms?.images.forget(),
+    stop: ({ graceMs }) => void this.#stop(graceMs),
+  };
+
+  async begin(link: Link<PrimaryMethods>, start: WorkerStart): Promise<MainListener> {
+    const config = shareOf(start.config);
+    const log = createLog(config.logLevel, undefined, { worker: start.number });
+    process.on('uncaughtExceptionMonitor', (error) =>
+      log.fatal({ error: errorChain(error) }, 'worker failed'),
+    );
+    const services = openServices(config, { log, imageKeeper: imageKeeper(link) });
+    const { metrics, policy, evidence, self, images, simulated, now } = services;
+    const limits = rateLimits(config, metrics, {
+      onTaken: takenBatch((taken) => link.tell('taken', taken)),
+    });
+    limits.setLevels(start.levels);
+    this.#limits = limits;
+    const kms: Kms = {
+      config,
+      keys: readKeys(start.keys),
+      policy,
+      evidence,
+      self,
+      images,
+      log,
+      metrics,
+      simulated,
+      now,
+      limits,
+      audit: remoteAudit({ config, link, metrics, log }),
+      service: {
+        exposition: () => link.call('exposition', null, QUERY_TIMEOUT_MS),
+        workers: () => link.call('workers', null, QUERY_TIMEOUT_MS),
+      },
+    };
+    this.#kms = kms;
+    const main = await startMainListener(kms, fromBase64(start.certificate));
+    this.#main = main;
+    if (this.#certificate !== '') this.#useCertificate(this.#certificate);
+    return main;
+  }
+
+  #useCertificate(der: string): void {
+    this.#certificate = der;
+    this.#main?.useCertificate(fromBase64(der));
+  }
+
+  /** What was begun is finished while the channel to the primary, and so to the audit log, is still open. */
+  async #stop(graceMs: number): Promise<void> {
+    await this.#main?.close(graceMs).catch(() => undefined);
+    process.exit(0);
+  }
+}
+
+function imageKeeper(link: Link<PrimaryMethods>): ImageKeeper {
+  return {
+    // A download takes as long as it may take; the caller is answered in time by whoever asked for it.
+    obtain: (hash) => link.call('obtainImage', hash).then(() => undefined),
+    clear: (keys) => link.call('clearImages', keys, QUERY_TIMEOUT_MS).then(() => undefined),
+  };
+}
+
+/** Bounds on what is done at the same time hold for the service: each worker has its part. */
+export function shareOf(config: KmsConfig): KmsConfig {
+  const part = (whole: number): number => Math.ceil(whole / config.workers);
+  const { rpc, core } = config;
+  return {
+    ...config,
+    rpc: { ...rpc, tls: { ...rpc.tls, max_connections: part(rpc.tls.max_connections) } },
+    core: {
+      ...core,
+      rate_limit: { ...core.rate_limit, max_verifications: part(core.rate_limit.max_verifications) },
+    },
+  };
+}

@@ -1,0 +1,26 @@
+import { expect, test } from 'vitest';
+import type { Taken } from '../server/rate-limits.ts';
+import { takenBatch } from './taken-batch.ts';
+
+test('one turn tells one sum for each name, and nothing of what was given back', async () => {
+  const told: Taken[][] = [];
+  const take = takenBatch((taken) => told.push(taken));
+  take('open', 'a', 1);
+  take('open', 'a', 1);
+  take('attested', 'a', 1);
+  take('refused', 'b', 1);
+  take('refused', 'b', -1);
+  await new Promise(setImmediate);
+  take('open', 'c', 1);
+  await new Promise(setImmediate);
+  take('refused', 'd', 1);
+  take('refused', 'd', -1);
+  await new Promise(setImmediate);
+  expect(told).toEqual([
+    [
+      ['open', 'a', 2],
+      ['attested', 'a', 1],
+    ],
+    [['open', 'c', 1]],
+  ]);
+});

@@ -1,0 +1,180 @@
+import { afterEach, expect, test, vi } from 'vitest';
+import { checkConfig } from '../config/check-config.ts';
+import { KmsError } from '../errors.ts';
+import { generateSharedKeys, issueRpcCertificate, keysFor } from '../key-directory/new-keys.ts';
+import type { Kms } from '../kms.ts';
+import { rateLimits, type Taken } from '../server/rate-limits.ts';
+import { createLog } from '../telemetry/log.ts';
+import { createMetrics } from '../telemetry/metrics.ts';
+import { Link, toWire } from './link.ts';
+import type { PrimaryMethods, WorkerStart } from './protocol.ts';
+import { portPair } from './test-ports.ts';
+import { WorkerPool, type WorkerPoolOptions } from './worker-pool.ts';
+
+const NOW = 1_795_000_000;
+const keys = keysFor(generateSharedKeys(), 'localhost', NOW);
+const certificate = await issueRpcCertificate(keys, NOW, undefined);
+const other = await issueRpcCertificate(keys, NOW + 86_400, undefined);
+
+/** A worker that does as it is told, in this process. */
+class FakeWorker {
+  readonly link: Link<PrimaryMethods>;
+  readonly told: [string, unknown][] = [];
+  readonly pid = Math.floor(Math.random() * 1e6);
+  readonly port;
+  start: WorkerStart | undefined;
+  isKilled = false;
+  /** Says nothing and does nothing. */
+  isStuck = false;
+  readonly #cut: () => void;
+  readonly #exits: ((how: string) => void)[] = [];
+
+  constructor() {
+    const { ends, cut } = portPair();
+    [this.port] = ends;
+    this.#cut = cut;
+    const note = (name: string) => (input: unknown) => void this.told.push([name, input]);
+    this.link = new Link<PrimaryMethods>(ends[1], {
+      taken: note('taken'),
+      useCertificate: note('useCertificate'),
+      forgetImages: note('forgetImages'),
+      metrics: () => (this.isStuck ? new Promise(() => undefined) : []),
+      stop: () => {
+        if (!this.isStuck) this.exit('exit code 0');
+      },
+    });
+  }
+
+  onExit(listener: (how: string) => void): void {
+    this.#exits.push(listener);
+  }
+
+  kill(): void {
+    this.isKilled = true;
+    this.exit('SIGKILL');
+  }
+
+  exit(how: string): void {
+    this.#cut();
+    for (const listener of this.#exits) listener(how);
+  }
+
+  async serve(): Promise<void> {
+    this.start = await this.link.call('start', null);
+    await this.link.call('serving', { address: '127.0.0.1', port: this.start.config.rpc.port });
+  }
+}
+
+const until = (condition: () => boolean) => vi.waitFor(() => expect(condition()).toBe(true), 5_000);
+
+async function pool(begin: (worker: FakeWorker) => void, options: Partial<WorkerPoolOptions> = {}) {
+  const workers: FakeWorker[] = [];
+  const config = checkConfig({ rpc: { address: '127.0.0.1', port: 0, workers: 2 } }, {});
+  const metrics = createMetrics({ version: '0', simulated: true, imageVerified: true });
+  const limits = rateLimits(config, metrics);
+  const service = new WorkerPool({
+    count: 2,
+    log: createLog('silent'),
+    fork: () => {
+      const worker = new FakeWorker();
+      workers.push(worker);
+      begin(worker);
+      return worker;
+    },
+    ...options,
+  });
+  const kms = { config, keys, metrics, limits, service: service.service } as unknown as Kms;
+  const starting = service.start(kms, limits, certificate);
+  return { service, starting, workers, metrics, limits };
+}
+
+// A worker that is ended while it starts hears no answer.
+const serve = (worker: FakeWorker): void => void worker.serve().catch(() => undefined);
+let running: { close: (graceMs?: number) => Promise<void> } | undefined;
+afterEach(async () => {
+  await running?.close(10);
+  running = undefined;
+});
+
+test('serves when all workers do; each has the keys and the same port', async () => {
+  const { service, starting, workers } = await pool(() => undefined);
+  serve(workers[0]!);
+  await vi.waitFor(async () => expect((await service.service.workers()).serving).toBe(1));
+  expect((await service.service.workers()).started).toBe(false);
+  serve(workers[1]!);
+  const main = await starting;
+  running = main;
+  expect(main.port).toBeGreaterThan(0);
+  expect(workers.map(({ start }) => start?.config.rpc.port)).toEqual([main.port, main.port]);
+  expect(workers.map(({ start }) => start?.number)).toEqual([1, 2]);
+  expect(await service.service.workers()).toEqual({ configured: 2, serving: 2, started: true });
+});
+
+test('a worker that cannot serve ends the start, with its reason', async () => {
+  const { starting } = await pool((worker) => {
+    void worker.link.call('failed', toWire(new KmsError('listen-failed', 'no such address')));
+  });
+  await expect(starting).rejects.toMatchObject({ code: 'listen-failed', message: 'no such address' });
+});
+
+test('a worker that ends is replaced; the others go on; the new one has the present state', async () => {
+  const { service, starting, workers, metrics, limits } = await pool(serve);
+  const main = await starting;
+  running = main;
+  const [one, two] = workers as [FakeWorker, FakeWorker];
+  const taken: Taken = ['open', '192.0.2.1', 3];
+  one.link.tell('taken', [taken]);
+  await until(() => two.told.some(([name]) => name === 'taken'));
+  expect(one.told).not.toContainEqual(['taken', [taken]]);
+  main.useCertificate(other);
+  service.imagesCleared();
+  one.exit('SIGSEGV');
+  expect((await service.service.workers()).serving).toBe(1);
+  await until(() => workers.length === 3);
+  await until(() => workers[2]!.start !== undefined);
+  const start = workers[2]!.start!;
+  expect(start.number).toBe(1);
+  expect(Buffer.from(start.certificate, 'base64').equals(Buffer.from(other))).toBe(true);
+  expect(start.levels.map(([limit, name]) => [limit, name])).toEqual([['open', '192.0.2.1']]);
+  await until(() => two.told.some(([name]) => name === 'forgetImages'));
+  expect(two.told.map(([name]) => name)).toContain('useCertificate');
+  expect((await metrics.workerRestarts.get()).values[0]?.value).toBe(1);
+  expect(limits.levels()).toHaveLength(1);
+});
+
+test('workers that end again and again end the service', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  try {
+    const { starting, workers } = await pool(serve);
+    const main = await starting;
+    running = main;
+    const failed = expect(main.failed).rejects.toMatchObject({ code: 'worker-failed' });
+    for (let round = 0; round < 6; round++) {
+      const last = workers.findLast(({ start }) => start?.number === 1)!;
+      last.exit('exit code 1');
+      vi.advanceTimersByTime(5_000);
+      for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
+    }
+    await failed;
+    expect(workers.filter(({ start }) => start?.number === 1)).toHaveLength(6);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test('a worker that hangs is ended and replaced', async () => {
+  const { starting, workers } = await pool(serve, { watch: { everyMs: 20, silentMs: 50 } });
+  running = await starting;
+  workers[1]!.isStuck = true;
+  await until(() => workers[1]!.isKilled);
+  await until(() => workers.length === 3);
+  expect(workers[0]!.isKilled).toBe(false);
+});
+
+test('a worker that does not stop is ended', async () => {
+  const { starting, workers } = await pool(serve);
+  const main = await starting;
+  workers[0]!.isStuck = true;
+  await main.close(0);
+  expect(workers.map(({ isKilled }) => isKilled)).toEqual([true, false]);
+});
