@@ -42,12 +42,7 @@ export async function replicate(
   const { config, fs, now, log } = onboarding;
   const directory = config.core.cert_dir;
   assertDomain(domain);
-  if (!URL.canParse(sourceUrl)) throw new RpcError('source_url is not a URL', { code: 'INVALID_ARGUMENT' });
-  if (new URL(sourceUrl).protocol !== 'https:') {
-    throw new RpcError('Failed to onboard: source_url must begin with https://', {
-      code: 'INVALID_ARGUMENT',
-    });
-  }
+  assertSourceUrl(sourceUrl);
   if ((await keyDirectoryState(directory, fs)) !== 'empty') {
     throw new RpcError('KMS has already been onboarded', { code: 'INVALID_ARGUMENT' });
   }
@@ -61,6 +56,15 @@ export async function replicate(
   await commitKeyFiles(directory, keyFilesOf(keys, certificate), fs, historyFilesOf(keys));
   log.info({ domain, k256_pubkey: Buffer.from(keys.k256Pubkey).toString('hex') }, 'KMS onboarded');
   return keys.k256Pubkey;
+}
+
+function assertSourceUrl(sourceUrl: string): void {
+  const invalid = (problem: string): RpcError =>
+    new RpcError(`Failed to onboard: source_url ${problem}`, { code: 'INVALID_ARGUMENT' });
+  if (!URL.canParse(sourceUrl)) throw invalid('is not a URL');
+  if (new URL(sourceUrl).protocol !== 'https:') throw invalid('must begin with https://');
+  // Method names are appended to it.
+  if (/[?#]/.test(sourceUrl)) throw invalid('must end with the path of the KMS, without query');
 }
 
 type Roots = { shared: SharedKeys; bootstrapInfo: BootstrapInfo | undefined };
@@ -170,11 +174,17 @@ function matchingInfo(shared: SharedKeys, meta: proto.GetMetaResponse): Bootstra
 /** One text for all that can go wrong with a source, as operators know it. */
 function publicError(error: unknown): unknown {
   const inner = error instanceof PrpcError && error.cause instanceof Error ? error.cause : error;
-  if (inner instanceof RpcError) return inner.within('Failed to onboard');
+  if (inner instanceof RpcError) {
+    // The status is what the source answered to us, not what we answer.
+    const { code } = inner;
+    const text = `Failed to onboard: ${inner.message}`;
+    return new RpcError(text, { ...(code !== undefined && { code }), cause: inner });
+  }
   if (inner instanceof RaTlsError) {
     const text =
       inner.code === 'no-attestation' ? 'Source KMS certificate does not contain attestation' : inner.message;
-    return new RpcError(`Failed to onboard: ${text}`, { code: 'UNAUTHORIZED', cause: inner });
+    const code = inner.code === 'connection' ? 'UNAVAILABLE' : 'UNAUTHORIZED';
+    return new RpcError(`Failed to onboard: ${text}`, { code, cause: inner });
   }
   if (error instanceof PrpcError) {
     return new RpcError(`Failed to onboard: ${error.message}`, { code: 'UNAVAILABLE', cause: error });

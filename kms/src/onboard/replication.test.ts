@@ -154,6 +154,24 @@ describe('replication (chapter 10 section 6.4)', () => {
     pinned.stop.abort();
   });
 
+  test('what the source answers is told, but its HTTP status is not ours', async () => {
+    const { port, stop } = await receiver('misled');
+    const url = `https://127.0.0.1:${source.main.port}`;
+    const wrong = await onboardFrom(port, `${url}/elsewhere`);
+    expect([wrong.status, wrong.json['error']]).toEqual([
+      400,
+      'Failed to onboard: The server answered HTTP status 404',
+    ]);
+    const query = await onboardFrom(port, `${url}?token=1`);
+    expect([query.status, query.json['error']]).toEqual([
+      400,
+      'Failed to onboard: source_url must end with the path of the KMS, without query',
+    ]);
+    const gone = await onboardFrom(port, 'https://127.0.0.1:1');
+    expect([gone.status, gone.json['code']]).toEqual([400, 'UNAVAILABLE']);
+    stop.abort();
+  });
+
   test('onboard-relay: who passes on the first connection and answers the next one himself gets nowhere', async () => {
     const key = generateP256Key();
     let stolen = 0;
