@@ -1,7 +1,8 @@
 /** The log of decisions: who reads it believes the chain, not the key service. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { AuditLog } from '@dstack-cloud/audit-log';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { callKms } from '../harness/call-kms.ts';
 import { repository, runCommand } from '../harness/run-command.ts';
@@ -22,6 +23,14 @@ const verify = (...args: string[]) =>
   runCommand([join(repository, 'dist/bin/dstack-cloud'), '--json', 'kms', 'audit', 'verify', ...args], {
     env: { DSTACK_CLOUD_CONFIG: stack.config },
   });
+/** The log in the machine of the key service. */
+const auditDirectory = (): string => {
+  const root = dirname(stack.config);
+  const found = readdirSync(root, { recursive: true, encoding: 'utf8' }).find((path) =>
+    path.endsWith('audit.hashes'),
+  );
+  return dirname(join(root, found ?? 'none'));
+};
 const release = async (name: string) => {
   const identity = await identityOf(stack, await registeredWorkload(stack, name));
   expect((await callKms(stack.kms.url, 'GetAppKey', { api_version: 1 }, identity)).status).toBe(200);
@@ -56,6 +65,43 @@ describe('audit', () => {
     expect(refused.code).toBe(1);
     writeFileSync(path, kept);
     expect((await verify()).code).toBe(0);
+  });
+
+  test('audit-copy: a copy must be of this log, also for who never saw a head of it; an older one is its beginning', async () => {
+    const copy = join(directory, 'copy');
+    cpSync(auditDirectory(), copy, { recursive: true });
+    await release('audit 4');
+    // Nobody remembers anything here.
+    const stranger = async (log: string) => {
+      const config = join(mkdtempSync(join(directory, 'stranger-')), 'config.json');
+      cpSync(stack.config, config);
+      const args = ['--json', 'kms', 'audit', 'verify', '--log', log];
+      const env = { DSTACK_CLOUD_CONFIG: config };
+      return await runCommand([join(repository, 'dist/bin/dstack-cloud'), ...args], { env });
+    };
+    const live = await stranger(auditDirectory());
+    expect(live.code, live.stderr).toBe(0);
+    expect(JSON.parse(live.stdout).copy.missing).toBe(0);
+    const older = await stranger(copy);
+    expect(older.code, older.stderr).toBe(0);
+    expect(JSON.parse(older.stdout).copy.missing).toBe(1);
+
+    const { records } = JSON.parse(live.stdout).copy;
+    for (const count of [records - 1, records, records + 1]) {
+      const forged = mkdtempSync(join(directory, 'forged-'));
+      const log = await AuditLog.open({ directory: forged, key: new Uint8Array(32).fill(7) });
+      for (let index = 0; index < count; index++) await log.append({ event: 'app-key', decision: 'denied' });
+      await log.close();
+      const refused = await stranger(forged);
+      expect(refused.code).toBe(1);
+      expect(refused.stderr).toContain('does not hold together');
+    }
+    for (const nothing of [mkdtempSync(join(directory, 'empty-')), join(directory, 'nowhere')]) {
+      expect((await stranger(nothing)).code).toBe(1);
+    }
+    const beyond = await verify('--record', '999999', '--hash', '00'.repeat(32));
+    expect(beyond.code).toBe(1);
+    expect(beyond.stderr).toContain('Record 999999 is not in the log');
   });
 
   test('audit-other-root: a key service whose root is not on chain is refused', async () => {

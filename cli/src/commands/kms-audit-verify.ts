@@ -1,4 +1,4 @@
-import { AuditError, verifyLog, verifyTreeHead } from '@dstack-cloud/audit-log';
+import { AuditError, type SignedTreeHead, verifyLog, verifyTreeHead } from '@dstack-cloud/audit-log';
 import { fromHex } from '@dstack-cloud/encoding';
 import { readKmsRoot } from '../chain/read-kms-root.ts';
 import { type GlobalConfig, loadGlobalConfig } from '../config/global-config.ts';
@@ -41,8 +41,11 @@ export async function run(
     await checkRecord(url, sequence(record), recordHash(hash), head);
     context.print(`✓ Record ${String(record)} is in the log`);
   }
-  const copy = log === undefined ? undefined : await checkCopy(String(log), publicKey, before);
-  if (copy !== undefined) context.print(`✓ The copy of ${copy.records} records holds together`);
+  const copy = log === undefined ? undefined : await checkCopy(url, String(log), publicKey, { before, head });
+  if (copy !== undefined) {
+    const short = copy.missing === 0 ? '' : `; it lacks the last ${copy.missing}`;
+    context.print(`✓ The copy of ${copy.records} records is of this log${short}`);
+  }
   await rememberHead(context, publicKey, head);
   context.result({ url, root_key: rootKey, head, continues: before ?? null, copy: copy ?? null });
   return undefined;
@@ -61,17 +64,42 @@ async function expectedRoot(config: GlobalConfig, named: unknown): Promise<strin
   });
 }
 
-async function checkCopy(directory: string, publicKey: Uint8Array, before: unknown) {
-  try {
-    const { records, root } = await verifyLog(directory, publicKey, before === undefined ? [] : [before]);
-    return { records, root };
-  } catch (cause) {
-    if (!(cause instanceof AuditError)) throw cause;
-    throw new CliError('audit_broken', `The copy of the log in ${directory} does not hold together`, {
-      found: cause.message,
-      cause,
+/**
+ * The records of the copy follow from each other, and are those that the head of now speaks of: the chain alone is
+ * no proof, since anybody can make one. A copy that was taken earlier is proved to be the beginning of the log.
+ */
+async function checkCopy(
+  url: string,
+  directory: string,
+  publicKey: Uint8Array,
+  { before, head }: { before: unknown; head: SignedTreeHead },
+) {
+  const verify = async (...heads: unknown[]) => {
+    try {
+      return await verifyLog(directory, publicKey, before === undefined ? heads : [before, ...heads]);
+    } catch (cause) {
+      if (isMissing(cause)) throw badCopy(directory, 'no such directory', cause);
+      if (cause instanceof AuditError) throw badCopy(directory, cause.message, cause);
+      throw cause;
+    }
+  };
+  const { records, root } = await verify();
+  if (records >= head.size) await verify(head);
+  else if (records === 0) throw badCopy(directory, 'no records');
+  else {
+    await checkGrowth(url, { size: records, root }, head).catch((cause: unknown) => {
+      const isOther = cause instanceof CliError && cause.code === 'audit_broken';
+      throw isOther ? badCopy(directory, `it is not the beginning of the log of ${url}`, cause) : cause;
     });
   }
+  return { records, root, missing: Math.max(0, head.size - records) };
+}
+
+const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
+
+function badCopy(directory: string, found: string, cause?: unknown): CliError {
+  const message = `The copy of the log in ${directory} does not hold together: ${found}`;
+  return new CliError('audit_broken', message, { found, cause });
 }
 
 function sequence(value: unknown): number {

@@ -61,7 +61,7 @@ export async function fetchAuditHead(url: string, rootKey: string): Promise<Audi
 /** Has the KMS prove that its log at `later` continues that at `earlier`. Throws `audit_broken`. */
 export async function checkGrowth(
   url: string,
-  earlier: SignedTreeHead,
+  earlier: Pick<SignedTreeHead, 'size' | 'root'>,
   later: SignedTreeHead,
 ): Promise<void> {
   if (later.size < earlier.size) {
@@ -84,6 +84,9 @@ export async function checkRecord(
   hash: Uint8Array,
   head: SignedTreeHead,
 ): Promise<void> {
+  if (seq >= head.size) {
+    throw auditBroken(`Record ${seq} is not in the log of ${url}`, `more than ${seq} records`, head.size);
+  }
   const hashes = await proof(url, 'GetAuditInclusion', { seq, tree_size: head.size });
   if (!verifyInclusion(hash, seq, head.size, hashes, fromHex(head.root))) {
     throw auditBroken(`Record ${seq} of ${url} is another`, toHex(hash), 'a proof for another hash');
