@@ -1,8 +1,10 @@
 import { PolicyError } from '../errors.ts';
+import type { Block } from './block.ts';
 import type { ChainSettings } from './chain-options.ts';
 import { decodeBoolean, decodeDecision, decodeText, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
 import type { CallResult } from './pinned-calls.ts';
 import { readContract } from './read-contract.ts';
+import type { ChainView } from './read-view.ts';
 import type { Verdict, VerdictReader } from './verdict-reader.ts';
 
 const MAX_GATEWAY_APP_ID = 256;
@@ -14,17 +16,26 @@ type ContractFacts = Pick<Verdict, 'gatewayAppId'>;
 
 /** Verdicts by `eth_call`, pinned to the block; a quorum of endpoints must give the same bytes. */
 export function ethCallVerdicts({ quorum, kmsContract }: ChainSettings): VerdictReader {
-  const contractFacts = new Map<string, ContractFacts>();
-  return async (view, block, { call }) => {
-    const read = (calls: string[]): Promise<readonly CallResult[]> =>
-      readContract(view.endpoints, quorum, block, kmsContract, calls);
-    const known = contractFacts.get(block.hash);
-    if (known) return { ...decisionOf((await read([call]))[0]), ...known };
+  const contractFacts = new Map<string, Promise<ContractFacts>>();
 
-    const [decision, ...rest] = await read([call, encodeGetter('gatewayAppId'), encodeIsPolicy()]);
-    const facts = factsOf(rest);
+  /** Read once for each block, by whoever comes first. */
+  const factsAt = (view: ChainView, block: Block): Promise<ContractFacts> => {
+    const known = contractFacts.get(block.hash);
+    if (known) return known;
+    const calls = [encodeGetter('gatewayAppId'), encodeIsPolicy()];
+    const facts = readContract(view.endpoints, quorum, block, kmsContract, calls).then(factsOf);
     contractFacts.set(block.hash, facts);
+    facts.catch(() => contractFacts.delete(block.hash));
     if (contractFacts.size > MAX_BLOCKS) contractFacts.delete(contractFacts.keys().next().value!);
+    return facts;
+  };
+
+  return async (view, block, { call }) => {
+    // Both in one exchange: they are asked in the same tick.
+    const [[decision], facts] = await Promise.all([
+      readContract(view.endpoints, quorum, block, kmsContract, [call]),
+      factsAt(view, block),
+    ]);
     return { ...decisionOf(decision), ...facts };
   };
 }

@@ -1,0 +1,215 @@
+/**
+ * A policy that keeps what it read, beside a reference that reads everything at the head: blocks, revocations, expiries,
+ * upgrades, reorganisations and a misbehaving endpoint in any order. What the policy allows, the reference allowed at a
+ * head that was there no longer ago than a head may be reused.
+ */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import {
+  type AppState,
+  appIdOf,
+  type Behaviour,
+  type ContractState,
+  ContractWorld,
+  isAllowed,
+  KMS,
+  startWorldNode,
+  type WorldBlock,
+  type WorldNode,
+} from '../test/contract-world.ts';
+import { facts } from '../test/facts.ts';
+import type { Finality } from './chain-options.ts';
+import { type ChainPolicy, chainPolicy } from './chain-policy.ts';
+
+const TIME_LIMIT_MS = 12_000;
+const APPS = 4;
+const infos = Array.from({ length: APPS }, (_, index) => facts({ appId: appIdOf(index) }));
+
+type Change =
+  | { readonly type: 'nothing' | 'image' | 'upgrade-kms' | 'expire-image' }
+  | { readonly type: 'toggle' | 'expire' | 'upgrade'; readonly app: number };
+type Step =
+  | { readonly type: 'ask'; readonly apps: readonly number[] }
+  | { readonly type: 'mine'; readonly changes: readonly Change[] }
+  | { readonly type: 'reorganise'; readonly depth: number; readonly blocks: readonly Change[] }
+  | {
+      readonly type: 'misbehave';
+      readonly node: number;
+      readonly how: Behaviour['type'];
+      readonly ago: number;
+    }
+  | { readonly type: 'pause'; readonly ms: number };
+
+const app = fc.nat(APPS - 1);
+const change: fc.Arbitrary<Change> = fc.oneof(
+  fc.record({ type: fc.constantFrom('nothing', 'image', 'upgrade-kms', 'expire-image') }),
+  { arbitrary: fc.record({ type: fc.constantFrom('toggle', 'expire', 'upgrade'), app }), weight: 3 },
+);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    arbitrary: fc.record({ type: fc.constant('ask'), apps: fc.array(app, { minLength: 1, maxLength: 6 }) }),
+    weight: 4,
+  },
+  {
+    arbitrary: fc.record({ type: fc.constant('mine'), changes: fc.array(change, { maxLength: 2 }) }),
+    weight: 4,
+  },
+  fc.record({
+    type: fc.constant('reorganise'),
+    depth: fc.integer({ min: 1, max: 3 }),
+    blocks: fc.array(change, { minLength: 1, maxLength: 4 }),
+  }),
+  fc.record({
+    type: fc.constant('misbehave'),
+    node: fc.nat(2),
+    how: fc.constantFrom('honest', 'dead', 'slow', 'stale', 'liar'),
+    ago: fc.nat(3),
+  }),
+  { arbitrary: fc.record({ type: fc.constant('pause'), ms: fc.integer({ min: 1, max: 40 }) }), weight: 4 },
+);
+
+/** Apps 0 and 1 count their changes, 2 and 3 do not; DstackKms does or does not. */
+function initialState(counts: boolean): ContractState {
+  const one: AppState = { allowed: true, counts: true, epoch: 0, notAfter: 0, implementation: 7 };
+  const apps = Array.from({ length: APPS }, (_, index) => ({ ...one, counts: index < 2 }));
+  return { counts, epoch: 0, imageAllowed: true, imageNotAfter: 0, implementation: 9, apps };
+}
+
+function changed(state: ContractState, what: Change, time: number): ContractState {
+  const epoch = state.epoch + 1;
+  switch (what.type) {
+    case 'nothing':
+      return state;
+    case 'image':
+      return { ...state, imageAllowed: !state.imageAllowed, epoch };
+    case 'expire-image':
+      return { ...state, imageNotAfter: state.imageNotAfter === 0 ? time + 5 : 0, epoch };
+    case 'upgrade-kms':
+      return { ...state, implementation: state.implementation + 1, imageAllowed: !state.imageAllowed };
+    default: {
+      const old = state.apps[what.app]!;
+      const next = {
+        toggle: { ...old, allowed: !old.allowed, epoch: old.epoch + 1 },
+        expire: { ...old, notAfter: old.notAfter === 0 ? time + 5 : 0, epoch: old.epoch + 1 },
+        // Another implementation need not count.
+        upgrade: { ...old, allowed: !old.allowed, implementation: old.implementation + 1 },
+      }[what.type];
+      return { ...state, apps: state.apps.with(what.app, next) };
+    }
+  }
+}
+
+/** The heads that there were, and since when. */
+class Timeline {
+  readonly heads: { readonly since: number; readonly head: WorldBlock; readonly settled: WorldBlock }[] = [];
+  readonly #confirmations: number;
+
+  constructor(confirmations: number) {
+    this.#confirmations = confirmations;
+  }
+
+  note({ chain, head }: ContractWorld): void {
+    const settled = chain[Math.max(0, chain.length - 1 - this.#confirmations)]!;
+    this.heads.push({ since: performance.now(), head, settled });
+  }
+
+  /** Whether the reference said yes at any head, or at all heads, that was there between two times. */
+  verdicts(app: number, from: number, to: number): { any: boolean; all: boolean; count: number } {
+    const seen = this.heads
+      .filter(({ since }, index) => since <= to && (this.heads[index + 1]?.since ?? to) >= from)
+      .map(({ head, settled }) => isAllowed(head, app) && isAllowed(settled, app));
+    return { any: seen.includes(true), all: !seen.includes(false), count: seen.length };
+  }
+}
+
+const totals = { asked: 0, hits: 0, renewed: 0, allowed: 0, denied: 0, runs: 0 };
+
+async function run(steps: readonly Step[], nodes: readonly WorldNode[], world: ContractWorld, setup: Setup) {
+  const { reuseMs, finality } = setup;
+  const timeline = new Timeline(finality === 'latest' ? 0 : Number(finality));
+  timeline.note(world);
+  const policy: ChainPolicy = chainPolicy({
+    ...{ rpcUrls: nodes.map(({ url }) => url), kmsContract: KMS, headReuseMs: reuseMs, finality },
+    ...{ endpointTimeoutMs: 1_000, now: () => world.head.timestamp },
+  });
+  const asking: Promise<void>[] = [];
+  const ask = async (index: number): Promise<void> => {
+    const began = performance.now();
+    const { allowed, reason } = await policy.authorize('app', infos[index]!);
+    const { any, all, count } = timeline.verdicts(index, began - reuseMs, performance.now());
+    totals.asked += 1;
+    totals[allowed ? 'allowed' : 'denied'] += 1;
+    if (allowed) expect(any, `app ${index} was allowed, at none of ${count} heads`).toBe(true);
+    // A policy that denies all would be safe too.
+    if (!allowed && reason === 'no')
+      expect(all, `app ${index} was denied, at none of ${count} heads`).toBe(false);
+  };
+  const mine = (changes: readonly Change[]): void => {
+    const time = world.head.timestamp + 2;
+    world.mine(changes.reduce((state, one) => changed(state, one, time), world.head.state));
+    timeline.note(world);
+  };
+  try {
+    for (const one of steps) {
+      if (one.type === 'ask') asking.push(...one.apps.map(ask));
+      else if (one.type === 'mine') mine(one.changes);
+      else if (one.type === 'pause') await new Promise((resolve) => setTimeout(resolve, one.ms));
+      else if (one.type === 'reorganise') {
+        world.forget(one.depth);
+        for (const block of one.blocks) mine([block]);
+      } else {
+        const { ago, how: type, node } = one;
+        const block = world.chain.at(-1 - ago) ?? world.chain[0]!;
+        // One of three at most.
+        for (const each of nodes) each.behaviour = { type: 'honest' };
+        nodes[node]!.behaviour =
+          type === 'slow'
+            ? { type, ms: 15 }
+            : type === 'stale'
+              ? { type, block }
+              : type === 'liar'
+                ? { type, block: ago === 0 ? 'allows all' : block }
+                : { type };
+      }
+    }
+    await Promise.all(asking);
+    const { hits, renewed } = policy.status().permissions;
+    totals.hits += hits;
+    totals.renewed += renewed;
+    totals.runs += 1;
+  } finally {
+    await Promise.allSettled(asking);
+    policy.close?.();
+    for (const node of nodes) node.behaviour = { type: 'honest' };
+  }
+}
+
+type Setup = { readonly counts: boolean; readonly reuseMs: number; readonly finality: Finality };
+const setup: fc.Arbitrary<Setup> = fc.record({
+  counts: fc.boolean(),
+  reuseMs: fc.constantFrom(0, 30, 120, 1_000),
+  finality: fc.constantFrom<Finality>('latest', 'latest', 2),
+});
+
+test('never allows what was denied at every head of the time that a head may serve', async () => {
+  const deadline = performance.now() + TIME_LIMIT_MS;
+  await fc.assert(
+    fc.asyncProperty(setup, fc.array(step, { minLength: 10, maxLength: 60 }), async (one, steps) => {
+      if (performance.now() > deadline) return;
+      const world = new ContractWorld(initialState(one.counts));
+      for (let block = 0; block < 4; block++) world.mine(world.head.state);
+      const nodes = await Promise.all([1, 2, 3].map(() => startWorldNode(world)));
+      try {
+        await run(steps, nodes, world, one);
+      } finally {
+        await Promise.all(nodes.map((node) => node.close()));
+      }
+    }),
+    { numRuns: 100, endOnFailure: true },
+  );
+  // It saw what it is about.
+  expect(totals.runs).toBeGreaterThan(3);
+  for (const count of [totals.hits, totals.renewed, totals.allowed, totals.denied]) {
+    expect(count).toBeGreaterThan(10);
+  }
+}, 60_000);
