@@ -11,6 +11,7 @@ export {
 } from './artifact.ts';
 export { type BuildResult, buildContracts } from './build.ts';
 export { type ChainClient, type ConnectChainOptions, connectChain } from './chain-client.ts';
+export { type CompiledContract, compile } from './compile.ts';
 export {
   type AppDeployment,
   type DeployAppOptions,
