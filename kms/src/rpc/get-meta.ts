@@ -10,7 +10,7 @@ const STALE_MS = 60_000;
 /** A GetMeta must not wait for an auth API that hangs. */
 const DESCRIBE_TIMEOUT_MS = 3_000;
 
-type Source = Pick<Kms, 'config' | 'keys' | 'policy' | 'log' | 'simulated'>;
+type Source = Pick<Kms, 'config' | 'keys' | 'policy' | 'log' | 'metrics' | 'simulated'>;
 
 /**
  * Describes this KMS (chapter 10 section 5.8). It answers also when the policy source does not: then with the last
@@ -26,6 +26,7 @@ export function metaSource(kms: Source): () => Promise<proto.GetMetaResponse> {
       good = { info: await deadlineOf(kms.policy.describe(), DESCRIBE_TIMEOUT_MS), at: performance.now() };
     } catch (error) {
       const code = error instanceof PolicyError ? error.code : 'unexpected';
+      kms.metrics.policyInfoFailures.inc();
       kms.log.warn({ code }, 'policy source does not describe itself');
     }
     const info = good !== undefined && performance.now() - good.at < STALE_MS ? good.info : undefined;

@@ -12,6 +12,7 @@ export type Metrics = {
   readonly attestationVerifications: Counter<'platform' | 'result'>;
   readonly authRequests: Counter<'result'>;
   readonly authDuration: Histogram;
+  readonly policyInfoFailures: Counter;
   readonly onchainSyncLag: Gauge;
   readonly keyDispatch: Counter<'result'>;
   readonly imageCacheHits: Counter;
@@ -66,6 +67,10 @@ export function createMetrics(info: {
       buckets: SECONDS,
       registers,
     }),
+    policyInfoFailures: counter(
+      'policy_info_failures_total',
+      'Failed questions to the policy source about itself, whose answers GetMeta shows.',
+    ),
     onchainSyncLag: gauge('onchain_sync_lag_seconds', 'Age of the block that the last decision was read at.'),
     keyDispatch: counter('key_dispatch_total', 'Releases of keys by result.', ['result']),
     imageCacheHits: counter(
