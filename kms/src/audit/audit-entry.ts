@@ -4,8 +4,9 @@ import { toHex } from '@dstack-cloud/encoding';
 
 /** A decision about verified evidence. */
 export type Decided = {
-  readonly event: 'app-key' | 'kms-key' | 'sign-cert' | 'get-key';
-  readonly info: BootInfo;
+  readonly event: 'app-key' | 'kms-key' | 'sign-cert' | 'get-key' | 'temp-ca' | 'env-pubkey';
+  /** Of the workload; of this KMS where none asks, and none when it does not know itself. */
+  readonly info: BootInfo | undefined;
   readonly allowed: boolean;
   readonly reason: string;
   readonly blockNumber: bigint | undefined;
@@ -16,11 +17,9 @@ export type Decided = {
 
 const MAX_REASON = 512;
 
-/** The public facts of a decision: plain JSON, which also goes from a worker to the process that writes. */
-export function auditEntry(decided: Decided): AuditEntry {
-  const { event, info, allowed, reason, blockNumber, keyEpoch, keyRoot } = decided;
+/** Who was judged. */
+function identities(info: BootInfo): Partial<AuditEntry> {
   return {
-    event,
     app_id: toHex(info.appId),
     instance_id: toHex(info.instanceId),
     device_id: toHex(info.deviceId),
@@ -29,6 +28,15 @@ export function auditEntry(decided: Decided): AuditEntry {
     mr_aggregated: toHex(info.mrAggregated),
     platform: info.mode,
     simulated: info.simulated,
+  };
+}
+
+/** The public facts of a decision: plain JSON, which also goes from a worker to the process that writes. */
+export function auditEntry(decided: Decided): AuditEntry {
+  const { event, info, allowed, reason, blockNumber, keyEpoch, keyRoot } = decided;
+  return {
+    event,
+    ...(info === undefined ? {} : identities(info)),
     decision: allowed ? 'allowed' : 'denied',
     reason: reason.slice(0, MAX_REASON),
     key_epoch: keyEpoch,

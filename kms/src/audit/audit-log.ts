@@ -8,6 +8,7 @@ import { errorChain } from '../errors.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { auditEntry, type Decided } from './audit-entry.ts';
+import { foldRefusals } from './fold-refusals.ts';
 
 /** A signed head with the key that signed it and the root's word for that key; bytes in hex. */
 export type CertifiedHead = ReturnType<AuditLog['head']> & {
@@ -62,7 +63,7 @@ export async function openAudit({ config, roots, metrics, log, now }: Dependenci
     segmentBytes: settings.max_segment_bytes,
     ...(settings.keep_segments === undefined ? {} : { keepSegments: settings.keep_segments }),
   });
-  const write = async (entry: AuditEntry): Promise<void> => {
+  const append = async (entry: AuditEntry): Promise<void> => {
     try {
       await file.append(entry);
       metrics.auditRecords.inc({ result: 'written' });
@@ -73,14 +74,18 @@ export async function openAudit({ config, roots, metrics, log, now }: Dependenci
       throw new RpcError(UNRECORDED, { code: 'UNAVAILABLE', cause });
     }
   };
+  const refusals = foldRefusals(append);
   return {
-    write,
-    record: (decided) => write(auditEntry(decided)),
+    write: refusals.write,
+    record: (decided) => refusals.write(auditEntry(decided)),
     head: async () => ({ ...file.head(), ...certified }),
     inclusionProof: async (seq, size) => prove(() => file.inclusionProof(seq, size || file.size)),
     consistencyProof: async (first, second) => prove(() => file.consistencyProof(first, second || file.size)),
     records: (from, limit) => file.records(from, limit),
-    close: () => file.close(),
+    async close() {
+      await refusals.close();
+      await file.close();
+    },
   };
 }
 

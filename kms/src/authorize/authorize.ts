@@ -70,13 +70,13 @@ async function decide(
   const configured = withRequestConfig(verified, input.vmConfig);
   const info = bootInfoOf(configured, input.bootTime);
   kms.limits.attested(info);
-  assertReleaseAllowed(info.mode, kms.config);
   let blockNumber: bigint | undefined;
   let keyEpoch = 0;
   let keyRoot: string | undefined;
   const record = (allowed: boolean, reason: string): Promise<void> =>
     kms.audit.record({ event: input.event, info, allowed, reason, blockNumber, keyEpoch, keyRoot });
   try {
+    assertReleaseAllowed(info.mode, kms.config);
     const dear = imageCheckIsDear(configured, kms);
     if (!dear) await checkImage(configured, kms);
     assertTcb(info, kms);
@@ -99,8 +99,8 @@ async function decide(
     await record(true, '');
     return { info, gatewayAppId, blockNumber, place };
   } catch (error) {
-    if (error instanceof SelfRefusal) throw error;
-    const reason = error instanceof RpcError ? error.message : 'internal error';
+    const refusal = error instanceof SelfRefusal ? error.cause : error;
+    const reason = refusal instanceof RpcError ? refusal.message : 'internal error';
     logDenial(kms, info, input.event, reason);
     // That a refusal could not be recorded changes nothing: it stays a refusal, and the log says so.
     await record(false, reason).catch(() => undefined);

@@ -14,6 +14,8 @@ import { withRequestConfig } from './config-text.ts';
 export type SelfAuthorization = {
   /** Own identities, from own verified evidence; kept for the life of the process. */
   identity(): Promise<SelfIdentity>;
+  /** Own identity, if it was found already. */
+  known(): BootInfo | undefined;
   /** Asks the policy source, each time. Nothing when `enforce_self_authorization` is off. @throws RpcError */
   assertAllowed(): Promise<void>;
   /** The decision about this KMS, for Bootstrap. @throws RpcError when it cannot be had */
@@ -31,6 +33,7 @@ type Dependencies = Pick<Kms, 'config' | 'policy' | 'metrics' | 'log' | 'now'> &
 export function selfAuthorization(dependencies: Dependencies): SelfAuthorization {
   const { config, agent, trust, now } = dependencies;
   let known: Promise<SelfIdentity> | undefined;
+  let info: BootInfo | undefined;
 
   const identity = (): Promise<SelfIdentity> => {
     known ??= attestSelf().catch((error: unknown) => {
@@ -52,7 +55,8 @@ export function selfAuthorization(dependencies: Dependencies): SelfAuthorization
     });
     const configured =
       verified.config.trim() === '' ? withRequestConfig(verified, await agent.vmConfig()) : verified;
-    return { info: bootInfoOf(configured, false), rawDeviceId: verified.rawDeviceId };
+    info = bootInfoOf(configured, false);
+    return { info, rawDeviceId: verified.rawDeviceId };
   }
 
   const decide = async (): Promise<Decision> => askPolicy(dependencies, 'kms', (await ownIdentity()).info);
@@ -68,6 +72,7 @@ export function selfAuthorization(dependencies: Dependencies): SelfAuthorization
 
   return {
     identity,
+    known: () => info,
     decide,
     async assertAllowed() {
       if (!config.core.enforce_self_authorization) return;

@@ -4,6 +4,7 @@ import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
 import { keyPlace, rootIdField } from '../authorize/key-place.ts';
 import { presentKeys } from '../authorize/present-keys.ts';
+import { requireSelf } from '../authorize/require-self.ts';
 import type { Kms } from '../kms.ts';
 
 /**
@@ -16,7 +17,7 @@ export async function getAppEnvEncryptPubKey(
   { appId, keyEpoch, rootId }: proto.AppId,
 ): Promise<MessageInitShape<typeof proto.PublicKeyResponseSchema>> {
   if (appId.length !== 20) throw new RpcError('app_id must be 20 bytes', { code: 'INVALID_ARGUMENT' });
-  await kms.self.assertAllowed();
+  await requireSelf(kms, 'env-pubkey');
   const place = keyPlace(kms, appId, presentKeys(kms.policy, appId));
   const root =
     rootId === undefined

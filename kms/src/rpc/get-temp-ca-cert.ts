@@ -2,6 +2,7 @@ import { p256KeyPem } from '@dstack-cloud/keys';
 import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
 import { certificatePem } from '@dstack-cloud/ra-tls';
+import { requireSelf } from '../authorize/require-self.ts';
 import type { Kms } from '../kms.ts';
 
 /** The CA whose key everybody may have, for clients whose TLS stack wants one (chapter 10 section 5.9). */
@@ -13,7 +14,7 @@ export async function getTempCaCert(
       code: 'UNIMPLEMENTED',
     });
   }
-  await kms.self.assertAllowed();
+  await requireSelf(kms, 'temp-ca');
   const { tempCa, rootCa } = kms.keys;
   return {
     tempCaCert: certificatePem(tempCa.certificate),

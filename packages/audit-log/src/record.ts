@@ -23,6 +23,8 @@ export type AuditEntry = {
   simulated?: boolean | undefined;
   decision: 'allowed' | 'denied' | 'failed';
   reason?: string | undefined;
+  /** How often the same refusal came again in the minute after its own record; the record of a count alone. */
+  repeats?: number | undefined;
   /** Block at which the policy was read. */
   block_number?: number | undefined;
   key_epoch?: number | undefined;
@@ -62,6 +64,7 @@ const entryFields = {
   simulated: z.boolean().optional(),
   decision: z.enum(['allowed', 'denied', 'failed']),
   reason: z.string().max(1024).optional(),
+  repeats: count.optional(),
   block_number: count.optional(),
   key_epoch: count.optional(),
   key_root: identifier,
