@@ -6,6 +6,7 @@ import type { KmsConfig } from './config/kms-config.ts';
 import { KmsError } from './errors.ts';
 import { keyDirectoryState, recoverKeyDirectory } from './key-directory/commit.ts';
 import { loadKeys } from './key-directory/load-keys.ts';
+import { lockKeyDirectory } from './key-directory/lock.ts';
 import type { Kms, WholeService } from './kms.ts';
 import { bootstrap } from './onboard/bootstrap.ts';
 import { startOnboarding } from './onboard/onboard-listener.ts';
@@ -50,9 +51,21 @@ export type RunningKms = {
 
 /**
  * Starts a KMS (chapter 10 section 6.1): gets keys first if there are none, by onboarding on the same port, then serves.
- * @throws KmsError; `keys-missing` when the onboarding ended without keys
+ * @throws KmsError; `keys-in-use` when another process has the key directory, `keys-missing` when the onboarding ended without keys
  */
 export async function startKms(config: KmsConfig, options: StartOptions): Promise<RunningKms> {
+  const lock = await lockKeyDirectory(config.core.cert_dir);
+  try {
+    const running = await startLocked(config, options);
+    const close = (): Promise<void> => running.close().finally(() => lock.release());
+    return { ...running, close };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+async function startLocked(config: KmsConfig, options: StartOptions): Promise<RunningKms> {
   const { log } = options;
   for (const warning of config.warnings) log.warn({ warning }, 'configuration warning');
   const services = openServices(config, options);
@@ -69,7 +82,7 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
     ...(config.core.onboard.auto_bootstrap_domain && { domain: config.core.onboard.auto_bootstrap_domain }),
     onRenewed: (name) => log.warn({ name }, 'key directory file made anew'),
   });
-  const audit = await openAudit({ config, roots: keys.roots, metrics, log, now });
+  const audit = await openAudit({ config, keys, metrics, log, now });
   const limits = rateLimits(config, metrics);
   const kms: Kms = {
     config,
@@ -139,7 +152,7 @@ async function ensureKeys(onboarding: Onboarding, options: StartOptions): Promis
   const { config, log } = onboarding;
   const { cert_dir: directory, onboard } = config.core;
   const recovery = await recoverKeyDirectory(directory);
-  if (recovery !== 'nothing') log.warn({ recovery }, 'an interrupted bootstrap was cleaned up');
+  if (recovery !== 'nothing') log.warn({ recovery }, 'an interrupted bootstrap or rotation was cleaned up');
   if ((await keyDirectoryState(directory)) !== 'empty' || !onboard.enabled) return;
   if (onboard.auto_bootstrap_domain !== '') {
     await bootstrap(onboarding, onboard.auto_bootstrap_domain);

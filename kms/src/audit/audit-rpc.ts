@@ -12,7 +12,8 @@ type Audited = Pick<Kms, 'audit'>;
 
 /** The signed head of now. @throws RpcError */
 export async function auditHead({ audit }: Audited): Promise<Head> {
-  const { size, root, timestamp, signature, publicKey, publicKeySignature } = await audit.head();
+  const head = await audit.head();
+  const { size, root, timestamp, signature, publicKey, publicKeySignature, handovers } = head;
   return {
     treeSize: BigInt(size),
     rootHash: fromHex(root),
@@ -20,6 +21,15 @@ export async function auditHead({ audit }: Audited): Promise<Head> {
     signature: fromHex(signature),
     publicKey: fromHex(publicKey),
     publicKeySignature: fromHex(publicKeySignature),
+    handovers: handovers.map(({ from, to, signature: word }) => ({
+      oldCaPubkey: fromHex(from.ca_pubkey),
+      oldK256Pubkey: fromHex(from.k256_pubkey),
+      oldAuditPubkey: fromHex(from.audit_pubkey),
+      newCaPubkey: fromHex(to.ca_pubkey),
+      newK256Pubkey: fromHex(to.k256_pubkey),
+      newAuditPubkey: fromHex(to.audit_pubkey),
+      signature: fromHex(word),
+    })),
   };
 }
 

@@ -6,11 +6,15 @@ import { backupCommand } from './backup-command.ts';
 import { COMMON_OPTIONS, type Command } from './command.ts';
 import { inspectCommand } from './inspect-command.ts';
 import { restoreCommand } from './restore-command.ts';
+import { rootsCommand } from './roots-command.ts';
+import { rotateRootCommand } from './rotate-root-command.ts';
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   inspect: inspectCommand,
   backup: backupCommand,
   restore: restoreCommand,
+  roots: rootsCommand,
+  'rotate-root': rotateRootCommand,
 };
 
 /** The subcommands' part of the help text. */

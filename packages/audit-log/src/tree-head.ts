@@ -69,10 +69,13 @@ export function signTreeHead(
 
 /**
  * A head from foreign JSON, its signature checked.
- * @param publicKey audit public key, compressed, 33 bytes
+ * @param publicKeys audit public keys, compressed, 33 bytes, of which one must have signed
  * @throws AuditError `malformed`, `proof-invalid`
  */
-export function verifyTreeHead(value: unknown, publicKey: Uint8Array): SignedTreeHead {
+export function verifyTreeHead(
+  value: unknown,
+  publicKeys: Uint8Array | readonly Uint8Array[],
+): SignedTreeHead {
   const parsed = headSchema.safeParse(value);
   if (!parsed.success) throw new AuditError('malformed', z.prettifyError(parsed.error));
   const head = parsed.data;
@@ -82,7 +85,8 @@ export function verifyTreeHead(value: unknown, publicKey: Uint8Array): SignedTre
   } catch (cause) {
     throw new AuditError('proof-invalid', 'The signature of the tree head names no key', { cause });
   }
-  if (!equalBytes(signer, publicKey)) {
+  const accepted = publicKeys instanceof Uint8Array ? [publicKeys] : publicKeys;
+  if (!accepted.some((publicKey) => equalBytes(signer, publicKey))) {
     throw new AuditError('proof-invalid', `The tree head is signed by ${toHex(signer)}, not the audit key`);
   }
   return head;

@@ -9,15 +9,15 @@ import { type SignedTreeHead, verifyTreeHead } from './tree-head.ts';
 export type LogVerdict = { records: number; firstRecord: number; root: string; heads: SignedTreeHead[] };
 
 /**
- * Checks a log directory: each record follows from the one before it, and every head given is signed by the audit
- * key and fits the records.
- * @param publicKey audit public key, compressed, 33 bytes
+ * Checks a log directory: each record follows from the one before it, and every head given is signed by an audit key
+ * and fits the records.
+ * @param publicKeys audit public keys, compressed, 33 bytes; several when the root was rotated (see `followHandovers`)
  * @param heads heads collected earlier, from anyone
  * @throws AuditError `malformed`, `chain-broken`, `proof-invalid`
  */
 export async function verifyLog(
   directory: string,
-  publicKey: Uint8Array,
+  publicKeys: Uint8Array | readonly Uint8Array[],
   heads: readonly unknown[],
 ): Promise<LogVerdict> {
   const hashes = new PackedHashes();
@@ -28,7 +28,7 @@ export async function verifyLog(
     hashes.push(hash);
     tree.append(hash);
   });
-  const verified = heads.map((head) => verifyTreeHead(head, publicKey));
+  const verified = heads.map((head) => verifyTreeHead(head, publicKeys));
   for (const { size, root } of verified) {
     if (size > tree.size) {
       throw new AuditError(
