@@ -1,19 +1,23 @@
 import { join } from 'node:path';
 import { type AuditEntry, AuditError, AuditLog, auditKey, certifyAuditKey } from '@dstack-cloud/audit-log';
 import { toHex } from '@dstack-cloud/encoding';
-import { k256PublicKey, type RootKeys } from '@dstack-cloud/keys';
+import { k256PublicKey } from '@dstack-cloud/keys';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
 import { errorChain } from '../errors.ts';
+import type { KmsKeys } from '../key-directory/kms-keys.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { auditEntry, type Decided } from './audit-entry.ts';
 import { foldRefusals } from './fold-refusals.ts';
+import { type HandoverJson, recordHandovers } from './handovers.ts';
 
 /** A signed head with the key that signed it and the root's word for that key; bytes in hex. */
 export type CertifiedHead = ReturnType<AuditLog['head']> & {
   readonly publicKey: string;
   readonly publicKeySignature: string;
+  /** How the log came from earlier roots to this one, the oldest first. */
+  readonly handovers: readonly HandoverJson[];
 };
 
 /** Durable record of every decision (chapter 10 section 10.2). The log has one writer; a worker asks it. */
@@ -36,7 +40,7 @@ export const UNRECORDED = 'The audit log cannot be written; nothing is released 
 
 type Dependencies = {
   readonly config: KmsConfig;
-  readonly roots: RootKeys;
+  readonly keys: KmsKeys;
   readonly metrics: Metrics;
   readonly log: Log;
   /** Unix seconds. */
@@ -44,24 +48,30 @@ type Dependencies = {
 };
 
 /** Opens the audit log of a KMS. @throws AuditError when what is there does not chain */
-export async function openAudit({ config, roots, metrics, log, now }: Dependencies): Promise<Audit> {
+export async function openAudit({ config, keys, metrics, log, now }: Dependencies): Promise<Audit> {
   const { audit: settings, cert_dir: directory } = config.core;
   if (!settings.enabled) {
     log.warn('the audit log is switched off');
     return NO_AUDIT;
   }
-  const key = auditKey(roots.k256);
+  const { k256 } = keys.roots;
+  const key = auditKey(k256);
   const publicKey = k256PublicKey(key);
+  const folder = settings.dir ?? join(directory, 'audit');
   const certified = {
     publicKey: toHex(publicKey),
-    publicKeySignature: toHex(certifyAuditKey(publicKey, roots.k256)),
+    publicKeySignature: toHex(certifyAuditKey(publicKey, k256)),
   };
   const file = await AuditLog.open({
-    directory: settings.dir ?? join(directory, 'audit'),
+    directory: folder,
     key,
     now: () => now() * 1000,
     segmentBytes: settings.max_segment_bytes,
     ...(settings.keep_segments === undefined ? {} : { keepSegments: settings.keep_segments }),
+  });
+  const handovers = await recordHandovers(file, folder, keys).catch(async (error: unknown) => {
+    await file.close();
+    throw error;
   });
   const append = async (entry: AuditEntry): Promise<void> => {
     try {
@@ -78,7 +88,7 @@ export async function openAudit({ config, roots, metrics, log, now }: Dependenci
   return {
     write: refusals.write,
     record: (decided) => refusals.write(auditEntry(decided)),
-    head: async () => ({ ...file.head(), ...certified }),
+    head: async () => ({ ...file.head(), ...certified, handovers }),
     inclusionProof: async (seq, size) => prove(() => file.inclusionProof(seq, size || file.size)),
     consistencyProof: async (first, second) => prove(() => file.consistencyProof(first, second || file.size)),
     records: (from, limit) => file.records(from, limit),
