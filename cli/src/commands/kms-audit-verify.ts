@@ -4,7 +4,7 @@ import { readKmsRoot } from '../chain/read-kms-root.ts';
 import { type GlobalConfig, loadGlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
-import { checkGrowth, checkRecord, fetchAuditHead } from '../kms/audit.ts';
+import { checkGrowth, checkRecord, checkSigner, fetchAuditHead } from '../kms/audit.ts';
 import { lastSeenHead, rememberHead } from '../kms/seen-heads.ts';
 
 /**
@@ -24,15 +24,23 @@ export async function run(
     });
   }
   const rootKey = await expectedRoot(config, flags['trustSigner']);
-  const { head, publicKey } = await fetchAuditHead(url, rootKey);
+  const signed = await fetchAuditHead(url, rootKey);
+  const { head, publicKey } = signed;
   context.print(`✓ Head over ${head.size} records, ${new Date(head.timestamp * 1000).toISOString()}`);
-  context.print(`✓ Signed by the audit key that root 0x${rootKey} certified`);
+  context.print(`✓ Signed by the audit key that root 0x${signed.rootKey} certified`);
+  if (signed.rootKey !== rootKey) {
+    context.print(
+      `✓ Root 0x${rootKey}, which you trust, handed over to it; tell chain.kms_contract of the new one`,
+    );
+  }
 
-  const before = await lastSeenHead(context, publicKey);
+  const seen = await lastSeenHead(context, url, signed);
+  const before = seen?.head;
   if (before === undefined) {
     context.print('- No earlier head to compare with; this one is remembered');
   } else {
-    const earlier = verifyTreeHead(before, publicKey);
+    checkSigner(url, seen!, signed);
+    const earlier = verifyTreeHead(before, seen!.publicKey);
     await checkGrowth(url, earlier, head);
     context.print(`✓ Continues the head over ${earlier.size} records that was seen before`);
   }
@@ -41,13 +49,16 @@ export async function run(
     await checkRecord(url, sequence(record), recordHash(hash), head);
     context.print(`✓ Record ${String(record)} is in the log`);
   }
-  const copy = log === undefined ? undefined : await checkCopy(url, String(log), publicKey, { before, head });
+  const copy =
+    log === undefined
+      ? undefined
+      : await checkCopy(url, String(log), [publicKey, ...(seen ? [seen.publicKey] : [])], { before, head });
   if (copy !== undefined) {
     const short = copy.missing === 0 ? '' : `; it lacks the last ${copy.missing}`;
     context.print(`✓ The copy of ${copy.records} records is of this log${short}`);
   }
-  await rememberHead(context, publicKey, head);
-  context.result({ url, root_key: rootKey, head, continues: before ?? null, copy: copy ?? null });
+  await rememberHead(context, url, signed);
+  context.result({ url, root_key: signed.rootKey, head, continues: before ?? null, copy: copy ?? null });
   return undefined;
 }
 
@@ -71,12 +82,12 @@ async function expectedRoot(config: GlobalConfig, named: unknown): Promise<strin
 async function checkCopy(
   url: string,
   directory: string,
-  publicKey: Uint8Array,
+  publicKeys: readonly Uint8Array[],
   { before, head }: { before: unknown; head: SignedTreeHead },
 ) {
   const verify = async (...heads: unknown[]) => {
     try {
-      return await verifyLog(directory, publicKey, before === undefined ? heads : [before, ...heads]);
+      return await verifyLog(directory, publicKeys, before === undefined ? heads : [before, ...heads]);
     } catch (cause) {
       if (isMissing(cause)) throw badCopy(directory, 'no such directory', cause);
       if (cause instanceof AuditError) throw badCopy(directory, cause.message, cause);

@@ -1,6 +1,7 @@
 import {
   AuditError,
   auditKeyCertifier,
+  type RootHandover,
   type SignedTreeHead,
   verifyConsistency,
   verifyInclusion,
@@ -8,13 +9,14 @@ import {
 } from '@dstack-cloud/audit-log';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { CliError, EXIT, messageOf } from '../errors.ts';
+import { type AuditSigner, checkHandover, readHandovers } from './handovers.ts';
 import { postKms } from './post-kms.ts';
 
 /** The head of a KMS's log, its signature and the signer's certificate by the root checked. */
-export interface AuditHead {
+export interface AuditHead extends AuditSigner {
   readonly head: SignedTreeHead;
-  /** Compressed audit key. */
-  readonly publicKey: Uint8Array;
+  /** How the log came from earlier roots to this one; each is believed only from a root that is. */
+  readonly handovers: readonly RootHandover[];
 }
 
 /** What the KMS answers, not yet believed. */
@@ -25,11 +27,12 @@ interface HeadAnswer {
   readonly signature?: unknown;
   readonly public_key?: unknown;
   readonly public_key_signature?: unknown;
+  readonly handovers?: unknown;
 }
 
 /**
- * Fetches the signed head. Throws `kms_unreachable`; `kms_untrusted` when the audit key is not certified by the
- * expected root; `audit_broken` when the head is not signed by the audit key.
+ * Fetches the signed head. Throws `kms_unreachable`; `kms_untrusted` when the audit key is certified neither by the
+ * expected root nor by one that it handed over to; `audit_broken` when the head is not signed by the audit key.
  * @param rootKey compressed root key, hex without 0x
  */
 export async function fetchAuditHead(url: string, rootKey: string): Promise<AuditHead> {
@@ -37,11 +40,17 @@ export async function fetchAuditHead(url: string, rootKey: string): Promise<Audi
   return broken(`The head of the audit log of ${url}`, () => {
     const publicKey = fromHex(String(answer.public_key), { length: 33 });
     const certifier = toHex(auditKeyCertifier(publicKey, fromHex(String(answer.public_key_signature))));
-    if (certifier !== rootKey) {
+    const handovers = readHandovers(answer.handovers);
+    const signer = { rootKey: certifier, publicKey };
+    try {
+      checkHandover(handovers, { rootKey }, signer);
+    } catch (cause) {
+      if (!(cause instanceof AuditError)) throw cause;
       throw new CliError('kms_untrusted', `The audit key of ${url} is not certified by the expected root`, {
         expected: `0x${rootKey}`,
         found: `0x${certifier}`,
         exitCode: EXIT.refused,
+        cause,
         hint: 'Somebody may stand between you and the KMS. Check the URL and chain.kms_contract',
       });
     }
@@ -54,8 +63,23 @@ export async function fetchAuditHead(url: string, rootKey: string): Promise<Audi
       },
       publicKey,
     );
-    return { head, publicKey };
+    return { head, handovers, ...signer };
   });
+}
+
+/** That the signer of now follows from the one that was seen before. Throws `audit_broken`. */
+export function checkSigner(url: string, before: AuditSigner, now: AuditHead): void {
+  try {
+    checkHandover(now.handovers, before, now);
+  } catch (cause) {
+    if (!(cause instanceof AuditError)) throw cause;
+    throw new CliError('audit_broken', `The audit log of ${url} has another signer than before`, {
+      expected: `${toHex(before.publicKey)}, or a signed hand-over from it`,
+      found: `${toHex(now.publicKey)}: ${cause.message}`,
+      cause,
+      hint: 'A key service that changes its root hands its log over. If another one took its place, move audit-heads.json away',
+    });
+  }
 }
 
 /** Has the KMS prove that its log at `later` continues that at `earlier`. Throws `audit_broken`. */

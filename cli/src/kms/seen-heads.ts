@@ -2,25 +2,63 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { writeFileAtomic } from '@dstack-cloud/app';
 import type { SignedTreeHead } from '@dstack-cloud/audit-log';
-import { toHex } from '@dstack-cloud/encoding';
+import { fromHex, toHex } from '@dstack-cloud/encoding';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
+import type { AuditHead } from './audit.ts';
+import type { AuditSigner } from './handovers.ts';
 
-/** The newest head seen of each log, by audit key, beside the global configuration: the next one must continue it. */
-type SeenHeads = Record<string, SignedTreeHead>;
+/** The newest head of one log, and who signed it. */
+interface Seen {
+  readonly root_key: string;
+  readonly audit_key: string;
+  readonly head: SignedTreeHead;
+}
 
-/** The head of this log that was seen last, not yet checked. Throws `bad_config`. */
-export async function lastSeenHead(context: Context, publicKey: Uint8Array): Promise<unknown> {
-  return (await read(context))[toHex(publicKey)];
+/**
+ * The newest head seen of each log, by the address of its key service, beside the global configuration: the next one
+ * must continue it. Older versions had the head alone, by audit key.
+ */
+type SeenHeads = Record<string, Seen | SignedTreeHead>;
+
+/** A head seen before; `head` is not yet checked. */
+export interface SeenHead extends AuditSigner {
+  readonly head: unknown;
+}
+
+/** The head of this log that was seen last. Throws `bad_config`. */
+export async function lastSeenHead(
+  context: Context,
+  url: string,
+  { rootKey, publicKey }: AuditSigner,
+): Promise<SeenHead | undefined> {
+  const heads = await read(context);
+  const seen = heads[url];
+  if (seen !== undefined && 'audit_key' in seen) {
+    return { rootKey: seen.root_key, publicKey: keyOf(context, seen.audit_key), head: seen.head };
+  }
+  const head = heads[toHex(publicKey)];
+  return head === undefined ? undefined : { rootKey, publicKey, head };
+}
+
+function keyOf(context: Context, hex: string): Uint8Array {
+  try {
+    return fromHex(hex, { length: 33 });
+  } catch (cause) {
+    throw new CliError('bad_config', `${path(context)} names a key that is none`, { cause });
+  }
 }
 
 /** Remembers a head. */
 export async function rememberHead(
   context: Context,
-  publicKey: Uint8Array,
-  head: SignedTreeHead,
+  url: string,
+  { rootKey, publicKey, head }: AuditHead,
 ): Promise<void> {
-  const heads = { ...(await read(context)), [toHex(publicKey)]: head };
+  const heads = {
+    ...(await read(context)),
+    [url]: { root_key: rootKey, audit_key: toHex(publicKey), head },
+  };
   await mkdir(dirname(path(context)), { recursive: true, mode: 0o700 });
   await writeFileAtomic(path(context), `${JSON.stringify(heads, null, 2)}\n`);
 }
