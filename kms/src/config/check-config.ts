@@ -139,6 +139,14 @@ function checkSafety({ core }: FileConfig): string[] {
       'external attestation trust anchors are configured but insecure_allow_external_trust_anchors is false',
     );
   }
+  if (
+    attestation.insecure_skip_gcp_firmware_endorsement &&
+    !attestation.insecure_allow_external_trust_anchors
+  ) {
+    problems.push(
+      'insecure_skip_gcp_firmware_endorsement is for simulated machines: it needs insecure_allow_external_trust_anchors',
+    );
+  }
   if (admin.enabled && admin.auth_token === '' && admin.htpasswd_file === '' && !admin.insecure_no_auth) {
     problems.push(
       'admin API is enabled but neither auth_token nor htpasswd_file is configured; set one, or insecure_no_auth = true',

@@ -133,6 +133,8 @@ type AttestationConfig = {
   };
   /** Local patch level policy; without it the policy source alone decides. */
   readonly accepted_tcb_statuses?: readonly string[] | undefined;
+  readonly require_nonce: boolean;
+  readonly insecure_skip_gcp_firmware_endorsement: boolean;
   readonly cache_dir?: string | undefined;
 };
 

@@ -136,6 +136,10 @@ const attestation = z.strictObject({
     .prefault({}),
   /** Local patch level policy; without statuses the policy source alone decides. */
   accepted_tcb_statuses: z.array(z.string()).optional(),
+  /** Refuse Nitro Enclave evidence without a fresh nonce of `GET /nonce`. */
+  require_nonce: z.boolean().default(false),
+  /** Firmware of simulated GCP machines has no endorsement of Google's. */
+  insecure_skip_gcp_firmware_endorsement: z.boolean().default(false),
   cache_dir: optionalFile,
 });
 

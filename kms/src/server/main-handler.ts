@@ -4,7 +4,9 @@ import { type Peer, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
 import { assertAdminTokenHash } from '../admin/credentials.ts';
 import { auditHead, consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
 import { parseSize } from '../config/duration.ts';
+import { serverNonces } from '../evidence/nonces.ts';
 import { refusalCode } from '../evidence/refusal.ts';
+import { withNonces } from '../evidence/with-nonces.ts';
 import type { Caller, Kms } from '../kms.ts';
 import { getAppEnvEncryptPubKey } from '../rpc/get-app-env-encrypt-pub-key.ts';
 import { getAppKey } from '../rpc/get-app-key.ts';
@@ -16,16 +18,19 @@ import { signCert } from '../rpc/sign-cert.ts';
 import { APP_VERSION } from '../version.ts';
 import { callLogger } from './call-log.ts';
 import { openApiRoute } from './open-api.ts';
-import { healthRoute, metricsRoute, readyRoute } from './plain-routes.ts';
+import { healthRoute, metricsRoute, nonceRoute, readyRoute } from './plain-routes.ts';
 
 /** The main listener: RPC for attested and open callers, health, readiness, metrics. */
-export function mainHandler(kms: Kms): RequestListener {
+export function mainHandler(service: Kms): RequestListener {
+  const nonces = serverNonces(service.keys.roots, service.now);
+  const { require_nonce: required } = service.config.core.attestation;
+  const kms: Kms = { ...service, evidence: withNonces(service.evidence, nonces, required) };
   const getMeta = metaSource(kms);
   const { config } = kms;
   const limits = Object.fromEntries(
     Object.entries(config.rpc.limits).map(([method, size]) => [method, parseSize(size) ?? 0]),
   );
-  const service = implement(KMS)<Caller>({
+  const methods = implement(KMS)<Caller>({
     GetMeta: () => getMeta(),
     GetTempCaCert: () => getTempCaCert(kms),
     GetAppEnvEncryptPubKey: (request) => getAppEnvEncryptPubKey(kms, request),
@@ -47,10 +52,11 @@ export function mainHandler(kms: Kms): RequestListener {
         }),
   });
   return createPrpcHandler<Caller>({
-    mounts: [{ path: '/prpc', trim: 'KMS.', services: [service], limits }],
+    mounts: [{ path: '/prpc', trim: 'KMS.', services: [methods], limits }],
     routes: [
       healthRoute,
       readyRoute(kms),
+      nonceRoute(nonces),
       openApiRoute(KMS, 'dstack-kms'),
       ...(config.core.metrics.enabled ? [metricsRoute(kms)] : []),
     ],

@@ -1,5 +1,7 @@
+import { toHex } from '@dstack-cloud/encoding';
 import type { PlainRoute } from '@dstack-cloud/prpc';
 import { deadlineOf } from '../deadline.ts';
+import { NONCE_SECONDS, type ServerNonces } from '../evidence/nonces.ts';
 import type { Kms } from '../kms.ts';
 
 const READY_TIMEOUT_MS = 5_000;
@@ -31,6 +33,18 @@ export function readyRoute(
       const body = JSON.stringify({ ready, keys: true, policy, evidence, workers: counts, simulated });
       return { status: ready ? 200 : 503, type: 'application/json', body };
     },
+  };
+}
+
+/** A nonce for evidence to come; anybody may have one, it costs nothing and nothing is kept (section 10.2). */
+export function nonceRoute(nonces: ServerNonces): PlainRoute {
+  return {
+    path: '/nonce',
+    handle: () => ({
+      type: 'application/json',
+      headers: { 'Cache-Control': 'no-store' },
+      body: JSON.stringify({ nonce: toHex(nonces.issue()), expires_in: NONCE_SECONDS }),
+    }),
   };
 }
 

@@ -1,0 +1,38 @@
+import { parseCoseSign1, parseNitroDocument, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import { RaTlsError } from '@dstack-cloud/ra-tls';
+import type { EvidenceJudge } from './evidence-judge.ts';
+import type { NonceFault, ServerNonces } from './nonces.ts';
+
+const REFUSALS: Readonly<Record<NonceFault | 'missing', string>> = {
+  missing: 'the document has no nonce of this KMS: get one from /nonce',
+  foreign: 'the document has no nonce of this KMS: get one from /nonce',
+  forged: 'the nonce was not made by this KMS',
+  expired: 'the nonce has expired: get another from /nonce',
+  reused: 'the nonce was shown by another key before',
+};
+
+/**
+ * The same judge, which also looks at the nonce in an enclave's document. One that says it is a KMS's must be good,
+ * whatever is configured; none, or one of somebody else's, is refused only when nonces are required.
+ */
+export function withNonces(judge: EvidenceJudge, nonces: ServerNonces, required: boolean): EvidenceJudge {
+  function admit(verified: VerifiedAttestation, spki: Uint8Array): VerifiedAttestation {
+    const { quote } = verified.attestation;
+    if (quote.mode !== 'dstack-nitro-enclave') return verified;
+    const { nonce } = parseNitroDocument(parseCoseSign1(quote.nsmQuote).payload, 'nsm');
+    const isMissing = nonce === undefined || nonce.length === 0;
+    const fault = isMissing ? 'missing' : nonces.judge(nonce, spki);
+    const matters = required || (fault !== 'missing' && fault !== 'foreign');
+    if (fault === undefined || !matters) return verified;
+    throw new RaTlsError('attestation-refused', `invalid quote: ${REFUSALS[fault]}`);
+  }
+  return {
+    ...judge,
+    verify: async (peer) => admit(await judge.verify(peer), peer.spki),
+    verifyCertificate: async (peer) => admit(await judge.verifyCertificate(peer), peer.spki),
+    knownVerdict: (peer) => {
+      const known = judge.knownVerdict(peer);
+      return known && admit(known, peer.spki);
+    },
+  };
+}
