@@ -16,15 +16,16 @@ import {
 import { type Authorized, authorize } from '../authorize/authorize.ts';
 import { findInitScripts } from '../evidence/init-scripts.ts';
 import { refusalCode } from '../evidence/refusal.ts';
-import type { Kms } from '../kms.ts';
+import type { Caller, Kms } from '../kms.ts';
 
 /** Signs an application's certificate; the request carries its own evidence (chapter 10 section 5.10). */
 export async function signCert(
   kms: Kms,
   { apiVersion, csr, signature, vmConfig }: proto.SignCertRequest,
+  { address }: Pick<Caller, 'address'>,
 ): Promise<MessageInitShape<typeof proto.SignCertResponseSchema>> {
   const request = readRequest(kms, apiVersion, csr, signature);
-  const verified = await verifyEvidence(kms, request);
+  const verified = await verifyEvidence(kms, request, address);
   const authorized = await authorize(kms, verified, {
     event: 'sign-cert',
     kind: 'app',
@@ -56,9 +57,13 @@ function publicForm(error: unknown): unknown {
   return new RpcError(`${context}${error.message}`, { code: 'INVALID_ARGUMENT', cause: error });
 }
 
-async function verifyEvidence(kms: Kms, { pubkey, attestation }: VerifiedCsr): Promise<VerifiedAttestation> {
+async function verifyEvidence(
+  { evidence, limits }: Kms,
+  { pubkey, attestation }: VerifiedCsr,
+  address: string,
+): Promise<VerifiedAttestation> {
   try {
-    return await kms.evidence.verify({ spki: pubkey, attestation });
+    return await limits.evidence(address, () => evidence.verify({ spki: pubkey, attestation }));
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;
     const reason = error.message.replace(/^invalid quote: /, '');

@@ -20,6 +20,8 @@ import { callLogger } from './call-log.ts';
 import { openApiRoute } from './open-api.ts';
 import { healthRoute, metricsRoute, nonceRoute, readyRoute } from './plain-routes.ts';
 
+const LIMITED_BY_WORKLOAD = new Set(['GetAppKey', 'GetKey', 'GetKmsKey', 'SignCert']);
+
 /** The main listener: RPC for attested and open callers, health, readiness, metrics. */
 export function mainHandler(service: Kms): RequestListener {
   const nonces = serverNonces(service.keys.roots, service.now);
@@ -37,7 +39,7 @@ export function mainHandler(service: Kms): RequestListener {
     GetAppKey: (request, caller) => getAppKey(kms, request, caller),
     GetKey: (request, caller) => getKey(kms, request, caller),
     GetKmsKey: (request, caller) => getKmsKey(kms, request, caller),
-    SignCert: (request) => signCert(kms, request),
+    SignCert: (request, caller) => signCert(kms, request, caller),
     GetAuditHead: () => auditHead(kms),
     GetAuditInclusion: (request) => inclusionProof(kms, request),
     GetAuditConsistency: (request) => consistencyProof(kms, request),
@@ -61,7 +63,7 @@ export function mainHandler(service: Kms): RequestListener {
       ...(config.core.metrics.enabled ? [metricsRoute(kms)] : []),
     ],
     headers: { Server: 'dstack-kms', 'X-App-Version': APP_VERSION },
-    before: (request) => callerOf(kms, request),
+    before: (request, { method }) => callerOf(kms, request, method),
     onCall: callLogger(kms),
   });
 }
@@ -70,11 +72,15 @@ export function mainHandler(service: Kms): RequestListener {
  * Who calls. Evidence in the certificate is verified before the method is looked up, for every method, once per
  * connection (chapter 10 section 3.8); damaged evidence is refused even for open methods.
  */
-function callerOf(kms: Kms, request: Parameters<RequestListener>[0]): Caller | Promise<Caller> {
+function callerOf(
+  kms: Kms,
+  request: Parameters<RequestListener>[0],
+  method: string,
+): Caller | Promise<Caller> {
   const address = request.socket.remoteAddress ?? '';
   const peer = peerOf(request);
-  // Attested callers are limited by who they are, once that is known.
-  if (peer.parsed?.attestation === undefined) kms.limits.open(address);
+  // Attested callers are limited by who they are, once that is known, but only where they get something for it.
+  if (peer.parsed?.attestation === undefined || !LIMITED_BY_WORKLOAD.has(method)) kms.limits.open(address);
   // Most calls come without a certificate, and nothing has to be waited for.
   return peer.certificateDer === undefined
     ? { address, attestation: undefined }
