@@ -58,7 +58,7 @@ async function main(): Promise<number> {
 async function serve(config: Parameters<typeof startKms>[0]): Promise<number> {
   // Whatever is created without a mode of its own is nobody else's.
   process.umask(0o077);
-  const log = createLog(config.logLevel);
+  const log = createLog(config.logLevel, undefined, { isShared: config.workers > 1 });
   const stop = new AbortController();
   const stopped = new Promise<void>((resolve) => {
     stop.signal.addEventListener('abort', () => resolve(), { once: true });

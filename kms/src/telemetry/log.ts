@@ -6,33 +6,32 @@ export type Log = Logger;
 /** Fields under which a secret could be logged by mistake. */
 const REDACT = ['token', 'auth_token', 'key', 'k256', 'privateKey', 'authorization', 'quote', 'body'];
 
-/**
- * Lines are written when there are so many bytes of them. A pipe takes at most 4096 bytes as one (POSIX PIPE_BUF):
- * with more, lines of workers that share it would run into each other.
- */
-const WRITE_BYTES = 3072;
-const MAX_WRITE_BYTES = 4096;
+/** Lines are written when there are so many bytes of them: each write is a task for another thread. */
+const WRITES = { minLength: 65_536, maxWrite: 131_072 };
+/** A pipe takes at most 4096 bytes as one (POSIX PIPE_BUF): with more, lines of processes that share it would mix. */
+const SHARED_WRITES = { minLength: 3072, maxWrite: 4096 };
 /** The longest time for which a line waits for others. */
 const FLUSH_MS = 100;
+
+export type LogOptions = {
+  /** In each line, beside the name of the service. */
+  readonly fields?: Readonly<Record<string, unknown>>;
+  /** Whether other processes write to the same output. */
+  readonly isShared?: boolean;
+};
 
 /**
  * The service's logger. Lines are written beside the event loop and several at a time, so that neither their number
  * nor a slow reader of the log slows the release of keys; what is pending is flushed when the process ends.
- * @param fields for each line, beside the name of the service
  */
 export function createLog(
   level: string,
   destination?: DestinationStream,
-  fields: Readonly<Record<string, unknown>> = {},
+  { fields = {}, isShared = false }: LogOptions = {},
 ): Log {
   const options = { level, base: { service: 'dstack-kms', ...fields }, redact: REDACT };
   if (destination !== undefined) return pino(options, destination);
-  const output = pino.destination({
-    dest: 1,
-    sync: false,
-    minLength: WRITE_BYTES,
-    maxWrite: MAX_WRITE_BYTES,
-  });
+  const output = pino.destination({ dest: 1, sync: false, ...(isShared ? SHARED_WRITES : WRITES) });
   setInterval(() => output.flush(), FLUSH_MS).unref();
   return pino(options, output);
 }

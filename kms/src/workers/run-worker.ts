@@ -56,7 +56,7 @@ class Serving {
 
   async begin(link: Link<PrimaryMethods>, start: WorkerStart): Promise<MainListener> {
     const config = shareOf(start.config);
-    const log = createLog(config.logLevel, undefined, { worker: start.number });
+    const log = createLog(config.logLevel, undefined, { fields: { worker: start.number }, isShared: true });
     process.on('uncaughtExceptionMonitor', (error) =>
       log.fatal({ error: errorChain(error) }, 'worker failed'),
     );
