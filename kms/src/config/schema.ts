@@ -1,5 +1,6 @@
 import { codeNames } from '@dstack-cloud/policy';
 import { z } from 'zod';
+import { domainProblem } from '../onboard/domain.ts';
 import { parseDuration, parseSize } from './duration.ts';
 import type { FileConfig } from './kms-config.ts';
 
@@ -109,9 +110,14 @@ const authApi = z.strictObject({
     .prefault({}),
 });
 
+/** Existing keys may be those of a host with an underscore in its name; new ones are not made for it. */
+function isServedName(name: string): boolean {
+  return name === '' || domainProblem(name.replaceAll('_', 'x')) === undefined;
+}
+
 const onboard = z.strictObject({
   enabled: z.boolean().default(true),
-  auto_bootstrap_domain: z.string().default(''),
+  auto_bootstrap_domain: z.string().refine(isServedName, 'must be a DNS name or an IP address').default(''),
   quote_enabled: z.boolean().default(true),
   address: z.string().default('0.0.0.0'),
   port: port.default(8000),
