@@ -36,6 +36,7 @@ export { signCsr, type VerifiedCsr, verifyCsr } from './csr/verify-csr.ts';
 export { RaTlsError, type RaTlsErrorCode, type RaTlsErrorDetails } from './errors.ts';
 export { type KmsClient, kmsBaseUrl, kmsClient } from './kms/kms-client.ts';
 export {
+  type KeyName,
   type KmsPins,
   type KmsProgress,
   type ObtainAppKeysOptions,

@@ -1,9 +1,24 @@
 import type { AppKeysFile } from '@dstack-cloud/app';
 import { bootInfo } from '@dstack-cloud/attestation';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
-import { type ObtainedKeys, obtainAppKeys, type PeerVerifier, RaTlsError } from '@dstack-cloud/ra-tls';
+import { equalBytes } from '@dstack-cloud/encoding';
+import {
+  type AppKeys,
+  issuedKeyMessage,
+  k256PublicKey,
+  rootId as keyRootId,
+  recoverK256,
+} from '@dstack-cloud/keys';
+import {
+  type KeyName,
+  type ObtainedKeys,
+  obtainAppKeys,
+  type PeerVerifier,
+  RaTlsError,
+} from '@dstack-cloud/ra-tls';
 import { GuestError, type GuestErrorCode } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import type { NamedEnvKey } from './environment.ts';
 
 /** What keys are asked for with. */
 export interface KmsKeysInput {
@@ -14,12 +29,19 @@ export interface KmsKeysInput {
   readonly requireAttestation: boolean;
   /** Pinned SPKI DER of the KMS root; empty = any. */
   readonly keyProviderId: Uint8Array;
+  /** Keys that the machine's data still needs. */
+  readonly held: KeyName | undefined;
+  /** The measured application. */
+  readonly appId: Uint8Array;
   readonly log: Logger;
 }
 
 /** Released keys and what is to be measured about the KMS that released them. */
 export interface KmsKeys {
   readonly keys: AppKeysFile;
+  readonly name: KeyName;
+  /** Older environment keys, the oldest first, for what is not sealed anew yet. */
+  readonly previous: readonly NamedEnvKey[];
   /** SPKI DER of the KMS root. */
   readonly providerId: Uint8Array;
   readonly osImageHash: Uint8Array;
@@ -43,12 +65,16 @@ export async function keysFromKms(input: KmsKeysInput): Promise<KmsKeys> {
       kmsUrls: urls,
       attest: (reportData) => device.attest(reportData),
       vmConfig,
+      ...(input.held && { held: input.held }),
       verify,
       pins: {
         evidence: input.requireAttestation ? 'required' : 'if-present',
         ...(input.keyProviderId.length > 0 ? { rootSpki: input.keyProviderId } : {}),
       },
       onEvent: (progress) => {
+        if (progress.step === 'held-keys-refused') {
+          return log.warn({ reason: progress.error.message }, 'KMS releases the keys held so far no longer');
+        }
         if (progress.step !== 'failed') return log.info({ url: progress.url }, `KMS: ${progress.step}`);
         attempts.push(`${progress.url}: ${progress.error.message}`);
         log.warn({ url: progress.url, error: progress.error.message }, 'KMS attempt failed');
@@ -56,7 +82,7 @@ export async function keysFromKms(input: KmsKeysInput): Promise<KmsKeys> {
     });
     if (obtained.kms?.simulated)
       log.warn({ url: obtained.kmsUrl }, 'KMS runs on SIMULATED hardware: development only');
-    return fromObtained(obtained);
+    return fromObtained(obtained, input.appId);
   } catch (cause) {
     const more = attempts.slice(1);
     const others = more.length === 0 ? '' : ` (others: ${more.join('; ')})`;
@@ -64,7 +90,7 @@ export async function keysFromKms(input: KmsKeysInput): Promise<KmsKeys> {
   }
 }
 
-function fromObtained(obtained: ObtainedKeys): KmsKeys {
+function fromObtained(obtained: ObtainedKeys, appId: Uint8Array): KmsKeys {
   const { keys, kmsUrl, caCert, rootSpki, tempCaCert, tempCaKey, gatewayAppId, osImageHash, kms } = obtained;
   return {
     keys: {
@@ -79,10 +105,35 @@ function fromObtained(obtained: ObtainedKeys): KmsKeys {
         tmpCaCert: tempCaCert,
       },
     },
+    name: withRoot(appId, obtained.name, keys),
+    previous: obtained.previous.map((older) => ({
+      name: withRoot(appId, older.name, older.keys),
+      key: older.keys.envCryptKey,
+    })),
     providerId: rootSpki,
     osImageHash,
     mrKms: kms === undefined ? undefined : bootInfo(kms, { bootTime: false }).mrAggregated,
   };
+}
+
+/**
+ * The root that keys come from is the one that signed them, whatever the KMS calls it: so also keys of a KMS that
+ * knows of no root ids have one.
+ */
+function withRoot(appId: Uint8Array, name: KeyName, { k256Key, k256Signature }: AppKeys): KeyName {
+  const signer = signerOf(issuedKeyMessage(appId, k256PublicKey(k256Key)), k256Signature);
+  const rootId = signer && keyRootId(signer);
+  if (name.rootId === undefined) return rootId === undefined ? name : { ...name, rootId };
+  if (rootId !== undefined && equalBytes(rootId, name.rootId)) return name;
+  throw new RaTlsError('kms-refused', 'The KMS names another root than the one that signed the keys');
+}
+
+function signerOf(message: Uint8Array, signature: Uint8Array): Uint8Array | undefined {
+  try {
+    return recoverK256(message, signature);
+  } catch {
+    return undefined;
+  }
 }
 
 function codeOf(error: unknown): GuestErrorCode {

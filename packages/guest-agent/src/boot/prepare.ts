@@ -12,16 +12,18 @@ import {
 } from '@dstack-cloud/app';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
+import type { KeyName } from '@dstack-cloud/ra-tls';
 import { tdReportOf } from '../agent/measurements.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { osRelease } from '../machine/system-info.ts';
-import { writeEnvironment } from './environment.ts';
+import { type NamedEnvKey, writeEnvironment } from './environment.ts';
 import { requireUnmeasured } from './fresh-machine.ts';
 import type { NotifyHost } from './host-api.ts';
 import { type HostShared, hostSharedCopy, loadHostShared } from './host-shared.ts';
 import { type Identities, identities } from './identities.ts';
+import { readKeyState, writeKeyState } from './key-state.ts';
 import { keysFromKms } from './kms-keys.ts';
 import { type Measure, measureIdentities, measurer } from './measure.ts';
 import { peerVerifier } from './peer-verifier.ts';
@@ -74,7 +76,7 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   const measure = measurer(device, compose.eventLogVersion);
   await measureIdentities(measure, compose, shared.composeHash, ids);
   await notify('boot.progress', 'requesting app keys');
-  const provided = await provideKeys(options, shared, device, measure);
+  const provided = await provideKeys(options, shared, ids, device, measure);
   await checkProvider(shared, ids, device, provided);
   await measure(EVENT.keyProvider, keyProviderInfo(compose.keyProvider, provided.providerId));
   await writeFileAtomic(join(shared.directory, GUEST_FILES.appKeys), serializeAppKeys(provided.keys));
@@ -84,8 +86,11 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   await measure(EVENT.systemReady);
   await notify('boot.progress', 'data disk ready');
   const { directory, encryptedEnv } = shared;
-  const { envCryptKey } = provided.keys;
-  await writeEnvironment({ directory, encryptedEnv, envCryptKey, allowedEnvs: compose.allowedEnvs, log });
+  const { envKeys, name } = provided;
+  const { allowedEnvs } = compose;
+  const opened = await writeEnvironment({ directory, encryptedEnv, envKeys, allowedEnvs, log });
+  // Without an encrypted disk the environment is all that an older key may still be needed for.
+  if (name !== undefined) await writeKeyState(config.dataDir, ids.appId, opened ?? name);
   await writeAgentConfig(config, config.pccsUrl ?? sysConfig.pccsUrl);
   await linkFiles(config, shared);
   log.info({ app_id: toHex(ids.appId), instance_id: toHex(ids.instanceId) }, 'Machine is prepared');
@@ -95,17 +100,22 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
 interface ProvidedKeys {
   readonly keys: AppKeysFile;
   readonly providerId: Uint8Array;
+  /** Which keys these are; undefined when they are not a KMS's. */
+  readonly name?: KeyName;
+  /** The present environment key first, then older ones. */
+  readonly envKeys: readonly NamedEnvKey[];
 }
 
 async function provideKeys(
   { config, log }: PrepareOptions,
   { compose, sysConfig }: HostShared,
+  { appId }: Identities,
   device: EvidenceDevice,
   measure: Measure,
 ): Promise<ProvidedKeys> {
   if (compose.keyProvider === 'none') {
     const now = Math.floor(Date.now() / 1000);
-    return { keys: await keysWithoutProvider(device, now), providerId: new Uint8Array(0) };
+    return { keys: await keysWithoutProvider(device, now), providerId: new Uint8Array(0), envKeys: [] };
   }
   if (compose.keyProvider !== 'kms') {
     throw new GuestError(
@@ -116,19 +126,22 @@ async function provideKeys(
       { expected: 'kms or none', found: compose.keyProvider },
     );
   }
-  const { keys, providerId, mrKms, osImageHash } = await keysFromKms({
+  const { keys, name, previous, providerId, mrKms, osImageHash } = await keysFromKms({
     urls: sysConfig.kmsUrls,
     device,
     vmConfig: sysConfig.vmConfig,
     verify: await peerVerifier(config, sysConfig.pccsUrl),
     requireAttestation: config.requireKmsAttestation,
     keyProviderId: compose.keyProviderId,
+    held: await readKeyState(config.dataDir, appId, log),
+    appId,
     log,
   });
   // Only now: an attempt that failed must leave no event in RTMR3.
   if (mrKms !== undefined) await measure(EVENT.mrKms, mrKms);
   await measure(EVENT.osImageHash, osImageHash);
-  return { keys, providerId };
+  const newestFirst = [...previous].reverse();
+  return { keys, providerId, name, envKeys: [{ name, key: keys.envCryptKey }, ...newestFirst] };
 }
 
 /** The provider must be the pinned one, and the one that the machine was started for (chapter 30 section 4.3 step 8). */

@@ -2,7 +2,14 @@ import type { Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { AttestationError } from '@dstack-cloud/attestation';
 import { type AppKeys, deriveAppKeys, p256KeyPem } from '@dstack-cloud/keys';
-import { createPrpcHandler, implement, KMS, RpcError } from '@dstack-cloud/prpc';
+import {
+  createPrpcHandler,
+  implement,
+  KMS,
+  type kms,
+  type MessageInitShape,
+  RpcError,
+} from '@dstack-cloud/prpc';
 import { afterEach, describe, expect, it } from 'vitest';
 import { certificatePem } from '../certificate/issue-certificate.ts';
 import { appLeaf } from '../certificate/profiles.ts';
@@ -18,7 +25,12 @@ import { onlyCertificate } from '../tls/agent.ts';
 import { peerOf } from '../tls/peer.ts';
 import { createRaTlsServer } from '../tls/server.ts';
 import { kmsBaseUrl } from './kms-client.ts';
-import { type KmsProgress, type ObtainAppKeysOptions, obtainAppKeys } from './obtain-app-keys.ts';
+import {
+  type KeyName,
+  type KmsProgress,
+  type ObtainAppKeysOptions,
+  obtainAppKeys,
+} from './obtain-app-keys.ts';
 
 const keys: AppKeys = deriveAppKeys(
   { caScalar: new Uint8Array(32).fill(1), k256: new Uint8Array(32).fill(2) },
@@ -32,6 +44,8 @@ interface FakeKms {
   readonly answeredCaCert?: string;
   readonly keys?: AppKeys;
   readonly deny?: string;
+  /** Added to its answer, or thrown. */
+  readonly answer?: (request: kms.GetAppKeyRequest) => MessageInitShape<typeof kms.AppKeyResponseSchema>;
 }
 
 const servers: Server[] = [];
@@ -55,7 +69,8 @@ async function start(kms: TestKms, fake: FakeKms = {}): Promise<string> {
       if (fake.deny) throw new RpcError(fake.deny);
       const caCert = fake.answeredCaCert ?? fake.caCert ?? kms.rootPem;
       const osImageHash = new TextEncoder().encode(request.vmConfig);
-      return { caCert, ...(fake.keys ?? keys), gatewayAppId: 'any', tproxyAppId: 'any', osImageHash };
+      const common = { caCert, ...(fake.keys ?? keys), gatewayAppId: 'any', tproxyAppId: 'any', osImageHash };
+      return { ...common, ...fake.answer?.(request) };
     },
   });
   const server = createRaTlsServer({
@@ -119,6 +134,62 @@ describe('keys from a KMS', () => {
     await expect(failing).rejects.toEqual(code('kms-refused'));
     await expect(obtain('', { kmsUrls: ['https://127.0.0.1:1'] })).rejects.toEqual(code('connection'));
     await expect(obtain('', { kmsUrls: [] })).rejects.toEqual(code('connection'));
+  });
+});
+
+describe('keys of other epochs and roots', () => {
+  const rootId = new Uint8Array(20).fill(0xaa);
+  const older = { keyEpoch: 1, rootId, ...keys };
+  const asked = async (
+    held: KeyName | undefined,
+    answer: (request: kms.GetAppKeyRequest) => MessageInitShape<typeof kms.AppKeyResponseSchema>,
+  ) => {
+    const requests: kms.GetAppKeyRequest[] = [];
+    const steps: string[] = [];
+    const url = await start(testKms(), {
+      answer: (request) => {
+        requests.push(request);
+        return answer(request);
+      },
+    });
+    const got = obtain(url, { ...(held && { held }), onEvent: ({ step }) => steps.push(step) });
+    return { got: await got.catch((error: unknown) => error as Awaited<typeof got>), requests, steps };
+  };
+
+  it('a KMS that knows of none gives epoch 0, and is asked for nothing that it does not know', async () => {
+    const { got, requests } = await asked(undefined, () => ({}));
+    expect([got.name, got.previous]).toEqual([{ epoch: 0 }, []]);
+    expect([requests[0]!.keyEpoch, requests[0]!.rootId]).toEqual([undefined, undefined]);
+    expect((await asked({ epoch: 3, rootId }, () => ({}))).got.name).toEqual({ epoch: 0 });
+  });
+
+  it('what is held is asked for, and comes beside the present keys', async () => {
+    const { got, requests } = await asked({ epoch: 1, rootId }, () => ({
+      keyEpoch: 2,
+      previousKeys: [older],
+    }));
+    expect([requests[0]!.keyEpoch, requests[0]!.rootId]).toEqual([1, rootId]);
+    expect(got).toMatchObject({ name: { epoch: 2 }, previous: [{ name: { epoch: 1, rootId }, keys }] });
+  });
+
+  it('what is released no longer is done without; any other refusal stands', async () => {
+    const refuse =
+      (errorCode: 'KEY_NOT_FOUND' | 'MEASUREMENT_NOT_FOUND') => (request: kms.GetAppKeyRequest) => {
+        if (request.keyEpoch === undefined) return { keyEpoch: 2 };
+        throw new RpcError('Key epoch 1 is not released', { code: errorCode });
+      };
+    const { got, requests, steps } = await asked({ epoch: 1 }, refuse('KEY_NOT_FOUND'));
+    expect([got.name, requests.length]).toEqual([{ epoch: 2 }, 2]);
+    expect(steps).toContain('held-keys-refused');
+    const other = await asked({ epoch: 1 }, refuse('MEASUREMENT_NOT_FOUND'));
+    expect([other.requests.length, other.got]).toEqual([1, code('kms-refused')]);
+  });
+
+  it('older keys of wrong length, and a root id that is none, are refused', async () => {
+    for (const bad of [{ envCryptKey: new Uint8Array(31) }, { rootId: new Uint8Array(19) }]) {
+      const { got } = await asked({ epoch: 1 }, () => ({ previousKeys: [{ ...older, ...bad }] }));
+      expect(got).toEqual(code('kms-refused'));
+    }
   });
 });
 

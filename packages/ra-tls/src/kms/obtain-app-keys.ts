@@ -6,11 +6,11 @@ import {
 } from '@dstack-cloud/attestation';
 import { decodePem, EncodingError, equalBytes, toHex } from '@dstack-cloud/encoding';
 import { type AppKeys, KeysError } from '@dstack-cloud/keys';
-import { PrpcError, RpcError } from '@dstack-cloud/prpc';
+import { type kms, PrpcError, RpcError } from '@dstack-cloud/prpc';
 import { messageOf, RaTlsError } from '../errors.ts';
 import { onlyCertificate } from '../tls/agent.ts';
 import type { PeerVerifier } from '../tls/peer.ts';
-import { kmsBaseUrl, kmsClient } from './kms-client.ts';
+import { type KmsClient, kmsBaseUrl, kmsClient } from './kms-client.ts';
 import { tempClientIdentity } from './temp-client-identity.ts';
 
 /** What is known about the KMS beforehand. Without a pin the root is believed and then measured. */
@@ -26,7 +26,13 @@ export interface KmsPins {
 /** Progress, for a terminal or a log. */
 export type KmsProgress =
   | { readonly step: 'contact' | 'attest' | 'request'; readonly url: string }
-  | { readonly step: 'failed'; readonly url: string; readonly error: Error };
+  | { readonly step: 'failed' | 'held-keys-refused'; readonly url: string; readonly error: Error };
+
+/** Which keys of an application: their epoch, and the id of their root (20 bytes), where that is known. */
+export interface KeyName {
+  readonly epoch: number;
+  readonly rootId?: Uint8Array;
+}
 
 export interface ObtainAppKeysOptions {
   /** Tried in this order. */
@@ -34,6 +40,8 @@ export interface ObtainAppKeysOptions {
   /** Obtains evidence of this machine over 64 bytes of report data. */
   readonly attest: (reportData: Uint8Array) => Promise<Attestation>;
   readonly vmConfig: string;
+  /** Keys that this machine's data still needs: asked for beside the present ones, while the KMS releases them. */
+  readonly held?: KeyName;
   /** Judges the evidence of the KMS; see `verifyPeerAttestation`. */
   readonly verify: PeerVerifier;
   readonly pins?: KmsPins;
@@ -47,6 +55,10 @@ export interface ObtainAppKeysOptions {
 /** Keys, and what is needed to talk to the same KMS again. */
 export interface ObtainedKeys {
   readonly keys: AppKeys;
+  /** Which ones they are. A KMS that knows of no epochs gives those of epoch 0. */
+  readonly name: KeyName;
+  /** Older ones, from the held ones on, the oldest first. */
+  readonly previous: readonly { readonly name: KeyName; readonly keys: AppKeys }[];
   /** Ends in `/prpc`. */
   readonly kmsUrl: string;
   /** PEM. */
@@ -81,7 +93,7 @@ export async function obtainAppKeys(options: ObtainAppKeysOptions): Promise<Obta
 }
 
 async function obtainFrom(url: string, options: ObtainAppKeysOptions): Promise<ObtainedKeys> {
-  const { attest, vmConfig, verify, pins = {}, now = unixNow, onEvent } = options;
+  const { attest, verify, pins = {}, now = unixNow, onEvent } = options;
   const times = timesOf(options);
   onEvent?.({ step: 'contact', url });
   const authority = await getTempCa(url, times);
@@ -95,7 +107,7 @@ async function obtainFrom(url: string, options: ObtainAppKeysOptions): Promise<O
   }
   onEvent?.({ step: 'attest', url });
   const identity = await tempClientIdentity({ ...authority, attest, now: now() });
-  let kms: VerifiedAttestation | undefined;
+  let evidence: VerifiedAttestation | undefined;
   const client = kmsClient(url, {
     ca: authority.caCert,
     ...identity,
@@ -105,32 +117,68 @@ async function obtainFrom(url: string, options: ObtainAppKeysOptions): Promise<O
       verify,
       onServer: async (_, verified) => {
         await pins.acceptKms?.(verified);
-        kms = verified;
+        evidence = verified;
       },
     },
   });
   try {
     onEvent?.({ step: 'request', url });
-    const answer = await client.call.getAppKey({ apiVersion: 1, vmConfig });
+    const answer = await requestKeys(client, url, options);
     const answeredSpki = parseCertificate(decodePem(answer.caCert, 'CERTIFICATE')).spki;
     if (!equalBytes(answeredSpki, rootSpki)) {
       throw new RaTlsError('pin-mismatch', 'The KMS answered with another root than before');
     }
-    const { diskCryptKey, envCryptKey, k256Key, k256Signature } = answer;
-    const keys = { diskCryptKey, envCryptKey, k256Key, k256Signature };
-    checkKeys(keys);
     return {
-      keys,
+      keys: keysOf(answer),
+      name: nameOf(answer),
+      previous: answer.previousKeys.map((older) => ({ name: nameOf(older), keys: keysOf(older) })),
       kmsUrl: url,
       ...authority,
       rootSpki,
       gatewayAppId: answer.gatewayAppId || answer.tproxyAppId,
       osImageHash: answer.osImageHash,
-      ...(kms && { kms }),
+      ...(evidence && { kms: evidence }),
     };
   } finally {
     client.close();
   }
+}
+
+/**
+ * The present keys, with those that are held if they are still released. If not, the present ones alone: whether these
+ * are enough is for whoever has the data to find out.
+ */
+async function requestKeys(
+  client: KmsClient,
+  url: string,
+  { vmConfig, held, onEvent }: ObtainAppKeysOptions,
+): Promise<kms.AppKeyResponse> {
+  const request = { apiVersion: 1, vmConfig };
+  if (held === undefined) return await client.call.getAppKey(request);
+  const { epoch: keyEpoch, rootId } = held;
+  try {
+    return await client.call.getAppKey({ ...request, keyEpoch, ...(rootId && { rootId }) });
+  } catch (error) {
+    if (!(error instanceof RpcError) || error.code !== 'KEY_NOT_FOUND') throw error;
+    onEvent?.({ step: 'held-keys-refused', url, error });
+    return await client.call.getAppKey(request);
+  }
+}
+
+function keysOf({ diskCryptKey, envCryptKey, k256Key, k256Signature }: AppKeys): AppKeys {
+  const keys = { diskCryptKey, envCryptKey, k256Key, k256Signature };
+  checkKeys(keys);
+  return keys;
+}
+
+function nameOf({
+  keyEpoch = 0,
+  rootId,
+}: Pick<kms.AppKeyResponse | kms.EpochKeys, 'keyEpoch' | 'rootId'>): KeyName {
+  if (rootId !== undefined && rootId.length !== 20) {
+    throw new RaTlsError('kms-refused', `The KMS names a root by ${rootId.length} bytes instead of 20`);
+  }
+  return { epoch: keyEpoch, ...(rootId && { rootId }) };
 }
 
 interface TempAuthority {
