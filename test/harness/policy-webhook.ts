@@ -5,7 +5,7 @@ import { type LoopbackServer, startLoopbackServer } from './loopback-server.ts';
 export type WebhookAnswer =
   | { isAllowed: boolean; reason: string; gatewayAppId: string; keyEpoch?: number; minKeyEpoch?: number }
   | 'hang';
-type Ask = (boot: Record<string, string>) => WebhookAnswer;
+type Ask = (boot: Record<string, string>) => WebhookAnswer | Promise<WebhookAnswer>;
 
 export type PolicyWebhook = LoopbackServer & { app: Ask; kms: Ask };
 
@@ -13,12 +13,12 @@ export const ALLOW: WebhookAnswer = { isAllowed: true, reason: '', gatewayAppId:
 export const deny = (reason: string): WebhookAnswer => ({ isAllowed: false, reason, gatewayAppId: '' });
 
 export async function startPolicyWebhook(): Promise<PolicyWebhook> {
-  const server = await startLoopbackServer(({ path, body }, response) => {
+  const server = await startLoopbackServer(async ({ path, body }, response) => {
     const answer =
       path === '/bootAuth/app'
-        ? webhook.app(JSON.parse(body))
+        ? await webhook.app(JSON.parse(body))
         : path === '/bootAuth/kms'
-          ? webhook.kms(JSON.parse(body))
+          ? await webhook.kms(JSON.parse(body))
           : { status: 'ok', kmsContractAddr: '0x', gatewayAppId: 'any', chainId: 1, appImplementation: '0x' };
     if (answer === 'hang') return;
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer));

@@ -33,5 +33,5 @@ function closeWhatIsLost({ process }: Worker): void {
     return send(...message);
   };
   // One that was handed over is closed here already; closing it again does nothing.
-  process.once('disconnect', () => last?.close?.());
+  process.once('exit', () => last?.close?.());
 }

@@ -8,7 +8,8 @@ export function workerPort(worker: Worker): Port {
     // Whether it arrived is known by the answer; that the channel is closed, by its event.
     send: (message) => worker.process.send(message as Serializable, undefined, {}, () => undefined),
     onMessage: (listener) => worker.process.on('message', listener),
-    onClose: (listener) => worker.process.once('disconnect', listener),
+    // Not `disconnect`: Node does not say it of a worker that ends while a connection is on its way to it.
+    onClose: (listener) => worker.process.once('exit', () => listener()),
   };
 }
 
