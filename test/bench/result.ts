@@ -3,11 +3,22 @@ export type Result = {
   suite: string;
   name: string;
   value: number;
-  unit: 'ms' | '1/s' | 'MB';
+  unit: 'ms' | '1/s' | 'MB' | 'calls';
   /** How many operations the figure comes from. */
   n: number;
   peer?: { name: string; value: number };
+  /** What the figure, or with `ratio` its ratio to that of the peer, should be. */
+  goal?: Goal;
 };
+
+export type Goal = { readonly ratio?: number; readonly atMost?: number };
+
+/** Whether a figure is what it should be; undefined when there is no goal. */
+export function isMet({ value, peer, goal }: Result): boolean | undefined {
+  if (goal?.atMost !== undefined) return value <= goal.atMost;
+  if (goal?.ratio !== undefined) return peer !== undefined && value >= goal.ratio * peer.value;
+  return undefined;
+}
 
 /** Median of the figures of several rounds. */
 export function median(values: readonly number[]): number {

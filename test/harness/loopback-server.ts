@@ -41,6 +41,8 @@ export async function startLoopbackServer(
 export type Relay = LoopbackServer & {
   /** `hang` takes requests and never answers. */
   mood: 'pass' | 'hang';
+  /** How long each request is held back, in milliseconds. */
+  delayMs: number;
   /** Changes a request's body before it is passed on. */
   rewrite: ((body: string) => string) | undefined;
 };
@@ -49,6 +51,7 @@ export type Relay = LoopbackServer & {
 export async function startRelay(target: string): Promise<Relay> {
   const server = await startLoopbackServer(async ({ method, path, body }, response) => {
     if (relay.mood === 'hang') return;
+    if (relay.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, relay.delayMs));
     const sent = relay.rewrite?.(body) ?? body;
     const answer = await fetch(`${target}${path}`, {
       method,
@@ -63,6 +66,6 @@ export async function startRelay(target: string): Promise<Relay> {
     response.writeHead(answer.status, { ...Object.fromEntries(headers), 'content-length': content.length });
     response.end(content);
   });
-  const relay: Relay = { ...server, mood: 'pass', rewrite: undefined };
+  const relay: Relay = { ...server, mood: 'pass', delayMs: 0, rewrite: undefined };
   return relay;
 }

@@ -47,6 +47,14 @@ export interface Stack {
   stop(): Promise<void>;
 }
 
+/** How a stack differs from the usual one. */
+export interface StackOptions {
+  /** Environment of the KMS. */
+  readonly kmsEnv?: Readonly<Record<string, string>>;
+  /** Addresses by which the KMS reaches its chain and its collateral service, given theirs. */
+  readonly relay?: (chainUrl: string, pccsUrl: string) => Promise<{ chainUrl: string; pccsUrl: string }>;
+}
+
 /** All test clients share one address; tests of the limits themselves leave this out. */
 const NO_RATE_LIMIT = '\n[core.rate_limit]\nenabled = false\n';
 
@@ -54,7 +62,10 @@ const NO_RATE_LIMIT = '\n[core.rate_limit]\nenabled = false\n';
  * Starts a stack; about five seconds.
  * @param extraConfig tables added to the KMS's configuration
  */
-export async function startStack(extraConfig: string = NO_RATE_LIMIT): Promise<Stack> {
+export async function startStack(
+  extraConfig: string = NO_RATE_LIMIT,
+  { kmsEnv, relay }: StackOptions = {},
+): Promise<Stack> {
   const { directory } = await build();
   const cleanup = new Cleanup();
   try {
@@ -63,14 +74,16 @@ export async function startStack(extraConfig: string = NO_RATE_LIMIT): Promise<S
     const contracts = await deployContracts(chain);
     const pccs = await startPlatform(space, cleanup);
     const signal = new AbortController().signal;
+    const reached = await relay?.(chain.rpcUrl, pccs.pccsUrl);
     const booted = await bootKms({
       space,
-      chain,
+      chain: { ...chain, ...(reached && { rpcUrl: reached.chainUrl }) },
       contracts,
-      platform: pccs,
+      platform: { ...pccs, ...(reached && { pccsUrl: reached.pccsUrl }) },
       signal,
       note: () => undefined,
       extraConfig,
+      ...(kmsEnv && { env: kmsEnv }),
     });
     await registerKms(contracts, await kmsAttestation(booted));
     const identity = await bootstrapKms(booted);

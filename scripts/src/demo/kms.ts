@@ -47,6 +47,8 @@ interface BootOptions {
   readonly note: (text: string) => void;
   /** Added to the service's configuration; tests use it. */
   readonly extraConfig?: string;
+  /** Environment of the service, not secret; tests use it. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** The key service runs as any application does: a compose file in a machine of its own, its keys on that disk. */
@@ -92,6 +94,7 @@ export async function bootKms(options: BootOptions): Promise<Kms> {
     rootCaTdx: space.rootFile,
     pccsUrl: platform.pccsUrl,
     ports: [{ host: port, guest: port }],
+    ...(options.env === undefined ? {} : { env: options.env }),
     engine: 'process',
     owner: space.owner,
   });

@@ -31,8 +31,34 @@ function nextRequest(): Buffer {
 const contexts: SecureContext[] = (plan.identities.length > 0 ? plan.identities : [{}]).map((identity) =>
   createSecureContext({ ...identity, minVersion: 'TLSv1.3' }),
 );
-console.log(JSON.stringify(await drive()));
-process.exit(0);
+const report = plan.collect === true ? await collect() : await drive();
+// The pipe takes it in parts; the process must not end before the last.
+process.stdout.write(`${JSON.stringify(report)}\n`, () => process.exit(0));
+
+/** Lets each identity ask once. */
+async function collect(): Promise<LoadReport> {
+  const bodies: string[] = [];
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    for (let client = next++; client < contexts.length; client = next++) {
+      const connection = await open(client);
+      bodies[client] = (await connection.exchange()).toString('utf8');
+      connection.close();
+    }
+  };
+  await Promise.all(Array.from({ length: plan.concurrency }, worker));
+  const { length } = bodies;
+  return {
+    completed: length,
+    answered: length,
+    failed: 0,
+    perSecond: 0,
+    p50Ms: 0,
+    p99Ms: 0,
+    answerBytes: 0,
+    bodies,
+  };
+}
 
 async function drive(): Promise<LoadReport> {
   const kept = plan.connections === 'kept' ? await openPool() : undefined;
@@ -40,6 +66,7 @@ async function drive(): Promise<LoadReport> {
   const from = start + plan.warmUpMs;
   const until = from + plan.durationMs;
   const latencies: number[] = [];
+  let answered = 0;
   let failed = 0;
   let failure: string | undefined;
   let answerBytes = 0;
@@ -47,7 +74,8 @@ async function drive(): Promise<LoadReport> {
   let client = 0;
 
   const exchange = async (connection: Connection, planned: number): Promise<void> => {
-    answerBytes = await connection.exchange();
+    answerBytes = (await connection.exchange()).length;
+    answered++;
     const now = performance.now();
     if (now >= from && now <= until) latencies.push(now - planned);
   };
@@ -79,6 +107,7 @@ async function drive(): Promise<LoadReport> {
   for (const connection of kept ?? []) connection.close();
   return {
     completed: latencies.length,
+    answered,
     failed,
     ...(failure === undefined ? {} : { failure }),
     perSecond: (latencies.length * 1000) / plan.durationMs,
@@ -101,7 +130,7 @@ async function openPool(): Promise<Connection[]> {
 }
 
 /** One connection, of TLS unless the URL is plain, that carries one request at a time. */
-type Connection = { exchange(): Promise<number>; close(): void };
+type Connection = { exchange(): Promise<Buffer>; close(): void };
 
 function open(client: number): Promise<Connection> {
   const secureContext = contexts[client % contexts.length];
@@ -125,7 +154,7 @@ function open(client: number): Promise<Connection> {
 }
 
 function talk(socket: Socket): Connection {
-  let pending: { resolve(bytes: number): void; reject(error: Error): void } | undefined;
+  let pending: { resolve(body: Buffer): void; reject(error: Error): void } | undefined;
   let received: Buffer = Buffer.alloc(0);
   const fail = (error: Error) => {
     pending?.reject(error);
@@ -144,7 +173,7 @@ function talk(socket: Socket): Connection {
     pending = undefined;
     const body = received.subarray(head + 4);
     received = Buffer.alloc(0);
-    if (text.startsWith('HTTP/1.1 200')) done?.resolve(length);
+    if (text.startsWith('HTTP/1.1 200')) done?.resolve(body);
     else done?.reject(new Error(`${text.slice(0, 30)}: ${body.toString('utf8').slice(0, 300)}`));
   });
   return {

@@ -22,10 +22,15 @@ export type LoadPlan = {
   rate?: number;
   warmUpMs: number;
   durationMs: number;
+  /** Instead of all that: each identity asks once, and the answers are reported. */
+  collect?: boolean;
 };
 
 export type LoadReport = {
+  /** Within the time that is measured. */
   completed: number;
+  /** All that were answered, also before. */
+  answered: number;
   failed: number;
   /** First failure, for the person who reads the bench. */
   failure?: string;
@@ -34,4 +39,6 @@ export type LoadReport = {
   p99Ms: number;
   /** Bytes of the last answer's body. */
   answerBytes: number;
+  /** With `collect`: the answer to each identity. */
+  bodies?: string[];
 };
