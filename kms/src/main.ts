@@ -1,10 +1,12 @@
 #!/usr/bin/env node
 import cluster from 'node:cluster';
+import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { runSubcommand, SUBCOMMAND_USAGE } from './command/run-subcommand.ts';
 import { loadConfig } from './config/load-config.ts';
 import { printConfig } from './config/print-config.ts';
 import { errorChain } from './errors.ts';
+import { openServices } from './services.ts';
 import { startKms } from './start-kms.ts';
 import { createLog } from './telemetry/log.ts';
 import { VERSION } from './version.ts';
@@ -46,18 +48,21 @@ async function main(): Promise<number> {
   if (values.version) return print(`dstack-kms ${VERSION}\n`);
   const config = loadConfig(values.config, process.env);
   if (values['print-config']) return print(`${printConfig(config)}\n`);
-  const [command] = positionals;
-  if (command === 'check-config') {
+  const [command, ...more] = positionals;
+  if (command === 'check-config' && more.length === 0) {
+    // Whatever a start would refuse about addresses and files is refused here; nobody is asked anything.
+    openServices(config, { log: createLog('silent') }).close();
     for (const warning of config.warnings) process.stderr.write(`warning: ${warning}\n`);
     return print('The configuration is valid\n');
   }
-  if (command !== undefined) throw new Error(`Unknown command "${command}"\n\n${USAGE}`);
+  if (command !== undefined) throw new Error(`Unknown command "${positionals.join(' ')}"\n\n${USAGE}`);
   return serve(config);
 }
 
 async function serve(config: Parameters<typeof startKms>[0]): Promise<number> {
   // Whatever is created without a mode of its own is nobody else's.
   process.umask(0o077);
+  keepMemoryOutOfCoreDumps();
   const log = createLog(config.logLevel, undefined, { isShared: config.workers > 1 });
   const stop = new AbortController();
   const stopped = new Promise<void>((resolve) => {
@@ -70,11 +75,14 @@ async function serve(config: Parameters<typeof startKms>[0]): Promise<number> {
       stop.abort();
     });
   }
+  // Without a handler the signal would end a service that is not up yet.
+  let renew = async (): Promise<void> => undefined;
+  process.on('SIGHUP', () => void renew());
   try {
     const { workers: count } = config;
     const front = count === 1 ? {} : { front: new WorkerPool({ count, log, fork: forkWorker }) };
     const running = await startKms(config, { log, signal: stop.signal, ...front });
-    process.on('SIGHUP', () => void running.renewCertificate());
+    renew = running.renewCertificate;
     await Promise.race([stopped, running.failed]);
     await running.close();
     return 0;
@@ -82,6 +90,15 @@ async function serve(config: Parameters<typeof startKms>[0]): Promise<number> {
     if (stop.signal.aborted) return 0;
     log.fatal({ error: errorChain(error) }, 'dstack-kms cannot run');
     throw error;
+  }
+}
+
+/** Keys are in memory. A dump of this process, and of those it starts, holds none of it (core(5)); elsewhere than on Linux nothing is done. */
+function keepMemoryOutOfCoreDumps(): void {
+  try {
+    writeFileSync('/proc/self/coredump_filter', '0');
+  } catch {
+    // No such file, or a container that mounts /proc for reading: then the limit of the container decides.
   }
 }
 

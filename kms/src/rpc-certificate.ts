@@ -46,7 +46,15 @@ export function keepRenewing(
     timer = setTimeout(() => void renew(), delay);
     timer.unref();
   };
-  const renew = async (): Promise<void> => {
+  let running: Promise<void> | undefined;
+  // Two at once would leave two timers.
+  const renew = (): Promise<void> => {
+    running ??= renewOnce().finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
+  const renewOnce = async (): Promise<void> => {
     clearTimeout(timer);
     try {
       use(await renewRpcCertificate(dependencies));

@@ -63,8 +63,15 @@ beforeAll(async () => {
     apps.push({ workload, identity: await lab.identity(kms, workload) });
   }
   await settle();
-  const timeline = new Timeline(Number(await chain.client.public.getBlockNumber()));
-  world = { chain: control, apps, services, timeline, keys: new Map(), snapshots: [], releases: 0 };
+  world = {
+    chain: control,
+    apps,
+    services,
+    timeline: new Timeline(),
+    keys: new Map(),
+    snapshots: [],
+    releases: 0,
+  };
   base = await control.snapshot();
 }, 120_000);
 afterAll(async () => {
@@ -94,9 +101,12 @@ async function addService(reuseMs: number, index: number): Promise<ModelService>
 /** Everything as at the beginning, whatever the run before left behind. */
 async function reset(model: Model): Promise<void> {
   await control.revert(base);
+  // Anvil forgets the state of blocks that many others came after, also if those are gone again.
+  await settle();
+  await control.mine();
   base = await control.snapshot();
   world.snapshots.length = 0;
-  world.timeline.note(model.blocks, true);
+  world.timeline.restart(Number(await chain.client.public.getBlockNumber()), model.blocks);
   for (const service of world.services) {
     if (service.configureEpochs(world.apps, model.epochs)) await service.stop();
     if (service.hasKeys) await service.serve();

@@ -31,6 +31,8 @@ type Answered = {
   /** `unknown`: the service was killed, so nobody knows how far it came. */
   readonly outcome: 'keys' | 'refused' | 'unknown';
   readonly span: Span;
+  /** Why it was refused. */
+  readonly reason: string;
 };
 
 const EVENTS = { GetAppKey: 'app-key', GetKey: 'get-key' } as const;
@@ -89,13 +91,13 @@ async function answerTo(ask: Ask, model: Model, world: World): Promise<Answered 
     () => undefined,
   );
   const span = end();
-  if (answer === undefined) return { ask, span, outcome: 'unknown' };
+  if (answer === undefined) return { ask, span, outcome: 'unknown', reason: '' };
   if (answer.status === 200) {
     expectOwnKeys(JSON.parse(answer.body) as KeyAnswer, ask, model, world);
-    return { ask, span, outcome: 'keys' };
+    return { ask, span, outcome: 'keys', reason: '' };
   }
   expect(answer.status, answer.body).toBe(400);
-  return { ask, span, outcome: 'refused' };
+  return { ask, span, outcome: 'refused', reason: answer.body };
 }
 
 type KeyAnswer = {
@@ -127,11 +129,16 @@ function expectOwnKeys(answer: KeyAnswer, ask: Ask, model: Model, { keys }: Worl
 }
 
 /** Keys only if some view of that time allowed them; and a refusal only if some did not. */
-function expectRight({ ask, outcome, span }: Answered, model: Model, world: World, crashed?: number): void {
+function expectRight(
+  { ask, outcome, span, reason }: Answered,
+  model: Model,
+  world: World,
+  crashed?: number,
+): void {
   const { timeline, services } = world;
   const { app, service } = ask;
   const epochRefused = heldEpoch(ask, model) !== undefined && !model.epochs[app]!.keepsPrevious;
-  const told = `${JSON.stringify(ask)}: ${outcome}`;
+  const told = `${JSON.stringify(ask)}: ${outcome} ${reason}`;
   if (outcome === 'unknown') expect(crashed, told).toBe(service);
   if (outcome === 'keys') {
     const views = timeline.views(span, services[service]!.reuseMs);

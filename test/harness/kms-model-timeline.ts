@@ -18,12 +18,13 @@ export type View = { readonly head: number; readonly policies: readonly [head: P
 export type Span = { readonly began: number; readonly known: number; readonly ended: number };
 
 export class Timeline {
-  readonly #firstBlock: number;
+  #firstBlock = 0;
   readonly #views: { readonly view: View; readonly since: number; readonly reorganised: boolean }[] = [];
 
-  /** @param firstBlock number of the block that all runs begin with */
-  constructor(firstBlock: number) {
+  /** A run begins: its first block has this number. */
+  restart(firstBlock: number, blocks: readonly Policy[]): void {
     this.#firstBlock = firstBlock;
+    this.note(blocks, true);
   }
 
   /** The chain has these blocks from now on, or since shortly before. */

@@ -18,9 +18,14 @@ export type GuestAgent = {
 /**
  * A client of the guest agent.
  * @param address `unix:/path` or an http URL; the standard sockets when absent
+ * @throws KmsError `config-invalid` when it is neither
  */
 export function guestAgent(address: string | undefined): GuestAgent {
   const target = address ?? `unix:${DEFAULT_SOCKETS.find((path) => existsSync(path)) ?? DEFAULT_SOCKETS[0]}`;
+  if (!/^(unix:.|https?:\/\/.)/.test(target) || (!target.startsWith('unix:') && !URL.canParse(target))) {
+    const wanted = 'must be unix:/path or an http address';
+    throw new KmsError('config-invalid', `DSTACK_AGENT_ADDRESS: "${target}" ${wanted}`);
+  }
   const transport = httpTransport({
     ...(target.startsWith('unix:') ? { socketPath: target.slice('unix:'.length) } : { baseUrl: target }),
     timeoutMs: CALL_TIMEOUT_MS,

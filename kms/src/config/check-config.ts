@@ -1,12 +1,13 @@
-import { isIP } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import { isRemote } from '@dstack-cloud/policy';
+import { KMS } from '@dstack-cloud/prpc';
 import { KmsError } from '../errors.ts';
 import { parseSize } from './duration.ts';
 import type { FileConfig, KmsConfig } from './kms-config.ts';
 import { nearestKey } from './nearest-key.ts';
 import { SECRET_KEYS } from './print-config.ts';
-import { knownKeys, parseTable, type TableIssue } from './schema.ts';
+import { knownKeys, MAX_WORKERS, parseTable, type TableIssue } from './schema.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 type RawTable = Record<string, unknown>;
@@ -17,18 +18,21 @@ const LOG_LEVELS: readonly string[] = ['trace', 'debug', 'info', 'warn', 'error'
  * Checks a merged configuration and applies the environment (chapter 10 section 7.2).
  * @throws KmsError `config-invalid` naming each key, its value and what would do
  */
-export function checkConfig(raw: RawTable, environment: Environment): KmsConfig {
+export function checkConfig(raw: RawTable, given: Environment): KmsConfig {
+  // Compose files pass variables on that nobody set: empty is not set.
+  const environment = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ''));
   const merged = withEnvironment(raw, environment);
   const parsed = parseTable(merged);
   if ('issues' in parsed) throw invalid(parsed.issues.map((issue) => describeIssue(issue, merged)));
   const warnings: string[] = [];
   const config = applyQuoteEnabled(parsed.config, warnings);
   const policy = policyOf(config.core.auth_api);
-  const problems = [...checkPolicy(config, policy), ...checkPaths(config), ...checkSafety(config)];
-  for (const [method, size] of Object.entries(config.rpc.limits)) {
-    if (parseSize(size) === undefined)
-      problems.push(`rpc.limits.${method}: "${size}" is no size such as "1MiB"`);
-  }
+  const problems = [
+    ...checkPolicy(config, policy),
+    ...checkPaths(config),
+    ...checkSafety(config),
+    ...checkLimits(config),
+  ];
   if (problems.length > 0) throw invalid(problems);
   if (!config.core.image.verify) {
     warnings.push('core.image.verify is false: os_image_hash is what the workload says of itself');
@@ -38,7 +42,7 @@ export function checkConfig(raw: RawTable, environment: Environment): KmsConfig 
     ...config,
     policy,
     warnings,
-    workers: config.rpc.workers ?? config.default.workers ?? 1,
+    workers: config.rpc.workers ?? config.default.workers ?? Math.min(availableParallelism(), MAX_WORKERS),
     logLevel: logLevel(environment, warnings),
     agentAddress: environment['DSTACK_AGENT_ADDRESS'],
   };
@@ -60,7 +64,9 @@ function withEnvironment(raw: RawTable, environment: Environment): RawTable {
     setDefault(
       result,
       ['core', 'auth_api', 'chain', 'rpc_urls'],
-      ETH_RPC_URL.split(',').map((url) => url.trim()),
+      ETH_RPC_URL.split(',')
+        .map((url) => url.trim())
+        .filter((url) => url !== ''),
     );
     setDefault(result, ['core', 'auth_api', 'chain', 'kms_contract'], KMS_CONTRACT_ADDR);
     setDefault(result, ['core', 'auth_api', 'chain', 'chain_id'], ETH_CHAIN_ID && Number(ETH_CHAIN_ID));
@@ -152,10 +158,24 @@ function checkSafety({ core }: FileConfig): string[] {
       'admin API is enabled but neither auth_token nor htpasswd_file is configured; set one, or insecure_no_auth = true',
     );
   }
-  if (admin.insecure_no_auth && isIP(admin.address) !== 0 && !/^(127\.|::1$)/.test(admin.address)) {
+  // A name could be anywhere.
+  if (admin.insecure_no_auth && !/^(127(\.\d+){3}|::1|localhost)$/.test(admin.address)) {
     problems.push(`core.admin.address: "${admin.address}" with insecure_no_auth must be a loopback address`);
   }
   return problems;
+}
+
+/** A limit under a wrong name would limit nothing. */
+function checkLimits({ rpc }: FileConfig): string[] {
+  const methods = KMS.methods.map(({ name }) => name);
+  return Object.entries(rpc.limits).flatMap(([method, size]) => {
+    if (parseSize(size) === undefined) {
+      return [`rpc.limits.${method}: "${size}" is no size such as "1MiB"`];
+    }
+    if (methods.includes(method)) return [];
+    const near = nearestKey(method, methods);
+    return [`rpc.limits.${method}: no such method${near === undefined ? '' : `; did you mean "${near}"?`}`];
+  });
 }
 
 /** `quote_enabled = false` of v0.6; callers are verified all the same (section 7.2). */

@@ -124,6 +124,16 @@ port = 12001
     ['[rpc.tls]\nkey = "/elsewhere/rpc.key"', 'rpc.tls.key: "/elsewhere/rpc.key" must be'],
     ['[rpc.tls.mutual]\nmandatory = true', 'rpc.tls.mutual.mandatory'],
     ['[rpc.limits]\nGetAppKey = "big"', 'rpc.limits.GetAppKey'],
+    ['[rpc.limits]\nGetAppKeys = "1MiB"', 'rpc.limits.GetAppKeys: no such method; did you mean "GetAppKey"?'],
+    ['[rpc.limits]\n"KMS.SignCert" = 5', 'rpc.limits.KMS.SignCert: no such method'],
+    [
+      '[core.admin]\nenabled = true\ninsecure_no_auth = true\naddress = "0.0.0.0"',
+      'core.admin.address: "0.0.0.0" with insecure_no_auth must be a loopback address',
+    ],
+    [
+      '[core.admin]\nenabled = true\ninsecure_no_auth = true\naddress = "127.0.0.1.example.com"',
+      'must be a loopback address',
+    ],
     ['core = 1\n[', 'kms-bad.toml'],
   ])('refuses %j', (text, message) => {
     expect(() => loadConfig(file('kms-bad.toml', text), {}, [])).toThrow(message);
@@ -151,6 +161,16 @@ describe('environment', () => {
     expect(config.policy).toBe('chain');
     expect(config.core.auth_api.chain.rpc_urls).toEqual(['http://a:1', 'http://b:2']);
     expect([config.logLevel, config.agentAddress]).toEqual(['debug', 'unix:/x']);
+  });
+
+  test('what is set to nothing is not set', () => {
+    const empty = { KMS_HTTPS_PORT: '', ETH_RPC_URL: '', KMS_CONTRACT_ADDR: '', LOG_LEVEL: '', PCCS_URL: '' };
+    const config = checkConfig({}, { ...empty, DSTACK_KMS_ADMIN_TOKEN: '', ADMIN_API_TOKEN: 'token' });
+    expect([config.rpc.port, config.policy, config.logLevel]).toEqual([8000, 'webhook', 'info']);
+    expect(config.core.admin.auth_token).toBe('token');
+    expect(config.warnings).toEqual([]);
+    const chain = { ETH_RPC_URL: 'http://a:1,, ', KMS_CONTRACT_ADDR: `0x${'11'.repeat(20)}` };
+    expect(checkConfig({}, chain).core.auth_api.chain.rpc_urls).toEqual(['http://a:1']);
   });
 
   test('a configured webhook stays', () => {
