@@ -3,6 +3,7 @@ import { allowListPolicy, chainPolicy, devPolicy, type Policy, webhookPolicy } f
 import type { KmsConfig } from './config/kms-config.ts';
 import { deadlineOf } from './deadline.ts';
 import { KmsError } from './errors.ts';
+import { exposeChainStatus } from './telemetry/chain-metrics.ts';
 import type { Log } from './telemetry/log.ts';
 import type { Metrics } from './telemetry/metrics.ts';
 import { VERSION } from './version.ts';
@@ -61,6 +62,7 @@ export function makePolicy(
         const { lagSeconds } = source.status();
         if (lagSeconds !== undefined) metrics.onchainSyncLag.set(lagSeconds);
       });
+      exposeChainStatus(metrics.registry, () => source.status());
       return source;
     }
   }
