@@ -4,6 +4,7 @@ import { loadPasswordCheck } from './admin/htpasswd.ts';
 import { openAudit } from './audit/audit-log.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import { KmsError } from './errors.ts';
+import { closeSecrets } from './key-directory/close-secrets.ts';
 import { keyDirectoryState, recoverKeyDirectory } from './key-directory/commit.ts';
 import { loadKeys } from './key-directory/load-keys.ts';
 import { lockKeyDirectory } from './key-directory/lock.ts';
@@ -77,6 +78,9 @@ async function startLocked(config: KmsConfig, options: StartOptions): Promise<Ru
   const front = options.front ?? ownFront(metrics);
   await ensureKeys(services, options);
   front.prepare();
+  await closeSecrets(directory, (name, closed) =>
+    log.warn({ name, closed }, 'key file was readable by other users'),
+  );
   const keys = await loadKeys(directory, {
     now: now(),
     ...(config.core.onboard.auto_bootstrap_domain && { domain: config.core.onboard.auto_bootstrap_domain }),

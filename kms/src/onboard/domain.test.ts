@@ -4,7 +4,7 @@ import { checkConfig } from '../config/check-config.ts';
 const configured = (auto_bootstrap_domain: string) =>
   checkConfig({ core: { onboard: { auto_bootstrap_domain } } }, {});
 
-// The name overrides that of existing keys at each start: a wrong one must not get into a certificate.
+// A wrong name must not get into the certificate that everybody who finds the KMS by its name has to check.
 test.each(['', 'kms.example.com', 'localhost', '10.0.0.1', '::1', 'old_kms'])(
   'auto_bootstrap_domain may be %j',
   (name) => {
