@@ -3,7 +3,7 @@ import type { RpcErrorCode } from '@dstack-cloud/prpc';
 import { RaTlsError } from '@dstack-cloud/ra-tls';
 
 /** Whether nothing was found against the evidence, but what to judge it by cannot be had. */
-export function lacksCollateral({ cause }: RaTlsError): boolean {
+function lacksCollateral({ cause }: RaTlsError): boolean {
   return cause instanceof AttestationError && cause.code === 'collateral-unavailable';
 }
 

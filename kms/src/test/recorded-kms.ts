@@ -56,7 +56,7 @@ export function writeRecordedDirectory(path: string, { files }: RecordedDirector
 }
 
 /** Answers of the recording's auth API that no exchange asked otherwise for. */
-export function recordedWebhook(): Promise<Webhook> {
+function recordedWebhook(): Promise<Webhook> {
   const bodyOf = (file: 'main-rpc' | 'mtls-rpc'): Record<string, unknown> =>
     JSON.parse(fullItems(file)[0]!.response!.body!.utf8!) as Record<string, unknown>;
   const meta = bodyOf('main-rpc');

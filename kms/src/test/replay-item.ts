@@ -121,10 +121,7 @@ function compareQuestions(
 }
 
 /** Bodies alike, except for what no two answers share: times, signatures over them, certificates just made. */
-export function compareBody(
-  item: FullItem,
-  { headers, body: found }: Pick<Answer, 'headers' | 'body'>,
-): void {
+function compareBody(item: FullItem, { headers, body: found }: Pick<Answer, 'headers' | 'body'>): void {
   const type = String(headers['content-type']);
   const recorded = Buffer.from(bytesOf(item.response?.body ?? null));
   if (/text\/html|version=0.0.4/.test(type) || item.request!.method === 'HEAD') return;
