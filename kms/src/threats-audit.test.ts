@@ -74,3 +74,12 @@ test('refusal-flood: the same refusal a hundred times is one record and a count;
   const again = await lab.start({ directory: flooded.kms.config.core.cert_dir });
   expect((await records(again)).map(({ repeats }) => repeats)).toEqual([undefined, undefined, undefined, 99]);
 });
+
+test('refusal-flood-size: no refusal writes more than 4 KiB, whatever the policy says of it', async () => {
+  const wordy = await lab.start();
+  lab.webhook.policy = { app: deny('\u0001'.repeat(5_000)) };
+  await call(wordy.main.port, 'GetAppKey', { api_version: 1 }, { client: lab.client(lab.guest()) });
+  const [line] = await wordy.kms.audit.records(0, 1);
+  expect(line).toContain('"denied"');
+  expect(Buffer.byteLength(line!)).toBeLessThan(4096);
+});
