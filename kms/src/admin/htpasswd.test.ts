@@ -1,0 +1,51 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { PasswordCheck } from './credentials.ts';
+import { loadPasswordCheck } from './htpasswd.ts';
+
+// crypt_blowfish's own vector for "U*U", at cost 5.
+const ALICE = 'alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n';
+
+let directory: string;
+let check: PasswordCheck;
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'htpasswd-'));
+  writeFileSync(join(directory, 'users'), ALICE);
+  check = (await loadPasswordCheck(join(directory, 'users')))!;
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+/** Turns of the event loop that a check takes: bcrypt gives way every so many rounds. */
+async function turnsOf(user: string, password: string): Promise<number> {
+  let done = false;
+  const checked = check(user, password).then(() => {
+    done = true;
+  });
+  let turns = 0;
+  for (; !done; turns++) await turn();
+  await checked;
+  return turns;
+}
+
+test('an unknown user costs what a known one costs', async () => {
+  const known = await turnsOf('alice', 'wrong');
+  expect(Math.abs((await turnsOf('bob', 'wrong')) - known)).toBeLessThanOrEqual(2);
+});
+
+test('many guesses are checked one after the other, and the right password among them', async () => {
+  const results: Promise<boolean>[] = [];
+  for (let i = 0; i < 20; i++) results.push(check(`user-${i}`, 'U*U'));
+  results.push(check('alice', 'U*U'));
+  let done = false;
+  const all = Promise.all(results).then((answers) => {
+    done = true;
+    return answers;
+  });
+  let turns = 0;
+  for (; !done; turns++) await turn();
+  expect(turns).toBeGreaterThanOrEqual(20);
+  expect(await all).toEqual([...new Array<boolean>(20).fill(false), true]);
+});
