@@ -92,6 +92,14 @@ export function createMetrics(info: {
       'Workers that ended unexpectedly and were started again.',
     ),
   };
+  // An alert sees the first failure only where there was a zero before.
+  for (const result of ['allowed', 'denied', 'error', 'stale', 'no-quorum', 'unavailable']) {
+    metrics.authRequests.inc({ result }, 0);
+  }
+  for (const result of ['written', 'failed']) metrics.auditRecords.inc({ result }, 0);
+  for (const result of ['released', 'denied']) metrics.keyDispatch.inc({ result }, 0);
+  for (const result of ['accepted', 'refused', 'handshake-failed']) metrics.tlsHandshakes.inc({ result }, 0);
+  for (const result of ['ok', 'error']) metrics.rpcRequests.inc({ method: 'GetAppKey', result }, 0);
   new Gauge({
     name: 'dstack_kms_build_info',
     help: 'Constant 1, with the version as label.',
