@@ -14,6 +14,7 @@ import {
   metricOf,
   startKmsLab,
 } from '../harness/kms-lab.ts';
+import { workersOf } from '../harness/kms-load.ts';
 import type { KmsProcess } from '../harness/kms-process.ts';
 import { type Relay, startRelay } from '../harness/loopback-server.ts';
 import type { Workload } from '../harness/simulated-workload.ts';
@@ -157,7 +158,7 @@ describe('chain', () => {
     const clock = join(lab.directory, 'clock-offset');
     const set = async (seconds: number, of: KmsProcess) => {
       writeFileSync(clock, String(seconds));
-      of.process.kill('SIGUSR2');
+      for (const pid of [of.process.pid!, ...workersOf(of).values()]) process.kill(pid, 'SIGUSR2');
       await pause(0.1);
     };
     writeFileSync(clock, '0');

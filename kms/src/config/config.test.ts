@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { checkConfig } from './check-config.ts';
@@ -258,4 +258,21 @@ test('durations and sizes', () => {
 test('nearestKey leaves alone what is far away', () => {
   expect(nearestKey('verfy', ['verify', 'cache_dir'])).toBe('verify');
   expect(nearestKey('zzzzzzzz', ['verify', 'cache_dir'])).toBeUndefined();
+});
+
+describe('workers', () => {
+  const workers = (raw: object) => checkConfig(raw as Record<string, unknown>, {}).workers;
+
+  test('one for each core, unless the file says otherwise', () => {
+    expect(workers({})).toBe(Math.min(64, availableParallelism()));
+    expect(workers({ default: { workers: 8 } })).toBe(8);
+    expect(workers({ default: { workers: 8 }, rpc: { workers: 3 } })).toBe(3);
+    expect(workers({ rpc: { workers: 1 } })).toBe(1);
+    expect(JSON.parse(printConfig(checkConfig({ rpc: { workers: 5 } }, {})))).toMatchObject({ workers: 5 });
+  });
+
+  test.each([0, -1, 1.5, 65, '2'])('%s is no number of them', (count) => {
+    expect(() => workers({ rpc: { workers: count } })).toThrow(/rpc\.workers/);
+    expect(() => workers({ default: { workers: count } })).toThrow(/default\.workers/);
+  });
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import { simulatedImageBoot, simulatedImageFiles } from '@dstack-cloud/tee-simulator';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { checkConfig } from '../config/check-config.ts';
 import { createLog } from '../telemetry/log.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
@@ -74,7 +74,7 @@ test('who waits too long is answered; the download goes on, and the next call fi
     code: 'image-unavailable',
     message: 'The OS image is still being downloaded; try again',
   });
-  await new Promise((resolve) => setTimeout(resolve, 600));
+  await vi.waitFor(() => expect(readdirSync(join(directory, 'images'))).toHaveLength(2), 10_000);
   await images.close();
   await open({ answerMs: 5_000 }).check(evidence);
   expect(server.requests).toHaveLength(1);
@@ -118,4 +118,47 @@ test('closing ends a download and removes what it had', async () => {
   expect(readdirSync(join(directory, 'images', 'tmp'))).toHaveLength(1);
   await images.close();
   expect(readdirSync(join(directory, 'images', 'tmp'))).toEqual([]);
+});
+
+test('a process that does not download asks the one that does, once, and reads what it brought', async () => {
+  const { archive, evidence } = booted('shared');
+  server.serve = whole(archive);
+  const keeper = open();
+  let asked = 0;
+  const workers = [1, 2].map(() =>
+    open({
+      keeper: {
+        obtain: (hash) => {
+          asked += 1;
+          return keeper.obtain(hash);
+        },
+        clear: (keys) => keeper.clear(keys),
+      },
+    }),
+  );
+  await Promise.all(workers.flatMap((worker) => [worker.check(evidence), worker.check(evidence)]));
+  expect(asked).toBe(2);
+  expect(server.requests).toHaveLength(1);
+  // From now on each finds the measurements by itself.
+  await Promise.all(workers.map((worker) => worker.check(evidence)));
+  expect(asked).toBe(2);
+});
+
+test('a download that failed elsewhere fails here with its reason, until the cache is cleared', async () => {
+  const { archive, evidence } = booted('failing elsewhere');
+  const keeper = open();
+  const worker = open({ keeper });
+  const reason = /^Failed to download image [0-9a-f]{64}: .*404/;
+  await expect(worker.check(evidence)).rejects.toMatchObject({ code: 'image-unavailable', message: reason });
+  server.serve = whole(archive);
+  await expect(worker.check(evidence)).rejects.toThrow('404');
+  await worker.clear({ imageHash: '', configHash: '' });
+  await worker.check(evidence);
+  expect(server.requests).toHaveLength(2);
+});
+
+test('what was brought and is damaged before it is read is not taken', async () => {
+  const { evidence } = booted('damaged');
+  const worker = open({ keeper: { obtain: async () => undefined, clear: async () => undefined } });
+  await expect(worker.check(evidence)).rejects.toMatchObject({ code: 'image-invalid' });
 });

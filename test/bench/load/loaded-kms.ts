@@ -17,8 +17,11 @@ const APPS = Number(process.env['DSTACK_BENCH_APPS'] ?? 1000);
 export const CONCURRENCY = 16;
 const HEAP_TIMEOUT_MS = 10_000;
 
-/** Limits as in production, but for a load that no honest fleet makes from one address. */
+/** Limits as in production, but for a load that no honest fleet makes from one address; one process, for one core. */
 const LIMITS = `
+[default]
+workers = 1
+
 [core.rate_limit]
 attested_per_minute = 1000000000
 attested_burst = 1000000000
