@@ -9,11 +9,17 @@ import type { Kms } from '../kms.ts';
 import { askPolicy } from './ask-policy.ts';
 import { bootInfoOf } from './boot-info-of.ts';
 import { withRequestConfig } from './config-text.ts';
+import { remembered } from './remembered.ts';
+
+/** For readiness, which is asked every few seconds by who knows whom (chapter 10 section 10.2). */
+const VERIFIES_FOR = { goodMs: 60_000, badMs: 5_000 };
 
 /** What the KMS knows of itself, and whether it may work. */
 export type SelfAuthorization = {
   /** Own identities, from own verified evidence; kept for the life of the process. */
   identity(): Promise<SelfIdentity>;
+  /** That own evidence can be had and verifies now, or did so within a minute. @throws what is wrong with it */
+  verifies(): Promise<void>;
   /** Own identity, if it was found already. */
   known(): BootInfo | undefined;
   /** Asks the policy source, each time. Nothing when `enforce_self_authorization` is off. @throws RpcError */
@@ -36,10 +42,16 @@ export function selfAuthorization(dependencies: Dependencies): SelfAuthorization
   let info: BootInfo | undefined;
 
   const identity = (): Promise<SelfIdentity> => {
-    known ??= attestSelf().catch((error: unknown) => {
-      known = undefined;
-      throw error;
-    });
+    known ??= attestSelf().then(
+      (found) => {
+        info = found.info;
+        return found;
+      },
+      (error: unknown) => {
+        known = undefined;
+        throw error;
+      },
+    );
     return known;
   };
 
@@ -55,8 +67,7 @@ export function selfAuthorization(dependencies: Dependencies): SelfAuthorization
     });
     const configured =
       verified.config.trim() === '' ? withRequestConfig(verified, await agent.vmConfig()) : verified;
-    info = bootInfoOf(configured, false);
-    return { info, rawDeviceId: verified.rawDeviceId };
+    return { info: bootInfoOf(configured, false), rawDeviceId: verified.rawDeviceId };
   }
 
   const decide = async (): Promise<Decision> => askPolicy(dependencies, 'kms', (await ownIdentity()).info);
@@ -72,6 +83,7 @@ export function selfAuthorization(dependencies: Dependencies): SelfAuthorization
 
   return {
     identity,
+    verifies: remembered(attestSelf, VERIFIES_FOR),
     known: () => info,
     decide,
     async assertAllowed() {

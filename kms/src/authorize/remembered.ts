@@ -1,0 +1,39 @@
+/** How long a good and a bad result are taken for the present one. */
+export type RememberedFor = { readonly goodMs: number; readonly badMs: number };
+
+/**
+ * A check whose result holds for a while, however often it is asked for; one run at a time.
+ * @param clock milliseconds that never go back
+ */
+export function remembered(
+  check: () => Promise<unknown>,
+  { goodMs, badMs }: RememberedFor,
+  clock: () => number = () => performance.now(),
+): () => Promise<void> {
+  let last: { readonly until: number; readonly error?: unknown } | undefined;
+  let running: Promise<void> | undefined;
+
+  const run = (): Promise<void> =>
+    check()
+      .then(
+        () => {
+          last = { until: clock() + goodMs };
+        },
+        (error: unknown) => {
+          last = { until: clock() + badMs, error };
+          throw error;
+        },
+      )
+      .finally(() => {
+        running = undefined;
+      });
+
+  return async () => {
+    if (last !== undefined && clock() < last.until) {
+      if ('error' in last) throw last.error;
+      return;
+    }
+    running ??= run();
+    await running;
+  };
+}
