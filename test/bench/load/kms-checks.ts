@@ -18,9 +18,19 @@ export type Counted = { readonly records: number; readonly allowed: number };
 
 /** Records of released keys in the audit log, and decisions of the policy source that allowed something. */
 export async function count({ stack }: LoadedKms): Promise<Counted> {
-  const text = (await getPlain(stack.kms.url, '/metrics')).body;
-  const allowed = /^dstack_kms_auth_requests_total\{result="allowed"\} (\d+)/m.exec(text)?.[1];
-  return { records: await recordsOf(stack), allowed: Number(allowed ?? 0) };
+  const allowed = await metric(stack, 'dstack_kms_auth_requests_total{result="allowed"}');
+  return { records: await recordsOf(stack), allowed };
+}
+
+/** Decisions for which the chain had to be read while somebody waited. */
+export function waitedForChain({ stack }: LoadedKms): Promise<number> {
+  return metric(stack, 'dstack_kms_chain_permissions_total{result="read"}');
+}
+
+async function metric(stack: Stack, name: string): Promise<number> {
+  const { body } = await getPlain(stack.kms.url, '/metrics');
+  const line = body.split('\n').find((text) => text.startsWith(`${name} `));
+  return line === undefined ? 0 : Number(line.slice(name.length));
 }
 
 /** @throws Error unless there is one record for each release, and a decision about application and KMS for each */
