@@ -57,6 +57,7 @@ export function exposeChainStatus(registry: Registry, status: () => ChainStatus)
     help: '0 while an endpoint rests after failures or for being slow.',
     labelNames: ['endpoint', 'index'],
     registers,
+    aggregator: 'min',
     collect() {
       for (const { labels, healthy } of endpoints(status())) this.set(labels, healthy ? 1 : 0);
     },
@@ -66,6 +67,7 @@ export function exposeChainStatus(registry: Registry, status: () => ChainStatus)
     help: 'Failed exchanges with an endpoint since the last good one.',
     labelNames: ['endpoint', 'index'],
     registers,
+    aggregator: 'max',
     collect() {
       for (const { labels, failures } of endpoints(status())) this.set(labels, failures);
     },
