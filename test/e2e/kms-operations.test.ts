@@ -1,10 +1,11 @@
 /** What an operator does to a running key service, and what the program says before it runs. */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { Agent, request } from 'node:https';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { getPlain } from '../harness/call-kms.ts';
-import { type KmsHost, type KmsLab, startKmsLab } from '../harness/kms-lab.ts';
+import { type KmsHost, type KmsLab, labWorkload, startKmsLab } from '../harness/kms-lab.ts';
 import { repository, runCommand } from '../harness/run-command.ts';
 
 let lab: KmsLab;
@@ -79,6 +80,30 @@ describe('signals', () => {
     expect((await getPlain(kms.url, '/health')).status).toBe(200);
     expect(kms.lines().filter(({ msg }) => msg === 'RPC certificate renewed').length).toBeLessThan(5);
     expect(await kms.stop()).toBe(0);
+  });
+
+  test('stops-when-answered: a call under way gets its answer, then its kept connection does not hold the service up', async () => {
+    const kms = await host.serve();
+    const identity = await lab.identity(kms, labWorkload('waiting'));
+    lab.webhook.app = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 700));
+      return { isAllowed: true, reason: '', gatewayAppId: 'any' };
+    };
+    const agent = new Agent({ keepAlive: true });
+    const options = { agent, method: 'POST', rejectUnauthorized: false, ...identity };
+    const status = new Promise((resolve, reject) => {
+      const call = request(`${kms.url}/prpc/GetAppKey?json`, options, (response) => {
+        response.resume().on('end', () => resolve(response.statusCode));
+      });
+      call.on('error', reject).end('{}');
+    });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const began = performance.now();
+    const stopped = kms.stop();
+    expect(await status).toBe(200);
+    expect(await stopped).toBe(0);
+    expect(performance.now() - began).toBeLessThan(3_000);
+    agent.destroy();
   });
 
   test('sighup-while-onboarding does not end the service', async () => {

@@ -13,6 +13,8 @@ export type Listener = {
 };
 
 const DEFAULT_GRACE_MS = 5_000;
+/** How often a closing server looks for connections that have become idle. */
+const CLOSE_POLL_MS = 50;
 
 /** Starts listening. @throws KmsError `listen-failed` naming the address, the port and what to do */
 export async function listen(
@@ -37,9 +39,12 @@ export async function listen(
       const closed = once(server, 'close');
       server.close();
       server.closeIdleConnections();
+      // A kept connection whose last call ends only now is not closed by Node.
+      const idle = setInterval(() => server.closeIdleConnections(), CLOSE_POLL_MS);
       const timer = setTimeout(() => server.closeAllConnections(), graceMs);
       await closed;
       clearTimeout(timer);
+      clearInterval(idle);
     },
   };
 }

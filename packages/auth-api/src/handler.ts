@@ -43,7 +43,9 @@ export function createHandler(
 
 async function reply(services: Services, request: IncomingMessage): Promise<Reply> {
   const path = (request.url ?? '').split('?')[0] ?? '';
-  const route = Object.hasOwn(routes, `${request.method} ${path}`) && routes[`${request.method} ${path}`];
+  // A HEAD is a GET whose body is not sent: container health checks ask so.
+  const name = `${request.method === 'HEAD' ? 'GET' : request.method} ${path}`;
+  const route = Object.hasOwn(routes, name) && routes[name];
   if (route) return await route(services, request);
   return {
     status: 404,

@@ -168,6 +168,50 @@ describe('routes', () => {
     expect(text).toContain('dstack_onchain_sync_lag_seconds 7');
   });
 
+  test('HEAD answers as GET does, without a body', async () => {
+    const url = await serve(told({}));
+    for (const path of ['/', '/health']) {
+      const response = await fetch(url + path, { method: 'HEAD' });
+      expect([response.status, await response.text()]).toEqual([200, '']);
+    }
+    expect((await fetch(`${url}/bootAuth/app`, { method: 'HEAD' })).status).toBe(404);
+  });
+
+  test('stops as soon as what is under way is answered, also on a kept connection', async () => {
+    let answer = (): void => undefined;
+    const authorize: Policy['authorize'] = async () => {
+      await new Promise<void>((resolve) => {
+        answer = resolve;
+      });
+      return { allowed: true, reason: '', gatewayAppId: '' };
+    };
+    const url = await serve(told({ authorize }));
+    const asked = post(url, '/bootAuth/app', hexBody);
+    await expect.poll(() => answer).not.toBe(undefined);
+    await new Promise((done) => setTimeout(done, 100));
+    const began = performance.now();
+    const stopped = running.splice(0)[0]?.stop();
+    setTimeout(() => answer(), 200);
+    expect((await asked).status).toBe(200);
+    await stopped;
+    expect(performance.now() - began).toBeLessThan(2_000);
+  });
+
+  test('a request that never ends is cut off in time', async () => {
+    const url = await serve(told({}));
+    const began = performance.now();
+    const heard = await new Promise<string>((resolve) => {
+      const socket = connect(Number(new URL(url).port), '127.0.0.1', () =>
+        socket.write('POST / HTTP/1.1\r\n'),
+      );
+      let text = '';
+      socket.on('data', (chunk: Buffer) => (text += chunk.toString()));
+      socket.once('close', () => resolve(text));
+    });
+    expect(heard).toContain('408');
+    expect(performance.now() - began).toBeLessThan(9_000);
+  });
+
   test('a client that goes away in the middle of its body does no harm', async () => {
     const url = await serve(told({}));
     const socket = connect(Number(new URL(url).port), '127.0.0.1');
