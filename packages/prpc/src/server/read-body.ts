@@ -1,6 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import { PrpcError } from '../errors.ts';
 
+/** A body of this size is taken however many large ones are under way, which anybody may begin and not end. */
+const SMALL_BODY = 65_536;
+
 /** Bytes of unfinished bodies that a handler holds, and how many it may hold. */
 export type BodyBudget = { used: number; readonly max: number };
 
@@ -8,7 +11,7 @@ export type BodyBudget = { used: number; readonly max: number };
  * The whole body of a request, at most `limit` bytes. What comes beyond is thrown away, up to the same amount
  * again, so that the caller can still read the refusal; then the connection is cut.
  * @param budget shared by the requests of a handler: many large bodies at once must not fill the memory
- * @throws PrpcError `too_large`; status 503 when the budget is spent
+ * @throws PrpcError `too_large`; status 503 for a large body when the budget is spent
  */
 export function readBody(
   request: IncomingMessage,
@@ -30,7 +33,7 @@ export function readBody(
         budget.used += chunk.length;
         held += chunk.length;
         chunks.push(chunk);
-        crowded = budget.used > budget.max;
+        crowded = held > SMALL_BODY && budget.used > budget.max;
       } else if (size > 2 * limit) {
         request.destroy();
       } else if (chunks.length > 0) {
