@@ -16,7 +16,9 @@ beforeAll(async () => {
 afterAll(async () => lab?.stop());
 
 const CRASH = 'preload/crash.mjs';
-const ONBOARD = { core: { onboard: { auto_bootstrap_domain: '' } } };
+// Files are the primary's; the many starts here need no workers. A killed primary with workers: kms-workers.test.ts.
+const ONE = { rpc: { workers: 1 } };
+const ONBOARD = { ...ONE, core: { onboard: { auto_bootstrap_domain: '' } } };
 
 /** Hex of a root key on disk, whether placed or still staged; undefined when there is none. */
 function rootKey({ certDir }: KmsHost, name: 'root-k256.key' | 'root-ca.key'): string | undefined {
@@ -74,7 +76,7 @@ async function pairwise<T>(items: readonly T[], work: (item: T) => Promise<void>
 
 describe('crashes', () => {
   test('kill-during-bootstrap: killed at any file operation, the KMS comes back with one root or makes its first', async () => {
-    const traced = await lab.host('traced');
+    const traced = await lab.host('traced', ONE);
     const trace = join(lab.directory, 'bootstrap-trace');
     await (await traced.serve({ preload: CRASH, env: { TEST_TRACE: trace } })).stop();
     const operations = traceOf(trace);
@@ -83,7 +85,7 @@ describe('crashes', () => {
     expect(last - first).toBeGreaterThan(30);
     const kept: boolean[] = [];
     await pairwise(positions(first, last, 18), async (position) => {
-      const host = await lab.host(`bootstrap-${position}`);
+      const host = await lab.host(`bootstrap-${position}`, ONE);
       const killed = host.run({ preload: CRASH, env: { TEST_KILL_AT: String(position) } });
       await killed.ended();
       expect(killed.process.signalCode, `${position}: ${killed.output()}`).toBe('SIGKILL');
@@ -97,7 +99,7 @@ describe('crashes', () => {
   }, 90_000);
 
   test('kill-during-onboard: killed at any network step or file operation, the replica has all of the root or none', async () => {
-    const source = await (await lab.host('source')).serve();
+    const source = await (await lab.host('source', ONE)).serve();
     const expected = (await metaOf(source)).k256_pubkey;
     const onboard = (kms: KmsProcess) =>
       fetch(`${kms.onboardUrl}/prpc/Onboard.Onboard?json`, {
@@ -176,7 +178,7 @@ describe('crashes', () => {
   }, 90_000);
 
   test('bootstrap-file-missing: with any one file gone, the KMS keeps its root or refuses to start, never makes another', async () => {
-    const host = await lab.host('missing');
+    const host = await lab.host('missing', ONE);
     await expectWhole(host, undefined);
     const original = new Map(
       readdirSync(host.certDir, { withFileTypes: true })
@@ -185,7 +187,7 @@ describe('crashes', () => {
     );
     expect(original.size).toBeGreaterThanOrEqual(9);
     await pairwise([...original.keys()], async (missing) => {
-      const damaged = await lab.host(`missing-${missing}`);
+      const damaged = await lab.host(`missing-${missing}`, ONE);
       mkdirSync(damaged.certDir, { mode: 0o700 });
       for (const [name, data] of original) writeFileSync(join(damaged.certDir, name), data, { mode: 0o600 });
       unlinkSync(join(damaged.certDir, missing));
