@@ -217,6 +217,17 @@ describe('TLS', () => {
     },
   );
 
+  it('a client that asks nothing after the handshake is cut off soon after the time for headers', async () => {
+    const running = await startServer();
+    running.server.headersTimeout = 100;
+    const socket = connect({ host: '127.0.0.1', port: running.port, rejectUnauthorized: false });
+    socket.on('error', () => undefined).resume();
+    await once(socket, 'secureConnect');
+    const started = Date.now();
+    await once(socket, 'close');
+    expect(Date.now() - started).toBeLessThan(4_000);
+  }, 10_000);
+
   it('unfinished handshakes are counted', async () => {
     const running = await startServer(bindingOnly, testKms(), { maxHandshakes: 2 });
     const idle = [netConnect(running.port, '127.0.0.1'), netConnect(running.port, '127.0.0.1')];
