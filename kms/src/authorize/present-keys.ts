@@ -5,32 +5,71 @@ import type { KeyDecision } from './key-place.ts';
 /** Applications remembered; the one that asked longest ago is forgotten. */
 const MAX_REMEMBERED = 10_000;
 
+/** What was last said of an application, by its id in hex; null when nothing was. */
+export type PresentKeys = readonly [appId: string, said: KeyDecision | null];
+
+type Memory = {
+  readonly known: Map<string, KeyDecision>;
+  /** The other processes of this service. */
+  tell: ((...news: PresentKeys[]) => void) | undefined;
+};
+
 /**
  * What each policy source last said about an application's keys, when it allowed evidence of that application. Who
  * seals an environment shows no evidence, so that the source cannot be asked for him; he gets the key that machines got
- * last. Nothing is decided by this, and nothing of it outlives the process.
+ * last. Nothing is decided by this, and nothing of it outlives the service.
  */
-const remembered = new WeakMap<Policy, Map<string, KeyDecision>>();
+const memories = new WeakMap<Policy, Memory>();
 
 /** Remembers what a decision that allowed verified evidence said. */
 export function notePresentKeys(policy: Policy, appId: Uint8Array, decision: Decision): void {
   const { keyEpoch, minKeyEpoch, keyRoot, previousKeyRoots } = decision;
-  const known = remembered.get(policy) ?? new Map<string, KeyDecision>();
-  remembered.set(policy, known);
-  const name = toHex(appId);
-  known.delete(name);
   // Sources that say nothing leave it to the configuration, which is at hand.
-  if (keyEpoch === undefined && keyRoot === undefined && previousKeyRoots === undefined) return;
-  if (known.size >= MAX_REMEMBERED) known.delete(known.keys().next().value!);
-  known.set(name, {
+  const isSilent = keyEpoch === undefined && keyRoot === undefined && previousKeyRoots === undefined;
+  const said = {
     ...(keyEpoch === undefined ? {} : { keyEpoch }),
     ...(minKeyEpoch === undefined ? {} : { minKeyEpoch }),
     ...(keyRoot === undefined ? {} : { keyRoot }),
     ...(previousKeyRoots === undefined ? {} : { previousKeyRoots }),
-  });
+  };
+  const memory = memoryOf(policy);
+  const name = toHex(appId);
+  const before = memory.known.get(name);
+  if (isSilent && before === undefined) return;
+  const news: PresentKeys = [name, isSilent ? null : said];
+  remember(memory, news);
+  if (JSON.stringify(before) !== JSON.stringify(news[1])) memory.tell?.(news);
 }
 
 /** What was said last; empty when nothing was. */
 export function presentKeys(policy: Policy, appId: Uint8Array): KeyDecision {
-  return remembered.get(policy)?.get(toHex(appId)) ?? {};
+  return memoryOf(policy).known.get(toHex(appId)) ?? {};
+}
+
+/** All that is remembered, for a process that begins. */
+export function allPresentKeys(policy: Policy): PresentKeys[] {
+  return [...memoryOf(policy).known];
+}
+
+/** Takes over what another process of this service heard. */
+export function learnPresentKeys(policy: Policy, news: readonly PresentKeys[]): void {
+  for (const one of news) remember(memoryOf(policy), one);
+}
+
+/** Tells the other processes what this one hears from now on. */
+export function tellPresentKeys(policy: Policy, tell: Memory['tell']): void {
+  memoryOf(policy).tell = tell;
+}
+
+function memoryOf(policy: Policy): Memory {
+  const memory = memories.get(policy) ?? { known: new Map(), tell: undefined };
+  memories.set(policy, memory);
+  return memory;
+}
+
+function remember({ known }: Memory, [name, said]: PresentKeys): void {
+  known.delete(name);
+  if (said === null) return;
+  if (known.size >= MAX_REMEMBERED) known.delete(known.keys().next().value!);
+  known.set(name, said);
 }

@@ -1,4 +1,5 @@
 import { toBase64 } from '@dstack-cloud/encoding';
+import { allPresentKeys } from '../authorize/present-keys.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { Kms } from '../kms.ts';
 import type { SharedRateLimits } from '../server/rate-limits.ts';
@@ -17,7 +18,7 @@ export type Primary = {
 };
 
 /** What the workers do to one of them. */
-export type WorkerEvents = Pick<HandlersOf<PrimaryMethods>, 'serving' | 'failed' | 'taken'>;
+export type WorkerEvents = Pick<HandlersOf<PrimaryMethods>, 'serving' | 'failed' | 'taken' | 'presentKeys'>;
 
 /**
  * What one worker may ask of the primary.
@@ -39,6 +40,7 @@ export function primaryHandlers(
         keys: writeKeys(primary.keys),
         certificate: toBase64(certificate),
         levels: limits.levels(),
+        presentKeys: allPresentKeys(primary.policy),
       };
     },
     record: async (entries) => {

@@ -1,5 +1,6 @@
 import type { AuditEntry } from '@dstack-cloud/audit-log';
 import type { CertifiedHead } from '../audit/audit-log.ts';
+import type { PresentKeys } from '../authorize/present-keys.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { CachedKeys } from '../image/os-images.ts';
 import type { WholeService } from '../kms.ts';
@@ -18,6 +19,8 @@ export type WorkerStart = {
   readonly certificate: string;
   /** What was taken of the rate limits so far. */
   readonly levels: readonly BucketLevel[];
+  /** What the policy source last said of applications' keys. */
+  readonly presentKeys: readonly PresentKeys[];
 };
 
 /** What the primary offers its workers. */
@@ -35,6 +38,7 @@ export type PrimaryMethods = {
   consistencyProof(input: readonly [first: number, second: number]): string[];
   records(input: readonly [from: number, limit: number]): string[];
   taken(taken: readonly Taken[]): void;
+  presentKeys(news: readonly PresentKeys[]): void;
   obtainImage(hash: string): null;
   clearImages(keys: CachedKeys): null;
   exposition(input: null): string;
@@ -46,6 +50,7 @@ export type WorkerMethods = {
   metrics(input: null): MetricJson[];
   /** From now on the limits count this too. */
   taken(taken: readonly Taken[]): void;
+  presentKeys(news: readonly PresentKeys[]): void;
   useCertificate(der: string): void;
   forgetImages(input: null): void;
   /** Take no more connections, end what was begun within so many milliseconds, then end. */

@@ -1,4 +1,5 @@
 import { fromBase64 } from '@dstack-cloud/encoding';
+import { learnPresentKeys, tellPresentKeys } from '../authorize/present-keys.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import { errorChain } from '../errors.ts';
 import type { ImageKeeper } from '../image/os-images.ts';
@@ -49,6 +50,7 @@ class Serving {
   readonly handlers: HandlersOf<WorkerMethods> = {
     metrics: () => (this.#kms === undefined ? [] : readMetrics(this.#kms.metrics)),
     taken: (taken) => this.#limits?.count(taken),
+    presentKeys: (news) => this.#kms && learnPresentKeys(this.#kms.policy, news),
     useCertificate: (der) => this.#useCertificate(der),
     forgetImages: () => this.#kms?.images.forget(),
     stop: ({ graceMs }) => void this.#stop(graceMs),
@@ -66,6 +68,8 @@ class Serving {
       onTaken: takenBatch((taken) => link.tell('taken', taken)),
     });
     limits.setLevels(start.levels);
+    learnPresentKeys(policy, start.presentKeys);
+    tellPresentKeys(policy, (...news) => link.tell('presentKeys', news));
     this.#limits = limits;
     const kms: Kms = {
       config,

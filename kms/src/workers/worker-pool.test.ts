@@ -38,6 +38,7 @@ class FakeWorker {
       taken: note('taken'),
       useCertificate: note('useCertificate'),
       forgetImages: note('forgetImages'),
+      presentKeys: note('presentKeys'),
       metrics: () => (this.isStuck ? new Promise(() => undefined) : []),
       stop: () => {
         if (!this.isStuck) this.exit('exit code 0');
@@ -83,7 +84,8 @@ async function pool(begin: (worker: FakeWorker) => void, options: Partial<Worker
     },
     ...options,
   });
-  const kms = { config, keys, metrics, limits, service: service.service } as unknown as Kms;
+  const policy: Kms['policy'] = { authorize: () => Promise.reject(), describe: () => Promise.reject() };
+  const kms = { config, keys, policy, metrics, limits, service: service.service } as unknown as Kms;
   const starting = service.start(kms, limits, certificate);
   return { service, starting, workers, metrics, limits };
 }
@@ -126,6 +128,10 @@ test('a worker that ends is replaced; the others go on; the new one has the pres
   one.link.tell('taken', [taken]);
   await until(() => two.told.some(([name]) => name === 'taken'));
   expect(one.told).not.toContainEqual(['taken', [taken]]);
+  const said = ['11'.repeat(20), { keyEpoch: 1 }] as const;
+  one.link.tell('presentKeys', [said]);
+  await until(() => two.told.some(([name]) => name === 'presentKeys'));
+  expect(one.told.some(([name]) => name === 'presentKeys')).toBe(false);
   main.useCertificate(other);
   service.imagesCleared();
   one.exit('SIGSEGV');
@@ -135,6 +141,7 @@ test('a worker that ends is replaced; the others go on; the new one has the pres
   const start = workers[2]!.start!;
   expect(start.number).toBe(1);
   expect(Buffer.from(start.certificate, 'base64').equals(Buffer.from(other))).toBe(true);
+  expect(start.presentKeys).toEqual([said]);
   expect(start.levels.map(([limit, name]) => [limit, name])).toEqual([['open', '192.0.2.1']]);
   await until(() => two.told.some(([name]) => name === 'forgetImages'));
   expect(two.told.map(([name]) => name)).toContain('useCertificate');

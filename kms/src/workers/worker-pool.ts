@@ -1,5 +1,6 @@
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { toBase64 } from '@dstack-cloud/encoding';
+import { learnPresentKeys } from '../authorize/present-keys.ts';
 import { deadlineOf } from '../deadline.ts';
 import { KmsError } from '../errors.ts';
 import type { Kms } from '../kms.ts';
@@ -161,6 +162,10 @@ export class WorkerPool implements Front {
         taken: (taken) => {
           this.#limits?.count(taken);
           for (const other of this.#slots) if (other !== slot) other.link?.tell('taken', taken);
+        },
+        presentKeys: (news) => {
+          if (this.#kms !== undefined) learnPresentKeys(this.#kms.policy, news);
+          for (const other of this.#slots) if (other !== slot) other.link?.tell('presentKeys', news);
         },
       }),
     );
