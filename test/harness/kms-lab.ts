@@ -37,6 +37,9 @@ export type TempCa = { readonly tempCaCert: string; readonly tempCaKey: string }
 export type KmsLab = {
   readonly directory: string;
   readonly hardware: SimulatedPlatform;
+  /** Seed of that hardware and its root, for programs that simulate it themselves. */
+  readonly seedFile: string;
+  readonly rootFile: string;
   /** The collateral service, seen through a relay that counts. */
   readonly pccs: Relay;
   readonly webhook: PolicyWebhook;
@@ -56,7 +59,10 @@ const IMAGE = 'dstack-sim-0.6.0';
 export async function startKmsLab(): Promise<KmsLab> {
   await build();
   const directory = mkdtempSync(join(tmpdir(), 'kms-'));
-  const hardware = createPlatform(new Uint8Array(randomBytes(32)), { machine: 'lab' });
+  const seed = new Uint8Array(randomBytes(32));
+  const seedFile = join(directory, 'seed');
+  writeFileSync(seedFile, seed, { mode: 0o600 });
+  const hardware = createPlatform(seed, { machine: 'lab' });
   const collateral = await collateralServer(hardware);
   const pccs = await startRelay(collateral.url);
   const webhook = await startPolicyWebhook();
@@ -123,6 +129,8 @@ export async function startKmsLab(): Promise<KmsLab> {
   return {
     directory,
     hardware,
+    seedFile,
+    rootFile,
     pccs,
     webhook,
     host,

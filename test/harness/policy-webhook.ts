@@ -3,7 +3,15 @@ import { type LoopbackServer, startLoopbackServer } from './loopback-server.ts';
 
 /** `hang` never answers. */
 export type WebhookAnswer =
-  | { isAllowed: boolean; reason: string; gatewayAppId: string; keyEpoch?: number; minKeyEpoch?: number }
+  | {
+      isAllowed: boolean;
+      reason: string;
+      gatewayAppId: string;
+      keyEpoch?: number;
+      minKeyEpoch?: number;
+      keyRoot?: string;
+      previousKeyRoots?: string[];
+    }
   | 'hang';
 type Ask = (boot: Record<string, string>) => WebhookAnswer | Promise<WebhookAnswer>;
 
