@@ -1,0 +1,151 @@
+/** Renewal on a real node: contracts that count, contracts of today that do not, and hostile ones among them. */
+import {
+  type Anvil,
+  addComposeHash,
+  addOsImageHash,
+  buildContracts,
+  type ChainClient,
+  connectChain,
+  deployApp,
+  deployKms,
+  registerApp,
+  removeComposeHash,
+  removeOsImageHash,
+  startAnvil,
+} from '@dstack-cloud/contracts';
+import { fromHex, toHex } from '@dstack-cloud/encoding';
+import type { Abi, Address, Hex } from 'viem';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import type { BootFacts } from '../../policy.ts';
+import { countingContracts } from '../../test/counting-contracts.ts';
+import { facts } from '../../test/facts.ts';
+import { type ChainPolicy, chainPolicy } from '../chain-policy.ts';
+
+const hex = (bytes: Uint8Array): Hex => `0x${toHex(bytes)}`;
+const { osImageHash, composeHash } = facts();
+const factsOf = (app: Address): BootFacts => facts({ appId: fromHex(app, { prefix: 'allow' }) });
+
+let anvil: Anvil;
+let client: ChainClient;
+beforeAll(async () => {
+  await buildContracts();
+  anvil = await startAnvil();
+  const [account] = anvil.accounts;
+  client = await connectChain({
+    ...{ rpcUrl: anvil.rpcUrl, pollingIntervalMs: 5 },
+    privateKey: account!.privateKey,
+  });
+}, 60_000);
+afterAll(() => anvil?.stop());
+
+const raw = (method: string, ...params: unknown[]): Promise<unknown> =>
+  (client.public.request as (request: object) => Promise<unknown>)({ method, params });
+
+type Asking = { policy: ChainPolicy; askAll(): Promise<boolean[]>; next(): Promise<boolean[]> };
+async function asking(
+  kms: Address,
+  apps: readonly Address[],
+  work: (it: Asking) => Promise<void>,
+): Promise<void> {
+  const policy = chainPolicy({
+    ...{ rpcUrls: [anvil.rpcUrl], kmsContract: kms, headReuseMs: 5_000 },
+    // Some tests set the chain's clock forward.
+    maxClockSkewSeconds: 100_000,
+  });
+  const infos = apps.map(factsOf);
+  const ask = (info: BootFacts) => policy.authorize('app', info);
+  const askAll = async (): Promise<boolean[]> =>
+    (await Promise.all(infos.map(ask))).map(({ allowed }) => allowed);
+  /** Mines, and asks once requests see that block. */
+  const next = async (): Promise<boolean[]> => {
+    await raw('evm_mine');
+    const head = await client.public.getBlockNumber({ cacheTime: 0 });
+    await vi.waitFor(async () => expect((await ask(infos[0]!)).blockNumber).toBe(head), {
+      ...{ timeout: 5_000, interval: 10 },
+    });
+    return await askAll();
+  };
+  try {
+    await work({ policy, askAll, next });
+  } finally {
+    policy.close?.();
+  }
+}
+
+describe('contracts that count', () => {
+  const compiled = countingContracts();
+  const deploy = async ({ abi, bytecode }: { abi: Abi; bytecode: Hex }): Promise<Address> => {
+    const hash = await client.wallet.deployContract({ abi, bytecode, args: [] });
+    return (await client.public.waitForTransactionReceipt({ hash })).contractAddress!;
+  };
+  const write = async (abi: Abi, address: Address, args: unknown[]): Promise<void> => {
+    const hash = await client.wallet.writeContract({ abi, address, functionName: 'set', args });
+    await client.public.waitForTransactionReceipt({ hash });
+  };
+
+  test('are followed by their counters, and what they changed is seen', async () => {
+    const kms = await deploy(compiled.kms);
+    const apps = [await deploy(compiled.app), await deploy(compiled.app)] as const;
+    const setApp = (app: Address, allow: boolean, end = 0n) =>
+      write(compiled.app.abi, app, [hex(composeHash), allow, end]);
+    await write(compiled.kms.abi, kms, [hex(osImageHash), true]);
+    for (const app of apps) await setApp(app, true);
+    await asking(kms, apps, async ({ policy, askAll, next }) => {
+      expect(await askAll()).toEqual([true, true]);
+      const { misses } = policy.status().permissions;
+      for (let block = 0; block < 4; block++) expect(await next()).toEqual([true, true]);
+      expect(policy.status().permissions.misses).toBe(misses);
+
+      await setApp(apps[1], false);
+      expect(await next()).toEqual([true, false]);
+      const { timestamp } = await client.public.getBlock();
+      await setApp(apps[1], true, timestamp + 100n);
+      for (let block = 0; block < 3; block++) expect(await next()).toEqual([true, true]);
+      await raw('evm_increaseTime', 200);
+      expect(await next()).toEqual([true, false]);
+      await write(compiled.kms.abi, kms, [hex(osImageHash), false]);
+      await vi.waitFor(async () => expect(await askAll()).toEqual([false, false]), { timeout: 6_000 });
+    });
+  }, 60_000);
+});
+
+describe('contracts of today', () => {
+  test('are read again, and hostile apps harm nobody but themselves', async () => {
+    const { kms } = await deployKms({ client });
+    await addOsImageHash(client, kms, hex(osImageHash));
+    const honest = await Promise.all(
+      Array.from({ length: 30 }, async () => {
+        return (await deployApp({ client, kms, allowAnyDevice: true, composeHash: hex(composeHash) })).appId;
+      }),
+    );
+    // They answer (true, "") at first. One goes on, one burns its gas, one returns 4 MB, one says true and a reason.
+    const good = '0x6001600052604060205260606000f3';
+    const turned = [good, '0x5b600056', '0x624000006000f3', '0x60016000526040602052600160405260806000f3'];
+    const hostile = turned.map((_, index): Address => `0x${(0xbad0 + index).toString(16).padStart(40, '0')}`);
+    for (const app of hostile) {
+      await raw('anvil_setCode', app, good);
+      await registerApp(client, kms, app);
+    }
+    const count = honest.length + hostile.length;
+    await asking(kms, [...honest, ...hostile], async ({ policy, askAll, next }) => {
+      expect(await askAll()).toEqual(Array.from({ length: count }, () => true));
+      expect(await next()).toEqual(Array.from({ length: count }, () => true));
+      for (const [index, app] of hostile.entries()) await raw('anvil_setCode', app, turned[index]);
+      const { misses } = policy.status().permissions;
+      const answers = await next();
+      expect(answers.slice(0, honest.length)).toEqual(honest.map(() => true));
+      expect(answers.slice(honest.length, -1)).toEqual([true, false, false]);
+      // Only those that turned were asked for again.
+      expect(policy.status().permissions.misses - misses).toBeLessThanOrEqual(3);
+
+      await removeComposeHash(client, honest[7]!, hex(composeHash));
+      expect((await next())[7]).toBe(false);
+      await addComposeHash(client, honest[7]!, hex(composeHash));
+      expect((await next())[7]).toBe(true);
+      await removeOsImageHash(client, kms, hex(osImageHash));
+      await vi.waitFor(async () => expect(new Set(await askAll())).toEqual(new Set([false])), {
+        timeout: 6_000,
+      });
+    });
+  }, 60_000);
+});
