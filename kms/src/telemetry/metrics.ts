@@ -117,8 +117,14 @@ export function createMetrics(info: {
 /** One metric as JSON, as another process can add it up. */
 export type MetricJson = Awaited<ReturnType<Registry['getMetricsAsJSON']>>[number];
 
-/** The metrics of this process, as of now. */
-export async function readMetrics({ registry, beforeScrape }: Metrics): Promise<MetricJson[]> {
-  await Promise.all(beforeScrape.map((refresh) => refresh()));
+/**
+ * The metrics of this process.
+ * @param isScrape gauges that follow something else are set first, which may ask the network
+ */
+export async function readMetrics(
+  { registry, beforeScrape }: Metrics,
+  isScrape: boolean,
+): Promise<MetricJson[]> {
+  if (isScrape) await Promise.all(beforeScrape.map((refresh) => refresh()));
   return registry.getMetricsAsJSON();
 }

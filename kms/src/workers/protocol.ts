@@ -47,7 +47,7 @@ export type PrimaryMethods = {
 
 /** What a worker offers the primary. */
 export type WorkerMethods = {
-  metrics(input: null): MetricJson[];
+  metrics(input: { readonly isScrape: boolean }): MetricJson[];
   /** From now on the limits count this too. */
   taken(taken: readonly Taken[]): void;
   presentKeys(news: readonly PresentKeys[]): void;

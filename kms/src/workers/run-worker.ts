@@ -1,6 +1,5 @@
 import { fromBase64 } from '@dstack-cloud/encoding';
 import { learnPresentKeys, tellPresentKeys } from '../authorize/present-keys.ts';
-import type { KmsConfig } from '../config/kms-config.ts';
 import { errorChain } from '../errors.ts';
 import type { ImageKeeper } from '../image/os-images.ts';
 import type { Kms } from '../kms.ts';
@@ -13,6 +12,7 @@ import { type HandlersOf, Link, toWire } from './link.ts';
 import { primaryPort } from './process-port.ts';
 import type { PrimaryMethods, WorkerMethods, WorkerStart } from './protocol.ts';
 import { remoteAudit } from './remote-audit.ts';
+import { shareOf } from './share-of.ts';
 import { takenBatch } from './taken-batch.ts';
 import { readKeys } from './write-keys.ts';
 
@@ -48,7 +48,7 @@ class Serving {
   #main: MainListener | undefined;
 
   readonly handlers: HandlersOf<WorkerMethods> = {
-    metrics: () => (this.#kms === undefined ? [] : readMetrics(this.#kms.metrics)),
+    metrics: ({ isScrape }) => (this.#kms === undefined ? [] : readMetrics(this.#kms.metrics, isScrape)),
     taken: (taken) => this.#limits?.count(taken),
     presentKeys: (news) => this.#kms && learnPresentKeys(this.#kms.policy, news),
     useCertificate: (der) => this.#useCertificate(der),
@@ -113,19 +113,5 @@ function imageKeeper(link: Link<PrimaryMethods>): ImageKeeper {
     // A download takes as long as it may take; the caller is answered in time by whoever asked for it.
     obtain: (hash) => link.call('obtainImage', hash).then(() => undefined),
     clear: (keys) => link.call('clearImages', keys, QUERY_TIMEOUT_MS).then(() => undefined),
-  };
-}
-
-/** Bounds on what is done at the same time hold for the service: each worker has its part. */
-export function shareOf(config: KmsConfig): KmsConfig {
-  const part = (whole: number): number => Math.ceil(whole / config.workers);
-  const { rpc, core } = config;
-  return {
-    ...config,
-    rpc: { ...rpc, tls: { ...rpc.tls, max_connections: part(rpc.tls.max_connections) } },
-    core: {
-      ...core,
-      rate_limit: { ...core.rate_limit, max_verifications: part(core.rate_limit.max_verifications) },
-    },
   };
 }

@@ -22,7 +22,9 @@ test('counters and histograms add up, gauges speak for the service', async () =>
   primary.rpcCertExpiry.set(500);
   two.onchainSyncLag.set(9);
   primary.workers.set(2);
-  const text = await sumMetrics(await Promise.all([primary, one, two].map(readMetrics)));
+  const text = await sumMetrics(
+    await Promise.all([primary, one, two].map((metrics) => readMetrics(metrics, true))),
+  );
   expect(metricIn(text, 'dstack_kms_rpc_requests_total{method="GetMeta",result="ok"}')).toBe(2);
   expect(metricIn(text, 'dstack_kms_rpc_duration_seconds_bucket{le="0.0025",method="GetMeta"}')).toBe(2);
   expect(metricIn(text, 'dstack_kms_rpc_duration_seconds_count{method="GetMeta"}')).toBe(2);
@@ -39,8 +41,11 @@ test('what a worker that ended had counted stays in the sums; what it showed doe
   gone.rateLimited.inc(3);
   gone.rpcDuration.observe({ method: 'GetMeta' }, 1);
   gone.onchainSyncLag.set(99);
-  const ended = await addEnded(await addEnded([], await readMetrics(gone)), await readMetrics(gone));
-  const text = await sumMetrics([await readMetrics(create()), ended]);
+  const ended = await addEnded(
+    await addEnded([], await readMetrics(gone, true)),
+    await readMetrics(gone, true),
+  );
+  const text = await sumMetrics([await readMetrics(create(), true), ended]);
   expect(metricIn(text, 'dstack_kms_rate_limited_total')).toBe(6);
   expect(metricIn(text, 'dstack_kms_rpc_duration_seconds_sum{method="GetMeta"}')).toBe(2);
   expect(metricIn(text, 'dstack_kms_onchain_sync_lag_seconds')).toBe(0);

@@ -207,7 +207,7 @@ export class WorkerPool implements Front {
     await Promise.all(
       this.#serving().map(async (slot) => {
         const { process } = slot;
-        if (await this.#readWorker(slot, silentMs)) return;
+        if (await this.#readWorker(slot, false, silentMs)) return;
         if (slot.process !== process || this.#isStopping) return;
         this.#options.log.error({ worker: slot.number, pid: process?.pid }, 'worker does not answer');
         process?.kill();
@@ -215,9 +215,9 @@ export class WorkerPool implements Front {
     );
   }
 
-  async #readWorker(slot: Slot, timeoutMs: number): Promise<boolean> {
+  async #readWorker(slot: Slot, isScrape: boolean, timeoutMs: number): Promise<boolean> {
     const { link } = slot;
-    const metrics = await link?.call('metrics', null, timeoutMs).catch(() => undefined);
+    const metrics = await link?.call('metrics', { isScrape }, timeoutMs).catch(() => undefined);
     if (metrics === undefined) return false;
     if (slot.link === link) slot.metrics = metrics;
     return true;
@@ -226,8 +226,8 @@ export class WorkerPool implements Front {
   /** A worker that does not answer in time counts with what it said last. */
   async #expose(): Promise<string> {
     const kms = this.#kms!;
-    const own = deadlineOf(readMetrics(kms.metrics), SCRAPE_TIMEOUT_MS);
-    await Promise.all(this.#serving().map((slot) => this.#readWorker(slot, SCRAPE_TIMEOUT_MS)));
+    const own = deadlineOf(readMetrics(kms.metrics, true), SCRAPE_TIMEOUT_MS);
+    await Promise.all(this.#serving().map((slot) => this.#readWorker(slot, true, SCRAPE_TIMEOUT_MS)));
     return sumMetrics([await own, this.#ended, ...this.#slots.map(({ metrics }) => metrics)]);
   }
 

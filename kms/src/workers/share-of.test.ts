@@ -1,0 +1,18 @@
+import { expect, test } from 'vitest';
+import { checkConfig } from '../config/check-config.ts';
+import { shareOf } from './share-of.ts';
+
+test('what is bounded at a time is bounded for the service; rates are shared otherwise', () => {
+  const config = checkConfig(
+    {
+      rpc: { workers: 3, tls: { max_connections: 100 } },
+      core: { rate_limit: { max_verifications: 2, open_burst: 60 } },
+    },
+    {},
+  );
+  const { rpc, core } = shareOf(config);
+  expect(rpc.tls.max_connections).toBe(34);
+  expect(core.rate_limit.max_verifications).toBe(1);
+  expect(core.rate_limit.open_burst).toBe(60);
+  expect({ ...rpc, tls: config.rpc.tls }).toEqual(config.rpc);
+});
