@@ -125,7 +125,7 @@ export async function openLab(): Promise<Lab> {
 }
 
 /** Files of a fresh key directory for `localhost`. */
-async function labKeys(): Promise<Map<KeyFileName, Uint8Array>> {
+export async function labKeys(): Promise<Map<KeyFileName, Uint8Array>> {
   const keys = keysFor(generateSharedKeys(), 'localhost', LAB_NOW);
   return keyFilesOf(keys, await issueRpcCertificate(keys, LAB_NOW, undefined));
 }
