@@ -35,9 +35,10 @@ export type ChainPolicyOptions = {
   /** A permission must hold at this block and at the head; a denial at either counts. Default `latest`. */
   readonly finality?: Finality;
   /**
-   * How long a head may serve further requests at most; within that it serves for about three times as long as
-   * reading it took. A revocation is seen after that time at the latest, and a denial from such a head is checked
-   * again at a fresh one. Default 0: each request sees a head read after it came.
+   * How long a head may serve further requests at most, counted from the begin of its reading: a revocation is seen
+   after that time at the latest, and a denial from such a head is checked again at a fresh one. While requests come,
+   heads are read in the background, and permissions of late are brought to each new one. Default 0: each request
+   sees a head read after it came.
    */
   readonly headReuseMs?: number;
   /** How verdicts are learned; default `calls`. */
