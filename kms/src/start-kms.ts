@@ -58,7 +58,13 @@ export async function startKms(config: KmsConfig, options: StartOptions): Promis
   const lock = await lockKeyDirectory(config.core.cert_dir);
   try {
     const running = await startLocked(config, options);
-    const close = (): Promise<void> => running.close().finally(() => lock.release());
+    const close = async (): Promise<void> => {
+      try {
+        await running.close();
+      } finally {
+        await lock.release();
+      }
+    };
     return { ...running, close };
   } catch (error) {
     await lock.release();
