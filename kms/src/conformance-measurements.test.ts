@@ -178,6 +178,18 @@ describeWithFixtures('measurements of all platforms', 'mock-evidence/expected.js
         expect(json['error']).toMatch(/TCB status is not allowed: .*UpToDate/);
       }
     }
+    // A rule for one kind of evidence holds for that alone, and instead of the common one.
+    const rules = {
+      'dstack-tdx': { accepted_statuses: ['UpToDate'] },
+      'dstack-gcp-tdx': { accepted_statuses: ['OutOfDate'] },
+    };
+    for (const common of [{}, { accepted_tcb_statuses: ['UpToDate'] }]) {
+      const byMode = await start({ attestation: { ...attestation, ...common, tcb: rules } });
+      for (const { mode, good } of MODES) {
+        const { status } = await getAppKey(modeClient(good), '', byMode);
+        expect([mode, status]).toEqual([mode, mode === 'dstack-gcp-tdx' ? 400 : 200]);
+      }
+    }
     const usual = await start({ attestation: { ...attestation, accepted_tcb_statuses: ['UpToDate'] } });
     for (const { good } of MODES) expect((await getAppKey(modeClient(good), '', usual)).status).toBe(200);
   });

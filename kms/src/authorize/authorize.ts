@@ -1,4 +1,4 @@
-import { type BootInfo, judgeTcb, type TcbStatus, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import { type BootInfo, judgeTcb, type VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { Decided } from '../audit/audit-entry.ts';
@@ -116,11 +116,13 @@ async function askBoth(kms: Authorizing, { kind }: AuthorizeInput, info: BootInf
   return asked.value;
 }
 
-/** Local patch level policy, beside what the policy source decides. */
+/** Local patch level policy for this kind of evidence, beside what the policy source decides. */
 function assertTcb(info: BootInfo, { config, now }: Authorizing): void {
-  const accepted = config.core.attestation.accepted_tcb_statuses;
-  if (accepted === undefined) return;
-  const policy = { acceptedStatuses: accepted as readonly TcbStatus[] };
+  const { tcb, accepted_tcb_statuses: all } = config.core.attestation;
+  const rule = tcb[info.mode] ?? (all && { accepted_statuses: all });
+  if (rule === undefined) return;
+  const { accepted_statuses: acceptedStatuses, accepted_advisories: acceptedAdvisories } = rule;
+  const policy = { acceptedStatuses, ...(acceptedAdvisories && { acceptedAdvisories }) };
   const verdict = judgeTcb({ ...info, mode: info.mode }, policy, now());
   if (!verdict.ok) {
     throw new RpcError(`TCB status is not allowed: ${verdict.reasons.join('; ')}`, {

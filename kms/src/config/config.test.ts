@@ -123,6 +123,12 @@ port = 12001
     ],
     ['[rpc.tls]\nkey = "/elsewhere/rpc.key"', 'rpc.tls.key: "/elsewhere/rpc.key" must be'],
     ['[rpc.tls.mutual]\nmandatory = true', 'rpc.tls.mutual.mandatory'],
+    ['[core.attestation]\naccepted_tcb_statuses = ["Uptodate"]', 'core.attestation.accepted_tcb_statuses.0'],
+    [
+      '[core.attestation.tcb.dstack-tdx]\nstatuses = []',
+      'core.attestation.tcb.dstack-tdx.statuses: unknown key',
+    ],
+    ['[core.attestation.tcb.tdx]\naccepted_statuses = []', 'core.attestation.tcb'],
     ['[rpc.limits]\nGetAppKey = "big"', 'rpc.limits.GetAppKey'],
     ['[rpc.limits]\nGetAppKeys = "1MiB"', 'rpc.limits.GetAppKeys: no such method; did you mean "GetAppKey"?'],
     ['[rpc.limits]\n"KMS.SignCert" = 5', 'rpc.limits.KMS.SignCert: no such method'],

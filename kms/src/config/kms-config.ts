@@ -1,3 +1,4 @@
+import type { AttestationMode, TcbStatus } from '@dstack-cloud/attestation';
 import type { CodeName } from '@dstack-cloud/policy';
 
 /** `kms.toml` after checking: every default filled in, durations in seconds (chapter 10 section 7.2). */
@@ -132,7 +133,20 @@ type AttestationConfig = {
     readonly sev_snp_turin?: string | undefined;
   };
   /** Local patch level policy; without it the policy source alone decides. */
-  readonly accepted_tcb_statuses?: readonly string[] | undefined;
+  readonly accepted_tcb_statuses?: readonly TcbStatus[] | undefined;
+  /** By kind of evidence; a rule here stands instead of the statuses above. */
+  readonly tcb: Readonly<
+    Partial<
+      Record<
+        AttestationMode,
+        {
+          readonly accepted_statuses: readonly TcbStatus[];
+          /** Any when absent. */
+          readonly accepted_advisories?: readonly string[] | undefined;
+        }
+      >
+    >
+  >;
   readonly require_nonce: boolean;
   readonly insecure_skip_gcp_firmware_endorsement: boolean;
   readonly cache_dir?: string | undefined;

@@ -1,3 +1,4 @@
+import { ATTESTATION_MODES, TCB_STATUSES } from '@dstack-cloud/attestation';
 import { codeNames } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import { domainProblem } from '../onboard/domain.ts';
@@ -141,7 +142,17 @@ const attestation = z.strictObject({
     })
     .prefault({}),
   /** Local patch level policy; without statuses the policy source alone decides. */
-  accepted_tcb_statuses: z.array(z.string()).optional(),
+  accepted_tcb_statuses: z.array(z.enum(TCB_STATUSES)).optional(),
+  /** The same for one kind of evidence, instead of the line above. */
+  tcb: z
+    .partialRecord(
+      z.enum(ATTESTATION_MODES),
+      z.strictObject({
+        accepted_statuses: z.array(z.enum(TCB_STATUSES)).default(['UpToDate']),
+        accepted_advisories: z.array(z.string()).optional(),
+      }),
+    )
+    .default({}),
   /** Refuse Nitro Enclave evidence without a fresh nonce of `GET /nonce`. */
   require_nonce: z.boolean().default(false),
   /** Firmware of simulated GCP machines has no endorsement of Google's. */
