@@ -3,6 +3,8 @@ import { utf8Text } from './bytes.ts';
 import { EncodingError } from './errors.ts';
 
 const DEFAULT_MAX_DEPTH = 16;
+/** Items in one text, keys included; an NSM document has less than two hundred. */
+const MAX_ITEMS = 262_144;
 /** Major type 6, value 18. */
 const TAG_18 = 0xd2;
 
@@ -17,7 +19,7 @@ export interface CborLimits {
  * Reads one CBOR item (RFC 8949); maps become `Map`, integers beyond 2^53 `bigint`. Tag 18 (COSE_Sign1) is dropped when
  * it stands first, once.
  * @throws EncodingError for trailing bytes, duplicate keys, integers or lengths that are not minimal, other tags,
- * text that is not UTF-8, and nesting beyond the limit
+ * text that is not UTF-8, nesting beyond the limit, and more than 262,144 items
  */
 export function decodeCbor(bytes: Uint8Array, limits: CborLimits = {}): unknown {
   const options = {
@@ -53,6 +55,7 @@ interface Frame {
 class BoundedTokenizer extends Tokenizer {
   readonly #maxDepth: number;
   readonly #open: Frame[] = [];
+  #items = 0;
 
   constructor(bytes: Uint8Array, options: ConstructorParameters<typeof Tokenizer>[1], maxDepth: number) {
     super(bytes, options);
@@ -61,6 +64,8 @@ class BoundedTokenizer extends Tokenizer {
 
   override next(): Token {
     const token = super.next();
+    this.#items += 1;
+    if (this.#items > MAX_ITEMS) throw new EncodingError('too-large', 'CBOR has too many items');
     if (Type.equals(token.type, Type.break)) this.#closeIndefinite();
     else {
       this.#count();

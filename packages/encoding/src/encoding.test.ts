@@ -214,6 +214,9 @@ describe('CBOR', () => {
     expect(decodeCbor(nested(16))).toBeDefined();
     expect(() => decodeCbor(nested(17))).toThrow(/deep/);
     expect(() => decodeCbor(nested(100_000), { maxDepth: 32 })).toThrow(EncodingError);
+    const flat = new Uint8Array(1_000_000).fill(0xa0);
+    flat.set([0x9a, 0x00, 0x0f, 0x00, 0x00]);
+    expect(() => decodeCbor(flat)).toThrow('too many items');
     expect(() => decodeCbor(fromHex(`${'d2'.repeat(100_000)}00`))).toThrow(EncodingError);
   });
 

@@ -22,6 +22,14 @@ describe('shape of MessagePack', () => {
     expect(() => decodeMsgpack(bytes, { maxBytes: bytes.length })).toThrow('deeper than 32');
   });
 
+  it('refuses megabytes of empty values in no time', () => {
+    for (const empty of [0x80, 0x90, 0xa0, 0xc0]) {
+      const bytes = new Uint8Array(9_000_000).fill(empty);
+      bytes.set([0xdd, 0x00, 0x80, 0x00, 0x00]);
+      expect(() => decodeMsgpack(bytes, { maxBytes: bytes.length })).toThrow('too many values');
+    }
+  });
+
   it.each([
     ['82a16101a16102', 'one after the other'],
     ['82a16101d9016102', 'with another header'],
