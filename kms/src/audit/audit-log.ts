@@ -69,6 +69,10 @@ export async function openAudit({ config, keys, metrics, log, now }: Dependencie
     segmentBytes: settings.max_segment_bytes,
     ...(settings.keep_segments === undefined ? {} : { keepSegments: settings.keep_segments }),
   });
+  if (file.lost > 0) {
+    // After a power failure the last ones may be those of answers that were never given.
+    log.error({ records: file.lost, size: file.size }, 'audit records are gone that were there before');
+  }
   const handovers = await recordHandovers(file, folder, keys).catch(async (error: unknown) => {
     await file.close();
     throw error;

@@ -142,6 +142,22 @@ describe('AuditLog', () => {
     },
   );
 
+  test('records that were taken away while it was closed are missed when it is opened', async () => {
+    const log = await AuditLog.open({ directory, key });
+    for (let index = 0; index < 5; index++) await log.append({ event: 'app-key', decision: 'denied' });
+    expect(log.lost).toBe(0);
+    await log.close();
+    const path = join(directory, 'audit-000000000000.log');
+    const lines = readFileSync(path, 'utf8').split('\n');
+    writeFileSync(path, `${lines.slice(0, 2).join('\n')}\n`);
+    const shorter = await AuditLog.open({ directory, key });
+    expect([shorter.size, shorter.lost]).toEqual([2, 3]);
+    await shorter.close();
+    const again = await AuditLog.open({ directory, key });
+    expect([again.size, again.lost]).toEqual([2, 0]);
+    await again.close();
+  });
+
   test('records that arrive in one turn of the event loop share one fsync', async () => {
     let syncs = 0;
     const log = await open({

@@ -48,6 +48,11 @@ export class AuditLog {
   readonly #options: AuditLogOptions;
   readonly #tree: MerkleTree;
   readonly #index: RecordIndex;
+  /**
+   * Records that were not there any more when the log was opened, though their hashes were. A crash may take a few
+   * that nobody was told of; anything else took them against the promise of this log.
+   */
+  readonly lost: number;
   readonly #open: OpenAppendFile;
   readonly #now: () => number;
   #segmentPath: string;
@@ -71,6 +76,7 @@ export class AuditLog {
     this.#segmentBytes = state.loaded.newest?.bytes ?? 0;
     this.#hashes = state.hashes;
     this.#lastHash = state.loaded.lastHash;
+    this.lost = state.loaded.lost;
   }
 
   /**

@@ -64,6 +64,8 @@ export type LoadedLog = {
   readonly newest: { path: string; bytes: number } | undefined;
   /** How many hashes of the hash file stand as they should; what follows is missing or was never acknowledged. */
   readonly hashesKept: number;
+  /** Hashes behind the last record, whose records are gone. */
+  readonly lost: number;
 };
 
 /** Told of every record hash in order, and of the record itself where it is still there. */
@@ -122,7 +124,9 @@ export async function loadLog(directory: string, repair: boolean, visit: Visit):
   if (!repair && stored.length > size) {
     throw new AuditError('chain-broken', `Records ${size} to ${stored.length - 1} are missing`);
   }
-  return { size, lastHash, firstRecord, newest, hashesKept };
+  let lost = 0;
+  for (let seq = size; seq < stored.length; seq++) if (!isZero(stored.get(seq)!)) lost += 1;
+  return { size, lastHash, firstRecord, newest, hashesKept, lost };
 }
 
 /** Removes the oldest segments until at most `keep` are left; the newest always stays. Gives the oldest that is left. */
