@@ -30,7 +30,7 @@ export type Rotation = {
 
 /**
  * Changes the root of a key directory as one step, for our programs and after a crash at any moment: both roots are
- * staged, marked complete, and only then moved (decision 009). The caller holds the lock and has recovered.
+ * staged, marked complete, and only then moved (decision 011). The caller holds the lock and has recovered.
  * @throws KmsError `keys-exist` when this root is in the history already, `keys-unwritable`; nothing has changed then
  */
 export async function commitRotation(
