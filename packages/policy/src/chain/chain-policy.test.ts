@@ -206,7 +206,7 @@ describe('a head that is used again', () => {
     expect((await policy.authorize('app', facts())).allowed).toBe(false);
   });
 
-  test('under load is renewed, so that a revocation is seen within the time of a few readings', async () => {
+  test('under load is renewed, so that a revocation is seen within the time that it may serve', async () => {
     const [node] = await nodes({});
     const policy = policyOf([node!], { headReuseMs: 1_000 });
     expect((await policy.authorize('app', facts())).allowed).toBe(true);
@@ -215,7 +215,7 @@ describe('a head that is used again', () => {
       block > 100 ? denial('Compose hash not allowed') : { allowed: true, reason: '' };
     const revoked = performance.now();
     while ((await policy.authorize('app', facts())).allowed) await new Promise(setImmediate);
-    expect(performance.now() - revoked).toBeLessThan(500);
+    expect(performance.now() - revoked).toBeLessThan(1_000);
   });
 
   test('does not let a view that is too old deny what a fresh one allows', async () => {

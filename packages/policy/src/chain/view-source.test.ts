@@ -131,7 +131,7 @@ describe('with reuse', () => {
     source.views.close();
   });
 
-  test('a view serves for three readings, for an eighth of the longest time at least', async () => {
+  test('a view serves for three readings, for a quarter of the longest time at least', async () => {
     const lives = async (takesMs: number, ms: number): Promise<boolean> => {
       const source = clocked({ reuseMs: 1_000 });
       source.reading.takesMs = takesMs;
@@ -145,8 +145,8 @@ describe('with reuse', () => {
     };
     expect(await lives(100, 299)).toBe(true);
     expect(await lives(100, 300)).toBe(false);
-    expect(await lives(5, 124)).toBe(true);
-    expect(await lives(5, 125)).toBe(false);
+    expect(await lives(5, 249)).toBe(true);
+    expect(await lives(5, 250)).toBe(false);
     expect(await lives(400, 599)).toBe(true);
     expect(await lives(400, 600)).toBe(false);
     expect(await lives(5_000, 0)).toBe(false);
@@ -203,7 +203,7 @@ describe('with reuse', () => {
     await pass(252);
     await hung;
     source.reading.fails = true;
-    await pass(125);
+    await pass(250);
     expect(source.views.recent()).toBeUndefined();
     source.views.close();
   });

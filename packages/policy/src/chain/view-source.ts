@@ -25,7 +25,7 @@ type Reading = {
 /** A view may serve requests for this many times as long as readings of late took: no wait while it is renewed. */
 const REUSE_PER_READING = 3;
 /** … and for this part of the time that it may, when readings are faster than that. */
-const REUSE_PART = 1 / 8;
+const REUSE_PART = 1 / 4;
 /** Of so many readings the median counts, so that one that hung does not make the next view serve for long. */
 const READINGS = 9;
 /** So long after a request the chain is followed, so that the next request waits for nothing. */
@@ -138,7 +138,7 @@ export class ViewSource {
     const until = Math.min(end, at + Math.max(this.#reuseMs * REUSE_PART, REUSE_PER_READING * median));
     this.#last = view;
     // The next one shall be there before this one ends.
-    this.#follow(Math.min((until - at) / 3, until - at - 2 * median));
+    this.#follow(Math.min((until - at) / 2, until - at - 2 * median));
 
     const reading = { view, at, until, end };
     const prepared = this.#prepare(view);
