@@ -1,4 +1,5 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
+import { LineBuffer } from './line-buffer.ts';
 
 /** JSON lines with the documented messages (chapter 10 section 7.5). */
 export type Log = Logger;
@@ -6,10 +7,10 @@ export type Log = Logger;
 /** Fields under which a secret could be logged by mistake. */
 const REDACT = ['token', 'auth_token', 'key', 'k256', 'privateKey', 'authorization', 'quote', 'body'];
 
-/** Lines are written when there are so many bytes of them: each write is a task for another thread. */
-const WRITES = { minLength: 65_536, maxWrite: 131_072 };
+/** Lines are written in pieces of so many bytes: each is a task for another thread. */
+const PIECE_BYTES = 65_536;
 /** A pipe takes at most 4096 bytes as one (POSIX PIPE_BUF): with more, lines of processes that share it would mix. */
-const SHARED_WRITES = { minLength: 3072, maxWrite: 4096 };
+const SHARED_PIECE_BYTES = 4096;
 /** The longest time for which a line waits for others. */
 const FLUSH_MS = 100;
 
@@ -31,7 +32,28 @@ export function createLog(
 ): Log {
   const options = { level, base: { service: 'dstack-kms', ...fields }, redact: REDACT };
   if (destination !== undefined) return pino(options, destination);
-  const output = pino.destination({ dest: 1, sync: false, ...(isShared ? SHARED_WRITES : WRITES) });
-  setInterval(() => output.flush(), FLUSH_MS).unref();
-  return pino(options, output);
+  const maxWrite = isShared ? SHARED_PIECE_BYTES : PIECE_BYTES;
+  const output = pino.destination({ dest: 1, sync: false, minLength: 1, maxWrite });
+  const lines = new LineBuffer(output, maxWrite);
+  setInterval(() => lines.flush(), FLUSH_MS).unref();
+  flushAtExit(lines);
+  return pino(options, lines);
+}
+
+const buffers = new Set<LineBuffer>();
+
+function flushAtExit(lines: LineBuffer): void {
+  // Before the listeners of the outputs themselves, which close them.
+  if (buffers.size === 0) process.prependListener('exit', flushAll);
+  buffers.add(lines);
+}
+
+function flushAll(): void {
+  for (const lines of buffers) {
+    try {
+      lines.flushSync();
+    } catch {
+      // Nobody reads any more.
+    }
+  }
 }

@@ -1,0 +1,49 @@
+/** What takes the gathered lines: a SonicBoom of pino. */
+export type Output = {
+  write(text: string): unknown;
+  flush(): void;
+  flushSync(): void;
+};
+
+/**
+ * Gathers lines to pieces of at most `maxBytes` before the output sees them (a longer line is a piece of its own). The
+ * output measures all that it holds anew for every piece, which for single lines costs more than making them.
+ */
+export class LineBuffer {
+  readonly #output: Output;
+  readonly #maxBytes: number;
+  #lines: string[] = [];
+  #bytes = 0;
+
+  constructor(output: Output, maxBytes: number) {
+    this.#output = output;
+    this.#maxBytes = maxBytes;
+  }
+
+  write(line: string): void {
+    const bytes = Buffer.byteLength(line);
+    if (this.#bytes + bytes > this.#maxBytes) this.#pass();
+    this.#lines.push(line);
+    this.#bytes += bytes;
+  }
+
+  /** Begins to write what is held. */
+  flush(): void {
+    this.#pass();
+    this.#output.flush();
+  }
+
+  /** Writes what is held, before it returns: after a fatal line, and when the process ends. */
+  flushSync(): void {
+    this.#pass();
+    this.#output.flushSync();
+  }
+
+  #pass(): void {
+    if (this.#lines.length === 0) return;
+    const text = this.#lines.join('');
+    this.#lines = [];
+    this.#bytes = 0;
+    this.#output.write(text);
+  }
+}
