@@ -1,13 +1,13 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { concatBytes, fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
+import { concatBytes, toHex, utf8 } from '@dstack-cloud/encoding';
 import { type AppendFile, type OpenAppendFile, openAppendFile } from './append-file.ts';
 import { AuditError } from './errors.ts';
 import { hashFilePath, hashFileReader } from './hash-file.ts';
 import { MerkleTree } from './merkle-tree.ts';
 import { PackedHashes } from './packed-hashes.ts';
-import { type AuditEntry, type AuditRecord, formatRecord, sealRecord } from './record.ts';
+import { type AuditEntry, type AuditRecord, type SealedRecord, sealRecord } from './record.ts';
 import { RecordIndex } from './record-index.ts';
 import { dropOldSegments, type LoadedLog, loadLog, segmentLines, segmentName } from './segments.ts';
 import { type SignedTreeHead, signTreeHead } from './tree-head.ts';
@@ -186,44 +186,44 @@ export class AuditLog {
   }
 
   async #writeBatch(batch: readonly Waiting[]): Promise<void> {
-    const sealed: Array<{ record: AuditRecord; waiting: Waiting }> = [];
+    const sealed: Array<SealedRecord & { waiting: Waiting }> = [];
     let previous = this.#lastHash;
     for (const waiting of batch) {
       try {
         const seq = this.#tree.size + sealed.length;
-        const record = sealRecord(waiting.entry, seq, new Date(this.#now()), previous);
-        previous = record.hash;
-        sealed.push({ record, waiting });
+        const next = sealRecord(waiting.entry, seq, new Date(this.#now()), previous);
+        previous = next.record.hash;
+        sealed.push({ ...next, waiting });
       } catch (error) {
         waiting.reject(error as Error);
       }
     }
     if (sealed.length === 0) return;
     try {
-      await this.#persist(sealed.map(({ record }) => record));
+      await this.#persist(sealed);
     } catch (error) {
       for (const { waiting } of sealed) waiting.reject(error as Error);
       return;
     }
     this.#lastHash = previous;
-    for (const { record, waiting } of sealed) {
-      this.#tree.append(fromHex(record.hash));
+    for (const { record, hash, waiting } of sealed) {
+      this.#tree.append(hash);
       waiting.resolve(record);
     }
     await this.#rotate();
   }
 
-  async #persist(records: readonly AuditRecord[]): Promise<void> {
+  async #persist(sealed: readonly SealedRecord[]): Promise<void> {
     if (this.#poisoned !== undefined) {
       throw new AuditError('poisoned', 'The audit log is closed after a failed write', {
         cause: this.#poisoned,
       });
     }
-    const encoded = records.map((record) => utf8(`${formatRecord(record)}\n`));
+    const encoded = sealed.map(({ line }) => utf8(line));
     try {
       await this.#segment.append(concatBytes(...encoded));
       // The hashes are made again from the records when the log is opened, so only the records need the sync.
-      await this.#hashes.append(concatBytes(...records.map((record) => fromHex(record.hash))));
+      await this.#hashes.append(concatBytes(...sealed.map(({ hash }) => hash)));
     } catch (cause) {
       await this.#undo(cause);
       throw new AuditError('write-failed', 'The audit record cannot be written', { cause });
@@ -236,7 +236,7 @@ export class AuditLog {
       throw new AuditError('write-failed', 'The audit record cannot be made durable', { cause });
     }
     for (const [position, line] of encoded.entries()) {
-      this.#index.note(records[position]!.seq, this.#segmentPath, this.#segmentBytes);
+      this.#index.note(sealed[position]!.record.seq, this.#segmentPath, this.#segmentBytes);
       this.#segmentBytes += line.length;
     }
   }

@@ -87,12 +87,41 @@ const recordSchema = z.strictObject({
 /** `prev_hash` of the first record. */
 export const GENESIS: string = '00'.repeat(32);
 
-/** The record that follows `previousHash` as number `seq`. */
-export function sealRecord(entry: AuditEntry, seq: number, time: Date, previousHash: string): AuditRecord {
+/** A record and what is written of it. */
+export type SealedRecord = {
+  readonly record: AuditRecord;
+  /** 32 bytes. */
+  readonly hash: Uint8Array;
+  /** Canonical JSON with line feed. */
+  readonly line: string;
+};
+
+/** The record that follows `previousHash` as number `seq`. @throws AuditError `malformed` */
+export function sealRecord(entry: AuditEntry, seq: number, time: Date, previousHash: string): SealedRecord {
   const parsed = entrySchema.safeParse(entry);
   if (!parsed.success) throw new AuditError('malformed', z.prettifyError(parsed.error));
   const body = { ...parsed.data, seq, time: time.toISOString(), prev_hash: previousHash };
-  return { ...body, hash: recordHash(body) };
+  const [before, after] = membersAroundHash(body);
+  const digest = createHash('sha256');
+  digest.update(fromHex(previousHash));
+  digest.update(`{${before},${after}}`);
+  const sealed = new Uint8Array(digest.digest());
+  const text = toHex(sealed);
+  return { record: { ...body, hash: text }, hash: sealed, line: `{${before},"hash":"${text}",${after}}\n` };
+}
+
+/**
+ * The members of canonical JSON (chapter 30 section 2.3: sorted by name) before and after the place of `hash`: what is
+ * hashed and what is written are the same text but for that. All values are scalars; `event` always comes before, `seq` after.
+ */
+function membersAroundHash(body: Readonly<Record<string, unknown>>): [before: string, after: string] {
+  const before: string[] = [];
+  const after: string[] = [];
+  for (const name of Object.keys(body).sort()) {
+    const value = body[name];
+    if (value !== undefined) (name < 'hash' ? before : after).push(`"${name}":${JSON.stringify(value)}`);
+  }
+  return [before.join(','), after.join(',')];
 }
 
 /** SHA-256(prev_hash || canonical JSON of the record without `hash`), chapter 10 section 10.2. */
@@ -101,11 +130,6 @@ function recordHash(body: Omit<AuditRecord, 'hash'>): string {
   digest.update(fromHex(body.prev_hash));
   digest.update(utf8(canonicalJson(body)));
   return toHex(new Uint8Array(digest.digest()));
-}
-
-/** The line of a record, without line feed. */
-export function formatRecord(record: AuditRecord): string {
-  return canonicalJson(record);
 }
 
 /**
