@@ -15,12 +15,14 @@ import {
   slotsOf,
 } from './contract-checks.ts';
 import { KnownCode } from './known-code.ts';
-import { ProvenState } from './proven-state.ts';
+import { ProvenFacts, ProvenState } from './proven-state.ts';
 import { type Contract, proxiedContract } from './proxied-contract.ts';
 import { IMPLEMENTATION_SLOT, kmsSlot, slotBytes } from './slots.ts';
 import { readText, textSlots } from './solidity-text.ts';
 
 const MAX_GATEWAY_APP_ID = 256;
+/** What was proven is kept for so many blocks: head and settled block of a few views. */
+const MAX_BLOCKS = 4;
 
 /** What contracts were last time: mostly they still are, and then one exchange is enough. */
 type Guess<Logic> = { logic: Logic; implementation: string } | undefined;
@@ -33,6 +35,7 @@ export class ProofVerdicts {
   readonly #settings: ChainSettings;
   readonly #kms: string;
   readonly #codes: KnownCode;
+  readonly #facts = new Map<string, ProvenFacts>();
   #guessedKms: Guess<KmsLogic>;
   #guessedApp: Guess<AppLogic>;
 
@@ -102,7 +105,12 @@ export class ProofVerdicts {
   }
 
   #stateAt(view: ChainView, block: Block): ProvenState {
-    return new ProvenState(block, askEndpoints(view.endpoints, this.#settings));
+    // The header is held to number and time too, so facts of one are not facts of the other.
+    const name = `${block.hash}/${block.number}/${block.timestamp}`;
+    const facts = this.#facts.get(name) ?? new ProvenFacts();
+    this.#facts.set(name, facts);
+    if (this.#facts.size > MAX_BLOCKS) this.#facts.delete(this.#facts.keys().next().value!);
+    return new ProvenState(block, askEndpoints(view.endpoints, this.#settings), facts);
   }
 
   async #kmsContract(state: ProvenState): Promise<Exclude<Contract<KmsLogic>, { is: 'absent' }>> {

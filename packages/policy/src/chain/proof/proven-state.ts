@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { PolicyError } from '../../errors.ts';
 import { type Block, resultOf } from '../block.ts';
 import type { RpcAnswer, RpcCall, RpcEndpoint } from '../rpc-endpoint.ts';
-import { type ProvenAccount, provenAccount } from './account-proof.ts';
+import { type Proven, type ProvenAccount, provenAccount } from './account-proof.ts';
 import { type Header, verifiedHeader } from './block-header.ts';
 import { slotBytes } from './slots.ts';
 
@@ -20,38 +20,46 @@ const wantsNumbers = new WeakSet<RpcEndpoint>();
 /** EIP-170 allows 24,576 bytes. */
 const codeSchema = z.string().regex(/^0x([0-9a-f]{2}){0,24576}$/i);
 
-/** What was proven of the state at one block; anything not loaded cannot be read. */
+/** What was proven at one block so far. It stays true, so all who decide at the block share it. */
+export class ProvenFacts {
+  header: Header | undefined;
+  readonly accounts: Map<string, { account: ProvenAccount; values: Map<bigint, bigint> }> = new Map();
+}
+
+/** Reads the state at one block; anything not loaded cannot be read. */
 export class ProvenState {
   readonly #block: Block;
   readonly #ask: AskEndpoints;
-  readonly #accounts = new Map<string, { codeHash: string | undefined; values: Map<bigint, bigint> }>();
-  #header: Header | undefined;
+  readonly #facts: ProvenFacts;
 
-  constructor(block: Block, ask: AskEndpoints) {
+  /** @param facts of the same block */
+  constructor(block: Block, ask: AskEndpoints, facts: ProvenFacts) {
     this.#block = block;
     this.#ask = ask;
+    this.#facts = facts;
   }
 
   /** Learn what is not known yet, all in one exchange. @throws PolicyError of the last endpoint when none proves it */
   async load(wanted: readonly Wanted[]): Promise<void> {
+    const { accounts } = this.#facts;
     const missing = wanted.map(({ address, slots }) => {
-      const values = this.#accounts.get(address)?.values;
+      const values = accounts.get(address)?.values;
       return { address, slots: slots.filter((slot) => !values?.has(slot)) };
     });
-    const needed = missing.filter(({ address, slots }) => slots.length > 0 || !this.#accounts.has(address));
+    const needed = missing.filter(({ address, slots }) => slots.length > 0 || !accounts.has(address));
     if (needed.length === 0) return;
-    const { header, accounts } = await this.#ask((endpoint) => this.#prove(endpoint, needed));
-    this.#header = header;
+    const { header, proven } = await this.#ask((endpoint) => this.#prove(endpoint, needed));
+    this.#facts.header = header;
     needed.forEach(({ address }, index) => {
-      const { codeHash, values } = accounts[index]!;
-      const before = this.#accounts.get(address)?.values ?? [];
-      this.#accounts.set(address, { codeHash, values: new Map([...before, ...values]) });
+      const { account, values } = proven[index]!;
+      const before = accounts.get(address)?.values ?? [];
+      accounts.set(address, { account, values: new Map([...before, ...values]) });
     });
   }
 
   /** 0x hex; undefined when there is no code. */
   codeHash(address: string): string | undefined {
-    return this.#loaded(address).codeHash;
+    return this.#loaded(address).account.codeHash;
   }
 
   slot(address: string, slot: bigint): bigint {
@@ -75,17 +83,17 @@ export class ProvenState {
     });
   }
 
-  #loaded(address: string): { codeHash: string | undefined; values: ReadonlyMap<bigint, bigint> } {
-    const account = this.#accounts.get(address);
-    if (!account) throw new PolicyError('backend-answer', 'an account was read before it was proven');
-    return account;
+  #loaded(address: string): { account: ProvenAccount; values: ReadonlyMap<bigint, bigint> } {
+    const loaded = this.#facts.accounts.get(address);
+    if (!loaded) throw new PolicyError('backend-answer', 'an account was read before it was proven');
+    return loaded;
   }
 
   async #prove(
     endpoint: RpcEndpoint,
     wanted: readonly Wanted[],
-  ): Promise<{ header: Header; accounts: ProvenAccount[] }> {
-    const known = this.#header;
+  ): Promise<{ header: Header; proven: Proven[] }> {
+    const known = this.#facts.header;
     const answers = await this.#askAt(endpoint, (at) => [
       ...wanted.map(({ address, slots }) => ({
         method: 'eth_getProof',
@@ -94,19 +102,20 @@ export class ProvenState {
       ...(known ? [] : [{ method: 'eth_getBlockByHash', params: [this.#block.hash, false] }]),
     ]);
     const header = known ?? verifiedHeader(blockOf(answers.pop()), this.#block);
-    const accounts = wanted.map(({ address, slots }, index) =>
-      provenAccount(header.stateRoot, address, slots, resultOf(answers[index])),
-    );
-    return { header, accounts };
+    const proven = wanted.map(({ address, slots }, index) => {
+      const account = this.#facts.accounts.get(address)?.account;
+      return provenAccount(header.stateRoot, address, slots, resultOf(answers[index]), account);
+    });
+    return { header, proven };
   }
 
   /** Pinned to the block's hash (EIP-1898), or to its number where a node does not understand that. */
   async #askAt(endpoint: RpcEndpoint, calls: (at: unknown) => RpcCall[]): Promise<RpcAnswer[]> {
     if (!wantsNumbers.has(endpoint)) {
-      const answers = await endpoint.batch(calls({ blockHash: this.#block.hash }));
+      const answers = await endpoint.gather(calls({ blockHash: this.#block.hash }));
       if (!answers.some((answer) => 'error' in answer)) return answers;
     }
-    const answers = await endpoint.batch(calls(`0x${this.#block.number.toString(16)}`));
+    const answers = await endpoint.gather(calls(`0x${this.#block.number.toString(16)}`));
     if (!answers.some((answer) => 'error' in answer)) wantsNumbers.add(endpoint);
     return answers;
   }
