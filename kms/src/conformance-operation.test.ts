@@ -204,6 +204,9 @@ test('checklist 12: /health, names of metrics, X-App-Version, and the texts that
   );
   const client = lab.client(lab.guest());
   expect((await getAppKey(client, logged)).status).toBe(200);
+  const named = await call(port, 'GetKey', { name: 'db' }, { client });
+  expect(named.status).toBe(200);
+  expect(lines.filter((line) => line.includes('"msg":"key dispatched"'))).toHaveLength(2);
   lab.webhook.policy = { app: { body: { isAllowed: false, gatewayAppId: '', reason: 'no' } } };
   expect((await getAppKey(client, logged)).status).toBe(400);
   lab.webhook.policy = {};

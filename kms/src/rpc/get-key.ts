@@ -1,8 +1,9 @@
 import { deriveAppKeys, getKey as deriveKey } from '@dstack-cloud/keys';
 import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
-import { authorize } from '../authorize/authorize.ts';
+import { authorize, publicFields } from '../authorize/authorize.ts';
 import type { Caller, Kms } from '../kms.ts';
+import { simulatedField } from './get-app-key.ts';
 
 const MAX_NAME_LENGTH = 1024;
 
@@ -33,5 +34,6 @@ export async function getKey(
   );
   const { key, signature } = deriveKey(k256Key, name, '', 'secp256k1');
   kms.metrics.keyDispatch.inc({ result: 'released' });
+  kms.log.info({ ...publicFields(info), ...simulatedField(info.simulated) }, 'key dispatched');
   return { key, signatureChain: [signature, k256Signature] };
 }
