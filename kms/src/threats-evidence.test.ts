@@ -139,7 +139,8 @@ describe('evidence', () => {
   test('wrong-length-measurement: a compose hash of 31 bytes is refused before the policy is asked', async () => {
     const guest = lab.guest({ composeHash: new Uint8Array(31).fill(1) });
     lab.webhook.asked.length = 0;
-    expect((await getAppKey(lab.client(guest))).status).toBe(400);
+    const { status, json } = await getAppKey(lab.client(guest));
+    expect([status, json['error']]).toEqual([400, expect.stringMatching(/compose-hash/)]);
     expect(lab.webhook.asked.filter(({ path }) => path === '/bootAuth/app')).toEqual([]);
   });
 });
@@ -188,11 +189,17 @@ describe('identity', () => {
 
   test('app-asks-for-root-keys: an allowed app that is no KMS gets none', async () => {
     const client = lab.client(lab.guest());
-    lab.webhook.policy = {
-      kms: { body: { isAllowed: false, gatewayAppId: '', reason: 'Aggregated MR not allowed' } },
-    };
+    // Allowed as an app, and so is this KMS as a KMS: what is refused is this guest as a KMS.
+    const deny = { body: { isAllowed: false, gatewayAppId: '', reason: 'Aggregated MR not allowed' } };
+    lab.webhook.policy = { kms: (body) => (body.includes(`"${'11'.repeat(20)}"`) ? deny : undefined) };
+    expect((await getAppKey(client)).status).toBe(200);
+    lab.webhook.asked.length = 0;
     const refused = await call(kms.main.port, 'GetKmsKey', {}, { client });
-    expect(refused.json['error']).toMatch(/not allowed/);
+    expect(refused.json).toMatchObject({
+      error: 'Boot denied: Aggregated MR not allowed',
+      code: 'MEASUREMENT_NOT_FOUND',
+    });
+    expect(lab.webhook.asked.map(({ path }) => path)).not.toContain('/bootAuth/app');
     expect(JSON.stringify(refused.json)).not.toMatch(/PRIVATE/);
     expect((await call(kms.main.port, 'GetKmsKey')).json['error']).toBe('No attestation provided');
   });

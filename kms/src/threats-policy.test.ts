@@ -10,6 +10,7 @@ import { encodeCsrV2, parseRaTlsCertificate, signCsr } from '@dstack-cloud/ra-tl
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { RunningKms } from './start-kms.ts';
 import { ask, type ClientIdentity, call } from './test/ask.ts';
+import { keptConnection } from './test/kept-connection.ts';
 import { LAB_NOW, type Lab, openLab } from './test/lab.ts';
 
 let lab: Lab;
@@ -51,13 +52,21 @@ function signRequest(
 }
 describe('policy', () => {
   test('revoked-between-requests: the next request on the same connection is refused', async () => {
-    const client = lab.client(lab.guest());
-    expect((await getAppKey(client)).status).toBe(200);
+    const connection = keptConnection(kms.main.port, lab.client(lab.guest()));
+    const first = await connection.post('GetAppKey', keyRequest);
+    expect([first.status, first.reused]).toEqual([200, false]);
     lab.webhook.policy = { app: deny('Compose hash not allowed') };
-    expect((await getAppKey(client)).json).toMatchObject({
+    const second = await connection.post('GetAppKey', keyRequest);
+    expect([second.status, second.reused]).toEqual([400, true]);
+    expect(second.json).toMatchObject({
       error: 'App not allowed: Boot denied: Compose hash not allowed',
       code: 'MEASUREMENT_NOT_FOUND',
     });
+    // And allowed again, it is served again.
+    lab.webhook.policy = {};
+    const third = await connection.post('GetAppKey', keyRequest);
+    expect([third.status, third.reused]).toEqual([200, true]);
+    connection.close();
   });
 
   test('webhook-hangs: the answer comes in time and is a refusal', async () => {
@@ -72,15 +81,24 @@ describe('policy', () => {
     expect(performance.now() - started).toBeLessThan(4_000);
   });
 
-  test('auth-answer-multibyte: a long answer with multi-byte characters ends nothing', async () => {
-    for (const raw of [
-      `{"isAllowed":false,"gatewayAppId":"","reason":"${'ä'.repeat(2000)}"}`,
-      'é'.repeat(600),
-    ]) {
-      for (const offset of ['', 'x']) {
-        lab.webhook.policy = { app: { raw: offset + raw } };
-        expect((await getAppKey(lab.client(lab.guest()))).status).toBe(400);
-      }
+  test('auth-answer-multibyte: a long answer is cut between characters, and ends nothing', async () => {
+    const reasonOf = async (reason: string): Promise<unknown> => {
+      lab.webhook.policy = { app: deny(reason) };
+      return (await getAppKey(lab.client(lab.guest()))).json['error'];
+    };
+    // 512 bytes of it are shown; the 512th lies within a character in the second case and the third.
+    const refused = 'App not allowed: Boot denied: ';
+    expect(await reasonOf('ä'.repeat(2000))).toBe(`${refused}${'ä'.repeat(256)}`);
+    expect(await reasonOf(`x${'ä'.repeat(2000)}`)).toBe(`${refused}x${'ä'.repeat(255)}`);
+    expect(await reasonOf(`xx${'😀'.repeat(2000)}`)).toBe(`${refused}xx${'😀'.repeat(127)}`);
+    // An answer that allows, with a text that nobody asked for: what ended the original.
+    const allowed = { isAllowed: true, gatewayAppId: '', reason: `a${'é'.repeat(600)}` };
+    lab.webhook.policy = { app: { body: allowed }, kms: { body: allowed } };
+    expect((await getAppKey(lab.client(lab.guest()))).status).toBe(200);
+    for (const raw of ['é'.repeat(600), `x${'é'.repeat(600)}`]) {
+      lab.webhook.policy = { app: { raw }, kms: { raw } };
+      const { status, json } = await getAppKey(lab.client(lab.guest()));
+      expect([status, json['code']]).toEqual([400, 'UNAVAILABLE']);
     }
     lab.webhook.policy = {};
     expect((await ask(kms.main.port, '/health', { method: 'GET' })).body.toString()).toBe('OK');
@@ -117,8 +135,12 @@ describe('SignCert', () => {
       { subjectAltNames: Array.from({ length: 101 }, (_, index) => `n${index}.example`) },
     ],
   ])('%s: refused, and the KMS lives on', async (_, config) => {
+    lab.webhook.asked.length = 0;
     const { status, json } = await call(kms.main.port, 'SignCert', signRequest(config));
     expect([status, json['code']]).toEqual([400, 'INVALID_ARGUMENT']);
+    expect(json['error']).toMatch(/^Failed to sign certificate: /);
+    // Before evidence is looked at and anybody is asked.
+    expect(lab.webhook.asked).toEqual([]);
     expect((await call(kms.main.port, 'GetMeta')).status).toBe(200);
   });
 });
