@@ -1,10 +1,18 @@
 /** The root keys survive the loss of every machine, and nobody alone can bring them back. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { verifyLog } from '@dstack-cloud/audit-log';
 import { generateIdentity, identityToRecipient } from 'age-encryption';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { getAppKey, type KmsHost, type KmsLab, labWorkload, startKmsLab } from '../harness/kms-lab.ts';
-import { deny } from '../harness/policy-webhook.ts';
+import {
+  auditHead,
+  getAppKey,
+  type KmsHost,
+  type KmsLab,
+  labWorkload,
+  startKmsLab,
+} from '../harness/kms-lab.ts';
+import { ALLOW, deny } from '../harness/policy-webhook.ts';
 
 let lab: KmsLab;
 beforeAll(async () => {
@@ -134,4 +142,101 @@ describe('backup', () => {
     expect(everything).not.toContain(readFileSync(join(elsewhere, 'root-k256.key')).toString('hex'));
     await again.stop('SIGKILL');
   }, 60_000);
+
+  test('loss-after-rotation: the retired roots come back with the active one, and a share set of before restores what was before', async () => {
+    const first = await lab.host('rotated-first');
+    const secret = await Promise.all([generateIdentity(), generateIdentity()]);
+    const files = secret.map((identity, index) => {
+      const file = join(lab.directory, `r${index}.key`);
+      writeFileSync(file, `${identity}\n`, { mode: 0o600 });
+      return file;
+    });
+    const recipients = await Promise.all(
+      secret.map(async (identity, index) => `r${index}=${await identityToRecipient(identity)}`),
+    );
+    const backupTo = (out: string) =>
+      command(
+        first,
+        ...['backup', '--threshold', '2', '--out', out],
+        ...recipients.flatMap((recipient) => ['--recipient', recipient]),
+      );
+    const [before, after] = ['shares-before', 'shares-after'].map((name) => join(lab.directory, name)) as [
+      string,
+      string,
+    ];
+    await (await first.serve()).stop();
+    const old = (await command(first, 'roots')).result;
+    expect((await backupTo(before)).result['retired_roots']).toBeUndefined();
+    const rotated = await command(first, 'rotate-root');
+    expect(rotated.code, rotated.output).toBe(0);
+    expect((await backupTo(after)).result['retired_roots']).toEqual([old['root']]);
+
+    const second = await lab.host('rotated-second');
+    const restore = (out: string, certDir: string) =>
+      command(
+        second,
+        ...['restore', '--domain', '127.0.0.1', '--cert-dir', certDir],
+        ...['r0', 'r1'].flatMap((name) => ['--share', join(out, `kms-share-${name}.age`)]),
+        ...files.flatMap((file) => ['--identity', file]),
+      );
+    const restored = await restore(after, second.certDir);
+    expect(restored.code, restored.output).toBe(0);
+    for (const name of ['root-k256.key', join('roots', String(old['root']), 'root-k256.key')]) {
+      expect(readFileSync(join(second.certDir, name))).toEqual(readFileSync(join(first.certDir, name)));
+    }
+    expect((await command(second, 'roots')).result).toMatchObject({
+      root: rotated.result['root'],
+      retired: [{ root: old['root'], k256_pubkey: old['k256_pubkey'], successor: rotated.result['root'] }],
+    });
+    const earlier = await restore(before, join(lab.directory, 'restored-before'));
+    expect(earlier.result['k256_pubkey']).toBe(old['k256_pubkey']);
+    // An application that is held at the retired root gets there what it got before the loss.
+    lab.webhook.app = () => ({
+      isAllowed: true,
+      reason: '',
+      gatewayAppId: 'any',
+      keyRoot: String(old['root']),
+    });
+    const kms = await second.serve();
+    const { body } = await getAppKey(kms, await lab.identity(kms, labWorkload('held')));
+    expect(JSON.parse(body).root_id).toBe(old['root']);
+    await kms.stop('SIGKILL');
+  }, 90_000);
+
+  test('replica-after-rotation: a replica takes over the new root and the history, and its own log goes on', async () => {
+    lab.webhook.app = () => ALLOW;
+    const source = await lab.host('source');
+    const first = await source.serve();
+    const onboarding = { core: { onboard: { auto_bootstrap_domain: '' } } };
+    const host = await lab.host('replica', onboarding);
+    const onboard = async (from: string) => {
+      const run = host.run();
+      await run.until('onboarding listener started');
+      const post = (method: string, body: object) =>
+        fetch(`${run.onboardUrl}/prpc/${method}?json`, { method: 'POST', body: JSON.stringify(body) });
+      const answer = await post('Onboard.Onboard', { source_url: from, domain: '127.0.0.1' });
+      expect(answer.status, await answer.clone().text()).toBe(200);
+      await post('Onboard.Finish', {});
+      await run.until('dstack-kms started');
+      return run;
+    };
+    const replica = await onboard(first.url);
+    expect((await getAppKey(replica, await lab.identity(replica, labWorkload('any')))).status).toBe(200);
+    const before = await auditHead(replica);
+    await Promise.all([first.stop(), replica.stop()]);
+    const { result } = await command(source, 'rotate-root');
+    const second = await source.serve();
+    // As documented: everything but the audit log leaves the key directory.
+    for (const name of readdirSync(host.certDir).filter((file) => file !== 'audit')) {
+      rmSync(join(host.certDir, name), { recursive: true });
+    }
+    const again = await onboard(second.url);
+    const after = await auditHead(again);
+    expect((await command(host, 'roots')).result).toMatchObject({ root: result['root'] });
+    expect(after.publicKey).not.toEqual(before.publicKey);
+    const keys = [before.publicKey, after.publicKey];
+    const { records } = await verifyLog(join(host.certDir, 'audit'), keys, [before.signed, after.signed]);
+    expect([before.signed['size'], records]).toEqual([1, 2]);
+    await Promise.all([second.stop('SIGKILL'), again.stop('SIGKILL')]);
+  }, 90_000);
 });

@@ -1,8 +1,17 @@
 /** Which keys are released after a change of root. */
+import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
-import { parseCertificate } from '@dstack-cloud/attestation';
+import { parseCertificate, ratlsReportData } from '@dstack-cloud/attestation';
 import { decodePem, fromHex, toHex } from '@dstack-cloud/encoding';
-import { deriveAppKeys, deriveEnvPublicKey, verifyEnvPublicKey } from '@dstack-cloud/keys';
+import {
+  deriveAppCaKey,
+  deriveAppKeys,
+  deriveEnvPublicKey,
+  generateP256Key,
+  getKey,
+  verifyEnvPublicKey,
+} from '@dstack-cloud/keys';
+import { CONFIRM_WORD, encodeCsrV2, signCsr } from '@dstack-cloud/ra-tls';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { KmsKeys, Root } from '../key-directory/kms-keys.ts';
@@ -122,6 +131,43 @@ describe('an application held at a root', () => {
     expect(signer).toEqual(active.k256Pubkey);
     const other = { app_id: toHex(appId), root_id: middle.id };
     expect((await call(kms.main.port, 'GetAppEnvEncryptPubKey', other)).json['code']).toBe('KEY_NOT_FOUND');
+  });
+
+  test('has its certificates signed by its CA under that root, and its named keys derived there', async () => {
+    const guest = lab.guest();
+    const key = generateP256Key();
+    const csr = encodeCsrV2({
+      confirm: CONFIRM_WORD,
+      pubkey: key.spki,
+      config: {
+        subject: 'app.example.com',
+        subjectAltNames: [],
+        usageServerAuth: true,
+        usageClientAuth: false,
+        extQuote: false,
+        extAppInfo: false,
+      },
+      attestation: guest.attest(ratlsReportData(key.spki)),
+    });
+    const request = { api_version: 2, csr: toHex(csr), signature: toHex(signCsr(csr, key)) };
+    for (const root of [active, oldest]) {
+      say({ keyRoot: root.id, keyEpoch: 1 });
+      const { json } = await call(kms.main.port, 'SignCert', request);
+      const [leaf, ca, top] = (json['certificate_chain'] as string[]).map((pem) => new X509Certificate(pem));
+      expect(new Uint8Array(top!.publicKey.export({ type: 'spki', format: 'der' }))).toEqual(
+        root.rootCa.key.spki,
+      );
+      expect([leaf!.verify(ca!.publicKey), ca!.verify(top!.publicKey), top!.verify(top!.publicKey)]).toEqual([
+        true,
+        true,
+        true,
+      ]);
+      const caKey = deriveAppCaKey(root.roots, appId, 1).spki;
+      expect(new Uint8Array(ca!.publicKey.export({ type: 'spki', format: 'der' }))).toEqual(caKey);
+      const named = await call(kms.main.port, 'GetKey', { name: 'db' }, { client });
+      const { k256Key } = deriveAppKeys(root.roots, appId, instanceId, 1);
+      expect(named.json['key']).toBe(toHex(getKey(k256Key, 'db', '', 'secp256k1').key));
+    }
   });
 
   test('gets nothing when this KMS has not that root, and no answer of another form', async () => {

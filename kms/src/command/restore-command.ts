@@ -36,18 +36,22 @@ export const restoreCommand: Command = {
     const domain = values.domain ?? config.core.onboard.auto_bootstrap_domain;
     assertDomain(domain);
     const directory = config.core.cert_dir;
+    await assertEmpty(directory);
     const lock = await lockKeyDirectory(directory);
     try {
       await recoverKeyDirectory(directory);
-      if ((await keyDirectoryState(directory)) !== 'empty') {
-        throw new KmsError('keys-exist', `${directory} has root keys already; they are never replaced`);
-      }
+      await assertEmpty(directory);
       await restore(config, domain, values, context);
     } finally {
       await lock.release();
     }
   },
 };
+
+async function assertEmpty(directory: string): Promise<void> {
+  if ((await keyDirectoryState(directory)) === 'empty') return;
+  throw new KmsError('keys-exist', `${directory} has root keys already; they are never replaced`);
+}
 
 type Given = { readonly share?: string[] | undefined; readonly identity?: string[] | undefined };
 

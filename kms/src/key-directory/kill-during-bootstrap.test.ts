@@ -14,7 +14,7 @@ let child: string;
 const NOW = 1_795_000_000;
 
 beforeAll(async () => {
-  child = await bundleChild('bootstrap-child.ts', scratch);
+  child = await bundleChild(new URL('../test/bootstrap-child.ts', import.meta.url), scratch);
 });
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 

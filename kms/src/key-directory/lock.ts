@@ -27,11 +27,12 @@ function listen(name: string, directory: string): Promise<Server> {
     // Nobody has a reason to connect.
     const server = createServer((socket) => socket.destroy());
     server.once('error', (cause: NodeJS.ErrnoException) => {
-      const text =
-        cause.code === 'EADDRINUSE'
-          ? `Another process uses the keys in ${directory}: stop the KMS, or wait until the command has ended`
-          : `The lock of ${directory} cannot be taken`;
-      reject(new KmsError('keys-in-use', text, { cause }));
+      if (cause.code !== 'EADDRINUSE') {
+        reject(new KmsError('keys-in-use', `The lock of ${directory} cannot be taken`, { cause }));
+        return;
+      }
+      const text = `Another process uses the keys in ${directory}: stop the KMS, or wait until the command has ended`;
+      reject(new KmsError('keys-in-use', text));
     });
     server.listen({ path: name, exclusive: true }, () => {
       server.unref();

@@ -21,7 +21,7 @@ let child: string;
 let before: KmsKeys;
 
 beforeAll(async () => {
-  child = await bundleChild('rotation-child.ts', scratch);
+  child = await bundleChild(new URL('../test/rotation-child.ts', import.meta.url), scratch);
   const keys = keysFor(generateSharedKeys(), 'kms.example.com', NOW);
   await commitKeyFiles(original, keyFilesOf(keys, await issueRpcCertificate(keys, NOW, undefined)));
   before = await loadKeys(original, { now: NOW });

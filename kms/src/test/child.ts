@@ -5,11 +5,11 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { expect } from 'vitest';
 
-/** The path of the bundled program. */
-export async function bundleChild(name: string, directory: string): Promise<string> {
+/** The path of the bundled program. @param source file URL of its source */
+export async function bundleChild(source: URL, directory: string): Promise<string> {
   const outfile = join(directory, 'child.mjs');
   await build({
-    entryPoints: [fileURLToPath(new URL(name, import.meta.url))],
+    entryPoints: [fileURLToPath(source)],
     outfile,
     bundle: true,
     platform: 'node',
