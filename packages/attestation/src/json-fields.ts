@@ -90,14 +90,28 @@ export class JsonFields {
   }
 }
 
-/** Parses JSON text. @throws AttestationError `malformed`, `too-large` above `maxCharacters` */
+/** Values in one text; the longest event log has half as many. Four megabytes of brackets take seconds to parse. */
+const MAX_VALUES = 65_536;
+
+/** Parses JSON text. @throws AttestationError `malformed`, `too-large` above `maxCharacters` or 65,536 values */
 export function parseJson(text: string, what: string, maxCharacters: number): unknown {
   if (text.length > maxCharacters) {
     throw new AttestationError('too-large', `${what} exceeds ${maxCharacters} characters`);
   }
+  if (beginnings(text) > MAX_VALUES) throw new AttestationError('too-large', `${what} has too many values`);
   try {
     return JSON.parse(text) as unknown;
   } catch (cause) {
     throw new AttestationError('malformed', `${what} is not JSON`, { cause });
   }
+}
+
+/** How many values begin in a JSON text at most: each stands after a bracket or a comma. */
+function beginnings(text: string): number {
+  let count = 0;
+  for (let i = 0; i < text.length; i++) {
+    const character = text.charCodeAt(i);
+    if (character === 0x2c || character === 0x5b || character === 0x7b) count++;
+  }
+  return count;
 }

@@ -1,6 +1,8 @@
 import { AttestationError } from '../errors.ts';
+import { parseJson } from '../json-fields.ts';
 
-const MAX_CONFIG = 1 << 20;
+/** Longest configuration, in characters. */
+export const MAX_CONFIG: number = 1 << 20;
 
 /**
  * The configuration text of an attestation. A whole sys-config is unwrapped to its string member `vm_config`
@@ -9,12 +11,12 @@ const MAX_CONFIG = 1 << 20;
  * @throws AttestationError `too-large`
  */
 export function attestedConfig(config: string): string {
-  if (config.length > MAX_CONFIG) throw new AttestationError('too-large', 'Configuration exceeds 1 MiB');
   let parsed: unknown;
   try {
-    parsed = JSON.parse(config);
-  } catch {
-    return config;
+    parsed = parseJson(config, 'Configuration', MAX_CONFIG);
+  } catch (error) {
+    if (error instanceof AttestationError && error.code === 'malformed') return config;
+    throw error;
   }
   if (typeof parsed !== 'object' || parsed === null || !Object.hasOwn(parsed, 'vm_config')) return config;
   const inner = (parsed as { vm_config: unknown }).vm_config;

@@ -110,6 +110,23 @@ describe('attested configuration', () => {
   ])('%s', (config, expected) => {
     expect(attestedConfig(config)).toBe(expected);
   });
+
+  it.each([
+    ['[', 'too many values'],
+    ['{},', 'too many values'],
+    ['1,', 'too many values'],
+    [' ', 'exceeds'],
+  ])('megabytes of %j are refused before they are parsed', (piece, message) => {
+    const text = `[${piece.repeat(5_000_000 / piece.length)}`;
+    const started = performance.now();
+    expect(() => eventLogFromJson(text.slice(0, message === 'exceeds' ? undefined : 4_000_000))).toThrow(
+      message,
+    );
+    expect(() => attestedConfig(text.slice(0, message === 'exceeds' ? undefined : 1_000_000))).toThrow(
+      message,
+    );
+    expect(performance.now() - started).toBeLessThan(1_000);
+  });
 });
 
 const bytes = (maxLength: number) => fc.uint8Array({ maxLength });

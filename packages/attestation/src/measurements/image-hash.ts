@@ -1,7 +1,8 @@
 import { concatBytes, EncodingError, fromHex, isZero } from '@dstack-cloud/encoding';
 import { defaultCrypto } from '#crypto';
-import { attestedConfig } from '../codec/attested-config.ts';
+import { attestedConfig, MAX_CONFIG } from '../codec/attested-config.ts';
 import { AttestationError } from '../errors.ts';
+import { parseJson } from '../json-fields.ts';
 import { pcrOf } from './pcr.ts';
 
 /**
@@ -23,16 +24,11 @@ export function configuredImageHash(attested: string, given: string | undefined)
   }
 }
 
-/** The VM configuration as a JSON object; `{}` when there is none. @throws AttestationError `malformed` */
+/** The VM configuration as a JSON object; `{}` when there is none. @throws AttestationError `malformed`, `too-large` */
 export function vmConfig(attested: string, given: string | undefined): Readonly<Record<string, unknown>> {
   const text = attested.trim() !== '' ? attested : attestedConfig(given ?? '');
   if (text.trim() === '') return {};
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch (cause) {
-    throw new AttestationError('malformed', 'The VM configuration is not JSON', { cause });
-  }
+  const parsed = parseJson(text, 'The VM configuration', MAX_CONFIG);
   if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)) {
     return parsed as Record<string, unknown>;
   }
