@@ -131,25 +131,20 @@ describe('with reuse', () => {
     source.views.close();
   });
 
-  test('a view serves for three readings, for a quarter of the longest time at least', async () => {
-    const lives = async (takesMs: number, ms: number): Promise<boolean> => {
-      const source = clocked({ reuseMs: 1_000 });
-      source.reading.takesMs = takesMs;
-      void source.views.current();
-      await pass(takesMs);
-      source.reading.fails = true;
-      await pass(ms);
-      const lived = source.views.recent() !== undefined;
-      source.views.close();
-      return lived;
-    };
-    expect(await lives(100, 299)).toBe(true);
-    expect(await lives(100, 300)).toBe(false);
-    expect(await lives(5, 249)).toBe(true);
-    expect(await lives(5, 250)).toBe(false);
-    expect(await lives(400, 599)).toBe(true);
-    expect(await lives(400, 600)).toBe(false);
-    expect(await lives(5_000, 0)).toBe(false);
+  test.each([
+    [5, 125],
+    [100, 150],
+    [300, 100],
+    [400, 1],
+  ])('after a reading of %i ms the next one begins in %i ms', async (takesMs, pauseMs) => {
+    const source = clocked({ reuseMs: 1_000 });
+    source.reading.takesMs = takesMs;
+    void source.views.current();
+    await pass(takesMs + pauseMs - 1);
+    expect(source.reading.count).toBe(1);
+    await pass(1);
+    expect(source.reading.count).toBe(2);
+    source.views.close();
   });
 
   test('nothing is read when nobody asked for a while, nor after the end', async () => {
@@ -193,18 +188,18 @@ describe('with reuse', () => {
     source.views.close();
   });
 
-  test('one reading that hung does not make views serve longer', async () => {
+  test('one reading that hung does not change the rhythm', async () => {
     const source = clocked({ reuseMs: 1_000 });
     source.reading.takesMs = 2;
     void source.views.current();
-    await pass(200);
+    await pass(1_000);
     source.reading.takesMs = 250;
     const hung = source.views.fresh();
     await pass(252);
     await hung;
-    source.reading.fails = true;
-    await pass(250);
-    expect(source.views.recent()).toBeUndefined();
+    const { count } = source.reading;
+    await pass(125);
+    expect(source.reading.count).toBe(count + 1);
     source.views.close();
   });
 

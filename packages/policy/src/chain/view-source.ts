@@ -16,17 +16,15 @@ export type ViewSourceOptions = {
 type Reading = {
   readonly view: ChainView;
   readonly at: number;
-  /** It serves requests until then … */
-  readonly until: number;
-  /** … or until then, while the next one is prepared. */
+  /** It serves requests until then. */
   readonly end: number;
 };
 
-/** A view may serve requests for this many times as long as readings of late took: no wait while it is renewed. */
-const REUSE_PER_READING = 3;
-/** … and for this part of the time that it may, when readings are faster than that. */
-const REUSE_PART = 1 / 4;
-/** Of so many readings the median counts, so that one that hung does not make the next view serve for long. */
+/** The next reading begins after this part of the time that a view may serve … */
+const PAUSE_PART = 1 / 8;
+/** … or after this many times what a reading takes, if that is longer. */
+const PAUSE_PER_READING = 1.5;
+/** Of so many readings the median counts, so that one that hung does not change the rhythm. */
 const READINGS = 9;
 /** So long after a request the chain is followed, so that the next request waits for nothing. */
 const FOLLOW_MS = 2_000;
@@ -106,9 +104,7 @@ export class ViewSource {
 
   #usable(): ChainView | undefined {
     const now = this.#clock();
-    const [shown, coming] = [this.#shown, this.#coming];
-    if (shown && now < (coming ? shown.end : shown.until)) return shown.view;
-    return coming && now < coming.until ? coming.view : undefined;
+    return [this.#shown, this.#coming].find((reading) => reading && now < reading.end)?.view;
   }
 
   #start(): Promise<ChainView> {
@@ -134,13 +130,11 @@ export class ViewSource {
   #took(view: ChainView, startedAt: number): void {
     const at = this.#clock();
     const median = this.#medianWith(at - startedAt);
-    const end = startedAt + this.#reuseMs;
-    const until = Math.min(end, at + Math.max(this.#reuseMs * REUSE_PART, REUSE_PER_READING * median));
+    const reading = { view, at, end: startedAt + this.#reuseMs };
     this.#last = view;
+    const pause = Math.max(this.#reuseMs * PAUSE_PART, PAUSE_PER_READING * median);
     // The next one shall be there before this one ends.
-    this.#follow(Math.min((until - at) / 2, until - at - 2 * median));
-
-    const reading = { view, at, until, end };
+    this.#follow(Math.min(pause, reading.end - at - 2 * median));
     const prepared = this.#prepare(view);
     this.#coming = reading;
     if (prepared) void prepared.then(() => this.#showReading(reading));
