@@ -104,7 +104,10 @@ describe('audit', () => {
       mkdirSync(directory);
       execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=128k,mode=0700', 'tmpfs', directory]);
       try {
-        const full = await lab.host('disk-full', { core: { audit: { dir: directory } } });
+        const full = await lab.host('disk-full', {
+          rpc: { workers: 2 },
+          core: { audit: { dir: directory } },
+        });
         const service = await full.serve();
         const identity = await lab.identity(service, labWorkload('recorded'));
         expect((await getAppKey(service, identity)).status).toBe(200);

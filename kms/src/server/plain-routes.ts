@@ -28,7 +28,8 @@ export function readyRoute(
       // A worker that is being replaced takes nothing away from the others.
       const serves = workers?.started === true && workers.serving > 0;
       const ready = policy && evidence && serves;
-      const counts = { configured: kms.config.workers, serving: workers?.serving ?? 0 };
+      const { configured = kms.config.workers, serving = 0 } = workers ?? {};
+      const counts = { configured, serving };
       const { simulated } = kms;
       const body = JSON.stringify({ ready, keys: true, policy, evidence, workers: counts, simulated });
       return { status: ready ? 200 : 503, type: 'application/json', body };
