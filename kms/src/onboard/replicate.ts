@@ -58,9 +58,12 @@ export async function replicate(
   return keys.k256Pubkey;
 }
 
+const MAX_URL = 2048;
+
 function assertSourceUrl(sourceUrl: string): void {
   const invalid = (problem: string): RpcError =>
     new RpcError(`Failed to onboard: source_url ${problem}`, { code: 'INVALID_ARGUMENT' });
+  if (sourceUrl.length > MAX_URL) throw invalid(`is longer than ${MAX_URL} characters`);
   if (!URL.canParse(sourceUrl)) throw invalid('is not a URL');
   if (new URL(sourceUrl).protocol !== 'https:') throw invalid('must begin with https://');
   // Method names are appended to it.
