@@ -1,10 +1,13 @@
 /** `GET /nonce` and what becomes of it in an enclave's document (chapter 10 section 10.2, Freshness). */
+import { once } from 'node:events';
 import { cpSync, statSync } from 'node:fs';
+import { createServer as createTlsServer } from 'node:https';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { basename, join } from 'node:path';
 import { encodeAttestation, ratlsReportData } from '@dstack-cloud/attestation';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { generateP256Key, type P256Key, p256KeyPem } from '@dstack-cloud/keys';
-import { CONFIRM_WORD, encodeCsrV2, OID, signCsr } from '@dstack-cloud/ra-tls';
+import { CONFIRM_WORD, encodeCsrV2, OID, obtainAppKeys, signCsr } from '@dstack-cloud/ra-tls';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { RunningKms } from './start-kms.ts';
@@ -43,6 +46,9 @@ describeWithFixtures('nonces', 'mock-evidence/expected.json', () => {
     nitroEvidence((draft) => {
       draft.members.set('nonce', nonce);
       draft.members.set('timestamp', at * 1000);
+      for (const certificate of [draft.certificates.intermediate, draft.certificates.leaf]) {
+        Object.assign(certificate, { notBefore: at - 3600, notAfter: at + 3600 });
+      }
     });
   const getAppKey = ({ main }: RunningKms, client: ClientIdentity) =>
     call(main.port, 'GetAppKey', { api_version: 1 }, { client });
@@ -156,6 +162,38 @@ describeWithFixtures('nonces', 'mock-evidence/expected.json', () => {
     });
   }
 
+  test('a guest of ours asks for a nonce and is served where one is required; a KMS without any serves it too', async () => {
+    // The guest's TLS client looks at the clock of this machine.
+    const now = Math.floor(Date.now() / 1000);
+    const unattested = { attest_rpc_cert: false, enforce_self_authorization: false };
+    const options = { now: () => now, trust: modesTrust(lab.platform) };
+    const [wanting, any] = await Promise.all(
+      [true, false].map((require_nonce) =>
+        lab.start({ core: { attestation: { ...attestation, require_nonce }, ...unattested }, options }),
+      ),
+    );
+    const guest = (port: number) =>
+      obtainAppKeys({
+        kmsUrls: [`https://localhost:${port}`],
+        attest: async (reportData, nonce) => {
+          shown.push(nonce);
+          return enclave(nonce ?? null, now)(reportData).attestation;
+        },
+        wantsNonce: true,
+        vmConfig: '',
+        verify: strict.kms.evidence.verify,
+      });
+    const shown: (Uint8Array | undefined)[] = [];
+    const { keys } = await guest(wanting!.main.port);
+    expect(keys.k256Key).toHaveLength(32);
+    expect(shown[0]?.length).toBeGreaterThan(32);
+    // Without the path, as with the original: the guest goes on without a nonce.
+    const older = await withoutNonces(any!.main.port);
+    expect((await guest(older.port)).keys.k256Key).toHaveLength(32);
+    expect(shown[1]).toBeUndefined();
+    older.close();
+  });
+
   test('a document is not taken twice for two keys, nonce or not', async () => {
     const victim = generateP256Key();
     const content = encodeAttestation(enclave(await nonceOf(lax))(ratlsReportData(victim.spki)).attestation);
@@ -167,3 +205,33 @@ describeWithFixtures('nonces', 'mock-evidence/expected.json', () => {
     expect(await refused(lax, client)).toBe('invalid quote: report data mismatch');
   });
 });
+
+/** A way to a KMS on which `/nonce` is not there. The TLS connection is the KMS's own for everything else. */
+async function withoutNonces(port: number): Promise<{ port: number; close(): void }> {
+  let connections = 0;
+  const key = generateP256Key();
+  const stranger = createTlsServer(
+    { key: p256KeyPem(key), cert: forgeCertificate(key, []) },
+    (_, response) => {
+      response.statusCode = 404;
+      response.end('<html></html>');
+    },
+  );
+  await once(stranger.listen(0, '127.0.0.1'), 'listening');
+  const relay = createServer((socket) => {
+    connections += 1;
+    // GetTempCaCert, then /nonce, then GetAppKey, each on a connection of its own.
+    const target = connections === 2 ? (stranger.address() as AddressInfo).port : port;
+    const onward = connect(target, '127.0.0.1');
+    socket.pipe(onward).pipe(socket);
+    for (const end of [socket, onward]) end.on('error', () => end.destroy());
+  });
+  await once(relay.listen(0, '127.0.0.1'), 'listening');
+  return {
+    port: (relay.address() as AddressInfo).port,
+    close: () => {
+      relay.close();
+      stranger.close();
+    },
+  };
+}

@@ -5,9 +5,10 @@ export interface EvidenceDevice {
   readonly mode: AttestationMode;
   /**
    * Fresh evidence over 64 bytes of report data, with the logs that belong to it.
+   * @param options.nonce at most 512 bytes; only the document of an enclave has a place for it
    * @throws AttestationError `device`, `event-log`
    */
-  attest(reportData: Uint8Array): Promise<Attestation>;
+  attest(reportData: Uint8Array, options?: { readonly nonce?: Uint8Array }): Promise<Attestation>;
   /**
    * Extends the runtime register and appends to the log, under one lock. Once this has failed half way, the device
    * refuses all further events and evidence until the next boot.

@@ -30,8 +30,8 @@ export function openNitroDevice(options: NitroDeviceOptions): EvidenceDevice {
   const events: RuntimeEvent[] = [];
   return {
     mode: 'dstack-nitro-enclave',
-    async attest(reportData) {
-      const document = await nsm.attestation({ userData: reportData });
+    async attest(reportData, { nonce } = {}) {
+      const document = await nsm.attestation({ userData: reportData, ...(nonce && { nonce }) });
       const { userData, pcrs } = parseNitroDocument(parseCoseSign1(document).payload, 'nsm');
       if (!userData || !equalBytes(userData, reportData)) {
         throw new AttestationError('device', 'The NSM signed other user data');

@@ -63,7 +63,8 @@ export async function keysFromKms(input: KmsKeysInput): Promise<KmsKeys> {
   try {
     const obtained = await obtainAppKeys({
       kmsUrls: urls,
-      attest: (reportData) => device.attest(reportData),
+      attest: (reportData, nonce) => device.attest(reportData, nonce && { nonce }),
+      wantsNonce: device.mode === 'dstack-nitro-enclave',
       vmConfig,
       ...(input.held && { held: input.held }),
       verify,

@@ -10,6 +10,7 @@ import { type kms, PrpcError, RpcError } from '@dstack-cloud/prpc';
 import { messageOf, RaTlsError } from '../errors.ts';
 import { onlyCertificate } from '../tls/agent.ts';
 import type { PeerVerifier } from '../tls/peer.ts';
+import { fetchNonce } from './fetch-nonce.ts';
 import { type KmsClient, kmsBaseUrl, kmsClient } from './kms-client.ts';
 import { tempClientIdentity } from './temp-client-identity.ts';
 
@@ -38,7 +39,9 @@ export interface ObtainAppKeysOptions {
   /** Tried in this order. */
   readonly kmsUrls: readonly string[];
   /** Obtains evidence of this machine over 64 bytes of report data. */
-  readonly attest: (reportData: Uint8Array) => Promise<Attestation>;
+  readonly attest: (reportData: Uint8Array, nonce?: Uint8Array) => Promise<Attestation>;
+  /** Asks the KMS for a nonce first: for enclaves, whose evidence has a place for one. Default false. */
+  readonly wantsNonce?: boolean;
   readonly vmConfig: string;
   /** Keys that this machine's data still needs: asked for beside the present ones, while the KMS releases them. */
   readonly held?: KeyName;
@@ -93,7 +96,7 @@ export async function obtainAppKeys(options: ObtainAppKeysOptions): Promise<Obta
 }
 
 async function obtainFrom(url: string, options: ObtainAppKeysOptions): Promise<ObtainedKeys> {
-  const { attest, verify, pins = {}, now = unixNow, onEvent } = options;
+  const { attest, wantsNonce = false, verify, pins = {}, now = unixNow, onEvent } = options;
   const times = timesOf(options);
   onEvent?.({ step: 'contact', url });
   const authority = await getTempCa(url, times);
@@ -106,7 +109,12 @@ async function obtainFrom(url: string, options: ObtainAppKeysOptions): Promise<O
     });
   }
   onEvent?.({ step: 'attest', url });
-  const identity = await tempClientIdentity({ ...authority, attest, now: now() });
+  const nonce = wantsNonce ? await fetchNonce(url, times) : undefined;
+  const identity = await tempClientIdentity({
+    ...authority,
+    attest: (reportData) => attest(reportData, nonce),
+    now: now(),
+  });
   let evidence: VerifiedAttestation | undefined;
   const client = kmsClient(url, {
     ca: authority.caCert,
