@@ -1,4 +1,5 @@
 /** What happens to the chain of the model: decisions of its owner, empty blocks, reorganisations. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { Model, World } from './kms-model.ts';
 import type { Policy } from './kms-model-timeline.ts';
@@ -66,6 +67,14 @@ export async function applyChange(change: Change, model: Model, world: World): P
       model.blocks = model.snapshots.pop()!;
       world.timeline.note(model.blocks, true);
     }
+  }
+}
+
+/** One after the other, each after its pause. */
+export async function applyChanges(timed: readonly TimedChange[], model: Model, world: World): Promise<void> {
+  for (const { change, afterMs } of timed) {
+    await sleep(afterMs);
+    await applyChange(change, model, world);
   }
 }
 

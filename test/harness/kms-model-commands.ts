@@ -1,8 +1,9 @@
 /** Commands for a model-based test of key release: each changes real key services and a real chain, and the model with them. */
 import fc from 'fast-check';
 import type { Model, World } from './kms-model.ts';
-import { type Ask, type Burst, runBurst } from './kms-model-burst.ts';
+import { type Burst, runBurst } from './kms-model-burst.ts';
 import { applyChange, type Change, changes, type TimedChange } from './kms-model-changes.ts';
+import type { Ask } from './kms-model-checks.ts';
 import { type Replication, replicate } from './kms-model-replication.ts';
 
 type Command = fc.AsyncCommand<Model, World>;
@@ -101,6 +102,7 @@ export function kmsCommands(
             .record({
               target: service,
               changes: fc.array(timed, { maxLength: 2 }),
+              asks: fc.array(ask, { maxLength: 4 }),
               crashAfterMs: fc.option(fc.nat({ max: 300 }), { freq: 3 }),
             })
             .map(replication),
@@ -111,6 +113,6 @@ export function kmsCommands(
         },
       ),
     ],
-    { maxCommands: 60, size: 'max', ...(replayPath === undefined ? {} : { replayPath }) },
+    { maxCommands: 40, size: 'max', ...(replayPath === undefined ? {} : { replayPath }) },
   );
 }

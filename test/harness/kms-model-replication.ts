@@ -4,13 +4,17 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { isServiceAllowed, type Model, type World } from './kms-model.ts';
-import { applyChange, type TimedChange } from './kms-model-changes.ts';
-import type { ModelService } from './kms-model-service.ts';
+import { answersTo } from './kms-model-burst.ts';
+import { applyChanges, type TimedChange } from './kms-model-changes.ts';
+import { type Ask, expectRecorded, expectRight } from './kms-model-checks.ts';
+import type { AuditLine, ModelService } from './kms-model-service.ts';
 
 export type Replication = {
   /** The machine that is emptied and asks; the other one gives. */
   readonly target: number;
   readonly changes: readonly TimedChange[];
+  /** Asked of the giver meanwhile. */
+  readonly asks: readonly Ask[];
   /** The target is killed so long after it was told to ask. */
   readonly crashAfterMs: number | null;
 };
@@ -29,12 +33,12 @@ export async function replicate(wanted: Replication, model: Model, world: World)
   const fresh = target.host.run();
   await fresh.until('onboarding listener started');
   const end = timeline.begin();
-  const changed = (async () => {
-    for (const { change, afterMs } of wanted.changes) {
-      await sleep(afterMs);
-      await applyChange(change, model, world);
-    }
-  })();
+  const changed = applyChanges(wanted.changes, model, world);
+  const asked = answersTo(
+    wanted.asks.map((ask) => ({ ...ask, service: number })),
+    model,
+    world,
+  );
   const crashed =
     wanted.crashAfterMs === null ? undefined : sleep(wanted.crashAfterMs).then(() => fresh.stop('SIGKILL'));
   const [answer, ...others] = await Promise.allSettled([
@@ -45,6 +49,7 @@ export async function replicate(wanted: Replication, model: Model, world: World)
     }),
     changed,
     crashed,
+    asked,
   ]);
   const span = end();
   for (const one of others) if (one.status === 'rejected') throw one.reason;
@@ -60,12 +65,21 @@ export async function replicate(wanted: Replication, model: Model, world: World)
   if (ok === true) expect(may, told).toBe(true);
   if (ok === false) expect(must, told).toBe(false);
 
-  const records = source.news().filter(({ decision }) => decision === 'allowed');
+  for (const one of await asked) expectRight(one, model, world);
+  const news = source.news();
+  const isOfRoot = ({ event }: AuditLine): boolean => event === 'kms-key';
+  await expectRecorded(
+    number,
+    news.filter((line) => !isOfRoot(line)),
+    await asked,
+    model,
+    world,
+  );
+  const records = news.filter((line) => isOfRoot(line) && line.decision === 'allowed');
   world.releases += records.length;
   if (ok === true) expect(records, told).toHaveLength(1);
   expect(records.length, told).toBeLessThanOrEqual(may ? 1 : 0);
   for (const record of records) {
-    expect(record.event).toBe('kms-key');
     const borneOut = views.some(
       (view) => view.head === record.block_number && isServiceAllowed(view, wanted.target),
     );
