@@ -122,8 +122,7 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
     const { view, reused } = await views.current();
     const decision = await judge(view, request).catch((error: unknown) => {
       // A node behind a balancer may not know the block another one named, and a reorganisation removes blocks.
-      const again = reused || ['backend-answer', 'chain-no-quorum'].includes((error as PolicyError).code);
-      if (error instanceof PolicyError && again) return null;
+      if (error instanceof PolicyError && (reused || AGAIN.has(error.code))) return null;
       throw error;
     });
     if (decision && (decision.allowed || !reused)) return decision;
@@ -184,6 +183,14 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
     },
   };
 }
+
+/** What may be right at another head. */
+const AGAIN: ReadonlySet<string> = new Set([
+  'backend-answer',
+  'chain-no-quorum',
+  'chain-header',
+  'chain-proof',
+]);
 
 /** Mostly one: the settled block is the head itself without a finality rule. */
 const blocksOf = ({ head, settled }: ChainView): Block[] => (head === settled ? [head] : [head, settled]);

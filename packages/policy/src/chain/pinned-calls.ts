@@ -41,7 +41,8 @@ export async function callsAt(
   return answers;
 }
 
-function notUnderstood(answer: RpcAnswer): boolean {
+/** Whether the node does not take a block's hash where a block is meant. */
+export function notUnderstood(answer: RpcAnswer): boolean {
   return 'error' in answer && NOT_UNDERSTOOD.has(answer.error.code);
 }
 

@@ -16,10 +16,19 @@ export type Proof = {
 
 export const isProof = ({ method }: RelayedCall): boolean => method === 'eth_getProof';
 
+/** A lie may be that the node cannot answer. */
+export class Refusal {
+  readonly error: { readonly code: number; readonly message: string };
+
+  constructor(code: number) {
+    this.error = { code, message: 'refused' };
+  }
+}
+
 /** An endpoint that passes calls on to a node and answers what it likes. */
 export type LyingRelay = {
   readonly url: string;
-  /** What is answered instead of the result; undefined for the result itself. */
+  /** What is answered instead of the result, or a Refusal; undefined for the result itself. */
   lie: ((call: RelayedCall) => unknown) | undefined;
   /** The calls since the last look. */
   take(): RelayedCall[];
@@ -45,6 +54,7 @@ export async function startLyingRelay(nodeUrl: string): Promise<LyingRelay> {
         const call = { method, params, result: one.result };
         seen.push(structuredClone(call));
         const lie = one.error === undefined ? relay.lie?.(call) : undefined;
+        if (lie instanceof Refusal) return { jsonrpc: '2.0', id: one.id, error: lie.error };
         return lie === undefined ? one : { ...one, result: lie };
       });
       answerJson(response, Array.isArray(read) ? answers : answers[0]);

@@ -3,6 +3,7 @@ import { keccak256 } from '@dstack-cloud/keys';
 import { z } from 'zod';
 import { PolicyError } from '../../errors.ts';
 import { type Block, resultOf } from '../block.ts';
+import { notUnderstood } from '../pinned-calls.ts';
 import type { RpcAnswer, RpcCall, RpcEndpoint } from '../rpc-endpoint.ts';
 import { type Proven, type ProvenAccount, provenAccount } from './account-proof.ts';
 import { type Header, verifiedHeader } from './block-header.ts';
@@ -114,10 +115,9 @@ export class ProvenState {
     if (!wantsNumbers.has(endpoint)) {
       const answers = await endpoint.gather(calls({ blockHash: this.#block.hash }));
       if (!answers.some((answer) => 'error' in answer)) return answers;
+      if (answers.some(notUnderstood)) wantsNumbers.add(endpoint);
     }
-    const answers = await endpoint.gather(calls(`0x${this.#block.number.toString(16)}`));
-    if (!answers.some((answer) => 'error' in answer)) wantsNumbers.add(endpoint);
-    return answers;
+    return await endpoint.gather(calls(`0x${this.#block.number.toString(16)}`));
   }
 }
 
