@@ -6,6 +6,8 @@ import {
   bootInfo,
   decodeAttestation,
   encodeAttestation,
+  parseCoseSign1,
+  parseNitroDocument,
   pcsCollateral,
   type TrustRoots,
   type VerifyOptions,
@@ -58,6 +60,18 @@ const options = (nitro: SimulatedNitro, changes: Partial<VerifyOptions> = {}): V
 const appId = { event: 'app-id', payload: new Uint8Array(20).fill(4) };
 
 describe('an enclave', () => {
+  test('puts the nonce that it is given into its document, and none otherwise', async () => {
+    await start();
+    const device = open();
+    const nonceIn = async (nonce?: Uint8Array): Promise<Uint8Array | undefined> => {
+      const { quote } = await device.attest(new Uint8Array(64), nonce && { nonce });
+      if (quote.mode !== 'dstack-nitro-enclave') throw new Error('an enclave');
+      return parseNitroDocument(parseCoseSign1(quote.nsmQuote).payload, 'nsm').nonce;
+    };
+    expect(await nonceIn(Uint8Array.of(1, 2, 3))).toEqual(Uint8Array.of(1, 2, 3));
+    expect(await nonceIn()).toBeUndefined();
+  });
+
   test('is accepted under the configured root, and says simulated', async () => {
     const nitro = await start();
     const device = open();
