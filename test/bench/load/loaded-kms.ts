@@ -60,7 +60,7 @@ export async function startLoadedKms(): Promise<LoadedKms> {
   const relays: Relay[] = [];
   const heapFile = join(tmpdir(), `dstack-bench-heap-${process.pid}.json`);
   const preload = pathToFileURL(join(repository, 'test/harness/preload/heap.mjs')).href;
-  const stack = await startStack(CONFIG, {
+  const stack = await startStack(LIMITS, {
     kmsEnv: { NODE_OPTIONS: `--import ${preload}`, TEST_HEAP_FILE: heapFile },
     relay: async (chainUrl, pccsUrl) => {
       relays.push(await startRelay(chainUrl), await startRelay(pccsUrl));
