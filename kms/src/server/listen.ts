@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Server as HttpServer } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { KmsError } from '../errors.ts';
 
 /** A server that listens. */
@@ -12,7 +12,8 @@ export type Listener = {
   close(graceMs?: number): Promise<void>;
 };
 
-const DEFAULT_GRACE_MS = 5_000;
+/** Less than the five seconds after which supervisors and people lose patience. */
+const DEFAULT_GRACE_MS = 4_000;
 /** How often a closing server looks for connections that have become idle. */
 const CLOSE_POLL_MS = 50;
 
@@ -22,6 +23,12 @@ export async function listen(
   address: string,
   port: number,
 ): Promise<Listener> {
+  // Those that never said anything are no connections of HTTP's, and nothing else would close them.
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
   try {
     server.listen(port, address);
     await once(server, 'listening');
@@ -41,7 +48,9 @@ export async function listen(
       server.closeIdleConnections();
       // A kept connection whose last call ends only now is not closed by Node.
       const idle = setInterval(() => server.closeIdleConnections(), CLOSE_POLL_MS);
-      const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+      const timer = setTimeout(() => {
+        for (const socket of sockets) socket.destroy();
+      }, graceMs);
       await closed;
       clearTimeout(timer);
       clearInterval(idle);
