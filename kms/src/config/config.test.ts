@@ -230,6 +230,7 @@ test('printConfig hides tokens and API keys', () => {
           type: 'chain',
           chain: {
             rpc_urls: ['https://rpc.example.com/v2/api-secret'],
+            light_client_url: 'https://light.example.com/api-secret',
             kms_contract: `0x${'11'.repeat(20)}`,
           },
         },
