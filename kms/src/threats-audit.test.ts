@@ -66,7 +66,8 @@ test('refusal-flood: the same refusal a hundred times is one record and a count;
   await ask();
   expect((await records(flooded)).map(({ decision }) => decision)).toEqual(['denied', 'allowed', 'allowed']);
   const directory = join(flooded.kms.config.core.cert_dir, 'audit');
-  const bytes = () => readdirSync(directory).reduce((sum, name) => sum + statSync(join(directory, name)).size, 0);
+  const bytes = () =>
+    readdirSync(directory).reduce((sum, name) => sum + statSync(join(directory, name)).size, 0);
   const before = bytes();
   await flooded.close();
   // The count comes at the end of its minute, or of the process.
