@@ -38,7 +38,7 @@ export type ChainStatus = {
 };
 
 /** State of one endpoint. */
-export type EndpointStatus = {
+type EndpointStatus = {
   /** Scheme and host. */
   readonly url: string;
   /** False while it rests after failures or for being slow. */

@@ -58,7 +58,8 @@ type Compiled = { readonly abi: Abi; readonly bytecode: Hex };
 
 /** Compiles them; about a second. */
 export function countingContracts(): { readonly app: Compiled; readonly kms: Compiled } {
-  const solc = createRequire(import.meta.url)('solc') as { compile(input: string): string };
+  const require = createRequire(import.meta.url);
+  const solc = require('solc') as { compile(input: string): string };
   const input = {
     language: 'Solidity',
     sources: { 'counting.sol': { content: SOURCE } },

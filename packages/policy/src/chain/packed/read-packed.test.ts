@@ -69,7 +69,8 @@ const WANTED: Record<Kind, string | null> = {
 };
 
 test('the code is what the source compiles to', () => {
-  const solc = createRequire(import.meta.url)('solc') as { compile(input: string): string };
+  const require = createRequire(import.meta.url);
+  const solc = require('solc') as { compile(input: string): string };
   const content = readFileSync(new URL('packed-reads.yul', import.meta.url), 'utf8');
   const settings = {
     evmVersion: 'paris',

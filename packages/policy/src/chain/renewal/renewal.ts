@@ -3,7 +3,7 @@ import type { ChainView } from '../read-view.ts';
 import type { Verdict, VerdictRequest } from '../verdict-reader.ts';
 
 /** Permissions that hold at a block, by call. */
-export type Permissions = ReadonlyMap<string, Verdict>;
+type Permissions = ReadonlyMap<string, Verdict>;
 
 /**
  * Finds out which of the requests, all permitted at `from`, are permitted at `to`: a block of the view, and not
