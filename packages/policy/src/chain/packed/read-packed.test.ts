@@ -128,6 +128,20 @@ describe('readPacked', () => {
     expect(await ask()).toEqual(KINDS.map((kind) => WANTED[kind]));
     refusing.close();
   });
+
+  test('an endpoint that does not know the block has refused nothing', async () => {
+    const other = new RpcEndpoint(anvil.rpcUrl, 10_000);
+    const plain = [{ to: addressOf(0), data: '0x' }];
+    const unknown = { ...block, hash: `0x${'12'.repeat(32)}` };
+    for (let round = 0; round < 3; round++) {
+      await expect(readPacked([other], 1, unknown, plain, [readOf(0)])).rejects.toThrow();
+    }
+    const before = other.sent;
+    const reads = Array.from({ length: 100 }, (_, index) => readOf(index));
+    await readPacked([other], 1, block, plain, reads);
+    expect(other.sent.calls - before.calls).toBe(2);
+    other.close();
+  });
 });
 
 test('packs hold whatever their reads use up', () => {

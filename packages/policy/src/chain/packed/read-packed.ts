@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { PolicyError } from '../../errors.ts';
 import type { Block } from '../block.ts';
 import { type CallObject, type CallResult, callResult, callsAt } from '../pinned-calls.ts';
@@ -20,11 +21,13 @@ const READS_GAS = 13_000_000;
 const GAS_PER_READ = 12_000;
 /** Init code of EIP-3860 is 49,152 bytes. */
 const MAX_PACK_BYTES = 48_000;
-/** Packs that failed at an endpoint one after the other until it is asked without. */
-const MAX_FAILURES = 2;
+/** An endpoint that refused so many rounds in a row is asked call by call … */
+const MAX_REFUSALS = 2;
+/** … until it is tried again. */
+const REFUSED_MS = 60_000;
 
-/** By endpoint: rounds in which it answered no pack although it answered other calls. */
-const failures = new WeakMap<RpcEndpoint, number>();
+/** By endpoint: rounds in which it answered no pack although it answered other calls at the same block. */
+const refusals = new WeakMap<RpcEndpoint, { readonly count: number; readonly at: number }>();
 
 /** What was read: by position, and null for whatever failed or was not agreed upon. */
 export type PackedResults = {
@@ -77,18 +80,23 @@ async function ask(
   plain: readonly CallObject[],
   reads: readonly PackedRead[],
 ): Promise<PackedResults> {
-  if ((failures.get(endpoint) ?? 0) >= MAX_FAILURES) return await askSingly(endpoint, block, plain, reads);
+  const refused = refusals.get(endpoint);
+  if (refused && refused.count >= MAX_REFUSALS && performance.now() - refused.at < REFUSED_MS) {
+    return await askSingly(endpoint, block, plain, reads);
+  }
   const packs = packsOf(reads);
   const gas = `0x${PACK_GAS.toString(16)}`;
   const objects = packs.map((pack) => ({ data: encodePack(pack), gas }));
   const answers = await callsAt(endpoint, block, [...plain, ...objects]);
+  // An endpoint that does not know the block throws here, and has refused nothing.
+  const whole = answers.slice(0, plain.length).map(callResult);
   const decoded = packs.map((pack, index) => packOf(answers[plain.length + index], pack.length));
-  const refused = packs.length > 0 && decoded.every((pack) => pack === undefined);
-  failures.set(endpoint, refused ? (failures.get(endpoint) ?? 0) + 1 : 0);
-  return {
-    plain: answers.slice(0, plain.length).map(callResult),
-    reads: decoded.flatMap((pack, index) => pack ?? packs[index]!.map(() => null)),
-  };
+  if (packs.length > 0 && decoded.every((pack) => pack === undefined)) {
+    refusals.set(endpoint, { count: (refused?.count ?? 0) + 1, at: performance.now() });
+  } else {
+    refusals.delete(endpoint);
+  }
+  return { plain: whole, reads: decoded.flatMap((pack, index) => pack ?? packs[index]!.map(() => null)) };
 }
 
 /** The same with one call for each read. */
