@@ -2,6 +2,7 @@ import { k256Backend } from '@dstack-cloud/keys';
 import { startAdminListener } from './admin/admin-listener.ts';
 import { loadPasswordCheck } from './admin/htpasswd.ts';
 import { openAudit } from './audit/audit-log.ts';
+import { unknownRoots } from './authorize/unknown-roots.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import { KmsError } from './errors.ts';
 import { closeSecrets } from './key-directory/close-secrets.ts';
@@ -92,6 +93,9 @@ async function startLocked(config: KmsConfig, options: StartOptions): Promise<Ru
     ...(config.core.onboard.auto_bootstrap_domain && { domain: config.core.onboard.auto_bootstrap_domain }),
     onRenewed: (name) => log.warn({ name }, 'key directory file made anew'),
   });
+  for (const { app, root } of unknownRoots(config, keys)) {
+    log.error({ app, root }, 'core.key_roots names a root that this KMS does not have');
+  }
   const audit = await openAudit({ config, keys, metrics, log, now });
   const limits = rateLimits(config, metrics);
   const kms: Kms = {

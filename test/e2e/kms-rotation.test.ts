@@ -3,8 +3,6 @@
  * old keys end (docs/kms.md, "Rotate").
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { fromHex, toHex, utf8Text } from '@dstack-cloud/encoding';
 import { decryptEnv, encryptEnv } from '@dstack-cloud/keys';
 import { freePort } from '@dstack-cloud/vmm';
@@ -13,8 +11,8 @@ import { callKms, errorOf } from '../harness/call-kms.ts';
 import { guestMachine } from '../harness/guest-machine.ts';
 import { type KmsHost, type KmsLab, labWorkload, startKmsLab } from '../harness/kms-lab.ts';
 import type { KmsProcess } from '../harness/kms-process.ts';
+import { whileStopped } from '../harness/kms-subcommand.ts';
 import { ALLOW } from '../harness/policy-webhook.ts';
-import { repository, runCommand } from '../harness/run-command.ts';
 import type { Workload } from '../harness/simulated-workload.ts';
 
 type Keys = { disk_crypt_key: string; env_crypt_key: string; k256_key: string; key_epoch?: number };
@@ -116,20 +114,6 @@ describe('rotation', () => {
   });
 });
 
-/** Stops the key service, runs a subcommand on its key directory, starts it again. */
-async function whileStopped(...args: string[]): Promise<Record<string, unknown>> {
-  await kms.stop();
-  const run = host.run({ args });
-  const code = await run.ended();
-  expect(code, run.output()).toBe(0);
-  const json = run
-    .output()
-    .split('\n')
-    .findLast((line) => line.startsWith('{') && !line.includes('"level"'));
-  kms = await host.serve();
-  return JSON.parse(json ?? '{}') as Record<string, unknown>;
-}
-
 /** What the policy says of roots, and of epochs, from now on. */
 const say = (said: {
   keyEpoch?: number;
@@ -167,7 +151,14 @@ describe('machines', () => {
       await expect(machine.boot(one)).rejects.toThrow(/decrypt the environment/);
 
       // A new root: nothing is released of the old one until the policy says so, and nothing is lost.
-      const rotated = await whileStopped('rotate-root', '--retire', String(root));
+      const { result: rotated, ...restarted } = await whileStopped(
+        host,
+        kms,
+        'rotate-root',
+        '--retire',
+        String(root),
+      );
+      kms = restarted.kms;
       expect(rotated).toMatchObject({ retired: [root], resumed: false, recorded: true });
       await expect(machine.boot(two)).rejects.toThrow(/decrypt the environment/);
       expect(machine.keyState()).toMatchObject({ key_epoch: 1, root_id: root });
@@ -187,79 +178,3 @@ describe('machines', () => {
     }
   }, 300_000);
 });
-
-describe('rotation of the root', () => {
-  test('root-rotation-in-use: a running key service is not rotated, and two commands do not both rotate', async () => {
-    const run = host.run({ args: ['rotate-root'] });
-    expect(await run.ended()).toBe(1);
-    expect(run.output()).toContain('Another process uses the keys');
-    await kms.stop();
-    const before = readFileSync(join(host.certDir, 'root-k256.key'));
-    const runs = [host.run({ args: ['rotate-root'] }), host.run({ args: ['rotate-root'] })];
-    const retired = async () => JSON.parse(await rootsOf(host)) as { retired: unknown[] };
-    const had = (await retired()).retired.length;
-    const codes = await Promise.all(runs.map((one) => one.ended()));
-    // At the same time one is refused, one after the other both rotate; each that says so adds one root.
-    const made = codes.filter((code) => code === 0).length;
-    expect(made).toBeGreaterThanOrEqual(1);
-    expect((await retired()).retired).toHaveLength(had + made);
-    expect(readFileSync(join(host.certDir, 'root-k256.key')).equals(before)).toBe(false);
-    kms = await host.serve();
-  }, 60_000);
-
-  test('audit-over-rotation: the log is followed from the old signer to the new one, and refused without a hand-over', async () => {
-    const file = join(lab.directory, 'cli.json');
-    writeFileSync(file, '{}', { mode: 0o600 });
-    const verify = (url: string, signer: string) =>
-      runCommand(
-        [
-          ...[join(repository, 'dist/bin/dstack-cloud'), '--json', 'kms', 'audit', 'verify'],
-          ...['--url', url, '--trust-signer', signer, '--log', join(host.certDir, 'audit')],
-        ],
-        { env: { DSTACK_CLOUD_CONFIG: file } },
-      );
-    const rootKey = async () => JSON.parse((await callKms(kms.url, 'GetMeta')).body).k256_pubkey as string;
-    const old = await rootKey();
-    expect((await verify(kms.url, old)).code).toBe(0);
-    const seen = readFileSync(join(lab.directory, 'audit-heads.json'), 'utf8');
-    await whileStopped('rotate-root');
-    const present = await rootKey();
-    expect(present).not.toBe(old);
-    const followed = await verify(kms.url, old);
-    expect(followed.code, followed.stderr).toBe(0);
-    const { head, continues, root_key: root } = JSON.parse(followed.stdout);
-    expect([continues.size, head.size - continues.size, root]).toEqual([
-      JSON.parse(seen)[kms.url].head.size,
-      1,
-      present,
-    ]);
-    expect((await verify(kms.url, present)).code).toBe(0);
-
-    // A key service that cannot show a hand-over from what was seen, or from what is trusted.
-    const other = await (await lab.host('other-root')).serve();
-    const otherRoot = JSON.parse((await callKms(other.url, 'GetMeta')).body).k256_pubkey as string;
-    const untrusted = await verify(other.url, old);
-    expect([untrusted.code, untrusted.stderr]).toEqual([4, expect.stringContaining('not certified')]);
-    const moved = JSON.stringify({ [other.url]: JSON.parse(seen)[kms.url] });
-    writeFileSync(join(lab.directory, 'audit-heads.json'), moved);
-    const replaced = await verify(other.url, otherRoot);
-    expect(replaced.code).not.toBe(0);
-    expect(replaced.stderr).toContain('has another signer than before');
-  }, 60_000);
-});
-
-/** What `dstack-kms roots` prints. */
-async function rootsOf(machine: KmsHost): Promise<string> {
-  for (let tries = 0; ; tries++) {
-    const run = machine.run({ args: ['roots'] });
-    if ((await run.ended()) === 0)
-      return (
-        run
-          .output()
-          .split('\n')
-          .findLast((line) => line.startsWith('{')) ?? ''
-      );
-    // While the root is being changed there is nothing to print.
-    if (tries > 20 || !run.output().includes('being rotated')) throw new Error(run.output());
-  }
-}

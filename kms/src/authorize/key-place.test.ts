@@ -22,6 +22,7 @@ import { type ClientIdentity, call } from '../test/ask.ts';
 import { LAB_NOW, type Lab, openLab } from '../test/lab.ts';
 import { writeRotatedDirectory } from '../test/rotated-directory.ts';
 import { olderKeys } from './key-place.ts';
+import { unknownRoots } from './unknown-roots.ts';
 
 const appId = new Uint8Array(20).fill(0x11);
 const instanceId = new Uint8Array(20).fill(0x33);
@@ -203,6 +204,11 @@ describe('an application held at a root', () => {
     expect(keyPlace(place, new Uint8Array(20).fill(2), {}).root.id).toBe(oldest.id);
     const said = keyPlace(place, appId, { keyRoot: oldest.id });
     expect([said.root.id, said.previousRoots]).toEqual([oldest.id, []]);
+    expect(unknownRoots(configured.kms.config, configured.kms.keys)).toEqual([
+      { app: '*', root: oldest.id },
+      { app: toHex(appId), root: middle.id },
+    ]);
+    expect(unknownRoots(configured.kms.config, keys)).toEqual([]);
     // Its own only root is not the one that is configured: nobody gets anything.
     say();
     expect((await getAppKey({}, configured.main.port)).previous_keys).toBeUndefined();

@@ -48,7 +48,7 @@ async function record({ config, metrics, log, now }: Services, { keys }: Rotated
   try {
     const audit = await openAudit({ config, keys, metrics, log, now });
     await audit.close();
-    return true;
+    return config.core.audit.enabled;
   } catch (error) {
     log.error({ error: errorChain(error) }, 'the rotation is not in the audit log yet');
     return false;
