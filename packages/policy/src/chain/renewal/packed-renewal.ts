@@ -71,7 +71,8 @@ export function packedRenewal({ quorum, kmsContract }: ChainSettings): Renewal {
       for (const [call, mark] of (await round(view, to, changed, () => undefined)).found)
         found.set(call, mark);
     }
-    marksAt.set(to.hash, found);
+    // What was found out at this block before, as it was the head, still is so.
+    marksAt.set(to.hash, new Map([...(marksAt.get(to.hash) ?? []), ...found]));
     if (marksAt.size > MAX_BLOCKS) marksAt.delete(marksAt.keys().next().value!);
     const permission: Verdict = { allowed: true, reason: '', gatewayAppId };
     return new Map([...found.keys()].map((call) => [call, permission]));

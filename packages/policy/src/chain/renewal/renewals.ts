@@ -45,7 +45,13 @@ export class Renewals {
   #bring(view: ChainView, role: 'head' | 'settled'): Promise<void> | undefined {
     const from = this.#latest[role];
     const to = view[role];
-    const requests = !from || from.hash === to.hash ? [] : this.#book.recent(from.hash, RECENT_MS);
+    // A settled block was the head before: what was found out then is known.
+    const requests =
+      !from || from.hash === to.hash
+        ? []
+        : this.#book
+            .recent(from.hash, RECENT_MS)
+            .filter(({ call }) => this.#book.known(to.hash, call) === undefined);
     if (!from || requests.length === 0) {
       this.#latest[role] = to;
       return undefined;
