@@ -26,6 +26,7 @@ export type Enclave = {
     reportData: Uint8Array;
     runtimeEvents: RuntimeEvent[];
     config?: string;
+    nonce?: Uint8Array;
   }): Promise<Attestation>;
 };
 
@@ -62,7 +63,7 @@ export async function createEnclave(): Promise<Enclave> {
   });
   return {
     rootPem: root.toString('pem'),
-    async attest({ pcr, reportData, runtimeEvents, config }) {
+    async attest({ pcr, reportData, runtimeEvents, config, nonce = null }) {
       const payload = encodeCbor(
         new Map<string, unknown>([
           ['module_id', 'i-0827e799ec9232d44-enc0'],
@@ -73,7 +74,7 @@ export async function createEnclave(): Promise<Enclave> {
           ['cabundle', [new Uint8Array(root.rawData)]],
           ['public_key', null],
           ['user_data', reportData],
-          ['nonce', null],
+          ['nonce', nonce],
         ]),
       );
       const signed = encodeCbor(['Signature1', PROTECTED, new Uint8Array(), payload]);
