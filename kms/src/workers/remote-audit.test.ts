@@ -105,6 +105,14 @@ test('an answer that does not speak of a record is none', async () => {
   await expect(audit.write(entry('a'))).rejects.toMatchObject(UNAVAILABLE);
 });
 
+test('proofs and heads that cannot be had are no error of who asks', async () => {
+  const { audit, cut } = worker(async () => undefined, { timeoutMs: 20 });
+  const unavailable = { code: 'UNAVAILABLE', message: 'The audit log cannot be asked now' };
+  await expect(audit.head()).rejects.toMatchObject(unavailable);
+  cut();
+  await expect(audit.inclusionProof(0, 1)).rejects.toMatchObject(unavailable);
+});
+
 test('so many records wait and no more', async () => {
   const { audit, cut } = worker(() => new Promise(() => undefined));
   const all = Array.from({ length: 5000 }, (_, index) => audit.write(entry(String(index))));

@@ -9,9 +9,8 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { Link } from './link.ts';
 import type { PrimaryMethods } from './protocol.ts';
 
-/** Longest wait for a record. A disk that is so slow is as good as none. */
+/** Longest wait for a record, or for what is asked of the log. A disk that is so slow is as good as none. */
 const RECORD_TIMEOUT_MS = 10_000;
-const QUERY_TIMEOUT_MS = 10_000;
 const MAX_BATCH = 256;
 /** Records that wait for their answer; more are refused. */
 const MAX_WAITING = 4096;
@@ -83,10 +82,20 @@ export function remoteAudit(dependencies: Dependencies): Audit {
   return {
     write,
     record: (decided) => write(auditEntry(decided)),
-    head: () => link.call('head', null, QUERY_TIMEOUT_MS),
-    inclusionProof: (seq, size) => link.call('inclusionProof', [seq, size], QUERY_TIMEOUT_MS),
-    consistencyProof: (first, second) => link.call('consistencyProof', [first, second], QUERY_TIMEOUT_MS),
-    records: (from, limit) => link.call('records', [from, limit], QUERY_TIMEOUT_MS),
+    head: () => answered(link.call('head', null, timeoutMs)),
+    inclusionProof: (seq, size) => answered(link.call('inclusionProof', [seq, size], timeoutMs)),
+    consistencyProof: (first, second) => answered(link.call('consistencyProof', [first, second], timeoutMs)),
+    records: (from, limit) => answered(link.call('records', [from, limit], timeoutMs)),
     close: async () => undefined,
   };
+}
+
+/** Whoever asks may ask again; it is not their fault. */
+async function answered<T>(asked: Promise<T>): Promise<T> {
+  try {
+    return await asked;
+  } catch (cause) {
+    if (cause instanceof RpcError) throw cause;
+    throw new RpcError('The audit log cannot be asked now', { code: 'UNAVAILABLE', cause });
+  }
 }
