@@ -5,7 +5,8 @@ import { describe, expect, test } from 'vitest';
 import { Turnstile } from './turnstile.ts';
 import { VerdictCache } from './verdict-cache.ts';
 
-const verdict = (validUntil: number): VerifiedAttestation => ({ validUntil }) as VerifiedAttestation;
+const verdict = (validUntil: number): VerifiedAttestation =>
+  ({ validUntil, checks: [] as const }) as unknown as VerifiedAttestation;
 const [certificate, another] = [1, 2].map(() => rootCa({ key: generateP256Key(), now: 1_000_000 })) as [
   Uint8Array,
   Uint8Array,

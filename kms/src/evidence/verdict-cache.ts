@@ -54,7 +54,7 @@ export class VerdictCache {
       const verified = await current.result;
       if (verified.validUntil >= this.#now()) return verified;
     }
-    const verdict: Verdict = { since: this.#now(), certificate, result: judge() };
+    const verdict: Verdict = { since: this.#now(), certificate, result: judge().then(withoutChecks) };
     this.#verdicts.delete(name);
     this.#verdicts.set(name, verdict);
     if (this.#verdicts.size > MAX_VERDICTS) this.#verdicts.delete(this.#verdicts.keys().next().value!);
@@ -75,4 +75,9 @@ export class VerdictCache {
     const age = this.#now() - verdict.since;
     return age >= 0 && age < MAX_AGE_SECONDS ? verdict : undefined;
   }
+}
+
+/** How it was judged, in three dozen steps with their values, is of no use any more when it was found good. */
+function withoutChecks(verified: VerifiedAttestation): VerifiedAttestation {
+  return { ...verified, checks: [] };
 }
