@@ -8,7 +8,7 @@ import { bootInfoOf } from './boot-info-of.ts';
 import { checkImage, imageCheckIsDear } from './check-image.ts';
 import { withRequestConfig } from './config-text.ts';
 import { keyEpochs } from './key-epochs.ts';
-import { type KeyPlace, keyPlace } from './key-place.ts';
+import { activePlace, type KeyPlace, keyPlace } from './key-place.ts';
 import { notePresentKeys } from './present-keys.ts';
 import { assertReleaseAllowed } from './release-gate.ts';
 
@@ -90,7 +90,8 @@ async function decide(
     blockNumber = decision.blockNumber;
     keyEpoch = keyEpochs(kms.config, info.appId, decision).current;
     if (!decision.allowed) throw denial('Boot denied: ', decision);
-    const place = keyPlace(kms, info.appId, decision);
+    // Where an application is held says nothing of what another KMS gets.
+    const place = input.kind === 'app' ? keyPlace(kms, info.appId, decision) : activePlace(kms.keys);
     // While there is but one root, records stay as they were.
     if (kms.keys.history.length > 0) keyRoot = place.root.id;
     if (input.kind === 'app') notePresentKeys(kms.policy, info.appId, decision);

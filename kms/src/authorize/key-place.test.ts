@@ -209,6 +209,17 @@ describe('an application held at a root', () => {
       { app: toHex(appId), root: middle.id },
     ]);
     expect(unknownRoots(configured.kms.config, keys)).toEqual([]);
+    // Another KMS is no application: it gets the root of this one.
+    const { json } = await call(
+      configured.main.port,
+      'GetKmsKey',
+      {},
+      { client: lab.client(lab.guest({ appId: new Uint8Array(20).fill(5) })) },
+    );
+    expect(json['keys']).toHaveLength(1);
+    const held = lab.client(lab.guest({ appId: new Uint8Array(20).fill(5) }));
+    const refused = await call(configured.main.port, 'GetAppKey', {}, { client: held });
+    expect(refused.json['code']).toBe('KEY_NOT_FOUND');
     // Its own only root is not the one that is configured: nobody gets anything.
     say();
     expect((await getAppKey({}, configured.main.port)).previous_keys).toBeUndefined();

@@ -46,6 +46,11 @@ export function keyPlace({ config, keys }: Source, appId: Uint8Array, decision: 
   return { root, previousRoots, epochs: keyEpochs(config, appId, decision) };
 }
 
+/** The active root alone, which nobody is held at or moves from. */
+export function activePlace(keys: KmsKeys): KeyPlace {
+  return { root: keys, epochs: { current: 0, oldest: 0 }, previousRoots: [] };
+}
+
 /**
  * What a machine needs beside the present keys: from the ones that it holds up to the present, the oldest first.
  * @throws RpcError `KEY_NOT_FOUND` for keys that are not, or no longer, released

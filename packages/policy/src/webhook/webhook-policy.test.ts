@@ -47,6 +47,20 @@ describe('question', () => {
     });
   });
 
+  test('epochs and roots are taken over, in one form', async () => {
+    const said = {
+      keyEpoch: 2,
+      minKeyEpoch: 0,
+      keyRoot: `0x${'AB'.repeat(20)}`,
+      previousKeyRoots: ['cd'.repeat(20)],
+    };
+    const { policy } = await asked((response) => answerJson(response, { ...allowed, ...said }));
+    expect(await policy.authorize('app', facts())).toMatchObject({ ...said, keyRoot: 'ab'.repeat(20) });
+    const silent = { keyEpoch: null, keyRoot: null, previousKeyRoots: null };
+    const { policy: other } = await asked((response) => answerJson(response, { ...allowed, ...silent }));
+    expect(Object.keys(await other.authorize('app', facts()))).toEqual(['allowed', 'reason', 'gatewayAppId']);
+  });
+
   test('a KMS is asked about elsewhere', async () => {
     const { server, policy } = await asked((response) => answerJson(response, allowed));
     await policy.authorize('kms', facts());
@@ -88,6 +102,18 @@ describe('answer', () => {
       (r) => answerJson(r, { ...allowed, gatewayAppId: null }),
       'backend-answer',
       /gatewayAppId/,
+    ],
+    [
+      'a root id that is none',
+      (r) => answerJson(r, { ...allowed, keyRoot: 'latest' }),
+      'backend-answer',
+      /keyRoot/,
+    ],
+    [
+      'a list of root ids with one that is none',
+      (r) => answerJson(r, { ...allowed, previousKeyRoots: ['11'.repeat(20), ''] }),
+      'backend-answer',
+      /previousKeyRoots/,
     ],
     ['"true"', (r) => answerJson(r, { ...allowed, isAllowed: 'true' }), 'backend-answer', /isAllowed/],
     ['1', (r) => answerJson(r, { ...allowed, isAllowed: 1 }), 'backend-answer', /isAllowed/],
