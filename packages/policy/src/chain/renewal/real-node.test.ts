@@ -19,6 +19,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { BootFacts } from '../../policy.ts';
 import { countingContracts } from '../../test/counting-contracts.ts';
 import { facts } from '../../test/facts.ts';
+import type { Reads } from '../chain-options.ts';
 import { type ChainPolicy, chainPolicy } from '../chain-policy.ts';
 
 const hex = (bytes: Uint8Array): Hex => `0x${toHex(bytes)}`;
@@ -46,8 +47,10 @@ async function asking(
   kms: Address,
   apps: readonly Address[],
   work: (it: Asking) => Promise<void>,
+  reads: Reads = 'calls',
 ): Promise<void> {
   const policy = chainPolicy({
+    reads,
     ...{ rpcUrls: [anvil.rpcUrl], kmsContract: kms, headReuseMs: 5_000 },
     // Some tests set the chain's clock forward.
     maxClockSkewSeconds: 100_000,
@@ -147,5 +150,26 @@ describe('contracts of today', () => {
         timeout: 6_000,
       });
     });
+  }, 60_000);
+
+  test('are proven again where proofs are asked for', async () => {
+    const { kms } = await deployKms({ client });
+    await addOsImageHash(client, kms, hex(osImageHash));
+    const deploy = async (): Promise<Address> =>
+      (await deployApp({ client, kms, allowAnyDevice: true, composeHash: hex(composeHash) })).appId;
+    const apps = [await deploy(), await deploy(), await deploy()];
+    await asking(
+      kms,
+      apps,
+      async ({ policy, askAll, next }) => {
+        expect(await askAll()).toEqual([true, true, true]);
+        const { misses } = policy.status().permissions;
+        for (let block = 0; block < 3; block++) expect(await next()).toEqual([true, true, true]);
+        expect(policy.status().permissions.misses).toBe(misses);
+        await removeComposeHash(client, apps[1]!, hex(composeHash));
+        expect(await next()).toEqual([true, false, true]);
+      },
+      'proofs',
+    );
   }, 60_000);
 });
