@@ -146,6 +146,7 @@ describe('model', () => {
             throw error;
           }
           done += 1;
+          if (done % 25 === 0) console.log(`model: ${done} sequences, ${world.releases} releases`);
         },
       );
       const path = DSTACK_MODEL_PATH === undefined ? {} : { path: DSTACK_MODEL_PATH };

@@ -140,7 +140,11 @@ async function expectAllowedAtBlock(
     world.timeline
       .views(span, world.services[ask.service]!.reuseMs)
       .some((view) => view.head === record.block_number && isAppAllowed(view, app));
-  expect(asked.some(bearsOut), JSON.stringify(record)).toBe(true);
+  const seen = asked.map(({ ask, span }) => ({
+    span,
+    views: world.timeline.views(span, world.services[ask.service]!.reuseMs),
+  }));
+  expect(asked.some(bearsOut), `${JSON.stringify(record)} of ${JSON.stringify(seen)}`).toBe(true);
   // And the chain itself says so, where it still has these blocks.
   const { timeline, services } = world;
   const isGone = ({ ask, span }: Answered): boolean =>
