@@ -20,7 +20,7 @@ type Sample = Memory & { readonly seconds: number };
 
 export async function run(): Promise<Result[]> {
   if (!(SECONDS >= 10 && SECONDS <= 86_400)) throw new Error('DSTACK_BENCH_SOAK_SECONDS is 10 to 86400');
-  const kms = await startLoadedKms();
+  const kms = await startLoadedKms({ isWatched: true });
   try {
     const before = await count(kms);
     const capacity = await kms.drive({
@@ -64,8 +64,11 @@ async function soak(kms: LoadedKms, rate: number): Promise<Sample[]> {
     const [resident, heap, external] = [taken.resident, taken.heap, taken.external].map((mb) =>
       mb.toFixed(1),
     );
+    const { loopP99, loopMax, gcTotal, gcMax } = taken.stalls;
     console.error(
-      `${seconds.toFixed(0)} s: resident ${resident} MB, heap ${heap} MB, external ${external} MB`,
+      `${seconds.toFixed(0)} s: resident ${resident} MB, heap ${heap} MB, external ${external} MB; ` +
+        `event loop late by ${loopP99.toFixed(1)} ms (p99), ${loopMax.toFixed(1)} ms (most); ` +
+        `garbage collection ${gcTotal.toFixed(0)} ms, longest pause ${gcMax.toFixed(1)} ms`,
     );
   };
   const step = Math.min(SAMPLE_SECONDS, SECONDS / 4);

@@ -31,8 +31,19 @@ open_burst = 1000000000
 
 export type Load = Pick<LoadPlan, 'url' | 'identities' | 'body' | 'connections'>;
 
-/** Megabytes. */
-export type Memory = { readonly resident: number; readonly heap: number; readonly external: number };
+/** Megabytes, and what held up the event loop since the last time, in milliseconds. */
+export type Memory = {
+  readonly resident: number;
+  readonly heap: number;
+  readonly external: number;
+  readonly stalls: {
+    readonly loopP99: number;
+    readonly loopMax: number;
+    /** All pauses for garbage collection, and the longest. */
+    readonly gcTotal: number;
+    readonly gcMax: number;
+  };
+};
 
 export type LoadedKms = {
   readonly stack: Stack;
@@ -56,12 +67,17 @@ export type LoadedKms = {
   stop(): Promise<void>;
 };
 
-export async function startLoadedKms(): Promise<LoadedKms> {
+/** @param isWatched whether `collected` will be asked, for which a module is loaded before the program */
+export async function startLoadedKms({
+  isWatched = false,
+}: {
+  isWatched?: boolean;
+} = {}): Promise<LoadedKms> {
   const relays: Relay[] = [];
   const heapFile = join(tmpdir(), `dstack-bench-heap-${process.pid}.json`);
   const preload = pathToFileURL(join(repository, 'test/harness/preload/heap.mjs')).href;
   const stack = await startStack(LIMITS, {
-    kmsEnv: { NODE_OPTIONS: `--import ${preload}`, TEST_HEAP_FILE: heapFile },
+    ...(isWatched && { kmsEnv: { NODE_OPTIONS: `--import ${preload}`, TEST_HEAP_FILE: heapFile } }),
     relay: async (chainUrl, pccsUrl) => {
       relays.push(await startRelay(chainUrl), await startRelay(pccsUrl));
       return { chainUrl: relays[0]!.url, pccsUrl: relays[1]!.url };
@@ -129,9 +145,10 @@ async function collected(pid: number, file: string): Promise<Memory> {
     if (waited > HEAP_TIMEOUT_MS) throw new Error('The KMS did not report its heap');
     await sleep(50);
   }
-  const { heapUsed, external } = JSON.parse(readFileSync(file, 'utf8')) as {
+  const { heapUsed, external, stalls } = JSON.parse(readFileSync(file, 'utf8')) as {
     heapUsed: number;
     external: number;
+    stalls: Memory['stalls'];
   };
-  return { resident: residentOf(pid), heap: heapUsed / 2 ** 20, external: external / 2 ** 20 };
+  return { resident: residentOf(pid), heap: heapUsed / 2 ** 20, external: external / 2 ** 20, stalls };
 }
