@@ -11,7 +11,7 @@ import { writeKeys } from './write-keys.ts';
 export type Primary = {
   readonly kms: Kms;
   readonly limits: SharedRateLimits;
-  /** That of the workers: the primary's, with the port that was found for all. */
+  /** That of a worker that starts now. */
   readonly config: KmsConfig;
   /** RPC certificate now in use, DER. */
   readonly certificate: Uint8Array;

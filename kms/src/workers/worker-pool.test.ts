@@ -16,8 +16,32 @@ const keys = keysFor(generateSharedKeys(), 'localhost', NOW);
 const certificate = await issueRpcCertificate(keys, NOW, undefined);
 const other = await issueRpcCertificate(keys, NOW + 86_400, undefined);
 
+/** What node:cluster does: who asks for port 0 while another has one that it got that way, gets the same. */
+class Ports {
+  #next = 40_000;
+  readonly #handles = new Map<number, { readonly port: number; readonly owners: Set<FakeWorker> }>();
+
+  listen(owner: FakeWorker, asked: number): number {
+    const handle = this.#handles.get(asked) ?? {
+      port: asked === 0 ? this.#next++ : asked,
+      owners: new Set<FakeWorker>(),
+    };
+    this.#handles.set(asked, handle);
+    handle.owners.add(owner);
+    return handle.port;
+  }
+
+  leave(owner: FakeWorker): void {
+    for (const [asked, { owners }] of this.#handles) {
+      owners.delete(owner);
+      if (owners.size === 0) this.#handles.delete(asked);
+    }
+  }
+}
+
 /** A worker that does as it is told, in this process. */
 class FakeWorker {
+  readonly #ports: Ports;
   readonly link: Link<PrimaryMethods>;
   readonly told: [string, unknown][] = [];
   readonly pid = Math.floor(Math.random() * 1e6);
@@ -29,7 +53,8 @@ class FakeWorker {
   readonly #cut: () => void;
   readonly #exits: ((how: string) => void)[] = [];
 
-  constructor() {
+  constructor(ports: Ports) {
+    this.#ports = ports;
     const { ends, cut } = portPair();
     [this.port] = ends;
     this.#cut = cut;
@@ -56,13 +81,18 @@ class FakeWorker {
   }
 
   exit(how: string): void {
+    this.#ports.leave(this);
     this.#cut();
     for (const listener of this.#exits) listener(how);
   }
 
+  listen(): number {
+    return this.#ports.listen(this, this.start!.config.rpc.port);
+  }
+
   async serve(): Promise<void> {
     this.start = await this.link.call('start', null);
-    await this.link.call('serving', { address: '127.0.0.1', port: this.start.config.rpc.port });
+    await this.link.call('serving', { address: '127.0.0.1', port: this.listen() });
   }
 }
 
@@ -70,6 +100,7 @@ const until = (condition: () => boolean) => vi.waitFor(() => expect(condition())
 
 async function pool(begin: (worker: FakeWorker) => void, options: Partial<WorkerPoolOptions> = {}) {
   const workers: FakeWorker[] = [];
+  const ports = new Ports();
   const config = checkConfig({ rpc: { address: '127.0.0.1', port: 0, workers: 2 } }, {});
   const metrics = createMetrics({ version: '0', simulated: true, imageVerified: true });
   const limits = rateLimits(config, metrics);
@@ -77,7 +108,7 @@ async function pool(begin: (worker: FakeWorker) => void, options: Partial<Worker
     count: 2,
     log: createLog('silent'),
     fork: () => {
-      const worker = new FakeWorker();
+      const worker = new FakeWorker(ports);
       workers.push(worker);
       begin(worker);
       return worker;
@@ -107,9 +138,51 @@ test('serves when all workers do; each has the keys and the same port', async ()
   const main = await starting;
   running = main;
   expect(main.port).toBeGreaterThan(0);
-  expect(workers.map(({ start }) => start?.config.rpc.port)).toEqual([main.port, main.port]);
+  expect(workers.map((worker) => worker.listen())).toEqual([main.port, main.port]);
   expect(workers.map(({ start }) => start?.number)).toEqual([1, 2]);
   expect(await service.service.workers()).toEqual({ configured: 2, serving: 2, started: true });
+});
+
+test('no port is tried before workers have it: each asks for the configured one', async () => {
+  const { starting, workers } = await pool(serve);
+  running = await starting;
+  expect(workers.map(({ start }) => start?.config.rpc.port)).toEqual([0, 0]);
+});
+
+test('the port that was found stays, also when all workers end and start anew', async () => {
+  const { starting, workers } = await pool(serve);
+  const main = await starting;
+  running = main;
+  workers[0]!.exit('SIGSEGV');
+  await until(() => workers[2]?.start !== undefined);
+  expect(workers[2]!.start!.config.rpc.port).toBe(0);
+  expect(workers[2]!.listen()).toBe(main.port);
+  for (const worker of workers.slice(1)) worker.exit('SIGSEGV');
+  await until(() => workers.length === 5 && workers.every(({ start }) => start !== undefined));
+  expect(workers.slice(3).map((worker) => worker.listen())).toEqual([main.port, main.port]);
+});
+
+test('a worker that got another port than the service has is ended, and its replacement has the right one', async () => {
+  let begun = 0;
+  const { service, starting, workers } = await pool((worker) => {
+    if (++begun < 3) serve(worker);
+  });
+  const main = await starting;
+  running = main;
+  workers[0]!.exit('SIGSEGV');
+  await until(() => workers.length === 3);
+  // It is told to ask for any port while another worker has one, which then ends before it listens.
+  const late = workers[2]!;
+  late.start = await late.link.call('start', null);
+  workers[1]!.exit('SIGSEGV');
+  const port = late.listen();
+  expect(port).not.toBe(main.port);
+  void late.link.call('serving', { address: '127.0.0.1', port }).catch(() => undefined);
+  await until(() => late.isKilled);
+  await until(() => workers.length === 5);
+  for (const worker of workers.slice(3)) serve(worker);
+  await vi.waitFor(async () => expect((await service.service.workers()).serving).toBe(2));
+  expect(workers.slice(3).map((worker) => worker.listen())).toEqual([main.port, main.port]);
 });
 
 test('a worker that cannot serve ends the start, with its reason', async () => {

@@ -1,6 +1,7 @@
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { toBase64 } from '@dstack-cloud/encoding';
 import { learnPresentKeys } from '../authorize/present-keys.ts';
+import type { KmsConfig } from '../config/kms-config.ts';
 import { deadlineOf } from '../deadline.ts';
 import { KmsError } from '../errors.ts';
 import type { Kms } from '../kms.ts';
@@ -9,12 +10,12 @@ import type { SharedRateLimits } from '../server/rate-limits.ts';
 import type { Front } from '../start-kms.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type MetricJson, readMetrics } from '../telemetry/metrics.ts';
+import { type Deferred, deferred } from './deferred.ts';
 import { Link, type Port, type WireError } from './link.ts';
 import { type Primary, primaryHandlers } from './primary-handlers.ts';
 import type { WorkerMethods } from './protocol.ts';
 import { RestartPolicy } from './restart-policy.ts';
 import { addEnded, sumMetrics } from './sum-metrics.ts';
-import { withPort } from './with-port.ts';
 
 /** A process that serves, as the pool sees it. */
 export type WorkerProcess = {
@@ -67,8 +68,11 @@ export class WorkerPool implements Front {
   #certificate: Uint8Array | undefined;
   #ended: readonly MetricJson[] = [];
   #exposition: Promise<string> | undefined;
+  /** Where all workers listen, since all have served at the same time once. */
+  #bound: { readonly address: string; readonly port: number } | undefined;
+  /** Port to ask for instead of the configured one. */
+  #port: number | undefined;
   #watching: NodeJS.Timeout | undefined;
-  #isStarted = false;
   #isStopping = false;
 
   constructor(options: WorkerPoolOptions) {
@@ -98,7 +102,7 @@ export class WorkerPool implements Front {
     workers: async () => ({
       configured: this.#options.count,
       serving: this.#serving().length,
-      started: this.#isStarted,
+      started: this.#bound !== undefined,
     }),
   };
 
@@ -122,7 +126,9 @@ export class WorkerPool implements Front {
     this.#primary.resolve({
       kms,
       limits,
-      config: await withPort(kms.config),
+      get config() {
+        return pool.#configOf(kms.config);
+      },
       get certificate() {
         return pool.#certificate ?? certificate;
       },
@@ -139,6 +145,16 @@ export class WorkerPool implements Front {
     };
   }
 
+  /**
+   * Workers that ask for port 0 get one free port between them (node:cluster keys it by what was asked), for as long as
+   * one of them has it. When none has, whoever starts asks for that port itself: the service keeps its address.
+   */
+  #configOf(config: KmsConfig): KmsConfig {
+    if (this.#bound !== undefined && this.#serving().length === 0) this.#port = this.#bound.port;
+    const port = this.#port ?? config.rpc.port;
+    return { ...config, rpc: { ...config.rpc, port } };
+  }
+
   #begin(slot: Slot): void {
     const process = this.#options.fork();
     slot.process = process;
@@ -147,11 +163,16 @@ export class WorkerPool implements Front {
       process.port,
       primaryHandlers(slot.number, this.#primary.promise, {
         serving: (bound) => {
+          if (bound.port !== (this.#bound?.port ?? bound.port)) {
+            this.#options.log.error({ worker: slot.number, port: bound.port }, 'worker has another port');
+            process.kill();
+            return null;
+          }
           slot.isServing = true;
           this.#count();
           this.#options.log.info({ worker: slot.number, pid: process.pid }, 'worker serves');
-          if (this.#isStarted || this.#serving().length < this.#slots.length) return null;
-          this.#isStarted = true;
+          if (this.#bound !== undefined || this.#serving().length < this.#slots.length) return null;
+          this.#bound = bound;
           this.#listening.resolve(bound);
           return null;
         },
@@ -176,7 +197,7 @@ export class WorkerPool implements Front {
   #refuseStart({ number }: Slot, error: WireError): void {
     const cause = error.kind === 'kms' ? new KmsError(error.code, error.message) : new Error(error.message);
     this.#options.log.error({ worker: number, error: error.message }, 'worker cannot serve');
-    if (!this.#isStarted) this.#listening.reject(cause);
+    if (this.#bound === undefined) this.#listening.reject(cause);
   }
 
   #onExit(slot: Slot, process: WorkerProcess, how: string): void {
@@ -271,18 +292,4 @@ export class WorkerPool implements Front {
       ),
     );
   }
-}
-
-type Deferred<T> = {
-  readonly promise: Promise<T>;
-  resolve(value: T): void;
-  reject(error: Error): void;
-};
-
-function deferred<T>(): Deferred<T> {
-  let settle: Omit<Deferred<T>, 'promise'> | undefined;
-  const promise = new Promise<T>((resolve, reject) => {
-    settle = { resolve, reject };
-  });
-  return { promise, ...settle! };
 }
