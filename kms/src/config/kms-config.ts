@@ -84,7 +84,7 @@ type CoreConfig = {
     /** Of one address; beyond that it is not even let in until the bucket fills. */
     readonly refused_evidence_per_minute: number;
     readonly refused_evidence_burst: number;
-    /** Evidence judged at the same time; more wait, twice as many are turned away. */
+    /** Evidence judged at the same time; four times as much may wait, the rest is turned away. */
     readonly max_verifications: number;
   };
   readonly audit: {
