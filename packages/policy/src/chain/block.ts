@@ -48,6 +48,10 @@ export function blockFromAnswer(answer: RpcAnswer | undefined): Block {
   };
 }
 
+/** Equal for blocks that are equal in all that is read of them. */
+export const blockKey = ({ number, hash, timestamp, parentHash, stateRoot }: Block): string =>
+  `${number}/${hash}/${timestamp}/${parentHash}/${stateRoot}`;
+
 /** @throws PolicyError `backend-answer` */
 export function chainIdFromAnswer(answer: RpcAnswer | undefined): number {
   const parsed = quantity.safeParse(resultOf(answer));

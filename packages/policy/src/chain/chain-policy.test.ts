@@ -326,6 +326,75 @@ describe('finality', () => {
     );
     expect(await policy.authorize('app', facts())).toMatchObject(denial('revoked'));
   });
+  /** The branch from each call for this block on, one after the other. */
+  const turnAt = (node: FakeChain, tag: string, branches: readonly string[]): void => {
+    const left = [...branches];
+    node.state.before = (method, [which]) => {
+      if (method === 'eth_getBlockByNumber' && which === tag) node.state.branch = left.shift() ?? 'main';
+    };
+  };
+  /** Each branch denies at one of its blocks; the head of `main` and the settled block of `other` allow. */
+  const mixed: Partial<FakeState> = {
+    branchesBefore: ['main', 'other'],
+    decide: (at, branch) =>
+      (at === 100) === (branch === 'main') ? { allowed: true, reason: '' } : denial(`no of ${branch}`),
+  };
+
+  describe.each([
+    ['finalized', 'finalized'],
+    [10, '0x5a'],
+  ] as const)('%s: a branch that comes between head and settled block', (finality, tag) => {
+    test('is decided at whole', async () => {
+      const [node] = await nodes(mixed);
+      node!.state.before = (method, [which]) => {
+        if (method === 'eth_getBlockByNumber' && which === tag) node!.state.branch = 'other';
+      };
+      expect(await policyOf([node!], { finality }).authorize('app', facts())).toMatchObject(
+        denial('no of other'),
+      );
+    });
+    test('and goes again is not decided at', async () => {
+      const [node] = await nodes(mixed);
+      turnAt(node!, tag, ['other']);
+      expect(await policyOf([node!], { finality }).authorize('app', facts())).toMatchObject(
+        denial('no of main'),
+      );
+    });
+    test('at every reading: refused, after a bounded number of them', async () => {
+      const [node] = await nodes({});
+      let turns = 0;
+      node!.state.before = (method, [which]) => {
+        if (method !== 'eth_getBlockByNumber' || which !== tag) return;
+        turns += 1;
+        node!.state.branch = `branch ${turns}`;
+      };
+      expect(await policyOf([node!], { finality }).authorize('app', facts())).toMatchObject({
+        allowed: false,
+        failure: 'unavailable',
+      });
+      expect(node!.count('eth_call')).toBe(0);
+      // Three readings; those by number ask for the settled block twice.
+      expect(turns).toBe(finality === 'finalized' ? 3 : 6);
+    });
+    test('of one endpoint: the others agree, and it has no say', async () => {
+      const chains = await nodes(mixed, mixed, mixed);
+      turnAt(chains[0]!, tag, ['other', 'other', 'other']);
+      expect(await policyOf(chains, { finality }).authorize('app', facts())).toMatchObject(
+        denial('no of main'),
+      );
+    });
+  });
+  test('a head that settled while it was read is decided at alone', async () => {
+    const [node] = await nodes({});
+    node!.state.before = (_, [which]) => {
+      if (which !== 'finalized' || node!.state.head !== 100) return;
+      Object.assign(node!.state, { head: 111, headTime: node!.state.headTime + 22 });
+    };
+    expect(await policyOf([node!], { finality: 'finalized' }).authorize('app', facts())).toMatchObject({
+      allowed: true,
+      blockNumber: 100n,
+    });
+  });
   test('endpoints that differ about finality settle on the older block', async () => {
     const chains = await nodes(
       { decide: since(91), head: 101, headTime: 1_000_002 },

@@ -110,6 +110,21 @@ test.each<[ChainPolicyOptions['finality'] & {}, number[]]>([
   expect([...asked].sort((a, b) => a - b)).toEqual(blocks);
 });
 
+test('a light client that changes the branch between head and settled block is asked again', async () => {
+  const lightClient = await node();
+  const asked = new Set<string>();
+  const decide: FakeState['decide'] = (_, branch) => {
+    asked.add(branch);
+    return { allowed: true, reason: '' };
+  };
+  const rpc = await node({ branch: 'other', branchesBefore: ['main'], decide });
+  lightClient.state.before = (_, [which]) => {
+    if (which === 'finalized') lightClient.state.branch = 'other';
+  };
+  expect(await ask(policyOf(lightClient, [rpc], { finality: 'finalized' }))).toMatchObject({ allowed: true });
+  expect([...asked]).toEqual(['other']);
+});
+
 test('shows its state by scheme and host, and its failures', async () => {
   const lightClient = await node({ mood: 'error' });
   const rpc = await node();

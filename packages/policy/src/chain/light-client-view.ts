@@ -1,7 +1,7 @@
-import { blockCall, blockFromAnswer } from './block.ts';
 import type { ChainSettings } from './chain-options.ts';
-import { type ChainView, readHead, reported } from './read-view.ts';
+import { type ChainView, readHead } from './read-view.ts';
 import type { RpcEndpoint } from './rpc-endpoint.ts';
+import { withSettled } from './settled-block.ts';
 
 /**
  * A view whose blocks come from a verifying light client alone (chapter 60 section 8.3): it has checked who signed
@@ -13,17 +13,10 @@ export async function readLightClientView(
   endpoints: readonly RpcEndpoint[],
   settings: ChainSettings,
 ): Promise<ChainView> {
-  const { finality } = settings;
-  const { chainId, block: head } = await readHead(lightClient, settings);
-  if (finality === 'latest' || finality === 0) return { chainId, head, settled: head, endpoints };
-  const tag =
-    typeof finality === 'string'
-      ? finality
-      : head.number > BigInt(finality)
-        ? head.number - BigInt(finality)
-        : 0n;
-  const settled = await reported(lightClient, settings, async () =>
-    blockFromAnswer((await lightClient.batch([blockCall(tag)]))[0]),
+  const { block, chainId, settled } = await withSettled(
+    async () => ({ ...(await readHead(lightClient, settings)), endpoints: [lightClient] }),
+    // It alone is asked.
+    { quorum: 1, finality: settings.finality },
   );
-  return { chainId, head, settled, endpoints };
+  return { chainId, head: block, settled, endpoints };
 }

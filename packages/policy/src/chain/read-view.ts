@@ -1,8 +1,9 @@
 import { PolicyError } from '../errors.ts';
-import { type Block, type BlockTag, blockCall, blockFromAnswer, chainIdFromAnswer } from './block.ts';
+import { type Block, blockCall, blockFromAnswer, blockKey, chainIdFromAnswer } from './block.ts';
 import type { ChainSettings } from './chain-options.ts';
 import { agreeing, collectVotes, noQuorum, type Vote } from './quorum.ts';
 import type { RpcEndpoint } from './rpc-endpoint.ts';
+import { type AgreedHead, withSettled } from './settled-block.ts';
 
 /** One consistent view of the chain: every read of a decision is pinned to these blocks. */
 export type ChainView = {
@@ -18,7 +19,12 @@ type Head = { readonly chainId: number; readonly block: Block };
 
 /** Agree on a view (chapter 60 section 8.2, points 1, 2 and 4). */
 export async function readView(all: readonly RpcEndpoint[], settings: ChainSettings): Promise<ChainView> {
-  const { quorum, finality } = settings;
+  const { block, ...view } = await withSettled(() => readAgreedHead(all, settings), settings);
+  return { ...view, head: block };
+}
+
+async function readAgreedHead(all: readonly RpcEndpoint[], settings: ChainSettings): Promise<AgreedHead> {
+  const { quorum } = settings;
   const healthy = all.filter((endpoint) => endpoint.healthy);
   // Resting endpoints are asked again as soon as the others do not suffice.
   const voters = healthy.length >= quorum ? healthy : all;
@@ -28,10 +34,7 @@ export async function readView(all: readonly RpcEndpoint[], settings: ChainSetti
     (endpoint) => readHead(endpoint, settings),
     (endpoint) => endpoint.noteLate(),
   );
-  const { block: head, chainId, endpoints } = await agreeOnHead(heads, quorum);
-  const settled =
-    finality === 'latest' || finality === 0 ? head : await readSettled(head, endpoints, quorum, finality);
-  return { chainId, head, settled, endpoints };
+  return await agreeOnHead(heads, quorum);
 }
 
 /** @throws PolicyError `chain-mismatch` for another chain than the configured one */
@@ -53,10 +56,7 @@ export async function readHead(endpoint: RpcEndpoint, settings: ChainSettings): 
 }
 
 /** The highest block that enough endpoints have reached and name alike. */
-async function agreeOnHead(
-  heads: readonly Vote<RpcEndpoint, Head>[],
-  quorum: number,
-): Promise<Head & { endpoints: RpcEndpoint[] }> {
+async function agreeOnHead(heads: readonly Vote<RpcEndpoint, Head>[], quorum: number): Promise<AgreedHead> {
   const descending = [...heads].sort((a, b) => Number(b.value.block.number - a.value.block.number));
   const candidates = new Set(descending.slice(quorum - 1).map(({ value }) => value.block.number));
   for (const number of candidates) {
@@ -73,36 +73,6 @@ async function agreeOnHead(
   throw noQuorum();
 }
 
-async function readSettled(
-  head: Block,
-  endpoints: readonly RpcEndpoint[],
-  quorum: number,
-  finality: 'safe' | 'finalized' | number,
-): Promise<Block> {
-  const tag: BlockTag =
-    typeof finality === 'string'
-      ? finality
-      : head.number > BigInt(finality)
-        ? head.number - BigInt(finality)
-        : 0n;
-  const read = async (endpoint: RpcEndpoint, which: BlockTag): Promise<Block> =>
-    blockFromAnswer((await endpoint.batch([blockCall(which)]))[0]);
-
-  const votes = await collectVotes(endpoints, quorum, (endpoint) => read(endpoint, tag));
-  const same = agreeing(votes, quorum, blockKey)?.[0]?.value;
-  if (same) return same;
-  // Finality moves: agree on the highest settled block that enough endpoints have reached.
-  const numbers = votes.map(({ value }) => value.number).sort((a, b) => Number(b - a));
-  const number = numbers[quorum - 1];
-  if (typeof tag === 'bigint' || number === undefined) throw noQuorum();
-  const again = await collectVotes(endpoints, quorum, (endpoint) => read(endpoint, number));
-  const agreed = agreeing(again, quorum, blockKey)?.[0]?.value;
-  if (!agreed) throw noQuorum();
-  return agreed;
-}
-
-const blockKey = ({ number, hash, timestamp, parentHash, stateRoot }: Block): string =>
-  `${number}/${hash}/${timestamp}/${parentHash}/${stateRoot}`;
 const headKey = ({ chainId, block }: Head): string => `${chainId}/${blockKey(block)}`;
 
 /** Run a step with one endpoint and tell the operator when it fails. */

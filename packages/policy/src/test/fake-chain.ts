@@ -6,12 +6,16 @@ export type FakeState = {
   head: number;
   /** Distinguishes the hashes of two branches. */
   branch: string;
+  /** Branches whose blocks are still known by their hashes. */
+  branchesBefore: readonly string[];
   /** Unix seconds of the head; earlier blocks are 2 s apart. */
   headTime: number;
   /** Answer of isAppAllowed and isKmsAllowed at a block. */
-  decide: (block: number) => { allowed: boolean; reason: string } | 'revert' | 'nonsense';
+  decide: (block: number, branch: string) => { allowed: boolean; reason: string } | 'revert' | 'nonsense';
   gatewayAppId: string;
   isPolicy: boolean;
+  /** Told of each call before it is answered; may change the state. */
+  before: (method: string, params: readonly unknown[]) => void;
   batches: boolean;
   blockHashCalls: boolean;
   /** `hang` never answers, `garbage` answers no JSON, `endless` streams without end. */
@@ -37,10 +41,12 @@ export async function startFakeChain(changes: Partial<FakeState> = {}): Promise<
     chainId: 31_337,
     head: 100,
     branch: 'main',
+    branchesBefore: [],
     headTime: 1_000_000,
     decide: () => ({ allowed: true, reason: '' }),
     gatewayAppId: 'gateway',
     isPolicy: true,
+    before: () => undefined,
     batches: true,
     blockHashCalls: true,
     mood: 'well',
@@ -67,6 +73,7 @@ export async function startFakeChain(changes: Partial<FakeState> = {}): Promise<
     }
     const answers = [message].flat().map((call) => {
       methods.push(call.method);
+      state.before(call.method, call.params);
       return { jsonrpc: '2.0', id: call.id, ...answer(state, call) };
     });
     // Nodes may answer a batch in any order.
@@ -100,17 +107,22 @@ function blockAt(state: FakeState, tag: string): unknown {
 
 function call(state: FakeState, [{ data }, at]: [{ data: string }, string | { blockHash: string }]): Answer {
   let number: number;
+  let { branch } = state;
   if (typeof at === 'string') number = Number.parseInt(at, 16);
   else {
     if (!state.blockHashCalls) return { error: { code: -32602, message: 'invalid argument 1: hex string' } };
     const known = Array.from({ length: state.head + 1 }, (_, n) => n);
-    number = known.find((n) => hashOf(state.branch, n) === at.blockHash) ?? -1;
+    number = -1;
+    for (const one of [...state.branchesBefore, state.branch]) {
+      const found = known.find((n) => hashOf(one, n) === at.blockHash);
+      if (found !== undefined) [number, branch] = [found, one];
+    }
     if (number < 0) return { error: { code: -32000, message: 'header for hash not found' } };
   }
   if (data.startsWith('0x95f51931')) return { result: `0x${word(32)}${text(state.gatewayAppId)}` };
   if (data.startsWith('0x25a992da')) return { result: `0x${word(0xabc)}` };
   if (data.startsWith('0x01ffc9a7')) return { result: state.isPolicy ? `0x${word(1)}` : '0x' };
-  const decision = state.decide(number);
+  const decision = state.decide(number, branch);
   if (decision === 'revert') return { error: { code: 3, message: 'execution reverted: no' } };
   if (decision === 'nonsense') return { result: `0x${word(2)}${word(64)}${word(0)}` };
   return { result: `0x${word(decision.allowed ? 1 : 0)}${word(64)}${text(decision.reason)}` };

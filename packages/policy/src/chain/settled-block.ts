@@ -1,0 +1,90 @@
+import { PolicyError } from '../errors.ts';
+import { type Block, type BlockTag, blockCall, blockFromAnswer, blockKey } from './block.ts';
+import type { ChainSettings } from './chain-options.ts';
+import { agreeing, collectVotes, noQuorum } from './quorum.ts';
+import type { RpcEndpoint } from './rpc-endpoint.ts';
+
+/** How often a view is read at most before a chain that changes all the time counts as one that cannot be read. */
+const MAX_READINGS = 3;
+
+/** A head and who names it. */
+export type AgreedHead = {
+  readonly chainId: number;
+  readonly block: Block;
+  readonly endpoints: readonly RpcEndpoint[];
+};
+
+/**
+ * Adds the settled block to a head. The two are read one after the other, so the chain may change its branch between
+ * them; a permission of a block that is on another branch than the head is none. Both are therefore read once more by
+ * number: what was the canonical chain before and after the settled block was read was so meanwhile. Otherwise all is
+ * read anew.
+ * @throws PolicyError `backend-answer` when the branch changed at every reading
+ */
+export async function withSettled(
+  readHead: () => Promise<AgreedHead>,
+  { quorum, finality }: Pick<ChainSettings, 'quorum' | 'finality'>,
+): Promise<AgreedHead & { settled: Block }> {
+  for (let reading = 0; reading < MAX_READINGS; reading += 1) {
+    const agreed = await readHead();
+    const { block: head, endpoints } = agreed;
+    if (finality === 'latest' || finality === 0) return { ...agreed, settled: head };
+    const found = await readSettled(head, endpoints, quorum, finality);
+    // The chain went on between the two readings: the head has settled itself.
+    const settled = found.number >= head.number ? head : found;
+    if (found.number === head.number && blockKey(found) !== blockKey(head)) continue;
+    if (await areCanonical([settled, head], endpoints, quorum)) return { ...agreed, settled };
+  }
+  throw new PolicyError('backend-answer', 'the chain changed its branch whenever it was read');
+}
+
+async function readSettled(
+  head: Block,
+  endpoints: readonly RpcEndpoint[],
+  quorum: number,
+  finality: 'safe' | 'finalized' | number,
+): Promise<Block> {
+  const tag: BlockTag =
+    typeof finality === 'string'
+      ? finality
+      : head.number > BigInt(finality)
+        ? head.number - BigInt(finality)
+        : 0n;
+  const read = async (endpoint: RpcEndpoint, which: BlockTag): Promise<Block> =>
+    blockFromAnswer((await endpoint.batch([blockCall(which)]))[0]);
+
+  const votes = await collectVotes(endpoints, quorum, (endpoint) => read(endpoint, tag));
+  const same = agreeing(votes, quorum, blockKey)?.[0]?.value;
+  if (same) return same;
+  // Finality moves: agree on the highest settled block that enough endpoints have reached.
+  const numbers = votes.map(({ value }) => value.number).sort((a, b) => Number(b - a));
+  const number = numbers[quorum - 1];
+  if (typeof tag === 'bigint' || number === undefined) throw noQuorum();
+  const again = await collectVotes(endpoints, quorum, (endpoint) => read(endpoint, number));
+  const agreed = agreeing(again, quorum, blockKey)?.[0]?.value;
+  if (!agreed) throw noQuorum();
+  return agreed;
+}
+
+/** Whether enough endpoints have all these blocks on their chain now. */
+async function areCanonical(
+  blocks: readonly Block[],
+  endpoints: readonly RpcEndpoint[],
+  quorum: number,
+): Promise<boolean> {
+  const votes = await collectVotes(endpoints, quorum, async (endpoint) => {
+    const answers = await endpoint.batch(blocks.map(({ number }) => blockCall(number)));
+    return blocks.every((block, index) => isBlock(answers[index], block));
+  });
+  return votes.filter(({ value }) => value).length >= quorum;
+}
+
+function isBlock(answer: Parameters<typeof blockFromAnswer>[0], block: Block): boolean {
+  try {
+    return blockKey(blockFromAnswer(answer)) === blockKey(block);
+  } catch (error) {
+    // A branch that is shorter has no block of this number yet.
+    if (error instanceof PolicyError) return false;
+    throw error;
+  }
+}
