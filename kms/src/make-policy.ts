@@ -1,8 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { allowListPolicy, chainPolicy, devPolicy, type Policy, webhookPolicy } from '@dstack-cloud/policy';
+import type { ConfiguredFiles } from './config/configured-files.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import { deadlineOf } from './deadline.ts';
-import { KmsError } from './errors.ts';
 import { exposeChainStatus } from './telemetry/chain-metrics.ts';
 import type { Log } from './telemetry/log.ts';
 import type { Metrics } from './telemetry/metrics.ts';
@@ -12,9 +11,10 @@ const DEFAULT_WEBHOOK = 'http://auth-api:8000';
 /** Scrapers give up after ten seconds. */
 const SCRAPE_TIMEOUT_MS = 3_000;
 
-/** The configured policy source (chapter 10 sections 7.2 and 8). @throws PolicyError, KmsError for bad configuration */
+/** The configured policy source (chapter 10 sections 7.2 and 8). @throws PolicyError for bad configuration */
 export function makePolicy(
   { core, policy }: KmsConfig,
+  { webhookCa }: ConfiguredFiles,
   { log, metrics }: { log: Log; metrics: Metrics },
 ): Policy {
   const { webhook, chain, allow_list: allowList, dev } = core.auth_api;
@@ -33,7 +33,7 @@ export function makePolicy(
         version: VERSION,
         timeoutMs: webhook.timeout * 1000,
         onWarning,
-        ...(webhook.ca_cert === undefined ? {} : { ca: readAuthority(webhook.ca_cert) }),
+        ...(webhookCa === undefined ? {} : { ca: webhookCa }),
       });
     case 'chain': {
       const source = chainPolicy({
@@ -65,15 +65,5 @@ export function makePolicy(
       exposeChainStatus(metrics.registry, () => source.status());
       return source;
     }
-  }
-}
-
-function readAuthority(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw new KmsError('config-invalid', `core.auth_api.webhook.ca_cert: "${file}" cannot be read`, {
-      cause,
-    });
   }
 }

@@ -1,8 +1,9 @@
 import { type GuestAgent, guestAgent } from './agent/guest-agent.ts';
 import { selfAuthorization } from './authorize/self-authorization.ts';
+import { type ConfiguredFiles, readConfiguredFiles } from './config/configured-files.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import { evidenceJudge } from './evidence/evidence-judge.ts';
-import { loadTrust, type Trust } from './evidence/trust.ts';
+import { makeTrust, type Trust } from './evidence/trust.ts';
 import { type ImageKeeper, openOsImages } from './image/os-images.ts';
 import { makePolicy } from './make-policy.ts';
 import type { Onboarding } from './onboard/onboarding.ts';
@@ -16,20 +17,27 @@ export type ServiceOptions = {
   readonly now?: () => number;
   readonly agent?: GuestAgent;
   readonly trust?: Trust;
+  /** What the configured files say; they are read when it is absent. */
+  readonly files?: ConfiguredFiles;
   /** Who downloads OS images, if not this process. */
   readonly imageKeeper?: ImageKeeper;
 };
 
 /** What a KMS works with before it has keys: trust, policy, guest agent, itself. */
-export type Services = Onboarding & { readonly trust: Trust; close(): void };
+export type Services = Onboarding & {
+  readonly trust: Trust;
+  readonly files: ConfiguredFiles;
+  close(): void;
+};
 
 /** @throws KmsError, PolicyError for a configuration that cannot be used */
 export function openServices(config: KmsConfig, options: ServiceOptions): Services {
   const { log, now = () => Date.now() / 1000 } = options;
-  const trust = options.trust ?? loadTrust(config);
+  const files = options.files ?? readConfiguredFiles(config);
+  const trust = options.trust ?? makeTrust(config, files);
   const { simulated } = trust;
   const metrics = createMetrics({ version: VERSION, simulated, imageVerified: config.core.image.verify });
-  const policy = makePolicy(config, { log, metrics });
+  const policy = makePolicy(config, files, { log, metrics });
   const agent = options.agent ?? guestAgent(config.agentAddress);
   const evidence = evidenceJudge(config, trust, { metrics, log, now });
   const self = selfAuthorization({ config, policy, metrics, log, now, agent, trust });
@@ -44,6 +52,7 @@ export function openServices(config: KmsConfig, options: ServiceOptions): Servic
     simulated,
     now,
     trust,
+    files,
     images: openOsImages(config, {
       metrics,
       log,

@@ -3,6 +3,7 @@ import { startAdminListener } from './admin/admin-listener.ts';
 import { loadPasswordCheck } from './admin/htpasswd.ts';
 import { openAudit } from './audit/audit-log.ts';
 import { unknownRoots } from './authorize/unknown-roots.ts';
+import type { ConfiguredFiles } from './config/configured-files.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import { KmsError } from './errors.ts';
 import { closeSecrets } from './key-directory/close-secrets.ts';
@@ -29,12 +30,20 @@ export type StartOptions = ServiceOptions & {
   readonly front?: Front;
 };
 
+/** What there is once in a service, whichever process serves. */
+export type Shared = {
+  readonly limits: SharedRateLimits;
+  readonly files: ConfiguredFiles;
+  /** The RPC certificate to begin with, DER. */
+  readonly certificate: Uint8Array;
+};
+
 /** What takes the connections of a KMS. */
 export type Front = {
   readonly service: WholeService;
   /** Begins what takes time; there are keys now. */
   prepare(): void;
-  start(kms: Kms, limits: SharedRateLimits, certificate: Uint8Array): Promise<MainListener>;
+  start(kms: Kms, shared: Shared): Promise<MainListener>;
   /** The cache of OS images was cleared. */
   imagesCleared(): void;
 };
@@ -77,7 +86,7 @@ async function startLocked(config: KmsConfig, options: StartOptions): Promise<Ru
   const { log } = options;
   for (const warning of config.warnings) log.warn({ warning }, 'configuration warning');
   const services = openServices(config, options);
-  const { trust, simulated, metrics, policy, agent, evidence, self, images, now } = services;
+  const { trust, files, simulated, metrics, policy, agent, evidence, self, images, now } = services;
   if (simulated)
     log.warn({ simulated }, 'A trust root that is not the vendor is configured: evidence may be simulated');
   const directory = config.core.cert_dir;
@@ -120,7 +129,7 @@ async function startLocked(config: KmsConfig, options: StartOptions): Promise<Ru
     now,
   };
   const certificate = await renewRpcCertificate({ config, keys, agent, now });
-  const main = await front.start(kms, limits, certificate);
+  const main = await front.start(kms, { limits, files, certificate });
   const { admin: adminConfig } = config.core;
   const admin = adminConfig.enabled
     ? await startAdminListener(kms, trust, await loadPasswordCheck(adminConfig.htpasswd_file))
@@ -156,7 +165,7 @@ function ownFront(metrics: Metrics): Front {
       workers: async () => ({ configured: 1, serving: 1, started: true }),
     },
     prepare: () => metrics.workers.set(1),
-    start: (kms, _limits, certificate) => startMainListener(kms, certificate),
+    start: (kms, { certificate }) => startMainListener(kms, certificate),
     imagesCleared: () => undefined,
   };
 }

@@ -1,9 +1,12 @@
 /** A service of several processes: the same answers, records and limits as of one, whichever process ends when. */
+import { randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from 'node:tls';
 import { verifyLog } from '@dstack-cloud/audit-log';
+import { createPlatform } from '@dstack-cloud/tee-simulator';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { callKms, errorOf, getPlain } from '../harness/call-kms.ts';
 import {
@@ -106,6 +109,23 @@ describe('workers', () => {
     expect(countIn(await metricsText(kms), HANDSHAKES)).toBeGreaterThan(before);
     const again = await askAll(kms, await makeClients(lab, kms, 20));
     expect(again.map(({ status }) => status)).toEqual(again.map(() => 200));
+    expect(await kms.stop()).toBe(0);
+  }, 60_000);
+
+  test('trust-root-changed: a worker that starts again believes what the service believed at its start', async () => {
+    const file = join(lab.directory, 'changing-root.der');
+    writeFileSync(file, lab.hardware.rootDer);
+    const host = await lab.host('trust-root-changed', {
+      ...TWO,
+      core: { attestation: { root_ca: { tdx: file } } },
+    });
+    const kms = await host.serve();
+    writeFileSync(file, createPlatform(randomBytes(32)).rootDer);
+    for (const pid of workersOf(kms).values()) process.kill(pid, 'SIGKILL');
+    await until(() => kms.lines().filter(({ msg }) => msg === 'worker serves').length === 4, 20_000);
+    const outcomes = await askAll(kms, await makeClients(lab, kms, 20));
+    expect(outcomes.map(({ status }) => status)).toEqual(outcomes.map(() => 200));
+    expect(Math.min(...callsByWorker(kms, 200))).toBeGreaterThan(0);
     expect(await kms.stop()).toBe(0);
   }, 60_000);
 

@@ -1,5 +1,6 @@
 import { toBase64 } from '@dstack-cloud/encoding';
 import { allPresentKeys } from '../authorize/present-keys.ts';
+import type { ConfiguredFiles } from '../config/configured-files.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { Kms } from '../kms.ts';
 import type { SharedRateLimits } from '../server/rate-limits.ts';
@@ -13,6 +14,7 @@ export type Primary = {
   readonly limits: SharedRateLimits;
   /** That of a worker that starts now. */
   readonly config: KmsConfig;
+  readonly files: ConfiguredFiles;
   /** RPC certificate now in use, DER. */
   readonly certificate: Uint8Array;
 };
@@ -33,10 +35,11 @@ export function primaryHandlers(
   const audit = async (): Promise<Kms['audit']> => (await kms()).audit;
   return {
     start: async () => {
-      const { kms: primary, config, limits, certificate } = await ready;
+      const { kms: primary, config, limits, files, certificate } = await ready;
       return {
         number,
         config,
+        files,
         keys: writeKeys(primary.keys),
         certificate: toBase64(certificate),
         levels: limits.levels(),

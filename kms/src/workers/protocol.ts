@@ -1,6 +1,7 @@
 import type { AuditEntry } from '@dstack-cloud/audit-log';
 import type { CertifiedHead } from '../audit/audit-log.ts';
 import type { PresentKeys } from '../authorize/present-keys.ts';
+import type { ConfiguredFiles } from '../config/configured-files.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { CachedKeys } from '../image/os-images.ts';
 import type { WholeService } from '../kms.ts';
@@ -13,6 +14,7 @@ export type WorkerStart = {
   /** From 1 up; a worker that replaces another has its number. */
   readonly number: number;
   readonly config: KmsConfig;
+  readonly files: ConfiguredFiles;
   /** See `writeKeys`. */
   readonly keys: string;
   /** RPC certificate, DER in base64. */

@@ -62,7 +62,7 @@ class Serving {
     process.on('uncaughtExceptionMonitor', (error) =>
       log.fatal({ error: errorChain(error) }, 'worker failed'),
     );
-    const services = openServices(config, { log, imageKeeper: imageKeeper(link) });
+    const services = openServices(config, { log, files: start.files, imageKeeper: imageKeeper(link) });
     const { metrics, policy, evidence, self, images, simulated, now } = services;
     const limits = rateLimits(config, metrics, {
       onTaken: takenBatch((taken) => link.tell('taken', taken)),

@@ -1,5 +1,6 @@
 import { afterEach, expect, test, vi } from 'vitest';
 import { checkConfig } from '../config/check-config.ts';
+import type { ConfiguredFiles } from '../config/configured-files.ts';
 import { KmsError } from '../errors.ts';
 import { generateSharedKeys, issueRpcCertificate, keysFor } from '../key-directory/new-keys.ts';
 import type { Kms } from '../kms.ts';
@@ -15,6 +16,8 @@ const NOW = 1_795_000_000;
 const keys = keysFor(generateSharedKeys(), 'localhost', NOW);
 const certificate = await issueRpcCertificate(keys, NOW, undefined);
 const other = await issueRpcCertificate(keys, NOW + 86_400, undefined);
+
+const files: ConfiguredFiles = { rootCa: { tdx: 'AAAA' }, webhookCa: 'as it was' };
 
 /** What node:cluster does: who asks for port 0 while another has one that it got that way, gets the same. */
 class Ports {
@@ -117,7 +120,7 @@ async function pool(begin: (worker: FakeWorker) => void, options: Partial<Worker
   });
   const policy: Kms['policy'] = { authorize: () => Promise.reject(), describe: () => Promise.reject() };
   const kms = { config, keys, policy, metrics, limits, service: service.service } as unknown as Kms;
-  const starting = service.start(kms, limits, certificate);
+  const starting = service.start(kms, { limits, files, certificate });
   return { service, starting, workers, metrics, limits };
 }
 
@@ -215,6 +218,7 @@ test('a worker that ends is replaced; the others go on; the new one has the pres
   expect(start.number).toBe(1);
   expect(Buffer.from(start.certificate, 'base64').equals(Buffer.from(other))).toBe(true);
   expect(start.presentKeys).toEqual([said]);
+  expect(start.files).toEqual(files);
   expect(start.levels.map(([limit, name]) => [limit, name])).toEqual([['open', '192.0.2.1']]);
   await until(() => two.told.some(([name]) => name === 'forgetImages'));
   expect(two.told.map(([name]) => name)).toContain('useCertificate');

@@ -7,7 +7,7 @@ import { KmsError } from '../errors.ts';
 import type { Kms } from '../kms.ts';
 import type { MainListener } from '../server/main-listener.ts';
 import type { SharedRateLimits } from '../server/rate-limits.ts';
-import type { Front } from '../start-kms.ts';
+import type { Front, Shared } from '../start-kms.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type MetricJson, readMetrics } from '../telemetry/metrics.ts';
 import { type Deferred, deferred } from './deferred.ts';
@@ -117,7 +117,7 @@ export class WorkerPool implements Front {
   }
 
   /** @throws KmsError when a worker cannot serve */
-  async start(kms: Kms, limits: SharedRateLimits, certificate: Uint8Array): Promise<MainListener> {
+  async start(kms: Kms, { limits, files, certificate }: Shared): Promise<MainListener> {
     this.#kms = kms;
     this.#limits = limits;
     this.#useCertificate(certificate);
@@ -126,6 +126,7 @@ export class WorkerPool implements Front {
     this.#primary.resolve({
       kms,
       limits,
+      files,
       get config() {
         return pool.#configOf(kms.config);
       },

@@ -218,4 +218,18 @@ describe('the present content counts', () => {
     await rename(other, path);
     expect((await policy.authorize('app', facts())).allowed).toBe(false);
   });
+
+  test('for all who read it, whenever they began: the processes of one service', async () => {
+    await write(full);
+    const first = allowListPolicy(path);
+    // Long enough for what it read to be kept.
+    await new Promise((done) => setTimeout(done, 2_200));
+    expect((await first.authorize('app', facts())).allowed).toBe(true);
+    for (const content of [without, full, without]) {
+      await write(content);
+      const late = allowListPolicy(path);
+      const decisions = await Promise.all([first, late].map((policy) => policy.authorize('app', facts())));
+      expect(decisions.map(({ allowed }) => allowed)).toEqual([content === full, content === full]);
+    }
+  });
 });
