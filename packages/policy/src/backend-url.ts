@@ -1,16 +1,13 @@
 import { PolicyError } from './errors.ts';
 
 /**
- * Parse the address of a backend.
+ * Parse the address of a backend. One that cannot be used is not shown: a part of it may be a key or a password.
  * @throws PolicyError `bad-configuration`
  */
 export function backendUrl(text: string, name: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url?.protocol === 'http:' || url?.protocol === 'https:') return url;
-  throw new PolicyError(
-    'bad-configuration',
-    `${name} must be an http or https URL, found ${JSON.stringify(text)}`,
-  );
+  throw new PolicyError('bad-configuration', `${name} must be an http or https URL`);
 }
 
 /** Scheme and host: all of an RPC address that may be shown. */

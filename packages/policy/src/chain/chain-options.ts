@@ -78,13 +78,16 @@ export function chainSettings(options: ChainPolicyOptions): ChainSettings {
 
   check(rpcUrls.length > 0, 'rpcUrls', 'empty', 'at least one address');
   check(
-    new Set(rpcUrls.map((url) => backendUrl(url, 'An RPC address').href)).size === rpcUrls.length,
+    new Set(rpcUrls.map((url, index) => backendUrl(url, `RPC address ${index + 1}`).href)).size ===
+      rpcUrls.length,
     'rpcUrls',
     'one twice',
     'each address once: it has one vote',
   );
   if (settings.lightClientUrl !== undefined) backendUrl(settings.lightClientUrl, 'The light client address');
-  check(/^0x[0-9a-fA-F]{40}$/.test(kmsContract), 'kmsContract', kmsContract, '20 bytes of 0x hex');
+  // Where the addresses are mixed up, this is one of an endpoint, with its key.
+  const shown = /^0x[0-9a-fA-F]*$/.test(kmsContract) ? kmsContract : 'no hex';
+  check(/^0x[0-9a-fA-F]{40}$/.test(kmsContract), 'kmsContract', shown, '20 bytes of 0x hex');
   check(!/^0x0+$/.test(kmsContract), 'kmsContract', kmsContract, 'the address of a DstackKms proxy');
   check(
     Number.isInteger(settings.quorum) && settings.quorum >= 1 && settings.quorum <= rpcUrls.length,

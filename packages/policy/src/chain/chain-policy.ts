@@ -127,10 +127,10 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
     });
     if (decision && (decision.allowed || !reused)) return decision;
     // Nor must what is allowed now be refused because of a view from before.
-    const now = await views.fresh();
-    const again = await judge(now, request);
+    const latest = await views.fresh();
+    const again = await judge(latest, request);
     // Who asks next shall hear no older permission.
-    if (!again.allowed) views.show(now);
+    if (!again.allowed) views.show(latest);
     return again;
   };
 
