@@ -80,6 +80,17 @@ describe('refuses', () => {
   ])('%s = %j', (key, value) => {
     expect(() => parse({ [key]: value })).toThrow(expect.objectContaining({ code: 'bad-request' }));
   });
+  test.each(['appId', 'composeHash', 'keyProviderInfo'])('%s twice, in the same words or not', (key) => {
+    for (const value of [body[key as keyof typeof body], '00']) {
+      const text = `{"${key}":${JSON.stringify(value)},${JSON.stringify(body).slice(1)}`;
+      expect(() => parseBootRequest(text)).toThrow(
+        expect.objectContaining({
+          code: 'bad-request',
+          message: expect.stringContaining(`Repeated member "${key}"`),
+        }),
+      );
+    }
+  });
   test.each(['', '{', 'null', '[]', '5', '"x"'])('%j', (text) => {
     expect(() => parseBootRequest(text)).toThrow(expect.objectContaining({ code: 'bad-request' }));
   });

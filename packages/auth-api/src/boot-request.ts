@@ -1,5 +1,6 @@
+import { AppError, parseStrictJson } from '@dstack-cloud/app';
 import { fromHex } from '@dstack-cloud/encoding';
-import type { BootFacts } from '@dstack-cloud/policy';
+import { type BootFacts, publicText } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import { AuthApiError } from './errors.ts';
 
@@ -44,9 +45,11 @@ const bodySchema = z.object({
 export function parseBootRequest(body: string): BootFacts {
   let json: unknown;
   try {
-    json = JSON.parse(body);
+    // Strict: of two values under one name the later would win here, and perhaps the earlier elsewhere.
+    json = parseStrictJson(body);
   } catch (cause) {
-    throw new AuthApiError('bad-request', 'the body is not JSON', { cause });
+    const why = cause instanceof AppError ? `: ${publicText(cause.message)}` : '';
+    throw new AuthApiError('bad-request', `the body is not JSON${why}`, { cause });
   }
   const parsed = bodySchema.safeParse(json);
   if (!parsed.success) {
