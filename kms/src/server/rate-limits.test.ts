@@ -66,6 +66,19 @@ test('a process that begins has the buckets of the others', () => {
   expect(isLetThrough(begun, '192.0.2.2')).toBe(true);
 });
 
+test.each([
+  ['2001:db8::1', '2001:db8::2:0:0:1', '2001:db8:0:1::1'],
+  ['2001:db8:1::5', '2001:db8:1:0:ffff::1', '2001:db8:2::5'],
+  ['::1', '::2:0:0:1', '1::1'],
+  ['fe80::1%eth0', 'fe80::2%eth1', 'fe81::1'],
+  ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::', '2001:db8:1:3::'],
+])('%s and %s are one host however they are written, %s is another', (one, same, other) => {
+  const [limits] = service(1).processes as [SharedRateLimits];
+  for (let take = 0; take < BURST; take++) expect(isLetThrough(limits, one)).toBe(true);
+  expect(isLetThrough(limits, same)).toBe(false);
+  expect(isLetThrough(limits, other)).toBe(true);
+});
+
 test('what is taken before processes hear of each other is at most a burst for each, and is paid back', () => {
   const step = fc.oneof(
     fc.record({ at: fc.nat(2) }),

@@ -113,8 +113,14 @@ function isVerdict(error: unknown): boolean {
   return !(error.cause instanceof AttestationError && error.cause.code === 'collateral-unavailable');
 }
 
-/** An IPv6 host has at least a /64 for itself, so that is what is counted. */
+/** An IPv6 host has at least a /64 for itself, so that is what is counted, whatever zeros the text leaves out (RFC 5952). */
 function networkOf(address: string): string {
   if (!address.includes(':') || address.startsWith('::ffff:')) return address;
-  return address.split(':').slice(0, 4).join(':');
+  const [head = '', tail = ''] = address.replace(/%.*$/, '').split('::');
+  const [first, last] = [head, tail].map((part) => part.split(':').filter((group) => group !== '')) as [
+    string[],
+    string[],
+  ];
+  const omitted = Math.max(0, 8 - first.length - last.length);
+  return [...first, ...Array.from({ length: omitted }, () => '0'), ...last].slice(0, 4).join(':');
 }
