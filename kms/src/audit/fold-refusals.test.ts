@@ -36,6 +36,21 @@ describe('refusals in the audit log', () => {
     expect(written).toHaveLength(3);
   });
 
+  test('nothing is lost when many come at once as a minute ends', async () => {
+    const written: AuditEntry[] = [];
+    const slowly = (entry: AuditEntry): Promise<void> =>
+      new Promise((resolve) => queueMicrotask(() => resolve(void written.push(entry))));
+    const { write, close } = foldRefusals(slowly);
+    await write(denied(1));
+    await write(denied(1));
+    // The timer that would end the minute has not come yet.
+    vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 60_001);
+    await Promise.all(Array.from({ length: 10 }, () => write(denied(1))));
+    await close();
+    vi.restoreAllMocks();
+    expect(written).toEqual([denied(1), denied(1, { repeats: 1 }), denied(1), denied(1, { repeats: 9 })]);
+  });
+
   test('another workload, reason or event is another refusal; releases are never folded', async () => {
     const { written, write } = folded();
     const entries = [denied(1), denied(2), denied(1, { reason: 'x' }), denied(1, { event: 'sign-cert' })];

@@ -51,28 +51,34 @@ export function foldRefusals(
     timer.unref();
   }
 
+  async function write(entry: AuditEntry): Promise<void> {
+    if (entry.decision === 'allowed') return append(entry);
+    const at = now();
+    const known = kinds.get(nameOf(entry));
+    if (known !== undefined && at - known.since < WINDOW_MS) {
+      known.repeats += 1;
+      return;
+    }
+    if (known !== undefined) {
+      await flush(at - WINDOW_MS);
+      // Somebody else may have begun the next minute meanwhile.
+      return write(entry);
+    }
+    const isMany = kinds.size >= MAX_KINDS;
+    const kind = isMany ? MANY : entry;
+    const many = isMany ? kinds.get(nameOf(MANY)) : undefined;
+    if (many !== undefined) {
+      many.repeats += 1;
+      return;
+    }
+    // Before the record is written, so that many at once are one.
+    kinds.set(nameOf(kind), { entry: kind, since: at, repeats: isMany ? 1 : 0 });
+    schedule();
+    if (!isMany) await append(entry);
+  }
+
   return {
-    async write(entry) {
-      if (entry.decision === 'allowed') return append(entry);
-      const at = now();
-      const known = kinds.get(nameOf(entry));
-      if (known !== undefined && at - known.since < WINDOW_MS) {
-        known.repeats += 1;
-        return;
-      }
-      if (known !== undefined) await flush(at - WINDOW_MS);
-      const isMany = kinds.size >= MAX_KINDS;
-      const kind = isMany ? MANY : entry;
-      const many = isMany ? kinds.get(nameOf(MANY)) : undefined;
-      if (many !== undefined) {
-        many.repeats += 1;
-        return;
-      }
-      // Before the record is written, so that many at once are one.
-      kinds.set(nameOf(kind), { entry: kind, since: at, repeats: isMany ? 1 : 0 });
-      schedule();
-      if (!isMany) await append(entry);
-    },
+    write,
     async close() {
       await flush(Number.POSITIVE_INFINITY);
       clearTimeout(timer);
