@@ -13,10 +13,7 @@ export type KeyEpochs = { readonly current: number; readonly oldest: number };
  * Epochs as the policy source says, else as configured, else 0, which derives today's keys (chapter 10 section 10.2).
  */
 export function keyEpochs({ core }: KmsConfig, appId: Uint8Array, decision: KeyDecision): KeyEpochs {
-  const hex = toHex(appId);
-  const entry = Object.entries(core.key_epochs).find(
-    ([name]) => name.toLowerCase().replace(/^0x/, '') === hex,
-  )?.[1];
+  const entry = core.key_epochs[toHex(appId)];
   const current = decision.keyEpoch ?? entry?.epoch ?? 0;
   const oldest = decision.keyEpoch === undefined ? entry?.min : decision.minKeyEpoch;
   return { current, oldest: Math.min(oldest ?? current, current) };

@@ -243,6 +243,25 @@ test('printConfig hides tokens and API keys', () => {
   expect(JSON.parse(text)).toMatchObject({ core: { onboard: { token: '<hidden>' } } });
 });
 
+describe('tables by app id', () => {
+  const app = 'Ab'.repeat(20);
+  const check = (core: object) => checkConfig({ core }, { DSTACK_AGENT_ADDRESS: 'unix:/none' }).core;
+
+  test('ids are known by their lower case', () => {
+    const core = check({ key_epochs: { [`0x${app}`]: { epoch: 2 } }, key_roots: { [app]: {}, '*': {} } });
+    expect(core.key_epochs).toEqual({ [app.toLowerCase()]: { epoch: 2 } });
+    expect(Object.keys(core.key_roots)).toEqual([app.toLowerCase(), '*']);
+  });
+
+  test.each([
+    ['key_epochs', { epoch: 1 }],
+    ['key_roots', { previous: [] }],
+  ])('%s names each app once, however it is written', (table, entry) => {
+    const twice = { [app]: entry, [`0x${app.toLowerCase()}`]: entry };
+    expect(() => check({ [table]: twice })).toThrow(/names an app twice/);
+  });
+});
+
 test('durations and sizes', () => {
   expect(['90s', '2m', '1h30m', '1d', '', '5', 'm'].map(parseDuration)).toEqual([
     90,

@@ -34,7 +34,7 @@ type CoreConfig = {
   readonly nitro_enclave_key_release: boolean;
   /** With auth type dev: who may have the root keys, by mr_aggregated in hex. */
   readonly dev_kms_allowed_mr_aggregated: readonly string[];
-  /** Epochs by app id in hex, for policy sources that know none. */
+  /** Epochs by app id in lower-case hex, for policy sources that know none. */
   readonly key_epochs: Readonly<
     Record<string, { readonly epoch: number; readonly min?: number | undefined }>
   >;

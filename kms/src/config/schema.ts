@@ -193,24 +193,32 @@ const audit = z.strictObject({
 
 /** Id of a root, in lower case without 0x. */
 const rootId = hex(20).transform((text) => text.toLowerCase().replace(/^0x/, ''));
-/** By app id in lower case without 0x, or `*` for all applications that have no entry. */
-const keyRoots = z
-  .record(
-    z
-      .string()
-      .regex(/^((0x)?[0-9a-fA-F]{40}|\*)$/, 'must be an app id, 20 bytes of hex, or "*" for all others'),
-    z.strictObject({ root: rootId.optional(), previous: z.array(rootId).max(64).default([]) }),
-  )
-  .default({})
-  .transform((table, context) => {
-    const entries = Object.entries(table).map(
-      ([app, entry]) => [app.toLowerCase().replace(/^0x/, ''), entry] as const,
-    );
-    const found = new Map(entries);
-    if (found.size === entries.length) return Object.fromEntries(found);
-    context.addIssue({ code: 'custom', message: 'names an app twice' });
-    return z.NEVER;
-  });
+/** A table by app id, in lower case without 0x. */
+function byApp<T extends z.ZodType>(pattern: RegExp, problem: string, entry: T) {
+  return z
+    .record(z.string().regex(pattern, problem), entry)
+    .default({})
+    .transform((table, context): Record<string, z.output<T>> => {
+      const entries = Object.entries(table).map(
+        ([app, value]) => [app.toLowerCase().replace(/^0x/, ''), value] as const,
+      );
+      const found = new Map(entries);
+      if (found.size === entries.length) return Object.fromEntries(found);
+      context.addIssue({ code: 'custom', message: 'names an app twice' });
+      return z.NEVER;
+    });
+}
+
+const keyEpochs = byApp(
+  /^(0x)?[0-9a-fA-F]{40}$/,
+  'must be an app id, 20 bytes of hex',
+  z.strictObject({ epoch: u32, min: u32.optional() }),
+);
+const keyRoots = byApp(
+  /^((0x)?[0-9a-fA-F]{40}|\*)$/,
+  'must be an app id, 20 bytes of hex, or "*" for all others',
+  z.strictObject({ root: rootId.optional(), previous: z.array(rootId).max(64).default([]) }),
+);
 
 const core = z.strictObject({
   cert_dir: z.string().default('/etc/kms/certs'),
@@ -225,12 +233,7 @@ const core = z.strictObject({
   nitro_enclave_key_release: z.boolean().default(true),
   /** With auth type dev: who may have the root keys, by mr_aggregated. */
   dev_kms_allowed_mr_aggregated: z.array(hex(32)).default([]),
-  key_epochs: z
-    .record(
-      z.string().regex(/^(0x)?[0-9a-fA-F]{40}$/, 'must be an app id, 20 bytes of hex'),
-      z.strictObject({ epoch: u32, min: u32.optional() }),
-    )
-    .default({}),
+  key_epochs: keyEpochs,
   key_roots: keyRoots,
   image: image.prefault({}),
   auth_api: authApi.prefault({}),
