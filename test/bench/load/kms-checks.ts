@@ -17,9 +17,13 @@ const HEAD_REUSE_MS = 1_000;
 export type Counted = { readonly records: number; readonly allowed: number };
 
 /** Records of released keys in the audit log, and decisions of the policy source that allowed something. */
-export async function count({ stack }: LoadedKms): Promise<Counted> {
-  const allowed = await metric(stack, 'dstack_kms_auth_requests_total{result="allowed"}');
-  return { records: await recordsOf(stack), allowed };
+export async function count(kms: LoadedKms): Promise<Counted> {
+  return { records: await recordsOf(kms.stack), allowed: await countAllowed(kms) };
+}
+
+/** Decisions of the policy source that allowed something: two for each released key. */
+export function countAllowed({ stack }: LoadedKms): Promise<number> {
+  return metric(stack, 'dstack_kms_auth_requests_total{result="allowed"}');
 }
 
 /** Decisions for which the chain had to be read while somebody waited. */
