@@ -6,9 +6,9 @@ import { generateSharedKeys, issueRpcCertificate, keysFor } from '../key-directo
 import type { Kms } from '../kms.ts';
 import { rateLimits, type Taken } from '../server/rate-limits.ts';
 import { createLog } from '../telemetry/log.ts';
-import { createMetrics } from '../telemetry/metrics.ts';
+import { createMetrics, readMetrics } from '../telemetry/metrics.ts';
 import { Link, toWire } from './link.ts';
-import type { PrimaryMethods, WorkerStart } from './protocol.ts';
+import type { PrimaryMethods, WorkerMethods, WorkerStart } from './protocol.ts';
 import { portPair } from './test-ports.ts';
 import { WorkerPool, type WorkerPoolOptions } from './worker-pool.ts';
 
@@ -51,6 +51,7 @@ class FakeWorker {
   readonly port;
   start: WorkerStart | undefined;
   isKilled = false;
+  metrics: WorkerMethods['metrics'] = () => [];
   /** Says nothing and does nothing. */
   isStuck = false;
   readonly #cut: () => void;
@@ -67,7 +68,7 @@ class FakeWorker {
       useCertificate: note('useCertificate'),
       forgetImages: note('forgetImages'),
       presentKeys: note('presentKeys'),
-      metrics: () => (this.isStuck ? new Promise(() => undefined) : []),
+      metrics: (input) => (this.isStuck ? new Promise(() => undefined) : this.metrics(input)),
       stop: () => {
         if (!this.isStuck) this.exit('exit code 0');
       },
@@ -224,6 +225,24 @@ test('a worker that ends is replaced; the others go on; the new one has the pres
   expect(two.told.map(([name]) => name)).toContain('useCertificate');
   expect((await metrics.workerRestarts.get()).values[0]?.value).toBe(1);
   expect(limits.levels()).toHaveLength(1);
+});
+
+test('what workers have counted stays in the sums when they end together', async () => {
+  const { service, starting, workers } = await pool(serve, { watch: { everyMs: 10, silentMs: 1_000 } });
+  running = await starting;
+  let asked = 0;
+  const counted = createMetrics({ version: '0', simulated: true, imageVerified: true });
+  counted.rateLimited.inc(3);
+  const json = await readMetrics(counted, false);
+  for (const worker of workers) {
+    worker.metrics = () => {
+      asked += 1;
+      return json;
+    };
+  }
+  await until(() => asked >= 4);
+  for (const worker of [...workers]) worker.exit('SIGSEGV');
+  expect(await service.service.exposition()).toMatch(/^dstack_kms_rate_limited_total 6$/m);
 });
 
 test('workers that end again and again end the service', async () => {

@@ -66,7 +66,7 @@ export class WorkerPool implements Front {
   #limits: SharedRateLimits | undefined;
   #kms: Kms | undefined;
   #certificate: Uint8Array | undefined;
-  #ended: readonly MetricJson[] = [];
+  #ended: Promise<readonly MetricJson[]> = Promise.resolve([]);
   #exposition: Promise<string> | undefined;
   /** Where all workers listen, since all have served at the same time once. */
   #bound: { readonly address: string; readonly port: number } | undefined;
@@ -207,9 +207,8 @@ export class WorkerPool implements Front {
     Object.assign(slot, { process: undefined, link: undefined, isServing: false, metrics: [] });
     this.#count();
     if (this.#isStopping) return;
-    void addEnded(this.#ended, metrics).then((ended) => {
-      this.#ended = ended;
-    });
+    // One after the other: of two that end together, neither's counts may be lost.
+    this.#ended = this.#ended.then((ended) => addEnded(ended, metrics).catch(() => ended));
     this.#options.log.error({ worker: slot.number, pid: process.pid, how }, 'worker ended');
     const delay = slot.restarts.ended();
     if (delay === undefined) {
@@ -250,7 +249,7 @@ export class WorkerPool implements Front {
     const kms = this.#kms!;
     const own = deadlineOf(readMetrics(kms.metrics, true), SCRAPE_TIMEOUT_MS);
     await Promise.all(this.#serving().map((slot) => this.#readWorker(slot, true, SCRAPE_TIMEOUT_MS)));
-    return sumMetrics([await own, this.#ended, ...this.#slots.map(({ metrics }) => metrics)]);
+    return sumMetrics([await own, await this.#ended, ...this.#slots.map(({ metrics }) => metrics)]);
   }
 
   #serving(): Slot[] {
