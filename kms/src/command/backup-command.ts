@@ -6,7 +6,7 @@ import { toHex } from '@dstack-cloud/encoding';
 import { parseRecipient } from '../backup/recipient.ts';
 import { splitRoots } from '../backup/split-roots.ts';
 import { KmsError } from '../errors.ts';
-import { loadKeys } from '../key-directory/load-keys.ts';
+import { readBackedUp } from '../key-directory/load-keys.ts';
 import { COMMON_OPTIONS, type Command } from './command.ts';
 
 /** `dstack-kms backup`: the root keys as encrypted shares, one file per recipient. */
@@ -26,11 +26,11 @@ export const backupCommand: Command = {
     const { out, recipient: recipients = [] } = values;
     if (out === undefined) throw new KmsError('backup-invalid', 'backup needs --out DIR');
     const threshold = Number(values.threshold);
-    const keys = await loadKeys(load(values.config).core.cert_dir, { now: now() });
+    const keys = await readBackedUp(load(values.config).core.cert_dir, now());
     const files = await splitRoots(
       {
         ...keys.roots,
-        tempCaScalar: keys.tempCa.key.scalar,
+        tempCaScalar: keys.tempKey.scalar,
         history: keys.history.map(({ roots }) => roots),
       },
       threshold,

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { toHex } from '@dstack-cloud/encoding';
 import type { Root } from '../key-directory/kms-keys.ts';
-import { loadKeys } from '../key-directory/load-keys.ts';
+import { readRoots } from '../key-directory/load-keys.ts';
 import { COMMON_OPTIONS, type Command } from './command.ts';
 
 /** `dstack-kms roots`: the roots of this KMS by their ids and public keys. */
@@ -11,10 +11,9 @@ export const rootsCommand: Command = {
   async run(args, { load, now, print }) {
     const { values } = parseArgs({ args: [...args], options: COMMON_OPTIONS });
     const { core } = load(values.config);
-    const domain = core.onboard.auto_bootstrap_domain || 'localhost';
-    const keys = await loadKeys(core.cert_dir, { now: now(), domain });
-    const retired = keys.history.map((root) => ({ ...rootFacts(root), successor: root.successor }));
-    print({ ...rootFacts(keys), retired });
+    const roots = await readRoots(core.cert_dir, now());
+    const retired = roots.history.map((root) => ({ ...rootFacts(root), successor: root.successor }));
+    print({ ...rootFacts(roots), retired });
   },
 };
 

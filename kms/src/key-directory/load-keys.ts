@@ -6,7 +6,7 @@ import { KmsError } from '../errors.ts';
 import { keyDirectoryState } from './commit.ts';
 import { namesIn, nodeFileSystem } from './file-system.ts';
 import { ROTATION_DIRECTORY } from './key-files.ts';
-import type { KmsKeys } from './kms-keys.ts';
+import type { KmsKeys, Root } from './kms-keys.ts';
 import { loadHistory } from './load-history.ts';
 import { parseKey, type Renewal, readAuthority, readRoot, readText } from './read-root.ts';
 
@@ -15,13 +15,55 @@ export type LoadKeysOptions = Renewal & {
   readonly domain?: string;
 };
 
+/** The active root and the retired ones, the newest first. */
+export type Roots = Root & Pick<KmsKeys, 'history'>;
+
 /**
- * Loads a key directory of ours or of the original. The root keys must both be there; certificates that are
- * missing or near their end are issued anew with the same keys, and the two keys that identify nobody (temp CA,
- * RPC) are made when missing. A root key is never made or changed here.
- * @throws KmsError `keys-missing`, `keys-damaged`
+ * Loads a key directory of ours or of the original, for the process that holds its lock. The root keys must both be
+ * there; certificates that are missing or near their end are issued anew with the same keys, and the two keys that
+ * identify nobody (temp CA, RPC) are made when missing. A root key is never made or changed here.
+ * @throws KmsError `keys-missing`, `keys-damaged`, `keys-in-use`
  */
-export async function loadKeys(directory: string, options: LoadKeysOptions): Promise<KmsKeys> {
+export function loadKeys(directory: string, options: LoadKeysOptions): Promise<KmsKeys> {
+  return whileUnchanged(directory, options, async (roots) => {
+    const tempKey = await keyOrNew(directory, 'tmp-ca.key', options);
+    const rpcKey = await keyOrNew(directory, 'rpc.key', options);
+    const domain = (await readText(directory, 'rpc-domain'))?.trim() || options.domain;
+    if (domain === undefined || domain === '') {
+      throw new KmsError(
+        'keys-missing',
+        `${join(directory, 'rpc-domain')} is missing; write the domain of this KMS into it, or set core.onboard.auto_bootstrap_domain`,
+      );
+    }
+    const tempAuthority = await readAuthority(directory, 'tmp-ca.crt', tempKey, tempCa, options);
+    return { ...roots, tempCa: tempAuthority, rpcKey, domain };
+  });
+}
+
+/**
+ * The roots alone, beside whatever process holds the lock: nothing is written.
+ * @throws KmsError `keys-missing`, `keys-damaged`, `keys-in-use`
+ */
+export function readRoots(directory: string, now: number): Promise<Roots> {
+  return whileUnchanged(directory, { now, isReadOnly: true }, async (roots) => roots);
+}
+
+/** The same with the key of the temp CA. @throws KmsError */
+export function readBackedUp(directory: string, now: number): Promise<Roots & { tempKey: P256Key }> {
+  return whileUnchanged(directory, { now, isReadOnly: true }, async (roots) => {
+    const pem = await readText(directory, 'tmp-ca.key');
+    if (pem !== undefined) return { ...roots, tempKey: parseKey(directory, 'tmp-ca.key', pem) };
+    const path = join(directory, 'tmp-ca.key');
+    throw new KmsError('keys-missing', `${path} is missing; start the KMS, which makes a new one`);
+  });
+}
+
+/** Reads the roots and then the rest. Read while the root was changed, they could be of two roots: an error. */
+async function whileUnchanged<T>(
+  directory: string,
+  renewal: Renewal,
+  readRest: (roots: Roots) => Promise<T>,
+): Promise<T> {
   const state = await keyDirectoryState(directory);
   if (state === 'empty') throw new KmsError('keys-missing', `Key directory ${directory} has no root keys`);
   if (state === 'damaged') {
@@ -31,27 +73,12 @@ export async function loadKeys(directory: string, options: LoadKeysOptions): Pro
     );
   }
   await assertNoRotation(directory);
-  const root = await readRoot(directory, options);
-  const tempKey = await keyOrNew(directory, 'tmp-ca.key', options);
-  const rpcKey = await keyOrNew(directory, 'rpc.key', options);
-  const domain = (await readText(directory, 'rpc-domain'))?.trim() || options.domain;
-  if (domain === undefined || domain === '') {
-    throw new KmsError(
-      'keys-missing',
-      `${join(directory, 'rpc-domain')} is missing; write the domain of this KMS into it, or set core.onboard.auto_bootstrap_domain`,
-    );
-  }
-  const keys = {
-    ...root,
-    tempCa: await readAuthority(directory, 'tmp-ca.crt', tempKey, tempCa, options),
-    rpcKey,
-    domain,
-    history: await loadHistory(directory, root.id, options),
-  };
-  // Read while the root was changed, they could be of two roots.
+  const root = await readRoot(directory, renewal);
+  const history = await loadHistory(directory, root.id, renewal);
+  const all = await readRest({ ...root, history });
   await assertNoRotation(directory);
-  if ((await readRoot(directory, options)).id !== root.id) throw rotating(directory);
-  return keys;
+  if ((await readRoot(directory, renewal)).id !== root.id) throw rotating(directory);
+  return all;
 }
 
 async function assertNoRotation(directory: string): Promise<void> {

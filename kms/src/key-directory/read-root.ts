@@ -17,6 +17,8 @@ const RENEW_BEFORE_SECONDS = 365 * 86_400;
 export type Renewal = {
   /** Unix seconds. */
   readonly now: number;
+  /** No file is changed: what had to be made anew is for the caller alone. For who does not hold the lock. */
+  readonly isReadOnly?: boolean;
   /** Told what was made anew. */
   readonly onRenewed?: (name: string) => void;
 };
@@ -43,12 +45,13 @@ export async function readAuthority(
   name: string,
   key: P256Key,
   issue: (input: { key: P256Key; now: number }) => Uint8Array,
-  { now, onRenewed }: Renewal,
+  { now, isReadOnly = false, onRenewed }: Renewal,
 ): Promise<Authority> {
   const pem = await readText(directory, name);
   const kept = pem === undefined ? undefined : usable(pem, key, now);
   if (kept !== undefined) return { key, certificate: kept };
   const certificate = issue({ key, now: Math.floor(now) });
+  if (isReadOnly) return { key, certificate };
   await writeFileAtomic(join(directory, name), certificatePem(certificate), { mode: 0o644 });
   onRenewed?.(name);
   return { key, certificate };
