@@ -15,6 +15,9 @@ const ALWAYS: readonly string[] = ['dstack-nitro-enclave', 'dstack-gcp-tdx'];
 /** Evidence whose image was found right: the check needs nothing but the evidence and its configuration. */
 const passed = new WeakSet<VerifiedAttestation>();
 
+/** The original says it twice (chapter 10 section 5.2). */
+const CONTEXT = 'Failed to verify os image hash: Failed to verify os image hash';
+
 type Checking = { readonly config: KmsConfig; readonly images: OsImages };
 
 /** Whether the check may have to download the image: then the policy is asked first. */
@@ -38,16 +41,18 @@ export async function checkImage(verified: VerifiedAttestation, { config, images
     passed.add(verified);
   } catch (error) {
     if (error instanceof KmsError) {
-      throw new RpcError(`Failed to verify os image hash: ${error.message}`, {
+      throw new RpcError(`${CONTEXT}: ${error.message}`, {
         code: error.code === 'image-invalid' ? 'MEASUREMENT_NOT_FOUND' : 'UNAVAILABLE',
         cause: error,
       });
     }
     if (!(error instanceof AttestationError)) throw error;
     const { expected, found } = error;
+    // The hash of an enclave is computed from its PCRs; the others are registers or digests as they are.
+    const measured = verified.mode === 'dstack-nitro-enclave' ? 'computed' : 'actual';
     const values =
-      expected !== undefined && found !== undefined ? `: expected=${expected}, actual=${found}` : '';
-    throw new RpcError(`Failed to verify os image hash: ${error.message}${values}`, {
+      expected !== undefined && found !== undefined ? `: expected=${expected}, ${measured}=${found}` : '';
+    throw new RpcError(`${CONTEXT}: ${error.message}${values}`, {
       code: 'MEASUREMENT_NOT_FOUND',
       cause: error,
     });

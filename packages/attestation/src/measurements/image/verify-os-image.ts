@@ -127,7 +127,7 @@ async function judgeTdx(
 }
 
 function requireNitroImage(evidence: NitroEvidence, config: ImageConfig): void {
-  requireRegister('os_image_hash', nitroImageHash(evidence.pcrs), config.osImageHash);
+  requireRegister('os_image_hash', config.osImageHash, nitroImageHash(evidence.pcrs));
 }
 
 function requireNitroTpmImage(evidence: NitroTpmEvidence, config: ImageConfig, crypto: Hasher): void {
