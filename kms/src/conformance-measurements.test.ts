@@ -1,10 +1,10 @@
 /** That keys are for measured images and accepted patch levels, on every platform. */
-import { eventLogToJson } from '@dstack-cloud/attestation';
+import { eventLogToJson, GCE_TDX_PCR0 } from '@dstack-cloud/attestation';
 import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { deriveAppKeys } from '@dstack-cloud/keys';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import type { Forged } from '@dstack-cloud/verifier/test-support/forged';
-import { setPcr2 } from '@dstack-cloud/verifier/test-support/gcp-forge';
+import { setPcr, setPcr2 } from '@dstack-cloud/verifier/test-support/gcp-forge';
 import { SNP } from '@dstack-cloud/verifier/test-support/snp-forge';
 import { setTd } from '@dstack-cloud/verifier/test-support/tdx-forge';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -77,7 +77,7 @@ describeWithFixtures('measurements of all platforms', 'mock-evidence/expected.js
             digests.map((digest, index) => (index === 2 ? flipped(digest) : digest)),
           );
         }),
-        /image|uki/i,
+        /UKI hash mismatch: expected=[0-9a-f]{64}, actual=[0-9a-f]{64}$/,
       ],
       [
         'SEV-SNP: another launch measurement',
@@ -101,7 +101,7 @@ describeWithFixtures('measurements of all platforms', 'mock-evidence/expected.js
         nitroEvidence((draft) => {
           draft.config = { os_image_hash: '77'.repeat(32) };
         }),
-        /os_image_hash mismatch/,
+        /os_image_hash mismatch: expected=7{64}, computed=[0-9a-f]{64}$/,
       ],
       [
         'NitroTPM: another PCR 4',
@@ -115,7 +115,7 @@ describeWithFixtures('measurements of all platforms', 'mock-evidence/expected.js
       lab.webhook.asked.length = 0;
       const { status, json } = await getAppKey(modeClient(evidence));
       expect([status, json['code']]).toEqual([400, 'MEASUREMENT_NOT_FOUND']);
-      expect(json['error']).toMatch(/^App not allowed: Failed to verify os image hash: /);
+      expect(json['error']).toMatch(/^App not allowed: (Failed to verify os image hash: ){2}/);
       expect(json['error']).toMatch(text);
       expect(lab.webhook.asked.filter(({ path }) => path === '/bootAuth/app')).toEqual([]);
     });
@@ -164,6 +164,27 @@ describeWithFixtures('measurements of all platforms', 'mock-evidence/expected.js
     expect([status, json['error']]).toEqual([200, undefined]);
     const keys = deriveAppKeys(kms.kms.keys.roots, APP, INSTANCE);
     expect(json).toMatchObject({ disk_crypt_key: toHex(keys.diskCryptKey), k256_key: toHex(keys.k256Key) });
+  });
+
+  test('GCP: the configured list of firmwares stands in place of the default', async () => {
+    const newer = new Uint8Array(32).fill(5);
+    const known = modeClient(gcpEvidence());
+    const other = modeClient(
+      gcpEvidence((draft) => {
+        draft.eventLog = draft.eventLog.filter(({ pcrIndex }) => pcrIndex !== 0);
+        setPcr(draft, 0, newer);
+      }),
+    );
+    for (const [list, ofKnown, ofOther] of [
+      [undefined, 200, 400],
+      [[toHex(newer)], 400, 200],
+      [[`0x${toHex(newer).toUpperCase()}`, GCE_TDX_PCR0], 200, 200],
+      [[], 400, 400],
+    ] as const) {
+      const running = await start({ image: list === undefined ? {} : { gcp_allowed_pcr0: list } });
+      const found = [known, other].map(async (client) => (await getAppKey(client, '', running)).status);
+      expect([list, ...(await Promise.all(found))]).toEqual([list, ofKnown, ofOther]);
+    }
   });
 
   test('patch levels: what the configuration does not accept is refused; an enclave has none', async () => {

@@ -1,4 +1,4 @@
-import { ATTESTATION_MODES, TCB_STATUSES } from '@dstack-cloud/attestation';
+import { ATTESTATION_MODES, GCE_TDX_PCR0, TCB_STATUSES } from '@dstack-cloud/attestation';
 import { codeNames } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import { domainProblem } from '../onboard/domain.ts';
@@ -75,7 +75,7 @@ const image = z.strictObject({
   download_timeout: duration.prefault('2m'),
   max_download_size: size.prefault('2GiB'),
   max_unpacked_size: size.prefault('8GiB'),
-  gcp_allowed_pcr0: z.array(hex(32)).default([]),
+  gcp_allowed_pcr0: z.array(hex(32)).default([GCE_TDX_PCR0]),
 });
 
 const authApi = z.strictObject({

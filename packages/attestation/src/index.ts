@@ -38,6 +38,7 @@ export {
   runtimeEventDigest,
 } from './events/runtime-events.ts';
 export { type AkRules, verifyAkCertificate } from './gcp-tdx/ak-certificate.ts';
+export { GCE_TDX_PCR0 } from './gcp-tdx/gce-firmware.ts';
 export { type GoogleCollateralOptions, googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
 export { tpmCollateralFromJson, tpmCollateralToJson } from './gcp-tdx/tpm-collateral-json.ts';
 export { type BootInfo, type BootInfoOptions, bootInfo } from './measurements/boot-info.ts';

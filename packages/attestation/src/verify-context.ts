@@ -41,7 +41,7 @@ export interface PlatformOptions {
   readonly nitroCrl?: 'off' | 'soft' | 'hard';
   /** GCP: require Google's endorsement of the firmware; default true. */
   readonly gcpFirmwareEndorsement?: boolean;
-  /** GCP: accepted PCR 0 values (32 bytes, hex) beside the built-in one. */
+  /** GCP: accepted PCR 0 values (32 bytes, hex), instead of `GCE_TDX_PCR0` alone; none when empty. */
   readonly gcpPcr0?: readonly string[];
   /** GCP: accepted MRTD values (48 bytes, hex); empty or absent: any that is endorsed. */
   readonly gcpMrtd?: readonly string[];

@@ -16,10 +16,9 @@ import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import { verifyAkCertificate } from './ak-certificate.ts';
 import { verifyFirmwareEndorsement } from './firmware-endorsement.ts';
+import { GCE_TDX_PCR0 } from './gce-firmware.ts';
 import { ukiFromPcr2 } from './pcr2-sequence.ts';
 
-/** "GCE Virtual Firmware v2" and GCE NonHostInfo with technology byte 3, TDX (chapter 20 section 4.6). */
-const GCE_TDX_PCR0 = '0cca9ec161b09288802e5a112255d21340ed5b797f5fe29cecccfd8f67b9f802';
 const PLATFORM_GCP = 1;
 const REQUIRED_PCRS = [0, 2, 14];
 const SECTION = 'chapter 20 section 4.5';
@@ -193,12 +192,12 @@ function requireEqual(
 
 /** PCR 0 and MRTD by the configured lists: firmware that was looked at (chapter 20 sections 4.6 and 10 point 2). */
 function requireFirmware(pcr0: Uint8Array, mrTd: Uint8Array, { checks, options }: VerifyContext): void {
-  const known = [GCE_TDX_PCR0, ...(options.platform?.gcpPcr0 ?? []).map((hex) => hex.toLowerCase())];
+  const known = (options.platform?.gcpPcr0 ?? [GCE_TDX_PCR0]).map((hex) => hex.toLowerCase());
   checks.require(known.includes(toHex(pcr0)), {
     id: 'image.pcr0',
     reference: 'chapter 20 section 4.6',
     code: 'image',
-    message: 'PCR 0 is not that of a known GCE firmware',
+    message: 'PCR 0 is not that of an accepted GCE firmware',
     expected: known.join(' or '),
     found: toHex(pcr0),
   });

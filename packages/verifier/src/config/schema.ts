@@ -1,4 +1,4 @@
-import type { RootName } from '@dstack-cloud/attestation';
+import { GCE_TDX_PCR0, type RootName } from '@dstack-cloud/attestation';
 import { z } from 'zod';
 
 /** The effective configuration, all defaults filled in. */
@@ -60,7 +60,10 @@ const attestation = z.strictObject({
     .describe(
       "Require Google's endorsement of a GCP firmware; default true, false under another gcp_tpm root",
     ),
-  gcp_pcr0: z.array(z.string()).default([]).describe('PCR 0 values of further GCP firmwares, hex'),
+  gcp_pcr0: z
+    .array(z.string())
+    .default([GCE_TDX_PCR0])
+    .describe('Accepted PCR 0 values of GCP firmware, hex; a list replaces the default, empty: none'),
   gcp_mrtd: z
     .array(z.string())
     .default([])
