@@ -1,7 +1,7 @@
 import { ATTESTATION_MODES, GCE_TDX_PCR0, TCB_STATUSES } from '@dstack-cloud/attestation';
 import { codeNames } from '@dstack-cloud/policy';
 import { z } from 'zod';
-import { domainProblem } from '../onboard/domain.ts';
+import { servedNameProblem } from '../onboard/domain.ts';
 import { parseDuration, parseSize } from './duration.ts';
 import type { FileConfig } from './kms-config.ts';
 
@@ -112,9 +112,7 @@ const authApi = z.strictObject({
 });
 
 /** Existing keys may be those of a host with an underscore in its name; new ones are not made for it. */
-function isServedName(name: string): boolean {
-  return name === '' || domainProblem(name.replaceAll('_', 'x')) === undefined;
-}
+const isServedName = (name: string): boolean => name === '' || servedNameProblem(name) === undefined;
 
 const onboard = z.strictObject({
   enabled: z.boolean().default(true),

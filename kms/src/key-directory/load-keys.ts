@@ -3,6 +3,7 @@ import { writeFileAtomic } from '@dstack-cloud/app';
 import { generateP256Key, type P256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { tempCa } from '@dstack-cloud/ra-tls';
 import { KmsError } from '../errors.ts';
+import { servedNameProblem } from '../onboard/domain.ts';
 import { keyDirectoryState } from './commit.ts';
 import { namesIn, nodeFileSystem } from './file-system.ts';
 import { ROTATION_DIRECTORY } from './key-files.ts';
@@ -28,13 +29,7 @@ export function loadKeys(directory: string, options: LoadKeysOptions): Promise<K
   return whileUnchanged(directory, options, async (roots) => {
     const tempKey = await keyOrNew(directory, 'tmp-ca.key', options);
     const rpcKey = await keyOrNew(directory, 'rpc.key', options);
-    const domain = (await readText(directory, 'rpc-domain'))?.trim() || options.domain;
-    if (domain === undefined || domain === '') {
-      throw new KmsError(
-        'keys-missing',
-        `${join(directory, 'rpc-domain')} is missing; write the domain of this KMS into it, or set core.onboard.auto_bootstrap_domain`,
-      );
-    }
+    const domain = await readDomain(directory, options.domain);
     const tempAuthority = await readAuthority(directory, 'tmp-ca.crt', tempKey, tempCa, options);
     return { ...roots, tempCa: tempAuthority, rpcKey, domain };
   });
@@ -79,6 +74,22 @@ async function whileUnchanged<T>(
   await assertNoRotation(directory);
   if ((await readRoot(directory, renewal)).id !== root.id) throw rotating(directory);
   return all;
+}
+
+/** The name in the RPC certificate: that of the directory, else the configured one. */
+async function readDomain(directory: string, configured: string | undefined): Promise<string> {
+  const path = join(directory, 'rpc-domain');
+  const domain = (await readText(directory, 'rpc-domain'))?.trim() || configured;
+  if (domain === undefined || domain === '') {
+    throw new KmsError(
+      'keys-missing',
+      `${path} is missing; write the domain of this KMS into it, or set core.onboard.auto_bootstrap_domain`,
+    );
+  }
+  const problem = servedNameProblem(domain);
+  if (problem === undefined) return domain;
+  const found = JSON.stringify(domain.length > 100 ? `${domain.slice(0, 100)}…` : domain);
+  throw new KmsError('keys-damaged', `${path} holds ${found}: the name of a KMS ${problem}; correct it`);
 }
 
 async function assertNoRotation(directory: string): Promise<void> {

@@ -18,3 +18,8 @@ export function domainProblem(domain: string): string | undefined {
     ? undefined
     : 'contains an invalid DNS label';
 }
+
+/** What is wrong with the name of a KMS that has its keys already: it may be that of a host with an underscore. */
+export function servedNameProblem(domain: string): string | undefined {
+  return domainProblem(domain.replaceAll('_', 'x'));
+}
