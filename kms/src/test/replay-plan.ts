@@ -4,18 +4,18 @@ import { type FullItem, fullItems } from './recorded-full.ts';
 
 /** Recorded files and the tests that replay them. */
 export const REPLAYED_BY = {
-  'main-rpc': 'replay-full.test.ts',
-  'mtls-rpc': 'replay-full.test.ts',
-  signcert: 'replay-full.test.ts',
-  admin: 'replay-full.test.ts',
-  nitro: 'replay-full.test.ts',
-  tls: 'replay-outages.test.ts',
-  crash: 'replay-outages.test.ts',
-  'dev-mode': 'replay-dev-mode.test.ts',
-  'onboard-bootstrap': 'replay-onboarding.test.ts',
-  'onboard-replication': 'replay-replication.test.ts',
-  lifecycle: 'replay-lifecycle.test.ts',
-  'collateral-requests': 'replay-collateral.test.ts',
+  'main-rpc': 'full.test.ts',
+  'mtls-rpc': 'full.test.ts',
+  signcert: 'full.test.ts',
+  admin: 'full.test.ts',
+  nitro: 'full.test.ts',
+  tls: 'outages.test.ts',
+  crash: 'outages.test.ts',
+  'dev-mode': 'dev-mode.test.ts',
+  'onboard-bootstrap': 'onboarding.test.ts',
+  'onboard-replication': 'replication.test.ts',
+  lifecycle: 'lifecycle.test.ts',
+  'collateral-requests': 'collateral.test.ts',
 } as const;
 
 export type RecordedFile = keyof typeof REPLAYED_BY;
@@ -25,7 +25,7 @@ export const NOT_REPLAYED: Readonly<Record<string, string>> = {
   'mtls-rpc/appkey-legacy-image-unreachable':
     'the evidence of the guest applegacy was not recorded; mtls-rpc/appkey-app1-vmconfig-legacy asks the same of app1',
   'onboard-bootstrap/switch':
-    'a duration of the original; replay-onboarding.test.ts waits for HTTPS on the port after Finish',
+    'a duration of the original; onboarding.test.ts waits for HTTPS on the port after Finish',
 };
 
 /**

@@ -8,9 +8,9 @@ import { setPcr, setPcr2 } from '@dstack-cloud/verifier/test-support/gcp-forge';
 import { SNP } from '@dstack-cloud/verifier/test-support/snp-forge';
 import { setTd } from '@dstack-cloud/verifier/test-support/tdx-forge';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { RunningKms } from './start-kms.ts';
-import { type ClientIdentity, call } from './test/ask.ts';
-import { type Lab, openLab } from './test/lab.ts';
+import type { RunningKms } from '../start-kms.ts';
+import { type ClientIdentity, call } from '../test/ask.ts';
+import { type Lab, openLab } from '../test/lab.ts';
 import {
   gcpEvidence,
   MODES_NOW,
@@ -20,7 +20,7 @@ import {
   nitroTpmEvidence,
   snpEvidence,
   tdxEvidence,
-} from './test/mode-evidence.ts';
+} from '../test/mode-evidence.ts';
 
 type Maker = (reportData: Uint8Array) => Forged;
 

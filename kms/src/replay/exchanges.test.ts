@@ -8,15 +8,15 @@ import { certificatePem, OID } from '@dstack-cloud/ra-tls';
 import { createPlatform } from '@dstack-cloud/tee-simulator';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { checkConfig } from './config/check-config.ts';
-import { type RunningKms, startKms } from './start-kms.ts';
-import { createLog } from './telemetry/log.ts';
-import { ask, type ClientIdentity } from './test/ask.ts';
-import { forgeCertificate } from './test/forge-certificate.ts';
-import { writeKeyDirectory } from './test/key-directory-fixture.ts';
-import { bytesOf, type RecordedCase, type Transcript, trustWith } from './test/recorded.ts';
-import { agentOf, simulatedGuest } from './test/simulated-guest.ts';
-import { startWebhook, type Webhook } from './test/webhook.ts';
+import { checkConfig } from '../config/check-config.ts';
+import { type RunningKms, startKms } from '../start-kms.ts';
+import { createLog } from '../telemetry/log.ts';
+import { ask, type ClientIdentity } from '../test/ask.ts';
+import { forgeCertificate } from '../test/forge-certificate.ts';
+import { writeKeyDirectory } from '../test/key-directory-fixture.ts';
+import { bytesOf, type RecordedCase, type Transcript, trustWith } from '../test/recorded.ts';
+import { agentOf, simulatedGuest } from '../test/simulated-guest.ts';
+import { startWebhook, type Webhook } from '../test/webhook.ts';
 
 /** Where ours answers otherwise on purpose, with the reason; the test asserts the difference. */
 const WANTED: Record<string, { reason: string; status?: number; text?: string | RegExp }> = {

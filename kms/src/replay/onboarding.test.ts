@@ -2,13 +2,13 @@
 import { join } from 'node:path';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Lab, openLab } from './test/lab.ts';
-import { type Receiver, startReceiver } from './test/receiver.ts';
-import type { RecordedBody, Transcript } from './test/recorded.ts';
-import type { FullItem } from './test/recorded-full.ts';
-import { replay } from './test/replay-item.ts';
-import { exchanges, type RecordedFile } from './test/replay-plan.ts';
-import { structureOf } from './test/structure-of.ts';
+import { type Lab, openLab } from '../test/lab.ts';
+import { type Receiver, startReceiver } from '../test/receiver.ts';
+import type { RecordedBody, Transcript } from '../test/recorded.ts';
+import type { FullItem } from '../test/recorded-full.ts';
+import { replay } from '../test/replay-item.ts';
+import { exchanges, type RecordedFile } from '../test/replay-plan.ts';
+import { structureOf } from '../test/structure-of.ts';
 
 /** Members that ours adds to JSON (chapter 10 sections 2.4 and 9). */
 const EXTRAS = ['publicKey', 'measurement', 'simulated', 'attestation_mode', 'code', 'root_history'];

@@ -7,17 +7,17 @@ import { p256KeyFromPem } from '@dstack-cloud/keys';
 import { parseRaTlsCertificate } from '@dstack-cloud/ra-tls';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { call } from './test/ask.ts';
-import { bytesOf } from './test/recorded.ts';
-import { fullEvidence } from './test/recorded-full.ts';
+import { call } from '../test/ask.ts';
+import { bytesOf } from '../test/recorded.ts';
+import { fullEvidence } from '../test/recorded-full.ts';
 import {
   type RecordedDirectory,
   type RecordedKms,
   recordedDirectory,
   startRecordedKms,
-} from './test/recorded-kms.ts';
-import { replay } from './test/replay-item.ts';
-import { exchanges } from './test/replay-plan.ts';
+} from '../test/recorded-kms.ts';
+import { replay } from '../test/replay-item.ts';
+import { exchanges } from '../test/replay-plan.ts';
 
 const answerOf = (id: string): Record<string, unknown> => {
   const item = exchanges('dev-mode').find((candidate) => candidate.id === id)!;

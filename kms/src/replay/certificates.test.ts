@@ -14,9 +14,9 @@ import {
 } from '@dstack-cloud/keys';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { certificateShape } from './test/certificate-shape.ts';
-import { type Lab, openLab } from './test/lab.ts';
-import { recordedDirectory, writeRecordedDirectory } from './test/recorded-kms.ts';
+import { certificateShape } from '../test/certificate-shape.ts';
+import { type Lab, openLab } from '../test/lab.ts';
+import { recordedDirectory, writeRecordedDirectory } from '../test/recorded-kms.ts';
 
 type Recorded = { pem: string; serial: string; extensions: { oid: string; critical: boolean }[] };
 type Keys = Record<

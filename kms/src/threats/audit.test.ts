@@ -2,9 +2,9 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import type { RunningKms } from './start-kms.ts';
-import { call } from './test/ask.ts';
-import { type Lab, openLab } from './test/lab.ts';
+import type { RunningKms } from '../start-kms.ts';
+import { call } from '../test/ask.ts';
+import { type Lab, openLab } from '../test/lab.ts';
 
 let lab: Lab;
 let kms: RunningKms;

@@ -9,12 +9,12 @@ import { p256KeyFromPem, p256KeyFromScalar, p256KeyPem } from '@dstack-cloud/key
 import { createPlatform } from '@dstack-cloud/tee-simulator';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ask, call } from './test/ask.ts';
-import { writeKeyDirectory } from './test/key-directory-fixture.ts';
-import { type Lab, openLab } from './test/lab.ts';
-import { startReceiver } from './test/receiver.ts';
-import { fullClients, fullEvidence, fullTrust } from './test/recorded-full.ts';
-import { recordedDirectory, writeRecordedDirectory } from './test/recorded-kms.ts';
+import { ask, call } from '../test/ask.ts';
+import { writeKeyDirectory } from '../test/key-directory-fixture.ts';
+import { type Lab, openLab } from '../test/lab.ts';
+import { startReceiver } from '../test/receiver.ts';
+import { fullClients, fullEvidence, fullTrust } from '../test/recorded-full.ts';
+import { recordedDirectory, writeRecordedDirectory } from '../test/recorded-kms.ts';
 
 describeWithFixtures('root keys of the original', 'kms-original/full/key-directories.json', () => {
   let lab: Lab;

@@ -3,10 +3,10 @@ import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { pcsCollateral } from '@dstack-cloud/attestation';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { ask } from './test/ask.ts';
-import { type RecordedKms, startRecordedKms } from './test/recorded-kms.ts';
-import { replay } from './test/replay-item.ts';
-import { exchanges, observations } from './test/replay-plan.ts';
+import { ask } from '../test/ask.ts';
+import { type RecordedKms, startRecordedKms } from '../test/recorded-kms.ts';
+import { replay } from '../test/replay-item.ts';
+import { exchanges, observations } from '../test/replay-plan.ts';
 
 const items = (pattern: RegExp) => exchanges('tls').filter(({ id }) => pattern.test(id));
 

@@ -5,12 +5,12 @@ import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { deriveAppKeys, generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { CONFIRM_WORD, encodeAppInfo, encodeCsrV2, OID, verifyPeerAttestation } from '@dstack-cloud/ra-tls';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import type { RunningKms } from './start-kms.ts';
-import { ask, type ClientIdentity, call } from './test/ask.ts';
-import { gcpVector, nitroVector, simulatorVector } from './test/boot-vectors.ts';
-import { forgeCertificate } from './test/forge-certificate.ts';
-import { newGuest, v06Guest } from './test/guests.ts';
-import { LAB_NOW, type Lab, openLab } from './test/lab.ts';
+import type { RunningKms } from '../start-kms.ts';
+import { ask, type ClientIdentity, call } from '../test/ask.ts';
+import { gcpVector, nitroVector, simulatorVector } from '../test/boot-vectors.ts';
+import { forgeCertificate } from '../test/forge-certificate.ts';
+import { newGuest, v06Guest } from '../test/guests.ts';
+import { LAB_NOW, type Lab, openLab } from '../test/lab.ts';
 
 const APP = new Uint8Array(20).fill(0x11);
 const INSTANCE = new Uint8Array(20).fill(0x33);

@@ -6,12 +6,12 @@ import { gzipSync } from 'node:zlib';
 import { toHex } from '@dstack-cloud/encoding';
 import { type ImageMachine, simulatedImageBoot, simulatedImageFiles } from '@dstack-cloud/tee-simulator';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import type { RunningKms } from './start-kms.ts';
-import { ask, call } from './test/ask.ts';
-import { tarOf } from './test/image-archive.ts';
-import { type ImageServer, startImageServer, whole } from './test/image-server.ts';
-import { type Lab, openLab } from './test/lab.ts';
-import type { SimulatedGuest } from './test/simulated-guest.ts';
+import type { RunningKms } from '../start-kms.ts';
+import { ask, call } from '../test/ask.ts';
+import { tarOf } from '../test/image-archive.ts';
+import { type ImageServer, startImageServer, whole } from '../test/image-server.ts';
+import { type Lab, openLab } from '../test/lab.ts';
+import type { SimulatedGuest } from '../test/simulated-guest.ts';
 
 const TOKEN = 'image-test-token';
 const image = simulatedImageFiles('kms-image');

@@ -7,9 +7,9 @@ import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import type { Forged } from '@dstack-cloud/verifier/test-support/forged';
 import { SNP } from '@dstack-cloud/verifier/test-support/snp-forge';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { RunningKms } from './start-kms.ts';
-import { type ClientIdentity, call } from './test/ask.ts';
-import { type Lab, openLab } from './test/lab.ts';
+import type { RunningKms } from '../start-kms.ts';
+import { type ClientIdentity, call } from '../test/ask.ts';
+import { type Lab, openLab } from '../test/lab.ts';
 import {
   gcpEvidence,
   MODES_NOW,
@@ -19,7 +19,7 @@ import {
   nitroTpmEvidence,
   snpEvidence,
   tdxEvidence,
-} from './test/mode-evidence.ts';
+} from '../test/mode-evidence.ts';
 
 type Maker = (reportData: Uint8Array) => Forged;
 

@@ -3,11 +3,11 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ask } from './test/ask.ts';
-import { fullClients, fullEvidence, fullItems } from './test/recorded-full.ts';
-import { type RecordedKms, startRecordedKms } from './test/recorded-kms.ts';
-import { replay } from './test/replay-item.ts';
-import { exchanges, type RecordedFile } from './test/replay-plan.ts';
+import { ask } from '../test/ask.ts';
+import { fullClients, fullEvidence, fullItems } from '../test/recorded-full.ts';
+import { type RecordedKms, startRecordedKms } from '../test/recorded-kms.ts';
+import { replay } from '../test/replay-item.ts';
+import { exchanges, type RecordedFile } from '../test/replay-plan.ts';
 
 describeWithFixtures('replay of kms-original/full', 'kms-original/full/main-rpc.json', () => {
   const evidence = fullEvidence();

@@ -10,11 +10,11 @@ import { generateP256Key, type P256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { CONFIRM_WORD, encodeCsrV2, OID, obtainAppKeys, signCsr } from '@dstack-cloud/ra-tls';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { RunningKms } from './start-kms.ts';
-import { ask, type ClientIdentity, call } from './test/ask.ts';
-import { forgeCertificate } from './test/forge-certificate.ts';
-import { type Lab, openLab } from './test/lab.ts';
-import { MODES_NOW, modeClient, modesTrust, nitroEvidence, tdxEvidence } from './test/mode-evidence.ts';
+import type { RunningKms } from '../start-kms.ts';
+import { ask, type ClientIdentity, call } from '../test/ask.ts';
+import { forgeCertificate } from '../test/forge-certificate.ts';
+import { type Lab, openLab } from '../test/lab.ts';
+import { MODES_NOW, modeClient, modesTrust, nitroEvidence, tdxEvidence } from '../test/mode-evidence.ts';
 
 const attestation = { insecure_allow_external_trust_anchors: true };
 

@@ -3,12 +3,12 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { checkConfig } from './config/check-config.ts';
-import { ask, call } from './test/ask.ts';
-import { type Lab, openLab } from './test/lab.ts';
-import { startReceiver } from './test/receiver.ts';
-import { recordedDirectory, writeRecordedDirectory } from './test/recorded-kms.ts';
-import { observations } from './test/replay-plan.ts';
+import { checkConfig } from '../config/check-config.ts';
+import { ask, call } from '../test/ask.ts';
+import { type Lab, openLab } from '../test/lab.ts';
+import { startReceiver } from '../test/receiver.ts';
+import { recordedDirectory, writeRecordedDirectory } from '../test/recorded-kms.ts';
+import { observations } from '../test/replay-plan.ts';
 
 const plain = { plain: true };
 const seen = (id: string): Record<string, string> =>

@@ -2,10 +2,10 @@
 import { pcsCollateral } from '@dstack-cloud/attestation';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { call } from './test/ask.ts';
-import { fullClients, fullEvidence, fullItems, servedCollateral } from './test/recorded-full.ts';
-import { type RecordedKms, startRecordedKms } from './test/recorded-kms.ts';
-import { exchanges, observations } from './test/replay-plan.ts';
+import { call } from '../test/ask.ts';
+import { fullClients, fullEvidence, fullItems, servedCollateral } from '../test/recorded-full.ts';
+import { type RecordedKms, startRecordedKms } from '../test/recorded-kms.ts';
+import { exchanges, observations } from '../test/replay-plan.ts';
 
 describeWithFixtures('replay of collateral requests', 'kms-original/full/collateral-requests.json', () => {
   const evidence = fullEvidence();

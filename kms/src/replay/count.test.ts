@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeWithFixtures, fixtureJson, fixturePath } from '@dstack-cloud/test/fixtures';
 import { expect, test } from 'vitest';
-import { fullItems } from './test/recorded-full.ts';
+import { fullItems } from '../test/recorded-full.ts';
 import {
   exchanges,
   inventory,
@@ -11,16 +11,16 @@ import {
   observations,
   REPLAYED_BY,
   type RecordedFile,
-} from './test/replay-plan.ts';
-import { differenceIds, differenceOf } from './test/wanted-differences.ts';
+} from '../test/replay-plan.ts';
+import { differenceIds, differenceOf } from '../test/wanted-differences.ts';
 
 /** Files that hold no exchanges: what they say is checked by the test named. */
 const OTHER_FILES: Readonly<Record<string, string>> = {
-  'baseline.json': 'figures of the original: test/bench/kms.bench.ts has them beside ours',
-  'certificates.json': 'replay-certificates.test.ts',
-  'evidence.json': 'replay-full.test.ts, recorded guests',
-  'expected.json': 'replay-certificates.test.ts',
-  'key-directories.json': 'replay-root-keys.test.ts',
+  'baseline.json': 'figures of the original: test/bench/kms.ts has them beside ours',
+  'certificates.json': 'certificates.test.ts',
+  'evidence.json': 'full.test.ts, recorded guests',
+  'expected.json': 'certificates.test.ts',
+  'key-directories.json': 'root-keys.test.ts',
 };
 
 describeWithFixtures('inventory of kms-original', 'kms-original/full/main-rpc.json', () => {

@@ -35,9 +35,9 @@ const THREATS = [
   'duplicate-extension',
 ];
 
-const root = join(import.meta.dirname, '../..');
+const root = join(import.meta.dirname, '../../..');
 const PLACES = [
-  'kms/src',
+  'kms/src/threats',
   'kms/src/onboard',
   'kms/src/key-directory',
   'packages/policy/src/chain',
@@ -45,7 +45,7 @@ const PLACES = [
 ];
 const sources = PLACES.flatMap((place) =>
   readdirSync(join(root, place))
-    .filter((name) => name.endsWith('.test.ts') && name !== 'threats.test.ts')
+    .filter((name) => name.endsWith('.test.ts') && name !== 'names.test.ts')
     .map((name) => readFileSync(join(root, place, name), 'utf8')),
 );
 

@@ -4,11 +4,11 @@ import { deriveAppKeys, generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { OID } from '@dstack-cloud/ra-tls';
 import { createPlatform, DEBUG_ATTRIBUTES } from '@dstack-cloud/tee-simulator';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { RunningKms } from './start-kms.ts';
-import { type ClientIdentity, call } from './test/ask.ts';
-import { forgeCertificate } from './test/forge-certificate.ts';
-import { type Lab, openLab } from './test/lab.ts';
-import { bootEvents } from './test/simulated-guest.ts';
+import type { RunningKms } from '../start-kms.ts';
+import { type ClientIdentity, call } from '../test/ask.ts';
+import { forgeCertificate } from '../test/forge-certificate.ts';
+import { type Lab, openLab } from '../test/lab.ts';
+import { bootEvents } from '../test/simulated-guest.ts';
 
 let lab: Lab;
 let kms: RunningKms;

@@ -8,10 +8,10 @@ import { decodePem, toHex } from '@dstack-cloud/encoding';
 import { generateP256Key } from '@dstack-cloud/keys';
 import { encodeCsrV2, parseRaTlsCertificate, signCsr } from '@dstack-cloud/ra-tls';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { RunningKms } from './start-kms.ts';
-import { ask, type ClientIdentity, call } from './test/ask.ts';
-import { keptConnection } from './test/kept-connection.ts';
-import { LAB_NOW, type Lab, openLab } from './test/lab.ts';
+import type { RunningKms } from '../start-kms.ts';
+import { ask, type ClientIdentity, call } from '../test/ask.ts';
+import { keptConnection } from '../test/kept-connection.ts';
+import { LAB_NOW, type Lab, openLab } from '../test/lab.ts';
 
 let lab: Lab;
 let kms: RunningKms;
