@@ -1,6 +1,8 @@
 import { createServer, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
-import { k256PublicKey, signEnvPublicKey } from '@dstack-cloud/keys';
+import { generateP256Key, k256PublicKey, p256KeyPem, signEnvPublicKey } from '@dstack-cloud/keys';
+import { appLeaf, certificatePem, issuerOf, rootCa, rpcCertificate } from '@dstack-cloud/ra-tls';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fetchEnvKey } from './env-key.ts';
 
@@ -69,6 +71,40 @@ describe('environment key of the KMS', () => {
   it('does not turn to another KMS after a wrong signature', async () => {
     answer = signed(OTHER, NOW);
     await expect(fetchNow([url, url])).rejects.toMatchObject({ code: 'kms_untrusted' });
+  });
+
+  it('is not taken from an application that plays the KMS, whoever signed it', async () => {
+    answer = signed(ROOT, NOW);
+    const [root, key] = [generateP256Key(), generateP256Key()];
+    const issuer = issuerOf(rootCa({ key: root, now: NOW }), root);
+    const config = {
+      subject: '127.0.0.1',
+      subjectAltNames: ['127.0.0.1'],
+      usageServerAuth: true,
+      usageClientAuth: false,
+      extQuote: false,
+      extAppInfo: false,
+    };
+    const asked = async (cert: Uint8Array) => {
+      const tls = createTlsServer(
+        { key: p256KeyPem(key), cert: certificatePem(cert) },
+        (_request, response) => response.end(JSON.stringify(answer)),
+      );
+      await new Promise<void>((resolve) => tls.listen(0, '127.0.0.1', resolve));
+      try {
+        return await fetchNow([`https://127.0.0.1:${(tls.address() as { port: number }).port}`]);
+      } finally {
+        tls.closeAllConnections();
+        tls.close();
+      }
+    };
+    const { spki } = key;
+    const kms = await asked(rpcCertificate({ domain: '127.0.0.1', spki, issuer, now: NOW }));
+    expect(toHex(kms.publicKey)).toBe(toHex(KEY));
+    await expect(asked(appLeaf({ config, issuer, spki, now: NOW }))).rejects.toMatchObject({
+      code: 'kms_unreachable',
+      message: expect.stringContaining('for "app:custom", expected "kms:rpc"') as string,
+    });
   });
 
   it('names every KMS that is down', async () => {

@@ -1,5 +1,8 @@
 import { request as plainRequest } from 'node:http';
 import { request } from 'node:https';
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import { parseRaTlsCertificate, USAGE } from '@dstack-cloud/ra-tls';
 
 const TIMEOUT_MS = 10_000;
 const MAX_ANSWER_BYTES = 1024 * 1024;
@@ -22,6 +25,12 @@ export async function postKms(url: string, method: string, body: unknown): Promi
   const start = target.startsWith('https:') ? request : plainRequest;
   return await new Promise((resolve, reject) => {
     const outgoing = start(target, options, (response) => {
+      const other = otherUsage(response.socket);
+      if (other !== undefined) {
+        return outgoing.destroy(
+          new Error(`its certificate is for "${other}", expected "${USAGE.kmsRpc}": this is no KMS`),
+        );
+      }
       const chunks: Buffer[] = [];
       let size = 0;
       response.on('data', (chunk: Buffer) => {
@@ -45,4 +54,16 @@ export async function postKms(url: string, method: string, body: unknown): Promi
     outgoing.once('error', reject);
     outgoing.end(text);
   });
+}
+
+/** What the server's certificate is for, if not for a KMS. One that is not of ours may be of a proxy before a KMS. */
+function otherUsage(socket: Socket): string | undefined {
+  const der = socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined;
+  if (der === undefined) return undefined;
+  try {
+    const { usage } = parseRaTlsCertificate(new Uint8Array(der));
+    return usage === USAGE.kmsRpc ? undefined : usage;
+  } catch {
+    return undefined;
+  }
 }

@@ -53,8 +53,12 @@ describe('the agent', () => {
     const app = certificatePem(
       appLeaf({ config, issuer: kms.root, spki: kms.rpcKey.spki, attestation, now }),
     );
-    const request = ask({ ...kms, rpcPem: app }, { ca: kms.rootPem, verifyServer: { verify: bindingOnly } });
+    const impostor = { ...kms, rpcPem: app };
+    const request = ask(impostor, { ca: kms.rootPem, verifyServer: { verify: bindingOnly } });
     await expect(request).rejects.toEqual(code('wrong-usage'));
+    const first = ask(impostor, { verifyServer: 'dangerously-unverified' });
+    await expect(first).rejects.toEqual(code('wrong-usage'));
+    expect(await ask(kms, { verifyServer: 'dangerously-unverified' })).toBe('200 anonymous');
   });
 
   it.each<[string, string, (kms: TestKms) => Parameters<typeof raTlsAgent>[0]]>([

@@ -10,13 +10,16 @@ import { checkKmsIdentity } from './server-identity.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
+/** Anybody can write that usage; but no application has it by mistake, and no KMS lacks it. */
+const USAGE_ALONE: ServerRules = { evidence: 'ignore' };
+
 export interface RaTlsAgentOptions {
   /** PEM of the only root that is trusted, one certificate. Without it the server is known by its evidence or its pinned key. */
   readonly ca?: string;
   /** Client certificate, PEM, and its key, PEM PKCS#8. */
   readonly cert?: string;
   readonly key?: string;
-  /** What the server must be; `dangerously-unverified` for the one call that learns the root. */
+  /** What the server must be; `dangerously-unverified`, for calls before the root is known, looks at its usage alone. */
   readonly verifyServer: ServerRules | 'dangerously-unverified';
   /** Until the handshake is done. Default 5 s. */
   readonly connectTimeoutMs?: number;
@@ -75,8 +78,8 @@ class CheckedAgent extends Agent {
   async #connect(target: RequestOptions): Promise<TLSSocket> {
     const socket = await handshake(target, this.#options);
     try {
-      const rules = this.#options.verifyServer;
-      if (rules !== 'dangerously-unverified') await checkServer(socket, rules);
+      const { verifyServer } = this.#options;
+      await checkServer(socket, verifyServer === 'dangerously-unverified' ? USAGE_ALONE : verifyServer);
       if (socket.destroyed) throw new RaTlsError('connection', 'The server closed the connection');
       return socket;
     } catch (error) {
