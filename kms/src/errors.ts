@@ -5,6 +5,7 @@ export type KmsErrorCode =
   | 'keys-missing'
   | 'keys-damaged'
   | 'keys-exist'
+  | 'audit-in-use'
   | 'keys-in-use'
   | 'keys-unwritable'
   | 'agent-unavailable'

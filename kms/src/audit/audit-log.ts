@@ -6,6 +6,7 @@ import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
 import { errorChain } from '../errors.ts';
 import type { KmsKeys } from '../key-directory/kms-keys.ts';
+import { lockAuditDirectory } from '../key-directory/lock.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { auditEntry, type Decided } from './audit-entry.ts';
@@ -47,17 +48,40 @@ type Dependencies = {
   readonly now: () => number;
 };
 
-/** Opens the audit log of a KMS. @throws AuditError when what is there does not chain */
-export async function openAudit({ config, keys, metrics, log, now }: Dependencies): Promise<Audit> {
+/**
+ * Opens the audit log of a KMS.
+ * @throws AuditError when what is there does not chain; KmsError `audit-in-use` when another process writes it
+ */
+export async function openAudit(dependencies: Dependencies): Promise<Audit> {
+  const { config, log } = dependencies;
   const { audit: settings, cert_dir: directory } = config.core;
   if (!settings.enabled) {
     log.warn('the audit log is switched off');
     return NO_AUDIT;
   }
+  const folder = settings.dir ?? join(directory, 'audit');
+  const lock = await lockAuditDirectory(folder);
+  try {
+    const audit = await openFolder(folder, dependencies);
+    const close = async (): Promise<void> => {
+      try {
+        await audit.close();
+      } finally {
+        await lock.release();
+      }
+    };
+    return { ...audit, close };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+async function openFolder(folder: string, { config, keys, metrics, log, now }: Dependencies): Promise<Audit> {
+  const { audit: settings } = config.core;
   const { k256 } = keys.roots;
   const key = auditKey(k256);
   const publicKey = k256PublicKey(key);
-  const folder = settings.dir ?? join(directory, 'audit');
   const certified = {
     publicKey: toHex(publicKey),
     publicKeySignature: toHex(certifyAuditKey(publicKey, k256)),
@@ -106,8 +130,11 @@ export async function openAudit({ config, keys, metrics, log, now }: Dependencie
     consistencyProof: async (first, second) => prove(() => file.consistencyProof(first, second || file.size)),
     records: (from, limit) => file.records(from, limit),
     async close() {
-      await refusals.close();
-      await file.close();
+      try {
+        await refusals.close();
+      } finally {
+        await file.close();
+      }
     },
   };
 }
