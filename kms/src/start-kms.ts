@@ -5,7 +5,7 @@ import { openAudit } from './audit/audit-log.ts';
 import { unknownRoots } from './authorize/unknown-roots.ts';
 import type { ConfiguredFiles } from './config/configured-files.ts';
 import type { KmsConfig } from './config/kms-config.ts';
-import { KmsError } from './errors.ts';
+import { errorChain, KmsError } from './errors.ts';
 import { closeSecrets } from './key-directory/close-secrets.ts';
 import { keyDirectoryState, recoverKeyDirectory } from './key-directory/commit.ts';
 import { loadKeys } from './key-directory/load-keys.ts';
@@ -18,7 +18,7 @@ import { keepRenewing, renewRpcCertificate } from './rpc-certificate.ts';
 import type { Listener } from './server/listen.ts';
 import { type MainListener, startMainListener } from './server/main-listener.ts';
 import { rateLimits, type SharedRateLimits } from './server/rate-limits.ts';
-import { openServices, type ServiceOptions } from './services.ts';
+import { openServices, type ServiceOptions, type Services } from './services.ts';
 import type { Metrics } from './telemetry/metrics.ts';
 
 export type StartOptions = ServiceOptions & {
@@ -46,6 +46,8 @@ export type Front = {
   start(kms: Kms, shared: Shared): Promise<MainListener>;
   /** The cache of OS images was cleared. */
   imagesCleared(): void;
+  /** Ends what `prepare` began, when the start fails. */
+  stop(): Promise<void>;
 };
 
 /** A KMS that serves. */
@@ -86,13 +88,31 @@ async function startLocked(config: KmsConfig, options: StartOptions): Promise<Ru
   const { log } = options;
   for (const warning of config.warnings) log.warn({ warning }, 'configuration warning');
   const services = openServices(config, options);
-  const { trust, files, simulated, metrics, policy, agent, evidence, self, images, now } = services;
+  const opened: Closer[] = [async () => services.close(), () => services.images.close()];
+  try {
+    return await open(services, options, opened);
+  } catch (error) {
+    for (const close of opened.reverse()) {
+      // The reason why there is no start is the one to tell.
+      await close().catch((cause: unknown) => log.warn({ error: errorChain(cause) }, 'cannot be closed'));
+    }
+    throw error;
+  }
+}
+
+type Closer = () => Promise<void>;
+
+/** @param opened gets what is to be closed, last first, when this throws */
+async function open(services: Services, options: StartOptions, opened: Closer[]): Promise<RunningKms> {
+  const { config, trust, files, simulated, metrics, policy, agent, evidence, self, images, log, now } =
+    services;
   if (simulated)
     log.warn({ simulated }, 'A trust root that is not the vendor is configured: evidence may be simulated');
   const directory = config.core.cert_dir;
 
   const front = options.front ?? ownFront(metrics);
   await ensureKeys(services, options);
+  opened.push(() => front.stop());
   front.prepare();
   await closeSecrets(directory, (name, closed) =>
     log.warn({ name, closed }, 'key file was readable by other users'),
@@ -106,6 +126,11 @@ async function startLocked(config: KmsConfig, options: StartOptions): Promise<Ru
     log.error({ app, root }, 'core.key_roots names a root that this KMS does not have');
   }
   const audit = await openAudit({ config, keys, metrics, log, now });
+  // Workers may serve before all do: they end before what they record in.
+  opened.push(
+    () => audit.close(),
+    () => front.stop(),
+  );
   const limits = rateLimits(config, metrics);
   const kms: Kms = {
     config,
@@ -130,6 +155,7 @@ async function startLocked(config: KmsConfig, options: StartOptions): Promise<Ru
   };
   const certificate = await renewRpcCertificate({ config, keys, agent, now });
   const main = await front.start(kms, { limits, files, certificate });
+  opened.push(() => main.close(0));
   const { admin: adminConfig } = config.core;
   const admin = adminConfig.enabled
     ? await startAdminListener(kms, trust, await loadPasswordCheck(adminConfig.htpasswd_file))
@@ -167,6 +193,7 @@ function ownFront(metrics: Metrics): Front {
     prepare: () => metrics.workers.set(1),
     start: (kms, { certificate }) => startMainListener(kms, certificate),
     imagesCleared: () => undefined,
+    stop: async () => undefined,
   };
 }
 

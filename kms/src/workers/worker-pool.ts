@@ -116,6 +116,11 @@ export class WorkerPool implements Front {
     for (const { link } of this.#slots) link?.tell('forgetImages', null);
   }
 
+  /** Ends the processes of a service that did not come up. */
+  stop(): Promise<void> {
+    return this.#stop(0);
+  }
+
   /** @throws KmsError when a worker cannot serve */
   async start(kms: Kms, { limits, files, certificate }: Shared): Promise<MainListener> {
     this.#kms = kms;

@@ -94,8 +94,10 @@ export class AuditLog {
       all.push(hash);
       if (found) index.note(found.record.seq, found.path, found.offset);
     });
+    const opened: AppendFile[] = [];
     try {
       const hashes = await open(hashFilePath(directory));
+      opened.push(hashes);
       // Only what is missing is written: hashes of records that were rotated away exist nowhere else.
       await hashes.truncate(loaded.hashesKept * HASH_BYTES);
       for (let at = loaded.hashesKept; at < all.length; at += HASHES_PER_WRITE) {
@@ -109,6 +111,7 @@ export class AuditLog {
       const segment = await open(segmentPath);
       return new AuditLog(options, { tree, index, loaded, hashes, segment, segmentPath });
     } catch (cause) {
+      await Promise.allSettled(opened.map((file) => file.close()));
       throw new AuditError('write-failed', 'The audit log cannot be opened for writing', { cause });
     }
   }
