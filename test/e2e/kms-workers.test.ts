@@ -1,7 +1,8 @@
 /** A service of several processes: the same answers, records and limits as of one, whichever process ends when. */
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { Agent, get } from 'node:https';
+import { connect as connectTcp, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from 'node:tls';
@@ -219,6 +220,40 @@ describe('limits of a service of several processes', () => {
     ...TWO,
     core: { rate_limit: { enabled: true, open_per_minute: 10_000, open_burst: 10_000, ...limits } },
   });
+
+  test('connections-per-address: who holds all that one address may have leaves the rest to others', async () => {
+    const host = await lab.host('per-address', {
+      rpc: { workers: 2, tls: { max_connections_per_address: 8, handshake_timeout: '1m' } },
+    });
+    const kms = await host.serve();
+    const port = Number(new URL(kms.url).port);
+    const idle: Socket[] = [];
+    const open = () => idle.filter(({ closed }) => !closed).length;
+    // Connections go round, but not evenly when a worker is slow: until both have no room.
+    for (let round = 0; round < 20 && (round === 0 || open() < 8); round++) {
+      const more = Array.from({ length: 16 }, () => connectTcp({ host: '127.0.0.1', port }));
+      for (const socket of more) socket.on('error', () => undefined);
+      idle.push(...more);
+      await until(() => open() <= 8);
+    }
+    expect(open()).toBe(8);
+    const readyFrom = (localAddress: string) =>
+      new Promise<number | string>((resolve) => {
+        const agent = new Agent({ rejectUnauthorized: false, localAddress });
+        get(`${kms.url}/ready`, { agent }, (response) => {
+          response.resume().once('end', () => agent.destroy());
+          resolve(response.statusCode ?? 0);
+        }).once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
+      });
+    expect(await readyFrom('127.0.0.1')).toMatch(/ECONNRESET|EPIPE/);
+    expect(await readyFrom('127.0.0.2')).toBe(200);
+    expect(open()).toBe(8);
+    for (const socket of idle) socket.destroy();
+    await vi.waitFor(async () => expect(await readyFrom('127.0.0.1')).toBe(200), 5_000);
+    const turnedAway = 'dstack_kms_tls_handshakes_total{result="turned-away"}';
+    expect(countIn(await metricsText(kms), turnedAway)).toBeGreaterThanOrEqual(9);
+    expect(await kms.stop()).toBe(0);
+  }, 60_000);
 
   test('rate-limit-shared: requests to both count together', async () => {
     const host = await lab.host('limited', limited({ attested_per_minute: 1, attested_burst: 10 }));

@@ -12,6 +12,7 @@ import { knownKeys, MAX_WORKERS, parseTable, type TableIssue } from './schema.ts
 type Environment = Readonly<Record<string, string | undefined>>;
 type RawTable = Record<string, unknown>;
 
+const MIN_SHARE_OF_ADDRESS = 64;
 const LOG_LEVELS: readonly string[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /**
@@ -38,14 +39,27 @@ export function checkConfig(raw: RawTable, given: Environment): KmsConfig {
     warnings.push('core.image.verify is false: os_image_hash is what the workload says of itself');
   }
   warnings.push(...policyWarnings(config, policy));
+  const { tls } = config.rpc;
   return {
     ...config,
+    rpc: {
+      ...config.rpc,
+      tls: {
+        ...tls,
+        max_connections_per_address: tls.max_connections_per_address ?? shareOfAddress(tls.max_connections),
+      },
+    },
     policy,
     warnings,
     workers: config.rpc.workers ?? config.default.workers ?? Math.min(availableParallelism(), MAX_WORKERS),
     logLevel: logLevel(environment, warnings),
     agentAddress: environment['DSTACK_AGENT_ADDRESS'],
   };
+}
+
+/** Connections that one address may have of all: a quarter, and enough for guests behind one address of a small network. */
+function shareOfAddress(max: number): number {
+  return Math.max(MIN_SHARE_OF_ADDRESS, Math.ceil(max / 4));
 }
 
 /** Container environment of the documented deployment (section 7.2, last paragraph). */

@@ -281,6 +281,15 @@ test('durations and sizes', () => {
   ]);
 });
 
+test.each([
+  [{}, 1024],
+  [{ max_connections: 100 }, 64],
+  [{ max_connections: 1000 }, 250],
+  [{ max_connections: 100, max_connections_per_address: 100 }, 100],
+])('of the connections in %j one address may have %i', (tls, share) => {
+  expect(checkConfig({ rpc: { tls } }, {}).rpc.tls.max_connections_per_address).toBe(share);
+});
+
 test('nearestKey leaves alone what is far away', () => {
   expect(nearestKey('verfy', ['verify', 'cache_dir'])).toBe('verify');
   expect(nearestKey('zzzzzzzz', ['verify', 'cache_dir'])).toBeUndefined();

@@ -15,6 +15,7 @@ export type FileConfig = {
       readonly mutual: { readonly ca_certs?: string | undefined; readonly mandatory: false };
       readonly handshake_timeout: number;
       readonly max_connections: number;
+      readonly max_connections_per_address?: number | undefined;
     };
     /** Body limits by method, as written: "1MiB" or bytes. */
     readonly limits: Readonly<Record<string, string | number>>;
@@ -154,6 +155,7 @@ type AttestationConfig = {
 
 /** The configuration in effect: file, environment and defaults. */
 export type KmsConfig = FileConfig & {
+  readonly rpc: { readonly tls: { readonly max_connections_per_address: number } };
   readonly logLevel: string;
   /** Where the guest agent listens: `unix:/path` or an http URL. */
   readonly agentAddress: string | undefined;

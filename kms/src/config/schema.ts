@@ -49,6 +49,8 @@ const rpc = z.strictObject({
         .prefault({}),
       handshake_timeout: duration.prefault('10s'),
       max_connections: z.int().min(1).max(65_536).default(4096),
+      /** A quarter of them by default, at least 64. */
+      max_connections_per_address: z.int().min(1).max(65_536).optional(),
     })
     .prefault({}),
   /** Body limits by method: "1MiB", "64KiB" or bytes. */

@@ -1,5 +1,3 @@
-import type { Server } from 'node:https';
-import type { Socket } from 'node:net';
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { p256KeyPem } from '@dstack-cloud/keys';
 import { configureServer } from '@dstack-cloud/prpc';
@@ -10,6 +8,7 @@ import {
   type SessionEvent,
 } from '@dstack-cloud/ra-tls';
 import type { Kms } from '../kms.ts';
+import { admitOnly } from './admission.ts';
 import { type Listener, listen } from './listen.ts';
 import { mainHandler } from './main-handler.ts';
 
@@ -39,33 +38,17 @@ export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): P
     onSession: (event) => logSession(kms, event),
     now: () => kms.now() * 1000,
   });
-  admitOnly(server, tls.max_connections, (address) => kms.limits.mayConnect(address));
+  admitOnly(server, {
+    max: tls.max_connections,
+    maxPerAddress: tls.max_connections_per_address,
+    admits: (address) => kms.limits.mayConnect(address),
+    onTurnedAway: () => kms.metrics.tlsHandshakes.inc({ result: 'turned-away' }),
+  });
   const listener = await listen(configureServer(server), address, port);
   return {
     ...listener,
     useCertificate: (certificate) => reloadCertificate(server, certificateOf(certificate)),
   };
-}
-
-/**
- * Closes connections before anything is set up for them: a handshake costs more than the refusal of forged evidence.
- * The server's own `maxConnections` would have a worker give surplus connections back, over and over.
- */
-function admitOnly(server: Server, max: number, admits: (address: string) => boolean): void {
-  const listeners = server.listeners('connection');
-  let open = 0;
-  server.removeAllListeners('connection');
-  server.on('connection', (socket: Socket) => {
-    if (open >= max || !admits(socket.remoteAddress ?? '')) {
-      socket.destroy();
-      return;
-    }
-    open += 1;
-    socket.once('close', () => {
-      open -= 1;
-    });
-    for (const listener of listeners) listener.call(server, socket);
-  });
 }
 
 function logSession({ log, metrics }: Kms, event: SessionEvent): void {

@@ -4,6 +4,7 @@ import { RpcError } from '@dstack-cloud/prpc';
 import { RaTlsError } from '@dstack-cloud/ra-tls';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { networkOf } from './network-of.ts';
 import { TokenBuckets } from './token-buckets.ts';
 
 /** Who may ask how often (chapter 10 section 10.2). */
@@ -111,16 +112,4 @@ export function rateLimits(
 function isVerdict(error: unknown): boolean {
   if (!(error instanceof RaTlsError)) return false;
   return !(error.cause instanceof AttestationError && error.cause.code === 'collateral-unavailable');
-}
-
-/** An IPv6 host has at least a /64 for itself, so that is what is counted, whatever zeros the text leaves out (RFC 5952). */
-function networkOf(address: string): string {
-  if (!address.includes(':') || address.startsWith('::ffff:')) return address;
-  const [head = '', tail = ''] = address.replace(/%.*$/, '').split('::');
-  const [first, last] = [head, tail].map((part) => part.split(':').filter((group) => group !== '')) as [
-    string[],
-    string[],
-  ];
-  const omitted = Math.max(0, 8 - first.length - last.length);
-  return [...first, ...Array.from({ length: omitted }, () => '0'), ...last].slice(0, 4).join(':');
 }

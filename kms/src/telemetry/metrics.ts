@@ -79,7 +79,11 @@ export function createMetrics(info: {
     ),
     imageCacheMisses: counter('image_cache_misses_total', 'OS images that had to be downloaded.'),
     rateLimited: counter('rate_limited_total', 'Requests refused by a rate limit.'),
-    tlsHandshakes: counter('tls_handshakes_total', 'TLS handshakes by result.', ['result']),
+    tlsHandshakes: counter(
+      'tls_handshakes_total',
+      'TLS handshakes by result; turned-away: the connection was closed before one.',
+      ['result'],
+    ),
     rpcCertExpiry: gauge(
       'rpc_cert_expiry_timestamp_seconds',
       'Unix time at which the RPC certificate ends.',
@@ -98,7 +102,9 @@ export function createMetrics(info: {
   }
   for (const result of ['written', 'failed']) metrics.auditRecords.inc({ result }, 0);
   for (const result of ['released', 'denied']) metrics.keyDispatch.inc({ result }, 0);
-  for (const result of ['accepted', 'refused', 'handshake-failed']) metrics.tlsHandshakes.inc({ result }, 0);
+  for (const result of ['accepted', 'refused', 'handshake-failed', 'turned-away']) {
+    metrics.tlsHandshakes.inc({ result }, 0);
+  }
   for (const result of ['ok', 'error']) metrics.rpcRequests.inc({ method: 'GetAppKey', result }, 0);
   new Gauge({
     name: 'dstack_kms_build_info',

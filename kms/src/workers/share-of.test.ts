@@ -5,13 +5,14 @@ import { shareOf } from './share-of.ts';
 test('what is bounded at a time is bounded for the service; rates are shared otherwise', () => {
   const config = checkConfig(
     {
-      rpc: { workers: 3, tls: { max_connections: 100 } },
+      rpc: { workers: 3, tls: { max_connections: 100, max_connections_per_address: 40 } },
       core: { rate_limit: { max_verifications: 2, open_burst: 60 } },
     },
     {},
   );
   const { rpc, core } = shareOf(config);
   expect(rpc.tls.max_connections).toBe(34);
+  expect(rpc.tls.max_connections_per_address).toBe(14);
   expect(core.rate_limit.max_verifications).toBe(1);
   expect(core.rate_limit.open_burst).toBe(60);
   expect({ ...rpc, tls: config.rpc.tls }).toEqual(config.rpc);

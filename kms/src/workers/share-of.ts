@@ -6,7 +6,14 @@ export function shareOf(config: KmsConfig): KmsConfig {
   const { rpc, core } = config;
   return {
     ...config,
-    rpc: { ...rpc, tls: { ...rpc.tls, max_connections: part(rpc.tls.max_connections) } },
+    rpc: {
+      ...rpc,
+      tls: {
+        ...rpc.tls,
+        max_connections: part(rpc.tls.max_connections),
+        max_connections_per_address: part(rpc.tls.max_connections_per_address),
+      },
+    },
     core: {
       ...core,
       rate_limit: { ...core.rate_limit, max_verifications: part(core.rate_limit.max_verifications) },
