@@ -5,6 +5,7 @@ import { errorChain } from '../errors.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
 import { type Listener, listen } from '../server/listen.ts';
+import { openApiRoute } from '../server/open-api.ts';
 import { comesFromOtherSite } from '../server/other-site.ts';
 import { checkBoot } from './check-boot.ts';
 import { isAdmin, type PasswordCheck } from './credentials.ts';
@@ -39,6 +40,7 @@ export async function startAdminListener(
         ],
       },
     ],
+    routes: [openApiRoute(Admin, 'dstack-kms admin')],
     guard: async (request) => {
       if (!(await isAdmin(request, admin, checkPassword))) return UNAUTHORIZED;
       return comesFromOtherSite(request) ? FROM_OTHER_SITE : undefined;

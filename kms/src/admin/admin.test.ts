@@ -74,9 +74,16 @@ describe('credentials (chapter 10 section 7.4)', () => {
   });
 
   test('every path wants them', async () => {
-    for (const path of ['/', '/health', '/prpc/Nope', '/metrics']) {
+    for (const path of ['/', '/health', '/prpc/Nope', '/prpc/openapi.json', '/metrics']) {
       expect((await ask(port, path, { plain: true, method: 'GET' })).status).toBe(401);
     }
+  });
+
+  test('who has them may read what there is to call', async () => {
+    const headers = { Authorization: `Bearer ${TOKEN}` };
+    const { body } = await ask(port, '/prpc/openapi.json', { plain: true, method: 'GET', headers });
+    const { paths } = JSON.parse(body.toString()) as { paths: object };
+    expect(Object.keys(paths)).toEqual(['/prpc/ClearImageCache', '/prpc/CheckBoot', '/prpc/GetAuditLog']);
   });
 
   test('an htpasswd file without bcrypt is refused at start', async () => {

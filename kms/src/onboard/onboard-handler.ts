@@ -13,6 +13,7 @@ import {
 import { sameSecret } from '../admin/credentials.ts';
 import { errorChain, KmsError } from '../errors.ts';
 import { keyDirectoryState } from '../key-directory/commit.ts';
+import { openApiRoute } from '../server/open-api.ts';
 import { comesFromOtherSite } from '../server/other-site.ts';
 import { healthRoute } from '../server/plain-routes.ts';
 import { attestationInfo } from './attestation-info.ts';
@@ -63,6 +64,7 @@ export function onboardHandler(onboarding: Onboarding, finish: () => void): Requ
     ],
     routes: [
       healthRoute,
+      openApiRoute(Onboard, 'dstack-kms onboarding'),
       {
         path: '/',
         handle: () => ({ type: 'text/html; charset=utf-8', headers: SETUP_PAGE_HEADERS, body: SETUP_PAGE }),

@@ -45,6 +45,15 @@ describe('onboarding listener (chapter 10 section 6)', () => {
     expect((await call(port, 'KMS.GetMeta', {}, plain)).json['error']).toBe('Service not found: KMS.GetMeta');
     expect((await ask(port, '/finish', { method: 'GET', ...plain })).status).toBe(409);
 
+    const openApi = await ask(port, '/prpc/openapi.json', { method: 'GET', ...plain });
+    expect(JSON.parse(openApi.body.toString())).toMatchObject({
+      paths: {
+        '/prpc/Bootstrap': {},
+        '/prpc/Onboard': {},
+        '/prpc/GetAttestationInfo': {},
+        '/prpc/Finish': {},
+      },
+    });
     const info = await call(port, 'GetAttestationInfo', {}, plain);
     expect(info.json).toMatchObject({
       attestation_mode: 'dstack-tdx',

@@ -34,6 +34,8 @@ export function openApiDocument(
         responses: {
           200: content('The answer', reference(method.output, schemas)),
           400: content('Refused', { $ref: '#/components/schemas/Error' }),
+          // 409, 429 with Retry-After, 503.
+          default: content('Not now, or not from here', { $ref: '#/components/schemas/Error' }),
         },
       },
     };
