@@ -20,7 +20,8 @@ const PAUSE_MS = 200;
 
 /**
  * The bytes of a file on a web server. A transfer that breaks off is taken up where it ended (RFC 9110 section 14),
- * at most eight times; redirects are followed within the same origin only.
+ * at most eight times. Redirects are followed within the same origin, and from http to https of the same host: they lead
+ * to no service that the configuration does not name.
  * @throws KmsError `image-unavailable`; `image-invalid` above `maxBytes`
  */
 export async function* download(url: string, options: DownloadOptions): AsyncGenerator<Uint8Array> {
@@ -106,10 +107,17 @@ async function get(
     await response.body?.cancel().catch(() => undefined);
     if (!URL.canParse(location, target.href)) throw unavailable('redirect to no address');
     const next = new URL(location, target.href);
-    if (next.origin !== target.origin) throw unavailable('redirect to another host');
+    if (next.origin !== target.origin && !isUpgrade(target, next))
+      throw unavailable('redirect to another host');
     target = next;
   }
   throw unavailable(`more than ${MAX_REDIRECTS} redirects`);
+}
+
+/** To https on the default ports of one host. What is downloaded is judged by its hash, on either. */
+function isUpgrade(from: URL, to: URL): boolean {
+  const isSameHost = from.hostname === to.hostname && from.port === '' && to.port === '';
+  return isSameHost && from.protocol === 'http:' && to.protocol === 'https:';
 }
 
 async function nextPart(body: Answer['body'], signal: AbortSignal): Promise<Uint8Array | 'end' | 'broken'> {
