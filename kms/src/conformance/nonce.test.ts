@@ -5,9 +5,9 @@ import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { basename, join } from 'node:path';
 import { encodeAttestation, ratlsReportData } from '@dstack-cloud/attestation';
-import { fromHex, toHex } from '@dstack-cloud/encoding';
+import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { generateP256Key, type P256Key, p256KeyPem } from '@dstack-cloud/keys';
-import { CONFIRM_WORD, encodeCsrV2, OID, obtainAppKeys, signCsr } from '@dstack-cloud/ra-tls';
+import { CONFIRM_WORD, encodeCsrV2, OID, obtainAppKeys, signCsr, USAGE } from '@dstack-cloud/ra-tls';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { RunningKms } from '../start-kms.ts';
@@ -211,7 +211,10 @@ async function withoutNonces(port: number): Promise<{ port: number; close(): voi
   let connections = 0;
   const key = generateP256Key();
   const stranger = createTlsServer(
-    { key: p256KeyPem(key), cert: forgeCertificate(key, []) },
+    {
+      key: p256KeyPem(key),
+      cert: forgeCertificate(key, [{ oid: OID.usage, content: utf8(USAGE.kmsRpc) }]),
+    },
     (_, response) => {
       response.statusCode = 404;
       response.end('<html></html>');
