@@ -42,11 +42,8 @@ const GATES = { sev_snp_key_release: true, aws_nitro_tpm_key_release: true };
 describeWithFixtures('measurements of all platforms', 'mock-evidence/expected.json', () => {
   let lab: Lab;
   let kms: RunningKms;
-  const start = (core: Record<string, unknown> = {}): Promise<RunningKms> =>
-    lab.start({
-      core: { attestation, ...GATES, ...core },
-      options: { now: () => MODES_NOW, trust: modesTrust(lab.platform) },
-    });
+  const start = (core: Record<string, unknown> = {}, trust = modesTrust(lab.platform)): Promise<RunningKms> =>
+    lab.start({ core: { attestation, ...GATES, ...core }, options: { now: () => MODES_NOW, trust } });
   beforeAll(async () => {
     lab = await openLab();
     kms = await start();
@@ -164,6 +161,30 @@ describeWithFixtures('measurements of all platforms', 'mock-evidence/expected.js
     expect([status, json['error']]).toEqual([200, undefined]);
     const keys = deriveAppKeys(kms.kms.keys.roots, APP, INSTANCE);
     expect(json).toMatchObject({ disk_crypt_key: toHex(keys.diskCryptKey), k256_key: toHex(keys.k256Key) });
+  });
+
+  test('GCP: firmware without an endorsement is taken of simulated machines alone, and only when configured so', async () => {
+    const client = modeClient(gcpEvidence());
+    const trust = modesTrust(lab.platform);
+    const asked: boolean[] = [];
+    // As if the root of the mock were Google's.
+    const gcpTpm = trust.roots.gcpTpm.map((root) => ({ ...root, simulated: false }));
+    const tpm = (request: Parameters<NonNullable<typeof trust.collateral.tpm>>[0]) => {
+      asked.push(request.mrtd !== undefined);
+      return trust.collateral.tpm!(request);
+    };
+    const vendor = { ...trust, roots: { ...trust.roots, gcpTpm }, collateral: { ...trust.collateral, tpm } };
+    const release = async (core: Record<string, unknown>, judgedBy = trust) =>
+      getAppKey(client, '', await start(core, judgedBy));
+    expect((await release({})).status).toBe(200);
+    const strict = { insecure_allow_external_trust_anchors: true };
+    const unendorsed = { status: 400, json: { code: 'UNAVAILABLE' } };
+    expect(await release({ attestation: strict })).toMatchObject(unendorsed);
+    expect(await release({}, vendor)).toMatchObject(unendorsed);
+    expect(asked).toEqual([false, true]);
+    await expect(start({ attestation: { insecure_skip_gcp_firmware_endorsement: true } })).rejects.toThrow(
+      'it needs insecure_allow_external_trust_anchors',
+    );
   });
 
   test('GCP: the configured list of firmwares stands in place of the default', async () => {

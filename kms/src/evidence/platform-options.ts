@@ -6,7 +6,8 @@ export function platformOptions({ core }: KmsConfig): PlatformOptions {
   return {
     // The image check recomputes the registers; the log need not be complete (chapter 10 section 3.2).
     tdxBootEventReplay: false,
-    gcpFirmwareEndorsement: !core.attestation.insecure_skip_gcp_firmware_endorsement,
+    // Skipped for machines under a configured root alone, and every verdict about those says simulated.
+    gcpFirmwareEndorsement: core.attestation.insecure_skip_gcp_firmware_endorsement ? 'vendor' : true,
     gcpPcr0: core.image.gcp_allowed_pcr0.map((pcr) => pcr.replace(/^0x/, '').toLowerCase()),
   };
 }

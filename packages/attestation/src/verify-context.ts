@@ -39,8 +39,11 @@ export interface PlatformOptions {
   readonly nitroMaxAgeSeconds?: number | null;
   /** Nitro: what a missing or unreachable CRL means; default `soft`. */
   readonly nitroCrl?: 'off' | 'soft' | 'hard';
-  /** GCP: require Google's endorsement of the firmware; default true. */
-  readonly gcpFirmwareEndorsement?: boolean;
+  /**
+   * GCP: require Google's endorsement of the firmware; default true. `vendor`: not of machines whose vTPM is under a
+   * simulated root, whose firmware nobody endorses.
+   */
+  readonly gcpFirmwareEndorsement?: boolean | 'vendor';
   /** GCP: accepted PCR 0 values (32 bytes, hex), instead of `GCE_TDX_PCR0` alone; none when empty. */
   readonly gcpPcr0?: readonly string[];
   /** GCP: accepted MRTD values (48 bytes, hex); empty or absent: any that is endorsed. */

@@ -72,11 +72,13 @@ async function verifyVtpmLeg(
     parseTpmtSignature(tpmQuote.signature),
   );
   const ak = await unlessUnavailable(async () => {
-    const collateral = await fetchCollateral(tpmQuote, mrTd, context);
+    const wanted = context.options.platform?.gcpFirmwareEndorsement ?? true;
+    let collateral = await fetchCollateral(tpmQuote, context, wanted === true ? mrTd : undefined);
     const verified = await verifyAkCertificate(tpmQuote.akCert, collateral, { revocation: 'hard' }, context);
-    if (context.options.platform?.gcpFirmwareEndorsement !== false) {
-      await verifyFirmwareEndorsement(collateral.firmwareEndorsement, mrTd, context);
-    }
+    if (wanted === false || (wanted === 'vendor' && verified.path.anchor.simulated)) return verified;
+    // Whose machine it is was not known before: there may be no endorsement to ask for.
+    if (wanted === 'vendor') collateral = await fetchCollateral(tpmQuote, context, mrTd);
+    await verifyFirmwareEndorsement(collateral.firmwareEndorsement, mrTd, context);
     return verified;
   });
   const key = isMissing(ak) ? parseCertificate(tpmQuote.akCert).spki : ak.leaf.spki;
@@ -157,18 +159,18 @@ function requiredPcrs(tpm: TpmQuote, { checks }: VerifyContext): QuotedPcr[] {
   return tpm.pcrValues.map(({ index, value }) => ({ index, value }));
 }
 
+/** @param mrTd the firmware whose endorsement is wanted */
 async function fetchCollateral(
   tpm: TpmQuote,
-  mrTd: Uint8Array,
-  { collateral, options }: VerifyContext,
+  { collateral }: VerifyContext,
+  mrTd: Uint8Array | undefined,
 ): Promise<TpmCollateral> {
   if (!collateral.tpm) {
     throw new AttestationError('collateral-unavailable', 'No certificates of the vTPM are to be had', {
       check: 'tpm.collateral',
     });
   }
-  const endorsed = options.platform?.gcpFirmwareEndorsement !== false;
-  return collateral.tpm({ akCert: tpm.akCert, ...(endorsed ? { mrtd: mrTd } : {}) });
+  return collateral.tpm({ akCert: tpm.akCert, ...(mrTd === undefined ? {} : { mrtd: mrTd }) });
 }
 
 function requireEqual(
