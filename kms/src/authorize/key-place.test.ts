@@ -12,16 +12,13 @@ import {
   verifyEnvPublicKey,
 } from '@dstack-cloud/keys';
 import { CONFIRM_WORD, encodeCsrV2, signCsr } from '@dstack-cloud/ra-tls';
-import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { KmsKeys, Root } from '../key-directory/kms-keys.ts';
 import { loadKeys } from '../key-directory/load-keys.ts';
-import { generateRoot, generateSharedKeys, keysFor } from '../key-directory/new-keys.ts';
 import type { RunningKms } from '../start-kms.ts';
 import { type ClientIdentity, call } from '../test/ask.ts';
 import { LAB_NOW, type Lab, openLab } from '../test/lab.ts';
 import { writeRotatedDirectory } from '../test/rotated-directory.ts';
-import { olderKeys } from './key-place.ts';
 import { unknownRoots } from './unknown-roots.ts';
 
 const appId = new Uint8Array(20).fill(0x11);
@@ -255,48 +252,4 @@ describe('history-only-when-asked', () => {
     expect(await getAppKey({}, fresh.main.port)).not.toHaveProperty('root_id');
     expect(await getAppKey({ root_id: fresh.kms.keys.id }, fresh.main.port)).toHaveProperty('root_id');
   });
-});
-
-test('what is released beside the present keys never leaves what the policy lists', () => {
-  const all = keysFor(
-    { ...generateSharedKeys(), history: [generateRoot(), generateRoot(), generateRoot()] },
-    'x.y',
-    0,
-  );
-  const roots: Root[] = [all, ...all.history];
-  fc.assert(
-    fc.property(
-      fc.nat(3),
-      fc.subarray([0, 1, 2, 3]),
-      fc.nat(5),
-      fc.nat(5),
-      fc.option(fc.nat(7), { nil: undefined }),
-      fc.option(fc.nat(3), { nil: undefined }),
-      (present, listed, current, min, epoch, held) => {
-        const oldestEpoch = Math.min(min, current);
-        const place = {
-          root: roots[present]!,
-          epochs: { current, oldest: oldestEpoch },
-          previousRoots: roots.filter((_, index) => index !== present && listed.includes(index)),
-        };
-        const rootId = held === undefined ? undefined : fromHex(roots[held]!.id);
-        let released: ReturnType<typeof olderKeys>;
-        try {
-          released = olderKeys(all, place, { epoch, rootId });
-        } catch (error) {
-          expect(error).toMatchObject({ code: 'KEY_NOT_FOUND' });
-          return;
-        }
-        for (const version of released) {
-          expect(version.epoch).toBeGreaterThanOrEqual(oldestEpoch);
-          expect(version.epoch).toBeLessThanOrEqual(current);
-          expect([place.root, ...place.previousRoots]).toContain(version.root);
-          expect(version.root === place.root && version.epoch === current).toBe(false);
-        }
-        if (epoch === undefined && (held === undefined || held === present)) expect(released).toEqual([]);
-        expect(new Set(released.map(({ root, epoch: e }) => `${root.id}/${e}`)).size).toBe(released.length);
-      },
-    ),
-    { numRuns: 1000 },
-  );
 });
