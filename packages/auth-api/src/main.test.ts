@@ -1,8 +1,13 @@
 /** The program: its arguments, its start, its end. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, expect, test } from 'vitest';
+import { type WebIdentity, webAuthority } from '@dstack-cloud/policy/test-support/web-certificate';
+import { afterEach, describe, expect, test } from 'vitest';
 
 const program = join(dirname(fileURLToPath(import.meta.url)), 'main.ts');
 const children: ChildProcess[] = [];
@@ -49,18 +54,19 @@ test('--print-config hides the paths of RPC endpoints', async () => {
   expect(output()).not.toContain('SECRET');
 });
 
+const body = JSON.stringify({
+  mrAggregated: '55'.repeat(32),
+  osImageHash: '77'.repeat(32),
+  appId: '11'.repeat(20),
+  composeHash: '22'.repeat(32),
+  instanceId: '',
+  deviceId: '44'.repeat(32),
+});
+
 test('starts, denies without its allow-list, stops on SIGTERM', async () => {
   const { child, output, ended } = run([], { AUTH_CONFIG_PATH: '/nowhere/auth-config.json', PORT: '0' });
   await expect.poll(output, { timeout: 15_000 }).toContain('Listening');
   const url = /"url":"([^"]+)"/.exec(output())?.[1];
-  const body = JSON.stringify({
-    mrAggregated: '55'.repeat(32),
-    osImageHash: '77'.repeat(32),
-    appId: '11'.repeat(20),
-    composeHash: '22'.repeat(32),
-    instanceId: '',
-    deviceId: '44'.repeat(32),
-  });
   const response = await fetch(`${url}/bootAuth/app`, { method: 'POST', body });
   expect(await response.json()).toMatchObject({ isAllowed: false });
   child.kill('SIGTERM');
@@ -74,4 +80,43 @@ test('a port in use is an error', async () => {
   const second = run([], { AUTH_CONFIG_PATH: '/nowhere', PORT: port });
   expect(await second.ended).toBe(1);
   expect(second.output()).toContain('EADDRINUSE');
+});
+
+describe('an RPC endpoint behind TLS', () => {
+  const authority = webAuthority();
+  test.each<[string, WebIdentity, boolean]>([
+    ['with a good certificate is asked', authority.issue(), true],
+    ['with an expired one is not', authority.issue({ from: -7_200, to: -3_600 }), false],
+  ])('%s', async (_, identity, isAsked) => {
+    let questions = 0;
+    const endpoint = createServer({ key: identity.key, cert: identity.cert }, (request, response) => {
+      questions += 1;
+      request.resume();
+      response.writeHead(500).end();
+    });
+    await new Promise<void>((resolve) => endpoint.listen(0, '127.0.0.1', resolve));
+    const directory = mkdtempSync(join(tmpdir(), 'auth-api-tls-'));
+    try {
+      const authorities = join(directory, 'ca.crt');
+      writeFileSync(authorities, authority.cert);
+      const { output } = run([], {
+        NODE_EXTRA_CA_CERTS: authorities,
+        KMS_CONTRACT_ADDR: `0x${'ab'.repeat(20)}`,
+        ETH_RPC_URL: `https://127.0.0.1:${(endpoint.address() as AddressInfo).port}`,
+        PORT: '0',
+      });
+      await expect.poll(output, { timeout: 15_000 }).toContain('Listening');
+      const url = /"url":"(http:[^"]+)"/.exec(output())?.[1];
+      const response = await fetch(`${url}/bootAuth/app`, { method: 'POST', body });
+      expect(await response.json()).toMatchObject({
+        isAllowed: false,
+        reason: 'authorization backend unavailable',
+      });
+      expect(questions > 0).toBe(isAsked);
+    } finally {
+      endpoint.closeAllConnections();
+      endpoint.close();
+      rmSync(directory, { recursive: true });
+    }
+  });
 });

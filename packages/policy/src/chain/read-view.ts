@@ -76,7 +76,7 @@ async function agreeOnHead(heads: readonly Vote<RpcEndpoint, Head>[], quorum: nu
 const headKey = ({ chainId, block }: Head): string => `${chainId}/${blockKey(block)}`;
 
 /** Run a step with one endpoint and tell the operator when it fails. */
-export async function reported<T>(
+async function reported<T>(
   endpoint: RpcEndpoint,
   { onEvent }: ChainSettings,
   step: () => Promise<T>,
