@@ -8,7 +8,7 @@ export function assertDomain(domain: string): void {
 }
 
 /** What is wrong with such a name; undefined when nothing is. */
-export function domainProblem(domain: string): string | undefined {
+function domainProblem(domain: string): string | undefined {
   // An address with a zone is one of this machine only, and no certificate can carry it (RFC 5280 section 4.2.1.6).
   if (isIP(domain) !== 0 && !domain.includes('%')) return undefined;
   if (domain.length === 0 || domain.length > 253 || /[^\u0021-\u007e]/.test(domain)) {
