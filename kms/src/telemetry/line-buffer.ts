@@ -1,13 +1,13 @@
-/** What takes the gathered lines: a SonicBoom of pino. */
+/** What takes the gathered lines. */
 export type Output = {
   write(text: string): unknown;
-  flush(): void;
+  /** Returns when all is written. */
   flushSync(): void;
 };
 
 /**
- * Gathers lines to pieces of at most `maxBytes` before the output sees them (a longer line is a piece of its own). The
- * output measures all that it holds anew for every piece, which for single lines costs more than making them.
+ * Gathers lines to pieces of at most `maxBytes` before the output sees them (a longer line is a piece of its own):
+ * for single lines, handing them over costs more than making them.
  */
 export class LineBuffer {
   readonly #output: Output;
@@ -27,10 +27,9 @@ export class LineBuffer {
     this.#bytes += bytes;
   }
 
-  /** Begins to write what is held. */
+  /** Passes on what is held. */
   flush(): void {
     this.#pass();
-    this.#output.flush();
   }
 
   /** Writes what is held, before it returns: after a fatal line, and when the process ends. */

@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { LineBuffer } from './line-buffer.ts';
+import { OutputThread } from './output-thread.ts';
 
 /** JSON lines with the documented messages (chapter 10 section 7.5). */
 export type Log = Logger;
@@ -7,7 +8,8 @@ export type Log = Logger;
 /** Fields under which a secret could be logged by mistake. */
 const REDACT = ['token', 'auth_token', 'key', 'k256', 'privateKey', 'authorization', 'quote', 'body'];
 
-/** Lines are written in pieces of so many bytes: each is a task for another thread. */
+const STDOUT = 1;
+/** Lines are written in pieces of so many bytes: each is a message to another thread. */
 const PIECE_BYTES = 65_536;
 /** A pipe takes at most 4096 bytes as one (POSIX PIPE_BUF): with more, lines of processes that share it would mix. */
 const SHARED_PIECE_BYTES = 4096;
@@ -33,8 +35,7 @@ export function createLog(
   const options = { level, base: { service: 'dstack-kms', ...fields }, redact: REDACT };
   if (destination !== undefined) return pino(options, destination);
   const maxWrite = isShared ? SHARED_PIECE_BYTES : PIECE_BYTES;
-  const output = pino.destination({ dest: 1, sync: false, minLength: 1, maxWrite });
-  const lines = new LineBuffer(output, maxWrite);
+  const lines = new LineBuffer(new OutputThread(STDOUT), maxWrite);
   setInterval(() => lines.flush(), FLUSH_MS).unref();
   flushAtExit(lines);
   return pino(options, lines);
@@ -43,8 +44,7 @@ export function createLog(
 const buffers = new Set<LineBuffer>();
 
 function flushAtExit(lines: LineBuffer): void {
-  // Before the listeners of the outputs themselves, which close them.
-  if (buffers.size === 0) process.prependListener('exit', flushAll);
+  if (buffers.size === 0) process.on('exit', flushAll);
   buffers.add(lines);
 }
 
