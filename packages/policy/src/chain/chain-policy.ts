@@ -2,20 +2,20 @@ import { assertBootFacts } from '../boot-facts.ts';
 import { PolicyError } from '../errors.ts';
 import type { BootFacts, BootKind, Decision, DecisionFailure, Policy, PolicyInfo } from '../policy.ts';
 import { sharedFor } from '../shared-for.ts';
-import type { Block } from './block.ts';
 import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
 import { encodeDecisionCall } from './contract-calls.ts';
-import { readLightClientView } from './light-client-view.ts';
 import { PermissionBook } from './permission-book.ts';
-import { type ChainView, readView } from './read-view.ts';
 import { packedRenewal } from './renewal/packed-renewal.ts';
 import { readRenewal } from './renewal/read-renewal.ts';
 import { Renewals } from './renewal/renewals.ts';
-import { RpcEndpoint } from './rpc-endpoint.ts';
+import { RpcEndpoint } from './rpc/rpc-endpoint.ts';
+import { withDeadline } from './rpc/with-deadline.ts';
 import type { Verdict, VerdictRequest } from './verdict-reader.ts';
 import { infoReaders, verdictReaders } from './verdict-readers.ts';
-import { ViewSource } from './view-source.ts';
-import { withDeadline } from './with-deadline.ts';
+import type { Block } from './view/block.ts';
+import { readLightClientView } from './view/light-client-view.ts';
+import { type ChainView, readView } from './view/read-view.ts';
+import { ViewSource } from './view/view-source.ts';
 
 const INFO_REUSE_MS = 1_000;
 

@@ -3,7 +3,7 @@ import type { ChainSettings } from './chain-options.ts';
 import { decodeAddress, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
 import { assertPolicyContract, gatewayOf } from './eth-call-verdicts.ts';
 import { readContract } from './read-contract.ts';
-import type { ChainView } from './read-view.ts';
+import type { ChainView } from './view/read-view.ts';
 
 /** What DstackKms says of itself at the head of a view. */
 export type ContractInfo = Required<Pick<PolicyInfo, 'gatewayAppId' | 'appImplementation'>>;

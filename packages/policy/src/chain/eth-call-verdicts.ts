@@ -1,11 +1,11 @@
 import { PolicyError } from '../errors.ts';
-import type { Block } from './block.ts';
 import type { ChainSettings } from './chain-options.ts';
 import { decodeBoolean, decodeDecision, decodeText, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
-import type { CallResult } from './pinned-calls.ts';
 import { readContract } from './read-contract.ts';
-import type { ChainView } from './read-view.ts';
+import type { CallResult } from './rpc/pinned-calls.ts';
 import type { Verdict, VerdictReader } from './verdict-reader.ts';
+import type { Block } from './view/block.ts';
+import type { ChainView } from './view/read-view.ts';
 
 const MAX_GATEWAY_APP_ID = 256;
 /** Facts of the contract are kept for so many blocks: head and settled block of a few views. */

@@ -1,7 +1,7 @@
-import type { Block } from './block.ts';
-import { type CallResult, callResult, callsAt } from './pinned-calls.ts';
-import { agreeing, collectVotes, noQuorum } from './quorum.ts';
-import type { RpcEndpoint } from './rpc-endpoint.ts';
+import { type CallResult, callResult, callsAt } from './rpc/pinned-calls.ts';
+import { agreeing, collectVotes, noQuorum } from './rpc/quorum.ts';
+import type { RpcEndpoint } from './rpc/rpc-endpoint.ts';
+import type { Block } from './view/block.ts';
 
 /**
  * Call one contract several times at one block and return what at least `quorum` endpoints answer alike.

@@ -1,6 +1,6 @@
 import type { BootFacts, BootKind } from '../policy.ts';
-import type { Block } from './block.ts';
-import type { ChainView } from './read-view.ts';
+import type { Block } from './view/block.ts';
+import type { ChainView } from './view/read-view.ts';
 
 /** What the contracts say about a workload at one block. */
 export type Verdict = {

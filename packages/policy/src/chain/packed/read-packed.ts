@@ -1,9 +1,9 @@
 import { performance } from 'node:perf_hooks';
 import { PolicyError } from '../../errors.ts';
-import type { Block } from '../block.ts';
-import { type CallObject, type CallResult, callResult, callsAt } from '../pinned-calls.ts';
-import { agreeing, collectVotes, type Vote } from '../quorum.ts';
-import type { RpcAnswer, RpcEndpoint } from '../rpc-endpoint.ts';
+import { type CallObject, type CallResult, callResult, callsAt } from '../rpc/pinned-calls.ts';
+import { agreeing, collectVotes, type Vote } from '../rpc/quorum.ts';
+import type { RpcAnswer, RpcEndpoint } from '../rpc/rpc-endpoint.ts';
+import type { Block } from '../view/block.ts';
 import {
   decodePack,
   encodePack,

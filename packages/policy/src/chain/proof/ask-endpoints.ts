@@ -1,6 +1,6 @@
 import { PolicyError } from '../../errors.ts';
 import type { ChainSettings } from '../chain-options.ts';
-import type { RpcEndpoint } from '../rpc-endpoint.ts';
+import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
 import type { AskEndpoints } from './proven-state.ts';
 
 /**

@@ -1,10 +1,10 @@
 import { toHex } from '@dstack-cloud/encoding';
 import { PolicyError } from '../../errors.ts';
-import type { Block } from '../block.ts';
 import type { ChainSettings } from '../chain-options.ts';
 import type { ContractInfo } from '../contract-info.ts';
-import type { ChainView } from '../read-view.ts';
 import type { Verdict, VerdictReader } from '../verdict-reader.ts';
+import type { Block } from '../view/block.ts';
+import type { ChainView } from '../view/read-view.ts';
 import { askEndpoints } from './ask-endpoints.ts';
 import {
   type AppLogic,

@@ -1,6 +1,6 @@
-import { type Block, blockCall, blockFromAnswer } from '../block.ts';
-import { agreeing, collectVotes } from '../quorum.ts';
-import type { ChainView } from '../read-view.ts';
+import { agreeing, collectVotes } from '../rpc/quorum.ts';
+import { type Block, blockCall, blockFromAnswer } from '../view/block.ts';
+import type { ChainView } from '../view/read-view.ts';
 
 /** So many blocks may have come between two readings of the head. */
 const MAX_BETWEEN = 4n;

@@ -1,10 +1,10 @@
-import type { Block } from '../block.ts';
 import type { ChainSettings } from '../chain-options.ts';
 import { encodeGetter, encodeIsPolicy } from '../contract-calls.ts';
 import { assertPolicyContract, gatewayOf } from '../eth-call-verdicts.ts';
 import { readPacked } from '../packed/read-packed.ts';
-import type { ChainView } from '../read-view.ts';
 import type { Verdict, VerdictRequest } from '../verdict-reader.ts';
+import type { Block } from '../view/block.ts';
+import type { ChainView } from '../view/read-view.ts';
 import {
   addDecision,
   addEpoch,

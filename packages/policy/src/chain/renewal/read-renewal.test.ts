@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { PolicyError } from '../../errors.ts';
 import { facts } from '../../test/facts.ts';
-import type { ChainView } from '../read-view.ts';
 import type { VerdictRequest } from '../verdict-reader.ts';
+import type { ChainView } from '../view/read-view.ts';
 import { readRenewal } from './read-renewal.ts';
 
 const block = { number: 7n, hash: '0x7', timestamp: 7, parentHash: '0x6', stateRoot: '0x' };

@@ -1,6 +1,6 @@
-import type { Block } from '../block.ts';
-import type { ChainView } from '../read-view.ts';
 import type { Verdict, VerdictRequest } from '../verdict-reader.ts';
+import type { Block } from '../view/block.ts';
+import type { ChainView } from '../view/read-view.ts';
 
 /** Permissions that hold at a block, by call. */
 type Permissions = ReadonlyMap<string, Verdict>;

@@ -1,6 +1,6 @@
-import type { Block } from '../block.ts';
 import type { PermissionBook } from '../permission-book.ts';
-import type { ChainView } from '../read-view.ts';
+import type { Block } from '../view/block.ts';
+import type { ChainView } from '../view/read-view.ts';
 import type { Renewal } from './renewal.ts';
 
 /** What nobody asked for in this time is not renewed. */

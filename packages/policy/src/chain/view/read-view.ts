@@ -1,8 +1,8 @@
-import { PolicyError } from '../errors.ts';
+import { PolicyError } from '../../errors.ts';
+import type { ChainSettings } from '../chain-options.ts';
+import { agreeing, collectVotes, noQuorum, type Vote } from '../rpc/quorum.ts';
+import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
 import { type Block, blockCall, blockFromAnswer, blockKey, chainIdFromAnswer } from './block.ts';
-import type { ChainSettings } from './chain-options.ts';
-import { agreeing, collectVotes, noQuorum, type Vote } from './quorum.ts';
-import type { RpcEndpoint } from './rpc-endpoint.ts';
 import { type AgreedHead, withSettled } from './settled-block.ts';
 
 /** One consistent view of the chain: every read of a decision is pinned to these blocks. */

@@ -1,4 +1,4 @@
-import { PolicyError } from '../errors.ts';
+import { PolicyError } from '../../errors.ts';
 
 /** @throws PolicyError `backend-timeout` when `work` takes longer */
 export async function withDeadline<T>(work: Promise<T>, timeoutMs: number): Promise<T> {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { PolicyError } from '../errors.ts';
+import { PolicyError } from '../../errors.ts';
 import type { RpcAnswer, RpcCall } from './rpc-endpoint.ts';
 import { RpcQueue } from './rpc-queue.ts';
 

@@ -1,6 +1,6 @@
-import type { ChainSettings } from './chain-options.ts';
+import type { ChainSettings } from '../chain-options.ts';
+import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
 import { type ChainView, readHead } from './read-view.ts';
-import type { RpcEndpoint } from './rpc-endpoint.ts';
 import { withSettled } from './settled-block.ts';
 
 /**

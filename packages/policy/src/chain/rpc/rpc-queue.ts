@@ -1,4 +1,4 @@
-import { PolicyError } from '../errors.ts';
+import { PolicyError } from '../../errors.ts';
 import type { RpcAnswer, RpcCall } from './rpc-endpoint.ts';
 
 /** Nodes bound the calls of a batch and the bytes of a request; these are below the bounds of the common ones. */

@@ -1,9 +1,9 @@
 /** With a light client the head is what it says, and nothing without it (chapter 60 section 8.3). */
 import { afterEach, describe, expect, test } from 'vitest';
-import { facts } from '../test/facts.ts';
-import { type FakeChain, type FakeState, startFakeChain } from '../test/fake-chain.ts';
-import type { ChainEvent, ChainPolicyOptions } from './chain-options.ts';
-import { type ChainPolicy, chainPolicy } from './chain-policy.ts';
+import { facts } from '../../test/facts.ts';
+import { type FakeChain, type FakeState, startFakeChain } from '../../test/fake-chain.ts';
+import type { ChainEvent, ChainPolicyOptions } from '../chain-options.ts';
+import { type ChainPolicy, chainPolicy } from '../chain-policy.ts';
 
 const NOW = 1_000_003;
 const kmsContract = `0x${'ab'.repeat(20)}`;

@@ -1,9 +1,9 @@
 import { performance } from 'node:perf_hooks';
 import { z } from 'zod';
-import { backendUrl, publicUrl } from '../backend-url.ts';
-import { PolicyError } from '../errors.ts';
-import { type Connections, exchange, openConnections } from '../http/http-exchange.ts';
-import { publicText } from '../public-text.ts';
+import { backendUrl, publicUrl } from '../../backend-url.ts';
+import { PolicyError } from '../../errors.ts';
+import { type Connections, exchange, openConnections } from '../../http/http-exchange.ts';
+import { publicText } from '../../public-text.ts';
 import { RpcQueue } from './rpc-queue.ts';
 
 const MIB = 1024 * 1024;

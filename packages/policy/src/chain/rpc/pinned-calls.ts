@@ -1,5 +1,5 @@
-import { PolicyError } from '../errors.ts';
-import { type Block, blockCall, blockFromAnswer } from './block.ts';
+import { PolicyError } from '../../errors.ts';
+import { type Block, blockCall, blockFromAnswer } from '../view/block.ts';
 import type { RpcAnswer, RpcCall, RpcEndpoint } from './rpc-endpoint.ts';
 
 /** What a contract call gave: return data as lower-case 0x hex, or null when it reverted. */

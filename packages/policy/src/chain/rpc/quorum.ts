@@ -1,4 +1,4 @@
-import { PolicyError } from '../errors.ts';
+import { PolicyError } from '../../errors.ts';
 
 /** Once enough endpoints have answered, how long slower ones may still take part. */
 const GRACE_MS = 100;

@@ -1,8 +1,8 @@
-import { PolicyError } from '../errors.ts';
+import { PolicyError } from '../../errors.ts';
+import type { ChainSettings } from '../chain-options.ts';
+import { agreeing, collectVotes, noQuorum } from '../rpc/quorum.ts';
+import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
 import { type Block, type BlockTag, blockCall, blockFromAnswer, blockKey } from './block.ts';
-import type { ChainSettings } from './chain-options.ts';
-import { agreeing, collectVotes, noQuorum } from './quorum.ts';
-import type { RpcEndpoint } from './rpc-endpoint.ts';
 
 /** How often a view is read at most before a chain that changes all the time counts as one that cannot be read. */
 const MAX_READINGS = 3;
