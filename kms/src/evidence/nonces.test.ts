@@ -55,13 +55,15 @@ describe('nonces of the service', () => {
     expect(nonces.judge(new Uint8Array(), mine)).toBe('foreign');
   });
 
-  test('remembers no more than it must', () => {
-    const { nonces, pass } = at();
-    const first = nonces.issue();
-    nonces.judge(first, mine);
-    pass(301);
-    // What has expired is forgotten when others come; it stays refused by its time.
-    for (let i = 0; i < 70_000; i++) nonces.judge(nonces.issue(), theirs);
-    expect(nonces.judge(first, mine)).toBe('expired');
+  test('remembers no more than it must: the oldest is forgotten, all others stay with their keys', () => {
+    const now = 1_795_000_000;
+    const nonces = serverNonces(roots, () => now, 3);
+    const issued = Array.from({ length: 4 }, () => nonces.issue());
+    for (const nonce of issued) expect(nonces.judge(nonce, mine)).toBeUndefined();
+    for (const nonce of issued.slice(1)) expect(nonces.judge(nonce, theirs)).toBe('reused');
+    expect(nonces.judge(issued[0]!, theirs)).toBeUndefined();
+    // That took the place of the next one.
+    expect(nonces.judge(issued[2]!, theirs)).toBe('reused');
+    expect(nonces.judge(issued[1]!, theirs)).toBeUndefined();
   });
 });

@@ -6,7 +6,7 @@ import { hkdf, type RootKeys } from '@dstack-cloud/keys';
 export const NONCE_SECONDS = 300;
 /** How far the clocks of replicas may differ. */
 const MAX_SKEW_SECONDS = 60;
-/** Nonces remembered with the key that showed them. */
+/** Nonces remembered with the key that showed them; beyond that the oldest is forgotten. */
 const MAX_SHOWN = 65_536;
 /** Stands before every nonce of a KMS, so that it can be told from what others put into their documents. */
 const MAGIC = utf8('dstack-kms-nonce:');
@@ -32,7 +32,11 @@ export type ServerNonces = {
  * restart, and none is kept until it is shown. Who showed one is remembered by this process, for as long as it lives.
  * @param now unix seconds
  */
-export function serverNonces(roots: Pick<RootKeys, 'k256'>, now: () => number): ServerNonces {
+export function serverNonces(
+  roots: Pick<RootKeys, 'k256'>,
+  now: () => number,
+  maxShown: number = MAX_SHOWN,
+): ServerNonces {
   const key = hkdf(roots.k256, [utf8('server-nonce-key')], 32);
   const mac = (body: Uint8Array): Uint8Array =>
     new Uint8Array(createHmac('sha256', key).update(body).digest());
@@ -43,7 +47,7 @@ export function serverNonces(roots: Pick<RootKeys, 'k256'>, now: () => number): 
     const before = shown.get(name);
     if (before !== undefined) return equalBytes(before.spki, spki);
     for (const [other, { until: end }] of shown) {
-      if (end >= now() && shown.size < MAX_SHOWN) break;
+      if (end >= now() && shown.size < maxShown) break;
       shown.delete(other);
     }
     shown.set(name, { until, spki });
