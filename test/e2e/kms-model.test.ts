@@ -13,11 +13,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type ChainControl, controlChain } from '../harness/chain-control.ts';
 import { chainPolicyConfig, type LabChain, measurementsOf, startLabChain } from '../harness/kms-chain.ts';
 import { type KmsLab, startKmsLab } from '../harness/kms-lab.ts';
-import type { Epoch, Model, World } from '../harness/kms-model.ts';
-import { kmsCommands } from '../harness/kms-model-commands.ts';
-import { replicate } from '../harness/kms-model-replication.ts';
-import { ModelService } from '../harness/kms-model-service.ts';
-import { CONFIRMATIONS, Timeline } from '../harness/kms-model-timeline.ts';
+import { kmsCommands } from '../harness/kms-model/commands.ts';
+import type { Epoch, Model, World } from '../harness/kms-model/model.ts';
+import { replicate } from '../harness/kms-model/replication.ts';
+import { ModelService } from '../harness/kms-model/service.ts';
+import { CONFIRMATIONS, Timeline } from '../harness/kms-model/timeline.ts';
 
 const APPS = 3;
 /** The first reads the chain for each request; the second goes on with a head for a moment, as by default, in two processes. */

@@ -1,9 +1,8 @@
 /** Requests for keys, many at once, while the chain changes and a service is killed. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
-import { callKms } from './call-kms.ts';
-import type { Model, World } from './kms-model.ts';
-import { applyChanges, type TimedChange } from './kms-model-changes.ts';
+import { callKms } from '../call-kms.ts';
+import { applyChanges, type TimedChange } from './changes.ts';
 import {
   type Answered,
   type Ask,
@@ -12,7 +11,8 @@ import {
   expectRight,
   heldEpoch,
   type KeyAnswer,
-} from './kms-model-checks.ts';
+} from './checks.ts';
+import type { Model, World } from './model.ts';
 
 export type Burst = {
   readonly asks: readonly Ask[];

@@ -1,10 +1,10 @@
 /** Commands for a model-based test of key release: each changes real key services and a real chain, and the model with them. */
 import fc from 'fast-check';
-import type { Model, World } from './kms-model.ts';
-import { type Burst, runBurst } from './kms-model-burst.ts';
-import { applyChange, type Change, changes, type TimedChange } from './kms-model-changes.ts';
-import type { Ask } from './kms-model-checks.ts';
-import { type Replication, replicate } from './kms-model-replication.ts';
+import { type Burst, runBurst } from './burst.ts';
+import { applyChange, type Change, changes, type TimedChange } from './changes.ts';
+import type { Ask } from './checks.ts';
+import type { Model, World } from './model.ts';
+import { type Replication, replicate } from './replication.ts';
 
 type Command = fc.AsyncCommand<Model, World>;
 

@@ -1,8 +1,8 @@
 /** The model that random commands are run against, and the real world beside it. */
-import type { ChainControl } from './chain-control.ts';
-import type { ModelService } from './kms-model-service.ts';
-import type { Policy, Timeline, View } from './kms-model-timeline.ts';
-import type { Workload } from './simulated-workload.ts';
+import type { ChainControl } from '../chain-control.ts';
+import type { Workload } from '../simulated-workload.ts';
+import type { ModelService } from './service.ts';
+import type { Policy, Timeline, View } from './timeline.ts';
 
 /** An app's epoch, and whether the one before is still given to who moves its data. */
 export type Epoch = { readonly epoch: number; readonly keepsPrevious: boolean };

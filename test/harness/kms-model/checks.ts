@@ -1,10 +1,10 @@
 /** What must hold whenever somebody asked for keys. */
 import { toHex } from '@dstack-cloud/encoding';
 import { expect } from 'vitest';
-import { isAppAllowed, isServiceAllowed, type Model, type World } from './kms-model.ts';
-import type { AuditLine } from './kms-model-service.ts';
-import { CONFIRMATIONS, type Span } from './kms-model-timeline.ts';
-import { hexOf } from './simulated-workload.ts';
+import { hexOf } from '../simulated-workload.ts';
+import { isAppAllowed, isServiceAllowed, type Model, type World } from './model.ts';
+import type { AuditLine } from './service.ts';
+import { CONFIRMATIONS, type Span } from './timeline.ts';
 
 /** A workload asks for keys. */
 export type Ask = {

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { verifyLog } from '@dstack-cloud/audit-log';
 import { toHex } from '@dstack-cloud/encoding';
 import { expect } from 'vitest';
-import { auditHead, type KmsHost } from './kms-lab.ts';
-import type { Epoch } from './kms-model.ts';
-import type { KmsProcess } from './kms-process.ts';
-import type { Workload } from './simulated-workload.ts';
+import { auditHead, type KmsHost } from '../kms-lab.ts';
+import type { KmsProcess } from '../kms-process.ts';
+import type { Workload } from '../simulated-workload.ts';
+import type { Epoch } from './model.ts';
 
 export type AuditLine = {
   readonly seq: number;

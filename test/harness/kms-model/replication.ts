@@ -3,11 +3,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
-import { isServiceAllowed, type Model, type World } from './kms-model.ts';
-import { answersTo } from './kms-model-burst.ts';
-import { applyChanges, type TimedChange } from './kms-model-changes.ts';
-import { type Ask, expectRecorded, expectRight } from './kms-model-checks.ts';
-import type { AuditLine, ModelService } from './kms-model-service.ts';
+import { answersTo } from './burst.ts';
+import { applyChanges, type TimedChange } from './changes.ts';
+import { type Ask, expectRecorded, expectRight } from './checks.ts';
+import { isServiceAllowed, type Model, type World } from './model.ts';
+import type { AuditLine, ModelService } from './service.ts';
 
 export type Replication = {
   /** The machine that is emptied and asks; the other one gives. */

@@ -1,9 +1,9 @@
 /** What happens to the chain of the model: decisions of its owner, empty blocks, reorganisations. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
-import type { Model, World } from './kms-model.ts';
-import type { Policy } from './kms-model-timeline.ts';
-import { bootOf, hexOf } from './simulated-workload.ts';
+import { bootOf, hexOf } from '../simulated-workload.ts';
+import type { Model, World } from './model.ts';
+import type { Policy } from './timeline.ts';
 
 export type Change =
   | { readonly kind: 'app'; readonly app: number; readonly allowed: boolean }
