@@ -3,6 +3,7 @@ import { PolicyError } from '../errors.ts';
 import type { BootFacts, BootKind, Decision, DecisionFailure, Policy, PolicyInfo } from '../policy.ts';
 import { sharedFor } from '../shared-for.ts';
 import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
+import { chainReaders } from './chain-readers.ts';
 import { encodeDecisionCall } from './contract-calls.ts';
 import { PermissionBook } from './permission-book.ts';
 import { packedRenewal } from './renewal/packed-renewal.ts';
@@ -11,7 +12,6 @@ import { Renewals } from './renewal/renewals.ts';
 import { RpcEndpoint } from './rpc/rpc-endpoint.ts';
 import { withDeadline } from './rpc/with-deadline.ts';
 import type { Verdict, VerdictRequest } from './verdict-reader.ts';
-import { infoReaders, verdictReaders } from './verdict-readers.ts';
 import type { Block } from './view/block.ts';
 import { readLightClientView } from './view/light-client-view.ts';
 import { type ChainView, readView } from './view/read-view.ts';
@@ -68,13 +68,12 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
     lightClientUrl === undefined ? undefined : new RpcEndpoint(lightClientUrl, endpointTimeoutMs);
   const everybody = lightClient ? [lightClient, ...endpoints] : endpoints;
   const book = new PermissionBook();
-  const readVerdict = verdictReaders[settings.reads](settings);
+  const { readVerdict, readInfo } = chainReaders[settings.reads](settings);
   const renewals = new Renewals(
     book,
     settings.reads === 'calls' ? packedRenewal(settings) : readRenewal(readVerdict),
   );
   let [hits, misses] = [0, 0];
-  const readInfo = infoReaders[settings.reads](settings);
   let lastBlock: bigint | undefined;
 
   const views = new ViewSource(
