@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { destination } from 'pino';
+import { logLevel } from '../config/check-config.ts';
 import { loadConfig } from '../config/load-config.ts';
 import { createLog } from '../telemetry/log.ts';
 import { backupCommand } from './backup-command.ts';
@@ -29,7 +30,7 @@ export async function runSubcommand(args: string[]): Promise<boolean> {
   await found.command.run(found.args, {
     load: (file) => loadConfig(file, process.env),
     now: () => Date.now() / 1000,
-    log: createLog(process.env['LOG_LEVEL'] ?? 'info', destination({ dest: 2, sync: true })),
+    log: createLog(logLevel(process.env), destination({ dest: 2, sync: true })),
     print: (result) => process.stdout.write(`${JSON.stringify(result)}\n`),
   });
   return true;
@@ -45,7 +46,7 @@ function find(args: string[]): { command: Command; args: string[] } | undefined 
     options: COMMON_OPTIONS,
   });
   const name = tokens.find((token) => token.kind === 'positional');
-  const command = name && COMMANDS[name.value];
+  const command = name && Object.hasOwn(COMMANDS, name.value) ? COMMANDS[name.value] : undefined;
   if (command === undefined || name === undefined) return undefined;
   return { command, args: args.filter((_, index) => index !== name.index) };
 }

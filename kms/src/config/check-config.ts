@@ -201,7 +201,8 @@ function applyQuoteEnabled(config: FileConfig, warnings: string[]): FileConfig {
   return { ...config, core: { ...config.core, attest_rpc_cert: false, enforce_self_authorization: false } };
 }
 
-function logLevel(environment: Environment, warnings: string[]): string {
+/** From `LOG_LEVEL`, else `RUST_LOG`, else `info`; what is no level is warned of and not used. */
+export function logLevel(environment: Environment, warnings: string[] = []): string {
   const wanted = environment['LOG_LEVEL']?.toLowerCase();
   if (wanted !== undefined && LOG_LEVELS.includes(wanted)) return wanted;
   if (wanted !== undefined) warnings.push(`LOG_LEVEL is "${wanted}"; it can be ${LOG_LEVELS.join(', ')}`);
