@@ -1,7 +1,7 @@
 import { toHex } from '@dstack-cloud/encoding';
+import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
-import type { KeyDecision } from './key-place.ts';
 
 /** Most sets of older keys released at once for a migration. */
 export const MAX_PREVIOUS = 16;
@@ -9,10 +9,13 @@ export const MAX_PREVIOUS = 16;
 /** The key epoch of an application, and the oldest one that is still released. */
 export type KeyEpochs = { readonly current: number; readonly oldest: number };
 
+/** What a policy source may say about epochs. */
+type EpochDecision = Pick<Decision, 'keyEpoch' | 'minKeyEpoch'>;
+
 /**
  * Epochs as the policy source says, else as configured, else 0, which derives today's keys (chapter 10 section 10.2).
  */
-export function keyEpochs({ core }: KmsConfig, appId: Uint8Array, decision: KeyDecision): KeyEpochs {
+export function keyEpochs({ core }: KmsConfig, appId: Uint8Array, decision: EpochDecision): KeyEpochs {
   const entry = core.key_epochs[toHex(appId)];
   const current = decision.keyEpoch ?? entry?.epoch ?? 0;
   const oldest = decision.keyEpoch === undefined ? entry?.min : decision.minKeyEpoch;
