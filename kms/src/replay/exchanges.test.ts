@@ -16,42 +16,8 @@ import { forgeCertificate } from '../test/forge-certificate.ts';
 import { writeKeyDirectory } from '../test/key-directory-fixture.ts';
 import { bytesOf, type RecordedCase, type Transcript, trustWith } from '../test/recorded.ts';
 import { agentOf, simulatedGuest } from '../test/simulated-guest.ts';
+import { firstRecordingDifferences } from '../test/wanted-differences.ts';
 import { startWebhook, type Webhook } from '../test/webhook.ts';
-
-/** Where ours answers otherwise on purpose, with the reason; the test asserts the difference. */
-const WANTED: Record<string, { reason: string; status?: number; text?: string | RegExp }> = {
-  'unknown method': { reason: 'code UNIMPLEMENTED beside error' },
-  'GetAppKey self-signed client certificate with attestation': {
-    reason: 'evidence authenticates, not the issuer (3.8)',
-    status: 200,
-  },
-  'GetAppKey auth api answers 500': {
-    reason: 'no inner address to a client (12)',
-    text: /^App not allowed: auth api returned 500/,
-  },
-  'GetAppKey auth api answers no JSON': {
-    reason: 'no inner address and no inner text to a client (12)',
-    text: /^App not allowed: /,
-  },
-  'GetAppKey a byte of the quote flipped': {
-    reason: 'the text of our own verifier',
-    text: /^invalid quote: /,
-  },
-  'GetAppKey truncated attestation': {
-    reason: 'the text of our own decoder',
-    text: /^Failed to decode attestation from cert extension: /,
-  },
-  'GetMeta with truncated attestation': {
-    reason: 'the text of our own decoder',
-    text: /^Failed to decode attestation from cert extension: /,
-  },
-  'GetAppKey vm_config not json': {
-    reason: 'the text of our own JSON reader',
-    text: /^App not allowed: decode app info: Failed to decode os image hash: Failed to parse vm config: /,
-  },
-  'SignCert garbage csr': { reason: 'the text of our own SCALE reader', text: /^Failed to parse csr: / },
-  'bad protobuf': { reason: 'the text of our protobuf library', text: /failed to decode Protobuf message: / },
-};
 
 /** Exchanges with the admin listener; the one with `method on` is with the main listener. */
 const ADMIN = /^admin (?!method on)/;
@@ -168,7 +134,7 @@ describeWithFixtures('replay of kms-original', 'kms-original/transcript.json', (
       headers: Object.fromEntries(headers),
       client: clients[recorded.client],
     });
-    const wanted = WANTED[recorded.name];
+    const wanted = firstRecordingDifferences[recorded.name];
     expect(answer.status).toBe(wanted?.status ?? Number(/^HTTP\/1.1 (\d+)/.exec(recorded.status)?.[1]));
     if (wanted?.status !== undefined || NOT_COMPARED.includes(recorded.name)) return;
     expect(answer.headers['content-type']?.toString().split(';')[0]).toBe(
@@ -177,10 +143,10 @@ describeWithFixtures('replay of kms-original', 'kms-original/transcript.json', (
     if (admin) expect(answer.headers['x-app-version']).toBeUndefined();
     else expect(answer.headers['x-app-version']).toMatch(/^v\d+\.\d+\.\d+ \(.+\)$/);
     if (String(answer.headers['content-type']).startsWith('text/html')) return;
-    compareBodies(recorded, answer.body, wanted?.text);
+    compareBodies(recorded, answer.body, wanted?.error);
   });
 
-  function compareBodies(recorded: RecordedCase, found: Buffer, text: string | RegExp | undefined): void {
+  function compareBodies(recorded: RecordedCase, found: Buffer, text: RegExp | undefined): void {
     const expected = Buffer.from(bytesOf(recorded.response));
     if (answerIsJson(expected)) {
       expect(normalise(JSON.parse(found.toString()), recorded.name)).toEqual(

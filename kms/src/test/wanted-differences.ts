@@ -248,3 +248,41 @@ export function differenceOf(id: string, file: string): Difference | undefined {
 export function differenceIds(): string[] {
   return [...Object.keys(differences), ...Object.keys(byFile)];
 }
+
+/** Those of the first recording, by the names of its exchanges. */
+export const firstRecordingDifferences: Readonly<Record<string, Difference>> = {
+  'unknown method': { reason: 'code UNIMPLEMENTED beside error' },
+  'GetAppKey self-signed client certificate with attestation': {
+    reason: 'evidence authenticates, not the issuer (3.8)',
+    status: 200,
+  },
+  'GetAppKey auth api answers 500': {
+    reason: 'no inner address to a client (12)',
+    error: /^App not allowed: auth api returned 500/,
+  },
+  'GetAppKey auth api answers no JSON': {
+    reason: 'no inner address and no inner text to a client (12)',
+    error: /^App not allowed: /,
+  },
+  'GetAppKey a byte of the quote flipped': {
+    reason: 'the text of our own verifier',
+    error: /^invalid quote: /,
+  },
+  'GetAppKey truncated attestation': {
+    reason: 'the text of our own decoder',
+    error: /^Failed to decode attestation from cert extension: /,
+  },
+  'GetMeta with truncated attestation': {
+    reason: 'the text of our own decoder',
+    error: /^Failed to decode attestation from cert extension: /,
+  },
+  'GetAppKey vm_config not json': {
+    reason: 'the text of our own JSON reader',
+    error: /^App not allowed: decode app info: Failed to decode os image hash: Failed to parse vm config: /,
+  },
+  'SignCert garbage csr': { reason: 'the text of our own SCALE reader', error: /^Failed to parse csr: / },
+  'bad protobuf': {
+    reason: 'the text of our protobuf library',
+    error: /failed to decode Protobuf message: /,
+  },
+};
