@@ -62,7 +62,7 @@ test('nonces-across-workers: whichever process gave a nonce, every one takes it'
     const answer = await askWith(nonce);
     expect(answer.status, answer.body).toBe(200);
   }
-  await expect.poll(() => new Set(workersOf('GetAppKey', since)).size).toBe(2);
+  await expect.poll(() => new Set(workersOf('GetAppKey', since)).size, { timeout: 10_000 }).toBe(2);
   expect(errorOf(await askWith())).toMatch(/no nonce of this KMS/);
   const forged = (await freshNonce()).map((byte, index) => (index === 20 ? byte ^ 1 : byte));
   expect(errorOf(await askWith(forged))).toMatch(/not made by this KMS/);
@@ -80,6 +80,6 @@ test('refusals-across-workers: the same refusal by two processes is one record',
   for (let i = 0; i < 20; i++) expect((await getAppKey(kms, identity)).status).toBe(400);
   lab.webhook.app = () => ALLOW;
   expect((await getAppKey(kms, identity)).status).toBe(200);
-  await expect.poll(() => new Set(workersOf('GetAppKey', since)).size).toBe(2);
+  await expect.poll(() => new Set(workersOf('GetAppKey', since)).size, { timeout: 10_000 }).toBe(2);
   expect(await size()).toBe(before + 2);
 });
