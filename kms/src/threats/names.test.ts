@@ -1,4 +1,7 @@
-/** That every threat named for this service has tests by exactly its name: `npx vitest -t NAME` runs them. */
+/**
+ * That every threat named for this service has tests by exactly its name: `npm run e2e -- NAME` runs it on the built
+ * programs, `npx vitest run -t NAME` the smaller ones beside the source too.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -36,23 +39,21 @@ const THREATS = [
 ];
 
 const root = join(import.meta.dirname, '../../..');
-const PLACES = [
-  'kms/src/threats',
-  'kms/src/onboard',
-  'kms/src/key-directory',
-  'packages/policy/src/chain',
-  'test/e2e',
-];
-const sources = PLACES.flatMap((place) =>
+const END_TO_END = 'test/e2e';
+const PLACES = ['kms/src/threats', 'kms/src/onboard', 'kms/src/key-directory', 'packages/policy/src/chain'];
+
+const sourcesIn = (place: string): string[] =>
   readdirSync(join(root, place))
     .filter((name) => name.endsWith('.test.ts') && name !== 'names.test.ts')
-    .map((name) => readFileSync(join(root, place, name), 'utf8')),
-);
+    .map((name) => readFileSync(join(root, place, name), 'utf8'));
+const endToEnd = sourcesIn(END_TO_END);
+const others = PLACES.flatMap(sourcesIn);
 
-test.each(THREATS)('threat %s has a test', (name) => {
-  // As the title of a test, or the first cell of a table of tests.
-  const title = new RegExp(`(test|it)\\(\\s*'${name}: |\\[\\s*'${name}',`);
-  const found = sources.filter((source) => title.test(source));
-  expect(found).not.toEqual([]);
-  for (const source of found) expect(source).not.toMatch(new RegExp(`(skip|todo)\\(\\s*'${name}`));
+test.each(THREATS)('threat %s has an end-to-end test, and none of its tests is skipped', (name) => {
+  // As the title of a test, which may need a privilege, or the first cell of a table of tests.
+  const title = new RegExp(`(test|it)(\\.skipIf\\([^)]*\\))?\\(\\s*'${name}: |\\[\\s*'${name}',`);
+  expect(endToEnd.filter((source) => title.test(source))).not.toEqual([]);
+  for (const source of [...endToEnd, ...others]) {
+    expect(source).not.toMatch(new RegExp(`(skip|todo)\\(\\s*'${name}`));
+  }
 });
