@@ -81,3 +81,15 @@ export function workersOf(kms: KmsProcess): Map<number, number> {
   const serving = kms.lines().filter(({ msg }) => msg === 'worker serves');
   return new Map(serving.map(({ worker, pid }) => [Number(worker), Number(pid)]));
 }
+
+/** How many calls each worker answered with a status. */
+export function callsByWorker(kms: KmsProcess, status: number): number[] {
+  const calls = kms.lines().filter((line) => line['method'] === 'GetAppKey' && line['status'] === status);
+  return [1, 2].map((number) => calls.filter(({ worker }) => worker === number).length);
+}
+
+/** The value of a series in the text of `/metrics`. */
+export function countIn(text: string, series: string): number {
+  const line = text.split('\n').find((candidate) => candidate.startsWith(`${series} `));
+  return Number(line?.slice(series.length + 1) ?? 0);
+}
