@@ -1,6 +1,6 @@
 /** The program: its arguments, its start, its end. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -41,7 +41,10 @@ test('an unknown option is an error; --help is not', async () => {
   expect(await wrong.ended).toBe(1);
   const help = run(['--help'], {});
   expect(await help.ended).toBe(0);
-  expect(help.output()).toContain('ETH_RPC_URLS');
+  const source = readFileSync(join(import.meta.dirname, 'settings.ts'), 'utf8');
+  const variables = [...source.matchAll(/^ {2}([A-Z_]+): /gm)].map(([, name = '']) => name);
+  expect(variables.length).toBeGreaterThan(15);
+  expect(variables.filter((name) => !help.output().includes(name))).toEqual([]);
 });
 
 test('--print-config hides the paths of RPC endpoints', async () => {

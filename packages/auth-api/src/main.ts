@@ -16,7 +16,7 @@ Options:
 
 Environment:
   HOST, PORT                   where to listen (127.0.0.1, 8000)
-  KMS_CONTRACT_ADDR            DstackKms proxy: decide on chain
+  KMS_CONTRACT_ADDR            DstackKms proxy: decide on chain (or KMS_CONTRACT_ADDRESS)
   ETH_RPC_URL, ETH_RPC_URLS    JSON-RPC endpoint, or a comma list (http://localhost:8545)
   ETH_RPC_QUORUM               how many endpoints must agree (more than half)
   ETH_CHAIN_ID                 refuse endpoints of another chain (recommended)
@@ -24,6 +24,9 @@ Environment:
   ETH_FINALITY_CONFIRMATIONS   a permission must be this many blocks deep (0)
   ETH_FINALITY                 or: latest, safe, finalized
   ETH_HEAD_REUSE_MS            how long one head may serve further questions (0)
+  ETH_READ                     call, or proof: decide by proven storage, not by answers (call)
+  ETH_LIGHT_CLIENT_URL         a verifying light client that says which block is the head
+  ETH_KNOWN_CODE               for proofs, contract code built elsewhere: 0x<code hash>=<name>, a comma list
   AUTH_CONFIG_PATH             instead of a contract: an allow-list file
   LOG_LEVEL                    debug, info, warn, error (info)
 `;
