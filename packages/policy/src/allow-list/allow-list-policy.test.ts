@@ -1,5 +1,5 @@
 /** auth-simple's file, with our stricter rules (chapter 10 section 8.4). */
-import { mkdtemp, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -232,4 +232,14 @@ describe('the present content counts', () => {
       expect(decisions.map(({ allowed }) => allowed)).toEqual([content === full, content === full]);
     }
   });
+});
+
+test('the documented file allows what it lists, and nothing else', async () => {
+  const page = await readFile(join(import.meta.dirname, '../../../../docs/reference/kms-config.md'), 'utf8');
+  const [, sample = ''] = /^```json\n(\{\n {2}"osImages"[\s\S]*?)^```$/m.exec(page) ?? [];
+  const other = filled(32, 0x99);
+  expect(await decide(sample, 'kms')).toBe('');
+  expect(await decide(sample, 'app', { deviceId: other })).toBe('');
+  expect(await decide(sample, 'app', { composeHash: other })).toBe('compose hash not allowed');
+  expect(await decide(sample, 'kms', { deviceId: other })).toBe('KMS is not allowed to boot on this device');
 });
