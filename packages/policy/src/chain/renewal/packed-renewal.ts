@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { ChainSettings } from '../chain-options.ts';
 import { encodeGetter, encodeIsPolicy } from '../contract-calls.ts';
 import { assertPolicyContract, gatewayOf } from '../eth-call-verdicts.ts';
@@ -17,6 +18,8 @@ import {
 import { isDescendant } from './is-descendant.ts';
 import type { Renewal } from './renewal.ts';
 
+/** So many are prepared and judged in one turn of the event loop: requests that wait come between. */
+const SLICE = 64;
 /** Marks are kept for so many blocks. */
 const MAX_BLOCKS = 8;
 
@@ -55,6 +58,29 @@ export function packedRenewal({ quorum, kmsContract }: ChainSettings): Renewal {
   };
 
   return async (view, from, to, requests) => {
+    let branch: Promise<boolean> | undefined;
+    const descends = (): Promise<boolean> => {
+      branch ??= isDescendant(view, quorum, from, to);
+      return branch;
+    };
+    const slices: Promise<ReadonlyMap<string, Verdict>>[] = [];
+    for (let start = 0; start < requests.length; start += SLICE) {
+      const renewed = renewSlice(view, from, to, requests.slice(start, start + SLICE), descends);
+      // The first failure is thrown below, once all are under way.
+      renewed.catch(() => undefined);
+      slices.push(renewed);
+      await setImmediate();
+    }
+    return new Map((await Promise.all(slices)).flatMap((renewed) => [...renewed]));
+  };
+
+  async function renewSlice(
+    view: ChainView,
+    from: Block,
+    to: Block,
+    requests: readonly VerdictRequest[],
+    descendsFrom: () => Promise<boolean>,
+  ): Promise<ReadonlyMap<string, Verdict>> {
     const marks = marksAt.get(from.hash);
     const markOf = ({ call }: VerdictRequest): Mark | undefined => {
       const mark = marks?.get(call);
@@ -63,7 +89,7 @@ export function packedRenewal({ quorum, kmsContract }: ChainSettings): Renewal {
     const watched = requests.filter((request) => markOf(request));
     const [{ found, gatewayAppId }, descends] = await Promise.all([
       round(view, to, requests, markOf),
-      watched.length > 0 && isDescendant(view, quorum, from, to),
+      watched.length > 0 && descendsFrom(),
     ]);
     if (!descends) for (const { call } of watched) found.delete(call);
     const changed = watched.filter(({ call }) => !found.has(call));
@@ -76,7 +102,7 @@ export function packedRenewal({ quorum, kmsContract }: ChainSettings): Renewal {
     if (marksAt.size > MAX_BLOCKS) marksAt.delete(marksAt.keys().next().value!);
     const permission: Verdict = { allowed: true, reason: '', gatewayAppId };
     return new Map([...found.keys()].map((call) => [call, permission]));
-  };
+  }
 
   /** One round trip for all of them. */
   async function round(

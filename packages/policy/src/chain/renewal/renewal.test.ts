@@ -74,6 +74,21 @@ async function next({ world, policy, askAll }: Setting, state: ContractState, se
   await askAll();
 }
 
+test('more than are renewed in one turn are all renewed, but for the one that is denied now', async () => {
+  for (const app of [COUNTING, SILENT]) {
+    const apps = Array.from({ length: 150 }, () => app);
+    const it = await setting(stateOf(apps));
+    expect(await it.askAll()).toEqual(apps.map(() => true));
+    const denied = apps.map((state, index) =>
+      index === 100 ? { ...state, allowed: false, epoch: 1 } : state,
+    );
+    const { renewed, dropped } = it.policy.status().permissions;
+    await next(it, stateOf(denied));
+    expect(await it.askAll()).toEqual(apps.map((_, index) => index !== 100));
+    expect(it.policy.status().permissions).toMatchObject({ renewed: renewed + 149, dropped: dropped + 1 });
+  }
+});
+
 describe('where contracts count their changes', () => {
   test('only the counters are read at a new block, and no request waits', async () => {
     const apps = Array.from({ length: 40 }, () => COUNTING);
