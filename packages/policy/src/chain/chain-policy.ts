@@ -80,7 +80,7 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
     async () => {
       const view = lightClient
         ? await readLightClientView(lightClient, endpoints, settings)
-        : await readView(endpoints, settings);
+        : await readView(endpoints, settings, lastBlock);
       if (view.head.number !== lastBlock) {
         lastBlock = view.head.number;
         settings.onEvent({ type: 'block', number: view.head.number, lagSeconds: lagOf(view.head, now()) });

@@ -14,6 +14,7 @@ export function noQuorum(cause?: unknown): PolicyError {
 /**
  * Ask all voters and collect what they say; ends when all have spoken, or a moment after `quorum` of them have.
  * @param onLate told of each voter that was not waited for
+ * @param graceMs how long that moment is
  * @throws the only voter's own error when there is just one, else PolicyError `chain-no-quorum`
  */
 export function collectVotes<Voter, T>(
@@ -21,6 +22,7 @@ export function collectVotes<Voter, T>(
   quorum: number,
   ask: (voter: Voter) => Promise<T>,
   onLate: (voter: Voter) => void = () => {},
+  graceMs: number = GRACE_MS,
 ): Promise<Vote<Voter, T>[]> {
   return new Promise((resolve, reject) => {
     const votes: Vote<Voter, T>[] = [];
@@ -39,7 +41,7 @@ export function collectVotes<Voter, T>(
     const settle = (voter: Voter): void => {
       open.delete(voter);
       if (open.size === 0) finish();
-      else if (votes.length >= quorum) grace ??= setTimeout(leaveBehind, GRACE_MS);
+      else if (votes.length >= quorum) grace ??= setTimeout(leaveBehind, graceMs);
     };
     for (const voter of voters) {
       ask(voter)

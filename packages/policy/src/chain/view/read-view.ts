@@ -15,15 +15,31 @@ export type ChainView = {
   readonly endpoints: readonly RpcEndpoint[];
 };
 
+/** Endpoints may know a new block at different times. */
+const MAX_SPREAD = 1n;
+/** How long all are waited for when those who were heard may be behind. */
+const PATIENCE_MS = 1_000;
+
 type Head = { readonly chainId: number; readonly block: Block };
 
-/** Agree on a view (chapter 60 section 8.2, points 1, 2 and 4). */
-export async function readView(all: readonly RpcEndpoint[], settings: ChainSettings): Promise<ChainView> {
-  const { block, ...view } = await withSettled(() => readAgreedHead(all, settings), settings);
+/**
+ * Agree on a view (chapter 60 section 8.2, points 1, 2 and 4).
+ * @param known number of the head that was agreed upon before
+ */
+export async function readView(
+  all: readonly RpcEndpoint[],
+  settings: ChainSettings,
+  known?: bigint,
+): Promise<ChainView> {
+  const { block, ...view } = await withSettled(() => readAgreedHead(all, settings, known), settings);
   return { ...view, head: block };
 }
 
-async function readAgreedHead(all: readonly RpcEndpoint[], settings: ChainSettings): Promise<AgreedHead> {
+async function readAgreedHead(
+  all: readonly RpcEndpoint[],
+  settings: ChainSettings,
+  known: bigint | undefined,
+): Promise<AgreedHead> {
   const { quorum } = settings;
   const healthy = all.filter((endpoint) => endpoint.healthy);
   // Resting endpoints are asked again as soon as the others do not suffice.
@@ -34,7 +50,21 @@ async function readAgreedHead(all: readonly RpcEndpoint[], settings: ChainSettin
     (endpoint) => readHead(endpoint, settings),
     (endpoint) => endpoint.noteLate(),
   );
-  return await agreeOnHead(heads, quorum);
+  const agreed = await agreeOnHead(heads, quorum);
+  if (heads.length === all.length || !isBehind(agreed.block, heads, known)) return agreed;
+  // One endpoint may stand still while who knows better rests or was a moment too late: hear everybody.
+  const ask = (endpoint: RpcEndpoint): Promise<Head> => readHead(endpoint, settings);
+  return await agreeOnHead(await collectVotes(all, quorum, ask, undefined, PATIENCE_MS), quorum);
+}
+
+/** Whether a head is lower than the one before, or than what somebody names by more than blocks take to spread. */
+function isBehind(
+  { number }: Block,
+  heads: readonly Vote<RpcEndpoint, Head>[],
+  known: bigint | undefined,
+): boolean {
+  const named = heads.some(({ value }) => value.block.number > number + MAX_SPREAD);
+  return named || (known !== undefined && number < known);
 }
 
 /** @throws PolicyError `chain-mismatch` for another chain than the configured one */
