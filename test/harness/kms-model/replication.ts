@@ -19,6 +19,10 @@ export type Replication = {
   readonly crashAfterMs: number | null;
 };
 
+/** How long the giver may take to decide after the machine that asked was killed. */
+const LAST_DECISION_MS = 2_000;
+const POLL_MS = 50;
+
 const rootOf = ({ host }: ModelService): Buffer => readFileSync(join(host.certDir, 'root-k256.key'));
 
 /** The root goes whole to a machine that the policy allows, with one record of the giver, and to no other. */
@@ -66,8 +70,14 @@ export async function replicate(wanted: Replication, model: Model, world: World)
   if (ok === false) expect(must, told).toBe(false);
 
   for (const one of await asked) expectRight(one, model, world);
-  const news = source.news();
   const isOfRoot = ({ event }: AuditLine): boolean => event === 'kms-key';
+  const news = source.news();
+  // Who asked is dead, but the giver may still be deciding.
+  for (let waited = 0; ok === undefined && waited < LAST_DECISION_MS; waited += POLL_MS) {
+    if (news.some(isOfRoot)) break;
+    await sleep(POLL_MS);
+    news.push(...source.news());
+  }
   await expectRecorded(
     number,
     news.filter((line) => !isOfRoot(line)),
