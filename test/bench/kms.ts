@@ -85,10 +85,10 @@ async function measure(kms: LoadedKms, keyBytes: number, metaBytes: number): Pro
       ['limit-fresh-per-s', bare(fresh, keySized!.port)],
       ['get-app-key-fresh-per-s', fresh],
     );
-    const halfRate = freshRate.value / 2;
+    const freshLoad = halfOf(GOALS.fresh, limitFreshRate);
     // What the machine and the load process add by themselves, at the same rate.
-    const limitLatency = await latency(kms, 'limit-fresh-p99-ms', bare(fresh, keySized!.port), halfRate);
-    const freshLatency = await latency(kms, 'get-app-key-fresh-p99-ms', fresh, halfRate);
+    const limitLatency = await latency(kms, 'limit-fresh-p99-ms', bare(fresh, keySized!.port), freshLoad);
+    const freshLatency = await latency(kms, 'get-app-key-fresh-p99-ms', fresh, freshLoad);
     const flooded = await underFlood(kms, freshRate.value);
     const resident = await memory(kms);
     const [limitKeptRate, keptRate, metaRate, limitMetaRate] = await rates(
@@ -99,10 +99,10 @@ async function measure(kms: LoadedKms, keyBytes: number, metaBytes: number): Pro
       ['limit-meta-per-s', bare(meta, metaSized!.port)],
     );
     const [keptLatency, network] = await Promise.all([
-      latency(kms, 'get-app-key-kept-p99-ms', kept, keptRate.value / 2),
+      latency(kms, 'get-app-key-kept-p99-ms', kept, halfOf(GOALS.kept, limitKeptRate)),
       networkUse(kms),
     ]);
-    const metaLatency = await latency(kms, 'get-meta-p99-ms', meta, metaRate.value / 2);
+    const metaLatency = await latency(kms, 'get-meta-p99-ms', meta, halfOf(GOALS.meta, limitKeptRate));
     return [
       limitFreshRate,
       compared(freshRate, limitFreshRate, GOALS.fresh),
@@ -181,7 +181,10 @@ async function rates<const L extends readonly (readonly [name: string, load: Loa
   })) as { [K in keyof L]: Result };
 }
 
-/** Latency at half of the capacity, counted from the planned time. */
+/** Half of the load that a goal names. */
+const halfOf = ({ ratio }: { ratio: number }, limit: Result): number => (ratio * limit.value) / 2;
+
+/** Latency at a load, counted from the planned time. */
 async function latency(kms: LoadedKms, name: string, plan: Load, rate: number): Promise<Result> {
   const timing = { rate, warmUpMs: WARM_UP_MS, durationMs: 2 * DURATION_MS };
   const { p99Ms, completed } = await kms.drive({ ...plan, ...timing });
