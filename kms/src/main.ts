@@ -83,8 +83,12 @@ async function serve(config: Parameters<typeof startKms>[0]): Promise<number> {
     const front = count === 1 ? {} : { front: new WorkerPool({ count, log, fork: forkWorker }) };
     const running = await startKms(config, { log, signal: stop.signal, ...front });
     renew = running.renewCertificate;
-    await Promise.race([stopped, running.failed]);
-    await running.close();
+    try {
+      await Promise.race([stopped, running.failed]);
+    } finally {
+      // Also a service that failed writes what it still has to say, and leaves its locks.
+      await running.close();
+    }
     return 0;
   } catch (error) {
     if (stop.signal.aborted) return 0;

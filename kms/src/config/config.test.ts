@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { errorChain } from '../errors.ts';
 import { checkConfig } from './check-config.ts';
 import { parseDuration, parseSize } from './duration.ts';
 import { loadConfig } from './load-config.ts';
@@ -18,6 +19,23 @@ function file(name: string, text: string): string {
 }
 
 describe('loadConfig', () => {
+  test.each([
+    ['token.toml', '[core.admin]\nauth_token = "secret-token\n'],
+    ['token.json', '{"core":{"admin":{"auth_token":"secret-token" oops}}}'],
+    ['twice.json', '{"core":{"admin":{"auth_token":"other","auth_token":"secret-token"}}}'],
+  ])('a damaged or ambiguous %s is refused without showing what it holds', (name, text) => {
+    const path = file(name, text);
+    let error: unknown;
+    try {
+      loadConfig(path, {}, []);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toMatchObject({ code: 'config-invalid' });
+    expect(errorChain(error)).toContain(path);
+    expect(errorChain(error)).not.toContain('secret-token');
+  });
+
   test("reads the original's kms.toml with every key", () => {
     const config = loadConfig(
       file(

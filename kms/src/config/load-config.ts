@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { parseStrictJson } from '@dstack-cloud/app';
 import { parse } from 'smol-toml';
 import { KmsError } from '../errors.ts';
 import { checkConfig } from './check-config.ts';
@@ -35,11 +36,12 @@ function readTable(path: string): Table {
   }
   if (text.length > MAX_CONFIG_BYTES) throw new KmsError('config-unreadable', `${path} is larger than 1 MiB`);
   try {
-    const table: unknown = path.endsWith('.toml') ? parse(text) : JSON.parse(text);
+    const table: unknown = path.endsWith('.toml') ? parse(text) : parseStrictJson(text);
     if (typeof table === 'object' && table !== null && !Array.isArray(table)) return table as Table;
   } catch (cause) {
+    // What follows the first line shows the line that is wrong, which may hold a token.
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : '';
-    throw new KmsError('config-invalid', `Configuration file ${path}: ${reason}`, { cause });
+    throw new KmsError('config-invalid', `Configuration file ${path}: ${reason}`);
   }
   throw new KmsError('config-invalid', `Configuration file ${path} is no table`);
 }

@@ -41,13 +41,12 @@ export async function* segmentLines(path: string, start = 0): AsyncGenerator<Lin
       offset += end + 1;
       rest = rest.subarray(end + 1);
     }
-    if (rest.length > MAX_RECORD_BYTES)
-      if (rest.length > MAX_RECORD_BYTES) {
-        // Bytes that never reached the disk read as zero, which no record contains; they were never acknowledged.
-        if (!rest.includes(0)) throw new AuditError('malformed', `${path} has a line without an end`);
-        yield { offset, text: '', whole: false };
-        return;
-      }
+    if (rest.length > MAX_RECORD_BYTES) {
+      // Bytes that never reached the disk read as zero, which no record contains; they were never acknowledged.
+      if (!rest.includes(0)) throw new AuditError('malformed', `${path} has a line without an end`);
+      yield { offset, text: '', whole: false };
+      return;
+    }
   }
   if (rest.length > 0) yield { offset, text: rest.toString('latin1'), whole: false };
 }
