@@ -49,3 +49,12 @@ test('many guesses are checked one after the other, and the right password among
   expect(turns).toBeGreaterThanOrEqual(20);
   expect(await all).toEqual([...new Array<boolean>(20).fill(false), true]);
 });
+
+test('of many guesses at once only so many wait; the rest is refused, and afterwards all is well', async () => {
+  // Loaded anew: the pair that was right in the test above would be known without a check.
+  const fresh = (await loadPasswordCheck(join(directory, 'users')))!;
+  const waiting = Array.from({ length: 64 }, () => fresh('alice', 'guess'));
+  expect(await fresh('alice', 'U*U')).toBe(false);
+  expect(await Promise.all(waiting)).toEqual(waiting.map(() => false));
+  expect(await fresh('alice', 'U*U')).toBe(true);
+});

@@ -4,6 +4,8 @@ import { bcryptMatches } from './bcrypt.ts';
 import { type PasswordCheck, sameSecret } from './credentials.ts';
 
 const MAX_LINES = 1024;
+/** Checks that wait for their turn; who comes beyond is refused unchecked. */
+const MAX_WAITING = 64;
 /** Checked when there are no users at all. */
 const NOBODY = '$2y$10$abcdefghijklmnopqrstuuAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA';
 
@@ -32,12 +34,19 @@ export async function loadPasswordCheck(file: string): Promise<PasswordCheck | u
   let accepted: { user: string; password: string } | undefined;
   // One at a time: many at once would hold up those who ask for keys.
   let last: Promise<unknown> = Promise.resolve();
+  let waiting = 0;
   return async (user, password) => {
     // bcrypt takes tens of milliseconds: the pair that was right last is compared directly.
     if (accepted && sameSecret(accepted.user, user) && sameSecret(accepted.password, password)) return true;
     const hash = users.get(user);
+    if (waiting >= MAX_WAITING) return false;
+    waiting += 1;
     const check = last.then(() => bcryptMatches(password, hash ?? anybody));
-    last = check.catch(() => undefined);
+    last = check
+      .catch(() => undefined)
+      .finally(() => {
+        waiting -= 1;
+      });
     const matches = (await check) && hash !== undefined;
     if (matches) accepted = { user, password };
     return matches;

@@ -1,6 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import { AppError, readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { decodePem, equalBytes, toHex, utf8Text } from '@dstack-cloud/encoding';
 import { KeysError, k256PublicKey, type P256Key, p256KeyFromPem, rootId } from '@dstack-cloud/keys';
@@ -89,13 +88,11 @@ function publicOf(directory: string, k256: Uint8Array): Uint8Array {
 /** A text file of a key directory; undefined when it is not there. @throws KmsError `keys-damaged` */
 export async function readText(directory: string, name: string): Promise<string | undefined> {
   try {
-    const bytes = await readFile(join(directory, name));
-    if (bytes.length > MAX_KEY_FILE_BYTES) throw damaged(directory, name, 'is larger than 1 MiB');
-    return utf8Text(new Uint8Array(bytes));
+    return utf8Text(await readFileBounded(join(directory, name), MAX_KEY_FILE_BYTES));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    if (error instanceof KmsError) throw error;
-    throw damaged(directory, name, 'cannot be read');
+    const code = error instanceof AppError ? error.code : undefined;
+    if (code === 'file-missing') return undefined;
+    throw damaged(directory, name, code === 'file-too-large' ? 'is larger than 1 MiB' : 'cannot be read');
   }
 }
 

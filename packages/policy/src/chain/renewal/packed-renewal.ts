@@ -98,7 +98,9 @@ export function packedRenewal({ quorum, kmsContract }: ChainSettings): Renewal {
         found.set(call, mark);
     }
     // What was found out at this block before, as it was the head, still is so.
-    marksAt.set(to.hash, new Map([...(marksAt.get(to.hash) ?? []), ...found]));
+    const known: Found = marksAt.get(to.hash) ?? new Map();
+    for (const [call, mark] of found) known.set(call, mark);
+    marksAt.set(to.hash, known);
     if (marksAt.size > MAX_BLOCKS) marksAt.delete(marksAt.keys().next().value!);
     const permission: Verdict = { allowed: true, reason: '', gatewayAppId };
     return new Map([...found.keys()].map((call) => [call, permission]));
