@@ -1,6 +1,6 @@
 /** A service of several processes: the same answers, records and limits as of one, whichever process ends when. */
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -42,6 +42,9 @@ describe('workers', () => {
       core: { admin: { enabled: true, port: 0, auth_token: 'token' } },
     });
     const kms = await host.serve();
+    for (const pid of workersOf(kms).values()) {
+      expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')).toContain('--single-threaded-gc');
+    }
     const clients = await makeClients(lab, kms, 40);
     const outcomes = await askAll(kms, clients);
     expect(outcomes.map(({ status }) => status)).toEqual(clients.map(() => 200));

@@ -14,7 +14,8 @@ export function withRequestConfig(verified: VerifiedAttestation, vmConfig: strin
   if (vmConfig === '') return verified;
   const known = latest.get(verified);
   if (known?.vmConfig === vmConfig) return known.verified;
-  const configured = { ...verified, config: vmConfig };
+  // All the rest is that of the evidence, which holds most of it as bytes.
+  const configured: VerifiedAttestation = Object.create(verified, { config: { value: vmConfig } });
   latest.set(verified, { vmConfig, verified: configured });
   return configured;
 }

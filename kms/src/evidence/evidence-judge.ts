@@ -1,8 +1,8 @@
 import { AttestationError, type VerifiedAttestation } from '@dstack-cloud/attestation';
 import { RpcError } from '@dstack-cloud/prpc';
 import {
+  type PeerCertificate,
   type PeerVerifier,
-  type RaTlsCertificate,
   RaTlsError,
   verifyPeerAttestation,
 } from '@dstack-cloud/ra-tls';
@@ -20,7 +20,7 @@ export type EvidenceJudge = {
   /** @throws RaTlsError when the evidence is refused, RpcError `UNAVAILABLE` when too many wait */
   readonly verify: (peer: AttestedPeer) => ReturnType<PeerVerifier>;
   /** Reads a client's certificate. @throws RaTlsError `malformed` */
-  readonly readCertificate: (der: Uint8Array) => RaTlsCertificate;
+  readonly readCertificate: (der: Uint8Array) => PeerCertificate;
   /**
    * As `verify`, but remembers for ten minutes what it found of a certificate that `readCertificate` gave. The holder of
    * its key has just proved to be there; the decision is made anew for every request all the same (chapter 10
@@ -28,11 +28,11 @@ export type EvidenceJudge = {
    */
   readonly verifyCertificate: PeerVerifier;
   /** What `verifyCertificate` remembers: a verdict that costs nothing. */
-  readonly knownVerdict: (certificate: RaTlsCertificate) => VerifiedAttestation | undefined;
+  readonly knownVerdict: (certificate: PeerCertificate) => VerifiedAttestation | undefined;
 };
 
 /** What is judged: evidence, and the key that it must name. */
-type AttestedPeer = Pick<RaTlsCertificate, 'spki' | 'attestation'>;
+type AttestedPeer = Pick<PeerCertificate, 'spki' | 'attestation'>;
 
 export function evidenceJudge(
   config: KmsConfig,

@@ -6,7 +6,7 @@ import { Turnstile } from './turnstile.ts';
 import { VerdictCache } from './verdict-cache.ts';
 
 const verdict = (validUntil: number): VerifiedAttestation =>
-  ({ validUntil, checks: [] as const }) as unknown as VerifiedAttestation;
+  ({ validUntil, attestation: {}, checks: [] as const }) as unknown as VerifiedAttestation;
 const [certificate, another] = [1, 2].map(() => rootCa({ key: generateP256Key(), now: 1_000_000 })) as [
   Uint8Array,
   Uint8Array,
@@ -39,7 +39,7 @@ describe('VerdictCache', () => {
     at(1599);
     await get();
     expect(judged()).toBe(1);
-    expect(known()).toEqual(verdict(10_000));
+    expect(known()?.validUntil).toBe(10_000);
     at(1600);
     expect(known()).toBeUndefined();
     await get();

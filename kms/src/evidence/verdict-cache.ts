@@ -1,13 +1,14 @@
 import { createHash } from 'node:crypto';
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
-import { parseRaTlsCertificate, type RaTlsCertificate } from '@dstack-cloud/ra-tls';
+import { type PeerCertificate, parseRaTlsCertificate } from '@dstack-cloud/ra-tls';
+import { keepCertificate, keepVerified } from './kept-evidence.ts';
 
 const MAX_VERDICTS = 2048;
 const MAX_AGE_SECONDS = 600;
 
 type Verdict = {
   readonly since: number;
-  readonly certificate: RaTlsCertificate;
+  certificate: PeerCertificate;
   readonly result: Promise<VerifiedAttestation>;
   /** Once it is known. */
   verified?: VerifiedAttestation;
@@ -20,7 +21,7 @@ type Verdict = {
  */
 export class VerdictCache {
   readonly #verdicts = new Map<string, Verdict>();
-  readonly #names = new WeakMap<RaTlsCertificate, string>();
+  readonly #names = new WeakMap<PeerCertificate, string>();
   readonly #now: () => number;
 
   /** @param now unix seconds */
@@ -29,7 +30,7 @@ export class VerdictCache {
   }
 
   /** Reads a certificate. @throws RaTlsError `malformed` */
-  read(der: Uint8Array): RaTlsCertificate {
+  read(der: Uint8Array): PeerCertificate {
     const name = createHash('sha256').update(der).digest('base64');
     const certificate = this.#verdicts.get(name)?.certificate ?? parseRaTlsCertificate(der);
     this.#names.set(certificate, name);
@@ -37,14 +38,14 @@ export class VerdictCache {
   }
 
   /** The verdict on a certificate that `read` gave, if it is good and known. */
-  known(certificate: RaTlsCertificate): VerifiedAttestation | undefined {
+  known(certificate: PeerCertificate): VerifiedAttestation | undefined {
     const verified = this.#current(this.#names.get(certificate))?.verified;
     return verified !== undefined && verified.validUntil >= this.#now() ? verified : undefined;
   }
 
   /** The verdict on a certificate that `read` gave; of any other one nothing is remembered. */
   async get(
-    certificate: RaTlsCertificate,
+    certificate: PeerCertificate,
     judge: () => Promise<VerifiedAttestation>,
   ): Promise<VerifiedAttestation> {
     const name = this.#names.get(certificate);
@@ -54,13 +55,14 @@ export class VerdictCache {
       const verified = await current.result;
       if (verified.validUntil >= this.#now()) return verified;
     }
-    const verdict: Verdict = { since: this.#now(), certificate, result: judge().then(withoutChecks) };
+    const verdict: Verdict = { since: this.#now(), certificate, result: judge().then(keepVerified) };
     this.#verdicts.delete(name);
     this.#verdicts.set(name, verdict);
     if (this.#verdicts.size > MAX_VERDICTS) this.#verdicts.delete(this.#verdicts.keys().next().value!);
     verdict.result.then(
       (verified) => {
         verdict.verified = verified;
+        verdict.certificate = keepCertificate(certificate, verified);
       },
       () => {
         if (this.#verdicts.get(name) === verdict) this.#verdicts.delete(name);
@@ -75,9 +77,4 @@ export class VerdictCache {
     const age = this.#now() - verdict.since;
     return age >= 0 && age < MAX_AGE_SECONDS ? verdict : undefined;
   }
-}
-
-/** How it was judged, in three dozen steps with their values, is of no use any more when it was found good. */
-function withoutChecks(verified: VerifiedAttestation): VerifiedAttestation {
-  return { ...verified, checks: [] };
 }

@@ -17,8 +17,9 @@ const REFUSALS: Readonly<Record<NonceFault | 'missing', string>> = {
  */
 export function withNonces(judge: EvidenceJudge, nonces: ServerNonces, required: boolean): EvidenceJudge {
   function admit(verified: VerifiedAttestation, spki: Uint8Array): VerifiedAttestation {
+    if (verified.mode !== 'dstack-nitro-enclave') return verified;
     const { quote } = verified.attestation;
-    if (quote.mode !== 'dstack-nitro-enclave') return verified;
+    if (quote.mode !== verified.mode) return verified;
     const { nonce } = parseNitroDocument(parseCoseSign1(quote.nsmQuote).payload, 'nsm');
     const isMissing = nonce === undefined || nonce.length === 0;
     const fault = isMissing ? 'missing' : nonces.judge(nonce, spki);

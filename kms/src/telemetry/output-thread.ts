@@ -5,6 +5,9 @@ import type { Output } from './line-buffer.ts';
 /** For how long the end of a process waits for who reads its log. */
 const LAST_WAIT_MS = 2_000;
 
+/** It holds a few pieces at a time; by default it would be given as much memory as the process itself. */
+const LIMITS = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 64, stackSizeMb: 1 };
+
 /** What the thread does: writes each message whole, one after the other, and counts them. CommonJS; it is all of its program. */
 const PROGRAM = `
 const { writeSync } = require('node:fs');
@@ -70,6 +73,7 @@ export class OutputThread implements Output {
       // Nothing of what this process was started with concerns it.
       execArgv: [],
       workerData: { fd: this.#fd, done: this.#done },
+      resourceLimits: LIMITS,
     });
     // It ends with the process, and only then; a system that has no room for it gets its log all the same.
     thread.on('error', () => {

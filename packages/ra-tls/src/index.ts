@@ -47,7 +47,7 @@ export { type TempClientInput, tempClientIdentity } from './kms/temp-client-iden
 export { OID, USAGE } from './oid.ts';
 export { type RaTlsAgentOptions, raTlsAgent } from './tls/agent.ts';
 export type { ServerRules } from './tls/check-server.ts';
-export { type Peer, type PeerVerifier, peerOf } from './tls/peer.ts';
+export { type Peer, type PeerCertificate, type PeerVerifier, peerOf } from './tls/peer.ts';
 export {
   createRaTlsServer,
   type RaTlsServerOptions,

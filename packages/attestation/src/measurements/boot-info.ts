@@ -59,12 +59,29 @@ export function bootInfo(verified: VerifiedAttestation, options: BootInfoOptions
   return {
     mode: verified.mode,
     simulated: verified.simulated,
-    ...derive(verified, options),
-    deviceId: sha256(verified.rawDeviceId),
-    ...(evidence.kind === 'nitro' ? { hostId: sha256(utf8(instanceIdOf(evidence.moduleId))) } : {}),
+    ...inOnePiece({
+      ...derive(verified, options),
+      deviceId: sha256(verified.rawDeviceId),
+      ...(evidence.kind === 'nitro' ? { hostId: sha256(utf8(instanceIdOf(evidence.moduleId))) } : {}),
+    }),
     tcbStatus: verified.tcbStatus,
     advisoryIds: verified.advisoryIds,
   };
+}
+
+/**
+ * The same values in memory of their own: parts of evidence, and hashes out of Node's pool, would keep many kilobytes
+ * alive for as long as an identity is known.
+ */
+function inOnePiece<T extends Record<string, Uint8Array>>(values: T): T {
+  const all = concatBytes(...Object.values(values));
+  const copies: Record<string, Uint8Array> = {};
+  let offset = 0;
+  for (const [name, { length }] of Object.entries(values)) {
+    copies[name] = all.subarray(offset, offset + length);
+    offset += length;
+  }
+  return copies as T;
 }
 
 function derive(verified: VerifiedAttestation, options: BootInfoOptions): Derived {

@@ -3,8 +3,8 @@ import { type Attestation, ratlsReportData, type VerifiedAttestation } from '@ds
 import { fromHex } from '@dstack-cloud/encoding';
 import { generateP256Key, type P256Key, p256KeyFromScalar } from '@dstack-cloud/keys';
 import { certificatePem, type Issuer, issuerOf } from '../certificate/issue-certificate.ts';
-import type { RaTlsCertificate } from '../certificate/parse-ra-tls-certificate.ts';
 import { rootCa, rpcCertificate, tempCa } from '../certificate/profiles.ts';
+import type { PeerCertificate } from '../tls/peer.ts';
 
 /** Roots of chapter 10 section 4.7. */
 export const rootKey: P256Key = p256KeyFromScalar(
@@ -71,7 +71,7 @@ export function testKms(options: { key?: P256Key; attested?: boolean } = {}): Te
 }
 
 /** Accepts evidence whose report_data names the key of its certificate. */
-export function bindingOnly(certificate: RaTlsCertificate): Promise<VerifiedAttestation> {
+export function bindingOnly(certificate: PeerCertificate): Promise<VerifiedAttestation> {
   const expected = ratlsReportData(certificate.spki);
   const bound = Buffer.compare(certificate.attestation!.reportData, expected) === 0;
   return bound ? Promise.resolve(verdict()) : Promise.reject(new Error('report data mismatch'));

@@ -1,21 +1,26 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import { AttestationError, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import { AttestationError, type Certificate, type VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { RaTlsCertificate } from '../certificate/parse-ra-tls-certificate.ts';
 import { RaTlsError } from '../errors.ts';
 
 /** Longest time for which a verdict on a connection's evidence is reused (chapter 10 section 3.8). */
 const MAX_VERDICT_AGE_MS = 10 * 60_000;
 
+/** What is asked of a peer's certificate once it was read. */
+export type PeerCertificate = Pick<RaTlsCertificate, 'spki' | 'attestation'> & {
+  readonly certificate: Pick<Certificate, 'notBefore' | 'notAfter'>;
+};
+
 /** Judges the evidence in a certificate; see `verifyPeerAttestation`. */
-export type PeerVerifier = (certificate: RaTlsCertificate) => Promise<VerifiedAttestation>;
+export type PeerVerifier = (certificate: PeerCertificate) => Promise<VerifiedAttestation>;
 
 /** The client at the other end of a connection. Its certificate was read once, right after the handshake. */
 export interface Peer {
   /** Undefined when the client showed no certificate. */
   readonly certificateDer?: Uint8Array;
   /** Undefined without a certificate, and when it could not be read. */
-  readonly parsed?: RaTlsCertificate;
+  readonly parsed?: PeerCertificate;
   /** Whether the certificate chains to the client CA, which proves nothing about the client. */
   readonly chained: boolean;
   /**
@@ -25,9 +30,9 @@ export interface Peer {
   attestation(verify: PeerVerifier): Promise<VerifiedAttestation | undefined>;
 }
 
-export interface PeerCertificate {
+export interface ShownCertificate {
   readonly certificateDer?: Uint8Array;
-  readonly parsed?: RaTlsCertificate;
+  readonly parsed?: PeerCertificate;
   readonly parseError?: RaTlsError;
   readonly chained: boolean;
 }
@@ -40,14 +45,14 @@ interface Verdict {
 /** One connection's client. */
 export class TlsPeer implements Peer {
   readonly certificateDer?: Uint8Array;
-  readonly parsed?: RaTlsCertificate;
+  readonly parsed?: PeerCertificate;
   readonly chained: boolean;
   readonly #parseError: RaTlsError | undefined;
   readonly #now: () => number;
   #verdict: Verdict | undefined;
 
   /** @param now milliseconds since 1970 */
-  constructor(certificate: PeerCertificate, now: () => number) {
+  constructor(certificate: ShownCertificate, now: () => number) {
     if (certificate.certificateDer) this.certificateDer = certificate.certificateDer;
     if (certificate.parsed) this.parsed = certificate.parsed;
     this.chained = certificate.chained;

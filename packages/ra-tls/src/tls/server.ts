@@ -3,9 +3,9 @@ import type { RequestListener } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
-import { parseRaTlsCertificate, type RaTlsCertificate } from '../certificate/parse-ra-tls-certificate.ts';
+import { parseRaTlsCertificate } from '../certificate/parse-ra-tls-certificate.ts';
 import { messageOf, RaTlsError } from '../errors.ts';
-import { type PeerCertificate, setPeer, TlsPeer } from './peer.ts';
+import { type PeerCertificate, type ShownCertificate, setPeer, TlsPeer } from './peer.ts';
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const MAX_HANDSHAKES = 1024;
@@ -45,7 +45,7 @@ export interface RaTlsServerOptions extends ServerCertificate {
    * Reads the certificate of a client; default `parseRaTlsCertificate`, whose result it may remember by all bytes of it.
    * @throws RaTlsError
    */
-  readonly readCertificate?: (der: Uint8Array) => RaTlsCertificate;
+  readonly readCertificate?: (der: Uint8Array) => PeerCertificate;
   /** Handshakes in progress; more are refused. Default 1024. */
   readonly maxHandshakes?: number;
   /** Milliseconds since 1970. */
@@ -109,8 +109,8 @@ function contextOptions({ key, certChain, clientCa }: ServerCertificate): Secure
 function readPeer(
   socket: TLSSocket,
   now: number,
-  read: (der: Uint8Array) => RaTlsCertificate,
-): PeerCertificate & { expired?: boolean } {
+  read: (der: Uint8Array) => PeerCertificate,
+): ShownCertificate & { expired?: boolean } {
   const der = socket.getPeerX509Certificate()?.raw;
   if (!der) return { chained: false };
   // A plain view: a Buffer would leak into everything that is cut out of it.
@@ -132,7 +132,7 @@ function readPeer(
   }
 }
 
-function judge(socket: TLSSocket, peer: PeerCertificate & { expired?: boolean }): SessionEvent {
+function judge(socket: TLSSocket, peer: ShownCertificate & { expired?: boolean }): SessionEvent {
   const attested = peer.parsed?.attestation !== undefined;
   const certificate = !peer.certificateDer
     ? 'none'

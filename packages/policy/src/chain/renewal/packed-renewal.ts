@@ -1,4 +1,4 @@
-import { setImmediate } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChainSettings } from '../chain-options.ts';
 import { encodeGetter, encodeIsPolicy } from '../contract-calls.ts';
 import { assertPolicyContract, gatewayOf } from '../eth-call-verdicts.ts';
@@ -18,8 +18,12 @@ import {
 import { isDescendant } from './is-descendant.ts';
 import type { Renewal } from './renewal.ts';
 
-/** So many are prepared and judged in one turn of the event loop: requests that wait come between. */
+/** So many are prepared, sent and judged at once: neither requests that come meanwhile nor the endpoints see a burst. */
 const SLICE = 64;
+/** Between two of them … */
+const PAUSE_MS = 15;
+/** … and between all of them together: requests see the new block that much later. */
+const ALL_PAUSES_MS = 300;
 /** Marks are kept for so many blocks. */
 const MAX_BLOCKS = 8;
 
@@ -64,12 +68,13 @@ export function packedRenewal({ quorum, kmsContract }: ChainSettings): Renewal {
       return branch;
     };
     const slices: Promise<ReadonlyMap<string, Verdict>>[] = [];
+    const pauseMs = Math.min(PAUSE_MS, (ALL_PAUSES_MS * SLICE) / requests.length);
     for (let start = 0; start < requests.length; start += SLICE) {
       const renewed = renewSlice(view, from, to, requests.slice(start, start + SLICE), descends);
       // The first failure is thrown below, once all are under way.
       renewed.catch(() => undefined);
       slices.push(renewed);
-      await setImmediate();
+      if (start + SLICE < requests.length) await sleep(pauseMs);
     }
     return new Map((await Promise.all(slices)).flatMap((renewed) => [...renewed]));
   };

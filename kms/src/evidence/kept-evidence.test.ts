@@ -1,0 +1,94 @@
+import {
+  bootInfo,
+  type VerifiedAttestation,
+  verifyAttestation,
+  verifyOsImage,
+} from '@dstack-cloud/attestation';
+import { createPlatform } from '@dstack-cloud/tee-simulator';
+import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
+import { expect, test } from 'vitest';
+import { withRequestConfig } from '../authorize/config-text.ts';
+import {
+  gcpEvidence,
+  MODES_NOW,
+  modesTrust,
+  nitroEvidence,
+  nitroTpmEvidence,
+  snpEvidence,
+  tdxEvidence,
+} from '../test/mode-evidence.ts';
+import { keepVerified } from './kept-evidence.ts';
+
+const MAKERS = {
+  'dstack-tdx': tdxEvidence,
+  'dstack-gcp-tdx': gcpEvidence,
+  'dstack-amd-sev-snp': snpEvidence,
+  'dstack-nitro-enclave': nitroEvidence,
+  'dstack-aws-nitro-tpm': nitroTpmEvidence,
+};
+
+describeWithFixtures('evidence that is kept', 'mock-evidence/expected.json', () => {
+  async function verified(mode: keyof typeof MAKERS): Promise<VerifiedAttestation> {
+    const { roots, collateral } = modesTrust(createPlatform(new Uint8Array(32).fill(5)));
+    const { attestation } = MAKERS[mode]()(new Uint8Array(64).fill(7));
+    const platform = { gcpFirmwareEndorsement: 'vendor' } as const;
+    return verifyAttestation(attestation, { roots, collateral, now: MODES_NOW, platform });
+  }
+
+  test.each(Object.keys(MAKERS) as (keyof typeof MAKERS)[])(
+    '%s: is what it was, without its checks',
+    async (mode) => {
+      const whole = await verified(mode);
+      const kept = keepVerified(whole);
+      // Another one in between: the values must not come from the one that was asked last.
+      const other = keepVerified(await verified(mode === 'dstack-tdx' ? 'dstack-amd-sev-snp' : 'dstack-tdx'));
+      const names = Object.keys(whole) as (keyof VerifiedAttestation)[];
+      for (const name of names.filter((each) => each !== 'checks' && each !== 'attestation')) {
+        void other.evidence;
+        expect(kept[name], name).toEqual(whole[name]);
+      }
+      for (const name of Object.keys(whole.attestation) as (keyof VerifiedAttestation['attestation'])[]) {
+        void other.attestation.quote;
+        expect(kept.attestation[name], name).toEqual(whole.attestation[name]);
+      }
+      expect(kept.checks).toEqual([]);
+      for (const bootTime of [false, true]) {
+        expect(bootInfo(kept, { bootTime })).toEqual(bootInfo(whole, { bootTime }));
+      }
+      expect((await verifyOsImage(kept)).osImageHash).toEqual((await verifyOsImage(whole)).osImageHash);
+    },
+  );
+
+  test('takes the configuration of a request, and all the rest from the evidence', async () => {
+    const whole = await verified('dstack-tdx');
+    const kept = keepVerified(whole);
+    const text = JSON.stringify({ os_image_hash: 'ab'.repeat(32) });
+    const configured = withRequestConfig(kept, text);
+    expect(configured.config).toBe(text);
+    expect(configured.evidence).toEqual(whole.evidence);
+    expect(configured.mode).toBe('dstack-tdx');
+    expect(withRequestConfig(kept, text)).toBe(configured);
+    expect(kept.config).toBe(whole.config);
+    expect(bootInfo(configured, { bootTime: false })).toEqual(
+      bootInfo({ ...whole, config: text }, { bootTime: false }),
+    );
+  });
+
+  test('can be judged and kept again', async () => {
+    const whole = await verified('dstack-gcp-tdx');
+    const again = keepVerified({ ...whole, attestation: keepVerified(whole).attestation });
+    void keepVerified(await verified('dstack-tdx'));
+    expect(again.attestation.quote).toEqual(whole.attestation.quote);
+    expect(again.attestation.reportData).toEqual(whole.attestation.reportData);
+    expect(again.attestation.config).toBe(whole.attestation.config);
+  });
+
+  test('an identity has memory of its own, and no more than it needs', async () => {
+    const { appId, mrSystem, deviceId } = bootInfo(keepVerified(await verified('dstack-tdx')), {
+      bootTime: false,
+    });
+    expect(appId.buffer).toBe(mrSystem.buffer);
+    expect(deviceId.buffer).toBe(mrSystem.buffer);
+    expect(mrSystem.buffer.byteLength).toBeLessThan(512);
+  });
+});
