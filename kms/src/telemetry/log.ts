@@ -1,6 +1,6 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
+import { DescriptorOutput } from './descriptor-output.ts';
 import { LineBuffer } from './line-buffer.ts';
-import { OutputThread } from './output-thread.ts';
 
 /** JSON lines with the documented messages (chapter 10 section 7.5). */
 export type Log = Logger;
@@ -9,7 +9,7 @@ export type Log = Logger;
 const REDACT = ['token', 'auth_token', 'key', 'k256', 'privateKey', 'authorization', 'quote', 'body'];
 
 const STDOUT = 1;
-/** Lines are written in pieces of so many bytes: each is a message to another thread. */
+/** Lines are written in pieces of so many bytes: each is a system call. */
 const PIECE_BYTES = 65_536;
 /** A pipe takes at most 4096 bytes as one (POSIX PIPE_BUF): with more, lines of processes that share it would mix. */
 const SHARED_PIECE_BYTES = 4096;
@@ -24,8 +24,8 @@ export type LogOptions = {
 };
 
 /**
- * The service's logger. Lines are written beside the event loop and several at a time, so that neither their number
- * nor a slow reader of the log slows the release of keys; what is pending is flushed when the process ends.
+ * The service's logger. Lines are written several at a time and without waiting for who reads them, so that neither their
+ * number nor a slow reader of the log slows the release of keys; what is pending is flushed when the process ends.
  */
 export function createLog(
   level: string,
@@ -35,7 +35,11 @@ export function createLog(
   const options = { level, base: { service: 'dstack-kms', ...fields }, redact: REDACT };
   if (destination !== undefined) return pino(options, destination);
   const maxWrite = isShared ? SHARED_PIECE_BYTES : PIECE_BYTES;
-  const lines = new LineBuffer(new OutputThread(STDOUT), maxWrite);
+  const output = new DescriptorOutput(STDOUT, (count) => {
+    const line = { level: pino.levels.values['warn'], time: Date.now(), ...options.base, lines: count };
+    return `${JSON.stringify({ ...line, msg: 'log lines lost' })}\n`;
+  });
+  const lines = new LineBuffer(output, maxWrite);
   setInterval(() => lines.flush(), FLUSH_MS).unref();
   flushAtExit(lines);
   return pino(options, lines);
