@@ -1,7 +1,7 @@
 /**
  * Key release, whole: every request is judged, authorised on chain, recorded and derived as in production, over
  * many applications, which is checked at the end. The limit is a bare Node TLS server with the same settings,
- * certificates and answer size. Server on one core, load from the other.
+ * certificates and answer size. Server alone on one core; load, chain and all else on the other.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ratlsReportData } from '@dstack-cloud/attestation';

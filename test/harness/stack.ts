@@ -3,7 +3,7 @@
  * platform with its collateral service, and a bootstrapped KMS in a machine of its own. Made of the demo's steps.
  */
 import { readFile } from 'node:fs/promises';
-import { addComposeHash, deployApp, removeComposeHash } from '@dstack-cloud/contracts';
+import { addComposeHash, type ChainClient, deployApp, removeComposeHash } from '@dstack-cloud/contracts';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { build } from '@dstack-cloud/scripts/build';
 import { Cleanup } from '@dstack-cloud/scripts/demo/cleanup';
@@ -114,14 +114,22 @@ async function temporaryCa(url: string): Promise<Stack['tempCa']> {
   return { tempCaCert: temp_ca_cert ?? '', tempCaKey: temp_ca_key ?? '', rootCa: ca_cert ?? '' };
 }
 
-/** An app contract that allows any device and one compose hash, and a workload that fits it. */
-export async function registeredWorkload(stack: Stack, name: string): Promise<Workload> {
+/**
+ * An app contract of the stack's owner that allows any device and one compose hash, and a workload that fits it.
+ * @param client who sends the transaction
+ */
+export async function registeredWorkload(
+  stack: Stack,
+  name: string,
+  client: ChainClient = stack.contracts.client,
+): Promise<Workload> {
   const composeHash = new Uint8Array(32);
   composeHash.set(new TextEncoder().encode(name).subarray(0, 32));
-  const { client, kms } = stack.contracts;
+  const { kms } = stack.contracts;
   const { appId } = await deployApp({
     client,
     kms,
+    owner: stack.contracts.client.account.address,
     allowAnyDevice: true,
     composeHash: `0x${toHex(composeHash)}`,
   });

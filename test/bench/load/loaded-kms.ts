@@ -9,7 +9,7 @@ import { processesIn, repository } from '../../harness/run-command.ts';
 import { type Stack, startStack } from '../../harness/stack.ts';
 import { type LoadedApp, loadApps } from './load-apps.ts';
 import type { LoadIdentity, LoadPlan, LoadReport } from './plan.ts';
-import { load, pinProcess } from './processes.ts';
+import { load, pinBesideLoad, pinProcess } from './processes.ts';
 
 /** Applications that ask in turn; `DSTACK_BENCH_APPS` for a quick look. */
 const APPS = Number(process.env['DSTACK_BENCH_APPS'] ?? 1000);
@@ -92,6 +92,8 @@ export async function startLoadedKms({
     const apps = await loadApps(stack, APPS);
     const pid = pidOfKms(stack);
     pinProcess(pid);
+    // The node of the chain and the collateral service, which are elsewhere in production, and the machine's agent.
+    pinBesideLoad([process.pid, ...pidsOf(stack).filter((other) => other !== pid)]);
     const identities = apps.map(({ identity }) => identity);
     const url = `${stack.kms.url}/prpc/GetAppKey?json`;
     const body = JSON.stringify({ api_version: 1, vm_config: '' });
@@ -128,9 +130,15 @@ export async function startLoadedKms({
 }
 
 function pidOfKms(stack: Stack): number {
-  const line = processesIn(stack.space.directory).find((command) => command.includes('dstack-kms'));
-  if (line === undefined) throw new Error('No KMS is running');
-  return Number(line.split(' ')[0]);
+  const [pid] = pidsOf(stack, 'dstack-kms');
+  if (pid === undefined) throw new Error('No KMS is running');
+  return pid;
+}
+
+function pidsOf(stack: Stack, program = ''): number[] {
+  return processesIn(stack.space.directory)
+    .filter((command) => command.includes(program))
+    .map((command) => Number(command.split(' ')[0]));
 }
 
 function residentOf(pid: number): number {

@@ -23,6 +23,13 @@ export function pinProcess(pid: number): void {
   if (canPin) spawnSync('taskset', ['-a', '-c', '-p', String(SERVER_CORE), String(pid)], { stdio: 'ignore' });
 }
 
+/** Moves other processes, which a server needs beside it, to the core of the load. */
+export function pinBesideLoad(pids: readonly number[]): void {
+  for (const pid of canPin ? pids : []) {
+    spawnSync('taskset', ['-a', '-c', '-p', String(LOAD_CORE), String(pid)], { stdio: 'ignore' });
+  }
+}
+
 /** Drives one plan from the other core. */
 export async function load(plan: LoadPlan): Promise<LoadReport> {
   const child = startScript('generator.ts', LOAD_CORE);
