@@ -1,4 +1,5 @@
 import { deserialize, serialize } from 'node:v8';
+import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { Attestation, AttestationMode, VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { PeerCertificate } from '@dstack-cloud/ra-tls';
 
@@ -21,7 +22,7 @@ export function keepVerified(verified: VerifiedAttestation): VerifiedAttestation
     config,
     ...(reportDataPayload === undefined ? {} : { reportDataPayload }),
   };
-  const kept = serialize({ ...verified, attestation, checks: NO_CHECKS });
+  const kept = deflateRawSync(serialize({ ...verified, attestation, checks: NO_CHECKS }), { level: 1 });
   latest = { kept, verified };
   return new KeptVerified(verified, kept);
 }
@@ -105,6 +106,8 @@ let latest: { readonly kept: Uint8Array; readonly verified: VerifiedAttestation 
 
 function readBack(kept: Uint8Array): VerifiedAttestation {
   // This process wrote it.
-  if (latest?.kept !== kept) latest = { kept, verified: deserialize(kept) as VerifiedAttestation };
+  if (latest?.kept !== kept) {
+    latest = { kept, verified: deserialize(inflateRawSync(kept)) as VerifiedAttestation };
+  }
   return latest.verified;
 }

@@ -16,7 +16,7 @@ type Source = Pick<Kms, 'config' | 'keys' | 'policy' | 'log' | 'metrics' | 'simu
  * Describes this KMS (chapter 10 section 5.8). It answers also when the policy source does not: then with the last
  * good values for a minute, and with none after that.
  */
-export function metaSource(kms: Source): () => Promise<proto.GetMetaResponse> {
+export function metaSource(kms: Source): () => proto.GetMetaResponse | Promise<proto.GetMetaResponse> {
   let answer: { at: number; message: proto.GetMetaResponse } | undefined;
   let good: { at: number; info: PolicyInfo } | undefined;
   let refreshing: Promise<proto.GetMetaResponse> | undefined;
@@ -36,8 +36,7 @@ export function metaSource(kms: Source): () => Promise<proto.GetMetaResponse> {
   }
 
   return () => {
-    if (answer !== undefined && performance.now() - answer.at < FRESH_MS)
-      return Promise.resolve(answer.message);
+    if (answer !== undefined && performance.now() - answer.at < FRESH_MS) return answer.message;
     refreshing ??= refresh().finally(() => {
       refreshing = undefined;
     });

@@ -26,13 +26,18 @@ export function wantsJson(verb: string, query: string, contentType: string | und
   return (end < 0 ? contentType : contentType.slice(0, end)).trim().toLowerCase() === 'application/json';
 }
 
+/** Whether a method has no arguments. */
+export function takesNothing({ input }: DescMethod): boolean {
+  return input.typeName === EmptySchema.typeName;
+}
+
 /** Reads the request message; methods without arguments take anything. */
 export function decodeRequest(
   method: DescMethod,
   input: { readonly json: boolean; readonly query?: string; readonly body: Uint8Array },
 ): Message {
   const desc: DescMessage = method.input;
-  if (desc.typeName === EmptySchema.typeName) return create(desc);
+  if (takesNothing(method)) return create(desc);
   if (input.query !== undefined) return decodeQuery(desc, input.query);
   if (input.json) return decodeJson(desc, jsonText(input.body));
   checkWire(desc, input.body);

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { DescMethod } from '@bufbuild/protobuf';
 import { PrpcError, RpcError } from '../errors.ts';
-import { decodeRequest, encodeError, encodeResponse, wantsJson } from './encoding.ts';
+import { decodeRequest, encodeError, encodeResponse, takesNothing, wantsJson } from './encoding.ts';
 import { frameworkAnswer } from './framework-answer.ts';
 import {
   DEFAULT_BODY_LIMIT,
@@ -60,19 +60,20 @@ export function createPrpcHandler<C = undefined>(
         const status = mount.unknownMethodStatus ?? 400;
         throw new RpcError(`Service not found: ${name}`, { code: 'UNIMPLEMENTED', status });
       }
-      const body =
-        verb === 'POST'
-          ? await readBody(request, mount.limits?.[name] ?? DEFAULT_BODY_LIMIT, budget)
-          : NO_BODY;
+      const limit = mount.limits?.[name] ?? DEFAULT_BODY_LIMIT;
+      // What a method without arguments is sent says nothing; Node reads and drops it while the answer goes out.
+      const isNeeded = verb === 'POST' && !(takesNothing(method.desc) && hasBodyUpTo(limit, request));
+      const body = isNeeded ? await readBody(request, limit, budget) : NO_BODY;
       const input = decodeRequest(method.desc, { json, body, ...(verb === 'POST' ? {} : { query }) });
-      result = encodeResponse(method.desc, await method.run(input, ready), json);
+      const output = method.run(input, ready);
+      result = encodeResponse(method.desc, output instanceof Promise ? await output : output, json);
     } catch (error) {
       failure = error;
       const { text, code, status } = publicForm(error);
       result = encodeError(text, code, status, json);
       if (status === 429 || status === 503)
         result = { ...result, headers: { 'Retry-After': RETRY_AFTER_SECONDS } };
-      if (!request.complete && !hasSmallBody(request)) {
+      if (!request.complete && !hasBodyUpTo(SMALL_BODY, request)) {
         request.resume();
         result = { ...result, headers: { ...result.headers, Connection: 'close' } };
       }
@@ -119,9 +120,9 @@ const RETRY_AFTER_SECONDS = '6';
 /** Largest unread body that is worth reading to keep the connection: a new one costs a handshake. */
 const SMALL_BODY = 65_536;
 
-/** Whether what is left of a request is bounded and short. Without either header there is no body (RFC 9112 section 6.3). */
-function hasSmallBody({ headers }: IncomingMessage): boolean {
-  return headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) <= SMALL_BODY;
+/** Whether a request says that its body is no longer. Without either header there is none (RFC 9112 section 6.3). */
+function hasBodyUpTo(limit: number, { headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) <= limit;
 }
 
 const NO_BODY: Uint8Array = new Uint8Array();
