@@ -91,9 +91,15 @@ export type WorldNode = FakeServer & {
   readonly executed: Map<string, number>;
   /** HTTP requests. */
   exchanges: number;
+  /** Most contract calls that one of them had executed. */
+  largest: number;
 };
 
 type Call = { id: number; method: string; params: unknown[] };
+
+function countOf(executed: ReadonlyMap<string, number>): number {
+  return [...executed.values()].reduce((sum, count) => sum + count, 0);
+}
 
 export async function startWorldNode(world: ContractWorld): Promise<WorldNode> {
   const executed = new Map<string, number>();
@@ -101,16 +107,18 @@ export async function startWorldNode(world: ContractWorld): Promise<WorldNode> {
     node.exchanges += 1;
     const { behaviour } = node;
     if (behaviour.type === 'dead') return void response.writeHead(503).end();
+    const before = countOf(executed);
     const answers = ([JSON.parse(body)].flat() as Call[]).map((call) => ({
       jsonrpc: '2.0',
       id: call.id,
       ...answer(call),
     }));
+    node.largest = Math.max(node.largest, countOf(executed) - before);
     const send = (): void => void response.end(JSON.stringify(answers));
     if (behaviour.type === 'slow') setTimeout(send, behaviour.ms);
     else send();
   });
-  const node: WorldNode = { ...server, behaviour: { type: 'honest' }, executed, exchanges: 0 };
+  const node: WorldNode = { ...server, behaviour: { type: 'honest' }, executed, exchanges: 0, largest: 0 };
 
   const answer = ({ method, params }: Call): object => {
     const { behaviour } = node;
