@@ -4,9 +4,15 @@ import type { WorkerProcess } from './worker-pool.ts';
 
 /**
  * A worker has a core to itself. Threads that collect its garbage would run on it too, and hold up requests for longer
- * than they save; and of the memory of short requests little is in use at once.
+ * than they save. What runs for the first time after a collection for being idle stays slower. And of the memory of short
+ * requests little is in use at once.
  */
-const NODE_FLAGS = ['--single-threaded-gc', '--v8-pool-size=1', '--max-semi-space-size=8'];
+const NODE_FLAGS = [
+  '--single-threaded-gc',
+  '--v8-pool-size=1',
+  '--no-memory-reducer',
+  '--max-semi-space-size=8',
+];
 
 /**
  * Starts this program again as a worker. The primary accepts connections and hands them to the workers in turn, one at
