@@ -1,4 +1,5 @@
 import {
+  type AttestationMode,
   bootInfo,
   type VerifiedAttestation,
   verifyAttestation,
@@ -8,34 +9,18 @@ import { createPlatform } from '@dstack-cloud/tee-simulator';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { expect, test } from 'vitest';
 import { withRequestConfig } from '../authorize/config-text.ts';
-import {
-  gcpEvidence,
-  MODES_NOW,
-  modesTrust,
-  nitroEvidence,
-  nitroTpmEvidence,
-  snpEvidence,
-  tdxEvidence,
-} from '../test/mode-evidence.ts';
+import { EVIDENCE, MODES_NOW, modesTrust } from '../test/mode-evidence.ts';
 import { keepVerified } from './kept-evidence.ts';
 
-const MAKERS = {
-  'dstack-tdx': tdxEvidence,
-  'dstack-gcp-tdx': gcpEvidence,
-  'dstack-amd-sev-snp': snpEvidence,
-  'dstack-nitro-enclave': nitroEvidence,
-  'dstack-aws-nitro-tpm': nitroTpmEvidence,
-};
-
 describeWithFixtures('evidence that is kept', 'mock-evidence/expected.json', () => {
-  async function verified(mode: keyof typeof MAKERS): Promise<VerifiedAttestation> {
+  async function verified(mode: AttestationMode): Promise<VerifiedAttestation> {
     const { roots, collateral } = modesTrust(createPlatform(new Uint8Array(32).fill(5)));
-    const { attestation } = MAKERS[mode]()(new Uint8Array(64).fill(7));
+    const { attestation } = EVIDENCE[mode]()(new Uint8Array(64).fill(7));
     const platform = { gcpFirmwareEndorsement: 'vendor' } as const;
     return verifyAttestation(attestation, { roots, collateral, now: MODES_NOW, platform });
   }
 
-  test.each(Object.keys(MAKERS) as (keyof typeof MAKERS)[])(
+  test.each(Object.keys(EVIDENCE) as AttestationMode[])(
     '%s: is what it was, without its checks',
     async (mode) => {
       const whole = await verified(mode);

@@ -19,7 +19,8 @@ export function withNonces(judge: EvidenceJudge, nonces: ServerNonces, required:
   function admit(verified: VerifiedAttestation, spki: Uint8Array): VerifiedAttestation {
     if (verified.mode !== 'dstack-nitro-enclave') return verified;
     const { quote } = verified.attestation;
-    if (quote.mode !== verified.mode) return verified;
+    if (quote.mode !== verified.mode)
+      throw new RaTlsError('attestation-refused', 'invalid quote: no enclave document');
     const { nonce } = parseNitroDocument(parseCoseSign1(quote.nsmQuote).payload, 'nsm');
     const isMissing = nonce === undefined || nonce.length === 0;
     const fault = isMissing ? 'missing' : nonces.judge(nonce, spki);

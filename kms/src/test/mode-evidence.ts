@@ -1,4 +1,5 @@
 import {
+  type AttestationMode,
   type CollateralSource,
   dcapCollateralFromJson,
   encodeAttestation,
@@ -88,6 +89,15 @@ export const nitroTpmEvidence: ModeEvidence<NitroDraft> = maker(
   sealNitro,
 );
 
+/** Makers of good evidence, of every mode. */
+export const EVIDENCE: Readonly<Record<AttestationMode, () => (reportData: Uint8Array) => Forged>> = {
+  'dstack-tdx': tdxEvidence,
+  'dstack-gcp-tdx': gcpEvidence,
+  'dstack-amd-sev-snp': snpEvidence,
+  'dstack-nitro-enclave': nitroEvidence,
+  'dstack-aws-nitro-tpm': nitroTpmEvidence,
+};
+
 /** A self-signed client certificate with evidence in extension .8, or in .1 and .2 for bare TDX. */
 export function modeClient(
   evidence: (reportData: Uint8Array) => Forged,
@@ -108,9 +118,7 @@ export function modeClient(
 
 /** Trusts the roots of the mock evidence with its collateral, and the simulated platform that the KMS itself is on. */
 export function modesTrust(platform: SimulatedPlatform, only?: readonly RootName[]): Trust {
-  const samples = [tdxEvidence, gcpEvidence, snpEvidence, nitroEvidence, nitroTpmEvidence].map((evidence) =>
-    evidence()(new Uint8Array(64)),
-  );
+  const samples = Object.values(EVIDENCE).map((evidence) => evidence()(new Uint8Array(64)));
   const named = samples.flatMap(({ roots }) => Object.entries(roots) as [RootName, Uint8Array][]);
   const roots = named
     .filter(([name]) => only === undefined || only.includes(name))

@@ -15,7 +15,7 @@ const SOURCES: Readonly<Record<string, string>> = {
  *   hold up requests for longer than they save;
  * - nothing is collected because the process is idle: what runs for the first time after that stays a fifth slower;
  * - a young generation of 8 MiB instead of 16, and a heap of at most 512 MiB, which makes V8 collect garbage before it
- *   doubles the heap: a third less memory at the same speed.
+ *   doubles the heap.
  */
 const NODE_FLAGS = [
   '--single-threaded-gc',

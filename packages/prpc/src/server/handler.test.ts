@@ -33,6 +33,7 @@ beforeAll(async () => {
               throw new Error('secret detail');
             },
             GetKey: () => ({}),
+            GetTempCaCert: () => ({ tempCaCert: 'x' }),
             ClearImageCache: () => undefined,
           }),
         ],
@@ -80,6 +81,15 @@ function ask(
 const ok = { app_id: '11' };
 const notFound = (name: string): string =>
   `{\n  "error": "Service not found: ${name}",\n  "code": "UNIMPLEMENTED"\n}`;
+
+test('a method without arguments answers before its body is there, and a client that then goes harms nobody', async () => {
+  const socket = net.connect(port, '127.0.0.1');
+  socket.write('POST /prpc/GetTempCaCert?json HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nab');
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  expect(answer.toString()).toMatch(/^HTTP\/1.1 200 /);
+  socket.resetAndDestroy();
+  expect((await ask('GET', '/health')).status).toBe(200);
+});
 
 describe('routing (chapter 10 section 1)', () => {
   test.each([
