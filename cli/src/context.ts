@@ -1,5 +1,6 @@
 import { homedir } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
+import { printable, printableJson } from '@dstack-cloud/encoding';
 import type { GlobalOptions } from './global-options.ts';
 
 /** Where a command reads from and writes to; tests replace parts of it. */
@@ -14,15 +15,23 @@ export interface Host {
   readonly signal: AbortSignal;
 }
 
-/** What every command gets: data goes to stdout, words to stderr (chapter 50 section 1.1). */
+/** Longest text that is written at once. */
+const MAX_TEXT = 256 * 1024;
+
+/**
+ * What every command gets: data goes to stdout, words to stderr. Much of it is somebody else's text (evidence, guests,
+ * peers, files), so each way out makes everything visible that could command the terminal or hide something.
+ */
 export interface Context extends Host, GlobalOptions {
   /** Directory that -C names, or the current one. */
   readonly directory: string;
   readonly configPath: string;
-  /** One line of data for people; nothing with --json. */
-  readonly print: (line: string) => void;
+  /** One line of data for people; nothing with --json. `paint` gives the safe line its colours. */
+  readonly print: (line: string, paint?: (line: string) => string) => void;
   /** The result for programs; nothing without --json. */
   readonly result: (value: unknown) => void;
+  /** One of many results, on a line of its own; nothing without --json. */
+  readonly record: (value: unknown) => void;
   /** Progress and explanation, on stderr; silent with --quiet. */
   readonly info: (line: string) => void;
   readonly warn: (line: string) => void;
@@ -34,22 +43,40 @@ export function createContext(host: Host, options: GlobalOptions): Context {
   return {
     ...host,
     ...options,
+    stdout: (text) => host.stdout(lines(text)),
+    stderr: (text) => host.stderr(lines(text)),
     directory,
     configPath: configPath(host, options),
-    print: (line) => {
-      if (!options.json) host.stdout(`${line}\n`);
+    print: (line, paint = (safe) => safe) => {
+      if (!options.json) host.stdout(`${paint(oneLine(line))}\n`);
     },
     result: (value) => {
-      if (options.json) host.stdout(`${JSON.stringify(value, null, 2)}\n`);
+      if (options.json) host.stdout(jsonText(value));
+    },
+    record: (value) => {
+      if (options.json) host.stdout(`${printableJson(JSON.stringify(value))}\n`);
     },
     info: (line) => {
-      if (!options.quiet) host.stderr(`${line}\n`);
+      if (!options.quiet) host.stderr(`${oneLine(line)}\n`);
     },
-    warn: (line) => host.stderr(`Warning: ${line}\n`),
+    warn: (line) => host.stderr(`Warning: ${oneLine(line)}\n`),
     debug: (line) => {
-      if (options.verbose) host.stderr(`Debug: ${line}\n`);
+      if (options.verbose) host.stderr(`Debug: ${oneLine(line)}\n`);
     },
   };
+}
+
+/** One JSON document, as every `--json` prints it. */
+export function jsonText(value: unknown): string {
+  return `${printableJson(JSON.stringify(value, null, 2))}\n`;
+}
+
+function oneLine(text: string): string {
+  return printable(text, { max: MAX_TEXT, keep: '\t' });
+}
+
+function lines(text: string): string {
+  return printable(text, { max: MAX_TEXT, keep: '\n\t' });
 }
 
 /** `--config`, else `DSTACK_CLOUD_CONFIG`, else `dstack-cloud/config.json` below the XDG config folder. */

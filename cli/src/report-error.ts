@@ -1,4 +1,5 @@
-import type { Context, Host } from './context.ts';
+import { printable, printableMessage } from '@dstack-cloud/encoding';
+import { type Context, type Host, jsonText } from './context.ts';
 import { CliError, EXIT } from './errors.ts';
 
 interface Described {
@@ -12,9 +13,10 @@ interface Described {
 /** Prints an error in one shape: what failed, what was expected and found, what to do. Returns the exit code. */
 export function reportError(error: unknown, host: Host, context: Context | undefined): number {
   const described = describe(error);
-  if (context?.json === true) host.stdout(`${JSON.stringify({ error: described }, null, 2)}\n`);
+  if (context?.json === true) host.stdout(jsonText({ error: described }));
   host.stderr(text(described));
-  if (context?.verbose === true && error instanceof Error) host.stderr(`${error.stack ?? ''}\n`);
+  if (context?.verbose === true && error instanceof Error)
+    host.stderr(`${printable(error.stack ?? '', { keep: '\n\t' })}\n`);
   return error instanceof CliError ? error.exitCode : EXIT.failure;
 }
 
@@ -42,9 +44,9 @@ function withCauses(error: Error): string {
 }
 
 function text(error: Described): string {
-  const lines = [`Error: ${error.message}`];
-  if (error.expected !== undefined) lines.push(`  Expected: ${error.expected}`);
-  if (error.found !== undefined) lines.push(`  Found:    ${error.found}`);
-  if (error.hint !== undefined) lines.push(`  Next:     ${error.hint.replaceAll('\n', '\n            ')}`);
+  const lines = [`Error: ${printableMessage(error.message)}`];
+  if (error.expected !== undefined) lines.push(`  Expected: ${printableMessage(error.expected)}`);
+  if (error.found !== undefined) lines.push(`  Found:    ${printableMessage(error.found)}`);
+  if (error.hint !== undefined) lines.push(`  Next:     ${printableMessage(error.hint, '            ')}`);
   return `${lines.join('\n')}\n`;
 }

@@ -2,6 +2,7 @@
 import cluster from 'node:cluster';
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { printableMessage } from '@dstack-cloud/encoding';
 import { runSubcommand, SUBCOMMAND_USAGE } from './command/run-subcommand.ts';
 import { loadConfig } from './config/load-config.ts';
 import { printConfig } from './config/print-config.ts';
@@ -52,7 +53,7 @@ async function main(): Promise<number> {
   if (command === 'check-config' && more.length === 0) {
     // Whatever a start would refuse about addresses and files is refused here; nobody is asked anything.
     openServices(config, { log: createLog('silent') }).close();
-    for (const warning of config.warnings) process.stderr.write(`warning: ${warning}\n`);
+    for (const warning of config.warnings) process.stderr.write(`warning: ${printableMessage(warning)}\n`);
     return print('The configuration is valid\n');
   }
   if (command !== undefined) throw new Error(`Unknown command "${positionals.join(' ')}"\n\n${USAGE}`);
@@ -114,7 +115,7 @@ function print(text: string): number {
 main().then(
   (code) => process.exit(code),
   (error: unknown) => {
-    process.stderr.write(`dstack-kms: ${errorChain(error)}\n`);
+    process.stderr.write(`dstack-kms: ${printableMessage(errorChain(error))}\n`);
     process.exit(1);
   },
 );

@@ -2,8 +2,9 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { createInterface } from 'node:readline/promises';
 import { writeFileAtomic } from '@dstack-cloud/app';
+import { printableMessage } from '@dstack-cloud/encoding';
+import { ask } from '../ask.ts';
 import { parseGlobalConfig } from '../config/global-config.ts';
 import { CONFIG_TEMPLATE } from '../config/template.ts';
 import type { Context } from '../context.ts';
@@ -50,11 +51,6 @@ async function edit(context: Context, path: string): Promise<void> {
 /** Asks whether to open the editor again; a script gets the error. */
 async function again(context: Context, error: unknown): Promise<boolean> {
   if (!context.interactive || context.yes) return false;
-  context.stderr(`${messageOf(error)}\n`);
-  const prompt = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    return /^(y|yes|)$/i.test((await prompt.question('Edit again? [Y/n]: ')).trim());
-  } finally {
-    prompt.close();
-  }
+  context.stderr(`${printableMessage(messageOf(error))}\n`);
+  return /^(y|yes|)$/i.test(await ask('Edit again? [Y/n]: '));
 }

@@ -1,4 +1,4 @@
-import { createInterface } from 'node:readline/promises';
+import { ask } from '../ask.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
 import { loadPlace } from '../platforms/load-place.ts';
@@ -30,8 +30,6 @@ export async function run(
 }
 
 async function confirm(question: string): Promise<void> {
-  const prompt = createInterface({ input: process.stdin, output: process.stderr });
-  const answer = await prompt.question(question).finally(() => prompt.close());
-  if (!/^y(es)?$/i.test(answer.trim()))
+  if (!/^y(es)?$/i.test(await ask(question)))
     throw new CliError('refused', 'Nothing was removed', { exitCode: EXIT.refused });
 }

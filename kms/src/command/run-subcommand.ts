@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { printableJson } from '@dstack-cloud/encoding';
 import { destination } from 'pino';
 import { logLevel } from '../config/check-config.ts';
 import { loadConfig } from '../config/load-config.ts';
@@ -31,7 +32,7 @@ export async function runSubcommand(args: string[]): Promise<boolean> {
     load: (file) => loadConfig(file, process.env),
     now: () => Date.now() / 1000,
     log: createLog(logLevel(process.env), destination({ dest: 2, sync: true })),
-    print: (result) => process.stdout.write(`${JSON.stringify(result)}\n`),
+    print: (result) => process.stdout.write(`${printableJson(JSON.stringify(result))}\n`),
   });
   return true;
 }

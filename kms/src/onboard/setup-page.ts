@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
+import { UNPRINTABLE } from '@dstack-cloud/encoding';
 
 const STYLE = `body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}
 label{display:block;margin:.6rem 0}input{width:100%;padding:.4rem;box-sizing:border-box}
 button{padding:.5rem 1rem;margin:.4rem .4rem .4rem 0}pre{background:#8881;padding:1rem;overflow:auto;white-space:pre-wrap;word-break:break-all}`;
 
 const SCRIPT = `const byId=(id)=>document.getElementById(id);
-const out=(value)=>{byId('out').textContent=typeof value==='string'?value:JSON.stringify(value,null,2)};
+const shown=(text)=>text.slice(0,65536).replace(/${UNPRINTABLE.source}/gu,(c)=>c==='\\n'?c:'\\\\u{'+c.codePointAt(0).toString(16)+'}');
+const out=(value)=>{byId('out').textContent=shown(typeof value==='string'?value:JSON.stringify(value,null,2))};
 const headers=()=>{const token=byId('token').value;return token?{Authorization:'Bearer '+token}:{}};
 async function call(method,body){
   const answer=await fetch('/prpc/Onboard.'+method+'?json',{method:'POST',headers:headers(),body:JSON.stringify(body)});

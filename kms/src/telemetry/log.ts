@@ -1,3 +1,4 @@
+import { printableLog } from '@dstack-cloud/encoding';
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { DescriptorOutput } from './descriptor-output.ts';
 import { LineBuffer } from './line-buffer.ts';
@@ -33,7 +34,7 @@ export function createLog(
   { fields = {}, isShared = false }: LogOptions = {},
 ): Log {
   const options = { level, base: { service: 'dstack-kms', ...fields }, redact: REDACT };
-  if (destination !== undefined) return pino(options, destination);
+  if (destination !== undefined) return pino(options, printableLog(destination));
   const maxWrite = isShared ? SHARED_PIECE_BYTES : PIECE_BYTES;
   const output = new DescriptorOutput(STDOUT, (count) => {
     const line = { level: pino.levels.values['warn'], time: Date.now(), ...options.base, lines: count };
@@ -42,7 +43,7 @@ export function createLog(
   const lines = new LineBuffer(output, maxWrite);
   setInterval(() => lines.flush(), FLUSH_MS).unref();
   flushAtExit(lines);
-  return pino(options, lines);
+  return pino(options, printableLog(lines));
 }
 
 const buffers = new Set<LineBuffer>();

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** dstack-auth-api: the authorisation webhook as a service of its own, configured by the environment. */
 import { parseArgs } from 'node:util';
-import { pino } from 'pino';
+import { printableJson, printableLog, printableMessage } from '@dstack-cloud/encoding';
+import { destination, pino } from 'pino';
 import { createMetrics } from './metrics.ts';
 import { openPolicy } from './open-policy.ts';
 import { startServer } from './server.ts';
@@ -38,10 +39,13 @@ async function main(): Promise<void> {
   if (values.help) return void process.stdout.write(USAGE);
   const settings = settingsFrom(process.env);
   if (values['print-config']) {
-    return void process.stdout.write(`${JSON.stringify(shownSettings(settings), null, 2)}\n`);
+    return void process.stdout.write(`${printableJson(JSON.stringify(shownSettings(settings), null, 2))}\n`);
   }
 
-  const log = pino({ level: settings.logLevel, base: { service: 'dstack-auth-api' } });
+  const log = pino(
+    { level: settings.logLevel, base: { service: 'dstack-auth-api' } },
+    printableLog(destination({ dest: 1, sync: true })),
+  );
   const { policy, lagSeconds, close } = openPolicy(settings, log);
   const services = { policy, metrics: createMetrics(lagSeconds), log };
   const server = await startServer(services, settings.host, settings.port);
@@ -56,6 +60,7 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(`dstack-auth-api: ${error instanceof Error ? error.message : String(error)}\n`);
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`dstack-auth-api: ${printableMessage(message)}\n`);
   process.exitCode = 1;
 });

@@ -23,5 +23,15 @@ export { type FromHexOptions, fromHex, toHex } from './hex.ts';
 export { escapeNonAscii } from './json.ts';
 export { decodeMsgpack, encodeMsgpack, type MsgpackLimits } from './msgpack.ts';
 export { decodePem, decodePemAll, encodePem } from './pem.ts';
+export {
+  type LogDestination,
+  type PrintableOptions,
+  printable,
+  printableJson,
+  printableLine,
+  printableLog,
+  printableMessage,
+  UNPRINTABLE,
+} from './printable.ts';
 export { ScaleReader } from './scale/scale-reader.ts';
 export { ScaleWriter } from './scale/scale-writer.ts';

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
+import { printableMessage } from '@dstack-cloud/encoding';
 import { createAgent } from './agent/create-agent.ts';
 import { hostNotifier } from './boot/host-api.ts';
 import { loadGuestConfig } from './config/guest-config.ts';
@@ -63,13 +64,15 @@ function powerOff(root: string): void {
     return;
   }
   const child = spawn('systemctl', ['poweroff'], { stdio: 'ignore' });
-  child.once('error', (error) => process.stderr.write(`Cannot power off: ${error.message}\n`));
+  child.once('error', (error) =>
+    process.stderr.write(`Cannot power off: ${printableMessage(error.message)}\n`),
+  );
 }
 
 main().then(
   () => process.exit(0),
   (error: unknown) => {
-    process.stderr.write(`Error: ${causeChain(error)}\n`);
+    process.stderr.write(`Error: ${printableMessage(causeChain(error))}\n`);
     process.exit(1);
   },
 );

@@ -1,3 +1,4 @@
+import { printableLog } from '@dstack-cloud/encoding';
 import { destination, type Logger, pino } from 'pino';
 
 export type { Logger };
@@ -10,6 +11,6 @@ export function createLogger(name: string): Logger {
   const level = process.env['LOG_LEVEL'] ?? 'info';
   return pino(
     { name, level, base: { name }, redact: { paths: SECRET, censor: '[secret]' } },
-    destination({ dest: 2, sync: true }),
+    printableLog(destination({ dest: 2, sync: true })),
   );
 }

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { printableMessage } from '@dstack-cloud/encoding';
 import { hostNotifier } from './boot/host-api.ts';
 import { prepare } from './boot/prepare.ts';
 import { loadGuestConfig } from './config/guest-config.ts';
@@ -49,7 +50,7 @@ async function main(): Promise<void> {
 main().then(
   () => process.exit(0),
   (error: unknown) => {
-    process.stderr.write(`Error: ${causeChain(error)}\n`);
+    process.stderr.write(`Error: ${printableMessage(causeChain(error))}\n`);
     process.exit(1);
   },
 );

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { printable, printableMessage } from '@dstack-cloud/encoding';
 import { hostNotifier } from './boot/host-api.ts';
 import { loadGuestConfig } from './config/guest-config.ts';
 import { causeChain } from './errors.ts';
@@ -39,7 +40,7 @@ async function main(): Promise<number> {
       });
     }
   });
-  const say = (line: string) => process.stdout.write(`${line}\n`);
+  const say = (line: string) => process.stdout.write(`${printable(line)}\n`);
   try {
     const app = await runApp({ config, notify, say, machineEnv: process.env, signal: stopping.signal });
     say(`dstack-app-runner ready: ${app.services.join(', ')}`);
@@ -59,7 +60,7 @@ async function main(): Promise<number> {
 main().then(
   (code) => process.exit(code),
   (error: unknown) => {
-    process.stderr.write(`Error: ${causeChain(error)}\n`);
+    process.stderr.write(`Error: ${printableMessage(causeChain(error))}\n`);
     process.exit(1);
   },
 );

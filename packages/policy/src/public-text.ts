@@ -1,4 +1,4 @@
-import { utf8 } from '@dstack-cloud/encoding';
+import { printable, utf8 } from '@dstack-cloud/encoding';
 
 /** Longest text of a backend that goes to a client or a log line, in UTF-8 bytes. */
 const MAX_PUBLIC_TEXT = 512;
@@ -6,7 +6,7 @@ const MAX_PUBLIC_TEXT = 512;
 const address = /\b[a-z][a-z0-9+.-]*:\/\/[^\s"'<>]+/gi;
 
 /**
- * Make a backend's words fit to show: no addresses (they may carry API keys), no control characters, bounded.
+ * Make a backend's words fit to show: no addresses (they may carry API keys), nothing that commands or hides, bounded.
  * The cut falls between characters: the original ends its process when it does not (chapter 10 section 8.1).
  */
 export function publicText(text: string, maxBytes: number = MAX_PUBLIC_TEXT): string {
@@ -16,7 +16,7 @@ export function publicText(text: string, maxBytes: number = MAX_PUBLIC_TEXT): st
     .replace(address, '<address>')
     .replace(/\p{Cc}+/gu, ' ')
     .replace(/\p{Cs}/gu, '\ufffd');
-  return cutAtCharacter(clean, maxBytes);
+  return cutAtCharacter(printable(clean, { max: clean.length * 10 }), maxBytes);
 }
 
 /** The longest prefix of whole characters that fits into `maxBytes` of UTF-8. */

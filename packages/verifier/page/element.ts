@@ -1,14 +1,22 @@
+import { printable } from '@dstack-cloud/verifier/browser';
+
 type Child = Node | string | undefined | false;
 
-/** An element with attributes and children. Text goes in as text: nothing is ever parsed as HTML. */
+/**
+ * An element with attributes and children. Text goes in as text: nothing is ever parsed as HTML, and what evidence says
+ * can neither reorder nor hide what stands beside it.
+ */
 export function element(
   tag: string,
   attributes: Readonly<Record<string, string>> = {},
   ...children: readonly Child[]
 ): HTMLElement {
   const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children.filter((child) => child !== undefined && child !== false));
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, printable(value));
+  for (const child of children) {
+    if (child !== undefined && child !== false)
+      made.append(typeof child === 'string' ? printable(child) : child);
+  }
   return made;
 }
 

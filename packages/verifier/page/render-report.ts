@@ -2,6 +2,7 @@ import {
   type Check,
   checkTitle,
   type Judged,
+  printableJson,
   type Report,
   reportToJson,
 } from '@dstack-cloud/verifier/browser';
@@ -150,7 +151,7 @@ function section(title: string, ...children: HTMLElement[]): HTMLElement {
 
 /** The report as `dstack-verifier verify --json` prints it. */
 function jsonLink(report: Report): HTMLElement {
-  const text = JSON.stringify(reportToJson(report, hexOf), undefined, 2);
+  const text = printableJson(JSON.stringify(reportToJson(report, hexOf), undefined, 2));
   const link = element('a', { download: 'report.json', href: '#' }, 'Save the report as JSON');
   // Made when asked for: a blob that nobody saves would stay in memory.
   link.addEventListener('click', () => {

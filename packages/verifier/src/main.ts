@@ -1,3 +1,4 @@
+import { printableMessage } from '@dstack-cloud/encoding';
 import { EXIT, processOutput } from './command/output.ts';
 import { VerifierError } from './errors.ts';
 
@@ -32,6 +33,7 @@ try {
   const isUsage =
     (error instanceof VerifierError && error.code === 'usage') ||
     (error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'));
-  process.stderr.write(`Error: ${error instanceof Error ? error.message : String(error)}\n`);
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`Error: ${printableMessage(message)}\n`);
   process.exitCode = isUsage ? EXIT.usage : EXIT.bad;
 }

@@ -40,8 +40,8 @@ export class Component {
       detached: true,
     });
     const record = (line: string): void => {
-      log.append(`${line}\n`);
-      options.serial.append(`[${options.name}] ${line}\n`);
+      log.append(line);
+      options.serial.append(`[${options.name}] ${line}`);
       this.#tail.push(line);
       if (this.#tail.length > TAIL_LINES) this.#tail.shift();
     };

@@ -13,8 +13,8 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 describe('LogFile', () => {
   it('keeps a bounded number of bounded files', () => {
     const log = new LogFile(join(directory, 'a/x.log'));
-    const block = 'x'.repeat(1024 * 1024);
-    for (let i = 0; i < 30; i += 1) log.append(block);
+    const line = 'x'.repeat(1024 * 1024);
+    for (let i = 0; i < 300; i += 1) log.append(line);
     const files = readdirSync(join(directory, 'a'));
     expect(files.length).toBe(LOG_BACKUPS + 1);
     for (const file of files)
@@ -24,9 +24,17 @@ describe('LogFile', () => {
 
   it('goes on where it stopped', () => {
     const path = join(directory, 'x.log');
-    new LogFile(path).append('one\n');
-    new LogFile(path).append('two\n');
+    new LogFile(path).append('one');
+    new LogFile(path).append('two');
     expect(readFileSync(path, 'utf8')).toBe('one\ntwo\n');
+  });
+
+  it('shows what would forge a line or command a terminal', () => {
+    const path = join(directory, 'x.log');
+    new LogFile(path).append('[host] boot.progress: \u001b[2J\u001b[32mdone\u001b[0m\n[host] forged\u202e');
+    expect(readFileSync(path, 'utf8')).toBe(
+      '[host] boot.progress: \\u{1b}[2Jdone\\n[host] forged\\u{202e}\n',
+    );
   });
 });
 
@@ -56,7 +64,7 @@ describe('a folder that cannot be written', () => {
   it('does not stop the machine', () => {
     const log = new LogFile(join(directory, 'gone/x.log'));
     rmSync(join(directory, 'gone'), { recursive: true });
-    log.append('lost\n');
+    log.append('lost');
     expect(existsSync(join(directory, 'gone/x.log'))).toBe(false);
   });
 });

@@ -1,5 +1,6 @@
 import { appendFileSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { printableLine } from '@dstack-cloud/encoding';
 
 /** One log grows to this size before it is moved aside (chapter 50 section 7.8, `cvm.log`). */
 export const LOG_MAX_BYTES: number = 4 * 1024 * 1024;
@@ -18,8 +19,10 @@ export class LogFile {
     this.#size = sizeOf(path);
   }
 
-  append(text: string): void {
-    if (this.#size + text.length > LOG_MAX_BYTES) this.#rotate();
+  /** Adds a line. Guests and their programs wrote it: what it holds can neither end it nor command a terminal. */
+  append(line: string): void {
+    const text = `${printableLine(line, MAX_LINE_BYTES)}\n`;
+    if (this.#size + Buffer.byteLength(text) > LOG_MAX_BYTES) this.#rotate();
     try {
       appendFileSync(this.path, text, { mode: 0o600 });
       this.#size += Buffer.byteLength(text);

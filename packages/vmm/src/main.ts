@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { printableJson, printableLine, printableMessage } from '@dstack-cloud/encoding';
 import { VmmError } from './errors.ts';
 import { removeCvm, startCvm, stopCvm } from './lifecycle.ts';
 import { cvmLogs } from './logs.ts';
@@ -34,14 +35,16 @@ async function run(): Promise<number> {
     return values.help ? 0 : 2;
   }
   const dir = resolve(directory);
-  const print = (value: unknown): void => void process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+  const print = (value: unknown): void =>
+    void process.stdout.write(`${printableJson(JSON.stringify(value, null, 2))}\n`);
   if (command === 'supervise') return await superviseUntilSignal(dir);
   if (command === 'list') print(await listCvms(dir));
   else if (command === 'status') print(await cvmStatus(dir));
   else if (command === 'start') print(await startCvm(dir));
   else if (command === 'stop') await stopCvm(dir);
   else if (command === 'remove') await removeCvm(dir);
-  else if (command === 'logs') process.stdout.write(`${(await logLines(dir)).join('\n')}\n`);
+  else if (command === 'logs')
+    process.stdout.write(`${(await logLines(dir)).map((line) => printableLine(line)).join('\n')}\n`);
   else throw new VmmError('bad_option', `Unknown command ${command}\n\n${USAGE}`);
   return 0;
 }
@@ -64,6 +67,7 @@ async function superviseUntilSignal(dir: string): Promise<number> {
 try {
   process.exitCode = await run();
 } catch (error) {
-  process.stderr.write(`dstack-vmm: ${error instanceof Error ? error.message : String(error)}\n`);
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`dstack-vmm: ${printableMessage(message)}\n`);
   process.exitCode = 1;
 }

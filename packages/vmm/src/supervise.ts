@@ -51,7 +51,7 @@ export async function supervise(dir: string, signal: AbortSignal): Promise<numbe
   const guard = new Guard();
   const stop = AbortSignal.any([signal, onOwnerGone(manifest.owner)]);
   const hostApi = await startHostApi(run.hostApi, (notification) => {
-    serial.append(`[host] ${notification.event}: ${notification.payload}\n`);
+    serial.append(`[host] ${notification.event}: ${notification.payload}`);
     keeper.notified(notification);
   });
   const machine = new Machine({ manifest, paths, run, serial, guard, keeper });
@@ -70,7 +70,7 @@ export async function supervise(dir: string, signal: AbortSignal): Promise<numbe
   } catch (error) {
     if (!stop.aborted) failure = error;
   }
-  if (failure !== undefined) serial.append(`[host] ${message(failure)}\n`);
+  if (failure !== undefined) serial.append(`[host] ${message(failure)}`);
   await machine.stop();
   hostApi.closeAllConnections();
   hostApi.close();

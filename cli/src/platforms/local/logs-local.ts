@@ -1,6 +1,10 @@
+import { printableLine } from '@dstack-cloud/encoding';
 import { cvmLogs, followCvmLogs } from '@dstack-cloud/vmm';
 import type { ProjectState } from '../../project/state-file.ts';
 import type { LogRequest, Place } from '../platform.ts';
+
+/** As long as the machine's log has them. */
+const MAX_LINE = 64 * 1024;
 
 /** Prints the console of the machine, or one container's log. */
 export async function logsLocal(place: Place, state: ProjectState, request: LogRequest): Promise<void> {
@@ -12,12 +16,12 @@ export async function logsLocal(place: Place, state: ProjectState, request: LogR
   if (!request.follow) {
     const lines = await cvmLogs(state.machine_dir, options);
     context.result({ lines });
-    for (const line of lines) context.print(line);
+    for (const line of lines) context.print(printableLine(line, MAX_LINE));
     return;
   }
   const show = (line: string): void => {
-    if (context.json) context.stdout(`${JSON.stringify({ line })}\n`);
-    else context.print(line);
+    context.record({ line });
+    context.print(printableLine(line, MAX_LINE));
   };
   await followCvmLogs(state.machine_dir, options, show, context.signal);
   context.print('Stopped following logs.');

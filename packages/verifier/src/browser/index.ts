@@ -10,6 +10,7 @@ export {
   type TrustRoots,
   vendorRoots,
 } from '@dstack-cloud/attestation';
+export { printable, printableJson } from '@dstack-cloud/encoding';
 export { parseRaTlsCertificate } from '@dstack-cloud/ra-tls/certificate';
 export { type Bundle, isBundle, readBundle } from '../bundle.ts';
 export { type CollateralSet, readCollateral, staticSource } from '../collateral/static-source.ts';

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { writeFileAtomic } from '@dstack-cloud/app';
-import { utf8 } from '@dstack-cloud/encoding';
+import { printable, utf8 } from '@dstack-cloud/encoding';
 import { bundleText } from '../bundle.ts';
 import { recordingSource } from '../collateral/recorder.ts';
 import { VerifierError } from '../errors.ts';
@@ -30,12 +30,14 @@ export async function bundleCommand(argv: readonly string[], output: Output): Pr
   const report = await verify(evidence, { ...options, collateral: source });
   const code = exitCode(report);
   if (code === EXIT.cannotJudge) {
-    output.err(`${path}: ${report.reason}; a bundle without its collateral is of no use\n`);
+    output.err(`${printable(`${path}: ${report.reason}; a bundle without its collateral is of no use`)}\n`);
     return code;
   }
   const text = bundleText(evidence, options.now, options.chain ?? [], recorded());
   if (values.out === undefined) output.out(text);
   else await writeFileAtomic(values.out, utf8(text), { mode: 0o644 });
-  if (!report.isValid) output.err(`${path}: ${report.reason} [${report.code}]; the bundle shows it\n`);
+  if (!report.isValid) {
+    output.err(`${printable(`${path}: ${report.reason} [${report.code}]; the bundle shows it`)}\n`);
+  }
   return code;
 }

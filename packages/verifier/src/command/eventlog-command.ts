@@ -1,8 +1,9 @@
 import { parseArgs } from 'node:util';
 import { AttestationError } from '@dstack-cloud/attestation';
+import { printable, printableMessage } from '@dstack-cloud/encoding';
 import { VerifierError } from '../errors.ts';
 import { type EventLogReport, eventLogReport } from '../eventlog/event-log-json.ts';
-import { EXIT, type Output } from './output.ts';
+import { EXIT, jsonText, type Output } from './output.ts';
 import { readInput } from './read-input.ts';
 
 const MAX_LOG_BYTES = 16 * 1024 * 1024;
@@ -18,11 +19,11 @@ export async function eventlogCommand(argv: readonly string[], output: Output): 
   if (path === undefined || more.length > 0) throw new VerifierError('usage', 'eventlog needs one FILE');
   try {
     const report = eventLogReport(await readInput(path, MAX_LOG_BYTES));
-    output.out(values.json ? `${JSON.stringify(report)}\n` : reportText(report));
+    output.out(values.json ? jsonText(report) : reportText(report));
     return EXIT.good;
   } catch (error) {
     if (!(error instanceof AttestationError) && !(error instanceof VerifierError)) throw error;
-    output.err(`${path}: ${error.message} [${error.code}]\n`);
+    output.err(`${printableMessage(`${path}: ${error.message} [${error.code}]`)}\n`);
     return EXIT.bad;
   }
 }
@@ -33,5 +34,5 @@ function reportText(report: EventLogReport): string {
     for (const [bank, value] of Object.entries(banks)) lines.push(`  ${name.padEnd(6)} ${bank} ${value}`);
   }
   lines.push(...report.anomalies.map((anomaly) => `  irregular: ${anomaly}`));
-  return `${lines.join('\n')}\n`;
+  return `${lines.map((line) => printable(line)).join('\n')}\n`;
 }

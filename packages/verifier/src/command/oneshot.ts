@@ -1,13 +1,13 @@
 import { writeFileAtomic } from '@dstack-cloud/app';
 import { AttestationError, inspectAttestation, type VerifyOptions } from '@dstack-cloud/attestation';
-import { decodePem, utf8Text } from '@dstack-cloud/encoding';
+import { decodePem, printable, printableMessage, utf8Text } from '@dstack-cloud/encoding';
 import { parseRaTlsCertificate, RaTlsError } from '@dstack-cloud/ra-tls';
 import { VerifierError } from '../errors.ts';
 import { HttpError } from '../service/http-error.ts';
 import { parseVerifyRequest } from '../service/request.ts';
 import { type Response, refusedResponse } from '../service/response.ts';
 import { verifyRequest } from '../service/verify-request.ts';
-import { EXIT, type Output } from './output.ts';
+import { EXIT, jsonText, type Output } from './output.ts';
 import { readInput } from './read-input.ts';
 
 const MAX_REQUEST_BYTES = 24 * 1024 * 1024;
@@ -20,14 +20,16 @@ export async function oneshotRequest(
   output: Output,
 ): Promise<number> {
   const response = await requestResponse(path, options);
-  output.out(`${JSON.stringify(response)}\n`);
+  output.out(jsonText(response));
   if (response.reason?.startsWith(INTERNAL)) {
-    output.err(`Oneshot verification failed: ${response.reason.slice(INTERNAL.length)}\n`);
+    output.err(
+      `${printableMessage(`Oneshot verification failed: ${response.reason.slice(INTERNAL.length)}`)}\n`,
+    );
   } else {
-    await writeFileAtomic(`${path}.verification.json`, `${JSON.stringify(response, undefined, 2)}\n`, {
+    await writeFileAtomic(`${path}.verification.json`, jsonText(response, 2), {
       mode: 0o644,
     });
-    output.err(`Stored verification result at ${path}.verification.json\n`);
+    output.err(`${printable(`Stored verification result at ${path}.verification.json`)}\n`);
   }
   return response.is_valid ? EXIT.good : EXIT.bad;
 }
@@ -46,11 +48,11 @@ export async function oneshotCertificate(
     const inspection = await inspectAttestation(attestation, { ...options, now: now(), ratlsSpki: spki });
     if (!inspection.ok) throw inspection.error;
     const { mode, tcbStatus, simulated } = inspection.verified;
-    output.out(`${JSON.stringify({ is_valid: true, mode, tcb_status: tcbStatus, simulated })}\n`);
+    output.out(jsonText({ is_valid: true, mode, tcb_status: tcbStatus, simulated }));
     return EXIT.good;
   } catch (error) {
     if (!isExpected(error)) throw error;
-    output.err(`certificate verification failed: ${error.message}\n`);
+    output.err(`${printableMessage(`certificate verification failed: ${error.message}`)}\n`);
     return EXIT.bad;
   }
 }

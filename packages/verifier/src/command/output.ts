@@ -1,3 +1,5 @@
+import { printableJson } from '@dstack-cloud/encoding';
+
 /** Where a command writes; tests give their own. */
 export interface Output {
   readonly out: (text: string) => void;
@@ -15,3 +17,8 @@ export const processOutput: Output = {
     process.stderr.write(text);
   },
 };
+
+/** A JSON document of a command's output. */
+export function jsonText(value: unknown, indent?: number): string {
+  return `${printableJson(JSON.stringify(value, undefined, indent))}\n`;
+}

@@ -1,43 +1,62 @@
-import { toHex } from '@dstack-cloud/encoding';
+import { printable, toHex } from '@dstack-cloud/encoding';
 import type { Report } from '../report.ts';
 
 const MAX_VALUE = 100;
+/** Colours of ECMA-48, for a terminal. */
+const COLOURS = { red: 31, green: 32, yellow: 33 } as const;
+
+type Coloured = readonly [word: string, colour: keyof typeof COLOURS];
+/** A line in parts, some of them in a colour. */
+type Line = readonly (string | Coloured)[];
 
 /** A report for people: the verdict first, then every check, then what was found. */
 export function reportText(path: string, report: Report, colour: boolean): string {
-  const paint = (code: number, text: string): string => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
-  const verdict = report.isValid
-    ? paint(32, 'genuine')
-    : report.cannotJudge
-      ? paint(33, 'cannot judge')
-      : paint(31, 'refused');
-  const lines = [
-    `${path}: ${verdict}${report.simulated ? paint(33, ' (simulated: not a vendor root)') : ''}`,
-  ];
-  if (report.reason !== undefined) lines.push(`  why           ${report.reason} [${report.code}]`);
-  lines.push(`  form          ${report.form}, mode ${report.mode}`);
+  const lines: Line[] = [verdictLine(path, report)];
+  if (report.reason !== undefined) lines.push([`  why           ${report.reason} [${report.code}]`]);
+  lines.push([`  form          ${report.form}, mode ${report.mode}`]);
   for (const check of report.checks) {
-    lines.push(`  ${check.ok ? paint(32, 'ok') : paint(31, 'no')} ${check.id}  (${check.reference})`);
-    if (!check.ok && check.expected !== undefined) lines.push(`       expected ${short(check.expected)}`);
-    if (!check.ok && check.found !== undefined) lines.push(`       found    ${short(check.found)}`);
+    lines.push(['  ', check.ok ? ['ok', 'green'] : ['no', 'red'], ` ${check.id}  (${check.reference})`]);
+    if (!check.ok && check.expected !== undefined) lines.push([`       expected ${short(check.expected)}`]);
+    if (!check.ok && check.found !== undefined) lines.push([`       found    ${short(check.found)}`]);
   }
-  if (report.isValid) lines.push(...goodLines(report, paint));
-  return `${lines.join('\n')}\n`;
+  if (report.isValid) lines.push(...goodLines(report));
+  return lines.map((line) => `${shown(line, colour)}\n`).join('');
 }
 
-function goodLines(report: Report, paint: (code: number, text: string) => string): string[] {
+/** What the evidence says is made visible before anything of ours is added to it. */
+function shown(line: Line, colour: boolean): string {
+  return line
+    .map((part) => {
+      if (typeof part === 'string') return printable(part);
+      const [word, shade] = part;
+      return colour ? `\u001b[${COLOURS[shade]}m${word}\u001b[0m` : word;
+    })
+    .join('');
+}
+
+function verdictLine(path: string, report: Report): Line {
+  const simulated: Coloured = ['simulated: not a vendor root', 'yellow'];
+  return [`${path}: `, verdictOf(report), ...(report.simulated ? [' (', simulated, ')'] : [])];
+}
+
+function verdictOf(report: Report): Coloured {
+  if (report.isValid) return ['genuine', 'green'];
+  return report.cannotJudge ? ['cannot judge', 'yellow'] : ['refused', 'red'];
+}
+
+function goodLines(report: Report): Line[] {
   const advisories = report.advisoryIds.length > 0 ? `, ${report.advisoryIds.join(', ')}` : '';
-  const lines = [
-    `  tcb status    ${report.tcbStatus || 'none on this platform'}${advisories}`,
-    `  in force      ${time(report.validFrom)} to ${time(report.validUntil)}`,
-    ...(report.reportData ? [`  report data   ${toHex(report.reportData)}`] : []),
+  const lines: Line[] = [
+    [`  tcb status    ${report.tcbStatus || 'none on this platform'}${advisories}`],
+    [`  in force      ${time(report.validFrom)} to ${time(report.validUntil)}`],
   ];
+  if (report.reportData) lines.push([`  report data   ${toHex(report.reportData)}`]);
   for (const [name, value] of Object.entries(report.appInfo ?? {})) {
-    if (typeof value === 'string' && value !== '') lines.push(`  ${name.padEnd(14)}${short(value)}`);
+    if (typeof value === 'string' && value !== '') lines.push([`  ${name.padEnd(14)}${short(value)}`]);
   }
   const { ok, reasons } = report.policy;
-  lines.push(`  policy        ${ok ? paint(32, 'accepted') : paint(31, 'refused')}`);
-  return [...lines, ...reasons.map((reason) => `                ${reason}`)];
+  lines.push(['  policy        ', ok ? ['accepted', 'green'] : ['refused', 'red']]);
+  return [...lines, ...reasons.map((reason): Line => [`                ${reason}`])];
 }
 
 function time(seconds: number | undefined): string {

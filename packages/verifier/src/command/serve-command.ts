@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { TrustRoots, VerifyOptions } from '@dstack-cloud/attestation';
+import { printableLog } from '@dstack-cloud/encoding';
 import { pino } from 'pino';
 import { onlineCollateral } from '../collateral/online.ts';
 import { loadConfig } from '../config/load-config.ts';
@@ -10,7 +11,7 @@ import { VerifierError } from '../errors.ts';
 import { createMetrics } from '../service/metrics.ts';
 import { createService } from '../service/server.ts';
 import { oneshotCertificate, oneshotRequest } from './oneshot.ts';
-import { EXIT, type Output } from './output.ts';
+import { EXIT, jsonText, type Output } from './output.ts';
 import { readInput } from './read-input.ts';
 
 const MAX_FILE_BYTES = 1024 * 1024;
@@ -51,7 +52,7 @@ export async function serveCommand(argv: readonly string[], output: Output): Pro
   }
   const config = await readConfig(values.config);
   if (values['print-config']) {
-    output.out(`${JSON.stringify(config, undefined, 2)}\n`);
+    output.out(jsonText(config, 2));
     return EXIT.good;
   }
   const roots = await configuredRoots(config, (path) => readInput(path, MAX_FILE_BYTES));
@@ -90,7 +91,7 @@ function verifyOptions(config: Config, roots: TrustRoots): Omit<VerifyOptions, '
 }
 
 async function serve(config: Config, options: Omit<VerifyOptions, 'now'>): Promise<undefined> {
-  const log = pino({ name: 'dstack-verifier' }, pino.destination({ dest: 2, sync: true }));
+  const log = pino({ name: 'dstack-verifier' }, printableLog(pino.destination({ dest: 2, sync: true })));
   const simulated = simulatedRoots(options.roots);
   const server = createService({
     verify: options,

@@ -8,7 +8,7 @@ import { type Report, reportToJson } from '../report.ts';
 import { unreadableReport, type VerifyEvidenceOptions, verify } from '../verify.ts';
 import { EVIDENCE_OPTIONS } from './arguments.ts';
 import { type EvidenceArguments, evidenceOptions } from './evidence-options.ts';
-import { EXIT, type Output } from './output.ts';
+import { EXIT, jsonText, type Output } from './output.ts';
 import { readInput } from './read-input.ts';
 import { reportText } from './report-text.ts';
 
@@ -33,7 +33,7 @@ export async function verifyCommand(argv: readonly string[], output: Output): Pr
     codes.push(exitCode(report));
     output.out(
       values.json
-        ? `${JSON.stringify(reportToJson(report, toHex))}\n`
+        ? jsonText(reportToJson(report, toHex))
         : reportText(path, report, process.stdout.isTTY === true),
     );
   }
