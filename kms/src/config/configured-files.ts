@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { decodePem, toBase64 } from '@dstack-cloud/encoding';
+import { type RootName, rootCertificate } from '@dstack-cloud/attestation';
+import { toBase64 } from '@dstack-cloud/encoding';
 import { KmsError } from '../errors.ts';
 import type { KmsConfig } from './kms-config.ts';
 
@@ -13,8 +14,6 @@ export type ConfiguredFiles = {
   /** `core.auth_api.webhook.ca_cert`: PEM. */
   readonly webhookCa?: string;
 };
-
-export type RootName = keyof KmsConfig['core']['attestation']['root_ca'];
 
 /** @throws KmsError `config-invalid` naming the key and the file */
 export function readConfiguredFiles({ core, policy }: KmsConfig): ConfiguredFiles {
@@ -31,9 +30,7 @@ export function readConfiguredFiles({ core, policy }: KmsConfig): ConfiguredFile
 
 function readCertificate(name: string, file: string): Uint8Array {
   try {
-    const bytes = readFileSync(file);
-    const text = bytes.toString('latin1');
-    return text.includes('-----BEGIN') ? decodePem(text, 'CERTIFICATE') : new Uint8Array(bytes);
+    return rootCertificate(new Uint8Array(readFileSync(file)));
   } catch (cause) {
     throw new KmsError('config-invalid', `core.attestation.root_ca.${name}: "${file}" is no certificate`, {
       cause,

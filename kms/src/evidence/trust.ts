@@ -1,13 +1,18 @@
+import { join } from 'node:path';
 import {
+  addRoot,
   type CollateralSource,
-  type TrustRoot,
+  hasSimulatedRoot,
+  ROOT_NAMES,
   type TrustRoots,
+  vendorCollateral,
   vendorRoots,
 } from '@dstack-cloud/attestation';
-import { equalBytes, fromBase64 } from '@dstack-cloud/encoding';
-import type { ConfiguredFiles, RootName } from '../config/configured-files.ts';
+import { fromBase64 } from '@dstack-cloud/encoding';
+import type { ConfiguredFiles } from '../config/configured-files.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
-import { vendorCollateral } from './vendor-collateral.ts';
+
+const PCS_TIMEOUT_MS = 20_000;
 
 /** What evidence is judged with. */
 export type Trust = {
@@ -17,44 +22,19 @@ export type Trust = {
   readonly simulated: boolean;
 };
 
-/** Trust roots and collateral source as configured (chapter 10 section 7.2). */
-export function makeTrust(config: KmsConfig, { rootCa: files }: ConfiguredFiles): Trust {
-  const vendor = vendorRoots();
-  const withFile = (known: readonly TrustRoot[], name: RootName): readonly TrustRoot[] =>
-    withRoot(known, name, files[name]);
-  const roots: TrustRoots = {
-    tdx: withFile(vendor.tdx, 'tdx'),
-    gcpTpm: withFile(vendor.gcpTpm, 'gcp_tpm'),
-    nitro: withFile(vendor.nitro, 'aws_nitro_enclave'),
-    nitroTpm: withFile(vendor.nitroTpm, 'aws_nitro_tpm'),
-    sevSnp: {
-      milan: withFile(vendor.sevSnp.milan, 'sev_snp_milan'),
-      genoa: withFile(vendor.sevSnp.genoa, 'sev_snp_genoa'),
-      turin: withFile(vendor.sevSnp.turin, 'sev_snp_turin'),
-    },
-  };
-  const all = [
-    ...roots.tdx,
-    ...roots.gcpTpm,
-    ...roots.nitro,
-    ...roots.nitroTpm,
-    ...Object.values(roots.sevSnp).flat(),
-  ];
-  return {
+/** The vendors' roots with the configured ones beside them, and their services. */
+export function makeTrust({ core }: KmsConfig, { rootCa }: ConfiguredFiles): Trust {
+  const roots = ROOT_NAMES.reduce((all, name) => {
+    const certificate = rootCa[name];
+    return certificate === undefined ? all : addRoot(all, name, fromBase64(certificate));
+  }, vendorRoots());
+  const { urls, cache_dir: cacheDir } = core.attestation;
+  const collateral = vendorCollateral({
     roots,
-    simulated: all.some((root) => root.simulated),
-    collateral: vendorCollateral(config),
-  };
-}
-
-/** One more root; marked simulated unless it is the vendor's own. */
-function withRoot(
-  vendor: readonly TrustRoot[],
-  name: string,
-  certificate: string | undefined,
-): readonly TrustRoot[] {
-  if (certificate === undefined) return vendor;
-  const der = fromBase64(certificate);
-  if (vendor.some((root) => equalBytes(root.der, der))) return vendor;
-  return [...vendor, { name: `configured ${name} root`, der, simulated: true }];
+    pccs: urls.pccs ?? core.pccs_url,
+    pccsTimeoutMs: PCS_TIMEOUT_MS,
+    amdKds: urls.amd_kds,
+    cacheDir: cacheDir ?? join(core.cert_dir, 'collateral'),
+  });
+  return { roots, simulated: hasSimulatedRoot(roots), collateral };
 }

@@ -65,8 +65,16 @@ export { type PcsOptions, pcsCollateral } from './pcs/pcs-collateral.ts';
 export { type VendorCrlOptions, vendorCrls } from './pcs/vendor-crls.ts';
 export type * from './platform-evidence.ts';
 export { type ReportDataHash, type ReportDataInput, ratlsReportData, reportData } from './report-data.ts';
-export { ROOT_NAMES, type RootName, replaceRoot } from './roots/replace-root.ts';
-export { type TrustRoot, type TrustRoots, withTdxRoot } from './roots/trust-roots.ts';
+export {
+  addRoot,
+  hasSimulatedRoot,
+  ROOT_NAMES,
+  type RootName,
+  replaceRoot,
+  withTdxRoot,
+} from './roots/replace-root.ts';
+export { rootCertificate } from './roots/root-certificate.ts';
+export type { TrustRoot, TrustRoots } from './roots/trust-roots.ts';
 export { vendorRoots } from './roots/vendor-roots.ts';
 export { type AmdKdsOptions, amdKdsCollateral } from './snp/amd-kds.ts';
 export { SNP_REPORT_BYTES } from './snp/report.ts';
@@ -88,6 +96,12 @@ export { verifyDcap } from './tdx/verify-dcap.ts';
 export { parseTpmsAttest, type TpmsAttest } from './tpm/tpms-attest.ts';
 export { type TpmSignature, tpmSignatureFromDer } from './tpm/tpmt-signature.ts';
 export { type QuotedPcr, type QuoteInput, verifyTpmQuote } from './tpm/verify-quote.ts';
+export {
+  boundMethods,
+  INTEL_PCS,
+  type VendorCollateralOptions,
+  vendorCollateral,
+} from './vendor-collateral.ts';
 export { type Inspection, inspectAttestation, verifyAttestation, verifyContext } from './verify.ts';
 export type {
   PlatformOptions,

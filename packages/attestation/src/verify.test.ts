@@ -6,7 +6,7 @@ import type { CollateralSource } from './collateral-source.ts';
 import { VerificationCache } from './crypto/verification-cache.ts';
 import { AttestationError } from './errors.ts';
 import { bootInfo } from './measurements/boot-info.ts';
-import { withTdxRoot } from './roots/trust-roots.ts';
+import { withTdxRoot } from './roots/replace-root.ts';
 import { vendorRoots } from './roots/vendor-roots.ts';
 import { dcapCollateralFromJson } from './tdx/collateral-json.ts';
 import { staticCollateral } from './tdx/static-collateral.ts';
@@ -20,7 +20,6 @@ describeWithFixtures('evidence recorded from the original KMS', 'kms-original/cl
   const roots = withTdxRoot(
     vendorRoots(),
     decodePem(fixtureText('kms-original/tdx-test-root.pem'), 'CERTIFICATE'),
-    'recorded test root',
   );
   const collateral = dcapCollateralFromJson(fixtureJson('kms-original/collateral.json'));
   const attestation = decodeAttestation(fromHex(client.attestation));
@@ -127,7 +126,7 @@ describeWithFixtures('evidence recorded from the original KMS', 'kms-original/cl
 describe('trust roots', () => {
   it('a configured root that is the vendor one byte for byte is no simulation', () => {
     const roots = vendorRoots();
-    expect(withTdxRoot(roots, roots.tdx[0]!.der.slice())).toBe(roots);
+    expect(withTdxRoot(roots, roots.tdx[0]!.der.slice())).toEqual(roots);
   });
 
   describeWithFixtures('pinned', 'attestation/roots/intel-sgx-root-ca.der', () => {

@@ -19,17 +19,3 @@ export interface TrustRoots {
     readonly turin: readonly TrustRoot[];
   };
 }
-
-/**
- * The same roots with one more TDX root, from configuration.
- * @param der DER of the root certificate; marked `simulated` unless it is byte for byte Intel's.
- */
-export function withTdxRoot(roots: TrustRoots, der: Uint8Array, name = 'configured TDX root'): TrustRoots {
-  const known = roots.tdx.find((root) => sameBytes(root.der, der));
-  if (known) return roots;
-  return { ...roots, tdx: [...roots.tdx, { name, der, simulated: true }] };
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
-}

@@ -1,13 +1,16 @@
 import { readFileBounded } from '@dstack-cloud/app';
-import { pcsCollateral, type TrustRoots, vendorRoots, withTdxRoot } from '@dstack-cloud/attestation';
-import { decodePem, utf8Text } from '@dstack-cloud/encoding';
+import {
+  addRoot,
+  rootCertificate,
+  type TrustRoots,
+  vendorCollateral,
+  vendorRoots,
+} from '@dstack-cloud/attestation';
 import { type PeerVerifier, verifyPeerAttestation } from '@dstack-cloud/ra-tls';
 import type { GuestConfig } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';
 
 const MAX_ROOT_BYTES = 64 * 1024;
-/** Intel's provisioning certification service. */
-const INTEL_PCS = 'https://api.trustedservices.intel.com';
 
 /**
  * Judges the evidence of other machines: vendor roots, and the one root beside them that the configuration names for
@@ -19,7 +22,7 @@ const INTEL_PCS = 'https://api.trustedservices.intel.com';
  */
 export async function peerVerifier(config: GuestConfig, pccsUrl: string | undefined): Promise<PeerVerifier> {
   const roots = await trustRoots(config.tdxRootFile);
-  const collateral = pcsCollateral({ baseUrl: config.pccsUrl ?? pccsUrl ?? INTEL_PCS });
+  const collateral = vendorCollateral({ roots, pccs: config.pccsUrl ?? pccsUrl });
   return (certificate) =>
     verifyPeerAttestation(certificate, { roots, collateral, now: Math.floor(Date.now() / 1000) });
 }
@@ -27,10 +30,7 @@ export async function peerVerifier(config: GuestConfig, pccsUrl: string | undefi
 async function trustRoots(file: string | undefined): Promise<TrustRoots> {
   if (file === undefined) return vendorRoots();
   try {
-    const bytes = await readFileBounded(file, MAX_ROOT_BYTES);
-    // PEM or DER.
-    const der = bytes[0] === 0x30 ? bytes : decodePem(utf8Text(bytes), 'CERTIFICATE');
-    return withTdxRoot(vendorRoots(), der);
+    return addRoot(vendorRoots(), 'tdx', rootCertificate(await readFileBounded(file, MAX_ROOT_BYTES)));
   } catch (cause) {
     throw new GuestError('config-invalid', `attestation.root_ca.tdx: ${file} is no certificate`, { cause });
   }

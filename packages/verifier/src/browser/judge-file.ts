@@ -1,4 +1,5 @@
 import {
+  boundMethods,
   type CollateralSource,
   pcsCollateral,
   type RootName,
@@ -10,7 +11,7 @@ import { decodePemAll, EncodingError, fromHex, utf8Text } from '@dstack-cloud/en
 import { parseRaTlsCertificate } from '@dstack-cloud/ra-tls/certificate';
 import { type Bundle, isBundle, readBundle } from '../bundle.ts';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
-import { boundMethods, withChain } from '../collateral/with-chain.ts';
+import { withChain } from '../collateral/with-chain.ts';
 import { VerifierError } from '../errors.ts';
 import type { VerifierPolicy } from '../policy.ts';
 import type { Report } from '../report.ts';
@@ -75,6 +76,9 @@ function readIfBundle(bytes: Uint8Array): Bundle | undefined {
 }
 
 function rootsOf({ roots = [] }: JudgeInput): TrustRoots {
+  if (new Set(roots.map(({ name }) => name)).size < roots.length) {
+    throw new VerifierError('usage', 'A root is given twice');
+  }
   return roots.reduce((known, { name, certificate }) => {
     const [der, ...more] = certificates(certificate);
     if (!der || more.length > 0)

@@ -1,11 +1,11 @@
 import {
+  boundMethods,
   type CollateralSource,
   dcapCollateralToJson,
   type SnpCollateral,
   tpmCollateralToJson,
 } from '@dstack-cloud/attestation';
 import { toBase64 } from '@dstack-cloud/encoding';
-import { boundMethods } from './with-chain.ts';
 
 /** What was handed out while evidence was judged, as JSON for a bundle. */
 export interface RecordedCollateral {

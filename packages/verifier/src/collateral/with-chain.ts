@@ -1,4 +1,4 @@
-import { type CollateralSource, parseCertificate } from '@dstack-cloud/attestation';
+import { boundMethods, type CollateralSource, parseCertificate } from '@dstack-cloud/attestation';
 import { encodePem, equalBytes } from '@dstack-cloud/encoding';
 import { missing } from './unavailable.ts';
 
@@ -27,16 +27,4 @@ export function askAndVcek(chain: readonly Uint8Array[]): Uint8Array[] {
   const ask = parsed.find(({ isCa, subject, issuer }) => isCa && !equalBytes(subject, issuer));
   const vcek = parsed.find(({ isCa }) => !isCa);
   return ask && vcek ? [ask.der, vcek.der] : [];
-}
-
-/** Methods as own properties, so that a spread keeps those of a class. */
-export function boundMethods(source: CollateralSource): CollateralSource {
-  return {
-    tdx: (request) => source.tdx(request),
-    ...(source.forget ? { forget: (request) => source.forget!(request) } : {}),
-    ...(source.pckCertificate ? { pckCertificate: (request) => source.pckCertificate!(request) } : {}),
-    ...(source.tpm ? { tpm: (request) => source.tpm!(request) } : {}),
-    ...(source.snp ? { snp: (request) => source.snp!(request) } : {}),
-    ...(source.crl ? { crl: (url) => source.crl!(url) } : {}),
-  };
 }

@@ -1,16 +1,17 @@
 import { dirname, join } from 'node:path';
 import {
+  AttestationError,
   type CollateralSource,
-  pcsCollateral,
   ROOT_NAMES,
   type RootName,
   replaceRoot,
+  rootCertificate,
   type TrustRoots,
+  vendorCollateral,
   vendorRoots,
 } from '@dstack-cloud/attestation';
-import { decodePem, decodePemAll, EncodingError, fromHex, utf8Text } from '@dstack-cloud/encoding';
+import { decodePemAll, EncodingError, fromHex, utf8Text } from '@dstack-cloud/encoding';
 import { parseRaTlsCertificate } from '@dstack-cloud/ra-tls';
-import { onlineCollateral } from '../collateral/online.ts';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
 import { noCollateral } from '../collateral/unavailable.ts';
 import { withChain } from '../collateral/with-chain.ts';
@@ -39,9 +40,10 @@ export interface EvidenceArguments {
 /** Turns command line options into those of `verify`. @throws VerifierError */
 export async function evidenceOptions(args: EvidenceArguments): Promise<VerifyEvidenceOptions> {
   const chain = await readChain(args.chain ?? []);
+  const roots = await readRoots(args.root ?? []);
   return {
-    roots: await readRoots(args.root ?? []),
-    collateral: withChain(await readSource(args.collateral ?? []), chain),
+    roots,
+    collateral: withChain(await readSource(args.collateral ?? [], roots), chain),
     now: args.at === undefined ? Math.floor(Date.now() / 1000) : parseTime(args.at),
     policy: await readPolicy(args),
     chain,
@@ -53,37 +55,48 @@ export async function evidenceOptions(args: EvidenceArguments): Promise<VerifyEv
 
 async function readRoots(entries: readonly string[]): Promise<TrustRoots> {
   let roots = vendorRoots();
+  const given = new Set<RootName>();
   for (const entry of entries) {
     const [name, path] = splitPair(entry, '--root NAME=FILE');
     const known = ROOT_NAMES.find((candidate) => candidate === name);
     if (!known) throw new VerifierError('usage', `Unknown root ${name}; known are ${ROOT_NAMES.join(', ')}`);
-    roots = replaceRoot(roots, known satisfies RootName, await readRoot(path));
+    if (given.has(known)) throw new VerifierError('usage', `Root ${name} is given twice`);
+    given.add(known);
+    roots = replaceRoot(roots, known, await readRoot(path));
   }
   return roots;
 }
 
 async function readRoot(path: string): Promise<Uint8Array> {
   const bytes = await readInput(path, MAX_FILE_BYTES);
-  if (bytes[0] === 0x30) return bytes;
-  return decoding(path, () => decodePem(utf8Text(bytes), 'CERTIFICATE'));
+  try {
+    return rootCertificate(bytes);
+  } catch (cause) {
+    if (!(cause instanceof AttestationError)) throw cause;
+    throw new VerifierError('malformed', `${path}: ${cause.message}`, { cause });
+  }
 }
 
 /** Files, one URL, or `none`; without any the vendors' services. */
-async function readSource(entries: readonly string[]): Promise<CollateralSource> {
-  if (entries.length === 0) return onlineCollateral({});
+async function readSource(entries: readonly string[], roots: TrustRoots): Promise<CollateralSource> {
+  if (entries.length === 0) return vendorCollateral({ roots, pccs: process.env['PCCS_URL'] });
+  if (entries.includes('none') && entries.length > 1) {
+    throw new VerifierError('usage', '--collateral none stands alone: it says that there is nothing else');
+  }
   const urls = entries.filter((entry) => /^https?:\/\//.test(entry));
   const files = entries.filter((entry) => !urls.includes(entry) && entry !== 'none');
   const documents: unknown[] = [];
   for (const file of files) documents.push(await readDocument(file, 0));
   if (urls.length > 1) throw new VerifierError('usage', '--collateral takes one URL at most');
   const [url] = urls;
-  if (documents.length === 0) return url === undefined ? noCollateral() : onlineCollateral({ pccs: url });
+  if (documents.length === 0)
+    return url === undefined ? noCollateral() : vendorCollateral({ roots, pccs: url });
   const given = staticSource(readCollateral(documents));
   if (url === undefined) return given;
   const { dcap } = readCollateral(documents);
   return dcap.length > 0
     ? given
-    : { ...given, tdx: (request) => pcsCollateral({ baseUrl: url }).tdx(request) };
+    : { ...vendorCollateral({ roots, pccs: url }), ...(given.tpm && { tpm: given.tpm }) };
 }
 
 /** Collateral JSON; `{base, override}` stands for another file of the folder with some members replaced. */

@@ -1,9 +1,8 @@
 import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import type { TrustRoots, VerifyOptions } from '@dstack-cloud/attestation';
+import { type TrustRoots, type VerifyOptions, vendorCollateral } from '@dstack-cloud/attestation';
 import { printableLog } from '@dstack-cloud/encoding';
 import { pino } from 'pino';
-import { onlineCollateral } from '../collateral/online.ts';
 import { loadConfig } from '../config/load-config.ts';
 import type { Config } from '../config/schema.ts';
 import { configuredRoots } from '../config/trust.ts';
@@ -72,12 +71,11 @@ function verifyOptions(config: Config, roots: TrustRoots): Omit<VerifyOptions, '
   const otherTpm = roots.gcpTpm.some((root) => root.simulated);
   return {
     roots,
-    collateral: onlineCollateral({
-      pccs: attestation.urls.pccs ?? config.pccs_url,
+    collateral: vendorCollateral({
+      roots,
+      pccs: attestation.urls.pccs ?? config.pccs_url ?? process.env['PCCS_URL'],
       amdKds: attestation.urls.amd_kds,
       tpmHosts: attestation.urls.tpm_hosts,
-      // A test CA of the vTPM is on the same machine.
-      tpmLoopback: otherTpm,
       cacheDir: config.image_cache_dir,
     }),
     platform: {

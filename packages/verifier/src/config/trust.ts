@@ -1,5 +1,11 @@
-import { type RootName, replaceRoot, type TrustRoots, vendorRoots } from '@dstack-cloud/attestation';
-import { decodePem, EncodingError, utf8Text } from '@dstack-cloud/encoding';
+import {
+  AttestationError,
+  type RootName,
+  replaceRoot,
+  rootCertificate,
+  type TrustRoots,
+  vendorRoots,
+} from '@dstack-cloud/attestation';
 import { VerifierError } from '../errors.ts';
 import type { Config } from './schema.ts';
 
@@ -17,11 +23,10 @@ export async function configuredRoots(
 }
 
 function certificate(bytes: Uint8Array, path: string): Uint8Array {
-  if (bytes[0] === 0x30) return bytes;
   try {
-    return decodePem(utf8Text(bytes), 'CERTIFICATE');
+    return rootCertificate(bytes);
   } catch (cause) {
-    if (!(cause instanceof EncodingError)) throw cause;
+    if (!(cause instanceof AttestationError)) throw cause;
     throw new VerifierError('config', `${path} holds no certificate`, { cause });
   }
 }

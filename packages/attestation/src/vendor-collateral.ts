@@ -1,0 +1,65 @@
+import type { CollateralSource } from './collateral-source.ts';
+import { googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
+import type { Fetch } from './pcs/bounded-fetch.ts';
+import { pcsCollateral } from './pcs/pcs-collateral.ts';
+import { vendorCrls } from './pcs/vendor-crls.ts';
+import type { TrustRoots } from './roots/trust-roots.ts';
+import { amdKdsCollateral } from './snp/amd-kds.ts';
+
+/** Intel's own service; it needs no key for what is asked. Any PCCS answers the same paths. */
+export const INTEL_PCS = 'https://api.trustedservices.intel.com';
+
+export interface VendorCollateralOptions {
+  /** The roots that evidence is judged with: under a test root of the vTPM, its certificates lie on this machine. */
+  readonly roots: TrustRoots;
+  /** Base URL of a PCCS; default Intel's service. */
+  readonly pccs?: string | undefined;
+  /** Whole time for one set of Intel's collateral, in milliseconds. */
+  readonly pccsTimeoutMs?: number | undefined;
+  /** Base URL of AMD's key distribution service or a cache of it. */
+  readonly amdKds?: string | undefined;
+  /** Hosts (with port) allowed for vTPM certificates besides Google's. */
+  readonly tpmHosts?: readonly string[] | undefined;
+  /** Directory for Intel's collateral. */
+  readonly cacheDir?: string | undefined;
+  /** Unix seconds; default the wall clock. */
+  readonly now?: (() => number) | undefined;
+  readonly fetch?: Fetch | undefined;
+}
+
+/**
+ * What judging evidence of any platform needs from the vendors: Intel's collateral, Google's certificates and firmware
+ * endorsements, AMD's certificates, revocation lists. Each service has its own bounds and cache. Whoever judges
+ * evidence (key service, guest, verifier, command line) asks through this.
+ */
+export function vendorCollateral(options: VendorCollateralOptions): CollateralSource {
+  const { roots, pccs = INTEL_PCS, pccsTimeoutMs, amdKds, tpmHosts, cacheDir, now, fetch } = options;
+  const common = { ...(now && { now }), ...(fetch && { fetch }) };
+  const pcs = pcsCollateral({
+    ...common,
+    baseUrl: pccs,
+    ...(pccsTimeoutMs !== undefined && { timeoutMs: pccsTimeoutMs }),
+    ...(cacheDir !== undefined && { cacheDir }),
+  });
+  const google = googleTpmCollateral({
+    ...common,
+    ...(tpmHosts && { extraHosts: tpmHosts }),
+    allowLoopback: roots.gcpTpm.some((root) => root.simulated),
+  });
+  const amd = amdKdsCollateral({ ...common, ...(amdKds !== undefined && { baseUrl: amdKds }) });
+  return { ...boundMethods(pcs), ...google, ...amd, ...vendorCrls(common) };
+}
+
+/** The methods of a source as own properties, so that a spread keeps those of a class. */
+export function boundMethods(source: CollateralSource): CollateralSource {
+  const { atHand, forget, pckCertificate, tpm, snp, crl } = source;
+  return {
+    tdx: (request) => source.tdx(request),
+    ...(atHand && { atHand: (request) => atHand.call(source, request) }),
+    ...(forget && { forget: (request) => forget.call(source, request) }),
+    ...(pckCertificate && { pckCertificate: (request) => pckCertificate.call(source, request) }),
+    ...(tpm && { tpm: (request) => tpm.call(source, request) }),
+    ...(snp && { snp: (request) => snp.call(source, request) }),
+    ...(crl && { crl: (url) => crl.call(source, url) }),
+  };
+}
