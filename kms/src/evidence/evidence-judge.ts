@@ -4,6 +4,9 @@ import {
   type PeerCertificate,
   type PeerVerifier,
   RaTlsError,
+  readThen,
+  type ShownCertificate,
+  type ShownVerifier,
   verifyPeerAttestation,
 } from '@dstack-cloud/ra-tls';
 import type { KmsConfig } from '../config/kms-config.ts';
@@ -18,21 +21,16 @@ import { VerdictCache } from './verdict-cache.ts';
 /** Judges evidence in certificates and signing requests, a bounded number at a time. */
 export type EvidenceJudge = {
   /** @throws RaTlsError when the evidence is refused, RpcError `UNAVAILABLE` when too many wait */
-  readonly verify: (peer: AttestedPeer) => ReturnType<PeerVerifier>;
-  /** Reads a client's certificate. @throws RaTlsError `malformed` */
-  readonly readCertificate: (der: Uint8Array) => PeerCertificate;
+  readonly verify: PeerVerifier;
   /**
-   * As `verify`, but remembers for ten minutes what it found of a certificate that `readCertificate` gave. The holder of
-   * its key has just proved to be there; the decision is made anew for every request all the same (chapter 10
-   * section 3.8).
+   * Reads a client's certificate and judges the evidence in it, and remembers for ten minutes what was found good. The
+   * holder of its key has just proved to be there; the decision is made for every request all the same.
+   * @throws as `verify`, and RaTlsError `malformed`
    */
-  readonly verifyCertificate: PeerVerifier;
+  readonly verifyCertificate: ShownVerifier;
   /** What `verifyCertificate` remembers: a verdict that costs nothing. */
-  readonly knownVerdict: (certificate: PeerCertificate) => VerifiedAttestation | undefined;
+  readonly knownVerdict: (certificate: ShownCertificate) => VerifiedAttestation | undefined;
 };
-
-/** What is judged: evidence, and the key that it must name. */
-type AttestedPeer = Pick<PeerCertificate, 'spki' | 'attestation'>;
 
 export function evidenceJudge(
   config: KmsConfig,
@@ -41,14 +39,13 @@ export function evidenceJudge(
 ): EvidenceJudge {
   const turnstile = new Turnstile(config.core.rate_limit.max_verifications);
   const platform = platformOptions(config);
-  const judge = async (certificate: AttestedPeer): Promise<VerifiedAttestation> => {
+  const judge = async (certificate: PeerCertificate): Promise<VerifiedAttestation> => {
     const { roots, collateral } = trust;
     return verifyPeerAttestation(certificate, { roots, collateral, now: now(), platform });
   };
   const verdicts = new VerdictCache(now);
   const judgeEvidence: EvidenceJudge = {
-    readCertificate: (der) => verdicts.read(der),
-    verifyCertificate: (certificate) => verdicts.get(certificate, () => judgeEvidence.verify(certificate)),
+    verifyCertificate: (shown) => verdicts.get(shown, () => readThen(judgeEvidence.verify)(shown)),
     knownVerdict: (certificate) => verdicts.known(certificate),
     verify: async (certificate) => {
       const mode = certificate.attestation?.quote.mode ?? 'none';

@@ -1,7 +1,6 @@
 import { deserialize, serialize } from 'node:v8';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { Attestation, AttestationMode, VerifiedAttestation } from '@dstack-cloud/attestation';
-import type { PeerCertificate } from '@dstack-cloud/ra-tls';
 
 const NO_CHECKS: VerifiedAttestation['checks'] = [];
 
@@ -25,14 +24,6 @@ export function keepVerified(verified: VerifiedAttestation): VerifiedAttestation
   const kept = deflateRawSync(serialize({ ...verified, attestation, checks: NO_CHECKS }), { level: 1 });
   latest = { kept, verified };
   return new KeptVerified(verified, kept);
-}
-
-/** The certificate that the evidence came in: what a new connection asks of it. */
-export function keepCertificate(
-  { certificate: { notBefore, notAfter }, spki }: PeerCertificate,
-  { attestation }: VerifiedAttestation,
-): PeerCertificate {
-  return { certificate: { notBefore, notAfter }, spki: spki.slice(), attestation };
 }
 
 // What is kept is a property without `#`, so that an object that inherits from one of these can override a value.

@@ -1,15 +1,14 @@
 import { createHash } from 'node:crypto';
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
-import { type PeerCertificate, parseRaTlsCertificate } from '@dstack-cloud/ra-tls';
-import { keepCertificate, keepVerified } from './kept-evidence.ts';
+import type { ShownCertificate } from '@dstack-cloud/ra-tls';
+import { keepVerified } from './kept-evidence.ts';
 
 const MAX_VERDICTS = 2048;
 const MAX_AGE_SECONDS = 600;
 
 type Verdict = {
   readonly since: number;
-  certificate: PeerCertificate;
-  readonly result: Promise<VerifiedAttestation>;
+  readonly result: Promise<VerifiedAttestation | undefined>;
   /** Once it is known. */
   verified?: VerifiedAttestation;
 };
@@ -21,7 +20,7 @@ type Verdict = {
  */
 export class VerdictCache {
   readonly #verdicts = new Map<string, Verdict>();
-  readonly #names = new WeakMap<PeerCertificate, string>();
+  readonly #names = new WeakMap<ShownCertificate, string>();
   readonly #now: () => number;
 
   /** @param now unix seconds */
@@ -29,50 +28,49 @@ export class VerdictCache {
     this.#now = now;
   }
 
-  /** Reads a certificate. @throws RaTlsError `malformed` */
-  read(der: Uint8Array): PeerCertificate {
-    const name = createHash('sha256').update(der).digest('base64');
-    const certificate = this.#verdicts.get(name)?.certificate ?? parseRaTlsCertificate(der);
-    this.#names.set(certificate, name);
-    return certificate;
-  }
-
-  /** The verdict on a certificate that `read` gave, if it is good and known. */
-  known(certificate: PeerCertificate): VerifiedAttestation | undefined {
-    const verified = this.#current(this.#names.get(certificate))?.verified;
+  /** The verdict on a certificate, if it is good and known. */
+  known(certificate: ShownCertificate): VerifiedAttestation | undefined {
+    const verified = this.#current(this.#nameOf(certificate))?.verified;
     return verified !== undefined && verified.validUntil >= this.#now() ? verified : undefined;
   }
 
-  /** The verdict on a certificate that `read` gave; of any other one nothing is remembered. */
+  /** The verdict on a certificate; of one without evidence nothing is remembered. */
   async get(
-    certificate: PeerCertificate,
-    judge: () => Promise<VerifiedAttestation>,
-  ): Promise<VerifiedAttestation> {
-    const name = this.#names.get(certificate);
-    if (name === undefined) return judge();
+    certificate: ShownCertificate,
+    judge: () => Promise<VerifiedAttestation | undefined>,
+  ): Promise<VerifiedAttestation | undefined> {
+    const name = this.#nameOf(certificate);
     const current = this.#current(name);
     if (current !== undefined) {
       const verified = await current.result;
-      if (verified.validUntil >= this.#now()) return verified;
+      if (verified === undefined || verified.validUntil >= this.#now()) return verified;
     }
-    const verdict: Verdict = { since: this.#now(), certificate, result: judge().then(keepVerified) };
+    const result = judge().then((verified) => verified && keepVerified(verified));
+    const verdict: Verdict = { since: this.#now(), result };
     this.#verdicts.delete(name);
     this.#verdicts.set(name, verdict);
     if (this.#verdicts.size > MAX_VERDICTS) this.#verdicts.delete(this.#verdicts.keys().next().value!);
-    verdict.result.then(
-      (verified) => {
-        verdict.verified = verified;
-        verdict.certificate = keepCertificate(certificate, verified);
-      },
-      () => {
-        if (this.#verdicts.get(name) === verdict) this.#verdicts.delete(name);
-      },
-    );
-    return verdict.result;
+    const forget = (): void => {
+      if (this.#verdicts.get(name) === verdict) this.#verdicts.delete(name);
+    };
+    result.then((verified) => {
+      if (verified === undefined) forget();
+      else verdict.verified = verified;
+    }, forget);
+    return result;
   }
 
-  #current(name: string | undefined): Verdict | undefined {
-    const verdict = name === undefined ? undefined : this.#verdicts.get(name);
+  /** A connection's certificate is hashed once. */
+  #nameOf(certificate: ShownCertificate): string {
+    const known = this.#names.get(certificate);
+    if (known !== undefined) return known;
+    const name = createHash('sha256').update(certificate.der).digest('base64');
+    this.#names.set(certificate, name);
+    return name;
+  }
+
+  #current(name: string): Verdict | undefined {
+    const verdict = this.#verdicts.get(name);
     if (verdict === undefined) return undefined;
     const age = this.#now() - verdict.since;
     return age >= 0 && age < MAX_AGE_SECONDS ? verdict : undefined;

@@ -31,10 +31,13 @@ export function withNonces(judge: EvidenceJudge, nonces: ServerNonces, required:
   return {
     ...judge,
     verify: async (peer) => admit(await judge.verify(peer), peer.spki),
-    verifyCertificate: async (peer) => admit(await judge.verifyCertificate(peer), peer.spki),
-    knownVerdict: (peer) => {
-      const known = judge.knownVerdict(peer);
-      return known && admit(known, peer.spki);
+    verifyCertificate: async (shown) => {
+      const verified = await judge.verifyCertificate(shown);
+      return verified && admit(verified, shown.spki);
+    },
+    knownVerdict: (shown) => {
+      const known = judge.knownVerdict(shown);
+      return known && admit(known, shown.spki);
     },
   };
 }

@@ -1,4 +1,4 @@
-import type { VerifiedAttestation } from '@dstack-cloud/attestation';
+import type { Attestation, VerifiedAttestation } from '@dstack-cloud/attestation';
 import { deriveAppCaKey } from '@dstack-cloud/keys';
 import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
@@ -25,20 +25,20 @@ export async function signCert(
   { address }: Pick<Caller, 'address'>,
 ): Promise<MessageInitShape<typeof proto.SignCertResponseSchema>> {
   const request = readRequest(kms, apiVersion, csr, signature);
-  const verified = await verifyEvidence(kms, request, address);
+  const { attestation, verified } = await verifyEvidence(kms, request, address);
   const authorized = await authorize(kms, verified, {
     event: 'sign-cert',
     kind: 'app',
     bootTime: true,
     vmConfig,
   });
-  const chain = issueChain(kms, request, verified, authorized);
+  const chain = issueChain(kms, request, attestation, verified, authorized);
   const names = [request.config.subject, ...request.config.subjectAltNames];
   kms.log.info({ app_id: Buffer.from(authorized.info.appId).toString('hex'), names }, 'certificate signed');
   return { certificateChain: chain.map(certificatePem) };
 }
 
-/** Everything that needs neither network nor evidence, so that bad requests cost little. */
+/** Everything that needs neither network nor evidence, so that bad requests cost little. @throws RpcError */
 function readRequest(kms: Kms, apiVersion: number, csr: Uint8Array, signature: Uint8Array): VerifiedCsr {
   try {
     const request = verifyCsr(apiVersion, csr, signature);
@@ -57,15 +57,20 @@ function publicForm(error: unknown): unknown {
   return new RpcError(`${context}${error.message}`, { code: 'INVALID_ARGUMENT', cause: error });
 }
 
+/** Reads and judges the evidence, both under the limit of evidence. */
 async function verifyEvidence(
   { evidence, limits }: Kms,
-  { pubkey, attestation }: VerifiedCsr,
+  { pubkey, readEvidence }: VerifiedCsr,
   address: string,
-): Promise<VerifiedAttestation> {
+): Promise<{ attestation: Attestation; verified: VerifiedAttestation }> {
   try {
-    return await limits.evidence(address, () => evidence.verify({ spki: pubkey, attestation }));
+    return await limits.evidence(address, async () => {
+      const attestation = readEvidence();
+      return { attestation, verified: await evidence.verify({ spki: pubkey, attestation }) };
+    });
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;
+    if (error.code === 'csr-malformed') throw publicForm(error);
     const reason = error.message.replace(/^invalid quote: /, '');
     throw new RpcError(`Quote verification failed: ${reason}`, { code: refusalCode(error), cause: error });
   }
@@ -82,7 +87,8 @@ function issueChain(...input: Parameters<typeof issue>): Uint8Array[] {
 /** Leaf, App CA, root. Identities come from the verified evidence only (section 3.5). */
 function issue(
   kms: Kms,
-  { config, pubkey, attestation }: VerifiedCsr,
+  { config, pubkey }: VerifiedCsr,
+  attestation: Attestation,
   verified: VerifiedAttestation,
   { info, place }: Authorized,
 ): Uint8Array[] {

@@ -79,18 +79,19 @@ function callerOf(
 ): Caller | Promise<Caller> {
   const address = request.socket.remoteAddress ?? '';
   const peer = peerOf(request);
+  const { evidenceBytes = 0 } = peer.certificate ?? {};
   // Attested callers are limited by who they are, once that is known, but only where they get something for it.
-  if (peer.parsed?.attestation === undefined || !LIMITED_BY_WORKLOAD.has(method)) kms.limits.open(address);
+  if (evidenceBytes === 0 || !LIMITED_BY_WORKLOAD.has(method)) kms.limits.open(address);
   // Most calls come without a certificate, and nothing has to be waited for.
-  return peer.certificateDer === undefined
-    ? { address, attestation: undefined }
-    : attested(kms, address, peer);
+  return peer.certificate === undefined ? { address, attestation: undefined } : attested(kms, address, peer);
 }
 
 async function attested(kms: Kms, address: string, peer: Peer): Promise<Caller> {
   try {
     const { evidence, limits } = kms;
     const attestation = await peer.attestation(async (certificate) => {
+      // Without evidence there is little to read, and the limit of open requests was counted.
+      if (certificate.evidenceBytes === 0) return evidence.verifyCertificate(certificate);
       const known = evidence.knownVerdict(certificate);
       return known ?? limits.evidence(address, () => evidence.verifyCertificate(certificate));
     });

@@ -33,7 +33,6 @@ export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): P
   const server = createRaTlsServer({
     ...certificateOf(rpcCertificate),
     handler: mainHandler(kms),
-    readCertificate: kms.evidence.readCertificate,
     handshakeTimeoutMs: tls.handshake_timeout * 1000,
     onSession: (event) => logSession(kms, event),
     now: () => kms.now() * 1000,

@@ -22,6 +22,7 @@ export { EncodingError, type EncodingErrorCode } from './errors.ts';
 export { type FromHexOptions, fromHex, toHex } from './hex.ts';
 export { escapeNonAscii } from './json.ts';
 export { decodeMsgpack, encodeMsgpack, type MsgpackLimits } from './msgpack.ts';
+export { MsgpackView } from './msgpack-view.ts';
 export { decodePem, decodePemAll, encodePem } from './pem.ts';
 export {
   type LogDestination,

@@ -1,19 +1,22 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { EncodingError } from './errors.ts';
 import { fromHex } from './hex.ts';
 import { decodeMsgpack, encodeMsgpack } from './msgpack.ts';
 import { checkMsgpackShape } from './msgpack-shape.ts';
 
+const LARGE = { maxDepth: 32, maxValues: 262_144, maxKeys: 64 };
 const nested = (depth: number): unknown => (depth === 0 ? 1 : [nested(depth - 1)]);
 
 describe('shape of MessagePack', () => {
   it('counts maps and arrays, not items', () => {
-    checkMsgpackShape(encodeMsgpack(nested(3)), 3);
-    expect(() => checkMsgpackShape(encodeMsgpack(nested(4)), 3)).toThrow('deeper than 3');
-    checkMsgpackShape(encodeMsgpack({ a: [1, 2, 3], b: Array.from({ length: 100_000 }, () => [1]) }), 3);
+    const flat = { ...LARGE, maxDepth: 3 };
+    checkMsgpackShape(encodeMsgpack(nested(3)), flat);
+    expect(() => checkMsgpackShape(encodeMsgpack(nested(4)), flat)).toThrow('deeper than 3');
+    checkMsgpackShape(encodeMsgpack({ a: [1, 2, 3], b: Array.from({ length: 100_000 }, () => [1]) }), flat);
     checkMsgpackShape(
       encodeMsgpack([[], {}, [[]], 'text', new Uint8Array(300), 1.5, -1, null, 2n ** 40n]),
-      3,
+      flat,
     );
   });
 
@@ -30,17 +33,26 @@ describe('shape of MessagePack', () => {
     }
   });
 
+  it('refuses a map with more keys than a schema has, before it looks at one of them', () => {
+    const keys = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, i]));
+    checkMsgpackShape(encodeMsgpack(keys(64)), LARGE);
+    expect(() => checkMsgpackShape(encodeMsgpack(keys(65)), LARGE)).toThrow('too many keys: 65');
+    const announced = Uint8Array.of(0xdf, 0xff, 0xff, 0xff, 0xff);
+    expect(() => checkMsgpackShape(announced, LARGE)).toThrow('too many keys');
+    expect(() => checkMsgpackShape(Uint8Array.of(0x91, 0xc7), LARGE)).toThrow('type c7');
+  });
+
   it.each([
     ['82a16101a16102', 'one after the other'],
     ['82a16101d9016102', 'with another header'],
     ['83a16181a16201a16301a16102', 'around a map inside'],
     ['91de0002a16101a16102', 'inside an array'],
   ])('refuses a key twice: %s, %s', (hex) => {
-    expect(() => checkMsgpackShape(fromHex(hex), 8)).toThrow('key twice');
+    expect(() => checkMsgpackShape(fromHex(hex), LARGE)).toThrow('key twice');
   });
 
   it('takes equal keys of different maps', () => {
-    checkMsgpackShape(encodeMsgpack({ a: { a: 'a' }, b: [{ a: 1 }, { a: 1 }] }), 8);
+    checkMsgpackShape(encodeMsgpack({ a: { a: 'a' }, b: [{ a: 1 }, { a: 1 }] }), LARGE);
   });
 
   it('agrees with the decoder on what ends where', () => {
@@ -59,8 +71,9 @@ describe('shape of MessagePack', () => {
         } catch {
           return;
         }
-        checkMsgpackShape(bytes, 32);
-        checkMsgpackShape(bytes.subarray(0, cut), 32);
+        checkMsgpackShape(bytes, LARGE);
+        const shorter = bytes.subarray(0, cut);
+        if (cut < bytes.length) expect(() => checkMsgpackShape(shorter, LARGE)).toThrow(EncodingError);
       }),
     );
   });

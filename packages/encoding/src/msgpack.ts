@@ -7,17 +7,23 @@ export interface MsgpackLimits {
   readonly maxBytes: number;
   /** Deepest nesting of maps and arrays; default 32. */
   readonly maxDepth?: number;
+  /** Values, keys included; default 4096. */
+  readonly maxValues?: number;
+  /** Pairs in one map; default 64. */
+  readonly maxKeys?: number;
 }
 
+const DEFAULT_SHAPE = { maxDepth: 32, maxValues: 4096, maxKeys: 64 };
+
 /**
- * Reads one MessagePack value; maps become objects, 64-bit integers `bigint`.
- * @throws EncodingError when it is longer than `maxBytes`, cut short, followed by bytes, nested too deep,
- * has a key twice, or uses extension types
+ * Reads one small MessagePack value (`MsgpackView` is for others); maps become objects, 64-bit integers `bigint`.
+ * @throws EncodingError when it is longer, deeper or larger than its limits, cut short, followed by bytes, has a
+ * key twice, or uses extension types
  */
 export function decodeMsgpack(bytes: Uint8Array, limits: MsgpackLimits): unknown {
   const max = limits.maxBytes;
   if (bytes.length > max) throw new EncodingError('too-large', `MessagePack exceeds ${max} bytes`);
-  checkMsgpackShape(bytes, limits.maxDepth ?? 32);
+  checkMsgpackShape(bytes, { ...DEFAULT_SHAPE, ...limits });
   try {
     return decode(bytes, {
       useBigInt64: true,

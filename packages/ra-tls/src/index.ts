@@ -47,7 +47,14 @@ export { type TempClientInput, tempClientIdentity } from './kms/temp-client-iden
 export { OID, USAGE } from './oid.ts';
 export { type RaTlsAgentOptions, raTlsAgent } from './tls/agent.ts';
 export type { ServerRules } from './tls/check-server.ts';
-export { type Peer, type PeerCertificate, type PeerVerifier, peerOf } from './tls/peer.ts';
+export {
+  type Peer,
+  type PeerCertificate,
+  type PeerVerifier,
+  peerOf,
+  readThen,
+  type ShownVerifier,
+} from './tls/peer.ts';
 export {
   createRaTlsServer,
   type RaTlsServerOptions,
@@ -55,3 +62,4 @@ export {
   type ServerCertificate,
   type SessionEvent,
 } from './tls/server.ts';
+export { glanceAt, type ShownCertificate } from './tls/shown-certificate.ts';

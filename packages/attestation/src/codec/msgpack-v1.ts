@@ -1,4 +1,4 @@
-import { decodeMsgpack } from '@dstack-cloud/encoding';
+import { MsgpackView } from '@dstack-cloud/encoding';
 import type {
   Attestation,
   AttestationQuote,
@@ -16,9 +16,15 @@ import { MsgpackFields } from './msgpack-fields.ts';
 /** Texts of TpmQuote.platform; the index is the SCALE byte. */
 export const TPM_PLATFORM_NAMES = ['dstack', 'gcp', 'nitroenclave', 'aws-ec2'] as const;
 
+/**
+ * Bounds of the text before anything is read of it: no map of the format has more than seven members, byte strings may be
+ * arrays of numbers.
+ */
+const SHAPE = { maxDepth: 8, maxValues: 262_144, maxKeys: 16 } as const;
+
 /** Reads the MessagePack form (chapter 20 section 1.4). @throws EncodingError, AttestationError */
 export function readMsgpackAttestation(bytes: Uint8Array): Attestation {
-  const root = new MsgpackFields(decodeMsgpack(bytes, { maxBytes: LIMITS.attestationBytes }), 'attestation');
+  const root = new MsgpackFields(MsgpackView.of(bytes, SHAPE), 'attestation');
   root.only('version', 'platform', 'stack');
   const version = root.integer('version');
   if (version !== 1) {
@@ -39,7 +45,7 @@ export function readMsgpackAttestation(bytes: Uint8Array): Attestation {
   );
   const attestation: Attestation = {
     quote: readPlatform(platform.text('kind', 64), platform.object('data')),
-    runtimeEvents: data.objects('runtime_events', LIMITS.events).map(readRuntimeEvent),
+    runtimeEvents: data.objects('runtime_events', LIMITS.events, readRuntimeEvent),
     reportData: data.bytes('report_data', 64),
     config: data.text('config', LIMITS.configBytes),
   };
@@ -89,7 +95,7 @@ function readPlatform(kind: string, data: MsgpackFields): AttestationQuote {
 function readTdxQuote(data: MsgpackFields) {
   return {
     quote: data.bytes('quote', LIMITS.quoteBytes),
-    eventLog: data.objects('event_log', LIMITS.events).map(readTdxEvent),
+    eventLog: data.objects('event_log', LIMITS.events, readTdxEvent),
   };
 }
 
@@ -131,10 +137,10 @@ function readTpmQuote(fields: MsgpackFields): TpmQuote {
   return {
     message: fields.bytes('message', LIMITS.quoteBytes),
     signature: fields.bytes('signature', LIMITS.quoteBytes),
-    pcrValues: fields.objects('pcr_values', LIMITS.pcrValues).map(readPcrValue),
+    pcrValues: fields.objects('pcr_values', LIMITS.pcrValues, readPcrValue),
     akCert: fields.bytes('ak_cert', LIMITS.certificateBytes),
     platform: readTpmPlatform(fields.text('platform', 64)),
-    eventLog: fields.objects('event_log', LIMITS.tpmEvents).map(readTpmEvent),
+    eventLog: fields.objects('event_log', LIMITS.tpmEvents, readTpmEvent),
   };
 }
 

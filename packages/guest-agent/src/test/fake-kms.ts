@@ -79,7 +79,7 @@ export async function startFakeKms(options: FakeKmsOptions = {}): Promise<FakeKm
   const handler = createPrpcHandler<undefined>({
     mounts: [{ path: '/prpc', trim: 'KMS.', services: [service] }],
     before: (request, { method }) => {
-      calls.push(`${method}${peerOf(request).parsed?.attestation ? ' attested' : ''}`);
+      calls.push(`${method}${peerOf(request).certificate?.evidenceBytes ? ' attested' : ''}`);
       return undefined;
     },
   });

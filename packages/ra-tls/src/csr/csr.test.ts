@@ -1,5 +1,5 @@
 import { generateKeyPairSync, sign } from 'node:crypto';
-import { type Attestation, ratlsReportData } from '@dstack-cloud/attestation';
+import { type Attestation, encodeAttestation, ratlsReportData } from '@dstack-cloud/attestation';
 import { fromHex, toHex, utf8, utf8Text } from '@dstack-cloud/encoding';
 import { generateP256Key } from '@dstack-cloud/keys';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
@@ -53,11 +53,15 @@ describe('signing requests', () => {
     const small = { confirm: CONFIRM_WORD, pubkey, config, attestation: tdx('') };
     expect(toHex(encodeCsrV2(small))).toBe(V2_SMALL);
     expect(V2_SMALL.length / 2).toBe(117);
-    expect(decodeCsrV2(fromHex(V2_SMALL))).toEqual(small);
+    const { attestation: _, ...head } = small;
+    expect(decodeCsrV2(fromHex(V2_SMALL))).toEqual({ ...head, evidence: encodeAttestation(tdx('')) });
     const full = { confirm: CONFIRM_WORD, pubkey, config: org, attestation: tdx('09') };
     expect(toHex(encodeCsrV2(full))).toBe(V2_FULL);
     expect(V2_FULL.length / 2).toBe(151);
-    expect(decodeCsrV2(fromHex(V2_FULL))).toEqual(full);
+    expect(decodeCsrV2(fromHex(V2_FULL))).toMatchObject({
+      config: org,
+      evidence: encodeAttestation(tdx('09')),
+    });
   });
 
   it('format 1 vector', () => {
@@ -79,7 +83,7 @@ describe('signing requests', () => {
     const verified = verifyCsr(2, fromHex(SIGNED), fromHex(SIGNATURE));
     expect(verified.pubkey).toEqual(appCaKey.spki);
     expect(verified.config.extAppInfo).toBe(true);
-    expect(verified.attestation.reportData).toEqual(ratlsReportData(appCaKey.spki));
+    expect(verified.readEvidence().reportData).toEqual(ratlsReportData(appCaKey.spki));
   });
 
   it('what we make verifies', () => {
@@ -127,6 +131,23 @@ describe('signing requests', () => {
     );
   });
 
+  it('evidence that cannot be read is refused only after its holder signed it, and only when it is read', () => {
+    const key = generateP256Key();
+    const head = encodeCsrV2({ confirm: CONFIRM_WORD, pubkey: key.spki, config, attestation: tdx('') });
+    const empty = encodeAttestation(tdx('')).length;
+    // A MessagePack map of 130,000 keys: 0x8 and 0xd are not looked at.
+    const keys = Buffer.concat(
+      Array.from({ length: 130_000 }, (_, index) =>
+        Buffer.from([0xa4, ...Buffer.from(index.toString(36).padStart(4)), 0xc0]),
+      ),
+    );
+    const map = Buffer.from([0xdf, 0, 1, 0xfb, 0xd0]);
+    const csr = new Uint8Array(Buffer.concat([head.subarray(0, head.length - empty), map, keys]));
+    expect(() => verifyCsr(2, csr, signCsr(csr, appCaKey))).toThrow('Invalid signature');
+    const { readEvidence } = verifyCsr(2, csr, signCsr(csr, key));
+    expect(readEvidence).toThrow(/^Failed to parse csr: .*too many/);
+  });
+
   it('one flipped bit anywhere is refused', () => {
     for (let i = 0; i < SIGNED.length / 2; i += 5) {
       const csr = fromHex(SIGNED);
@@ -139,8 +160,9 @@ describe('signing requests', () => {
     ['version 0', 0, SIGNED, SIGNATURE, 'Unsupported API version: 0'],
     ['version 3', 3, SIGNED, SIGNATURE, 'Unsupported API version: 3'],
     ['empty', 2, '', SIGNATURE, 'Failed to parse csr: '],
-    ['trailing byte', 2, `${SIGNED}00`, SIGNATURE, 'Failed to parse csr: '],
-    ['cut short', 2, SIGNED.slice(0, -2), SIGNATURE, 'Failed to parse csr: '],
+    ['trailing byte', 2, `${SIGNED}00`, SIGNATURE, 'Failed to verify csr signature: Invalid signature'],
+    ['cut short', 2, SIGNED.slice(0, -2), SIGNATURE, 'Failed to verify csr signature: Invalid signature'],
+    ['cut before the evidence', 2, SIGNED.slice(0, 300), SIGNATURE, 'Failed to parse csr: '],
     [
       'a longer length prefix than needed',
       2,
@@ -197,7 +219,9 @@ describe('signing requests', () => {
       quote: Uint8Array.of(9),
       eventLog: utf8('x'),
     });
-    expect(() => verifyCsr(1, csr, signCsr(csr, key))).toThrow(/^Failed to upgrade csr v1 to v2: /);
+    expect(() => verifyCsr(1, csr, signCsr(csr, key)).readEvidence()).toThrow(
+      /^Failed to upgrade csr v1 to v2: /,
+    );
   });
 });
 
@@ -225,7 +249,7 @@ describeWithFixtures('requests that the original got', 'kms-original/full/signce
   });
 
   it.each(cases)('$id', ({ id, version, csr, signature, error }) => {
-    const read = (): unknown => verifyCsr(version, fromHex(csr), fromHex(signature));
+    const read = (): unknown => verifyCsr(version, fromHex(csr), fromHex(signature)).readEvidence();
     const stage =
       /^(Unsupported API version|Failed to parse csr|Failed to verify csr signature: [A-Za-z ]+|Failed to upgrade)/.exec(
         error ?? '',

@@ -1,11 +1,12 @@
-import { type Attestation, decodeAttestation, encodeAttestation } from '@dstack-cloud/attestation';
+import { type Attestation, encodeAttestation } from '@dstack-cloud/attestation';
 import { ScaleReader, ScaleWriter } from '@dstack-cloud/encoding';
 
 /** The confirm word of every request (chapter 10 section 3.6). */
 export const CONFIRM_WORD = 'please sign cert:';
 
-/** Longest request: the evidence of version 1 alone may have 10 MiB. */
-export const MAX_CSR_BYTES: number = 10 << 20;
+/** Longest request: evidence with a whole event log has some hundred kilobytes. */
+export const MAX_CSR_BYTES: number = 4 << 20;
+const MAX_CONFIRM_BYTES = 1024;
 const MAX_ALT_NAMES = 1024;
 const MAX_TEXT_BYTES = 64 * 1024;
 const MAX_SPKI_BYTES = 1024;
@@ -24,20 +25,21 @@ export interface CsrConfig {
   readonly notAfter?: bigint;
 }
 
-/** A request of format 2. */
-export interface CsrV2 {
+/** What both formats say before the evidence. */
+export interface CsrHead {
   readonly confirm: string;
   /** DER SubjectPublicKeyInfo. */
   readonly pubkey: Uint8Array;
   readonly config: CsrConfig;
+}
+
+/** A request of format 2. */
+export interface CsrV2 extends CsrHead {
   readonly attestation: Attestation;
 }
 
 /** A request of format 1: bare TDX evidence; without app info and validity. */
-export interface CsrV1 {
-  readonly confirm: string;
-  readonly pubkey: Uint8Array;
-  readonly config: CsrConfig;
+export interface CsrV1 extends CsrHead {
   readonly quote: Uint8Array;
   /** JSON text. */
   readonly eventLog: Uint8Array;
@@ -60,10 +62,10 @@ export function encodeCsrV1(csr: CsrV1): Uint8Array {
   return writer.bytes(csr.quote).bytes(csr.eventLog).finish();
 }
 
-/** Reads format 2. @throws EncodingError, AttestationError for anything but exactly one request */
-export function decodeCsrV2(bytes: Uint8Array): CsrV2 {
+/** Reads a request of format 2 up to its evidence, which runs to the end. @throws EncodingError */
+export function decodeCsrV2(bytes: Uint8Array): CsrHead & { readonly evidence: Uint8Array } {
   const reader = new ScaleReader(bytes);
-  const confirm = reader.string(MAX_TEXT_BYTES);
+  const confirm = reader.string(MAX_CONFIRM_BYTES);
   const pubkey = reader.bytes(MAX_SPKI_BYTES);
   const first = readConfigV1(reader);
   const extAppInfo = reader.bool();
@@ -75,15 +77,13 @@ export function decodeCsrV2(bytes: Uint8Array): CsrV2 {
     ...(notBefore !== undefined && { notBefore }),
     ...(notAfter !== undefined && { notAfter }),
   };
-  // The evidence runs to the end; its own decoder refuses trailing bytes.
-  const attestation = decodeAttestation(reader.fixed(reader.remaining));
-  return { confirm, pubkey, config, attestation };
+  return { confirm, pubkey, config, evidence: reader.fixed(reader.remaining) };
 }
 
-/** Reads format 1. @throws EncodingError for anything but exactly one request */
+/** Reads format 1; what the quote and the log say is not looked at. @throws EncodingError */
 export function decodeCsrV1(bytes: Uint8Array): CsrV1 {
   const reader = new ScaleReader(bytes);
-  const confirm = reader.string(MAX_TEXT_BYTES);
+  const confirm = reader.string(MAX_CONFIRM_BYTES);
   const pubkey = reader.bytes(MAX_SPKI_BYTES);
   const config = { ...readConfigV1(reader), extAppInfo: false };
   const quote = reader.bytes();

@@ -1,16 +1,25 @@
 import { createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
-import { type Attestation, AttestationError, attestationFromQuote } from '@dstack-cloud/attestation';
+import {
+  type Attestation,
+  AttestationError,
+  attestationFromQuote,
+  decodeAttestation,
+} from '@dstack-cloud/attestation';
 import { DerReader, derTag, EncodingError, readDer, utf8Text } from '@dstack-cloud/encoding';
 import type { P256Key } from '@dstack-cloud/keys';
 import { messageOf, RaTlsError } from '../errors.ts';
 import { CONFIRM_WORD, type CsrConfig, decodeCsrV1, decodeCsrV2, MAX_CSR_BYTES } from './csr.ts';
 
-/** A request whose holder proved to have the private key. The evidence has not been verified. */
+const PARSING = 'Failed to parse csr';
+const UPGRADING = 'Failed to upgrade csr v1 to v2: Failed to parse tdx_event_log';
+
+/** A request whose holder proved to have the private key. The evidence has not even been read. */
 export interface VerifiedCsr {
   /** DER SubjectPublicKeyInfo, P-256, 91 bytes. */
   readonly pubkey: Uint8Array;
   readonly config: CsrConfig;
-  readonly attestation: Attestation;
+  /** Reads the evidence, which costs more than all the rest. @throws RaTlsError `csr-malformed` */
+  readonly readEvidence: () => Attestation;
 }
 
 /** ECDSA P-256 with SHA-256 over the encoded request, DER. */
@@ -19,8 +28,8 @@ export function signCsr(csr: Uint8Array, key: P256Key): Uint8Array {
 }
 
 /**
- * Reads a request of format 1 or 2 and checks its key, signature and confirm word, in this order
- * (chapter 10 section 3.6). The signature is checked over the bytes as received.
+ * Reads a request of format 1 or 2 up to its evidence and checks its size, key, signature and confirm word, in this
+ * order (chapter 10 section 3.6). The signature is checked over the bytes as received.
  * @param apiVersion 1 or 2
  * @throws RaTlsError with the contexts and texts of the original
  */
@@ -28,21 +37,30 @@ export function verifyCsr(apiVersion: number, csr: Uint8Array, signature: Uint8A
   if (apiVersion !== 1 && apiVersion !== 2) {
     throw new RaTlsError('csr-malformed', `Unsupported API version: ${apiVersion}`);
   }
-  if (csr.length > MAX_CSR_BYTES)
-    throw new RaTlsError('csr-malformed', 'Failed to parse csr: more than 10 MiB');
-  if (apiVersion === 2) {
-    const decoded = inContext('csr-malformed', 'Failed to parse csr', () => decodeCsrV2(csr));
-    checkProof(decoded.confirm, decoded.pubkey, csr, signature);
-    return { pubkey: decoded.pubkey, config: decoded.config, attestation: decoded.attestation };
+  if (csr.length > MAX_CSR_BYTES) {
+    throw new RaTlsError('csr-malformed', `Failed to parse csr: more than ${MAX_CSR_BYTES} bytes`);
   }
-  const decoded = inContext('csr-malformed', 'Failed to parse csr', () => decodeCsrV1(csr));
-  checkProof(decoded.confirm, decoded.pubkey, csr, signature);
-  const attestation = inContext(
-    'csr-malformed',
-    'Failed to upgrade csr v1 to v2: Failed to parse tdx_event_log',
-    () => attestationFromQuote(decoded.quote, utf8Text(decoded.eventLog)),
-  );
-  return { pubkey: decoded.pubkey, config: decoded.config, attestation };
+  return apiVersion === 2 ? verifyV2(csr, signature) : verifyV1(csr, signature);
+}
+
+function verifyV2(csr: Uint8Array, signature: Uint8Array): VerifiedCsr {
+  const head = inContext(PARSING, () => decodeCsrV2(csr));
+  checkProof(head.confirm, head.pubkey, csr, signature);
+  return {
+    pubkey: head.pubkey,
+    config: head.config,
+    readEvidence: () => inContext(PARSING, () => decodeAttestation(head.evidence)),
+  };
+}
+
+function verifyV1(csr: Uint8Array, signature: Uint8Array): VerifiedCsr {
+  const head = inContext(PARSING, () => decodeCsrV1(csr));
+  checkProof(head.confirm, head.pubkey, csr, signature);
+  return {
+    pubkey: head.pubkey,
+    config: head.config,
+    readEvidence: () => inContext(UPGRADING, () => attestationFromQuote(head.quote, utf8Text(head.eventLog))),
+  };
 }
 
 function checkProof(confirm: string, pubkey: Uint8Array, csr: Uint8Array, signature: Uint8Array): void {
@@ -79,11 +97,11 @@ function refused(reason: string, cause?: unknown): RaTlsError {
   return new RaTlsError('csr-invalid', `Failed to verify csr signature: ${reason}`, { cause });
 }
 
-function inContext<T>(code: 'csr-malformed', context: string, read: () => T): T {
+function inContext<T>(context: string, read: () => T): T {
   try {
     return read();
   } catch (cause) {
     if (!(cause instanceof EncodingError) && !(cause instanceof AttestationError)) throw cause;
-    throw new RaTlsError(code, `${context}: ${messageOf(cause)}`, { cause });
+    throw new RaTlsError('csr-malformed', `${context}: ${messageOf(cause)}`, { cause });
   }
 }

@@ -22,7 +22,7 @@ import {
   testKms,
 } from '../testing/samples.ts';
 import { onlyCertificate } from '../tls/agent.ts';
-import { peerOf } from '../tls/peer.ts';
+import { peerOf, readThen } from '../tls/peer.ts';
 import { createRaTlsServer } from '../tls/server.ts';
 import { kmsBaseUrl } from './kms-client.ts';
 import {
@@ -80,7 +80,7 @@ async function start(kms: TestKms, fake: FakeKms = {}): Promise<string> {
     handler: createPrpcHandler({
       mounts: [{ path: '/prpc', trim: 'KMS.', services: [service] }],
       before: async (request) => ({
-        attested: (await peerOf(request).attestation(bindingOnly)) !== undefined,
+        attested: (await peerOf(request).attestation(readThen(bindingOnly))) !== undefined,
       }),
     }),
   });

@@ -5,7 +5,7 @@ import { generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { certificatePem, issueCertificate } from '../certificate/issue-certificate.ts';
 import { tempClient } from '../certificate/profiles.ts';
 import { raTlsAgent } from '../tls/agent.ts';
-import { type PeerVerifier, peerOf } from '../tls/peer.ts';
+import { type PeerVerifier, peerOf, readThen } from '../tls/peer.ts';
 import { createRaTlsServer, type SessionEvent } from '../tls/server.ts';
 import { attestationFor, bindingOnly, now, type TestKms, testKms } from './samples.ts';
 
@@ -42,7 +42,7 @@ export async function startServer(
     onSession: (event) => events.push(event),
     handler: (request, response) => {
       peerOf(request)
-        .attestation(verify)
+        .attestation(readThen(verify))
         .then(
           (verified) => response.end(verified ? 'attested' : 'anonymous'),
           (error: Error) => response.writeHead(400).end(error.message),

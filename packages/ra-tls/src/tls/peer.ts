@@ -1,97 +1,85 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import { AttestationError, type Certificate, type VerifiedAttestation } from '@dstack-cloud/attestation';
-import type { RaTlsCertificate } from '../certificate/parse-ra-tls-certificate.ts';
+import { AttestationError, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import { parseRaTlsCertificate, type RaTlsCertificate } from '../certificate/parse-ra-tls-certificate.ts';
 import { RaTlsError } from '../errors.ts';
+import type { ShownCertificate } from './shown-certificate.ts';
 
-/** Longest time for which a verdict on a connection's evidence is reused (chapter 10 section 3.8). */
-const MAX_VERDICT_AGE_MS = 10 * 60_000;
-
-/** What is asked of a peer's certificate once it was read. */
-export type PeerCertificate = Pick<RaTlsCertificate, 'spki' | 'attestation'> & {
-  readonly certificate: Pick<Certificate, 'notBefore' | 'notAfter'>;
-};
+/** What is asked of a peer's certificate once it has been read. */
+export type PeerCertificate = Pick<RaTlsCertificate, 'spki' | 'attestation'>;
 
 /** Judges the evidence in a certificate; see `verifyPeerAttestation`. */
 export type PeerVerifier = (certificate: PeerCertificate) => Promise<VerifiedAttestation>;
 
-/** The client at the other end of a connection. Its certificate was read once, right after the handshake. */
+/** Reads a certificate that a client showed and judges the evidence in it; undefined when there is none. */
+export type ShownVerifier = (certificate: ShownCertificate) => Promise<VerifiedAttestation | undefined>;
+
+/** Reads the certificate, which costs far more than its bytes suggest, and has its evidence judged. */
+export function readThen(verify: PeerVerifier): ShownVerifier {
+  return async ({ der }) => {
+    const certificate = parseRaTlsCertificate(der);
+    return certificate.attestation && verify(certificate);
+  };
+}
+
+/** The client at the other end of a connection. */
 export interface Peer {
   /** Undefined when the client showed no certificate. */
-  readonly certificateDer?: Uint8Array;
-  /** Undefined without a certificate, and when it could not be read. */
-  readonly parsed?: PeerCertificate;
+  readonly certificate?: ShownCertificate;
   /** Whether the certificate chains to the client CA, which proves nothing about the client. */
   readonly chained: boolean;
   /**
-   * The client's evidence, verified at most once per connection and ten minutes; undefined when it carries none.
-   * @throws RaTlsError when the certificate could not be read or its evidence is refused: such a client gets no answer
+   * The client's evidence; undefined when it showed none. A refusal is kept for as long as the connection is; how long
+   * a good verdict holds is for `verify` to know, which is asked each time.
+   * @throws RaTlsError when the certificate cannot be read or its evidence is refused: such a client gets no answer
    */
-  attestation(verify: PeerVerifier): Promise<VerifiedAttestation | undefined>;
+  attestation(verify: ShownVerifier): Promise<VerifiedAttestation | undefined>;
 }
 
-export interface ShownCertificate {
-  readonly certificateDer?: Uint8Array;
-  readonly parsed?: PeerCertificate;
-  readonly parseError?: RaTlsError;
-  readonly chained: boolean;
-}
-
-interface Verdict {
-  readonly since: number;
-  readonly result: Promise<VerifiedAttestation>;
-}
-
-/** One connection's client. */
+/** One connection's client. It holds the certificate's bytes and nothing that was made of them. */
 export class TlsPeer implements Peer {
-  readonly certificateDer?: Uint8Array;
-  readonly parsed?: PeerCertificate;
+  readonly certificate?: ShownCertificate;
   readonly chained: boolean;
-  readonly #parseError: RaTlsError | undefined;
-  readonly #now: () => number;
-  #verdict: Verdict | undefined;
+  /** Of requests at the same time, the first asks for all. */
+  #judging: Promise<VerifiedAttestation | undefined> | undefined;
+  #refusal: RaTlsError | undefined;
+  /** The certificate was read, and there is no evidence in it. */
+  #isBare = false;
 
-  /** @param now milliseconds since 1970 */
-  constructor(certificate: ShownCertificate, now: () => number) {
-    if (certificate.certificateDer) this.certificateDer = certificate.certificateDer;
-    if (certificate.parsed) this.parsed = certificate.parsed;
-    this.chained = certificate.chained;
-    this.#parseError = certificate.parseError;
-    this.#now = now;
+  /** @param refusal why the certificate is none */
+  constructor(certificate: ShownCertificate | undefined, chained: boolean, refusal?: RaTlsError) {
+    if (certificate) this.certificate = certificate;
+    this.chained = chained;
+    this.#refusal = refusal;
   }
 
-  async attestation(verify: PeerVerifier): Promise<VerifiedAttestation | undefined> {
-    if (this.#parseError) throw this.#parseError;
-    if (!this.parsed?.attestation) return undefined;
-    const now = this.#now();
-    let verdict = this.#verdict;
-    if (!verdict || !(now >= verdict.since && now - verdict.since < MAX_VERDICT_AGE_MS)) {
-      verdict = { since: now, result: verify(this.parsed) };
-      this.#verdict = verdict;
-    }
+  async attestation(verify: ShownVerifier): Promise<VerifiedAttestation | undefined> {
+    if (this.#refusal) throw this.#refusal;
+    if (!this.certificate || this.#isBare) return undefined;
+    this.#judging ??= this.#judge(this.certificate, verify).finally(() => {
+      this.#judging = undefined;
+    });
+    return this.#judging;
+  }
+
+  async #judge(
+    certificate: ShownCertificate,
+    verify: ShownVerifier,
+  ): Promise<VerifiedAttestation | undefined> {
     try {
-      const verified = await verdict.result;
-      if (verified.validUntil * 1000 >= this.#now()) return verified;
-      this.#drop(verdict);
-      throw new RaTlsError(
-        'attestation-refused',
-        'invalid quote: the evidence has expired on this connection',
-      );
+      const verified = await verify(certificate);
+      this.#isBare = verified === undefined;
+      return verified;
     } catch (error) {
-      if (mayPass(error)) this.#drop(verdict);
+      if (error instanceof RaTlsError && !mayPass(error)) this.#refusal = error;
       throw error;
     }
   }
-
-  #drop(verdict: Verdict): void {
-    if (this.#verdict === verdict) this.#verdict = undefined;
-  }
 }
 
-/** Refusals for want of collateral, and errors of ours, say nothing about the evidence: the next request tries again. */
-function mayPass(error: unknown): boolean {
-  if (!(error instanceof RaTlsError)) return true;
-  return error.cause instanceof AttestationError && error.cause.code === 'collateral-unavailable';
+/** Refusals for want of collateral say nothing about the evidence: the next request tries again. */
+function mayPass({ cause }: RaTlsError): boolean {
+  return cause instanceof AttestationError && cause.code === 'collateral-unavailable';
 }
 
 const peers = new WeakMap<Socket, Peer>();

@@ -1,14 +1,14 @@
 import { once } from 'node:events';
 import { connect as netConnect } from 'node:net';
 import { connect, type TLSSocket } from 'node:tls';
-import { AttestationError } from '@dstack-cloud/attestation';
+import { AttestationError, encodeAttestation, stripForCertificate } from '@dstack-cloud/attestation';
 import { generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { afterEach, describe, expect, it } from 'vitest';
 import { certificatePem, issueCertificate } from '../certificate/issue-certificate.ts';
 import { RaTlsError } from '../errors.ts';
-import { bindingOnly, now, testKms, verdict } from '../testing/samples.ts';
+import { attestationFor, bindingOnly, now, testKms, verdict } from '../testing/samples.ts';
 import { agentFor, closeAll, get, identity, type Running, startServer } from '../testing/servers.ts';
-import type { PeerVerifier } from './peer.ts';
+import { type PeerVerifier, peerOf } from './peer.ts';
 import { reloadCertificate } from './server.ts';
 
 afterEach(closeAll);
@@ -72,37 +72,47 @@ describe('clients of the server', () => {
 });
 
 describe('verdicts', () => {
-  it('are made once per connection, and again after ten minutes', async () => {
+  it('of requests at the same time are made once, and asked for again by the next', async () => {
     let calls = 0;
-    let time = now * 1000;
-    const count: PeerVerifier = () => {
+    let release = (): void => undefined;
+    const held: PeerVerifier = () => {
       calls++;
-      return Promise.resolve(verdict(now + 7200));
+      return new Promise((resolve) => {
+        release = () => resolve(verdict());
+      });
     };
-    const running = await startServer(count, testKms(), {
-      now: () => time,
+    const running = await startServer(held);
+    const { cert, key } = identity(running.kms, 'temp')!;
+    const socket = connect({ host: '127.0.0.1', port: running.port, rejectUnauthorized: false, cert, key });
+    let text = '';
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
     });
-    const agent = agentFor(running, identity(running.kms, 'temp'));
-    for (let i = 0; i < 3; i++) expect(await get(running.port, agent)).toBe('200 attested');
-    expect(calls).toBe(1);
-    time += 10 * 60_000;
-    await get(running.port, agent);
-    expect(calls).toBe(2);
-    time -= 1;
-    await get(running.port, agent);
-    expect(calls).toBe(3);
-    expect(running.events.length).toBe(1);
+    const answers = () => text.split('attested').length - 1;
+    const one = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
+    socket.write(one + one);
+    await expect.poll(() => calls).toBe(1);
+    release();
+    await expect.poll(answers).toBe(2);
+    socket.write(one);
+    await expect.poll(() => calls).toBe(2);
+    release();
+    await expect.poll(answers).toBe(3);
+    socket.destroy();
   });
 
-  it('end with the evidence', async () => {
-    let time = now * 1000;
-    const running = await startServer(() => Promise.resolve(verdict(now + 10)), testKms(), {
-      now: () => time,
+  it('evidence is weighed, not read, until somebody asks for it', async () => {
+    const running = await startServer();
+    const seen: number[] = [];
+    running.server.prependListener('request', (request) => {
+      seen.push(peerOf(request).certificate?.evidenceBytes ?? -1);
     });
-    const agent = agentFor(running, identity(running.kms, 'temp'));
-    expect(await get(running.port, agent)).toBe('200 attested');
-    time += 11_000;
-    expect(await get(running.port, agent)).toMatch(/^400 .*expired/);
+    for (const kind of ['temp', 'temp-no-evidence', undefined] as const) {
+      await get(running.port, agentFor(running, kind && identity(running.kms, kind)));
+    }
+    const inCertificate = encodeAttestation(stripForCertificate(attestationFor(generateP256Key()))).length;
+    // An OCTET STRING of less than 128 bytes has two of its own.
+    expect(seen).toEqual([inCertificate + 2, 0, -1]);
   });
 
   it('a refusal is kept, a want of collateral is not', async () => {

@@ -3,9 +3,10 @@ import type { RequestListener } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
-import { parseRaTlsCertificate } from '../certificate/parse-ra-tls-certificate.ts';
-import { messageOf, RaTlsError } from '../errors.ts';
-import { type PeerCertificate, type ShownCertificate, setPeer, TlsPeer } from './peer.ts';
+import { EncodingError } from '@dstack-cloud/encoding';
+import { RaTlsError } from '../errors.ts';
+import { setPeer, TlsPeer } from './peer.ts';
+import { glanceAt, type ShownCertificate } from './shown-certificate.ts';
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const MAX_HANDSHAKES = 1024;
@@ -41,11 +42,6 @@ export interface RaTlsServerOptions extends ServerCertificate {
   readonly onSession?: (event: SessionEvent) => void;
   /** Default 10 s. */
   readonly handshakeTimeoutMs?: number;
-  /**
-   * Reads the certificate of a client; default `parseRaTlsCertificate`, whose result it may remember by all bytes of it.
-   * @throws RaTlsError
-   */
-  readonly readCertificate?: (der: Uint8Array) => PeerCertificate;
   /** Handshakes in progress; more are refused. Default 1024. */
   readonly maxHandshakes?: number;
   /** Milliseconds since 1970. */
@@ -55,10 +51,10 @@ export interface RaTlsServerOptions extends ServerCertificate {
 /**
  * An HTTPS server for attested clients (chapter 10 section 3.8), not yet listening. Accepted are clients without a
  * certificate, with one of the client CA, and with any other that carries evidence; `peerOf(request)` gives the client,
- * whose evidence the handler must have verified. Any other certificate ends the connection.
+ * whose evidence the handler must have read and verified. Any other certificate ends the connection.
  */
 export function createRaTlsServer(options: RaTlsServerOptions): Server {
-  const { handler, onSession, now = Date.now, readCertificate = parseRaTlsCertificate } = options;
+  const { handler, onSession, now = Date.now } = options;
   const server = createServer(
     {
       ...contextOptions(options),
@@ -73,10 +69,10 @@ export function createRaTlsServer(options: RaTlsServerOptions): Server {
   boundHandshakes(server, options.maxHandshakes ?? MAX_HANDSHAKES);
   // First in line: the HTTP parser must not see a connection that is refused.
   server.prependListener('secureConnection', (socket: TLSSocket) => {
-    const certificate = readPeer(socket, now(), readCertificate);
-    const event = judge(socket, certificate);
+    const shown = showed(socket);
+    const event = judge(socket, shown, now());
     if (event.outcome === 'accepted') {
-      setPeer(socket, new TlsPeer(certificate, now));
+      setPeer(socket, new TlsPeer(shown.certificate, shown.chained, shown.refusal));
       // A client that has said all may close its side and still gets the answer (`configureServer`). Only now, because
       // one that goes away during the handshake is gone.
       socket.allowHalfOpen = true;
@@ -105,56 +101,47 @@ function contextOptions({ key, certChain, clientCa }: ServerCertificate): Secure
   return { key, cert: certChain, ca, minVersion: 'TLSv1.2', secureOptions: SECURE_OPTIONS };
 }
 
-/** Reads the client's leaf; the rest of its chain never counts. Node shows it reliably only on the first call. */
-function readPeer(
-  socket: TLSSocket,
-  now: number,
-  read: (der: Uint8Array) => PeerCertificate,
-): ShownCertificate & { expired?: boolean } {
+type Shown = {
+  readonly hasOne: boolean;
+  readonly chained: boolean;
+  readonly certificate?: ShownCertificate;
+  readonly refusal?: RaTlsError;
+};
+
+/** Glances at the client's leaf; the rest of its chain never counts. Node shows it reliably only on the first call. */
+function showed(socket: TLSSocket): Shown {
   const der = socket.getPeerX509Certificate()?.raw;
-  if (!der) return { chained: false };
-  // A plain view: a Buffer would leak into everything that is cut out of it.
-  const bytes = new Uint8Array(der.buffer, der.byteOffset, der.length);
-  const chained = socket.authorized;
+  if (!der) return { hasOne: false, chained: false };
+  const shown = { hasOne: true, chained: socket.authorized };
   try {
-    const parsed = read(bytes);
-    const { notBefore, notAfter } = parsed.certificate;
-    return {
-      certificateDer: bytes,
-      parsed,
-      chained,
-      expired: now < notBefore * 1000 || now > notAfter * 1000 + 999,
-    };
-  } catch (error) {
-    const parseError =
-      error instanceof RaTlsError ? error : new RaTlsError('malformed', messageOf(error), { cause: error });
-    return { certificateDer: bytes, parseError, chained };
+    // A plain view: a Buffer would leak into everything that is cut out of it.
+    return { ...shown, certificate: glanceAt(new Uint8Array(der.buffer, der.byteOffset, der.length)) };
+  } catch (cause) {
+    if (!(cause instanceof EncodingError)) throw cause;
+    const message = `Failed to parse certificate: ${cause.message}`;
+    return { ...shown, refusal: new RaTlsError('malformed', message, { cause }) };
   }
 }
 
-function judge(socket: TLSSocket, peer: ShownCertificate & { expired?: boolean }): SessionEvent {
-  const attested = peer.parsed?.attestation !== undefined;
-  const certificate = !peer.certificateDer
-    ? 'none'
-    : peer.chained
-      ? 'chained'
-      : attested
-        ? 'attested'
-        : 'other';
+function judge(socket: TLSSocket, { hasOne, chained, certificate }: Shown, now: number): SessionEvent {
+  const isAttested = certificate !== undefined && certificate.evidenceBytes > 0;
+  const kind = !hasOne ? 'none' : chained ? 'chained' : isAttested ? 'attested' : 'other';
   const refused = (reason: string): SessionEvent => ({
     outcome: 'refused',
     reason,
-    certificate,
+    certificate: kind,
     ...remote(socket),
   });
   if (socket.isSessionReused()) return refused('the session was resumed');
-  if (peer.expired) return refused('the client certificate is not in force');
-  if (certificate === 'other') {
+  if (certificate && (now < certificate.notBefore * 1000 || now > certificate.notAfter * 1000 + 999)) {
+    return refused('the client certificate is not in force');
+  }
+  if (kind === 'other') {
     return refused(
       'connection from unverified peer: the client certificate is neither of the client CA nor attested',
     );
   }
-  return { outcome: 'accepted', certificate, ...remote(socket) };
+  return { outcome: 'accepted', certificate: kind, ...remote(socket) };
 }
 
 function boundHandshakes(server: Server, max: number): void {

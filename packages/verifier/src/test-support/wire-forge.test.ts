@@ -13,7 +13,7 @@ const tree =
   (change: (root: Json) => Json | undefined) =>
   (d: TdxDraft): void => {
     d.alterBytes = (written) => {
-      const root = decodeMsgpack(written, { maxBytes: 1 << 20 }) as Json;
+      const root = decodeMsgpack(written, { maxBytes: 1 << 20, maxValues: 1 << 18 }) as Json;
       return encodeMsgpack(change(root) ?? root);
     };
   };
@@ -294,7 +294,7 @@ const MSGPACK: readonly WireRow[] = [
     'malformed nitro.cose',
     V1,
   ],
-  ['map of 2^32 - 1', bytes(() => fromHex('dfffffffff')), 'malformed evidence.form', V1],
+  ['map of 2^32 - 1', bytes(() => fromHex('dfffffffff')), 'too-large evidence.form', V1],
   [
     'lists nested 10,000 deep',
     bytes(() => concatBytes(fromHex('81a176'), new Uint8Array(10_000).fill(0x91))),
