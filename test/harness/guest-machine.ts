@@ -3,15 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { serializeInstanceInfo, serializeSysConfig, writeAppCompose } from '@dstack-cloud/app';
 import { toHex } from '@dstack-cloud/encoding';
-import {
-  createCvm,
-  processIdentity,
-  readManifest,
-  removeCvm,
-  startCvm,
-  stopCvm,
-  updateCvm,
-} from '@dstack-cloud/vmm';
+import { createCvm, processIdentity, removeCvm, startCvm, stopCvm, updateCvm } from '@dstack-cloud/vmm';
 import type { KmsLab } from './kms-lab.ts';
 import { bootOf, type Workload } from './simulated-workload.ts';
 
@@ -80,7 +72,7 @@ export function guestMachine(lab: KmsLab, workload: Workload, kmsUrl: string): G
     async boot(encryptedEnv) {
       if (made) {
         await stopCvm(dir);
-        await updateCvm(await readManifest(dir), options(encryptedEnv));
+        await updateCvm(options(encryptedEnv));
       } else {
         await createCvm(options(encryptedEnv));
         made = true;

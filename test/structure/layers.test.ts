@@ -13,6 +13,7 @@ const repository = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const layers: Record<string, number> = {
   encoding: 0,
   keys: 0,
+  files: 0,
   attestation: 1,
   prpc: 1,
   app: 1,
@@ -41,6 +42,7 @@ const services = ['kms', 'guest-agent', 'vmm', 'verifier', 'auth-api'];
 
 const trustedRing = [
   'encoding',
+  'files',
   'keys',
   'prpc',
   'attestation',

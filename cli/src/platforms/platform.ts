@@ -32,6 +32,8 @@ export interface ListedMachine {
   readonly urls: Readonly<Record<string, string>>;
   readonly created_at: string;
   readonly project: string | null;
+  /** Why it failed, or what of it cannot be read. */
+  readonly error: string | null;
 }
 
 export interface LogRequest {

@@ -6,6 +6,7 @@ export {
 } from './app-compose.ts';
 export type { AppRequirements } from './app-compose-schema.ts';
 export { type AppKeysFile, type AppKeysProvider, parseAppKeys, serializeAppKeys } from './app-keys-file.ts';
+export { hostSharedCopies, removeBootSecrets } from './boot-secrets.ts';
 export { canonicalJson, composeHash, defaultAppId, getComposeHash, instanceId } from './compose-hash.ts';
 export {
   ENV_LIMITS,

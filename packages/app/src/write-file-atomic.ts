@@ -1,6 +1,6 @@
-import { randomBytes } from 'node:crypto';
 import { open, rename, unlink } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
+import { removeAbandoned, temporaryName } from '@dstack-cloud/files';
 import { AppError } from './errors.ts';
 
 /** The file system calls that the writer makes; tests replace them to fail at each step. */
@@ -31,7 +31,8 @@ export async function writeFileAtomic(
   const fs = options.fs ?? { open, rename, unlink };
   const mode = options.mode ?? 0o600;
   const directory = dirname(path);
-  const temporary = join(directory, `.${basename(path)}.${randomBytes(8).toString('hex')}.tmp`);
+  const temporary = join(directory, temporaryName(basename(path)));
+  sweepOnce(directory);
   try {
     try {
       await writeSynced(fs, temporary, data, mode);
@@ -46,6 +47,17 @@ export async function writeFileAtomic(
       cause,
     });
   }
+}
+
+/** Directories in which this process has looked for what killed writers left. */
+const swept = new Set<string>();
+const MAX_SWEPT = 1024;
+
+function sweepOnce(directory: string): void {
+  const path = resolve(directory);
+  if (swept.has(path) || swept.size >= MAX_SWEPT) return;
+  swept.add(path);
+  removeAbandoned(path);
 }
 
 async function writeSynced(

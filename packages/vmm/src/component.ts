@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Guard } from './guard.ts';
 import { LogFile, lineSplitter } from './log-file.ts';
-import { sendSignal } from './process-identity.ts';
+import { sendSignal } from './send-signal.ts';
 
 export interface Exit {
   readonly code: number | null;

@@ -1,16 +1,18 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { HOST_SHARED_LIMITS, type HostSharedName, writeFileAtomic } from '@dstack-cloud/app';
+import { link, mkdir, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { AppError, HOST_SHARED_LIMITS, type HostSharedName, readFileBounded } from '@dstack-cloud/app';
+import { makeOwnDirectory, type ProcessIdentity, temporaryName } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
-import { type CvmManifest, parseManifest, writeManifest } from './manifest.ts';
+import { asVmmErrors, isThere, requireMachineFolder, withMachine } from './machine-folder.ts';
+import { type CvmManifest, MANIFEST_FILE, parseManifest, readManifest, writeManifest } from './manifest.ts';
 import { requireFreePort } from './ports.ts';
-import type { ProcessIdentity } from './process-identity.ts';
-import { INITIAL_STATE, writeState } from './state.ts';
+import { finishUpdate, type HostShared, stageUpdate, writeShared } from './shared-update.ts';
+import { INITIAL_STATE, readState, writeState } from './state.ts';
+import { supervisorOf } from './supervisor-of.ts';
 
-/** The host-shared files by name; only these names are known (chapter 30 section 3). */
-export type HostShared = Readonly<Partial<Record<HostSharedName, Uint8Array>>>;
+/** Larger than any seed or certificate. */
+const MAX_INPUT_BYTES = 64 * 1024;
 
 export interface CreateOptions {
   /** Folder that will hold the machine; its parent is made when missing. */
@@ -37,15 +39,20 @@ export interface CreateOptions {
 
 /**
  * Makes a machine, not started. All is checked before anything is written, and a failure half way leaves no folder.
- * Throws `already_exists`, `bad_option`, `port_in_use`, `bad_manifest`.
+ * Throws `already_exists`, `bad_option`, `port_in_use`, `bad_manifest`, `not_ours`.
  */
 export async function createCvm(options: CreateOptions): Promise<CvmManifest> {
   const { dir } = options;
-  if (existsSync(dir)) throw new VmmError('already_exists', `${dir} exists already`);
-  const manifest = parseManifest(JSON.stringify(makeManifest(options)), join(dir, 'vm-manifest.json'));
-  await checkChange(options.shared, manifest);
+  if (isThere(dir)) throw new VmmError('already_exists', `${dir} exists already`);
+  const manifest = parseManifest(JSON.stringify(makeManifest(options)), join(dir, MANIFEST_FILE));
+  await checkChange(options, manifest);
+  await asVmmErrors(dir, async () => makeOwnDirectory(dirname(dir)));
   await ensureSeed(options.seedFile);
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  // Whoever makes the folder has it: of two at once the other fails here.
+  await mkdir(dir, { mode: 0o700 }).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'EEXIST') throw new VmmError('already_exists', `${dir} exists already`, { cause });
+    throw cause;
+  });
   try {
     await writeShared(dir, options.shared);
     await writeState(dir, INITIAL_STATE);
@@ -58,31 +65,52 @@ export async function createCvm(options: CreateOptions): Promise<CvmManifest> {
 }
 
 /**
- * Gives a stopped machine new host-shared files and settings; its id, its disk and its simulated hardware stay.
- * An `undefined` file is removed.
+ * Checks what `createCvm` or, for a machine that is there, `updateCvm` would be given, and changes nothing. Ports that
+ * the machine itself has now count as free. Throws what these would throw.
  */
-export async function updateCvm(manifest: CvmManifest, options: CreateOptions): Promise<CvmManifest> {
+export async function checkCvm(options: CreateOptions): Promise<void> {
+  const { dir } = options;
+  if (!isThere(dir)) {
+    const manifest = parseManifest(JSON.stringify(makeManifest(options)), join(dir, MANIFEST_FILE));
+    return await checkChange(options, manifest);
+  }
+  await requireMachineFolder(dir);
+  const state = await readState(dir);
+  const isRunning = supervisorOf(dir, state) !== undefined;
+  const next = nextManifest(await readManifest(dir), options);
+  await checkChange(options, next, isRunning ? Object.values(state.ports) : []);
+}
+
+/**
+ * Gives a stopped machine new host-shared files and settings; its id, its disk and its simulated hardware stay. A file
+ * that is not given is removed. After a kill at any moment the next start or update has all of the old or all of the new.
+ * Throws as `createCvm` does, and `running`, `locked`, `not_found`.
+ */
+export async function updateCvm(options: CreateOptions): Promise<CvmManifest> {
+  const { dir, shared } = options;
+  return await withMachine(dir, {}, async () => {
+    await finishUpdate(dir);
+    const before = await readManifest(dir);
+    if (supervisorOf(dir, await readState(dir)) !== undefined)
+      throw new VmmError('running', `${before.name} is running: stop it first`);
+    const next = nextManifest(before, options);
+    await checkChange(options, next);
+    await stageUpdate(dir, shared, next);
+    await finishUpdate(dir);
+    return next;
+  });
+}
+
+function nextManifest(manifest: CvmManifest, options: CreateOptions): CvmManifest {
   const wanted = makeManifest(options);
   const kept = wanted.port_map.map((mapping, index) => {
     const before = manifest.port_map[index];
     return !mapping.fixed && before?.to === mapping.to ? { ...mapping, from: before.from } : mapping;
   });
   const agent_port = wanted.agent_port.fixed ? wanted.agent_port : { ...manifest.agent_port, fixed: false };
-  const next = parseManifest(
-    JSON.stringify({
-      ...wanted,
-      id: manifest.id,
-      created_at_ms: manifest.created_at_ms,
-      tee: manifest.tee,
-      port_map: kept,
-      agent_port,
-    }),
-    join(options.dir, 'vm-manifest.json'),
-  );
-  await checkChange(options.shared, next);
-  await writeShared(options.dir, options.shared);
-  await writeManifest(options.dir, next);
-  return next;
+  const { id, created_at_ms, tee } = manifest;
+  const next = { ...wanted, id, created_at_ms, tee, port_map: kept, agent_port };
+  return parseManifest(JSON.stringify(next), join(options.dir, MANIFEST_FILE));
 }
 
 function makeManifest(options: CreateOptions): CvmManifest {
@@ -110,9 +138,15 @@ function makeManifest(options: CreateOptions): CvmManifest {
   };
 }
 
-async function checkChange(shared: HostShared, manifest: CvmManifest): Promise<void> {
+async function checkChange(
+  { shared, seedFile, rootCaTdx }: CreateOptions,
+  manifest: CvmManifest,
+  ownPorts: readonly number[] = [],
+): Promise<void> {
   for (const [name, bytes] of Object.entries(shared)) {
-    const limit = (HOST_SHARED_LIMITS as Readonly<Record<string, number>>)[name];
+    const limit = Object.hasOwn(HOST_SHARED_LIMITS, name)
+      ? HOST_SHARED_LIMITS[name as HostSharedName]
+      : undefined;
     if (limit === undefined) throw new VmmError('bad_option', `${name} is no host-shared file`);
     if (bytes !== undefined && bytes.length > limit)
       throw new VmmError(
@@ -126,28 +160,32 @@ async function checkChange(shared: HostShared, manifest: CvmManifest): Promise<v
   }
   if (shared['app-compose.json'] === undefined || shared['.sys-config.json'] === undefined)
     throw new VmmError('bad_option', 'A machine needs app-compose.json and .sys-config.json');
-  for (const mapping of manifest.port_map)
-    if (mapping.fixed) await requireFreePort(mapping.from, mapping.address);
-  if (manifest.agent_port.fixed) await requireFreePort(manifest.agent_port.from, manifest.agent_port.address);
+  await requireReadable('The seed of the simulated hardware', seedFile, true);
+  if (rootCaTdx != null) await requireReadable('The TDX root', rootCaTdx, false);
+  const ports = [...manifest.port_map, manifest.agent_port].filter(({ fixed }) => fixed);
+  for (const { from, address } of ports) if (!ownPorts.includes(from)) await requireFreePort(from, address);
 }
 
-async function writeShared(dir: string, shared: HostShared): Promise<void> {
-  await mkdir(join(dir, 'shared'), { recursive: true, mode: 0o700 });
-  for (const name of Object.keys(HOST_SHARED_LIMITS)) {
-    const path = join(dir, 'shared', name);
-    const bytes = (shared as Readonly<Record<string, Uint8Array | undefined>>)[name];
-    if (bytes === undefined) await rm(path, { force: true });
-    else await writeFileAtomic(path, bytes, { mode: 0o600 });
+async function requireReadable(what: string, path: string, mayBeMissing: boolean): Promise<void> {
+  try {
+    await readFileBounded(path, MAX_INPUT_BYTES);
+  } catch (cause) {
+    if (mayBeMissing && cause instanceof AppError && cause.code === 'file-missing') return;
+    throw new VmmError('bad_option', `${what} cannot be used: ${(cause as Error).message}`, { cause });
   }
 }
 
+/** A new seed appears whole or not at all, and never in the place of one that is there. */
 async function ensureSeed(path: string): Promise<void> {
-  if (existsSync(path)) return;
+  if (isThere(path)) return;
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  await writeFile(path, randomBytes(32), { mode: 0o600, flag: 'wx' }).catch(
-    (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EEXIST') throw error;
-    },
-  );
-  await chmod(path, 0o600);
+  const temporary = join(dirname(path), temporaryName(basename(path)));
+  await writeFile(temporary, randomBytes(32), { mode: 0o600, flag: 'wx', flush: true });
+  try {
+    await link(temporary, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  } finally {
+    await rm(temporary, { force: true });
+  }
 }

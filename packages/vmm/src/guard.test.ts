@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { processIdentity } from '@dstack-cloud/files';
 import { afterEach, expect, it } from 'vitest';
-import { processIdentity } from './process-identity.ts';
 
 const guardUrl = pathToFileURL(join(dirname(fileURLToPath(import.meta.url)), 'guard.ts')).href;
 const started: number[] = [];

@@ -1,8 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 
+/** Longer than a runner takes to end its services or containers. */
+const GRACE_SECONDS = 14;
+
 /**
  * Reads "add TARGET" and "del TARGET" lines (a process id, or minus a group id) until its input ends, which
- * happens when the process that holds the other end dies in whatever way. Then it ends every target.
+ * happens when the process that holds the other end dies in whatever way. Then it ends every target, and every process
+ * that has the line $1 in its environment: asks, waits until they are gone, kills.
  */
 const SCRIPT = `
 trap '' TERM INT HUP
@@ -13,9 +17,25 @@ while read -r verb target; do
     del) targets=$(printf '%s' "$targets" | sed "s/ $target / /") ;;
   esac
 done
-for target in $targets; do kill -s TERM -- "$target" 2>/dev/null; done
-[ "$targets" = ' ' ] || sleep 2
-for target in $targets; do kill -s KILL -- "$target" 2>/dev/null; done
+marked() {
+  [ -n "$1" ] || return 0
+  for file in $(grep -lzxF -- "$1" /proc/[0-9]*/environ 2>/dev/null); do
+    file=\${file#/proc/}
+    printf '%s ' "\${file%/environ}"
+  done
+}
+# Also until the next look, what is asked now may start others.
+all="$targets$(marked "$1")"
+for target in $all; do kill -s TERM -- "$target" 2>/dev/null; done
+tries=$(($2 * 5))
+while [ "$tries" -gt 0 ]; do
+  alive=
+  for target in $all; do kill -s 0 -- "$target" 2>/dev/null && alive=1; done
+  [ -n "$alive" ] || break
+  sleep 0.2
+  tries=$((tries - 1))
+done
+for target in $targets $(marked "$1"); do kill -s KILL -- "$target" 2>/dev/null; done
 exit 0
 `;
 
@@ -26,8 +46,14 @@ exit 0
 export class Guard {
   readonly #shell: ChildProcess;
 
-  constructor() {
-    this.#shell = spawn('/bin/sh', ['-c', SCRIPT], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+  /** @param mark a line `NAME=value` of the environment of processes that end too; empty for none */
+  constructor(mark = '') {
+    const { [mark.split('=')[0] ?? '']: _own, ...env } = process.env;
+    this.#shell = spawn('/bin/sh', ['-c', SCRIPT, 'guard', mark, String(GRACE_SECONDS)], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+      env,
+      detached: true,
+    });
     this.#shell.stdin?.on('error', () => undefined);
     this.#shell.on('error', () => undefined);
     this.#shell.unref();

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { MACHINE_MARK } from './machine-processes.ts';
 import type { CvmManifest } from './manifest.ts';
 import type { CvmPaths, RunPaths } from './paths.ts';
 
@@ -33,7 +34,12 @@ export function guestConfig(
       engine: manifest.runner.engine,
       log_dir: paths.containerLogs,
       // PORT: without a network of its own, a service must listen on the host's port itself.
-      env: { ...manifest.runner.env, ...(ports.app === undefined ? {} : { PORT: String(ports.app) }) },
+      env: {
+        ...manifest.runner.env,
+        ...(ports.app === undefined ? {} : { PORT: String(ports.app) }),
+        // So that a service that leaves its session is still found.
+        [MACHINE_MARK]: paths.dir,
+      },
     },
   };
 }

@@ -12,11 +12,16 @@ import {
 export const MAX_NOTIFY_PAYLOAD = 4096;
 const MAX_EVENT_BYTES = 128;
 const MAX_BODY_BYTES = 64 * 1024;
+/** A connection on which nothing happens for so long is closed. */
+const IDLE_MS = 30_000;
 
 export interface Notification {
   readonly event: string;
   readonly payload: string;
 }
+
+/** Of one machine, whose programs have a few each. */
+const MAX_CONNECTIONS = 32;
 
 /**
  * The host side of the machine's door to its host, service `host_api.HostApi` at `/api`, on a Unix socket that only
@@ -36,11 +41,20 @@ export async function startHostApi(
       },
     ],
     headers: { Server: 'dstack VMM' },
+    maxBufferedBytes: MAX_CONNECTIONS * MAX_BODY_BYTES,
   });
   const server = configureServer(createServer(handler));
+  server.maxConnections = MAX_CONNECTIONS;
+  // Nobody but this machine's programs has anything to say here.
+  server.setTimeout(IDLE_MS, (socket) => socket.destroy());
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(socketPath, resolve);
+    const mask = process.umask(0o177);
+    try {
+      server.listen(socketPath, resolve);
+    } finally {
+      process.umask(mask);
+    }
   });
   return server;
 }

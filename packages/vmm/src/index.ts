@@ -1,11 +1,14 @@
-export { type CreateOptions, createCvm, type HostShared, updateCvm } from './create.ts';
+export { isAlive, type ProcessIdentity, processIdentity } from '@dstack-cloud/files';
+export { type CreateOptions, checkCvm, createCvm, updateCvm } from './create.ts';
 export { VmmError, type VmmErrorCode } from './errors.ts';
 export { Guard } from './guard.ts';
 export { removeCvm, type StartOptions, startCvm, stopCvm } from './lifecycle.ts';
 export { cvmLogPath, cvmLogs, followCvmLogs, type LogOptions } from './logs.ts';
+export { machineFolder } from './machine-folder.ts';
 export { type CvmManifest, readManifest } from './manifest.ts';
 export { freePort, requireFreePort } from './ports.ts';
-export { isAlive, type ProcessIdentity, processIdentity, sendSignal } from './process-identity.ts';
 export { programDirectory, resolveProgram } from './programs.ts';
+export { sendSignal } from './send-signal.ts';
+export type { HostShared } from './shared-update.ts';
 export type { CvmState } from './state.ts';
 export { type CvmStatus, cvmStatus, listCvms } from './status.ts';

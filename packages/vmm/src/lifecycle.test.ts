@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { isAlive, processIdentity } from '@dstack-cloud/files';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type CreateOptions, createCvm, updateCvm } from './create.ts';
 import { removeCvm, startCvm, stopCvm } from './lifecycle.ts';
 import { cvmLogs } from './logs.ts';
 import { readManifest } from './manifest.ts';
-import { isAlive, processIdentity } from './process-identity.ts';
 import { readState } from './state.ts';
 import { cvmStatus, listCvms } from './status.ts';
 
@@ -93,7 +93,7 @@ describe('life of a machine', () => {
     expect(started.state.urls['app']).toBe(`http://127.0.0.1:${started.state.ports['80']}`);
     const pid = await childPid();
     expect(processIdentity(pid)).toBeDefined();
-    expect((await listCvms(join(root, 'vm'))).map((one) => one.manifest.name)).toEqual(['one']);
+    expect((await listCvms(join(root, 'vm'))).map((one) => one.name)).toEqual(['one']);
     expect((await cvmLogs(options.dir, { lines: 100 })).join('\n')).toContain(
       `port ${started.state.ports['80']}`,
     );
@@ -217,7 +217,7 @@ describe('bad input', () => {
 
   it('keeps id and hardware on update', async () => {
     const before = await createCvm(options);
-    const after = await updateCvm(before, { ...withCompose('other'), name: 'renamed' });
+    const after = await updateCvm({ ...withCompose('other'), name: 'renamed' });
     expect(after).toMatchObject({ id: before.id, tee: before.tee, name: 'renamed' });
     expect(await readManifest(options.dir)).toEqual(after);
   });

@@ -1,17 +1,24 @@
-import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isAlive, type ProcessIdentity, processIdentity, removeAbandoned } from '@dstack-cloud/files';
+import { cleanUpRun } from './clean-up-run.ts';
 import { VmmError } from './errors.ts';
+import { canonical, isThere, requireMachineFolder, withMachine } from './machine-folder.ts';
+import { endMachineProcesses } from './machine-processes.ts';
 import { readManifest } from './manifest.ts';
-import { isAlive, type ProcessIdentity, processIdentity, sendSignal } from './process-identity.ts';
-import { resolveProgram } from './programs.ts';
-import { type CvmState, readState, writeState } from './state.ts';
-import { type CvmStatus, cvmStatus } from './status.ts';
+import { sendSignal } from './send-signal.ts';
+import { finishUpdate } from './shared-update.ts';
+import { type SpawnedSupervisor, spawnSupervisor } from './spawn-supervisor.ts';
+import { type CvmState, INITIAL_STATE, readState, writeState } from './state.ts';
+import { type CvmStatus, cvmStatus, isMachine } from './status.ts';
+import { supervisorOf } from './supervisor-of.ts';
 
 const POLL_MS = 30;
 const STOP_TIMEOUT_MS = 25_000;
+const KILL_TIMEOUT_MS = 5_000;
+/** What an orphan gets to end by itself. */
+const ORPHAN_GRACE_MS = 3_000;
 /** Longer than every time-out inside the boot. */
 const START_TIMEOUT_MS = 330_000;
 
@@ -25,18 +32,9 @@ export interface StartOptions {
  * Starts the machine in `dir` under a supervisor of its own and waits until it runs. Throws `boot_failed` with what
  * the guest reported; the supervisor has then ended and left nothing behind but the logs.
  */
-export async function startCvm(dir: string, options: StartOptions = {}): Promise<CvmStatus> {
-  const manifest = await readManifest(dir);
-  const before = await readState(dir);
-  if (before.supervisor !== null && isAlive(before.supervisor))
-    throw new VmmError('already_running', `${manifest.name} runs already`);
-  options.signal?.throwIfAborted();
-  await cleanRun(before);
-  const preparing = { ...before, status: 'preparing', run_dir: null, error: null } as const;
-  await writeState(dir, { ...preparing, supervisor: null });
-  const supervisor = spawnSupervisor(dir);
-  // Known before the supervisor itself can write it, so that a stop never misses it.
-  await writeState(dir, { ...preparing, supervisor: processIdentity(supervisor.pid) ?? null });
+export async function startCvm(directory: string, options: StartOptions = {}): Promise<CvmStatus> {
+  const dir = canonical(directory);
+  const supervisor = await withMachine(dir, lockOptions(options), () => launch(dir, options));
   let shown = '';
   const deadline = Date.now() + START_TIMEOUT_MS;
   for (;;) {
@@ -58,61 +56,94 @@ export async function startCvm(dir: string, options: StartOptions = {}): Promise
   }
 }
 
-/** Stops the machine in `dir`; true when it ran. */
-export async function stopCvm(dir: string): Promise<boolean> {
-  const state = await readState(dir);
-  const supervisor = state.supervisor;
-  if (supervisor === null || !isAlive(supervisor)) {
-    await cleanRun(state);
-    if (state.status !== 'stopped' && state.status !== 'failed')
-      await writeState(dir, { ...state, status: 'stopped', supervisor: null, run_dir: null, urls: {} });
-    return false;
-  }
-  sendSignal(supervisor.pid, 'SIGTERM');
-  if (!(await untilGone(supervisor, STOP_TIMEOUT_MS))) {
-    // Its guard ends what the supervisor started.
-    sendSignal(supervisor.pid, 'SIGKILL');
-    await untilGone(supervisor, 2_000);
-    await sleep(2_500);
-    await cleanRun(state);
-    await writeState(dir, { ...state, status: 'stopped', supervisor: null, run_dir: null, urls: {} });
-  }
-  return true;
+/**
+ * Stops the machine in `dir` and all that runs of it: also without a supervisor, with a state that cannot be read, and
+ * when its folder is gone. True when something ran.
+ */
+export async function stopCvm(directory: string): Promise<boolean> {
+  const dir = canonical(directory);
+  if (!isThere(dir)) return (await endMachineProcesses(dir, ORPHAN_GRACE_MS)) > 0;
+  return await withMachine(dir, { evenWhenFull: true }, () => stopLocked(dir));
 }
 
-/** Removes a machine and all its files. Refuses while it runs (chapter 50 section 7.5). */
-export async function removeCvm(dir: string): Promise<void> {
+/** Removes a machine and all its files, also a damaged one. Refuses while it runs. */
+export async function removeCvm(directory: string): Promise<void> {
+  const dir = canonical(directory);
+  await requireMachineFolder(dir);
+  if (!isMachine(dir)) throw new VmmError('not_found', `There is no machine in ${dir}: nothing was removed`);
+  await withMachine(dir, { evenWhenFull: true }, async () => {
+    const state = await stateIfReadable(dir);
+    if (supervisorOf(dir, state) !== undefined) {
+      const name = (await readManifest(dir).catch(() => undefined))?.name ?? dir;
+      throw new VmmError('running', `${name} is running: stop it first`);
+    }
+    await endMachineProcesses(dir, ORPHAN_GRACE_MS);
+    await cleanUpRun(dir, state?.run_dir ?? null);
+    await rm(dir, { recursive: true, force: true });
+  });
+}
+
+/** Under the machine's lock: everything up to the moment at which the supervisor is on its own. */
+async function launch(dir: string, options: StartOptions): Promise<SpawnedSupervisor> {
+  await finishUpdate(dir);
   const manifest = await readManifest(dir);
-  const state = await readState(dir);
-  if (state.supervisor !== null && isAlive(state.supervisor))
-    throw new VmmError('running', `${manifest.name} is running: stop it first`);
-  await cleanRun(state);
-  await rm(dir, { recursive: true, force: true });
+  const before = await readState(dir);
+  if (supervisorOf(dir, before) !== undefined)
+    throw new VmmError('already_running', `${manifest.name} runs already`);
+  options.signal?.throwIfAborted();
+  await endMachineProcesses(dir, ORPHAN_GRACE_MS);
+  await cleanUpRun(dir, before.run_dir);
+  for (const folder of [dir, join(dir, 'shared'), join(dir, 'guest/dstack')]) removeAbandoned(folder);
+  const preparing = { ...before, status: 'preparing', run_dir: null, error: null } as const;
+  await writeState(dir, { ...preparing, supervisor: null });
+  const supervisor = spawnSupervisor(dir);
+  // Known before the supervisor itself can write it, so that a stop never misses it.
+  await writeState(dir, { ...preparing, supervisor: processIdentity(supervisor.pid) ?? null });
+  return supervisor;
 }
 
-function spawnSupervisor(dir: string): { pid: number; exited: () => boolean } {
-  const [program, ...args] = resolveProgram('dstack-vmm') as [string, ...string[]];
-  mkdirSync(join(dir, 'logs'), { recursive: true, mode: 0o700 });
-  const log = openSync(join(dir, 'logs/supervisor.log'), 'a', 0o600);
-  const child = spawn(program, [...args, 'supervise', dir], {
-    cwd: dir,
-    detached: true,
-    stdio: ['ignore', log, log],
-  });
-  closeSync(log);
-  let gone = false;
-  child.once('exit', () => {
-    gone = true;
-  });
-  child.once('error', () => {
-    gone = true;
-  });
-  child.unref();
-  return { pid: child.pid ?? -1, exited: () => gone };
+async function stopLocked(dir: string): Promise<boolean> {
+  const state = await stateIfReadable(dir);
+  const supervisor = supervisorOf(dir, state);
+  if (supervisor !== undefined) {
+    sendSignal(supervisor.pid, 'SIGTERM');
+    if (!(await untilGone(supervisor, STOP_TIMEOUT_MS))) {
+      sendSignal(supervisor.pid, 'SIGKILL');
+      await untilGone(supervisor, KILL_TIMEOUT_MS);
+    }
+  }
+  const orphans = await endMachineProcesses(dir, ORPHAN_GRACE_MS);
+  const containers = await cleanUpRun(dir, state?.run_dir ?? null);
+  const after = await stateIfReadable(dir);
+  const isSettled = after?.status === 'stopped' || after?.status === 'failed';
+  if (!isSettled || after.supervisor !== null || after.run_dir !== null) await settle(dir, after);
+  return supervisor !== undefined || orphans + containers > 0;
+}
+
+/** A state that cannot be written, on a full disk, does not make a stopped machine run: whoever reads it sees that. */
+async function settle(dir: string, state: CvmState | undefined): Promise<void> {
+  const known = state ?? INITIAL_STATE;
+  const status = known.status === 'failed' ? 'failed' : 'stopped';
+  await writeState(dir, { ...known, status, supervisor: null, run_dir: null, urls: {} }).catch(
+    () => undefined,
+  );
+}
+
+async function stateIfReadable(dir: string): Promise<CvmState | undefined> {
+  try {
+    return await readState(dir);
+  } catch (error) {
+    if (error instanceof VmmError && error.code === 'damaged') return undefined;
+    throw error;
+  }
+}
+
+function lockOptions({ signal }: StartOptions): { signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
 }
 
 /** Ends a supervisor that we started, also one that has not yet said who it is. */
-async function giveUp(dir: string, supervisor: { pid: number; exited: () => boolean }): Promise<void> {
+async function giveUp(dir: string, supervisor: SpawnedSupervisor): Promise<void> {
   sendSignal(supervisor.pid, 'SIGTERM');
   const deadline = Date.now() + STOP_TIMEOUT_MS;
   while (!supervisor.exited() && Date.now() < deadline) await sleep(POLL_MS);
@@ -121,14 +152,13 @@ async function giveUp(dir: string, supervisor: { pid: number; exited: () => bool
 }
 
 async function supervisorDied(dir: string): Promise<VmmError> {
-  const state = await readState(dir);
-  if (state.status === 'preparing') await writeState(dir, { ...state, status: 'failed', supervisor: null });
-  const reason = state.error ?? `see ${join(dir, 'logs/supervisor.log')}`;
-  return new VmmError('start_failed', `The supervisor ended before the machine was up: ${reason}`);
-}
-
-async function cleanRun(state: CvmState): Promise<void> {
-  if (state.run_dir?.includes('dstack-')) await rm(state.run_dir, { recursive: true, force: true });
+  if (supervisorOf(dir, undefined) !== undefined)
+    return new VmmError('already_running', `The machine in ${dir} was started by another command`);
+  await stopCvm(dir);
+  const { status, error } = await readState(dir);
+  const reason = status === 'stopped' && error === null ? 'it was stopped' : error;
+  const where = `see ${join(dir, 'logs/supervisor.log')}`;
+  return new VmmError('start_failed', `The supervisor ended before the machine was up: ${reason ?? where}`);
 }
 
 async function untilGone(identity: ProcessIdentity, timeoutMs: number): Promise<boolean> {

@@ -1,6 +1,7 @@
-import { appendFileSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { closeSync, lstatSync, mkdirSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { printableLine } from '@dstack-cloud/encoding';
+import { openOwnFile } from '@dstack-cloud/files';
 
 /** One log grows to this size before it is moved aside (chapter 50 section 7.8, `cvm.log`). */
 export const LOG_MAX_BYTES: number = 4 * 1024 * 1024;
@@ -21,13 +22,17 @@ export class LogFile {
 
   /** Adds a line. Guests and their programs wrote it: what it holds can neither end it nor command a terminal. */
   append(line: string): void {
-    const text = `${printableLine(line, MAX_LINE_BYTES)}\n`;
-    if (this.#size + Buffer.byteLength(text) > LOG_MAX_BYTES) this.#rotate();
+    const bytes = Buffer.from(`${printableLine(line, MAX_LINE_BYTES)}\n`);
+    if (this.#size + bytes.length > LOG_MAX_BYTES) this.#rotate();
     try {
-      appendFileSync(this.path, text, { mode: 0o600 });
-      this.#size += Buffer.byteLength(text);
+      const file = openOwnFile(this.path, 'append');
+      try {
+        this.#size += writeSync(file, bytes);
+      } finally {
+        closeSync(file);
+      }
     } catch {
-      // A full disk must not take the machine down; the log has a gap then.
+      // A full disk must not take the machine down; the log has a gap then. So it has where something else is in its place.
     }
   }
 
@@ -71,9 +76,5 @@ export function lineSplitter(onLine: (line: string) => void): {
 }
 
 function sizeOf(path: string): number {
-  try {
-    return statSync(path).size;
-  } catch {
-    return 0;
-  }
+  return lstatSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }

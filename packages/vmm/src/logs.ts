@@ -1,14 +1,17 @@
-import { createReadStream } from 'node:fs';
-import { open, readdir, stat } from 'node:fs/promises';
+import { closeSync, fstatSync, readSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { openOwnFile } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
 import { lineSplitter } from './log-file.ts';
+import { asVmmErrors } from './machine-folder.ts';
 import { cvmPaths } from './paths.ts';
 
 const FOLLOW_POLL_MS = 250;
 /** The last lines are looked for in this much of the file's end. */
 const TAIL_BYTES = 1024 * 1024;
+const CHUNK_BYTES = 64 * 1024;
 
 export interface LogOptions {
   /** One container (service) instead of the serial console. */
@@ -21,9 +24,11 @@ export interface LogOptions {
 export async function cvmLogPath(dir: string, container: string | undefined): Promise<string> {
   const paths = cvmPaths(dir);
   if (container === undefined) return paths.serial;
-  const names = (await readdir(paths.containerLogs).catch(() => []))
-    .filter((name) => name.endsWith('.log'))
-    .map((name) => name.slice(0, -'.log'.length));
+  const entries = await readdir(paths.containerLogs).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  const names = entries.filter((name) => name.endsWith('.log')).map((name) => name.slice(0, -'.log'.length));
   if (!names.includes(container))
     throw new VmmError(
       'not_found',
@@ -34,7 +39,8 @@ export async function cvmLogPath(dir: string, container: string | undefined): Pr
 
 /** The last lines of a machine's log. */
 export async function cvmLogs(dir: string, options: LogOptions): Promise<string[]> {
-  return (await tail(await cvmLogPath(dir, options.container), options.lines)).lines;
+  const path = await cvmLogPath(dir, options.container);
+  return await asVmmErrors(dir, async () => tail(path, options.lines).lines);
 }
 
 /** Follows a machine's log until `signal` fires; a log that was moved aside is read on from its start. */
@@ -45,38 +51,57 @@ export async function followCvmLogs(
   signal: AbortSignal,
 ): Promise<void> {
   const path = await cvmLogPath(dir, options.container);
-  const start = await tail(path, options.lines);
-  for (const line of start.lines) onLine(line);
-  let offset = start.end;
-  const splitter = lineSplitter(onLine);
-  while (!signal.aborted) {
-    const size = await stat(path).then(
-      (info) => info.size,
-      () => 0,
-    );
-    if (size < offset) offset = 0;
-    if (size > offset) {
-      for await (const chunk of createReadStream(path, { start: offset, end: size - 1 }))
-        splitter.write(chunk as Uint8Array);
-      offset = size;
+  await asVmmErrors(dir, async () => {
+    const start = tail(path, options.lines);
+    for (const line of start.lines) onLine(line);
+    let offset = start.end;
+    const splitter = lineSplitter(onLine);
+    while (!signal.aborted) {
+      offset = readOn(path, offset, (chunk) => splitter.write(chunk));
+      await sleep(FOLLOW_POLL_MS, undefined, { signal }).catch(() => undefined);
     }
-    await sleep(FOLLOW_POLL_MS, undefined, { signal }).catch(() => undefined);
-  }
+  });
 }
 
-async function tail(path: string, lines: number): Promise<{ lines: string[]; end: number }> {
-  const file = await open(path, 'r').catch(() => undefined);
-  if (file === undefined) return { lines: [], end: 0 };
-  try {
-    const { size } = await file.stat();
+function tail(path: string, lines: number): { lines: string[]; end: number } {
+  return withLog(path, { lines: [], end: 0 }, (file, size) => {
     const length = Math.min(size, TAIL_BYTES);
     const buffer = Buffer.alloc(length);
-    await file.read(buffer, 0, length, size - length);
-    const all = buffer.toString('utf8').split('\n');
+    const read = readSync(file, buffer, 0, length, size - length);
+    const all = buffer.toString('utf8', 0, read).split('\n');
     if (length < size) all.shift();
     if (all.at(-1) === '') all.pop();
     return { lines: lines === 0 ? [] : all.slice(-lines), end: size };
+  });
+}
+
+/** Hands on what was appended since `offset`; the new one. */
+function readOn(path: string, offset: number, onChunk: (chunk: Uint8Array) => void): number {
+  return withLog(path, 0, (file, size) => {
+    let position = size < offset ? 0 : offset;
+    while (position < size) {
+      const buffer = Buffer.alloc(Math.min(CHUNK_BYTES, size - position));
+      const read = readSync(file, buffer, 0, buffer.length, position);
+      if (read === 0) break;
+      onChunk(buffer.subarray(0, read));
+      position += read;
+    }
+    return position;
+  });
+}
+
+/** A log that is not there is empty; one that is a link, a FIFO or another user's is an error. */
+function withLog<T>(path: string, empty: T, use: (file: number, size: number) => T): T {
+  let file: number;
+  try {
+    file = openOwnFile(path, 'read');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return empty;
+    throw error;
+  }
+  try {
+    return use(file, fstatSync(file).size);
   } finally {
-    await file.close();
+    closeSync(file);
   }
 }

@@ -5,6 +5,7 @@ import { Component } from './component.ts';
 import { VmmError } from './errors.ts';
 import type { Guard } from './guard.ts';
 import type { LogFile } from './log-file.ts';
+import { MACHINE_MARK } from './machine-processes.ts';
 import type { CvmManifest } from './manifest.ts';
 import type { CvmPaths, RunPaths } from './paths.ts';
 import { resolveProgram } from './programs.ts';
@@ -82,7 +83,7 @@ export class Machine {
     const component = new Component({
       name,
       command,
-      env: childEnvironment(),
+      env: { ...childEnvironment(), [MACHINE_MARK]: paths.dir },
       cwd: paths.dir,
       logPath: `${paths.logs}/${name}.log`,
       serial,

@@ -1,9 +1,10 @@
 import { join } from 'node:path';
-import { readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import { AppError, readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import type { ProcessIdentity } from '@dstack-cloud/files';
 import { z } from 'zod';
 import { VmmError } from './errors.ts';
-import type { ProcessIdentity } from './process-identity.ts';
 
+export const MANIFEST_FILE = 'vm-manifest.json';
 const MAX_MANIFEST_BYTES = 256 * 1024;
 const port = z.int().min(0).max(65_535);
 const identity = z.strictObject({ pid: z.int().positive(), start_time: z.string() });
@@ -76,14 +77,17 @@ const manifestSchema: z.ZodType<CvmManifest> = z.strictObject({
   project: z.string().nullable(),
 });
 
-/** Reads and checks the manifest of the machine in `dir`. Throws `not_found` or `bad_manifest`. */
+/** Reads and checks the manifest of the machine in `dir`. Throws `not_found` when there is none, else `bad_manifest`. */
 export async function readManifest(dir: string): Promise<CvmManifest> {
-  const path = join(dir, 'vm-manifest.json');
+  const path = join(dir, MANIFEST_FILE);
   let text: string;
   try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(await readFileBounded(path, MAX_MANIFEST_BYTES));
-  } catch (error) {
-    throw new VmmError('not_found', `There is no machine in ${dir}: ${reason(error)}`, { cause: error });
+    const bytes = await readFileBounded(path, MAX_MANIFEST_BYTES, { noFollow: true });
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    if (cause instanceof AppError && cause.code === 'file-missing')
+      throw new VmmError('not_found', `There is no machine in ${dir}: ${reason(cause)}`, { cause });
+    throw new VmmError('bad_manifest', `${path} cannot be read: ${reason(cause)}`, { cause });
   }
   return parseManifest(text, path);
 }
@@ -105,7 +109,7 @@ export function parseManifest(text: string, path: string): CvmManifest {
 /** Writes the manifest; it holds no secret but names where the platform's seed lies. */
 export async function writeManifest(dir: string, manifest: CvmManifest): Promise<void> {
   const text = `${JSON.stringify(manifest, null, 2)}\n`;
-  await writeFileAtomic(join(dir, 'vm-manifest.json'), new TextEncoder().encode(text), { mode: 0o600 });
+  await writeFileAtomic(join(dir, MANIFEST_FILE), new TextEncoder().encode(text), { mode: 0o600 });
 }
 
 function reason(error: unknown): string {

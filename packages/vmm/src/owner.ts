@@ -1,4 +1,4 @@
-import { isAlive, type ProcessIdentity } from './process-identity.ts';
+import { isAlive, type ProcessIdentity } from '@dstack-cloud/files';
 
 const POLL_MS = 1_000;
 

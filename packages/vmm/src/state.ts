@@ -1,9 +1,10 @@
 import { join } from 'node:path';
-import { readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import { AppError, readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import type { ProcessIdentity } from '@dstack-cloud/files';
 import { z } from 'zod';
 import { VmmError } from './errors.ts';
-import type { ProcessIdentity } from './process-identity.ts';
 
+export const STATE_FILE = 'vm-state.json';
 const MAX_STATE_BYTES = 256 * 1024;
 const identity = z.strictObject({ pid: z.int().positive(), start_time: z.string() });
 
@@ -56,30 +57,68 @@ export const INITIAL_STATE: CvmState = {
   events: [],
 };
 
-/** Reads the state file of the machine in `dir`; a missing file is the initial state. */
+/** Longest texts of the guest that the state keeps, bytes as JSON: the file must stay readable whatever they are. */
+const MAX_PROGRESS_BYTES = 2 * 1024;
+const MAX_ERROR_BYTES = 16 * 1024;
+const MAX_EVENTS_BYTES = 64 * 1024;
+
+/**
+ * Reads the state file of the machine in `dir`; only a missing file is the initial state.
+ *
+ * @throws VmmError `damaged` when it cannot be read or understood
+ */
 export async function readState(dir: string): Promise<CvmState> {
-  const path = join(dir, 'vm-state.json');
+  const path = join(dir, STATE_FILE);
   let bytes: Uint8Array;
   try {
-    bytes = await readFileBounded(path, MAX_STATE_BYTES);
-  } catch {
-    return INITIAL_STATE;
+    bytes = await readFileBounded(path, MAX_STATE_BYTES, { noFollow: true });
+  } catch (cause) {
+    if (cause instanceof AppError && cause.code === 'file-missing') return INITIAL_STATE;
+    throw new VmmError('damaged', (cause as Error).message, { cause });
   }
   try {
-    return stateSchema.parse(JSON.parse(new TextDecoder().decode(bytes)));
-  } catch (error) {
-    throw new VmmError(
-      'bad_manifest',
-      `${path} is damaged: stop the machine's processes and remove the file`,
-      {
-        cause: error,
-      },
-    );
+    return stateSchema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
+  } catch (cause) {
+    throw new VmmError('damaged', `${path} is damaged`, { cause });
   }
 }
 
-/** Replaces the state file atomically. */
+/** Replaces the state file atomically; what the guest said is cut to what the file has room for. */
 export async function writeState(dir: string, state: CvmState): Promise<void> {
-  const text = `${JSON.stringify(state, null, 2)}\n`;
-  await writeFileAtomic(join(dir, 'vm-state.json'), new TextEncoder().encode(text), { mode: 0o600 });
+  const text = `${JSON.stringify(bounded(state), null, 2)}\n`;
+  await writeFileAtomic(join(dir, STATE_FILE), new TextEncoder().encode(text), { mode: 0o600 });
+}
+
+function bounded(state: CvmState): CvmState {
+  const events: CvmState['events'][number][] = [];
+  let left = MAX_EVENTS_BYTES;
+  // The newest say most.
+  for (const event of state.events.toReversed()) {
+    left -= jsonBytes(event);
+    if (left < 0) break;
+    events.unshift(event);
+  }
+  return {
+    ...state,
+    boot_progress: clip(state.boot_progress, MAX_PROGRESS_BYTES),
+    error: state.error === null ? null : clip(state.error, MAX_ERROR_BYTES),
+    events,
+  };
+}
+
+/** The longest beginning that takes so many bytes: JSON writes a control character as six. */
+function clip(text: string, max: number): string {
+  if (jsonBytes(text) <= max) return text;
+  let bytes = jsonBytes('…');
+  let kept = '';
+  for (const character of text) {
+    bytes += jsonBytes(character) - 2;
+    if (bytes > max) break;
+    kept += character;
+  }
+  return `${kept}…`;
+}
+
+function jsonBytes(value: unknown): number {
+  return Buffer.byteLength(JSON.stringify(value));
 }

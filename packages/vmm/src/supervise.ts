@@ -1,39 +1,105 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { writeFileAtomic } from '@dstack-cloud/app';
+import { removeBootSecrets, writeFileAtomic } from '@dstack-cloud/app';
+import { makeOwnDirectory, processIdentity, withLock } from '@dstack-cloud/files';
 import { choosePorts } from './choose-ports.ts';
-import { VmmError } from './errors.ts';
+import { cleanUpRun } from './clean-up-run.ts';
 import { Guard } from './guard.ts';
 import { guestConfig } from './guest-config.ts';
 import { startHostApi } from './host-api.ts';
 import { LogFile } from './log-file.ts';
 import { Machine } from './machine.ts';
-import { readManifest, writeManifest } from './manifest.ts';
+import { asVmmErrors, canonical, withMachine } from './machine-folder.ts';
+import { endMachineProcesses, machineMark } from './machine-processes.ts';
+import { type CvmManifest, readManifest, writeManifest } from './manifest.ts';
 import { onOwnerGone } from './owner.ts';
 import { cvmPaths, runPaths } from './paths.ts';
-import { isAlive, processIdentity } from './process-identity.ts';
+import { makeRunFolder, removeRunFolder } from './run-folder.ts';
+import { finishUpdate } from './shared-update.ts';
 import { readState } from './state.ts';
 import { StateKeeper } from './state-keeper.ts';
+import { SUPERVISOR_LOCK } from './supervisor-of.ts';
+import { watchFolders } from './watch-folders.ts';
 
-/** Leaves room for `/dstack-XXXXXX/containers.sock` and the like. */
-const MAX_TMPDIR = 64;
+const ORPHAN_GRACE_MS = 1_000;
 
 /**
- * Runs one machine until it is told to stop (SIGTERM, SIGINT), its owner is gone, or one of its programs ends.
- * Returns the exit code. The caller has made this process the leader of its own session.
+ * Runs one machine until it is told to stop (SIGTERM, SIGINT), its owner or its folder is gone, or one of its programs
+ * ends. Returns the exit code. The caller has made this process the leader of its own session.
  */
-export async function supervise(dir: string, signal: AbortSignal): Promise<number> {
+export async function supervise(directory: string, signal: AbortSignal): Promise<number> {
+  const dir = canonical(directory);
+  const lock = { waitMs: 0, what: `The machine in ${dir}`, signal };
+  return await asVmmErrors(dir, () => withLock(dir, SUPERVISOR_LOCK, lock, () => run(dir, signal)));
+}
+
+interface Opened {
+  readonly manifest: CvmManifest;
+  readonly runDir: string;
+  readonly keeper: StateKeeper;
+}
+
+async function run(dir: string, signal: AbortSignal): Promise<number> {
+  const { manifest, runDir, keeper } = await withMachine(dir, { signal }, () => open(dir));
+  const paths = cvmPaths(dir);
+  const runFiles = runPaths(runDir);
+  const serial = new LogFile(paths.serial);
+  const guard = new Guard(machineMark(dir));
+  const watch = watchFolders([dir, runDir]);
+  const stop = AbortSignal.any([signal, onOwnerGone(manifest.owner), watch.gone]);
+  const hostApi = await startHostApi(runFiles.hostApi, (notification) => {
+    serial.append(`[host] ${notification.event}: ${notification.payload}`);
+    keeper.notified(notification);
+  });
+  const machine = new Machine({ manifest, paths, run: runFiles, serial, guard, keeper });
+  let failure: unknown;
+  try {
+    const ports = await choosePorts(manifest);
+    await writeManifest(dir, ports.manifest);
+    keeper.update({ ports: ports.named, urls: ports.urls });
+    const config = guestConfig(ports.manifest, paths, runFiles, ports);
+    await writeFileAtomic(paths.guestConfig, `${JSON.stringify(config, null, 2)}\n`, { mode: 0o600 });
+    await machine.boot(stop);
+    if (!stop.aborted) {
+      keeper.update({ status: 'running', running_at: new Date().toISOString(), boot_progress: 'done' });
+      await machine.runUntil(stop);
+    }
+  } catch (error) {
+    if (!stop.aborted) failure = error;
+  }
+  if (watch.gone.aborted && !signal.aborted) failure = watch.gone.reason;
+  if (failure !== undefined) serial.append(`[host] ${message(failure)}`);
+  watch.end();
+  await machine.stop();
+  await endMachineProcesses(dir, ORPHAN_GRACE_MS);
+  hostApi.closeAllConnections();
+  hostApi.close();
+  removeRunFolder(runDir, manifest.id);
+  try {
+    removeBootSecrets(paths.work);
+  } catch (error) {
+    serial.append(`[host] ${message(error)}`);
+  }
+  keeper.update({
+    status: failure === undefined ? 'stopped' : 'failed',
+    error: failure === undefined ? null : (keeper.bootError ?? message(failure)),
+    supervisor: null,
+    run_dir: null,
+    urls: {},
+    stopped_at: new Date().toISOString(),
+  });
+  await keeper.close();
+  await guard.release();
+  return failure === undefined ? 0 : 1;
+}
+
+/** Under the machine's lock: nobody else starts, stops, updates or removes it meanwhile. */
+async function open(dir: string): Promise<Opened> {
+  await finishUpdate(dir);
   const manifest = await readManifest(dir);
   const before = await readState(dir);
-  if (before.supervisor !== null && before.supervisor.pid !== process.pid && isAlive(before.supervisor))
-    throw new VmmError('already_running', `${manifest.name} runs already (process ${before.supervisor.pid})`);
-
+  await cleanUpRun(dir, before.run_dir);
   const paths = cvmPaths(dir);
-  await mkdir(paths.containerLogs, { recursive: true, mode: 0o700 });
-  const runDir = await makeRunDir();
-  const run = runPaths(runDir);
-  const serial = new LogFile(paths.serial);
+  for (const folder of [paths.logs, paths.containerLogs, paths.guest]) makeOwnDirectory(folder);
+  const runDir = makeRunFolder(manifest.id);
   const keeper = new StateKeeper(dir, {
     ...before,
     status: 'preparing',
@@ -48,50 +114,14 @@ export async function supervise(dir: string, signal: AbortSignal): Promise<numbe
     stopped_at: null,
     events: [],
   });
-  const guard = new Guard();
-  const stop = AbortSignal.any([signal, onOwnerGone(manifest.owner)]);
-  const hostApi = await startHostApi(run.hostApi, (notification) => {
-    serial.append(`[host] ${notification.event}: ${notification.payload}`);
-    keeper.notified(notification);
-  });
-  const machine = new Machine({ manifest, paths, run, serial, guard, keeper });
-  let failure: unknown;
   try {
-    const ports = await choosePorts(manifest);
-    await writeManifest(dir, ports.manifest);
-    keeper.update({ ports: ports.named, urls: ports.urls });
-    const config = guestConfig(ports.manifest, paths, run, ports);
-    await writeFileAtomic(paths.guestConfig, `${JSON.stringify(config, null, 2)}\n`, { mode: 0o600 });
-    await machine.boot(stop);
-    if (!stop.aborted) {
-      keeper.update({ status: 'running', running_at: new Date().toISOString(), boot_progress: 'done' });
-      await machine.runUntil(stop);
-    }
+    // On disk before anybody else may look.
+    await keeper.flush();
   } catch (error) {
-    if (!stop.aborted) failure = error;
+    removeRunFolder(runDir, manifest.id);
+    throw error;
   }
-  if (failure !== undefined) serial.append(`[host] ${message(failure)}`);
-  await machine.stop();
-  hostApi.closeAllConnections();
-  hostApi.close();
-  await rm(runDir, { recursive: true, force: true });
-  keeper.update({
-    status: failure === undefined ? 'stopped' : 'failed',
-    error: failure === undefined ? null : (keeper.bootError ?? message(failure)),
-    supervisor: null,
-    run_dir: null,
-    urls: {},
-    stopped_at: new Date().toISOString(),
-  });
-  await keeper.flush();
-  await guard.release();
-  return failure === undefined ? 0 : 1;
-}
-
-/** A folder for the sockets; a socket path has 107 bytes at most, so a long TMPDIR cannot hold it. */
-async function makeRunDir(): Promise<string> {
-  const base = tmpdir().length <= MAX_TMPDIR ? tmpdir() : '/tmp';
-  return await mkdtemp(join(base, 'dstack-'));
+  return { manifest, runDir, keeper };
 }
 
 function message(error: unknown): string {

@@ -1,12 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import {
   type CreateOptions,
+  checkCvm,
   createCvm,
-  cvmStatus,
   isAlive,
-  readManifest,
   removeCvm,
   startCvm,
   stopCvm,
@@ -18,7 +16,7 @@ import type { Prepared } from '../../project/shared-files.ts';
 import { type ProjectState, readProjectState, writeProjectState } from '../../project/state-file.ts';
 import type { Place } from '../platform.ts';
 import { explainBoot } from './explain-boot.ts';
-import { machineDirectory } from './paths.ts';
+import { machineDirectory, machineIfThere, projectMachine } from './paths.ts';
 
 /** Makes or updates the project's machine and starts it; `state.json` follows every step. */
 export async function deployLocal(
@@ -29,16 +27,16 @@ export async function deployLocal(
   const { context, config, project } = place;
   refuseLocalKeyProvider(place);
   const before = await readProjectState(project.directory);
-  const dir =
-    before?.machine_dir && existsSync(before.machine_dir)
-      ? before.machine_dir
-      : machineDirectory(context, config, randomUUID());
+  const known = before?.machine_dir ? projectMachine(place, before) : undefined;
+  const isThere = known !== undefined && (await machineIfThere(known)) !== undefined;
+  const dir = isThere ? known : machineDirectory(context, config, randomUUID());
   const wanted = createOptions(place, prepared, dir);
-  if (existsSync(dir)) {
+  if (isThere) {
+    await checkCvm(wanted);
     if (await stopCvm(dir)) context.info('Stopped the running machine');
     if (options.recreate) await removeCvm(dir);
   }
-  if (existsSync(dir)) await updateCvm(await readManifest(dir), wanted);
+  if (isThere && !options.recreate) await updateCvm(wanted);
   else await createCvm(wanted);
   const now = context.now().toISOString();
   const state: ProjectState = {
@@ -89,7 +87,7 @@ export async function boot(place: Place, state: ProjectState): Promise<ProjectSt
     await writeProjectState(project.directory, next);
     return next;
   } catch (error) {
-    const status = await cvmStatus(state.machine_dir).catch(() => undefined);
+    const status = await machineIfThere(state.machine_dir);
     const alive = status?.state.supervisor != null && isAlive(status.state.supervisor);
     await writeProjectState(project.directory, {
       ...state,

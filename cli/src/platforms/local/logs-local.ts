@@ -2,6 +2,7 @@ import { printableLine } from '@dstack-cloud/encoding';
 import { cvmLogs, followCvmLogs } from '@dstack-cloud/vmm';
 import type { ProjectState } from '../../project/state-file.ts';
 import type { LogRequest, Place } from '../platform.ts';
+import { projectMachine } from './paths.ts';
 
 /** As long as the machine's log has them. */
 const MAX_LINE = 64 * 1024;
@@ -9,12 +10,13 @@ const MAX_LINE = 64 * 1024;
 /** Prints the console of the machine, or one container's log. */
 export async function logsLocal(place: Place, state: ProjectState, request: LogRequest): Promise<void> {
   const { context } = place;
+  const dir = projectMachine(place, state);
   const options = {
     lines: request.lines,
     ...(request.container === undefined ? {} : { container: request.container }),
   };
   if (!request.follow) {
-    const lines = await cvmLogs(state.machine_dir, options);
+    const lines = await cvmLogs(dir, options);
     context.result({ lines });
     for (const line of lines) context.print(printableLine(line, MAX_LINE));
     return;
@@ -23,6 +25,6 @@ export async function logsLocal(place: Place, state: ProjectState, request: LogR
     context.record({ line });
     context.print(printableLine(line, MAX_LINE));
   };
-  await followCvmLogs(state.machine_dir, options, show, context.signal);
+  await followCvmLogs(dir, options, show, context.signal);
   context.print('Stopped following logs.');
 }

@@ -1,22 +1,22 @@
-import { existsSync } from 'node:fs';
 import { removeCvm, stopCvm } from '@dstack-cloud/vmm';
 import { CliError } from '../../errors.ts';
 import { type ProjectState, writeProjectState } from '../../project/state-file.ts';
 import type { MachineReport, Place } from '../platform.ts';
 import { boot } from './deploy-local.ts';
+import { machineIfThere, projectMachine } from './paths.ts';
 import { reportLocal } from './report-local.ts';
 
 /** Stops the machine; false when it did not run. */
 export async function stopLocal(place: Place, state: ProjectState): Promise<boolean> {
-  if (!existsSync(state.machine_dir)) return false;
-  const stopped = await stopCvm(state.machine_dir);
+  // Also when its folder is gone: programs of it may still run.
+  const stopped = await stopCvm(projectMachine(place, state));
   await record(place, { ...state, status: 'STOPPED', urls: {} });
   return stopped;
 }
 
 /** Starts a stopped machine as it is; leaves a running one alone. */
 export async function startLocal(place: Place, state: ProjectState): Promise<MachineReport> {
-  if (!existsSync(state.machine_dir))
+  if ((await machineIfThere(projectMachine(place, state))) === undefined)
     throw new CliError('not_deployed', `The machine ${state.instance_name} does not exist any more`, {
       hint: 'Run dstack-cloud deploy',
     });
@@ -32,10 +32,9 @@ export async function removeLocal(
   state: ProjectState,
   options: { force: boolean },
 ): Promise<void> {
-  if (existsSync(state.machine_dir)) {
-    if (options.force) await stopCvm(state.machine_dir);
-    await removeCvm(state.machine_dir);
-  }
+  const dir = projectMachine(place, state);
+  if (options.force) await stopCvm(dir);
+  if ((await machineIfThere(dir)) !== undefined) await removeCvm(dir);
   await record(place, { ...state, status: 'REMOVED', urls: {}, external_ip: '', internal_ip: '' });
 }
 

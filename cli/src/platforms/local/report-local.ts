@@ -1,14 +1,14 @@
-import { existsSync } from 'node:fs';
-import { type CvmStatus, cvmStatus, listCvms } from '@dstack-cloud/vmm';
+import { type CvmStatus, listCvms } from '@dstack-cloud/vmm';
 import type { GlobalConfig } from '../../config/global-config.ts';
 import type { Context } from '../../context.ts';
 import type { ProjectState } from '../../project/state-file.ts';
 import type { ListedMachine, MachineReport, Place } from '../platform.ts';
-import { runPath } from './paths.ts';
+import { machineIfThere, projectMachine, runPath } from './paths.ts';
 
 /** State of the project's machine now. */
-export async function reportLocal(_place: Place, state: ProjectState): Promise<MachineReport> {
-  if (!existsSync(state.machine_dir))
+export async function reportLocal(place: Place, state: ProjectState): Promise<MachineReport> {
+  const machine = await machineIfThere(projectMachine(place, state));
+  if (machine === undefined)
     return {
       status: 'NOT_FOUND',
       simulated: true,
@@ -17,7 +17,6 @@ export async function reportLocal(_place: Place, state: ProjectState): Promise<M
       instanceId: null,
       rows: rows(state, 'NOT_FOUND', undefined),
     };
-  const machine = await cvmStatus(state.machine_dir);
   const status = machine.state.status.toUpperCase();
   return {
     status,
@@ -31,14 +30,15 @@ export async function reportLocal(_place: Place, state: ProjectState): Promise<M
 
 /** Every machine below the run folder. */
 export async function listLocal(context: Context, config: GlobalConfig): Promise<ListedMachine[]> {
-  return (await listCvms(runPath(context, config))).map(({ manifest, state }) => ({
-    name: manifest.name,
+  return (await listCvms(runPath(context, config))).map(({ name, manifest, state }) => ({
+    name,
     status: state.status.toUpperCase(),
     simulated: true,
-    app_id: manifest.app_id,
+    app_id: manifest?.app_id ?? '',
     urls: state.urls,
-    created_at: new Date(manifest.created_at_ms).toISOString(),
-    project: manifest.project,
+    created_at: manifest === undefined ? '' : new Date(manifest.created_at_ms).toISOString(),
+    project: manifest?.project ?? null,
+    error: state.error,
   }));
 }
 

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 /** A process by id and start time: a process id alone may since belong to somebody else. */
 export interface ProcessIdentity {
   readonly pid: number;
-  /** Field 22 of /proc/PID/stat (clock ticks since boot); empty where there is no /proc. */
+  /** Field 22 of proc(5) `stat`, clock ticks since boot; empty where there is no /proc. */
   readonly start_time: string;
 }
 
@@ -27,21 +27,11 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return processIdentity(identity.pid)?.start_time === identity.start_time;
 }
 
-/** Sends a signal to a process group, or to the process alone; false when there is nobody to receive it. */
-export function sendSignal(pid: number, signal: NodeJS.Signals): boolean {
-  try {
-    process.kill(pid, signal);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 function signalReaches(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }

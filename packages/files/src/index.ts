@@ -1,0 +1,6 @@
+export { removeAbandoned, temporaryName } from './abandoned.ts';
+export { FilesError, type FilesErrorCode } from './errors.ts';
+export { type LockOptions, lockHolder, withLock } from './lock.ts';
+export { makeOwnDirectory, requireOwnDirectory } from './own-directory.ts';
+export { openOwnFile } from './own-file.ts';
+export { isAlive, type ProcessIdentity, processIdentity } from './process-identity.ts';
