@@ -40,7 +40,7 @@ export function requireOwner(path: string, { uid }: Stats): void {
 }
 
 /** @throws FilesError `not-ours` when it has one of the forbidden bits */
-export function requireMode(path: string, { mode }: Stats, forbidden: number): void {
+function requireMode(path: string, { mode }: Stats, forbidden: number): void {
   if ((mode & forbidden) === 0) return;
   const found = (mode & 0o7777).toString(8);
   const closed = (mode & 0o7777 & ~forbidden).toString(8);
