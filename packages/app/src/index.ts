@@ -19,7 +19,6 @@ export {
   validateEnv,
 } from './env.ts';
 export { AppError, type AppErrorCode, type AppErrorDetails } from './errors.ts';
-export { EVENT, isReservedEvent } from './events.ts';
 export { GUEST_FILES, HOST_SHARED_LIMITS, HOST_SHARED_REQUIRED, type HostSharedName } from './host-shared.ts';
 export {
   type AppId,

@@ -12,7 +12,11 @@ export {
 export { type Check, CheckRecorder, type CheckRule } from './check-recorder.ts';
 export { attestedConfig } from './codec/attested-config.ts';
 export { decodeAttestation } from './codec/decode-attestation.ts';
-export { encodeAttestation, encodeAttestationV1 } from './codec/encode-attestation.ts';
+export {
+  encodeAttestation,
+  encodeAttestationForAll,
+  encodeAttestationV1,
+} from './codec/encode-attestation.ts';
 export { eventLogFromJson, eventLogToJson } from './codec/event-json.ts';
 export { attestationFromQuote } from './codec/legacy.ts';
 export { stripEvent, stripForCertificate } from './codec/strip.ts';
@@ -30,6 +34,7 @@ export {
   parseBootLog,
 } from './events/boot-log.ts';
 export { ccelEvents } from './events/ccel.ts';
+export { EVENT, isReservedEvent } from './events/event-names.ts';
 export { replayDigests } from './events/replay.ts';
 export {
   findEvent,
@@ -37,6 +42,12 @@ export {
   replayRuntimeEvents,
   runtimeEventDigest,
 } from './events/runtime-events.ts';
+export {
+  checkSystemEvents,
+  SYSTEM_EVENTS,
+  type SystemEventRule,
+  systemPayloads,
+} from './events/system-events.ts';
 export { type AkRules, verifyAkCertificate } from './gcp-tdx/ak-certificate.ts';
 export { GCE_TDX_PCR0 } from './gcp-tdx/gce-firmware.ts';
 export { type GoogleCollateralOptions, googleTpmCollateral } from './gcp-tdx/google-collateral.ts';

@@ -11,3 +11,15 @@ export function encodeAttestation(attestation: Attestation): Uint8Array {
 export function encodeAttestationV1(attestation: Attestation): Uint8Array {
   return writeMsgpackAttestation(attestation);
 }
+
+/** V0, which every generation of readers understands, or V1 for what V0 cannot carry. */
+export function encodeAttestationForAll(attestation: Attestation): Uint8Array {
+  return needsV1(attestation) ? writeMsgpackAttestation(attestation) : writeScaleAttestation(attestation);
+}
+
+function needsV1({ quote, runtimeEvents, reportDataPayload }: Attestation): boolean {
+  const tdxEvents = 'eventLog' in quote ? quote.eventLog : [];
+  return (
+    reportDataPayload !== undefined || [...runtimeEvents, ...tdxEvents].some((event) => event.version === 2)
+  );
+}

@@ -16,11 +16,13 @@ export function isAcpiData(event: TdxEvent): boolean {
 }
 
 /**
- * Reduces one event as chapter 20 section 1.5 says: runtime events lose the digest, which can be recomputed;
- * others lose the payload, which nothing checks.
+ * Reduces one event: runtime events of version 1 lose the digest, which can be recomputed, and those of version 2 keep
+ * it, since readers of the original's newer line hold their preimage against it; others lose the payload, which nothing
+ * checks.
  */
 export function stripEvent(event: TdxEvent): TdxEvent {
-  if (event.eventType === RUNTIME_EVENT_TYPE) return { ...event, digest: NOTHING };
+  if (event.eventType === RUNTIME_EVENT_TYPE)
+    return event.version === 2 ? event : { ...event, digest: NOTHING };
   return { ...event, eventPayload: NOTHING };
 }
 

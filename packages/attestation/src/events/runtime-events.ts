@@ -1,6 +1,7 @@
 import { toHex, utf8 } from '@dstack-cloud/encoding';
 import { defaultCrypto } from '#crypto';
 import type { RuntimeEvent } from '../attestation.ts';
+import { systemPayloads } from './system-events.ts';
 
 /** Type of every runtime event. */
 export const RUNTIME_EVENT_TYPE = 0x08000001;
@@ -38,9 +39,5 @@ export function replayRuntimeEvents(
 
 /** Payload of the first event of that name before `system-ready`; undefined when there is none. */
 export function findEvent(events: readonly RuntimeEvent[], name: string): Uint8Array | undefined {
-  for (const event of events) {
-    if (event.event === 'system-ready') return undefined;
-    if (event.event === name) return event.payload;
-  }
-  return undefined;
+  return systemPayloads(events, name)[0];
 }

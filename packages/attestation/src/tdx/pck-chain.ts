@@ -5,6 +5,7 @@ import { AttestationError } from '../errors.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { nameAttribute, parseCertificateChain } from '../x509/certificate.ts';
 import { validatePath } from '../x509/validate-path.ts';
+import { requirePckPath } from './intel-signers.ts';
 import { readPckPlatform } from './pck-extension.ts';
 import type { TdxQuote } from './quote.ts';
 
@@ -60,13 +61,14 @@ export async function collateralRequest(
   if (!leaf) throw new AttestationError('malformed', 'The PCK certificate chain is empty');
   // Before anything is fetched: only chains of a configured root may choose what to ask for. Revocation
   // follows with the collateral.
-  await validatePath(
+  const path = await validatePath(
     leaf,
     intermediates,
     { anchors: context.roots.tdx, now: context.now, revocation: 'none' },
     context.crypto,
     context.cache,
   );
+  requirePckPath(path);
   const issuer = nameAttribute(leaf.issuer, COMMON_NAME) ?? '';
   return {
     tee: quote.tee,

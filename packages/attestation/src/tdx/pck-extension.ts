@@ -25,7 +25,7 @@ export interface PckPlatform {
 }
 
 /** Intel SGX PCK Certificate and CRL Profile, section 1.3.5. */
-const SGX_EXTENSION = '1.2.840.113741.1.13.1';
+export const SGX_EXTENSION = '1.2.840.113741.1.13.1';
 /** Contents of its members' OIDs, as hex: there are forty of them, and comparing bytes needs no decoding. */
 const MEMBER = '2a864886f84d010d01';
 const OID = {

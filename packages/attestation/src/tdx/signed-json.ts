@@ -8,6 +8,7 @@ import { parseCertificateChain } from '../x509/certificate.ts';
 import { date } from '../x509/certificate-rules.ts';
 import type { CertificateRevocationList } from '../x509/crl.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
+import { requireTcbSigner } from './intel-signers.ts';
 
 /** id-kp-serverAuth: demanded of Intel's leaves when they carry an extended key usage (section 3.3). */
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
@@ -37,8 +38,7 @@ export function validateIntelChain(
 }
 
 interface SignedJson {
-  /** `tcb-info` or `qe-identity`. */
-  readonly name: string;
+  readonly name: 'tcb-info' | 'qe-identity';
   /** Exact text that was signed. */
   readonly text: string;
   /** r‖s */
@@ -47,7 +47,7 @@ interface SignedJson {
   readonly path: () => Promise<ValidatedPath>;
 }
 
-/** Checks dates, chain and signature of TCB info or QE identity (section 3.3 steps 3 and 4). */
+/** Checks dates, chain, signer and signature of TCB info or QE identity (section 3.3 steps 3 and 4). */
 export async function verifySignedJson<T extends { readonly issueDate: number; readonly nextUpdate: number }>(
   signed: SignedJson,
   parse: (text: string) => T,
@@ -67,6 +67,7 @@ export async function verifySignedJson<T extends { readonly issueDate: number; r
     found: () => date(context.now),
   });
   const path = await checks.step(`tdx.${name}-chain`, reference, () => signed.path());
+  requireTcbSigner(name, path, checks);
   await checks.step(`tdx.${name}-signature`, reference, async () => {
     const key = await context.cache.key(context.crypto, path.chain[0]!.spki);
     // Intel signs with P-256 only (PCS API v4).

@@ -2,6 +2,7 @@ import { utf8 } from '@dstack-cloud/encoding';
 import { AttestationError } from '../errors.ts';
 import { cachedStage, type Dated } from '../stage.ts';
 import type { VerifyContext } from '../verify-context.ts';
+import { requirePckPath } from './intel-signers.ts';
 import { type PckPlatform, readPckPlatform } from './pck-extension.ts';
 import { validateIntelChain } from './signed-json.ts';
 import { rootsDigest, type VerifiedCollateral } from './verify-collateral.ts';
@@ -25,9 +26,11 @@ export function verifyPck(
 ): Promise<VerifiedPck> {
   const key = [utf8(chain), collateral.digest, rootsDigest(context)];
   return cachedStage('tdx-pck', key, context, async (checks) => {
-    const path = await checks.step('tdx.pck-chain', REFERENCE, () =>
-      validateIntelChain(chain, collateral.root, collateral.crls, context),
-    );
+    const path = await checks.step('tdx.pck-chain', REFERENCE, async () => {
+      const found = await validateIntelChain(chain, collateral.root, collateral.crls, context);
+      requirePckPath(found);
+      return found;
+    });
     const leaf = path.chain[0]!;
     const platform = await checks.step('tdx.pck-extension', REFERENCE, async () => {
       const key = await context.cache.key(context.crypto, leaf.spki);

@@ -80,7 +80,7 @@ async function fetchCollateral(
 }
 
 /** Checks that depend on the collateral alone: no quote can make them fail. */
-const COLLATERAL_CHECK = /^tdx\.(root-crl|crl-form|(tcb-info|qe-identity)-(form|chain|signature))$/;
+const COLLATERAL_CHECK = /^tdx\.(root-crl|crl-form|(tcb-info|qe-identity)-(form|chain|signer|signature))$/;
 
 function isForgedCollateral(error: unknown): boolean {
   return error instanceof AttestationError && COLLATERAL_CHECK.test(error.check ?? '');

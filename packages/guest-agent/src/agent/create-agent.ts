@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import {
   composeHash,
-  EVENT,
   GUEST_FILES,
   HOST_SHARED_LIMITS,
   parseAppCompose,
@@ -9,7 +8,7 @@ import {
   parseSysConfig,
   readFileBounded,
 } from '@dstack-cloud/app';
-import { findEvent, ratlsReportData } from '@dstack-cloud/attestation';
+import { EVENT, findEvent, ratlsReportData } from '@dstack-cloud/attestation';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { equalBytes, toHex, utf8Text } from '@dstack-cloud/encoding';
 import { hostSharedCopy } from '../boot/host-shared.ts';

@@ -1,4 +1,4 @@
-import { isReservedEvent } from '@dstack-cloud/app';
+import { isReservedEvent } from '@dstack-cloud/attestation';
 import { utf8 } from '@dstack-cloud/encoding';
 import { RpcError } from '@dstack-cloud/prpc';
 import { causeChain } from '../errors.ts';

@@ -1,4 +1,11 @@
-import { type Attestation, attestedConfig, eventLogToJson, findEvent } from '@dstack-cloud/attestation';
+import {
+  type Attestation,
+  attestedConfig,
+  EVENT,
+  eventLogToJson,
+  findEvent,
+  systemPayloads,
+} from '@dstack-cloud/attestation';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { fromHex, toHex, utf8Text } from '@dstack-cloud/encoding';
 import type { AppInfo } from '@dstack-cloud/ra-tls';
@@ -61,9 +68,7 @@ function localFacts(attestation: Attestation, composeText: string): LocalFacts {
   const { runtimeEvents } = attestation;
   const find = (name: string) => findEvent(runtimeEvents, name) ?? NONE;
   const keyProviderInfo = find('key-provider');
-  const scripts = runtimeEvents
-    .filter(({ event }) => event === 'init-script-hash')
-    .map(({ payload }) => payload);
+  const scripts = systemPayloads(runtimeEvents, EVENT.initScriptHash);
   const appInfo: AppInfo = {
     appId: find('app-id'),
     composeHash: find('compose-hash'),

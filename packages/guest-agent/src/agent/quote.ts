@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import {
   type Attestation,
-  encodeAttestation,
+  encodeAttestationForAll,
   encodeAttestationV1,
   eventLogToJson,
   parseTdxQuote,
@@ -58,13 +58,7 @@ export async function getQuote(agent: Agent, reportData: Uint8Array): Promise<Ge
 
 /** The versioned attestation of the platform over 64 bytes of report data. */
 export async function attest(agent: Agent, reportData: Uint8Array): Promise<Uint8Array> {
-  return wireAttestation(await obtain(agent, reportData, 'attestation'));
-}
-
-/** SCALE V0, or MessagePack V1 for events of version 2, which V0 cannot carry. */
-export function wireAttestation(attestation: Attestation): Uint8Array {
-  const versioned = attestation.runtimeEvents.some(({ version }) => version === 2);
-  return versioned ? encodeAttestationV1(attestation) : encodeAttestation(attestation);
+  return encodeAttestationForAll(await obtain(agent, reportData, 'attestation'));
 }
 
 function registers(quote: Uint8Array): Record<string, string> {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { type AppCompose, type ComposeHash, EVENT } from '@dstack-cloud/app';
+import type { AppCompose, ComposeHash } from '@dstack-cloud/app';
+import { EVENT } from '@dstack-cloud/attestation';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { utf8 } from '@dstack-cloud/encoding';
 import { GuestError } from '../errors.ts';

@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import {
   type AppKeysFile,
   checkMrConfigId,
-  EVENT,
   GUEST_FILES,
   keyProviderInfo,
   serializeAppKeys,
   serializeInstanceInfo,
   writeFileAtomic,
 } from '@dstack-cloud/app';
+import { EVENT } from '@dstack-cloud/attestation';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import type { KeyName } from '@dstack-cloud/ra-tls';

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type AppCompose, EVENT, writeFileAtomic } from '@dstack-cloud/app';
+import { type AppCompose, writeFileAtomic } from '@dstack-cloud/app';
+import { EVENT } from '@dstack-cloud/attestation';
 import { utf8 } from '@dstack-cloud/encoding';
 import type { GuestConfig } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
+import { encodeAttestationForAll } from '@dstack-cloud/attestation';
 import { concatBytes, fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { type PlainResponse, type PlainRoute, RpcError } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
-import { quoteAndLog, wireAttestation } from '../agent/quote.ts';
+import { quoteAndLog } from '../agent/quote.ts';
 import { jsonAnswer, jsonError } from './json-answer.ts';
 import { TokenBucket } from './rate-limit.ts';
 
@@ -70,7 +71,7 @@ async function document(agent: Agent, nonce: Uint8Array): Promise<Record<string,
   const { appInfo } = await agent.local.facts();
   const { publicTcbinfo } = agent.compose;
   return {
-    attestation: toHex(wireAttestation(attestation)),
+    attestation: toHex(encodeAttestationForAll(attestation)),
     quote: toHex(quote),
     event_log: eventLog,
     vm_config: publicTcbinfo ? agent.vmConfig : '',

@@ -1,8 +1,9 @@
+import { encodeAttestationForAll } from '@dstack-cloud/attestation';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { type PlainRoute, RpcError } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
 import { paddedReportData } from '../agent/padded-report-data.ts';
-import { quoteAndLog, wireAttestation } from '../agent/quote.ts';
+import { quoteAndLog } from '../agent/quote.ts';
 import { jsonAnswer, jsonError } from './json-answer.ts';
 
 /**
@@ -21,7 +22,7 @@ export function getAttestationRoute(agent: Agent): PlainRoute {
         const { quote, eventLog, attestation } = await quoteAndLog(agent, reportData);
         return jsonAnswer({
           document: null,
-          attestation: toHex(wireAttestation(attestation)),
+          attestation: toHex(encodeAttestationForAll(attestation)),
           quote: toHex(quote),
           event_log: eventLog,
           report_data: toHex(reportData),

@@ -39,6 +39,36 @@ describe('app info', () => {
     for (const bad of [elements(1), elements(['x'])]) expect(() => decodeAppInfo(bad)).toThrow(RaTlsError);
   });
 
+  it('is read as the map of newer releases, and written as an array', () => {
+    const map = {
+      app_id: info.appId,
+      compose_hash: info.composeHash,
+      instance_id: info.instanceId,
+      device_id: info.deviceId,
+      mr_system: info.mrSystem,
+      mr_aggregated: info.mrAggregated,
+      os_image_hash: info.osImageHash,
+      key_provider_info: info.keyProviderInfo,
+    };
+    const scripts = [Uint8Array.of(1), Uint8Array.of(2)];
+    for (const none of [map, { ...map, init_script_hashes: null }, { init_script_hashes: [], ...map }]) {
+      expect(decodeAppInfo(encodeMsgpack(none))).toEqual(info);
+    }
+    const read = decodeAppInfo(encodeMsgpack({ ...map, init_script_hashes: scripts, newer: 'x' }));
+    expect(read).toEqual({ ...info, initScriptHashes: scripts });
+    expect(toHex(encodeAppInfo(read))).toBe(`99${VECTOR.slice(2)}92c40101c40102`);
+    for (const name of Object.keys(map)) {
+      const { [name as keyof typeof map]: _, ...rest } = map;
+      for (const bad of [rest, { ...map, [name]: null }, { ...map, [name]: 'text' }]) {
+        expect(() => decodeAppInfo(encodeMsgpack(bad)), name).toThrow(RaTlsError);
+      }
+    }
+    // A key twice: readers would differ on which one counts.
+    const twice = encodeMsgpack(map);
+    const member = encodeMsgpack({ app_id: new Uint8Array(20) }).subarray(1);
+    expect(() => decodeAppInfo(Uint8Array.of(0x89, ...twice.subarray(1), ...member))).toThrow(RaTlsError);
+  });
+
   it('refuses every other form', () => {
     for (const hex of [
       '',

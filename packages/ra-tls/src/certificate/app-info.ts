@@ -51,17 +51,38 @@ export function encodeAppInfo(info: AppInfo): Uint8Array {
   return encodeMsgpack(elements);
 }
 
-/** Reads 8 elements and more; what follows the ninth is ignored. @throws RaTlsError for any other form */
+/** Names of the elements in the map form of newer releases, in the order of the array. */
+const MEMBERS = [
+  'app_id',
+  'compose_hash',
+  'instance_id',
+  'device_id',
+  'mr_system',
+  'mr_aggregated',
+  'os_image_hash',
+  'key_provider_info',
+  'init_script_hashes',
+] as const;
+
+/**
+ * Reads both forms: the array, of 8 elements or more, and the map of newer releases. What follows the ninth element is
+ * ignored, as are members of other names: nothing is decided by them.
+ * @throws RaTlsError for any other form
+ */
 export function decodeAppInfo(bytes: Uint8Array): AppInfo {
-  let elements: unknown;
+  let decoded: unknown;
   try {
-    elements = decodeMsgpack(bytes, { maxBytes: MAX_BYTES });
+    decoded = decodeMsgpack(bytes, { maxBytes: MAX_BYTES });
   } catch (cause) {
     if (!(cause instanceof EncodingError)) throw cause;
     throw new RaTlsError('malformed', `Failed to decode app info: ${cause.message}`, { cause });
   }
-  if (!Array.isArray(elements) || elements.length < 8) {
-    throw new RaTlsError('malformed', 'Failed to decode app info: expected an array of at least 8 elements');
+  const elements = Array.isArray(decoded) ? (decoded as unknown[]) : elementsOf(decoded);
+  if (!elements || elements.length < 8) {
+    throw new RaTlsError(
+      'malformed',
+      'Failed to decode app info: expected an array of at least 8 elements, or a map',
+    );
   }
   const [appId, composeHash, instanceId, deviceId, mrSystem, mrAggregated, osImageHash, keyProviderInfo] =
     elements.slice(0, 8).map(binary) as [
@@ -89,6 +110,13 @@ export function decodeAppInfo(bytes: Uint8Array): AppInfo {
     throw new RaTlsError('malformed', 'Failed to decode app info: init script hashes are no array');
   }
   return scripts.length > 0 ? { ...info, initScriptHashes: scripts.map(binary) } : info;
+}
+
+/** The map's members in the order of the array; undefined for what is no map. */
+function elementsOf(decoded: unknown): unknown[] | undefined {
+  if (typeof decoded !== 'object' || decoded === null || ArrayBuffer.isView(decoded)) return undefined;
+  const map = decoded as Readonly<Record<string, unknown>>;
+  return MEMBERS.map((name) => (Object.hasOwn(map, name) ? map[name] : undefined));
 }
 
 function binary(element: unknown): Uint8Array {

@@ -1,4 +1,4 @@
-import { type Attestation, encodeAttestation } from '@dstack-cloud/attestation';
+import { type Attestation, encodeAttestationForAll } from '@dstack-cloud/attestation';
 import { ScaleReader, ScaleWriter } from '@dstack-cloud/encoding';
 
 /** The confirm word of every request (chapter 10 section 3.6). */
@@ -52,7 +52,7 @@ export function encodeCsrV2(csr: CsrV2): Uint8Array {
   writer.bool(csr.config.extAppInfo);
   writer.option(csr.config.notBefore, (time) => writer.u64(time));
   writer.option(csr.config.notAfter, (time) => writer.u64(time));
-  return writer.fixed(encodeAttestation(csr.attestation)).finish();
+  return writer.fixed(encodeAttestationForAll(csr.attestation)).finish();
 }
 
 /** SCALE encoding of a request of format 1. */

@@ -1,4 +1,10 @@
-import { type BootInfo, readMrConfig, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import {
+  type BootInfo,
+  EVENT,
+  readMrConfig,
+  systemPayloads,
+  type VerifiedAttestation,
+} from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
 import type { AppInfoJson } from '../report.ts';
 
@@ -24,9 +30,5 @@ function initScriptHashes({ evidence, runtimeEvents }: VerifiedAttestation): rea
     const value = (JSON.parse(evidence.mrConfig) as { init_script_hashes?: unknown }).init_script_hashes;
     return Array.isArray(value) ? value.map(String) : null;
   }
-  const ready = runtimeEvents.findIndex((event) => event.event === 'system-ready');
-  return runtimeEvents
-    .slice(0, ready < 0 ? undefined : ready)
-    .filter((event) => event.event === 'init-script-hash')
-    .map((event) => toHex(event.payload));
+  return systemPayloads(runtimeEvents, EVENT.initScriptHash).map(toHex);
 }

@@ -1,5 +1,7 @@
-import { toHex, utf8 } from '@dstack-cloud/encoding';
+import { replayRuntimeEvents } from '@dstack-cloud/attestation';
+import { toHex, utf8, utf8Text } from '@dstack-cloud/encoding';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
+import { expect } from 'vitest';
 import { forgeTable, type Row } from './forge-table.ts';
 import { event, measure, sealTdx, setTd, type TdxDraft, tdxDraft } from './tdx-forge.ts';
 
@@ -8,6 +10,13 @@ type TdxRow = Row<TdxDraft>;
 /** Replaces one runtime event of the boot sequence. */
 function replaceEvent(draft: TdxDraft, name: string, ...events: ReturnType<typeof event>[]): void {
   draft.runtimeEvents = draft.runtimeEvents.flatMap((item) => (item.event === name ? events : [item]));
+  measure(draft);
+}
+
+/** Puts events in after the first one of that name. */
+function addAfter(draft: TdxDraft, name: string, ...events: ReturnType<typeof event>[]): void {
+  const at = draft.runtimeEvents.findIndex((item) => item.event === name);
+  draft.runtimeEvents.splice(at + 1, 0, ...events);
   measure(draft);
 }
 
@@ -208,6 +217,139 @@ const EVENTS: readonly TdxRow[] = [
       measure(d);
     },
     'event-log app.info',
+  ],
+  [
+    'gpu-policy-hash after compose-hash',
+    (d) => addAfter(d, 'compose-hash', event('gpu-policy-hash', '11'.repeat(32))),
+    'good UpToDate',
+  ],
+  [
+    'init scripts, gpu-policy-hash and gpu-attestation',
+    (d) =>
+      addAfter(
+        d,
+        'compose-hash',
+        event('init-script-hash', '11'.repeat(32)),
+        event('init-script-hash', '12'.repeat(32)),
+        event('gpu-policy-hash', '13'.repeat(32)),
+        event('gpu-attestation', toHex(utf8('{"devices":1}'))),
+      ),
+    'good UpToDate',
+  ],
+  [
+    'gpu-policy-hash of 31 bytes',
+    (d) => addAfter(d, 'compose-hash', event('gpu-policy-hash', '11'.repeat(31))),
+    'event-log app.info',
+  ],
+  [
+    'gpu-policy-hash twice',
+    (d) =>
+      addAfter(
+        d,
+        'compose-hash',
+        event('gpu-policy-hash', '11'.repeat(32)),
+        event('gpu-policy-hash', '11'.repeat(32)),
+      ),
+    'event-log app.info',
+  ],
+  [
+    'gpu-policy-hash before compose-hash',
+    (d) => addAfter(d, 'app-id', event('gpu-policy-hash', '11'.repeat(32))),
+    'event-log app.info',
+  ],
+  [
+    'gpu-policy-hash after boot-mr-done',
+    (d) => addAfter(d, 'boot-mr-done', event('gpu-policy-hash', '11'.repeat(32))),
+    'event-log app.info',
+  ],
+  [
+    'gpu-attestation before gpu-policy-hash',
+    (d) =>
+      addAfter(
+        d,
+        'compose-hash',
+        event('gpu-attestation', '7b7d'),
+        event('gpu-policy-hash', '11'.repeat(32)),
+      ),
+    'event-log app.info',
+  ],
+  [
+    'six init scripts',
+    (d) =>
+      addAfter(
+        d,
+        'compose-hash',
+        ...Array.from({ length: 6 }, (_, i) => event('init-script-hash', `1${i}`.repeat(32))),
+      ),
+    'event-log app.info',
+  ],
+  [
+    'an unknown gpu event among those that decide',
+    (d) => addAfter(d, 'compose-hash', event('gpu-mode', '01')),
+    'event-log app.info',
+  ],
+  [
+    'an unknown event of the system after boot-mr-done',
+    (d) => addAfter(d, 'storage-fs', event('swap-size', '01')),
+    'good UpToDate',
+  ],
+  [
+    'the same unknown event twice',
+    (d) => addAfter(d, 'storage-fs', event('swap-size', '01'), event('swap-size', '01')),
+    'event-log app.info',
+  ],
+  [
+    'seventeen unknown events',
+    (d) => addAfter(d, 'storage-fs', ...Array.from({ length: 17 }, (_, i) => event(`new-${i}`))),
+    'event-log app.info',
+  ],
+  [
+    'key-provider read as an event of another name with the same digest',
+    (d) => {
+      const at = d.runtimeEvents.findIndex((e) => e.event === 'key-provider');
+      const text = utf8Text(d.runtimeEvents[at]!.payload);
+      const colon = text.indexOf(':');
+      const split = {
+        event: `key-provider:${text.slice(0, colon)}`,
+        payload: utf8(text.slice(colon + 1)),
+      };
+      const before = replayRuntimeEvents(d.runtimeEvents, 'sha384');
+      d.runtimeEvents[at] = split;
+      expect(replayRuntimeEvents(d.runtimeEvents, 'sha384')).toEqual(before);
+      measure(d);
+    },
+    'event-log app.info',
+  ],
+  [
+    'storage-fs before key-provider',
+    (d) => {
+      const provider = d.runtimeEvents.find((e) => e.event === 'key-provider')!;
+      replaceEvent(d, 'key-provider');
+      addAfter(d, 'storage-fs', provider);
+    },
+    'event-log app.info',
+  ],
+  [
+    'os-image-hash of 31 bytes',
+    (d) => replaceEvent(d, 'os-image-hash', event('os-image-hash', '11'.repeat(31))),
+    'event-log app.info',
+  ],
+  [
+    'system-ready with a payload',
+    (d) => replaceEvent(d, 'system-ready', event('system-ready', '00')),
+    'event-log app.info',
+  ],
+  [
+    'system events of the newer line by an application, later',
+    (d) => {
+      d.runtimeEvents.push(
+        event('gpu-policy-hash', '12'),
+        event('system-ready'),
+        event('key-provider', '00'),
+      );
+      measure(d);
+    },
+    'good UpToDate',
   ],
   [
     'rootfs-hash of an older release',

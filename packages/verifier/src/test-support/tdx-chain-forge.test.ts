@@ -270,7 +270,7 @@ const CHAINS: readonly TdxRow[] = [
     (d) => {
       d.pckChain = ['tcb', 'root'];
     },
-    'malformed tdx.pck-path',
+    'chain-invalid tdx.pck-path',
   ],
 ];
 

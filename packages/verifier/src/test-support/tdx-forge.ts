@@ -43,6 +43,8 @@ export interface TdxDraft {
   certificationType: number;
   readonly certificates: Record<CertificateName, CertificatePlan>;
   pckChain: CertificateName[];
+  tcbChain: CertificateName[];
+  qeChain: CertificateName[];
   readonly crls: Record<'root' | 'pck', CrlPlan>;
   tcbInfo: Json;
   qeIdentity: Json;
@@ -120,6 +122,8 @@ export function tdxDraft(keys: Keys, id = 'tdx-good'): TdxDraft {
     certificationType: 5,
     certificates,
     pckChain: ['pck', 'pckCa', 'root'],
+    tcbChain: ['tcb', 'root'],
+    qeChain: ['qe', 'root'],
     crls: {
       root: crl(certificates.root.subject, root),
       pck: crl(certificates.pckCa.subject, keys('tdx-pck-ca')),
@@ -222,10 +226,10 @@ export function sealCollateral(draft: TdxDraft): Json {
     pck_crl_issuer_chain: chain('pckCa', 'root'),
     root_ca_crl: toHex(writeCrl(draft.crls.root)),
     pck_crl: toHex(writeCrl(draft.crls.pck)),
-    tcb_info_issuer_chain: chain('tcb', 'root'),
+    tcb_info_issuer_chain: chain(...draft.tcbChain),
     tcb_info: tcbInfo,
     tcb_info_signature: toHex(signWith(draft.signers.tcbInfo, utf8(tcbInfo))),
-    qe_identity_issuer_chain: chain('qe', 'root'),
+    qe_identity_issuer_chain: chain(...draft.qeChain),
     qe_identity: qeIdentity,
     qe_identity_signature: toHex(signWith(draft.signers.qeIdentity, utf8(qeIdentity))),
   });

@@ -1,9 +1,12 @@
-/** Names of the runtime events that the boot writes, in the order of chapter 20 section 2.6. */
+/** Names of the events that the system itself measures; where each may stand says `SYSTEM_EVENTS`. */
 export const EVENT = {
   systemPreparing: 'system-preparing',
+  rootfsHash: 'rootfs-hash',
   appId: 'app-id',
   composeHash: 'compose-hash',
   initScriptHash: 'init-script-hash',
+  gpuPolicyHash: 'gpu-policy-hash',
+  gpuAttestation: 'gpu-attestation',
   instanceId: 'instance-id',
   bootMrDone: 'boot-mr-done',
   mrKms: 'mr-kms',
@@ -15,7 +18,7 @@ export const EVENT = {
 
 const RESERVED: ReadonlySet<string> = new Set(Object.values(EVENT));
 
-/** Whether only the system may emit this name: chapter 30 section 1.8, with every `gpu-` name. */
+/** Whether only the system may emit this name; every `gpu-` name is kept for releases to come. */
 export function isReservedEvent(name: string): boolean {
   return RESERVED.has(name) || name.startsWith('gpu-');
 }
