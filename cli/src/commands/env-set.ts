@@ -1,23 +1,22 @@
+import { ENV_LIMITS, isEnvName } from '@dstack-cloud/app';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
 import { loadProject } from '../project/app-config.ts';
 import { changeEnvFile } from '../project/change-env-file.ts';
+import { decodeEnv } from '../project/decode-env.ts';
 
-const MAX_VALUE_BYTES = 128 * 1024;
+/** A line end of the terminal is no part of the value. */
+const MAX_INPUT_BYTES: number = ENV_LIMITS.valueBytes + 2;
 
 /** `env set NAME`: the value comes from stdin, never from the command line, where others could read it. */
 export async function run(context: Context, [name]: readonly string[]): Promise<undefined> {
-  if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name as string))
+  if (!isEnvName(name as string))
     throw new CliError('bad_argument', `${name} is no name of a variable`, {
-      expected: 'letters, digits and _, not starting with a digit',
+      expected: 'letters, digits and _, not starting with a digit, at most 255 characters',
       exitCode: EXIT.usage,
     });
   if (process.stdin.isTTY) context.info(`Type the value of ${name}, then Enter and Ctrl-D`);
   const value = (await readStdin()).replace(/\r?\n$/, '');
-  if (/[\r\n]/.test(value))
-    throw new CliError('bad_env', `The value of ${name} has several lines; .env holds one line a variable`);
-  if (value !== value.trim())
-    context.warn(`Blanks around the value of ${name} are dropped when .env is read`);
   await changeEnvFile(await loadProject(context), name as string, value);
   context.print(`Set ${name}`);
   context.info('Next: dstack-cloud deploy');
@@ -30,8 +29,8 @@ async function readStdin(): Promise<string> {
   let size = 0;
   for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
     size += chunk.length;
-    if (size > MAX_VALUE_BYTES) throw new CliError('bad_env', 'The value is larger than 128 KiB');
+    if (size > MAX_INPUT_BYTES) throw new CliError('bad_env', 'The value is larger than 128 KiB');
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString('utf8');
+  return decodeEnv(Buffer.concat(chunks), 'The value');
 }

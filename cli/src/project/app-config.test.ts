@@ -6,7 +6,6 @@ import { describe, expect, it } from 'vitest';
 import { parseJsonObject, stripComments } from '../config/json-comments.ts';
 import { setAppJsonText } from './app-config.ts';
 import { parseAppConfig } from './app-schema.ts';
-import { changeEnvFile } from './change-env-file.ts';
 import { instanceName } from './instance-name.ts';
 
 describe('app.json', () => {
@@ -108,21 +107,5 @@ describe('instance names', () => {
         expect(instanceName(name)).toMatch(/^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/);
       }),
     );
-  });
-});
-
-describe('.env', () => {
-  it('changes one line and nothing else', async () => {
-    const directory = mkdtempSync(join(tmpdir(), 'env-'));
-    const path = join(directory, '.env');
-    writeFileSync(path, '# head\nA=1\nB=2\n');
-    const { config } = parseAppConfig({}, 'app.json');
-    const project = { directory, path: '', config };
-    expect(await changeEnvFile(project, 'A', 'three')).toBe(true);
-    expect(readFileSync(path, 'utf8')).toBe('# head\nB=2\nA=three\n');
-    expect(await changeEnvFile(project, 'C', undefined)).toBe(false);
-    expect(await changeEnvFile(project, 'B', undefined)).toBe(true);
-    expect(readFileSync(path, 'utf8')).toBe('# head\nA=three\n');
-    rmSync(directory, { recursive: true });
   });
 });

@@ -1,3 +1,4 @@
+import { isEnvName } from '@dstack-cloud/app';
 import { z } from 'zod';
 import { CliError } from '../errors.ts';
 
@@ -69,7 +70,10 @@ const schema: z.ZodType<AppConfig> = z.looseObject({
   storage_fs: z.enum(['ext4', 'zfs']).default('ext4'),
   no_instance_id: bool(false),
   secure_time: bool(false),
-  allowed_envs: z.array(z.string()).max(1024).default([]),
+  allowed_envs: z
+    .array(z.string().refine(isEnvName, 'must be the name of a variable: letters, digits and _'))
+    .max(1024)
+    .default([]),
   app_compose_file: text(''),
   gcp_config: z.looseObject({}).default({}),
   nitro_config: z.looseObject({}).default({}),

@@ -41,9 +41,40 @@ describe('app-compose.json', () => {
   });
 
   it('adds the names of .env in order of first occurrence', async () => {
-    writeFileSync(join(directory, '.env'), '# c\nZ=1\nAPI_KEY=2\nA = 3\nno equals\n');
+    writeFileSync(join(directory, '.env'), '# c\nZ=1\nexport API_KEY=2\nA = "3\nB=4"\n');
     const { allowedEnvs } = await bytesOf({ name: 'demo', allowed_envs: ['API_KEY'] });
     expect(allowedEnvs).toEqual(['API_KEY', 'Z', 'A']);
+  });
+
+  it('has no part of a value, and refuses names that no environment takes', async () => {
+    writeFileSync(join(directory, '.env'), 'KEY="-----BEGIN KEY-----\nQUJD=\nREVG=x\n-----END KEY-----"\n');
+    const { bytes, allowedEnvs } = await bytesOf({ name: 'demo' });
+    expect(allowedEnvs).toEqual(['KEY']);
+    expect(new TextDecoder().decode(bytes)).not.toMatch(/QUJD|REVG/);
+    await expect(bytesOf({ allowed_envs: ['A-B'] })).rejects.toMatchObject({ code: 'bad_app_json' });
+  });
+
+  it('refuses variables that a shipped file does not allow: the guest would drop them', async () => {
+    const shipped =
+      '{"manifest_version":2,"name":"x","runner":"docker-compose","docker_compose_file":"services: {}","allowed_envs":["A"]}';
+    writeFileSync(join(directory, 'exact.json'), shipped);
+    writeFileSync(join(directory, '.env'), 'A=1\n');
+    expect((await bytesOf({ app_compose_file: 'exact.json' })).allowedEnvs).toEqual(['A']);
+    writeFileSync(join(directory, '.env'), 'A=1\nB=2\n');
+    await expect(bytesOf({ app_compose_file: 'exact.json' })).rejects.toMatchObject({
+      code: 'bad_env',
+      found: 'B',
+    });
+  });
+
+  it('refuses what the guest would refuse, before anything is sent', async () => {
+    const newer =
+      '{"manifest_version":"9","name":"x","runner":"docker-compose","docker_compose_file":"services: {}"}';
+    writeFileSync(join(directory, 'exact.json'), newer);
+    await expect(bytesOf({ app_compose_file: 'exact.json' })).rejects.toMatchObject({
+      code: 'bad_compose_file',
+      message: expect.stringContaining('exact.json'),
+    });
   });
 
   it('turns the gateway off without a KMS', async () => {

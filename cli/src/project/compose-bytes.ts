@@ -1,6 +1,9 @@
 import { resolve } from 'node:path';
 import {
+  type AppCompose,
   type AppComposeFields,
+  assertSupported,
+  type EnvVar,
   HOST_SHARED_LIMITS,
   parseAppCompose,
   readFileBounded,
@@ -22,14 +25,14 @@ export interface ComposeBytes {
 const MAX_TEXT_BYTES: number = HOST_SHARED_LIMITS['app-compose.json'];
 
 /**
- * Makes `app-compose.json` of a project exactly as chapter 50 section 2.5 says; `app_compose_file` ships a file as it is.
- * Throws `bad_compose_file`, `file_missing`, `bad_env`.
+ * Makes `app-compose.json` of a project, byte for byte as the original would; `app_compose_file` ships a file as it is.
+ * What a guest would refuse is refused here. Throws `bad_compose_file`, `file_missing`, `bad_env`.
  */
 export async function composeBytes(project: Project): Promise<ComposeBytes> {
   const { config } = project;
   const env = await readEnvFile(project);
   const allowedEnvs = [...new Set([...config.allowed_envs, ...env.vars.map(({ key }) => key)])];
-  if (config.app_compose_file !== '') return { ...(await shippedFile(project)), allowedEnvs };
+  if (config.app_compose_file !== '') return await shippedFile(project, env.vars, env.warnings);
   const compose = await readText(project, config.docker_compose_file, 'docker_compose_file');
   const warnings = [...checkComposeFile(compose, config.docker_compose_file), ...env.warnings];
   const fields: AppComposeFields = {
@@ -54,18 +57,37 @@ export async function composeBytes(project: Project): Promise<ComposeBytes> {
       found: `${bytes.length} bytes`,
       hint: `Make ${config.docker_compose_file} or ${config.prelaunch_script} smaller`,
     });
+  checkForGuest(bytes, 'app-compose.json');
   return { bytes, allowedEnvs, warnings };
 }
 
-async function shippedFile(project: Project): Promise<{ bytes: Uint8Array; warnings: string[] }> {
+async function shippedFile(
+  project: Project,
+  vars: readonly EnvVar[],
+  warnings: readonly string[],
+): Promise<ComposeBytes> {
   const name = project.config.app_compose_file;
   const bytes = await readFileBounded(resolve(project.directory, name), MAX_TEXT_BYTES);
+  const { allowedEnvs } = checkForGuest(bytes, name);
+  const dropped = vars.filter(({ key }) => !allowedEnvs.includes(key)).map(({ key }) => key);
+  if (dropped.length > 0)
+    throw new CliError('bad_env', `${name} does not allow every variable of ${project.config.env_file}`, {
+      expected: `names that allowed_envs of ${name} lists; the guest drops all others`,
+      found: dropped.slice(0, 20).join(', '),
+      hint: `Add the names to allowed_envs, or remove them from ${project.config.env_file}`,
+    });
+  return { bytes, allowedEnvs, warnings };
+}
+
+/** The checks of the guest itself. */
+function checkForGuest(bytes: Uint8Array, name: string): AppCompose {
   try {
-    parseAppCompose(bytes);
+    const compose = parseAppCompose(bytes);
+    assertSupported(compose);
+    return compose;
   } catch (error) {
-    throw new CliError('bad_compose_file', `${name} is no app-compose file`, { cause: error });
+    throw new CliError('bad_compose_file', `The guest would refuse ${name}`, { cause: error });
   }
-  return { bytes, warnings: [] };
 }
 
 /** A text file of the project; a missing optional one is empty. */

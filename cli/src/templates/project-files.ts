@@ -34,7 +34,7 @@ const COMPOSE = `services:
 const PRELAUNCH = `#!/bin/sh
 # Runs inside the machine before the containers start. It is measured and public: no secrets here.
 `;
-const ENV = `# NAME=value, one a line; sealed to the app's key at deploy
+const ENV = `# NAME=value, as Docker Compose reads it; sealed to the app's key at deploy
 `;
 
 /** The files of a new project (chapter 50 section 1.2). */

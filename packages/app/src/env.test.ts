@@ -3,14 +3,7 @@ import { utf8 } from '@dstack-cloud/encoding';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  ENV_LIMITS,
-  escapeEnvValue,
-  formatEnvFile,
-  parseDotEnv,
-  parseEnvDocument,
-  validateEnv,
-} from './index.ts';
+import { ENV_LIMITS, escapeEnvValue, formatEnvFile, parseEnvDocument, validateEnv } from './index.ts';
 
 describeWithFixtures('env_file_escape', 'simulator/expected.json', () => {
   const { env_file_escape } = fixtureJson<{
@@ -32,21 +25,6 @@ describe('formatEnvFile', () => {
     const script = `${formatEnvFile(vars)}\nfor i in $(seq 0 ${vars.length - 1}); do eval "printf '%s\\0' \\"\\$V$i\\""; done`;
     const output = execFileSync('sh', ['-c', script], { encoding: 'utf8', timeout: 20_000 });
     expect(output.split('\0').slice(0, -1)).toEqual(samples);
-  });
-});
-
-describe('parseDotEnv', () => {
-  it('follows chapter 50 section 2.4', () => {
-    const text = '\n# c\n A = 1 \nB="x"\nnoequals\nC=a=b # not a comment\r\nA=2\nexport D=3\nE=\n';
-    const { vars, warnings } = parseDotEnv(text);
-    expect(vars).toEqual([
-      { key: 'A', value: '2' },
-      { key: 'B', value: '"x"' },
-      { key: 'C', value: 'a=b # not a comment' },
-      { key: 'export D', value: '3' },
-      { key: 'E', value: '' },
-    ]);
-    expect(warnings).toEqual(['Line 4: the quotes around the value of B are part of the value']);
   });
 });
 

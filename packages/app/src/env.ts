@@ -9,7 +9,7 @@ export interface EnvVar {
   readonly value: string;
 }
 
-/** Limits of a decrypted environment (chapter 30 section 4.7). */
+/** Limits of an environment: a guest refuses a larger one, so the command line does before it seals one. */
 export const ENV_LIMITS: Readonly<Record<'items' | 'keyBytes' | 'valueBytes' | 'totalBytes', number>> = {
   items: 1024,
   keyBytes: 255,
@@ -19,25 +19,9 @@ export const ENV_LIMITS: Readonly<Record<'items' | 'keyBytes' | 'valueBytes' | '
 
 const NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 
-/**
- * `.env` as the original reads it (chapter 50 section 2.4): lines are stripped; empty ones, comments and lines without
- * `=` are skipped; quotes stay part of the value; the last of equal names wins. Quoted values give a warning.
- */
-export function parseDotEnv(text: string): { vars: EnvVar[]; warnings: string[] } {
-  const values = new Map<string, string>();
-  const warnings: string[] = [];
-  for (const [index, raw] of text.split(/\r\n?|\n/).entries()) {
-    const line = raw.trim();
-    const equals = line.indexOf('=');
-    if (line.startsWith('#') || equals < 0) continue;
-    const key = line.slice(0, equals).trim();
-    const value = line.slice(equals + 1).trim();
-    if (/^(["']).*\1$/.test(value)) {
-      warnings.push(`Line ${index + 1}: the quotes around the value of ${key} are part of the value`);
-    }
-    values.set(key, value);
-  }
-  return { vars: [...values].map(([key, value]) => ({ key, value })), warnings };
+/** Whether an environment takes this name: what a guest demands, and so what everybody who writes one must. */
+export function isEnvName(name: string): boolean {
+  return NAME.test(name) && name.length <= ENV_LIMITS.keyBytes;
 }
 
 /** Reads the plaintext of `.encrypted-env`, `{"env":[{"key","value"}]}`. @throws AppError `env-invalid` */
@@ -54,7 +38,7 @@ export interface ValidatedEnv {
 }
 
 /**
- * Keeps the names that app-compose allows, then holds the limits of chapter 30 section 4.7; later duplicates win.
+ * Keeps the names that app-compose allows, then holds the limits; later duplicates win.
  *
  * @throws AppError `env-invalid` for a bad name or a limit
  */
@@ -98,7 +82,7 @@ function fail(problem: string, limit: number, found: number): never {
 
 /**
  * One value in the syntax of systemd's EnvironmentFile: plain text as it is, everything else in double quotes with
- * backslash, quote, dollar and backtick escaped; newlines stay (chapter 30 section 4.7, fixed form).
+ * backslash, quote, dollar and backtick escaped; newlines stay.
  */
 export function escapeEnvValue(value: string): string {
   if (/^[A-Za-z0-9_./:@%+,=-]*$/.test(value)) return value;

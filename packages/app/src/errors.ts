@@ -9,6 +9,7 @@ export type AppErrorCode =
   | 'app-keys-invalid'
   | 'id-invalid'
   | 'env-invalid'
+  | 'interpolation-invalid'
   | 'mr-config-id-mismatch'
   | 'file-missing'
   | 'file-too-large'

@@ -13,7 +13,7 @@ export {
   type EnvVar,
   escapeEnvValue,
   formatEnvFile,
-  parseDotEnv,
+  isEnvName,
   parseEnvDocument,
   type ValidatedEnv,
   validateEnv,
@@ -34,6 +34,7 @@ export {
   type OsImageHash,
 } from './ids.ts';
 export { type InstanceInfo, parseInstanceInfo, serializeInstanceInfo } from './instance-info.ts';
+export { type InterpolationScope, interpolate } from './interpolate.ts';
 export { KEY_PROVIDER_NAME, type KeyProviderKind, keyProviderInfo } from './key-provider.ts';
 export {
   checkMrConfigId,

@@ -31,6 +31,13 @@ export {
 export { keccak256 } from './keccak256.ts';
 export { generateP256Key, type P256Key, p256KeyFromPem, p256KeyFromScalar, p256KeyPem } from './p256-key.ts';
 export { rootId } from './root-id.ts';
-export { decryptEnv, type EnvVariable, encryptEnv, type SealOptions, sealEnv } from './sealed-env.ts';
+export {
+  decryptEnv,
+  type EnvVariable,
+  encryptEnv,
+  type SealOptions,
+  sealEnv,
+  sealedEnvLength,
+} from './sealed-env.ts';
 export { signData, verifyData } from './sign-data.ts';
 export { x25519PublicKey, x25519SharedSecret } from './x25519.ts';

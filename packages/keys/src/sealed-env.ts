@@ -27,8 +27,16 @@ export function encryptEnv(
   recipient: Uint8Array,
   options: SealOptions = {},
 ): Uint8Array {
-  const env = variables.map(({ key, value }) => ({ key, value }));
-  return sealEnv(utf8(JSON.stringify({ env })), recipient, options);
+  return sealEnv(envDocument(variables), recipient, options);
+}
+
+/** How many bytes {@link encryptEnv} makes of these variables. */
+export function sealedEnvLength(variables: readonly EnvVariable[]): number {
+  return KEY_BYTES + IV_BYTES + envDocument(variables).length + TAG_BYTES;
+}
+
+function envDocument(variables: readonly EnvVariable[]): Uint8Array {
+  return utf8(JSON.stringify({ env: variables.map(({ key, value }) => ({ key, value })) }));
 }
 
 /** Seals bytes: `ephemeral public key (32) || IV (12) || AES-256-GCM ciphertext || tag (16)`. */
