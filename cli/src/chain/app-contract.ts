@@ -65,27 +65,37 @@ export async function readApp(reader: Reader, appId: string, composeHash: string
   }
 }
 
-/** Makes the app's contract through the KMS's factory; returns the app id, 40 hex digits. */
+/**
+ * Makes the app's contract through the KMS's factory; returns the app id, 40 hex digits.
+ * @param announce gets the address that the contract is to have before the transaction is sent, so that a process that
+ * is killed while it is under way has it on disk
+ */
 export async function createApp(
   context: Context,
   config: ChainConfig,
   composeHash: string | undefined,
+  announce: (appId: string) => Promise<void>,
 ): Promise<string> {
   const writer = await connectWriter(context, config);
-  const logs = await transact(writer, writer.kms, 'deployAndRegisterApp', kmsAbi, [
+  const args = [
     writer.account.address,
     false,
     // Devices are the operator's choice at a cloud; the compose hash decides.
     true,
     zeroHash,
     composeHash === undefined ? zeroHash : bytes32(composeHash),
-  ]);
+  ];
+  const logs = await transact(writer, writer.kms, 'deployAndRegisterApp', kmsAbi, args, (result) =>
+    announce(idOf(String(result))),
+  );
   const events = parseEventLogs({ abi: kmsAbi, eventName: 'AppDeployedViaFactory', logs });
   const appId = (events[0] as { args?: { appId?: string } } | undefined)?.args?.appId;
   if (appId === undefined)
     throw new CliError('chain_unreachable', `${writer.kms} made no app contract: it is no DstackKms`);
-  return appId.slice(2).toLowerCase();
+  return idOf(appId);
 }
+
+const idOf = (contract: string): string => contract.slice(2).toLowerCase();
 
 /** Allows or revokes a compose hash in the app's contract. */
 export async function setComposeHash(
@@ -118,28 +128,42 @@ export function requireChain(config: ChainConfig | undefined): ChainConfig {
   });
 }
 
+/** Throws `chain_unreachable`; with `pending` when the transaction was sent, and may still come to pass. */
 async function transact(
   writer: Writer,
   to: Hex,
   functionName: string,
   abi: typeof appAbi,
   args: readonly unknown[],
+  announce: (result: unknown) => Promise<void> = async () => undefined,
 ): Promise<Awaited<ReturnType<Writer['client']['waitForTransactionReceipt']>>['logs']> {
-  try {
-    const { request } = await writer.client.simulateContract({
-      account: writer.account,
-      address: to,
-      abi,
-      functionName,
-      args,
-    });
-    const hash = await writer.wallet.writeContract(request as never);
-    const receipt = await writer.client.waitForTransactionReceipt({ hash, timeout: 120_000 });
-    if (receipt.status !== 'success') throw new Error(`Transaction ${hash} was reverted`);
-    return receipt.logs;
-  } catch (error) {
-    throw new CliError('chain_unreachable', `${functionName} failed: ${shortMessage(error)}`, {
+  const failed = (error: unknown): CliError =>
+    new CliError('chain_unreachable', `${functionName} failed: ${shortMessage(error)}`, {
       hint: 'Check that the account owns the contract and has funds for gas',
+    });
+  const { account, client } = writer;
+  const call = { account, address: to, abi, functionName, args };
+  const { request, result } = await client.simulateContract(call).catch((error: unknown) => {
+    throw failed(error);
+  });
+  await announce(result);
+  const hash = await writer.wallet.writeContract(request as never).catch((error: unknown) => {
+    throw failed(error);
+  });
+  const receipt = await client
+    .waitForTransactionReceipt({ hash, timeout: 120_000 })
+    .catch((error: unknown) => {
+      throw new PendingTransaction(hash, error);
+    });
+  if (receipt.status === 'success') return receipt.logs;
+  throw failed(new Error(`Transaction ${hash} was reverted`));
+}
+
+/** A transaction that was sent and not seen to be included. */
+export class PendingTransaction extends CliError {
+  constructor(hash: string, cause: unknown) {
+    super('chain_unreachable', `Transaction ${hash} was sent, but is not confirmed: ${shortMessage(cause)}`, {
+      hint: 'It may still be included. Run the same command again in a while: it first looks at what the chain says',
     });
   }
 }

@@ -1,9 +1,9 @@
-import { createApp, readApp, requireChain } from '../chain/app-contract.ts';
+import { readApp, requireChain } from '../chain/app-contract.ts';
 import { connectReader } from '../chain/connect.ts';
+import { createProjectApp } from '../chain/create-app.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
 import { loadPlace } from '../platforms/load-place.ts';
-import { setAppJsonText } from '../project/app-config.ts';
 import { prepareShared } from '../project/shared-files.ts';
 
 /** `app create`: makes the app's contract; its address becomes the project's app id. */
@@ -21,8 +21,7 @@ export async function run(
       hint: 'Allow another compose file with dstack-cloud app allow',
     });
   const hash = flags['composeHash'] === false ? undefined : prepared.composeHash;
-  const appId = await createApp(context, chain, hash);
-  await setAppJsonText(project.path, 'app_id', appId);
+  const appId = await createProjectApp(context, project, chain, hash);
   context.print(`Created app contract 0x${appId}`);
   context.info(hash === undefined ? 'It allows no compose hash yet' : `It allows compose hash ${hash}`);
   context.result({ app_id: appId, compose_hash: hash ?? null });

@@ -1,10 +1,11 @@
-import { createApp, readApp, requireChain, setComposeHash } from '../chain/app-contract.ts';
+import { readApp, requireChain, setComposeHash } from '../chain/app-contract.ts';
 import { connectReader } from '../chain/connect.ts';
+import { createProjectApp } from '../chain/create-app.ts';
 import type { Context } from '../context.ts';
 import { sealEnvironment } from '../kms/seal-environment.ts';
 import { loadPlace } from '../platforms/load-place.ts';
 import { loadPlatform, type Place } from '../platforms/platform.ts';
-import { loadProject, setAppJsonText } from '../project/app-config.ts';
+import { loadProject } from '../project/app-config.ts';
 import { type Prepared, prepareShared, writeShared } from '../project/shared-files.ts';
 
 /** `deploy`: measure, see to the contract if asked, seal the environment, hand over, start. */
@@ -73,8 +74,7 @@ async function registerApp(place: Place, register: boolean | undefined): Promise
     }
     return place;
   }
-  const appId = await createApp(context, chain, before.composeHash);
+  const appId = await createProjectApp(context, project, chain, before.composeHash);
   context.info(`Created app contract 0x${appId}, which allows this compose file`);
-  await setAppJsonText(project.path, 'app_id', appId);
   return { context, config, project: await loadProject(context) };
 }

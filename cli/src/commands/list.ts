@@ -8,7 +8,7 @@ const COLUMNS = ['NAME', 'STATUS', 'TEE', 'APP ID', 'URL', 'CREATED'] as const;
 /** `list`: every machine of the platform. */
 export async function run(context: Context): Promise<undefined> {
   const config = await loadGlobalConfig(context);
-  const inProject = findProject(context.directory) !== undefined;
+  const inProject = (await findProject(context.directory)) !== undefined;
   const name = inProject ? (await loadProject(context)).config.platform : (config.platform ?? 'local');
   const platform = await loadPlatform(name);
   const machines = await platform.list(context, config);

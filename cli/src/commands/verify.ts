@@ -40,7 +40,7 @@ async function deployed(
   config: GlobalConfig,
   given: Expectation,
 ): Promise<Expectation & { target: string }> {
-  if (findProject(context.directory) === undefined)
+  if ((await findProject(context.directory)) === undefined)
     throw new CliError('usage', 'Name a URL or a file, or run this in a project', { exitCode: EXIT.usage });
   const project = await loadProject(context);
   const platform = await loadPlatform(project.config.platform);

@@ -1,64 +1,80 @@
+import {
+  applyEdits,
+  type FormattingOptions,
+  modify,
+  type Node,
+  type ParseError,
+  parseTree,
+  printParseErrorCode,
+} from 'jsonc-parser';
 import { CliError } from '../errors.ts';
 
+type Code = 'bad_config' | 'bad_app_json';
+
+const MARK = '\ufeff';
+
 /**
- * JSON with `//` and `/* *\/` comments (chapter 50 section 2.1): comments become blanks, so positions in error
- * messages stay right. Trailing commas stay errors.
+ * Parses an object of JSON with comments; a trailing comma or a repeated member is an error that names file, line and
+ * column.
  */
-export function stripComments(text: string): string {
-  const out: string[] = [];
-  let i = 0;
-  while (i < text.length) {
-    const two = text.slice(i, i + 2);
-    if (text[i] === '"') {
-      const end = endOfString(text, i);
-      out.push(text.slice(i, end));
-      i = end;
-    } else if (two === '//' || two === '/*') {
-      const close = two === '//' ? text.indexOf('\n', i) : text.indexOf('*/', i + 2) + 2;
-      const end = close < (two === '//' ? 0 : i + 2) ? text.length : close;
-      out.push(text.slice(i, end).replace(/[^\n]/g, ' '));
-      i = end;
-    } else {
-      out.push(text[i] as string);
-      i += 1;
-    }
-  }
-  return out.join('');
-}
-
-function endOfString(text: string, start: number): number {
-  for (let i = start + 1; i < text.length; i += 1) {
-    if (text[i] === '\\') i += 1;
-    else if (text[i] === '"') return i + 1;
-  }
-  return text.length;
-}
-
-/** Parses an object; the error names file, line and column. */
-export function parseJsonObject(
-  text: string,
-  path: string,
-  code: 'bad_config' | 'bad_app_json',
-): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(stripComments(text.replace(/^\uFEFF/, '')));
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    throw new CliError(code, `${path}${position(text, message)} is no valid JSON: ${message}`, {
-      hint: `Correct ${path}; comments are allowed, trailing commas are not`,
+export function parseJsonObject(text: string, path: string, code: Code): Record<string, unknown> {
+  const body = text.startsWith(MARK) ? text.slice(1) : text;
+  const fail = (offset: number, problem: string, hint: string): never => {
+    const before = body.slice(0, offset).split('\n');
+    throw new CliError(code, `${path}:${before.length}:${(before.at(-1)?.length ?? 0) + 1} ${problem}`, {
+      hint,
     });
+  };
+  const errors: ParseError[] = [];
+  let root: Node | undefined;
+  try {
+    root = parseTree(body, errors, { allowTrailingComma: false });
+  } catch {
+    // The parser calls itself at each level.
+    return fail(0, 'is no valid JSON: nested too deeply', `Correct ${path}`);
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
+  const [problem] = errors;
+  if (problem !== undefined)
+    fail(
+      problem.offset,
+      `is no valid JSON: ${inWords(printParseErrorCode(problem.error))}`,
+      `Correct ${path}; comments are allowed, trailing commas are not`,
+    );
+  if (root?.type !== 'object')
     throw new CliError(code, `${path} must hold one JSON object`, {
       hint: `Put the settings of ${path} in { }`,
     });
-  return value as Record<string, unknown>;
+  return toValue(root, (key, offset) =>
+    fail(offset, `has the member ${JSON.stringify(key)} twice`, `Keep one of them in ${path}`),
+  ) as Record<string, unknown>;
 }
 
-function position(text: string, message: string): string {
-  const offset = /position (\d+)/.exec(message)?.[1];
-  if (offset === undefined) return '';
-  const before = text.slice(0, Number(offset)).split('\n');
-  return `:${before.length}:${(before.at(-1)?.length ?? 0) + 1}`;
+/** The same text with one member of the object changed, or added; comments, order and layout stay. */
+export function withJsonMember(text: string, key: string, value: string): string {
+  const mark = text.startsWith(MARK) ? MARK : '';
+  const body = text.slice(mark.length);
+  const formattingOptions: FormattingOptions = {
+    insertSpaces: !/^\t/m.test(body),
+    tabSize: /^( +)\S/m.exec(body)?.[1]?.length ?? 2,
+    eol: body.includes('\r\n') ? '\r\n' : '\n',
+  };
+  return mark + applyEdits(body, modify(body, [key], value, { formattingOptions }));
+}
+
+/** Members become own ones, whatever their name. */
+function toValue(node: Node, repeated: (key: string, offset: number) => void): unknown {
+  if (node.type === 'array') return (node.children ?? []).map((child) => toValue(child, repeated));
+  if (node.type !== 'object') return node.value;
+  const members = new Map<string, unknown>();
+  for (const { children } of node.children ?? []) {
+    const [name, value] = children as [Node, Node];
+    if (members.has(name.value)) repeated(name.value, name.offset);
+    members.set(name.value, toValue(value, repeated));
+  }
+  return Object.fromEntries(members);
+}
+
+/** `PropertyNameExpected` as text. */
+function inWords(code: string): string {
+  return code.replace(/(?!^)[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`).toLowerCase();
 }
