@@ -16,6 +16,8 @@ const SAFE: Readonly<Record<string, string>> = {
   'cli/src/context.ts': 'oneLine, lines and jsonText, which make it printable',
   'cli/src/report-error.ts': 'the text of the function below, made printable there',
   'kms/src/main.ts': 'the usage and the configuration printed as JSON',
+  'packages/guest-agent/src/boot/init-scripts.ts':
+    "the output of the application's scripts, on its own console",
   'packages/guest-agent/src/runner/run-app.ts': 'the output of the application itself, on its own console',
   'packages/verifier/page/main.ts': 'an error object for the console of the browser, which shows it as text',
   'packages/verifier/src/command/output.ts': 'the raw streams, which the commands give printable text',

@@ -17,6 +17,7 @@ export async function run(
   const place = await loadPlace(context);
   const platform = await loadPlatform(place.project.config.platform);
   const register = typeof flags['register'] === 'boolean' ? flags['register'] : undefined;
+  await platform.check(place, await prepareShared(context, place.config, place.project));
   const { project, config } = flags['dryRun'] === true ? place : await registerApp(place, register);
   const prepared = await prepareShared(context, config, project);
   for (const warning of prepared.warnings) context.warn(warning);

@@ -44,6 +44,8 @@ export interface LogRequest {
 
 /** What a platform can do with a project's machine; adding one touches its own folder and the table below. */
 export interface Platform {
+  /** Refuses what its guests would refuse; nothing is registered, sealed, written or stopped before. */
+  check(place: Place, prepared: Prepared): Promise<void>;
   /** Makes or updates the machine and starts it. Throws `boot_failed` with the guest's reason. */
   deploy(place: Place, prepared: Prepared, options: { recreate: boolean }): Promise<ProjectState>;
   report(place: Place, state: ProjectState): Promise<MachineReport>;

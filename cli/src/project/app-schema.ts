@@ -113,6 +113,8 @@ export function parseAppConfig(
     nested[name] = value;
   }
   const shaped: Record<string, unknown> = { ...raw, [place]: nested };
+  // Platform local has no gateway, so nobody who did not ask for one shall be refused for it.
+  if (platform === 'local') shaped['gateway_enabled'] ??= false;
   if (raw['name'] === undefined && typeof nested['instance_name'] === 'string')
     shaped['name'] = nested['instance_name'];
   if (flat && raw['key_provider'] === undefined) {

@@ -72,6 +72,7 @@ export const appComposeSchema: z.ZodType<AppComposeMembers> = z.object({
   snapshotter: z.enum(['overlayfs', 'stargz']).nullish(),
   docker_compose_file: z.string().nullish(),
   bash_script: z.string().nullish(),
+  docker_config: z.unknown().optional(),
   public_logs: z.boolean().default(false),
   public_sysinfo: z.boolean().default(false),
   public_tcbinfo: z.boolean().default(true),
@@ -120,6 +121,7 @@ export interface AppComposeMembers {
   snapshotter?: 'overlayfs' | 'stargz' | null | undefined;
   docker_compose_file?: string | null | undefined;
   bash_script?: string | null | undefined;
+  docker_config?: unknown;
   public_logs: boolean;
   public_sysinfo: boolean;
   public_tcbinfo: boolean;

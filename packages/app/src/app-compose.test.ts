@@ -106,7 +106,46 @@ describe('assertSupported', () => {
   ])('refuses %s', (text, message) => {
     expect(() => assertSupported(parseAppCompose(text))).toThrow(message);
   });
-  it.each([minimal, withMember('"storage_fs":"ZFS"')])('takes %s', (text) => {
+  const file = '"docker_compose_file":"services: {}"';
+  it.each([
+    withMember(file),
+    withMember(`${file},"storage_fs":"ZFS"`),
+    withMember(`${file},"features":["tproxy-net"],"gateway_enabled":false`).replace('"tproxy-net"', ''),
+    withMember(`${file},"docker_config":{},"bash_script":"","swap_size":"0","verity_volumes":[]`),
+    withMember(`${file},"port_policy":{"ports":[],"restrict_mode":false},"init_script":["a","b"]`),
+    withMember(`${file},"launch_token_hash":"00","salt":"x"`),
+    withMember('"bash_script":"","docker_compose_file":""').replace('docker-compose"', 'bash"'),
+  ])('takes %s', (text) => {
     expect(() => assertSupported(parseAppCompose(text))).not.toThrow();
+  });
+
+  it.each([
+    ['runner', `${file},"runner":"nerdctl-compose"`],
+    ['snapshotter', `${file},"snapshotter":"overlayfs"`],
+    ['docker_compose_file', '"x":0'],
+    ['docker_compose_file', '"docker_compose_file":" \\n"'],
+    ['docker_compose_file', `${file},"runner":"bash","bash_script":"x"`],
+    ['bash_script', '"runner":"bash"'],
+    ['bash_script', `${file},"bash_script":"x"`],
+    ['features', `${file},"features":["kms"]`],
+    ['docker_config', `${file},"docker_config":{"registry":"r"}`],
+    ['docker_config', `${file},"docker_config":"r"`],
+    ['gateway_enabled', `${file},"gateway_enabled":true`],
+    ['gateway_enabled', `${file},"tproxy_enabled":true`],
+    ['gateway_enabled', `${file},"features":["tproxy-net"]`],
+    ['port_policy', `${file},"port_policy":{"restrict_mode":true}`],
+    ['port_policy', `${file},"port_policy":{"ports":[{"port":80}]}`],
+    ['swap_size', `${file},"swap_size":"1G"`],
+    ['verity_volumes', `${file},"verity_volumes":[${volume}]`],
+  ])('refuses %s that no guest of this version does: %s', (member, members) => {
+    const base = members.includes('"runner"') ? '{"manifest_version":2,"name":"x"}' : minimal;
+    const compose = parseAppCompose(base.replace('}', `,${members}}`));
+    const refusal = { code: 'app-compose-unsupported', message: expect.stringMatching(`json: ${member}: `) };
+    expect(() => assertSupported(compose)).toThrow(expect.objectContaining(refusal));
+  });
+
+  it('names every member that it refuses, not only the first', () => {
+    const compose = parseAppCompose(withMember(`${file},"swap_size":1,"features":["x"]`));
+    expect(() => assertSupported(compose)).toThrow(/features: .*\(also refused: swap_size\)/);
   });
 });

@@ -3,6 +3,7 @@ import { type AppRequirements, appComposeSchema } from './app-compose-schema.ts'
 import { AppError } from './errors.ts';
 import type { KeyProviderKind } from './key-provider.ts';
 import { parseDocument } from './parse-document.ts';
+import { unsupportedMembers } from './unsupported-members.ts';
 
 /** Newest manifest version that this guest understands. */
 export const MAX_MANIFEST_VERSION = 3;
@@ -16,6 +17,8 @@ export interface AppCompose {
   readonly snapshotter: 'overlayfs' | 'stargz' | undefined;
   readonly dockerComposeFile: string | undefined;
   readonly bashScript: string | undefined;
+  /** Whether the file holds registry credentials of the kind that guests before 0.5.5 used. */
+  readonly hasDockerConfig: boolean;
   readonly publicLogs: boolean;
   readonly publicSysinfo: boolean;
   readonly publicTcbinfo: boolean;
@@ -63,6 +66,7 @@ export function parseAppCompose(source: Uint8Array | string): AppCompose {
     snapshotter: members.snapshotter ?? undefined,
     dockerComposeFile: members.docker_compose_file ?? undefined,
     bashScript: members.bash_script ?? undefined,
+    hasDockerConfig: holdsSomething(members.docker_config),
     publicLogs: members.public_logs,
     publicSysinfo: members.public_sysinfo,
     publicTcbinfo: members.public_tcbinfo,
@@ -90,13 +94,21 @@ export function parseAppCompose(source: Uint8Array | string): AppCompose {
   };
 }
 
+/** Null, an empty text and an empty object ask for nothing. */
+function holdsSomething(value: unknown): boolean {
+  if (value === undefined || value === null || value === '') return false;
+  return typeof value !== 'object' || Object.keys(value).length > 0;
+}
+
 const RUNNERS = ['docker-compose', 'nerdctl-compose', 'bash'];
 
 /**
- * What the parser lets through and a boot must refuse (chapter 30 section 2.1): a manifest version, runner or file
- * system that this guest does not know, and requirements in a manifest whose version older guests would run.
+ * What the parser lets through and a boot must refuse: a manifest version, runner or file system that this guest does
+ * not know, requirements in a manifest whose version older guests would run, and every member that asks for what this
+ * guest does not do. The guest calls this before it measures anything or asks for keys, the command line before it
+ * hands anything over.
  *
- * @throws AppError `app-compose-unsupported`
+ * @throws AppError `app-compose-unsupported` naming the member
  */
 export function assertSupported(compose: AppCompose): void {
   const refuse = (problem: string, expected: string, found: string): never => {
@@ -117,5 +129,11 @@ export function assertSupported(compose: AppCompose): void {
   }
   if (compose.requirements !== undefined && compose.manifestVersion < 3) {
     refuse('requirements need manifest_version "3"', '3', String(compose.manifestVersion));
+  }
+  const [unsupported, ...further] = unsupportedMembers(compose);
+  if (unsupported !== undefined) {
+    const also = further.map(({ member }) => member).join(', ');
+    const { member, problem, found } = unsupported;
+    refuse(`${member}: ${problem}${also === '' ? '' : ` (also refused: ${also})`}`, 'nothing', found);
   }
 }

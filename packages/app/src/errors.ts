@@ -3,6 +3,7 @@ export type AppErrorCode =
   | 'json-invalid'
   | 'app-compose-invalid'
   | 'app-compose-unsupported'
+  | 'requirement-not-met'
   | 'sys-config-invalid'
   | 'vm-config-invalid'
   | 'instance-info-invalid'

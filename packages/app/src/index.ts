@@ -4,9 +4,9 @@ export {
   MAX_MANIFEST_VERSION,
   parseAppCompose,
 } from './app-compose.ts';
-export type { AppRequirements } from './app-compose-schema.ts';
 export { type AppKeysFile, type AppKeysProvider, parseAppKeys, serializeAppKeys } from './app-keys-file.ts';
 export { hostSharedCopies, removeBootSecrets } from './boot-secrets.ts';
+export { checkRequirements, launchTokenHash, type MachineFacts } from './check-requirements.ts';
 export { canonicalJson, composeHash, defaultAppId, getComposeHash, instanceId } from './compose-hash.ts';
 export {
   ENV_LIMITS,

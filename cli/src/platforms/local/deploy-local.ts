@@ -11,7 +11,6 @@ import {
   updateCvm,
 } from '@dstack-cloud/vmm';
 import { expandHome } from '../../context.ts';
-import { CliError } from '../../errors.ts';
 import type { Prepared } from '../../project/shared-files.ts';
 import { type ProjectState, readProjectState, writeProjectState } from '../../project/state-file.ts';
 import type { Place } from '../platform.ts';
@@ -25,7 +24,6 @@ export async function deployLocal(
   options: { recreate: boolean },
 ): Promise<ProjectState> {
   const { context, config, project } = place;
-  refuseLocalKeyProvider(place);
   const before = await readProjectState(project.directory);
   const known = before?.machine_dir ? projectMachine(place, before) : undefined;
   const isThere = known !== undefined && (await machineIfThere(known)) !== undefined;
@@ -119,14 +117,4 @@ function createOptions(place: Place, prepared: Prepared, dir: string): CreateOpt
     owner: config.local.owner ?? null,
     project: project.directory,
   };
-}
-
-function refuseLocalKeyProvider({ project }: Place): void {
-  const provider = project.config.key_provider;
-  if (provider === 'kms' || provider === 'none') return;
-  throw new CliError('bad_app_json', `Key provider ${provider} does not exist on platform local`, {
-    expected: 'kms or none',
-    found: provider,
-    hint: 'Set key_provider to kms (keys survive) or none (fresh keys at each boot) in app.json',
-  });
 }

@@ -1,4 +1,5 @@
 import type { Platform } from '../platform.ts';
+import { checkLocal } from './check-local.ts';
 import { deployLocal } from './deploy-local.ts';
 import { logsLocal } from './logs-local.ts';
 import { removeLocal, startLocal, stopLocal } from './power-local.ts';
@@ -6,6 +7,7 @@ import { listLocal, reportLocal } from './report-local.ts';
 
 /** Machines on this host: the VMM's process driver with a simulated TEE. */
 export const localPlatform: Platform = {
+  check: checkLocal,
   deploy: deployLocal,
   report: reportLocal,
   logs: logsLocal,

@@ -15,7 +15,7 @@ import { utf8 } from '@dstack-cloud/encoding';
 import { encryptEnv, x25519PublicKey } from '@dstack-cloud/keys';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { pino } from 'pino';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { parseGuestConfig } from '../config/guest-config.ts';
 import { causeChain } from '../errors.ts';
 import { type FakeKms, startFakeKms } from '../test/fake-kms.ts';
@@ -37,6 +37,7 @@ beforeEach(() => {
   mkdirSync(join(root, 'tmp/.host-shared'), { recursive: true });
 });
 afterEach(() => {
+  vi.unstubAllEnvs();
   rmSync(root, { recursive: true, force: true });
   for (const kms of opened.splice(0)) kms.close();
 });
@@ -53,6 +54,7 @@ const shareApp = (members: object = {}, kmsUrls: string[] = []): Uint8Array => {
     manifest_version: 2,
     name: 'x',
     runner: 'docker-compose',
+    docker_compose_file: 'services: {a: {command: x}}',
     secure_time: false,
     ...members,
   });
@@ -212,6 +214,36 @@ describeWithFixtures('boot', 'simulator/attestation.bin', () => {
     await expect(boot()).rejects.toMatchObject({ code: 'env-undecryptable' });
   });
 
+  it('init scripts run in their order when the disk is ready, each measured and with nothing secret', async () => {
+    const { url } = await kms();
+    share(
+      '.encrypted-env',
+      encryptEnv([{ key: 'TOKEN', value: 's3' }], x25519PublicKey(new Uint8Array(32).fill(2))),
+    );
+    const scripts = [
+      'echo "one $TOKEN$LEFT" >> ran; LEFT=1; ls persistent >> ran',
+      'echo "two $TOKEN$LEFT" >> ran',
+    ];
+    shareApp({ key_provider: 'kms', allowed_envs: ['TOKEN'], init_script: scripts }, [url]);
+    await boot();
+    expect(device.names.filter((name) => name === 'init-script-hash')).toHaveLength(2);
+    expect(readFileSync(join(root, 'dstack/ran'), 'utf8')).toBe('one \ntwo \n');
+    expect(notified).toContainEqual(['boot.progress', 'init-script']);
+  });
+
+  it.each(['exit 0', 'false', 'if'])('the init script %j ends the boot', async (init_script) => {
+    shareApp({ init_script: ['true', init_script, 'touch ran'] });
+    await expect(boot()).rejects.toMatchObject({ code: 'init-script-failed' });
+    expect(existsSync(join(root, 'dstack/ran'))).toBe(false);
+  });
+
+  it('no_instance_id leaves the instance id empty', async () => {
+    shareApp({ no_instance_id: true });
+    const { identities } = await boot();
+    expect(identities.instanceId).toHaveLength(0);
+    expect(device.emitted.find(({ event }) => event === 'instance-id')?.payload).toHaveLength(0);
+  });
+
   it('a machine is prepared once per boot', async () => {
     shareApp();
     await boot();
@@ -243,6 +275,15 @@ describeWithFixtures('boot', 'simulator/attestation.bin', () => {
     ['no JSON', () => share('app-compose.json', '{'), /app-compose.json/],
     ['a newer manifest', () => shareApp({ manifest_version: '9' }), /manifest_version 9/],
     ['an unknown runner', () => shareApp({ runner: 'foo' }), /unsupported runner: foo/],
+    ['a member that nobody does', () => shareApp({ port_policy: { restrict_mode: true } }), /port_policy/],
+    [
+      'scripts without a shell',
+      () => {
+        shareApp({ init_script: 'x' });
+        vi.stubEnv('PATH', join(root, 'nothing'));
+      },
+      /no bash/,
+    ],
     [
       'an unmet requirement',
       () => shareApp({ manifest_version: '3', requirements: { platforms: ['dstack-gcp-tdx'] } }),

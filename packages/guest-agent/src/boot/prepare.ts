@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import {
   type AppKeysFile,
   checkMrConfigId,
+  checkRequirements,
   GUEST_FILES,
   keyProviderInfo,
   serializeAppKeys,
@@ -18,16 +19,17 @@ import type { GuestConfig } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { osRelease } from '../machine/system-info.ts';
+import { requireShell } from '../runner/source-script.ts';
 import { type NamedEnvKey, writeEnvironment } from './environment.ts';
 import { requireUnmeasured } from './fresh-machine.ts';
 import type { NotifyHost } from './host-api.ts';
 import { type HostShared, hostSharedCopy, loadHostShared } from './host-shared.ts';
 import { type Identities, identities } from './identities.ts';
+import { runInitScripts } from './init-scripts.ts';
 import { readKeyState, writeKeyState } from './key-state.ts';
 import { keysFromKms } from './kms-keys.ts';
 import { type Measure, measureIdentities, measurer } from './measure.ts';
 import { peerVerifier } from './peer-verifier.ts';
-import { checkRequirements } from './requirements.ts';
 import { waitForTime } from './secure-time.ts';
 import { keysWithoutProvider } from './seed-keys.ts';
 import { prepareStorage, requireDirectoryStorage, writeAgentConfig } from './storage.ts';
@@ -65,13 +67,13 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   vmConfig = sysConfig.vmConfig;
   requireDirectoryStorage(config);
   if (compose.secureTime) await waitForTime(config.root, log);
-  if (compose.gatewayEnabled) log.warn('gateway_enabled: this guest has no route to a gateway yet');
   const facts = {
     platform: device.mode,
     osVersion: osRelease(config.root).get('VERSION_ID'),
     userConfig: shared.userConfig,
   };
   checkRequirements(compose, facts);
+  requireShell(compose);
   const ids = identities(compose, shared.composeHash, shared.instance);
   const measure = measurer(device, compose.eventLogVersion);
   await measureIdentities(measure, compose, shared.composeHash, ids);
@@ -93,6 +95,7 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   if (name !== undefined) await writeKeyState(config.dataDir, ids.appId, opened ?? name);
   await writeAgentConfig(config, config.pccsUrl ?? sysConfig.pccsUrl);
   await linkFiles(config, shared);
+  await runInitScripts(compose, config, notify);
   log.info({ app_id: toHex(ids.appId), instance_id: toHex(ids.instanceId) }, 'Machine is prepared');
   return { identities: ids, keyProvider: compose.keyProvider };
 }

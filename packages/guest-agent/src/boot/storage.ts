@@ -39,7 +39,6 @@ export async function prepareStorage(
     { directory: config.dataDir },
     'Data disk is a plain directory here: no LUKS, not encrypted at rest',
   );
-  if (compose.swapSize > 0n) log.warn('Swap is not set up on a machine that a directory stands for');
 }
 
 /** `agent.json` of chapter 30 section 4.9. */

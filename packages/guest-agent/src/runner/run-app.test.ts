@@ -86,8 +86,8 @@ describeWithPrograms('runApp', ['bash'], () => {
 
 describe('runApp refuses', () => {
   it.each([
-    ['a runner that it has not', { runner: 'nerdctl-compose' }, 'compose-unsupported'],
-    ['no compose file', {}, 'compose-invalid'],
+    ['a runner that it has not', { runner: 'nerdctl-compose' }, 'app-compose-unsupported'],
+    ['no compose file', {}, 'app-compose-unsupported'],
     ['a compose file that is no YAML', { docker_compose_file: '{' }, 'compose-invalid'],
     [
       'a service without a command',

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import {
   type AppCompose,
+  assertSupported,
   ENV_LIMITS,
   GUEST_FILES,
   HOST_SHARED_LIMITS,
@@ -14,15 +15,14 @@ import { z } from 'zod';
 import type { NotifyHost } from '../boot/host-api.ts';
 import { hostSharedCopy } from '../boot/host-shared.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
-import { GuestError } from '../errors.ts';
 import { type AgentSockets, baseEnvironment } from './app-environment.ts';
 import { containersFile, writeContainers } from './containers-file.ts';
 import { chooseEngine, engineProbe } from './engine.ts';
-import { runPreLaunch } from './pre-launch.ts';
 import { ProcessService } from './process-service.ts';
 import { runEngine } from './run-engine.ts';
 import { type RunningApp, runProcesses } from './run-processes.ts';
 import { ServiceLog } from './service-log.ts';
+import { sourceScript } from './source-script.ts';
 
 /** The text form of the largest environment, every byte escaped. */
 const MAX_ENV_FILE = ENV_LIMITS.totalBytes * 6 + 1024;
@@ -46,6 +46,8 @@ export async function runApp(options: RunAppOptions): Promise<RunningApp> {
   const { config, notify, say, signal } = options;
   const shared = hostSharedCopy(config.workDir);
   const compose = parseAppCompose(await readShared(shared, 'app-compose.json'));
+  // The copy was checked when the machine was prepared; nothing runs on the word of a file alone.
+  assertSupported(compose);
   const sys = parseSysConfig(await readShared(shared, '.sys-config.json'));
   const pccs = config.pccsUrl ?? sys.pccsUrl;
   let variables: Record<string, string> = {
@@ -57,17 +59,13 @@ export async function runApp(options: RunAppOptions): Promise<RunningApp> {
   const onOutput = (bytes: Uint8Array) => process.stderr.write(bytes);
   if (compose.preLaunchScript !== undefined) {
     await notify('boot.progress', 'pre-launch');
-    // An empty script changes nothing, so it must not need a bash.
-    const { preLaunchScript } = compose;
-    say(preLaunchScript.trim() === '' ? 'pre_launch_script is empty' : 'Running pre_launch_script');
-    const script = {
-      script: preLaunchScript,
-      workDir: config.workDir,
-      env: variables,
-      signal,
-      onOutput,
-    };
-    if (preLaunchScript.trim() !== '') variables = await runPreLaunch(script);
+    const { preLaunchScript: script } = compose;
+    say(script.trim() === '' ? 'pre_launch_script is empty' : 'Running pre_launch_script');
+    const { workDir } = config;
+    variables = await sourceScript({
+      member: 'pre_launch_script',
+      ...{ script, workDir, env: variables, signal, onOutput },
+    });
   }
   const app = await start(compose, variables, options, onOutput);
   await notify('boot.progress', 'done');
@@ -86,15 +84,9 @@ async function start(
     await notify('boot.progress', 'running main script');
     return await runBash(compose.bashScript ?? '', variables, config, say);
   }
-  if (compose.runner !== 'docker-compose') {
-    throw new GuestError('compose-unsupported', `unsupported runner: ${compose.runner}`);
-  }
-  if (compose.dockerComposeFile === undefined) {
-    throw new GuestError('compose-invalid', 'app-compose.json has no docker_compose_file');
-  }
   await notify('boot.progress', 'starting containers');
   const engine = await chooseEngine(config.runner.engine, engineProbe(variables));
-  const common = { composeText: compose.dockerComposeFile, logDir: config.runner.logDir, sockets };
+  const common = { composeText: compose.dockerComposeFile ?? '', logDir: config.runner.logDir, sockets };
   if (engine === 'process') {
     return await runProcesses({
       ...common,

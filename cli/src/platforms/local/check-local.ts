@@ -1,0 +1,43 @@
+import { type AppCompose, assertSupported, checkRequirements, parseAppCompose } from '@dstack-cloud/app';
+import { CliError, messageOf } from '../../errors.ts';
+import type { Prepared } from '../../project/shared-files.ts';
+import type { Place } from '../platform.ts';
+
+/** What a machine of this platform says of itself when its application demands something. */
+const MACHINE = { platform: 'dstack-tdx', osVersion: undefined };
+
+/**
+ * Refuses what the guest would refuse, by the guest's own code, before anything is registered, sealed or stopped.
+ *
+ * @throws CliError `bad_compose_file`, `bad_app_json`
+ */
+export async function checkLocal(place: Place, prepared: Prepared): Promise<void> {
+  const { files } = prepared;
+  const compose = parseAppCompose(files['app-compose.json'] ?? new Uint8Array());
+  refuseKeyProvider(compose);
+  try {
+    assertSupported(compose);
+    checkRequirements(compose, { ...MACHINE, userConfig: files['.user-config'] });
+  } catch (error) {
+    const { expected, found } = error as { expected?: string; found?: string };
+    const source = place.project.config.app_compose_file;
+    throw new CliError('bad_compose_file', messageOf(error), {
+      ...(expected === undefined ? {} : { expected }),
+      ...(found === undefined ? {} : { found }),
+      hint:
+        source === ''
+          ? 'Change app.json, then deploy again'
+          : `Change ${source}; a guest of this version boots no machine from it`,
+      cause: error,
+    });
+  }
+}
+
+function refuseKeyProvider({ keyProvider }: AppCompose): void {
+  if (keyProvider === 'kms' || keyProvider === 'none') return;
+  throw new CliError('bad_app_json', `Key provider ${keyProvider} does not exist on platform local`, {
+    expected: 'kms or none',
+    found: keyProvider,
+    hint: 'Set key_provider to kms (keys survive) or none (fresh keys at each boot) in app.json',
+  });
+}

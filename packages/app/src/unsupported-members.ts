@@ -1,0 +1,93 @@
+import type { AppCompose } from './app-compose.ts';
+
+/** A measured member that asks for what no guest of this version does. */
+export interface UnsupportedMember {
+  readonly member: string;
+  /** What is wrong, and what to do. */
+  readonly problem: string;
+  readonly found: string;
+}
+
+type Rule = readonly [member: string, found: (compose: AppCompose) => string | undefined, problem: string];
+
+/** Only `tproxy-net` had a meaning that is still known: it turns the gateway on. */
+const KNOWN_FEATURES = ['tproxy-net'];
+
+const text = (value: string | undefined): boolean => value !== undefined && value.trim() !== '';
+
+/**
+ * Whoever reads a measured app-compose.json relies on what it says, so each member is either done by the guest or on
+ * this list. The rest of the members are done; the reference of the guest programs has the table.
+ */
+const RULES: readonly Rule[] = [
+  [
+    'runner',
+    ({ runner }) => (runner === 'nerdctl-compose' ? runner : undefined),
+    'this guest has no nerdctl; use docker-compose or bash',
+  ],
+  [
+    'snapshotter',
+    ({ snapshotter }) => snapshotter,
+    'only runner nerdctl-compose has snapshotters; remove the member',
+  ],
+  [
+    'docker_compose_file',
+    ({ runner, dockerComposeFile }) =>
+      runner === 'docker-compose' && !text(dockerComposeFile) ? 'none' : undefined,
+    'runner docker-compose needs the text of a compose file',
+  ],
+  [
+    'docker_compose_file',
+    ({ runner, dockerComposeFile }) => (runner === 'bash' && text(dockerComposeFile) ? 'a text' : undefined),
+    'runner bash does not run a compose file; remove the member',
+  ],
+  [
+    'bash_script',
+    ({ runner, bashScript }) => (runner === 'bash' && bashScript === undefined ? 'none' : undefined),
+    'runner bash needs the text of a script',
+  ],
+  [
+    'bash_script',
+    ({ runner, bashScript }) => (runner !== 'bash' && text(bashScript) ? 'a text' : undefined),
+    'only runner bash runs it; remove the member',
+  ],
+  [
+    'features',
+    ({ features }) => features.find((name) => !KNOWN_FEATURES.includes(name)),
+    'this guest does not know the feature; remove it',
+  ],
+  [
+    'docker_config',
+    ({ hasDockerConfig }) => (hasDockerConfig ? 'a value' : undefined),
+    'this guest does not log in to a registry; remove the member and log in from pre_launch_script',
+  ],
+  [
+    'gateway_enabled',
+    ({ gatewayEnabled }) => (gatewayEnabled ? 'true' : undefined),
+    'this guest has no gateway client; set gateway_enabled to false (and remove tproxy_enabled and feature tproxy-net)',
+  ],
+  [
+    'port_policy',
+    ({ portPolicy: { ports, restrictMode } }) =>
+      restrictMode ? 'restrict_mode true' : ports.length > 0 ? `${ports.length} ports` : undefined,
+    'only a gateway enforces it, and this guest has no gateway client; remove the member',
+  ],
+  [
+    'swap_size',
+    ({ swapSize }) => (swapSize > 0n ? `${swapSize} bytes` : undefined),
+    'this guest sets up no swap; set swap_size to 0',
+  ],
+  [
+    'verity_volumes',
+    ({ verityVolumes }) => (verityVolumes.length > 0 ? `${verityVolumes.length} volumes` : undefined),
+    'this guest mounts no verity volumes; remove the member',
+  ],
+];
+
+/** Every member that the guest would have to refuse. */
+export function unsupportedMembers(compose: AppCompose): UnsupportedMember[] {
+  return RULES.flatMap(([member, look, problem]) => {
+    const found = look(compose);
+    return found === undefined ? [] : [{ member, problem, found }];
+  });
+}
