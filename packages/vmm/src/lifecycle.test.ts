@@ -1,9 +1,7 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import { isAlive, processIdentity } from '@dstack-cloud/files';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type CreateOptions, createCvm, updateCvm } from './create.ts';
@@ -12,76 +10,18 @@ import { cvmLogs } from './logs.ts';
 import { readManifest } from './manifest.ts';
 import { readState } from './state.ts';
 import { cvmStatus, listCvms } from './status.ts';
+import { type MachineLab, machineLab, until } from './test/machine-lab.ts';
 
-const here = dirname(fileURLToPath(import.meta.url));
-
-/** Programs that behave as the guest's do towards the supervisor; `mode` comes with the compose file. */
-const SOCKET = `
-const net=require('node:net'),fs=require('node:fs'),http=require('node:http');
-const arg=n=>process.argv[process.argv.indexOf(n)+1];
-const listen=p=>net.createServer(s=>s.destroy()).listen(p);
-`;
-const FAKES: Readonly<Record<string, string>> = {
-  'dstack-tee-simulator': `${SOCKET}listen(arg('--socket'));`,
-  'dstack-prepare': `${SOCKET}
-const c=JSON.parse(fs.readFileSync(arg('--config')));
-const mode=fs.readFileSync(c.host_shared+'/app-compose.json','utf8');
-const note=(event,payload)=>new Promise(done=>{const r=http.request({socketPath:c.host_api_url.slice(5),path:'/api/Notify?json',method:'POST'},x=>{x.resume();x.on('end',done)});r.end(JSON.stringify({event,payload}))});
-(async()=>{ await note('boot.progress','requesting app keys');
- if(mode==='denied'){ await note('boot.error','Boot denied: Compose hash not allowed'); console.error('denied'); process.exit(1);}
- if(mode==='silent'){ console.error('out of luck'); process.exit(3);}
- await note('instance.info',JSON.stringify({instance_id_seed:'11'.repeat(20),instance_id:'22'.repeat(20),app_id:'33'.repeat(20)})); })();`,
-  'dstack-guest-agent': `${SOCKET}listen(JSON.parse(fs.readFileSync(arg('--config'))).listen.dstack_sock);`,
-  'dstack-app-runner': `${SOCKET}
-const c=JSON.parse(fs.readFileSync(arg('--config')));
-fs.mkdirSync(c.runner.log_dir,{recursive:true}); fs.writeFileSync(c.runner.log_dir+'/web.log','hello\\n');
-const child=require('node:child_process').spawn('sleep',['600']); fs.writeFileSync(c.work_dir+'/child.pid',String(child.pid));
-const mode=fs.readFileSync(c.host_shared+'/app-compose.json','utf8');
-const r=http.request({socketPath:c.host_api_url.slice(5),path:'/api/Notify?json',method:'POST'},x=>x.resume());
-r.end(JSON.stringify({event:'boot.progress',payload:'done'}));
-console.log('port '+c.runner.env.PORT);
-if(mode==='dies') setTimeout(()=>process.exit(9),300); else setInterval(()=>0,1000);`,
-};
-
-let root: string;
+let lab: MachineLab;
 let options: CreateOptions;
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
-const withCompose = (text: string): CreateOptions => ({
-  ...options,
-  shared: { ...options.shared, 'app-compose.json': utf8(text) },
-});
+const withCompose = (mode: string): CreateOptions => lab.withMode(mode);
 
 beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'vmm-test-'));
-  for (const [name, source] of Object.entries(FAKES)) writeFileSync(join(root, `${name}.js`), source);
-  writeFileSync(join(root, 'package.json'), '{"type":"commonjs"}');
-  // The supervisor itself is the real one, from source.
-  const main = pathToFileURL(join(here, 'main.ts')).href;
-  writeFileSync(join(root, 'dstack-vmm.js'), `import(${JSON.stringify(main)});`);
-  process.env['DSTACK_BIN_DIR'] = root;
-  process.env['NODE_OPTIONS'] = `--import ${import.meta.resolve('tsx')} -C @dstack/source`;
-  options = {
-    dir: join(root, 'vm/one'),
-    name: 'one',
-    appId: '33'.repeat(20),
-    image: 'dstack-sim-0.1',
-    shared: { 'app-compose.json': utf8('ok'), '.sys-config.json': utf8('{}') },
-    seedFile: join(root, 'seed'),
-    ports: [{ host: 0, guest: 80 }],
-    engine: 'process',
-  };
+  lab = machineLab();
+  options = lab.options;
 });
-
-afterEach(async () => {
-  await stopCvm(options.dir).catch(() => undefined);
-  delete process.env['DSTACK_BIN_DIR'];
-  delete process.env['NODE_OPTIONS'];
-  rmSync(root, { recursive: true, force: true });
-});
-
-async function childPid(): Promise<number> {
-  return Number(readFileSync(join(options.dir, 'guest/dstack/child.pid'), 'utf8'));
-}
+afterEach(() => lab.cleanUp());
 
 describe('life of a machine', () => {
   it('starts, reports, stops and is removed without a trace', async () => {
@@ -91,9 +31,9 @@ describe('life of a machine', () => {
     expect(started.state.status).toBe('running');
     expect(started.state.instance_id).toBe('22'.repeat(20));
     expect(started.state.urls['app']).toBe(`http://127.0.0.1:${started.state.ports['80']}`);
-    const pid = await childPid();
+    const pid = await lab.pid('child');
     expect(processIdentity(pid)).toBeDefined();
-    expect((await listCvms(join(root, 'vm'))).map((one) => one.name)).toEqual(['one']);
+    expect((await listCvms(lab.runPath)).map((one) => one.name)).toEqual(['one']);
     expect((await cvmLogs(options.dir, { lines: 100 })).join('\n')).toContain(
       `port ${started.state.ports['80']}`,
     );
@@ -121,10 +61,9 @@ describe('life of a machine', () => {
   it('leaves nothing running when its supervisor is killed', async () => {
     await createCvm(options);
     const { state } = await startCvm(options.dir);
-    const pid = await childPid();
+    const pid = await lab.pid('child');
     process.kill(state.supervisor?.pid as number, 'SIGKILL');
-    for (let i = 0; i < 60 && processIdentity(pid) !== undefined; i += 1) await sleep(100);
-    expect(processIdentity(pid)).toBeUndefined();
+    await until(() => processIdentity(pid) === undefined);
     expect((await cvmStatus(options.dir)).state).toMatchObject({
       status: 'failed',
       error: 'The supervisor died',
@@ -134,13 +73,13 @@ describe('life of a machine', () => {
   });
 
   it('stops when its owner is gone', async () => {
-    const owner = (await import('node:child_process')).spawn('sleep', ['600']);
+    const owner = spawn('sleep', ['600']);
     const identity = processIdentity(owner.pid as number);
     await createCvm({ ...options, owner: identity ?? null });
     const { state } = await startCvm(options.dir);
     owner.kill('SIGKILL');
     const supervisor = state.supervisor;
-    for (let i = 0; i < 80 && supervisor !== null && isAlive(supervisor); i += 1) await sleep(100);
+    await until(() => supervisor !== null && !isAlive(supervisor));
     expect((await readState(options.dir)).status).toBe('stopped');
   });
 });
@@ -182,7 +121,7 @@ describe('a boot that fails', () => {
   it('fails the machine when a program ends later', async () => {
     await createCvm(withCompose('dies'));
     await startCvm(options.dir);
-    for (let i = 0; i < 60 && (await readState(options.dir)).status === 'running'; i += 1) await sleep(100);
+    await until(async () => (await readState(options.dir)).status !== 'running');
     expect(await readState(options.dir)).toMatchObject({ status: 'failed' });
   });
 });

@@ -155,10 +155,21 @@ async function supervisorDied(dir: string): Promise<VmmError> {
   if (supervisorOf(dir, undefined) !== undefined)
     return new VmmError('already_running', `The machine in ${dir} was started by another command`);
   await stopCvm(dir);
-  const { status, error } = await readState(dir);
-  const reason = status === 'stopped' && error === null ? 'it was stopped' : error;
+  const state = await readState(dir);
+  const stopped = state.status === 'stopped' && state.error === null ? 'it was stopped' : null;
+  const reason = (await whyUnwritable(dir, state)) ?? state.error ?? stopped;
   const where = `see ${join(dir, 'logs/supervisor.log')}`;
   return new VmmError('start_failed', `The supervisor ended before the machine was up: ${reason ?? where}`);
+}
+
+/** On a full disk neither state nor log can say why. */
+async function whyUnwritable(dir: string, state: CvmState): Promise<string | undefined> {
+  try {
+    await writeState(dir, state);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
 }
 
 async function untilGone(identity: ProcessIdentity, timeoutMs: number): Promise<boolean> {

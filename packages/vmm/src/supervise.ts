@@ -60,6 +60,8 @@ async function run(dir: string, signal: AbortSignal): Promise<number> {
     await machine.boot(stop);
     if (!stop.aborted) {
       keeper.update({ status: 'running', running_at: new Date().toISOString(), boot_progress: 'done' });
+      // A machine of which nobody can see that it runs is not started.
+      await keeper.flush();
       await machine.runUntil(stop);
     }
   } catch (error) {
