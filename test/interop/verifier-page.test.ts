@@ -126,8 +126,10 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
       await set(page, 'now', now);
       const before = server.requests.length;
       await drop(page, quote, collateral);
-      expect(await heading(page)).toBe('Genuine');
-      expect(await page.locator('.simulated').count()).toBe(0);
+      expect(await heading(page)).toMatch(/^Genuine, but nothing was compared with it; at .*Z, NOT now$/);
+      expect(await page.locator('.simulated').allTextContents()).toEqual([
+        expect.stringContaining('NOT NOW'),
+      ]);
       expect(await page.locator('.chain .passed').count()).toBeGreaterThan(25);
       expect(await page.textContent('.report')).toContain('UpToDate');
       expect(server.requests.length).toBe(before);
@@ -139,7 +141,7 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
       const { page } = await open();
       await set(page, 'now', now);
       await drop(page, quote);
-      expect(await heading(page)).toBe('Cannot judge');
+      expect(await heading(page)).toMatch(/^Cannot judge/);
       expect(await page.getAttribute('.chain .failed', 'data-check')).toBe('tdx.collateral');
       await page.close();
     });
@@ -154,8 +156,36 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
       await page.click('button[type=submit]');
       await done(page);
       expect(server.requests.slice(before)).toEqual(['/quote.bin']);
-      expect(await heading(page)).toBe('Genuine');
+      expect(await heading(page)).toMatch(/^Genuine, but nothing was compared/);
+      expect(await page.textContent('.report')).toContain('it may be a recording');
       await page.close();
+    });
+
+    test('takes neither time nor collateral from an address: a bundle there is refused, a file of the reader is marked', async () => {
+      const documents = [JSON.parse(readFileSync(collateral, 'utf8'))];
+      const bundle = JSON.stringify({
+        format: 'dstack-evidence-bundle',
+        version: 1,
+        time: Number(now),
+        evidence: readFileSync(quote).toString('base64'),
+        chain: [],
+        collateral: { documents, snp: [], pck_certificates: [], crls: {} },
+      });
+      const prover = await serveDirectory(directory, { 'evidence.json': bundle });
+      const { page } = await open();
+      await page.fill('#source', `${prover.url}/evidence.json`);
+      await page.click('button[type=submit]');
+      await page.getByRole('alert').waitFor();
+      expect(await page.textContent('.problem')).toContain('not taken from an address');
+      await page.setInputFiles('#evidence', {
+        name: 'bundle.json',
+        mimeType: 'application/json',
+        buffer: Buffer.from(bundle),
+      });
+      await done(page);
+      expect(await heading(page)).toMatch(/^Genuine, but nothing was compared with it; at .*, NOT now$/);
+      await page.close();
+      await prover.close();
     });
 
     test('asks a guest agent for fresh evidence, and a PCCS for its collateral', async () => {
@@ -189,7 +219,8 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
           mimeType: 'application/x-pem-file',
           buffer: Buffer.from(platform.rootPem),
         });
-        expect(await ask(agent.url)).toBe('Consistent (simulated)');
+        expect(await ask(agent.url)).toBe('Consistent (SIMULATED), but nothing was compared with it');
+        expect(await page.textContent('.report')).toContain('Made for a nonce of this page');
         expect(await page.locator('[data-check="report-data.expected"].passed').count()).toBe(1);
         expect(agent.requests).toEqual([expect.stringMatching(/^\/attestation\?nonce=[0-9a-f]{64}$/)]);
         expect(await ask(`${liar.url}/attestation`)).toBe('Refused');
@@ -209,11 +240,14 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
       await page.selectOption('#root-name', 'tdx');
       await page.setInputFiles('#root-file', mock('roots/tdx-root-ca.pem'));
       await drop(page, mock('evidence/tdx-good.v0.bin'), mock('collateral/tdx-base.json'));
-      expect(await heading(page)).toBe('Consistent (simulated)');
-      expect(await page.textContent('.simulated')).toContain('SIMULATED');
+      expect(await heading(page)).toMatch(/^Consistent \(SIMULATED\).*NOT now$/);
+      expect(await page.locator('.simulated').allTextContents()).toEqual([
+        expect.stringContaining('NOT NOW'),
+        expect.stringContaining('SIMULATED'),
+      ]);
       await page.setInputFiles('#root-file', []);
       await drop(page, mock('evidence/tdx-good.v0.bin'), mock('collateral/tdx-base.json'));
-      expect(await heading(page)).toBe('Refused');
+      expect(await heading(page)).toMatch(/^Refused/);
       expect(await page.getAttribute('.chain .failed', 'data-check')).toBe('tdx.pck-path');
       await page.close();
     });
@@ -224,7 +258,7 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
       await page.selectOption('#root-name', 'tdx');
       await page.setInputFiles('#root-file', mock('roots/tdx-root-ca.pem'));
       await drop(page, mock('evidence/tdx-bad-rtmr3-payload.v0.bin'), mock('collateral/tdx-base.json'));
-      expect(await heading(page)).toBe('Refused');
+      expect(await heading(page)).toMatch(/^Refused/);
       expect(await page.getAttribute('.chain .failed', 'data-check')).toBe('tdx.rtmr3');
       expect(await page.textContent('.chain .failed')).toMatch(/expected[0-9a-f]{96}found[0-9a-f]{96}/);
       await page.close();
@@ -235,11 +269,21 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
       await set(page, 'now', now);
       await set(page, 'expect', `mrtd=${'00'.repeat(48)}`);
       await drop(page, quote, collateral);
-      expect(await heading(page)).toBe('Genuine, but not accepted by policy');
+      expect(await heading(page)).toMatch(/^Genuine, but not accepted; at /);
+      const wanted = toHex(readFileSync(quote).subarray(48 + 136, 48 + 136 + 48));
+      await set(page, 'expect', `mrtd=0x${wanted.toUpperCase()}`);
+      await drop(page, quote, collateral);
+      expect(await heading(page)).toMatch(/^Genuine, and what was expected; at /);
+      for (const wrong of ['mrtd', 'mrtd=', 'mrtd=00', 'mr_td=00', `mrtd=${wanted}\nmrtd=${wanted}`]) {
+        await set(page, 'expect', wrong);
+        await page.setInputFiles('#evidence', [quote, collateral]);
+        await page.getByRole('alert').waitFor();
+        expect(await page.textContent('.problem code')).toBe('expectation');
+      }
       await set(page, 'expect', '');
       await set(page, 'report-data', '00');
       await drop(page, quote, collateral);
-      expect(await heading(page)).toBe('Refused');
+      expect(await heading(page)).toMatch(/^Refused/);
       await page.close();
     });
 
@@ -248,7 +292,7 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
       await page.fill('#source', '<img src=x onerror=alert(1)>');
       await page.click('button[type=submit]');
       await done(page);
-      expect(await heading(page)).toBe('Refused');
+      expect(await heading(page)).toMatch(/^Refused/);
       expect(await page.locator('#reports img').count()).toBe(0);
       await set(page, 'now', 'tomorrow');
       await page.click('button[type=submit]');

@@ -1,12 +1,14 @@
 import {
   AttestationError,
+  evidenceAddress,
+  fetchEvidence,
+  isUrl,
   type JudgeInput,
   judgeFile,
   MAX_EVIDENCE_BYTES,
   VerifierError,
 } from '@dstack-cloud/verifier/browser';
 import { byId, element } from './element.ts';
-import { fetchEvidence, isUrl, sourceOf } from './fetch-evidence.ts';
 import { fillRootNames, readForm } from './read-form.ts';
 import { renderReport } from './render-report.ts';
 
@@ -16,8 +18,10 @@ const MAX_FILES = 32;
 interface NamedFile {
   readonly name: string;
   readonly bytes: Uint8Array;
-  /** Hex of what it must carry, when it was asked for with a nonce of ours. */
-  readonly reportData?: string | undefined;
+  /** An address is of whoever is to be verified; a file is the reader's own. */
+  readonly from: 'file' | 'address';
+  /** With which it was asked for. */
+  readonly nonce?: Uint8Array | undefined;
 }
 
 const status = byId('status', HTMLParagraphElement);
@@ -62,10 +66,10 @@ async function fromField(): Promise<readonly NamedFile[]> {
     throw new VerifierError('usage', 'Drop a file, or paste a URL or evidence');
   }
   if (isUrl(text)) {
-    const { url, reportData } = sourceOf(text);
-    return [{ name: text, bytes: await fetchEvidence(url), reportData }];
+    const address = evidenceAddress(text);
+    return [{ name: text, bytes: await fetchEvidence(address), from: 'address', nonce: address.nonce }];
   }
-  return [{ name: 'pasted text', bytes: new TextEncoder().encode(text) }];
+  return [{ name: 'pasted text', bytes: new TextEncoder().encode(text), from: 'file' }];
 }
 
 async function readFiles(files: readonly File[]): Promise<readonly NamedFile[]> {
@@ -74,7 +78,7 @@ async function readFiles(files: readonly File[]): Promise<readonly NamedFile[]> 
   return Promise.all(
     files.map(async (file) => {
       if (file.size > MAX_EVIDENCE_BYTES) throw new VerifierError('too-large', `${file.name} is too large`);
-      return { name: file.name, bytes: new Uint8Array(await file.arrayBuffer()) };
+      return { name: file.name, bytes: new Uint8Array(await file.arrayBuffer()), from: 'file' as const };
     }),
   );
 }
@@ -96,7 +100,8 @@ async function judgeAll(read: () => Promise<readonly NamedFile[]>): Promise<HTML
   const files = await read();
   chosen = files;
   const settings = await readForm();
-  const isCollateral = files.map(({ bytes }) => looksLikeCollateral(bytes));
+  // What an address gave is evidence: whoever is to be verified does not choose the collateral.
+  const isCollateral = files.map(({ bytes, from }) => from === 'file' && looksLikeCollateral(bytes));
   const dropped = files.filter((_, i) => isCollateral[i]).map(({ bytes }) => bytes);
   const pieces = files.filter((_, i) => !isCollateral[i]);
   if (pieces.length === 0)
@@ -108,12 +113,12 @@ async function judgeAll(read: () => Promise<readonly NamedFile[]>): Promise<HTML
 }
 
 async function judgeOne(
-  { name, bytes, reportData }: NamedFile,
+  { name, bytes, from, nonce }: NamedFile,
   settings: Omit<JudgeInput, 'evidence'>,
 ): Promise<HTMLElement> {
   try {
-    const challenge = reportData === undefined ? {} : { reportData };
-    return renderReport(name, await judgeFile({ ...settings, ...challenge, evidence: bytes }));
+    const challenge = nonce === undefined ? {} : { nonce };
+    return renderReport(name, await judgeFile({ ...settings, ...challenge, evidence: bytes, from }));
   } catch (error) {
     return problem(error, name);
   }

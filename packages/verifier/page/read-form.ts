@@ -1,7 +1,14 @@
-import { type JudgeInput, parseTime, ROOT_NAMES, type VerifierPolicy } from '@dstack-cloud/verifier/browser';
+import {
+  type JudgeInput,
+  parseTime,
+  ROOT_NAMES,
+  readExpectations,
+  splitExpectation,
+  type VerifierPolicy,
+} from '@dstack-cloud/verifier/browser';
 import { byId } from './element.ts';
 
-/** The settings of the form, without the evidence. @throws VerifierError for a time that is none */
+/** The settings of the form, without the evidence. @throws VerifierError for a time or an expectation that is none */
 export async function readForm(): Promise<Omit<JudgeInput, 'evidence'>> {
   const now = valueIn('now');
   const pccs = valueIn('pccs');
@@ -14,7 +21,7 @@ export async function readForm(): Promise<Omit<JudgeInput, 'evidence'>> {
     chain: await filesOf('chain'),
     policy: readPolicy(byId('expect', HTMLTextAreaElement).value),
     firmwareEndorsement: byId('endorsement', HTMLInputElement).checked,
-    ...(now === '' || now === 'now' ? {} : { now: parseTime(now) }),
+    ...(now === '' ? {} : { now: parseTime(now) }),
     ...(pccs === '' ? {} : { pccs }),
     ...(reportData === '' ? {} : { reportData }),
     ...(root && name ? { roots: [{ name, certificate: root }] } : {}),
@@ -31,12 +38,9 @@ function readPolicy(text: string): VerifierPolicy {
   const pairs = text
     .split('\n')
     .map((line) => line.trim())
-    .filter((line) => line.includes('='))
-    .map((line): [string, string] => [
-      line.slice(0, line.indexOf('=')).trim(),
-      line.slice(line.indexOf('=') + 1).trim(),
-    ]);
-  return { expect: Object.fromEntries(pairs) };
+    .filter((line) => line !== '')
+    .map(splitExpectation);
+  return { expect: readExpectations(pairs) };
 }
 
 function valueIn(id: string): string {

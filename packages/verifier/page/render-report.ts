@@ -5,6 +5,11 @@ import {
   printableJson,
   type Report,
   reportToJson,
+  timeOfVerdict,
+  utcTime,
+  type Verdict,
+  verdictOf,
+  verdictText,
 } from '@dstack-cloud/verifier/browser';
 import { areaOf } from './areas.ts';
 import { element } from './element.ts';
@@ -22,12 +27,14 @@ const NAMES: Readonly<Record<string, string>> = {
 };
 
 /** One judged file: verdict first, then what was found, then every link of the chain. */
-export function renderReport(name: string, { report, now }: Judged): HTMLElement {
-  const { state, seal, title } = verdictOf(report);
+export function renderReport(name: string, { report }: Judged): HTMLElement {
+  const { state, seal, title } = shownVerdict(report);
   const heading = element('h2', { tabindex: '-1' }, title);
   return element(
     'article',
     { class: `report ${state}`, 'data-verdict': state },
+    !report.verifiedNow &&
+      element('p', { class: 'simulated' }, `NOT NOW: this is about ${utcTime(report.verifiedAt)}.`),
     report.simulated &&
       element(
         'p',
@@ -47,27 +54,40 @@ export function renderReport(name: string, { report, now }: Judged): HTMLElement
         element('p', { class: 'file' }, `${name} · ${report.form} · ${report.mode}`),
       ),
     ),
-    section('What was found', facts(report, now)),
+    section('What was found', facts(report)),
     report.checks.length > 0 && section(`Chain of checks (${report.checks.length})`, ...chain(report.checks)),
     section('', jsonLink(report)),
   );
 }
 
-function verdictOf(report: Report): { state: string; seal: string; title: string } {
-  if (report.cannotJudge) return { state: 'unsure', seal: '?', title: 'Cannot judge' };
-  if (!report.isValid) return { state: 'bad', seal: '✕', title: 'Refused' };
-  if (!report.policy.ok) return { state: 'unsure', seal: '!', title: 'Genuine, but not accepted by policy' };
-  if (report.simulated) return { state: 'unsure', seal: '✓', title: 'Consistent (simulated)' };
-  return { state: 'good', seal: '✓', title: 'Genuine' };
+const SEALS: Readonly<Record<Verdict, { readonly state: string; readonly seal: string }>> = {
+  accepted: { state: 'good', seal: '✓' },
+  'nothing-compared': { state: 'unsure', seal: '!' },
+  'not-accepted': { state: 'bad', seal: '!' },
+  refused: { state: 'bad', seal: '✕' },
+  'cannot-judge': { state: 'unsure', seal: '?' },
+};
+
+/** What another root vouches for, or what was so at another time, is nothing to be sure of. */
+function shownVerdict(report: Report): { state: string; seal: string; title: string } {
+  const verdict = verdictOf(report);
+  const { state, seal } = SEALS[verdict];
+  const text = verdictText(report);
+  const title = `${text[0]!.toUpperCase()}${text.slice(1)}`;
+  const isDoubtful = report.simulated || !report.verifiedNow;
+  return { state: state === 'good' && isDoubtful ? 'unsure' : state, seal, title };
 }
 
-function facts(report: Report, now: number): HTMLElement {
+function facts(report: Report): HTMLElement {
   const list = element('dl', {});
   const add = (name: string, ...value: (Node | string)[]): void =>
     list.append(element('dt', {}, name), element('dd', {}, ...value));
-  add('Judged for', timeText(now));
+  add('Time', timeOfVerdict(report));
   if (report.isValid) {
+    add('Freshness', report.fresh ? 'Made for a nonce of this page' : 'Not proven: it may be a recording');
     add('Policy', policy(report));
+    for (const { name: expected, ok } of report.comparisons)
+      add(`Expected ${expected}`, ok ? 'as expected' : 'is another');
     add('TCB status', report.tcbStatus || 'This platform has none');
     if (report.advisoryIds.length > 0) add('Advisories', report.advisoryIds.join(', '));
     add('Holds', `${timeText(report.validFrom)} to ${timeText(report.validUntil)}`);
@@ -174,7 +194,5 @@ function textOfHex(hex: string): string {
 }
 
 function timeText(seconds: number | undefined): string {
-  return seconds === undefined
-    ? 'always'
-    : `${new Date(seconds * 1000).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
+  return seconds === undefined ? 'always' : utcTime(seconds);
 }

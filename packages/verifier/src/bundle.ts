@@ -5,8 +5,11 @@ import type { RecordedCollateral } from './collateral/recorder.ts';
 import { readCollateral, staticSource } from './collateral/static-source.ts';
 import { missing } from './collateral/unavailable.ts';
 import { VerifierError } from './errors.ts';
+import { utcTime } from './verdict.ts';
 
 const FORMAT = 'dstack-evidence-bundle';
+/** Clocks differ; a bundle cannot be made for a time that has not come. */
+const MAX_AHEAD_SECONDS = 300;
 
 /** The small build of zod: this file is part of the browser's bundle. */
 const Schema = z.strictObject({
@@ -53,13 +56,30 @@ export function bundleText(
   return `${JSON.stringify(body, undefined, 1)}\n`;
 }
 
-/** Whether a text is meant to be a bundle. */
+/**
+ * The bundle in a file of the reader's own; undefined for evidence of another form. A bundle decides for which time, and
+ * with which collateral, evidence is verified: so it is never opened when it came from whoever is to be verified.
+ * @param clock unix seconds
+ * @throws VerifierError `malformed`
+ */
+export function openBundle(
+  file: Uint8Array,
+  clock: number = Math.floor(Date.now() / 1000),
+): Bundle | undefined {
+  if (file[0] !== 0x7b) return undefined;
+  const text = new TextDecoder().decode(file);
+  if (!isBundle(text)) return undefined;
+  const bundle = readBundle(text);
+  if (bundle.time <= clock + MAX_AHEAD_SECONDS) return bundle;
+  throw new VerifierError('malformed', `The bundle is of ${utcTime(bundle.time)}, which is in the future`);
+}
+
+/** Whether a text is meant to be a bundle: nothing else has this as a member's value. */
 export function isBundle(text: string): boolean {
   return text.includes(`"${FORMAT}"`);
 }
 
-/** @throws VerifierError `malformed` */
-export function readBundle(text: string): Bundle {
+function readBundle(text: string): Bundle {
   let json: unknown;
   try {
     json = JSON.parse(text);

@@ -8,6 +8,8 @@ export type VerifierErrorCode =
   | 'malformed'
   /** A configuration key, value or file that cannot be used. */
   | 'config'
+  /** An expectation that is not understood: it could not be compared. */
+  | 'expectation'
   /** A command line that cannot be understood. */
   | 'usage'
   /** A file that cannot be read or written. */
@@ -24,4 +26,9 @@ export class VerifierError extends Error {
     this.name = 'VerifierError';
     this.code = code;
   }
+}
+
+/** Whether what was asked is not understood, so that nothing was looked at. */
+export function isUsageError({ code }: VerifierError): boolean {
+  return code === 'usage' || code === 'expectation';
 }

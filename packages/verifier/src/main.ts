@@ -1,6 +1,6 @@
 import { printableMessage } from '@dstack-cloud/encoding';
 import { EXIT, processOutput } from './command/output.ts';
-import { VerifierError } from './errors.ts';
+import { isUsageError, VerifierError } from './errors.ts';
 
 type Command = (argv: readonly string[], output: typeof processOutput) => Promise<number | undefined>;
 
@@ -31,7 +31,7 @@ try {
   if (code !== undefined) process.exitCode = code;
 } catch (error) {
   const isUsage =
-    (error instanceof VerifierError && error.code === 'usage') ||
+    (error instanceof VerifierError && isUsageError(error)) ||
     (error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'));
   const message = error instanceof Error ? error.message : String(error);
   process.stderr.write(`Error: ${printableMessage(message)}\n`);

@@ -1,5 +1,7 @@
 import type { AttestationErrorCode, Check, PolicyVerdict } from '@dstack-cloud/attestation';
 import type { VerifierErrorCode } from './errors.ts';
+import type { Comparison } from './policy/judge-policy.ts';
+import { verdictOf } from './verdict.ts';
 
 /** Identities and measurements, as AppInfo of chapter 20 section 1.6: hex, in this order. */
 export interface AppInfoJson {
@@ -19,6 +21,12 @@ export interface AppInfoJson {
 export interface Report {
   /** The evidence's own verdict: genuine, bound, consistent, of its image. Policy has no part in it. */
   readonly isValid: boolean;
+  /** Unix seconds: the time that this report is about. */
+  readonly verifiedAt: number;
+  /** Whether that is the present; otherwise somebody chose it, and collateral may have been revoked since. */
+  readonly verifiedNow: boolean;
+  /** Whether evidence was made for a nonce of this verifier; anything else may be a recording. */
+  readonly fresh: boolean;
   /** True when nothing was found wrong, but collateral is missing: then `isValid` is false. */
   readonly cannotJudge: boolean;
   /** How the evidence was written, e.g. `quote-hex`. */
@@ -38,6 +46,12 @@ export interface Report {
   /** In order; the failing one last. */
   readonly checks: readonly Check[];
   readonly policy: PolicyVerdict;
+  /** The part of the policy that is about patch levels. */
+  readonly tcbPolicy: PolicyVerdict;
+  /** What the evidence was compared with; nothing when nobody said what is wanted. */
+  readonly comparisons: readonly Comparison[];
+  /** The compose file that came along, held against the measured hash. */
+  readonly appCompose: string | undefined;
   /** Why the evidence is not valid. */
   readonly code: AttestationErrorCode | VerifierErrorCode | undefined;
   readonly reason: string | undefined;
@@ -50,6 +64,10 @@ export interface Report {
 export function reportToJson(report: Report, hex: (bytes: Uint8Array) => string): Record<string, unknown> {
   return {
     is_valid: report.isValid,
+    verdict: verdictOf(report),
+    verified_at: report.verifiedAt,
+    verified_now: report.verifiedNow,
+    fresh: report.fresh,
     form: report.form,
     mode: report.mode,
     tcb_status: report.tcbStatus ?? null,
@@ -66,6 +84,7 @@ export function reportToJson(report: Report, hex: (bytes: Uint8Array) => string)
       ...(found === undefined ? {} : { found }),
     })),
     policy: report.policy,
+    compared: report.comparisons,
     reason: report.reason ?? null,
   };
 }

@@ -14,13 +14,19 @@ import { padRight } from '@dstack-cloud/encoding';
 import { VerifierError } from './errors.ts';
 import { claimedReportData, modeOf } from './evidence/claims.ts';
 import type { Evidence } from './evidence/evidence.ts';
+import { freshReportData } from './evidence/fresh-report-data.ts';
 import { type RecogniseOptions, recogniseEvidence } from './evidence/recognise.ts';
 import { withFailedCheck } from './judge/failed-check.ts';
 import type { Findings } from './judge/findings.ts';
 import { judgeAttestation, type Progress } from './judge/judge-attestation.ts';
 import { judgeBare } from './judge/judge-bare.ts';
-import { judgePolicy, type VerifierPolicy } from './policy.ts';
+import { type Expectations, readExpectations } from './policy/expectations.ts';
+import { judgePolicy, type VerifierPolicy } from './policy/judge-policy.ts';
 import type { Report } from './report.ts';
+
+const MAX_REPORT_DATA = 64;
+/** How far from the clock a time may be and still be called now: judging may take its time. */
+const NOW_SECONDS = 300;
 
 /** What evidence is judged with; every default is the strict one. */
 export interface VerifyEvidenceOptions extends RecogniseOptions {
@@ -32,8 +38,10 @@ export interface VerifyEvidenceOptions extends RecogniseOptions {
   readonly crypto?: CryptoBackend;
   readonly cache?: VerificationCache;
   readonly platform?: PlatformOptions;
-  /** Challenge that the evidence must carry, up to 64 bytes. */
+  /** Challenge that the evidence must carry, 1 to 64 bytes. */
   readonly reportData?: Uint8Array;
+  /** Nonce with which the evidence was just asked for from a guest agent, instead of `reportData`. */
+  readonly nonce?: Uint8Array;
   /** Certificates that travel apart from the evidence, DER. */
   readonly chain?: readonly Uint8Array[];
 }
@@ -42,21 +50,42 @@ export interface VerifyEvidenceOptions extends RecogniseOptions {
  * Judges evidence of any form and gives a report; bad evidence is a report too. Evidence and local policy are
  * judged apart: the policy is asked only about good evidence.
  * @param evidence bytes of any known form, or evidence that was recognised already
+ * @throws VerifierError `expectation`, `usage` when it is not clear what is asked
  */
 export async function verify(
   evidence: Uint8Array | Evidence,
   options: VerifyEvidenceOptions,
 ): Promise<Report> {
-  if (!(evidence instanceof Uint8Array)) return judge(evidence, options);
+  const expectations = readExpectations(Object.entries(options.policy?.expect ?? {}));
+  requireOneChallenge(options);
+  if (!(evidence instanceof Uint8Array)) return judge(evidence, options, expectations);
   try {
-    return await judge(recogniseEvidence(evidence, options), options);
+    return await judge(recogniseEvidence(evidence, options), options, expectations);
   } catch (error) {
-    if (error instanceof VerifierError || error instanceof AttestationError) return unreadableReport(error);
+    if (error instanceof VerifierError || error instanceof AttestationError)
+      return unreadableReport(error, options.now);
     throw error;
   }
 }
 
-async function judge(evidence: Evidence, options: VerifyEvidenceOptions): Promise<Report> {
+/** An empty challenge, padded with zeros, would be one that nobody sent. */
+function requireOneChallenge({ reportData, nonce }: VerifyEvidenceOptions): void {
+  if (reportData && nonce) {
+    throw new VerifierError('usage', 'Evidence that was asked for with a nonce carries no other report data');
+  }
+  if (reportData && (reportData.length === 0 || reportData.length > MAX_REPORT_DATA)) {
+    throw new VerifierError(
+      'expectation',
+      `The expected report data has ${reportData.length} bytes, not 1 to 64`,
+    );
+  }
+}
+
+async function judge(
+  evidence: Evidence,
+  options: VerifyEvidenceOptions,
+  expectations: Expectations,
+): Promise<Report> {
   const checks: Check[] = [];
   let genuine: PlatformResult | undefined;
   const progress: Progress = {
@@ -66,9 +95,16 @@ async function judge(evidence: Evidence, options: VerifyEvidenceOptions): Promis
     },
   };
   const mode = modeOf(evidence);
-  const known = { form: evidence.form, mode, checks } as const;
+  const known = { ...timeOf(options.now), form: evidence.form, mode, checks } as const;
   try {
     const findings = await findingsOf(evidence, options, progress);
+    const { policy, tcb, comparisons } = judgePolicy(
+      mode,
+      findings,
+      options.policy ?? {},
+      expectations,
+      options.now,
+    );
     return {
       ...known,
       isValid: true,
@@ -80,7 +116,11 @@ async function judge(evidence: Evidence, options: VerifyEvidenceOptions): Promis
       simulated: findings.simulated,
       validFrom: finite(findings.validFrom),
       validUntil: finite(findings.validUntil),
-      policy: judgePolicy(mode, findings, options.policy ?? {}, options.now),
+      fresh: options.nonce !== undefined,
+      policy,
+      tcbPolicy: tcb,
+      comparisons,
+      appCompose: evidence.kind === 'attestation' ? evidence.appCompose : undefined,
       code: undefined,
       reason: undefined,
       registers: findings.registers,
@@ -89,7 +129,7 @@ async function judge(evidence: Evidence, options: VerifyEvidenceOptions): Promis
   } catch (error) {
     if (!(error instanceof AttestationError)) throw error;
     return {
-      ...refused(error),
+      ...refused(error, options.now),
       ...known,
       checks: withFailedCheck(checks, error),
       ...(genuine ? platformOf(genuine) : {}),
@@ -114,7 +154,8 @@ async function findingsOf(
 }
 
 function toVerifyOptions(options: VerifyEvidenceOptions): VerifyOptions {
-  const { roots, collateral, now, crypto, cache, platform, reportData } = options;
+  const { roots, collateral, now, crypto, cache, platform, nonce } = options;
+  const reportData = nonce ? freshReportData(nonce) : options.reportData;
   return {
     roots,
     collateral,
@@ -122,12 +163,15 @@ function toVerifyOptions(options: VerifyEvidenceOptions): VerifyOptions {
     ...(crypto ? { crypto } : {}),
     ...(cache ? { cache } : {}),
     ...(platform ? { platform } : {}),
-    ...(reportData ? { expectedReportData: padRight(reportData, 64) } : {}),
+    ...(reportData ? { expectedReportData: padRight(reportData, MAX_REPORT_DATA) } : {}),
   };
 }
 
-function refused(error: AttestationError | VerifierError) {
+function refused(error: AttestationError | VerifierError, now: number) {
+  const notValid = { ok: false, reasons: ['The evidence is not valid'] } as const;
   return {
+    ...timeOf(now),
+    fresh: false,
     isValid: false,
     cannotJudge: error.code === 'collateral-unavailable',
     tcbStatus: undefined,
@@ -136,7 +180,10 @@ function refused(error: AttestationError | VerifierError) {
     simulated: false,
     validFrom: undefined,
     validUntil: undefined,
-    policy: { ok: false, reasons: ['The evidence is not valid'] },
+    policy: notValid,
+    tcbPolicy: notValid,
+    comparisons: [],
+    appCompose: undefined,
     code: error.code,
     reason: error.message,
     registers: {},
@@ -144,10 +191,14 @@ function refused(error: AttestationError | VerifierError) {
   } as const;
 }
 
-/** A report about what could not even be read: evidence, or what `check` names. */
-export function unreadableReport(error: AttestationError | VerifierError, check?: string): Report {
+/** A report about what could not even be read: evidence, or what `check` names. @param now unix seconds */
+export function unreadableReport(
+  error: AttestationError | VerifierError,
+  now: number,
+  check?: string,
+): Report {
   const checks = withFailedCheck([], error, check);
-  return { ...refused(error), form: 'unknown', mode: 'unknown', reportData: undefined, checks };
+  return { ...refused(error, now), form: 'unknown', mode: 'unknown', reportData: undefined, checks };
 }
 
 /** What the hardware vouched for, although the image step refused. */
@@ -160,6 +211,11 @@ function platformOf({ tcbStatus, advisoryIds, simulated, validFrom, validUntil, 
     validUntil: finite(validUntil),
     registers,
   };
+}
+
+/** Whoever chose the time, the report says whether it is the present. */
+function timeOf(now: number): Pick<Report, 'verifiedAt' | 'verifiedNow'> {
+  return { verifiedAt: now, verifiedNow: Math.abs(now - Date.now() / 1000) <= NOW_SECONDS };
 }
 
 function finite(time: number): number | undefined {

@@ -131,6 +131,7 @@ export const CHECK_TITLES: Readonly<Record<string, string>> = {
   'collateral.form': 'Roots, collateral, chain and policy given to the command can be read',
   'evidence.form': 'The evidence can be read',
   'app.info': 'The boot events name app, compose file and instance, each once',
+  'app.compose': 'The compose file beside the evidence is the one that was measured',
   'image.tdx': 'The measurements are those of the OS image',
   'image.gcp-tdx': 'The OS image in PCR 2 is the one that the evidence names',
   'image.nitro': 'The image hash follows from the PCRs of the document',

@@ -9,11 +9,11 @@ import {
 } from '@dstack-cloud/attestation';
 import { decodePemAll, EncodingError, fromHex, utf8Text } from '@dstack-cloud/encoding';
 import { parseRaTlsCertificate } from '@dstack-cloud/ra-tls/certificate';
-import { type Bundle, isBundle, readBundle } from '../bundle.ts';
+import { type Bundle, openBundle } from '../bundle.ts';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
 import { withChain } from '../collateral/with-chain.ts';
 import { VerifierError } from '../errors.ts';
-import type { VerifierPolicy } from '../policy.ts';
+import type { VerifierPolicy } from '../policy/judge-policy.ts';
 import type { Report } from '../report.ts';
 import { verify } from '../verify.ts';
 
@@ -24,6 +24,11 @@ const MAX_REPORT_DATA = 64;
 export interface JudgeInput {
   /** Evidence of any form, or an offline bundle. */
   readonly evidence: Uint8Array;
+  /**
+   * Where the evidence comes from. An `address` is of whoever is to be verified: a bundle from there, which would bring
+   * its own time and collateral, is refused. Default `file`: one of the reader's own.
+   */
+  readonly from?: 'file' | 'address';
   /** Collateral JSON: DCAP or vTPM, told apart by their members. */
   readonly collateral?: readonly Uint8Array[];
   /** Certificates that travel apart from the evidence, PEM or DER. */
@@ -32,20 +37,20 @@ export interface JudgeInput {
   readonly roots?: readonly { readonly name: RootName; readonly certificate: Uint8Array }[];
   /** Base URL of a PCCS that allows requests from other origins, for what no file gives. */
   readonly pccs?: string;
-  /** Unix seconds; default the bundle's time, then the clock. */
+  /** Unix seconds; default the bundle's time, then the clock. A report about another time than now says so. */
   readonly now?: number;
   /** Challenge that the evidence must carry, hex of up to 64 bytes. */
   readonly reportData?: string;
+  /** Nonce with which the evidence was just asked for from a guest agent, instead of `reportData`. */
+  readonly nonce?: Uint8Array;
   readonly policy?: VerifierPolicy;
   /** Whether Google's endorsement of the firmware is demanded; default true. */
   readonly firmwareEndorsement?: boolean;
 }
 
-/** A report, and the time it is for. */
+/** The report on a file. */
 export interface Judged {
   readonly report: Report;
-  /** Unix seconds. */
-  readonly now: number;
 }
 
 /**
@@ -54,7 +59,7 @@ export interface Judged {
  * @throws AttestationError when collateral has not the form of collateral
  */
 export async function judgeFile(input: JudgeInput): Promise<Judged> {
-  const bundle = readIfBundle(input.evidence);
+  const bundle = bundleOf(input);
   const chain = [...(bundle?.chain ?? []), ...(input.chain ?? []).flatMap((file) => certificates(file))];
   const now = input.now ?? bundle?.time ?? Math.floor(Date.now() / 1000);
   const report = await verify(bundle?.evidence ?? input.evidence, {
@@ -64,15 +69,20 @@ export async function judgeFile(input: JudgeInput): Promise<Judged> {
     chain,
     policy: input.policy ?? {},
     readRaTls: parseRaTlsCertificate,
-    ...(input.reportData ? { reportData: challenge(input.reportData) } : {}),
+    ...(input.reportData === undefined ? {} : { reportData: challenge(input.reportData) }),
+    ...(input.nonce === undefined ? {} : { nonce: input.nonce }),
     ...(input.firmwareEndorsement === false ? { platform: { gcpFirmwareEndorsement: false } } : {}),
   });
-  return { report, now };
+  return { report };
 }
 
-function readIfBundle(bytes: Uint8Array): Bundle | undefined {
-  if (bytes[0] !== 0x7b || !isBundle(new TextDecoder().decode(bytes))) return undefined;
-  return readBundle(text(bytes, 'The bundle'));
+function bundleOf({ evidence, from = 'file' }: JudgeInput): Bundle | undefined {
+  const bundle = openBundle(evidence);
+  if (bundle === undefined || from === 'file') return bundle;
+  throw new VerifierError(
+    'malformed',
+    'A bundle brings its own time and collateral, so it is not taken from an address: save it, and give it as a file',
+  );
 }
 
 function rootsOf({ roots = [] }: JudgeInput): TrustRoots {

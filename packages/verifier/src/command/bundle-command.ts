@@ -1,4 +1,3 @@
-import { parseArgs } from 'node:util';
 import { writeFileAtomic } from '@dstack-cloud/app';
 import { printable, utf8 } from '@dstack-cloud/encoding';
 import { bundleText } from '../bundle.ts';
@@ -6,7 +5,7 @@ import { recordingSource } from '../collateral/recorder.ts';
 import { VerifierError } from '../errors.ts';
 import { MAX_EVIDENCE_BYTES } from '../evidence/recognise.ts';
 import { verify } from '../verify.ts';
-import { EVIDENCE_OPTIONS } from './arguments.ts';
+import { EVIDENCE_OPTIONS, parseCommandLine } from './arguments.ts';
 import { evidenceOptions } from './evidence-options.ts';
 import { EXIT, type Output } from './output.ts';
 import { readInput } from './read-input.ts';
@@ -17,10 +16,9 @@ import { exitCode } from './verify-command.ts';
  * verdict needed and its time, so that `verify` gives the same report later without any network.
  */
 export async function bundleCommand(argv: readonly string[], output: Output): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    allowPositionals: true,
-    options: { ...EVIDENCE_OPTIONS, out: { type: 'string', short: 'o' } },
+  const { values, positionals } = parseCommandLine(argv, {
+    ...EVIDENCE_OPTIONS,
+    out: { type: 'string', short: 'o' },
   });
   const [path, ...more] = positionals;
   if (path === undefined || more.length > 0) throw new VerifierError('usage', 'bundle needs one FILE');

@@ -1,8 +1,8 @@
-import { parseArgs } from 'node:util';
 import { AttestationError } from '@dstack-cloud/attestation';
 import { printable, printableMessage } from '@dstack-cloud/encoding';
 import { VerifierError } from '../errors.ts';
 import { type EventLogReport, eventLogReport } from '../eventlog/event-log-json.ts';
+import { parseCommandLine } from './arguments.ts';
 import { EXIT, jsonText, type Output } from './output.ts';
 import { readInput } from './read-input.ts';
 
@@ -10,11 +10,7 @@ const MAX_LOG_BYTES = 16 * 1024 * 1024;
 
 /** `dstack-verifier eventlog FILE [--json]`: events and replayed registers of a CCEL or TPM log. */
 export async function eventlogCommand(argv: readonly string[], output: Output): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    allowPositionals: true,
-    options: { json: { type: 'boolean' } },
-  });
+  const { values, positionals } = parseCommandLine(argv, { json: { type: 'boolean' } });
   const [path, ...more] = positionals;
   if (path === undefined || more.length > 0) throw new VerifierError('usage', 'eventlog needs one FILE');
   try {

@@ -16,7 +16,8 @@ import { readCollateral, staticSource } from '../collateral/static-source.ts';
 import { noCollateral } from '../collateral/unavailable.ts';
 import { withChain } from '../collateral/with-chain.ts';
 import { VerifierError } from '../errors.ts';
-import type { VerifierPolicy } from '../policy.ts';
+import { readExpectations, splitExpectation } from '../policy/expectations.ts';
+import type { VerifierPolicy } from '../policy/judge-policy.ts';
 import type { VerifyEvidenceOptions } from '../verify.ts';
 import { parseTime } from './parse-time.ts';
 import { readPolicyFile } from './policy-file.ts';
@@ -44,13 +45,18 @@ export async function evidenceOptions(args: EvidenceArguments): Promise<VerifyEv
   return {
     roots,
     collateral: withChain(await readSource(args.collateral ?? [], roots), chain),
-    now: args.at === undefined ? Math.floor(Date.now() / 1000) : parseTime(args.at),
+    now: args.at === undefined ? currentTime() : parseTime(args.at),
     policy: await readPolicy(args),
     chain,
     readRaTls: parseRaTlsCertificate,
     ...(args['report-data'] === undefined ? {} : { reportData: reportData(args['report-data']) }),
     ...(args['no-firmware-endorsement'] ? { platform: { gcpFirmwareEndorsement: false } } : {}),
   };
+}
+
+/** The clock, in Unix seconds. */
+export function currentTime(): number {
+  return Math.floor(Date.now() / 1000);
 }
 
 async function readRoots(entries: readonly string[]): Promise<TrustRoots> {
@@ -129,16 +135,26 @@ async function readChain(paths: readonly string[]): Promise<Uint8Array[]> {
 
 async function readPolicy(args: EvidenceArguments): Promise<VerifierPolicy> {
   const policy = args.policy === undefined ? {} : await readPolicyFile(args.policy);
-  const expect = Object.fromEntries(
-    (args.expect ?? []).map((entry) => splitPair(entry, '--expect NAME=VALUE')),
-  );
-  return { ...policy, expect: { ...policy.expect, ...expect } };
+  const expect = readExpectations([
+    ...Object.entries(policy.expect ?? {}),
+    ...(args.expect ?? []).map((entry) => splitExpectation(entry)),
+  ]);
+  return { ...policy, expect };
 }
 
 function reportData(text: string): Uint8Array {
-  const bytes = decoding('--report-data', () => fromHex(text, { prefix: 'allow' }));
-  if (bytes.length > 64) throw new VerifierError('usage', '--report-data has more than 64 bytes');
-  return bytes;
+  const bytes = hexOption(text);
+  if (bytes.length > 0 && bytes.length <= 64) return bytes;
+  throw new VerifierError('expectation', `--report-data has ${bytes.length} bytes, not 1 to 64`);
+}
+
+function hexOption(text: string): Uint8Array {
+  try {
+    return fromHex(text, { prefix: 'allow' });
+  } catch (cause) {
+    if (!(cause instanceof EncodingError)) throw cause;
+    throw new VerifierError('expectation', `--report-data is no hex: ${cause.message}`, { cause });
+  }
 }
 
 function splitPair(entry: string, form: string): [string, string] {

@@ -7,6 +7,7 @@ import { HttpError } from '../service/http-error.ts';
 import { parseVerifyRequest } from '../service/request.ts';
 import { type Response, refusedResponse } from '../service/response.ts';
 import { verifyRequest } from '../service/verify-request.ts';
+import { currentTime } from './evidence-options.ts';
 import { EXIT, jsonText, type Output } from './output.ts';
 import { readInput } from './read-input.ts';
 
@@ -45,10 +46,15 @@ export async function oneshotCertificate(
     const der = bytes[0] === 0x30 ? bytes : decodePem(utf8Text(bytes), 'CERTIFICATE');
     const { attestation, spki } = parseRaTlsCertificate(der);
     if (!attestation) throw new VerifierError('malformed', 'the certificate carries no attestation');
-    const inspection = await inspectAttestation(attestation, { ...options, now: now(), ratlsSpki: spki });
+    const verifiedAt = currentTime();
+    const inspection = await inspectAttestation(attestation, {
+      ...options,
+      now: verifiedAt,
+      ratlsSpki: spki,
+    });
     if (!inspection.ok) throw inspection.error;
     const { mode, tcbStatus, simulated } = inspection.verified;
-    output.out(jsonText({ is_valid: true, mode, tcb_status: tcbStatus, simulated }));
+    output.out(jsonText({ is_valid: true, mode, tcb_status: tcbStatus, simulated, verified_at: verifiedAt }));
     return EXIT.good;
   } catch (error) {
     if (!isExpected(error)) throw error;
@@ -58,13 +64,14 @@ export async function oneshotCertificate(
 }
 
 async function requestResponse(path: string, options: Omit<VerifyOptions, 'now'>): Promise<Response> {
+  const now = currentTime();
   try {
     const text = new TextDecoder().decode(await readInput(path, MAX_REQUEST_BYTES));
-    return await verifyRequest(parseVerifyRequest(text), { ...options, now: now() });
+    return await verifyRequest(parseVerifyRequest(text), { ...options, now });
   } catch (error) {
     if (!(error instanceof HttpError) && !(error instanceof VerifierError)) throw error;
     const message = error instanceof HttpError ? `Failed to parse JSON: ${error.message}` : error.message;
-    return refusedResponse({ step: 'Internal error', message, code: error.code, checks: [] });
+    return refusedResponse({ step: 'Internal error', message, code: error.code, checks: [], now });
   }
 }
 
@@ -75,8 +82,4 @@ function isExpected(error: unknown): error is Error {
     error instanceof RaTlsError ||
     (error instanceof Error && error.name === 'EncodingError')
   );
-}
-
-function now(): number {
-  return Math.floor(Date.now() / 1000);
 }

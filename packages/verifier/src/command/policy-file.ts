@@ -1,7 +1,8 @@
+import { AppError, parseStrictJson } from '@dstack-cloud/app';
 import { TCB_STATUSES } from '@dstack-cloud/attestation';
 import { z } from 'zod';
 import { VerifierError } from '../errors.ts';
-import type { VerifierPolicy } from '../policy.ts';
+import type { VerifierPolicy } from '../policy/judge-policy.ts';
 import { readInput } from './read-input.ts';
 
 const MAX_POLICY_BYTES = 1024 * 1024;
@@ -19,9 +20,11 @@ export async function readPolicyFile(path: string): Promise<VerifierPolicy> {
   const bytes = await readInput(path, MAX_POLICY_BYTES);
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder().decode(bytes));
+    // A member that comes twice is an error: of two expectations nobody knows which was meant.
+    json = parseStrictJson(new TextDecoder().decode(bytes));
   } catch (cause) {
-    throw new VerifierError('config', `${path} is not JSON`, { cause });
+    if (!(cause instanceof AppError)) throw cause;
+    throw new VerifierError('config', `${path}: ${cause.message}`, { cause });
   }
   const parsed = Schema.safeParse(json);
   if (!parsed.success) throw new VerifierError('config', `${path}: ${z.prettifyError(parsed.error)}`);

@@ -1,9 +1,18 @@
 import { printable, toHex } from '@dstack-cloud/encoding';
 import type { Report } from '../report.ts';
+import { timeOfVerdict, utcTime, type Verdict, verdictOf, verdictText } from '../verdict.ts';
 
 const MAX_VALUE = 100;
 /** Colours of ECMA-48, for a terminal. */
 const COLOURS = { red: 31, green: 32, yellow: 33 } as const;
+
+const SHADES: Readonly<Record<Verdict, keyof typeof COLOURS>> = {
+  accepted: 'green',
+  'nothing-compared': 'yellow',
+  'not-accepted': 'red',
+  refused: 'red',
+  'cannot-judge': 'yellow',
+};
 
 type Coloured = readonly [word: string, colour: keyof typeof COLOURS];
 /** A line in parts, some of them in a colour. */
@@ -13,6 +22,7 @@ type Line = readonly (string | Coloured)[];
 export function reportText(path: string, report: Report, colour: boolean): string {
   const lines: Line[] = [verdictLine(path, report)];
   if (report.reason !== undefined) lines.push([`  why           ${report.reason} [${report.code}]`]);
+  lines.push(['  time          ', ...timeParts(report)]);
   lines.push([`  form          ${report.form}, mode ${report.mode}`]);
   for (const check of report.checks) {
     lines.push(['  ', check.ok ? ['ok', 'green'] : ['no', 'red'], ` ${check.id}  (${check.reference})`]);
@@ -35,13 +45,13 @@ function shown(line: Line, colour: boolean): string {
 }
 
 function verdictLine(path: string, report: Report): Line {
+  const verdict = verdictOf(report);
   const simulated: Coloured = ['simulated: not a vendor root', 'yellow'];
-  return [`${path}: `, verdictOf(report), ...(report.simulated ? [' (', simulated, ')'] : [])];
-}
-
-function verdictOf(report: Report): Coloured {
-  if (report.isValid) return ['genuine', 'green'];
-  return report.cannotJudge ? ['cannot judge', 'yellow'] : ['refused', 'red'];
+  return [
+    `${path}: `,
+    [verdictText(report), SHADES[verdict]],
+    ...(report.simulated ? [' (', simulated, ')'] : []),
+  ];
 }
 
 function goodLines(report: Report): Line[] {
@@ -49,18 +59,32 @@ function goodLines(report: Report): Line[] {
   const lines: Line[] = [
     [`  tcb status    ${report.tcbStatus || 'none on this platform'}${advisories}`],
     [`  in force      ${time(report.validFrom)} to ${time(report.validUntil)}`],
+    [`  freshness     ${report.fresh ? 'made for a nonce of ours' : 'not proven: it may be a recording'}`],
   ];
   if (report.reportData) lines.push([`  report data   ${toHex(report.reportData)}`]);
   for (const [name, value] of Object.entries(report.appInfo ?? {})) {
     if (typeof value === 'string' && value !== '') lines.push([`  ${name.padEnd(14)}${short(value)}`]);
+  }
+  for (const { name, ok, expected, found } of report.comparisons) {
+    lines.push([`  expected      ${name} `, ok ? ['as expected', 'green'] : ['is another', 'red']]);
+    if (!ok)
+      lines.push(
+        [`                expected ${expected}`],
+        [`                found    ${found ?? 'nothing of this name'}`],
+      );
   }
   const { ok, reasons } = report.policy;
   lines.push(['  policy        ', ok ? ['accepted', 'green'] : ['refused', 'red']]);
   return [...lines, ...reasons.map((reason): Line => [`                ${reason}`])];
 }
 
+function timeParts(report: Report): Line {
+  const text = timeOfVerdict(report);
+  return report.verifiedNow ? [text] : [[text, 'yellow']];
+}
+
 function time(seconds: number | undefined): string {
-  return seconds === undefined ? 'always' : new Date(seconds * 1000).toISOString().replace('.000Z', 'Z');
+  return seconds === undefined ? 'always' : utcTime(seconds);
 }
 
 function short(value: string): string {

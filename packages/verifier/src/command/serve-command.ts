@@ -30,7 +30,10 @@ Options:
       --print-config        Print the effective configuration and exit
   -h, --help                Print help
 
-Exit codes: 0 evidence and policy good, 1 either bad, 2 cannot judge (collateral missing), 64 usage
+Without --expect the verdict says that nothing was compared. NAME is compose_hash, app_id, os_image_hash, instance_id,
+device_id, mr_system, mr_aggregated, key_provider_info, mode, or a register such as mrtd, rtmr3, pcr0, measurement.
+
+Exit codes: 0 evidence and policy good, 1 either bad, 2 cannot judge (collateral missing), 64 not understood
 `;
 
 /** The service, and the original's one-shot modes. Ends with an exit code, or undefined while it serves. */

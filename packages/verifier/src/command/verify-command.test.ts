@@ -44,6 +44,10 @@ interface ReportJson {
 const MOCK = 'mock-evidence';
 const MEMBERS = [
   'is_valid',
+  'verdict',
+  'verified_at',
+  'verified_now',
+  'fresh',
   'form',
   'mode',
   'tcb_status',
@@ -55,6 +59,7 @@ const MEMBERS = [
   'valid_until',
   'checks',
   'policy',
+  'compared',
   'reason',
 ];
 

@@ -1,24 +1,19 @@
-import { parseArgs } from 'node:util';
 import { AttestationError } from '@dstack-cloud/attestation';
-import { toHex, utf8Text } from '@dstack-cloud/encoding';
-import { isBundle, readBundle } from '../bundle.ts';
-import { VerifierError } from '../errors.ts';
+import { toHex } from '@dstack-cloud/encoding';
+import { openBundle } from '../bundle.ts';
+import { isUsageError, VerifierError } from '../errors.ts';
 import { MAX_EVIDENCE_BYTES } from '../evidence/recognise.ts';
 import { type Report, reportToJson } from '../report.ts';
 import { unreadableReport, type VerifyEvidenceOptions, verify } from '../verify.ts';
-import { EVIDENCE_OPTIONS } from './arguments.ts';
-import { type EvidenceArguments, evidenceOptions } from './evidence-options.ts';
+import { EVIDENCE_OPTIONS, parseCommandLine } from './arguments.ts';
+import { currentTime, type EvidenceArguments, evidenceOptions } from './evidence-options.ts';
 import { EXIT, jsonText, type Output } from './output.ts';
 import { readInput } from './read-input.ts';
 import { reportText } from './report-text.ts';
 
 /** `dstack-verifier verify FILE…`: one report each; the exit code is the worst of them. */
 export async function verifyCommand(argv: readonly string[], output: Output): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    allowPositionals: true,
-    options: { ...EVIDENCE_OPTIONS, json: { type: 'boolean' } },
-  });
+  const { values, positionals } = parseCommandLine(argv, { ...EVIDENCE_OPTIONS, json: { type: 'boolean' } });
   if (positionals.length === 0) throw new VerifierError('usage', 'verify needs a FILE; - is standard input');
   const options = await evidenceOptions(values).catch((error: unknown) => {
     if (isReport(error)) return error;
@@ -28,7 +23,7 @@ export async function verifyCommand(argv: readonly string[], output: Output): Pr
   for (const path of positionals) {
     const report =
       options instanceof Error
-        ? unreadableReport(options, 'collateral.form')
+        ? unreadableReport(options, currentTime(), 'collateral.form')
         : await reportOf(path, values, options);
     codes.push(exitCode(report));
     output.out(
@@ -57,9 +52,8 @@ async function reportOf(
 ): Promise<Report> {
   try {
     const bytes = await readInput(path, MAX_EVIDENCE_BYTES);
-    const start = utf8TextOrEmpty(bytes);
-    if (!isBundle(start)) return await verify(bytes, options);
-    const bundle = readBundle(utf8Text(bytes));
+    const bundle = openBundle(bytes);
+    if (bundle === undefined) return await verify(bytes, options);
     return await verify(bundle.evidence, {
       ...options,
       chain: [...bundle.chain, ...(options.chain ?? [])],
@@ -68,15 +62,11 @@ async function reportOf(
     });
   } catch (error) {
     if (!isReport(error)) throw error;
-    return unreadableReport(error);
+    return unreadableReport(error, options.now);
   }
 }
 
-/** Whether an error is told as a report: all but a command line of no sense. */
+/** Whether an error is told as a report: all but a question that is not understood. */
 function isReport(error: unknown): error is VerifierError | AttestationError {
-  return error instanceof AttestationError || (error instanceof VerifierError && error.code !== 'usage');
-}
-
-function utf8TextOrEmpty(bytes: Uint8Array): string {
-  return bytes[0] === 0x7b ? new TextDecoder().decode(bytes) : '';
+  return error instanceof AttestationError || (error instanceof VerifierError && !isUsageError(error));
 }

@@ -1,7 +1,7 @@
 import { parse, TomlError } from 'smol-toml';
 import { z } from 'zod';
 import { VerifierError } from '../errors.ts';
-import { nearest } from './nearest-key.ts';
+import { nearest } from '../nearest-key.ts';
 import { type Config, ConfigSchema } from './schema.ts';
 
 const PREFIX = 'DSTACK_VERIFIER_';

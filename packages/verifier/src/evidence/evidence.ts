@@ -21,6 +21,8 @@ export type EvidenceBody =
       readonly attestation: Attestation;
       /** Configuration that came beside the evidence. */
       readonly vmConfig?: string;
+      /** Text of the `app-compose.json` that came beside the evidence, as a guest agent shows it. */
+      readonly appCompose?: string;
       /** SubjectPublicKeyInfo of the RA-TLS certificate that carried it. */
       readonly ratlsSpki?: Uint8Array;
     }

@@ -16,7 +16,7 @@ type Json = Readonly<Record<string, unknown>>;
 export function recogniseJson(value: unknown, inner: (bytes: Uint8Array) => Evidence): Evidence {
   const json = object(value, 'evidence');
   if (typeof json['attestation'] === 'string' && json['attestation'] !== '') {
-    return { ...inner(hex(json['attestation'], 'attestation')), form: 'request-json' };
+    return withAppCompose(inner(hex(json['attestation'], 'attestation')), json['app_compose']);
   }
   if (typeof json['quote'] === 'string') return requestWithQuote(json);
   const tdx = optionalObject(json['tdx']);
@@ -30,6 +30,15 @@ export function recogniseJson(value: unknown, inner: (bytes: Uint8Array) => Evid
     'form-unknown',
     'JSON of no known form: no attestation, quote, tdx.quote or TPM quote',
   );
+}
+
+/** The compose file that a guest agent shows beside its evidence: held against the measured hash later. */
+function withAppCompose(evidence: Evidence, appCompose: unknown): Evidence {
+  const found = { ...evidence, form: 'request-json' };
+  if (appCompose === undefined || appCompose === null) return found;
+  if (typeof appCompose !== 'string') throw new VerifierError('malformed', 'app_compose is no text');
+  if (found.kind === 'attestation') return { ...found, appCompose };
+  throw new VerifierError('malformed', 'app_compose stands beside evidence that measures no compose file');
 }
 
 function requestWithQuote(json: Json): Evidence {

@@ -7,8 +7,11 @@ import {
   inspectOsImage,
   type PlatformResult,
   type VerifiedAttestation,
+  type VerifyContext,
   type VerifyOptions,
+  verifyContext,
 } from '@dstack-cloud/attestation';
+import { equalBytes, toHex, utf8 } from '@dstack-cloud/encoding';
 import type { Evidence } from '../evidence/evidence.ts';
 import { appInfoOf } from './app-info.ts';
 import type { Findings } from './findings.ts';
@@ -51,6 +54,9 @@ export async function judgeAttestation(
   const info = await derived
     .step('app.info', 'chapter 20 section 6', () => bootInfo(verified, { bootTime: false, ...beside }))
     .finally(() => progress.checks(derived.checks));
+  if (evidence.appCompose !== undefined) {
+    checkAppCompose(evidence.appCompose, info.composeHash, verifyContext(options), progress);
+  }
   const dcap = dcapOf(verified);
   return {
     simulated: verified.simulated,
@@ -64,6 +70,29 @@ export async function judgeAttestation(
     tcbEvaluationDataNumber: dcap?.tcbEvaluationDataNumber,
     tcbDate: dcap?.tcbDate,
   };
+}
+
+/** Whoever shows a compose file beside evidence may show another one than the machine measured. */
+function checkAppCompose(
+  text: string,
+  measured: Uint8Array,
+  { crypto }: VerifyContext,
+  progress: Progress,
+): void {
+  const recorder = new CheckRecorder();
+  const shown = crypto.hash('sha256', utf8(text));
+  try {
+    recorder.require(equalBytes(shown, measured), {
+      id: 'app.compose',
+      reference: 'docs/attestation.md',
+      code: 'mismatch',
+      message: 'The compose file beside the evidence is not the one that was measured',
+      expected: toHex(measured),
+      found: toHex(shown),
+    });
+  } finally {
+    progress.checks(recorder.checks);
+  }
 }
 
 /**

@@ -12,6 +12,8 @@ export interface Response {
   /** True when a root other than the vendor's vouches for the evidence. */
   readonly simulated: boolean;
   readonly checks: readonly Omit<Check, 'reference'>[];
+  /** Unix seconds: a service judges for the present, and says which time that was. */
+  readonly verified_at: number;
 }
 
 export interface Refusal {
@@ -23,12 +25,14 @@ export interface Refusal {
   readonly message: string;
   readonly code: string;
   readonly checks: readonly Check[];
+  /** Unix seconds. */
+  readonly now: number;
   /** Present when the quote step passed. */
   readonly verified?: VerifiedAttestation;
 }
 
 /** An answer that refuses; what was verified before is told. */
-export function refusedResponse({ step, message, code, checks, verified }: Refusal): Response {
+export function refusedResponse({ step, message, code, checks, now, verified }: Refusal): Response {
   return {
     is_valid: false,
     details: details({
@@ -41,6 +45,7 @@ export function refusedResponse({ step, message, code, checks, verified }: Refus
     code,
     simulated: verified?.simulated ?? false,
     checks: checks.map(withoutReference),
+    verified_at: now,
   };
 }
 
@@ -49,6 +54,7 @@ export function validResponse(
   verified: VerifiedAttestation,
   appInfo: AppInfoJson,
   checks: readonly Check[],
+  now: number,
 ): Response {
   return {
     is_valid: true,
@@ -57,6 +63,7 @@ export function validResponse(
     code: null,
     simulated: verified.simulated,
     checks: checks.map(withoutReference),
+    verified_at: now,
   };
 }
 

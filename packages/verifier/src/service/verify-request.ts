@@ -21,12 +21,14 @@ const IMAGE_CHECK = /^image\.|^nitro\.debug$/;
  * answer stand as far as the steps got.
  */
 export async function verifyRequest(request: VerifyRequest, options: VerifyOptions): Promise<Response> {
+  const { now } = options;
   let evidence: RequestEvidence;
   try {
     evidence = requestEvidence(request);
   } catch (error) {
     if (!(error instanceof UndecodableRequest)) throw error;
-    return refusedResponse({ step: 'Internal error', message: error.message, code: error.code, checks: [] });
+    const { message, code } = error;
+    return refusedResponse({ step: 'Internal error', message, code, checks: [], now });
   }
   const { attestation, vmConfig } = evidence;
   const inspection = await inspectAttestation(attestation, options);
@@ -35,27 +37,28 @@ export async function verifyRequest(request: VerifyRequest, options: VerifyOptio
     const step = IMAGE_CHECK.test(error.check ?? '')
       ? 'OS image hash verification failed'
       : 'Quote verification failed';
-    return refused(step, error, checks);
+    return refused(step, error, checks, now);
   }
   const { verified } = inspection;
   const beside = vmConfig === undefined ? {} : { vmConfig };
   const image = await inspectOsImage(verified, beside);
   const checks = [...inspection.checks, ...image.checks];
-  if (!image.ok) return refused('OS image hash verification failed', image.error, checks, verified);
+  if (!image.ok) return refused('OS image hash verification failed', image.error, checks, now, verified);
   let appInfo: AppInfoJson;
   try {
     appInfo = appInfoOf(bootInfo(verified, { bootTime: false, ...beside }), verified);
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
-    return refused('Event log verification failed', error, checks, verified);
+    return refused('Event log verification failed', error, checks, now, verified);
   }
-  return validResponse(verified, appInfo, checks);
+  return validResponse(verified, appInfo, checks, now);
 }
 
 function refused(
   step: 'Quote verification failed' | 'OS image hash verification failed' | 'Event log verification failed',
   error: AttestationError,
   checks: readonly Check[],
+  now: number,
   verified?: VerifiedAttestation,
 ): Response {
   return refusedResponse({
@@ -63,6 +66,7 @@ function refused(
     message: error.message,
     code: error.code,
     checks,
+    now,
     ...(verified ? { verified } : {}),
   });
 }

@@ -12,7 +12,7 @@ import {
 import { decodePem, fromHex, utf8Text } from '@dstack-cloud/encoding';
 import { fixture, fixtureJson, fixtureText } from '@dstack-cloud/test/fixtures';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
-import type { VerifierPolicy } from '../policy.ts';
+import type { VerifierPolicy } from '../policy/judge-policy.ts';
 import type { Report } from '../report.ts';
 import { unreadableReport, verify } from '../verify.ts';
 import type { mockKeys } from './mock-keys.ts';
@@ -57,7 +57,7 @@ export async function judgeForged(
   try {
     return await judge(forged, form, other);
   } catch (error) {
-    if (error instanceof AttestationError) return unreadableReport(error);
+    if (error instanceof AttestationError) return unreadableReport(error, forged.now);
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { expect, it } from 'vitest';
-import type { VerifierPolicy } from '../policy.ts';
+import type { VerifierPolicy } from '../policy/judge-policy.ts';
 import { judgeForged, SEED_A } from './forged.ts';
 import { mockKeys } from './mock-keys.ts';
 import { sealTdx, setTd, type TdxDraft, tdxDraft } from './tdx-forge.ts';
