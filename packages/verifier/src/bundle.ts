@@ -75,7 +75,7 @@ export function openBundle(
 }
 
 /** Whether a text is meant to be a bundle: nothing else has this as a member's value. */
-export function isBundle(text: string): boolean {
+function isBundle(text: string): boolean {
   return text.includes(`"${FORMAT}"`);
 }
 
