@@ -17,6 +17,7 @@ const layers: Record<string, number> = {
   attestation: 1,
   prpc: 1,
   app: 1,
+  'os-image': 1,
   'ra-tls': 2,
   policy: 2,
   'audit-log': 2,
@@ -32,6 +33,7 @@ const layers: Record<string, number> = {
 /** Imports inside one layer that the design wants; everything else inside a layer is refused. */
 const sameLayer: Record<string, readonly string[]> = {
   keys: ['encoding'],
+  'os-image': ['attestation'],
 };
 
 /** Outside the layers: the operator's scripts, the contracts, the tests. They may import what they need. */

@@ -1,0 +1,176 @@
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { authenticodeDigest } from '@dstack-cloud/attestation';
+import { toHex, utf8 } from '@dstack-cloud/encoding';
+import { OsImageError } from '../errors.ts';
+import { writeUki } from '../formats/uki.ts';
+import type { ImageLock } from '../lock/image-lock.ts';
+import { PackageStore, type PackageStoreOptions } from '../packages/package-store.ts';
+import { runCommand } from '../tools/run-command.ts';
+import { ToolBox } from '../tools/tool-box.ts';
+import { addPackages } from '../tree/add-packages.ts';
+import { FileTree } from '../tree/file-tree.ts';
+import { writeTar } from '../tree/write-tar.ts';
+import { protectRoot, writeDisk, writeRootDisk } from './assemble.ts';
+import { buildStub } from './build-stub.ts';
+import { commandLine, type Flavour } from './command-line.ts';
+import { addGuestPrograms } from './guest-programs.ts';
+import { buildInitramfs } from './initramfs.ts';
+import { prepareModules } from './kernel-modules.ts';
+import { configureRoot, filePath } from './root-tree.ts';
+
+export interface BuildImageOptions {
+  readonly lock: ImageLock;
+  /** Folder of this package: `files`, `stub`. */
+  readonly recipe: string;
+  /** Folder of the guest's bundled programs. */
+  readonly programs: string;
+  readonly flavour: Flavour;
+  readonly version: string;
+  /** Folder of the image to make; must not exist. */
+  readonly output: string;
+  readonly store: PackageStoreOptions;
+  /** zstd level of the root: 6 for development, 15 or more for a release. */
+  readonly compression?: number;
+  readonly say?: (line: string) => void;
+}
+
+/** Times of all files in the image: the same for ever, so that they say nothing. 1 January 2026. */
+const EPOCH = 1_767_225_600;
+
+/**
+ * Makes an image folder. It is made beside its place and renamed when all is there, so a failed or killed build leaves
+ * no image.
+ *
+ * @throws OsImageError
+ */
+export async function buildImage(options: BuildImageOptions): Promise<ImageFiles> {
+  const { lock, recipe, output, say = () => undefined } = options;
+  const parent = dirname(output);
+  await mkdir(parent, { recursive: true });
+  const work = await mkdtemp(join(parent, `.${basename(output)}-`));
+  try {
+    const store = new PackageStore(lock, options.store);
+    say('Packages');
+    const packages = await store.files(lock.image);
+    const tools = await ToolBox.unpack(await store.files(lock.tools), join(work, 'tools'));
+    say('Root file system');
+    const tree = new FileTree();
+    await addPackages(packages, tree, join(work, 'blobs'));
+    const kernel = await kernelOf(packages, lock, work);
+    const modules = await prepareModules(tree, tools, work);
+    await addGuestPrograms(tree, tools, {
+      nodeTarball: await store.nodeTarball(),
+      programs: options.programs,
+      work,
+    });
+    await configureRoot(tree, filePath(recipe, 'root'));
+    const initramfs = await compress(await buildInitramfs(tree, modules, recipe), tools, work);
+    const squashfs = join(work, 'rootfs.squashfs');
+    const level = String(options.compression ?? 6);
+    const args = [
+      '-comp',
+      'zstd',
+      '-Xcompression-level',
+      level,
+      '-b',
+      '131072',
+      '-no-xattrs',
+      '-exit-on-error',
+    ];
+    const times = [
+      '-mkfs-time',
+      String(EPOCH),
+      '-root-time',
+      String(EPOCH),
+      '-root-mode',
+      '0755',
+      '-root-uid',
+      '0',
+      '-root-gid',
+      '0',
+    ];
+    const archive = join(work, 'rootfs.tar');
+    await writeTar(tree, EPOCH, archive);
+    await tools.run('usr/bin/sqfstar', [...args, ...times, '-quiet', '-no-progress', squashfs], {
+      inputFile: archive,
+    });
+    await rm(archive);
+    say('Disk');
+    const root = await protectRoot(squashfs);
+    const stub = await buildStub(join(recipe, 'stub'), tools, work);
+    const text = commandLine(options.flavour, { hash: toHex(root.rootHash), size: root.dataSize });
+    const osRelease = utf8(osReleaseOf(options));
+    const uki = writeUki({ stub, osRelease, commandLine: text, initrd: initramfs, kernel });
+    const image = join(work, 'image');
+    await mkdir(image);
+    await writeFile(join(image, 'bzImage'), kernel);
+    await writeFile(join(image, 'initramfs.cpio.gz'), initramfs);
+    await writeFile(join(image, 'uki.efi'), uki);
+    await writeRootDisk(join(image, 'rootfs.img.parted.verity'), root);
+    await writeDisk(join(image, 'disk.raw'), uki, root);
+    const authHash = toHex(authenticodeDigest(uki, 'sha256', hashes).digest);
+    await writeFile(join(image, 'auth_hash.txt'), authHash);
+    await writeFile(join(image, 'metadata.json'), metadata(options, text, toHex(root.rootHash)));
+    await rename(image, output);
+    return { folder: output, authHash, rootHash: toHex(root.rootHash), commandLine: text };
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+export interface ImageFiles {
+  readonly folder: string;
+  /** SHA-256 Authenticode digest of the unified kernel image, hex. */
+  readonly authHash: string;
+  readonly rootHash: string;
+  readonly commandLine: string;
+}
+
+const hashes = {
+  hash: (algorithm: string, ...parts: Uint8Array[]): Uint8Array => {
+    const hash = createHash(algorithm);
+    for (const part of parts) hash.update(part);
+    return hash.digest();
+  },
+};
+
+/** The kernel of the locked package that has it. */
+async function kernelOf(packages: readonly string[], lock: ImageLock, work: string): Promise<Uint8Array> {
+  const index = lock.image.findIndex(({ name }) => name === `linux-binary-${lock.kernel}`);
+  const file = packages[index];
+  if (file === undefined)
+    throw new OsImageError('bad-lock', `The lock has no package linux-binary-${lock.kernel}`);
+  const folder = join(work, 'kernel');
+  await runCommand('dpkg-deb', ['-x', file, folder]);
+  return new Uint8Array(await readFile(join(folder, 'usr/lib/modules', lock.kernel, 'vmlinuz')));
+}
+
+async function compress(bytes: Uint8Array, tools: ToolBox, work: string): Promise<Uint8Array> {
+  const file = join(work, 'initramfs.cpio');
+  await writeFile(file, bytes);
+  await tools.run('usr/bin/gzip', ['--best', '--no-name', '--keep', file]);
+  return new Uint8Array(await readFile(`${file}.gz`));
+}
+
+function osReleaseOf({ flavour, version }: BuildImageOptions): string {
+  return `ID=dstack\nNAME="dstack-cloud"\nVERSION_ID=${version}\nVARIANT_ID=${flavour}\n`;
+}
+
+/** Description of the image for a VMM, in the order of its members. */
+function metadata(options: BuildImageOptions, text: string, rootHash: string): string {
+  const members = {
+    bios: 'ovmf.fd',
+    kernel: 'bzImage',
+    cmdline: text,
+    initrd: 'initramfs.cpio.gz',
+    rootfs: 'rootfs.img.parted.verity',
+    version: options.version,
+    git_revision: '',
+    shared_ro: true,
+    is_dev: options.flavour === 'dev',
+    rootfs_hash: rootHash,
+  };
+  return `${JSON.stringify(members, null, 2)}\n`;
+}
