@@ -6,7 +6,7 @@ import type { ToolBox } from '../tools/tool-box.ts';
 import type { FileTree } from '../tree/file-tree.ts';
 
 /** Folder of the guest's own programs in the image. */
-export const GUEST_FOLDER = '/usr/lib/dstack';
+const GUEST_FOLDER = '/usr/lib/dstack';
 
 /** Puts Node and the guest's bundled programs into the tree. */
 export async function addGuestPrograms(

@@ -66,7 +66,7 @@ const PT_LOAD = 1;
 const PT_DYNAMIC = 2;
 
 /** Names in the DT_NEEDED entries of a 64-bit ELF file (System V ABI, chapter 5). */
-export function neededLibraries(file: Uint8Array): string[] {
+function neededLibraries(file: Uint8Array): string[] {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   if (file.length < 64 || view.getUint32(0) !== 0x7f454c46 || file[4] !== 2) return [];
   const table = Number(view.getBigUint64(32, true));

@@ -2,7 +2,7 @@ import { ByteWriter, utf8 } from '@dstack-cloud/encoding';
 import { OsImageError } from '../errors.ts';
 
 /** A file of the volume, by its path with `/` between directories. */
-export interface FatFile {
+interface FatFile {
   readonly path: string;
   readonly data: Uint8Array;
 }

@@ -5,7 +5,7 @@ import { guidBytes, guidText } from './guid.ts';
 
 export const SECTOR = 512;
 /** Sectors before the first usable one: protective MBR, header, 128 entries of 128 bytes (UEFI 2.10, 5.3). */
-export const GPT_FIRST_USABLE = 34n;
+const GPT_FIRST_USABLE = 34n;
 /** Sectors of the backup table at the end of the disk. */
 export const GPT_BACKUP_SECTORS = 33n;
 

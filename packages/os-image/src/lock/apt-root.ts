@@ -97,7 +97,7 @@ function configuration(directory: string): string {
 }
 
 /** The mirror in the machine's own apt configuration; both of its forms are read (sources.list(5)). */
-export async function configuredMirror(directory = '/etc/apt'): Promise<Mirror> {
+async function configuredMirror(directory = '/etc/apt'): Promise<Mirror> {
   const files = [
     join(directory, 'sources.list'),
     ...(await namesIn(join(directory, 'sources.list.d'))).map((name) =>

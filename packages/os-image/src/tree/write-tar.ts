@@ -40,6 +40,6 @@ async function bytes(content: Content): Promise<Buffer> {
   return content instanceof Uint8Array ? Buffer.from(content) : await readFile(content.file);
 }
 
-export function contentSize(content: Content): number {
+function contentSize(content: Content): number {
   return content instanceof Uint8Array ? content.length : content.size;
 }
