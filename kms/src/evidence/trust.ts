@@ -34,6 +34,7 @@ export function makeTrust({ core }: KmsConfig, { rootCa }: ConfiguredFiles): Tru
     pccs: urls.pccs ?? core.pccs_url,
     pccsTimeoutMs: PCS_TIMEOUT_MS,
     amdKds: urls.amd_kds,
+    isPublic: true,
     cacheDir: cacheDir ?? join(core.cert_dir, 'collateral'),
   });
   return { roots, simulated: hasSimulatedRoot(roots), collateral };

@@ -71,17 +71,38 @@ export interface SnpCollateralRequest {
   readonly reportedTcb: Uint8Array;
 }
 
+/** Services that are asked because evidence came that needs their statements. */
+export type CollateralVendor = 'intel' | 'google' | 'amd';
+
+/**
+ * Called before requests go to a vendor for the sake of one piece of evidence: whoever showed it chose what to ask for.
+ * Refuses by throwing an AttestationError `collateral-unavailable`.
+ */
+export type FetchPermit = (vendor: CollateralVendor, requests: number) => void;
+
 /** Where collateral comes from: Intel's service or a cache of it, a file, a bundle. */
 export interface CollateralSource {
-  tdx(request: DcapCollateralRequest): Promise<DcapCollateral>;
+  tdx(request: DcapCollateralRequest, permit?: FetchPermit): Promise<DcapCollateral>;
   /** Whether `tdx` would answer without asking anybody; a source that never asks need not say. */
   atHand?(request: DcapCollateralRequest): boolean;
-  /** Called when a set turned out not to be authentic: a source that keeps sets drops it. */
-  forget?(request: DcapCollateralRequest): Promise<void>;
   /** PEM chain (leaf first) for quotes that carry an encrypted PPID instead. */
-  pckCertificate?(request: PckCertificateRequest): Promise<string>;
-  tpm?(request: TpmCollateralRequest): Promise<TpmCollateral>;
-  snp?(request: SnpCollateralRequest): Promise<SnpCollateral>;
+  pckCertificate?(request: PckCertificateRequest, permit?: FetchPermit): Promise<string>;
+  tpm?(request: TpmCollateralRequest, permit?: FetchPermit): Promise<TpmCollateral>;
+  snp?(request: SnpCollateralRequest, permit?: FetchPermit): Promise<SnpCollateral>;
   /** DER of a CRL by its distribution point URL, for platforms where it is optional. */
   crl?(url: string): Promise<Uint8Array>;
+  /**
+   * Told what became of an answer, by the object that was given: a source keeps what verified, and drops what is not
+   * authentic. Answers that failed only together with what the prover sent are not judged.
+   */
+  judged?(answer: object, isGood: boolean): Promise<void>;
+}
+
+/** Tells several sources; each knows its own answers. */
+export function judgedBy(
+  ...sources: readonly Pick<CollateralSource, 'judged'>[]
+): NonNullable<CollateralSource['judged']> {
+  return async (answer, isGood) => {
+    await Promise.all(sources.map(async (source) => source.judged?.(answer, isGood)));
+  };
 }

@@ -46,6 +46,17 @@ describe('collateral of the vendors', () => {
   });
 });
 
+describe('a service for everybody', () => {
+  it('asks for no PCK certificate', async () => {
+    const { asked, fetch } = recorder();
+    const source = vendorCollateral({ roots: vendorRoots(), fetch, isPublic: true });
+    const none = new Uint8Array(16);
+    const request = { qeId: none, encryptedPpid: none, cpuSvn: none, pceSvn: 1, pceId: new Uint8Array(2) };
+    await expect(source.pckCertificate!(request)).rejects.toMatchObject({ code: 'unsupported' });
+    expect(asked).toEqual([]);
+  });
+});
+
 describe('configured roots', () => {
   it('stand beside the vendors and are called simulated, but for the vendors own', () => {
     const [intel] = vendorRoots().tdx;

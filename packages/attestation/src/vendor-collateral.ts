@@ -1,4 +1,5 @@
-import type { CollateralSource } from './collateral-source.ts';
+import { type CollateralSource, judgedBy } from './collateral-source.ts';
+import { AttestationError } from './errors.ts';
 import { googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
 import type { Fetch } from './pcs/bounded-fetch.ts';
 import { pcsCollateral } from './pcs/pcs-collateral.ts';
@@ -25,7 +26,15 @@ export interface VendorCollateralOptions {
   /** Unix seconds; default the wall clock. */
   readonly now?: (() => number) | undefined;
   readonly fetch?: Fetch | undefined;
+  /**
+   * Whether evidence of anybody is judged, as a service does. A quote that does not carry its PCK certificate is then
+   * refused: its signature cannot be checked before somebody is asked for that certificate.
+   */
+  readonly isPublic?: boolean | undefined;
 }
+
+const NO_PCK_CHAIN =
+  'The quote does not carry the chain of its PCK certificate (certification data of type 5)';
 
 /**
  * What judging evidence of any platform needs from the vendors: Intel's collateral, Google's certificates and firmware
@@ -47,19 +56,30 @@ export function vendorCollateral(options: VendorCollateralOptions): CollateralSo
     allowLoopback: roots.gcpTpm.some((root) => root.simulated),
   });
   const amd = amdKdsCollateral({ ...common, ...(amdKds !== undefined && { baseUrl: amdKds }) });
-  return { ...boundMethods(pcs), ...google, ...amd, ...vendorCrls(common) };
+  const crls = vendorCrls(common);
+  const refusePck = () => Promise.reject(new AttestationError('unsupported', NO_PCK_CHAIN));
+  return {
+    ...boundMethods(pcs),
+    ...google,
+    ...amd,
+    ...crls,
+    judged: judgedBy(pcs, google, amd, crls),
+    ...(options.isPublic === true && { pckCertificate: refusePck }),
+  };
 }
 
 /** The methods of a source as own properties, so that a spread keeps those of a class. */
 export function boundMethods(source: CollateralSource): CollateralSource {
-  const { atHand, forget, pckCertificate, tpm, snp, crl } = source;
+  const { atHand, pckCertificate, tpm, snp, crl, judged } = source;
   return {
-    tdx: (request) => source.tdx(request),
+    tdx: (request, permit) => source.tdx(request, permit),
     ...(atHand && { atHand: (request) => atHand.call(source, request) }),
-    ...(forget && { forget: (request) => forget.call(source, request) }),
-    ...(pckCertificate && { pckCertificate: (request) => pckCertificate.call(source, request) }),
-    ...(tpm && { tpm: (request) => tpm.call(source, request) }),
-    ...(snp && { snp: (request) => snp.call(source, request) }),
+    ...(pckCertificate && {
+      pckCertificate: (request, permit) => pckCertificate.call(source, request, permit),
+    }),
+    ...(tpm && { tpm: (request, permit) => tpm.call(source, request, permit) }),
+    ...(snp && { snp: (request, permit) => snp.call(source, request, permit) }),
     ...(crl && { crl: (url) => crl.call(source, url) }),
+    ...(judged && { judged: (answer, isGood) => judged.call(source, answer, isGood) }),
   };
 }

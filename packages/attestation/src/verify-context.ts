@@ -1,6 +1,6 @@
 import type { Attestation, AttestationMode } from './attestation.ts';
 import type { Check, CheckRecorder } from './check-recorder.ts';
-import type { CollateralSource } from './collateral-source.ts';
+import type { CollateralSource, FetchPermit } from './collateral-source.ts';
 import type { CryptoBackend } from './crypto/backend.ts';
 import type { VerificationCache } from './crypto/verification-cache.ts';
 import type { PlatformEvidence } from './platform-evidence.ts';
@@ -10,6 +10,8 @@ import type { TrustRoots } from './roots/trust-roots.ts';
 export interface VerifyOptions {
   readonly roots: TrustRoots;
   readonly collateral: CollateralSource;
+  /** Asked before the source asks a vendor, for evidence of strangers; none by default. */
+  readonly permit?: FetchPermit;
   /** Unix seconds. */
   readonly now: number;
   /** Default: node:crypto in Node, WebCrypto elsewhere. */

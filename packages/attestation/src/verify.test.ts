@@ -89,16 +89,26 @@ describeWithFixtures('evidence recorded from the original KMS', 'kms-original/cl
     );
   });
 
-  it('asks the source to forget collateral that is not authentic', async () => {
-    const forgotten: string[] = [];
-    const source: CollateralSource = {
-      tdx: async () => ({ ...collateral, tcbInfo: `${collateral.tcbInfo} ` }),
-      forget: async (request) => void forgotten.push(request.fmspc),
-    };
-    await expect(verifyAttestation(attestation, { ...options, collateral: source })).rejects.toMatchObject({
-      check: 'tdx.tcb-info-signature',
+  it('tells the source whether its collateral is good, whatever the quote is', async () => {
+    const changed = { ...collateral, tcbInfo: `${collateral.tcbInfo} ` };
+    const judged: [object, boolean][] = [];
+    const sourceOf = (answer: typeof collateral): CollateralSource => ({
+      tdx: async () => answer,
+      judged: async (...verdict) => void judged.push(verdict),
     });
-    expect(forgotten).toEqual(['000000000000']);
+    await expect(
+      verifyAttestation(attestation, { ...options, collateral: sourceOf(changed) }),
+    ).rejects.toMatchObject({ check: 'tdx.tcb-info-signature' });
+    await verifyAttestation(attestation, { ...options, collateral: sourceOf(collateral) });
+    const forged = { ...attestation, reportData: new Uint8Array(64).fill(9) };
+    await expect(
+      verifyAttestation(forged, { ...options, collateral: sourceOf(collateral) }),
+    ).rejects.toThrow();
+    expect(judged).toEqual([
+      [changed, false],
+      [collateral, true],
+      [collateral, true],
+    ]);
   });
 
   it('fetches nothing for a quote whose PCK chain is of no configured root', async () => {

@@ -1,8 +1,13 @@
 import { encodePem, toHex } from '@dstack-cloud/encoding';
-import type { CollateralSource, TpmCollateral, TpmCollateralRequest } from '../collateral-source.ts';
-import { LruCache } from '../crypto/lru-cache.ts';
+import type {
+  CollateralSource,
+  FetchPermit,
+  TpmCollateral,
+  TpmCollateralRequest,
+} from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
 import { boundedGet, type Fetch } from '../pcs/bounded-fetch.ts';
+import { VendorAnswers } from '../pcs/vendor-answers.ts';
 import { type Certificate, parseCertificate } from '../x509/certificate.ts';
 import { parseCrl } from '../x509/crl.ts';
 import { isGoogleCaUrl } from './google-hosts.ts';
@@ -11,6 +16,7 @@ const ENDORSEMENT_URL = 'https://storage.googleapis.com/gce_tcb_integrity/ovmf_x
 /** Leaf, intermediate, root and one to spare (chapter 20 section 4.4). */
 const MAX_CERTIFICATES = 4;
 const MAX_KEPT = 256;
+const MAX_RUNNING = 64;
 /** Not longer, as answers come over plain HTTP: what a man in the middle put in is gone after that. */
 const KEEP_SECONDS = 3600;
 
@@ -35,40 +41,50 @@ export interface GoogleCollateralOptions {
  */
 export function googleTpmCollateral(
   options: GoogleCollateralOptions = {},
-): Required<Pick<CollateralSource, 'tpm'>> {
+): Required<Pick<CollateralSource, 'tpm' | 'judged'>> {
   const source = new GoogleSource(options);
-  return { tpm: (request) => source.tpm(request) };
+  return {
+    tpm: (request, permit) => source.tpm(request, permit),
+    judged: (answer, isGood) => source.judged(answer, isGood),
+  };
 }
 
-interface Kept {
-  readonly bytes: Uint8Array;
-  /** Unix seconds. */
-  readonly end: number;
+/** What one request asks with. */
+interface Asking {
+  readonly signal: AbortSignal;
+  readonly permit: (() => void) | undefined;
+  /** Everything that it got. */
+  readonly parts: Uint8Array[];
 }
 
 class GoogleSource {
   readonly #options: GoogleCollateralOptions;
   readonly #fetch: Fetch;
   readonly #now: () => number;
-  readonly #kept = new LruCache<Kept>(MAX_KEPT);
-  readonly #running = new Map<string, Promise<Uint8Array>>();
+  readonly #answers: VendorAnswers<Uint8Array>;
+  readonly #partsOf = new WeakMap<object, readonly Uint8Array[]>();
 
   constructor(options: GoogleCollateralOptions) {
     this.#options = options;
     this.#fetch = options.fetch ?? ((url, init) => fetch(url, init));
     this.#now = options.now ?? (() => Date.now() / 1000);
+    this.#answers = new VendorAnswers({ now: this.#now, maxKept: MAX_KEPT, maxRunning: MAX_RUNNING });
   }
 
-  async tpm(request: TpmCollateralRequest): Promise<TpmCollateral> {
-    const signal = AbortSignal.timeout(this.#options.timeoutMs ?? 10_000);
-    const chain = await this.#walk(parseCertificate(request.akCert), signal);
+  async tpm(request: TpmCollateralRequest, permit?: FetchPermit): Promise<TpmCollateral> {
+    const asking: Asking = {
+      signal: AbortSignal.timeout(this.#options.timeoutMs ?? 10_000),
+      permit: permit && (() => permit('google', 1)),
+      parts: [],
+    };
+    const chain = await this.#walk(parseCertificate(request.akCert), asking);
     const crls: Uint8Array[] = [];
     for (const certificate of chain) {
       const [url] = certificate.crlUrls;
-      if (url !== undefined) crls.push(await this.#get(this.#allowed(url), signal, crlEnd));
+      if (url !== undefined) crls.push(await this.#get(this.#allowed(url), asking, crlEnd));
     }
-    const endorsement = request.mrtd ? await this.#endorsement(request.mrtd, signal) : undefined;
-    return {
+    const endorsement = request.mrtd ? await this.#endorsement(request.mrtd, asking) : undefined;
+    const collateral: TpmCollateral = {
       certChainPem: chain
         .slice(1)
         .map(({ der }) => encodePem('CERTIFICATE', der))
@@ -76,15 +92,22 @@ class GoogleSource {
       crls,
       ...(endorsement ? { firmwareEndorsement: endorsement } : {}),
     };
+    this.#partsOf.set(collateral, asking.parts);
+    return collateral;
+  }
+
+  /** What is bad is not kept, and that is all: the key's certificate chose what to ask for. */
+  async judged(answer: object, isGood: boolean): Promise<void> {
+    if (isGood) for (const part of this.#partsOf.get(answer) ?? []) this.#answers.good(part);
   }
 
   /** Leaf first; ends at a self-signed certificate or one that names no issuer. */
-  async #walk(leaf: Certificate, signal: AbortSignal): Promise<Certificate[]> {
+  async #walk(leaf: Certificate, asking: Asking): Promise<Certificate[]> {
     const chain = [leaf];
     for (;;) {
       const [url] = chain.at(-1)!.issuerUrls;
       if (url === undefined) return chain;
-      const issuer = parseCertificate(await this.#get(this.#allowed(url), signal));
+      const issuer = parseCertificate(await this.#get(this.#allowed(url), asking));
       if (chain.length >= MAX_CERTIFICATES) {
         throw new AttestationError('too-large', `More than ${MAX_CERTIFICATES} certificates above the key`);
       }
@@ -93,9 +116,9 @@ class GoogleSource {
     }
   }
 
-  async #endorsement(mrtd: Uint8Array, signal: AbortSignal): Promise<Uint8Array | undefined> {
+  async #endorsement(mrtd: Uint8Array, asking: Asking): Promise<Uint8Array | undefined> {
     const base = this.#options.endorsementUrl ?? ENDORSEMENT_URL;
-    return this.#get(`${base}/${toHex(mrtd)}.binarypb`, signal);
+    return this.#get(`${base}/${toHex(mrtd)}.binarypb`, asking);
   }
 
   #allowed(url: string): string {
@@ -108,21 +131,21 @@ class GoogleSource {
     });
   }
 
-  /** Concurrent callers share one request; answers are kept until their end. */
-  async #get(url: string, signal: AbortSignal, end?: (bytes: Uint8Array) => number): Promise<Uint8Array> {
-    const kept = this.#kept.get(url);
-    if (kept && this.#now() < kept.end) return kept.bytes;
-    const running = this.#running.get(url);
-    if (running) return running;
-    const promise = boundedGet(url, this.#fetch, signal)
-      .then(({ bytes }) => {
+  async #get(
+    url: string,
+    { signal, permit, parts }: Asking,
+    end?: (bytes: Uint8Array) => number,
+  ): Promise<Uint8Array> {
+    const part = await this.#answers.get(url, {
+      permit,
+      fetch: async () => {
+        const { bytes } = await boundedGet(url, this.#fetch, signal);
         const latest = this.#now() + KEEP_SECONDS;
-        this.#kept.set(url, { bytes, end: Math.min(end?.(bytes) ?? latest, latest) });
-        return bytes;
-      })
-      .finally(() => this.#running.delete(url));
-    this.#running.set(url, promise);
-    return promise;
+        return { value: bytes, end: Math.min(end?.(bytes) ?? latest, latest) };
+      },
+    });
+    parts.push(part);
+    return part;
   }
 }
 

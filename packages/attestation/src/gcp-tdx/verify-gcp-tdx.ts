@@ -14,7 +14,7 @@ import { parseTpmtSignature } from '../tpm/tpmt-signature.ts';
 import { type QuotedPcr, verifyTpmQuote } from '../tpm/verify-quote.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 import { parseCertificate } from '../x509/certificate.ts';
-import { verifyAkCertificate } from './ak-certificate.ts';
+import { type VerifiedAk, verifyAkCertificate } from './ak-certificate.ts';
 import { verifyFirmwareEndorsement } from './firmware-endorsement.ts';
 import { GCE_TDX_PCR0 } from './gce-firmware.ts';
 import { ukiFromPcr2 } from './pcr2-sequence.ts';
@@ -33,13 +33,18 @@ export async function verifyGcpTdx(
 ): Promise<PlatformResult> {
   const quote = attestation.quote as GcpTdxAttestationQuote;
   const tdx = await unlessUnavailable(() => verifyTdx(attestation, context));
-  const vtpm = await verifyVtpmLeg(quote, attestation, context);
-  if (isMissing(tdx) || isMissing(vtpm.ak)) {
+  const vtpm = await verifyVtpmQuote(quote, attestation, context);
+  if (isMissing(tdx)) {
     await checkImageWithoutCollateral(attestation, vtpm.ukiDigest, context);
-    throw isMissing(tdx) ? tdx : vtpm.ak;
+    throw tdx;
+  }
+  const ak = await unlessUnavailable(() => verifyVtpmKey(quote.tpmQuote, vtpm.mrTd, context));
+  if (isMissing(ak)) {
+    await checkImageWithoutCollateral(attestation, vtpm.ukiDigest, context);
+    throw ak;
   }
   const { pcrs, ukiDigest } = vtpm;
-  const { path } = vtpm.ak;
+  const { path } = ak;
   return {
     ...tdx,
     simulated: tdx.simulated || path.anchor.simulated,
@@ -58,12 +63,12 @@ export async function verifyGcpTdx(
   };
 }
 
-/** The vTPM's part; `ak` is an error when the key's certificates are not to be had. */
-async function verifyVtpmLeg(
+/** What the vTPM's quote shows with the key that its certificate names; whose key that is follows. Nothing is fetched. */
+async function verifyVtpmQuote(
   quote: GcpTdxAttestationQuote,
   attestation: Attestation,
   context: VerifyContext,
-): Promise<VtpmLeg> {
+): Promise<VtpmQuote> {
   const { checks, crypto } = context;
   const { tpmQuote } = quote;
   const pcrs = requiredPcrs(tpmQuote, context);
@@ -71,17 +76,9 @@ async function verifyVtpmLeg(
   const signature = await checks.step('tpm.signature-form', 'chapter 20 section 4.3', () =>
     parseTpmtSignature(tpmQuote.signature),
   );
-  const ak = await unlessUnavailable(async () => {
-    const wanted = context.options.platform?.gcpFirmwareEndorsement ?? true;
-    let collateral = await fetchCollateral(tpmQuote, context, wanted === true ? mrTd : undefined);
-    const verified = await verifyAkCertificate(tpmQuote.akCert, collateral, { revocation: 'hard' }, context);
-    if (wanted === false || (wanted === 'vendor' && verified.path.anchor.simulated)) return verified;
-    // Whose machine it is was not known before: there may be no endorsement to ask for.
-    if (wanted === 'vendor') collateral = await fetchCollateral(tpmQuote, context, mrTd);
-    await verifyFirmwareEndorsement(collateral.firmwareEndorsement, mrTd, context);
-    return verified;
-  });
-  const key = isMissing(ak) ? parseCertificate(tpmQuote.akCert).spki : ak.leaf.spki;
+  const { spki: key } = await checks.attempt('tpm.ak-form', `${SECTION} step 6`, () =>
+    parseCertificate(tpmQuote.akCert),
+  );
   const attest = await verifyTpmQuote(
     { message: tpmQuote.message, signature, bank: 'sha256', pcrs, key },
     context,
@@ -93,13 +90,31 @@ async function verifyVtpmLeg(
   requireFirmware(pcr(0), mrTd, context);
   const kernel = context.options.platform?.gcpKernelDigest;
   const kernelDigest = kernel === undefined ? undefined : decoding('gcpKernelDigest', () => fromHex(kernel));
-  return { pcrs, ak, ukiDigest: ukiFromPcr2(tpmQuote.eventLog, kernelDigest, context) };
+  return { pcrs, mrTd, ukiDigest: ukiFromPcr2(tpmQuote.eventLog, kernelDigest, context) };
 }
 
-interface VtpmLeg {
+interface VtpmQuote {
   readonly pcrs: readonly QuotedPcr[];
-  readonly ak: Awaited<ReturnType<typeof verifyAkCertificate>> | AttestationError;
+  readonly mrTd: Uint8Array;
   readonly ukiDigest: Uint8Array;
+}
+
+/** Whose key it is, and Google's word for the firmware: asked for last, and for the firmware of Google's machines alone. */
+async function verifyVtpmKey(
+  tpmQuote: TpmQuote,
+  mrTd: Uint8Array,
+  context: VerifyContext,
+): Promise<VerifiedAk> {
+  const { collateral, options } = context;
+  const answer = await fetchCollateral(tpmQuote, context, undefined);
+  const verified = await verifyAkCertificate(tpmQuote.akCert, answer, { revocation: 'hard' }, context);
+  await collateral.judged?.(answer, true);
+  const wanted = options.platform?.gcpFirmwareEndorsement ?? true;
+  if (wanted === false || (wanted === 'vendor' && verified.path.anchor.simulated)) return verified;
+  const more = await fetchCollateral(tpmQuote, context, mrTd);
+  await verifyFirmwareEndorsement(more.firmwareEndorsement, mrTd, context);
+  await collateral.judged?.(more, true);
+  return verified;
 }
 
 /** Missing collateral as a value: the other leg is judged all the same, so that bad evidence is refused. */
@@ -162,7 +177,7 @@ function requiredPcrs(tpm: TpmQuote, { checks }: VerifyContext): QuotedPcr[] {
 /** @param mrTd the firmware whose endorsement is wanted */
 async function fetchCollateral(
   tpm: TpmQuote,
-  { collateral }: VerifyContext,
+  { collateral, options }: VerifyContext,
   mrTd: Uint8Array | undefined,
 ): Promise<TpmCollateral> {
   if (!collateral.tpm) {
@@ -170,7 +185,10 @@ async function fetchCollateral(
       check: 'tpm.collateral',
     });
   }
-  return collateral.tpm({ akCert: tpm.akCert, ...(mrTd === undefined ? {} : { mrtd: mrTd }) });
+  return collateral.tpm(
+    { akCert: tpm.akCert, ...(mrTd === undefined ? {} : { mrtd: mrTd }) },
+    options.permit,
+  );
 }
 
 function requireEqual(

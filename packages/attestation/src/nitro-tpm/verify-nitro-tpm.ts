@@ -14,7 +14,13 @@ export async function verifyNitroTpm(
   context: VerifyContext,
 ): Promise<PlatformResult> {
   const { attestationDoc } = attestation.quote as NitroTpmAttestationQuote;
-  const verified = await verifyNitroDocument(attestationDoc, 'nitro-tpm', context);
+  const verified = await verifyNitroDocument(attestationDoc, 'nitro-tpm', context, (found) =>
+    requireBinding(found, attestation, context),
+  );
+  return nitroTpmResult(verified);
+}
+
+function requireBinding(verified: VerifiedDocument, attestation: Attestation, context: VerifyContext): void {
   requireUserData(verified, attestation.reportData, context);
   const { checks } = context;
   const { pcrs } = verified.document;
@@ -36,7 +42,6 @@ export async function verifyNitroTpm(
     expected: toHex(pcrs.get(14)!),
     found: toHex(replayed),
   });
-  return nitroTpmResult(verified);
 }
 
 /** What a verified NitroTPM document says. AWS has no TCB levels: the original reports `UpToDate`. */

@@ -23,14 +23,16 @@ export interface VerifiedDocument {
 
 /**
  * An NSM or NitroTPM document on its own: form, AWS's rules, freshness, chain, signature (chapter 20 section
- * 5.3 steps 1 to 4 and 6). What it says is judged by the caller.
+ * 5.3 steps 1 to 4 and 6). Revocation lists are asked for last, once nothing is wrong with the document.
  * @param kind the anchors of the two kinds are configured apart
+ * @param alone what else of the document needs nobody to be asked
  * @throws AttestationError
  */
 export async function verifyNitroDocument(
   bytes: Uint8Array,
   kind: 'nsm' | 'nitro-tpm',
   context: VerifyContext,
+  alone: (verified: VerifiedDocument) => void = () => undefined,
 ): Promise<VerifiedDocument> {
   const { checks } = context;
   const cose = await checks.step('nitro.cose', `${SECTION} step 1, RFC 9052`, () => parseCoseSign1(bytes));
@@ -41,12 +43,20 @@ export async function verifyNitroDocument(
   const anchors = kind === 'nsm' ? context.roots.nitro : context.roots.nitroTpm;
   const path = await verifyChain(document, anchors, context);
   await verifySignature(cose, path.chain[0]!, context);
-  return {
+  const verified = {
     document,
     path,
     validFrom: Math.max(path.validFrom, from),
     validUntil: Math.min(path.validUntil, until),
   };
+  alone(verified);
+  const mode = context.options.platform?.nitroCrl ?? 'soft';
+  await requireOptionalRevocation(
+    path,
+    { id: 'nitro.revocation', reference: `${SECTION} step 6`, mode },
+    context,
+  );
+  return verified;
 }
 
 /** The time between which a document counts as fresh, in whole seconds. */
@@ -79,19 +89,9 @@ async function verifyChain(
   context: VerifyContext,
 ): Promise<ValidatedPath> {
   const key = [document.certificate, ...document.cabundle, ...anchorParts(anchors)];
-  const path = await cachedStage('nitro-chain', key, context, (checks) =>
+  return cachedStage('nitro-chain', key, context, (checks) =>
     judgeChain(document, anchors, { ...context, checks }),
   );
-  await requireOptionalRevocation(
-    path,
-    {
-      id: 'nitro.revocation',
-      reference: `${SECTION} step 6`,
-      mode: context.options.platform?.nitroCrl ?? 'soft',
-    },
-    context,
-  );
-  return path;
 }
 
 async function judgeChain(

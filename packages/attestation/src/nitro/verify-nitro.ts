@@ -11,8 +11,9 @@ const SECTION = 'chapter 20 section 5';
 /** dstack-nitro-enclave: the document, its binding to report_data, and no debug enclave. */
 export async function verifyNitro(attestation: Attestation, context: VerifyContext): Promise<PlatformResult> {
   const { nsmQuote } = attestation.quote as NitroAttestationQuote;
-  const verified = await verifyNitroDocument(nsmQuote, 'nsm', context);
-  requireUserData(verified, attestation.reportData, context);
+  const verified = await verifyNitroDocument(nsmQuote, 'nsm', context, (document) =>
+    requireUserData(document, attestation.reportData, context),
+  );
   return nitroResult(verified, context);
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fromHex } from '@dstack-cloud/encoding';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { afterEach, describe, expect, it } from 'vitest';
+import type { CollateralSource, DcapCollateral } from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
 import { dcapCollateralFromJson } from '../tdx/collateral-json.ts';
 import type { Fetch } from './bounded-fetch.ts';
@@ -54,16 +55,26 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
     expect(calls.sort()).toEqual(Object.keys(recorded).sort());
   });
 
-  it('asks once for many at once, and keeps the answer until the first nextUpdate', async () => {
+  /** As when a quote is judged: what is served here is good. */
+  const get = async (source: CollateralSource): Promise<DcapCollateral> => {
+    const answer = await source.tdx(REQUEST);
+    await source.judged!(answer, true);
+    return answer;
+  };
+
+  it('asks once for many at once, and keeps what verified until the first nextUpdate', async () => {
     const { calls, fetch } = service();
     let now = NOW;
     const source = pcsCollateral({ baseUrl: BASE, fetch, now: () => now });
     const answers = await Promise.all(Array.from({ length: 20 }, () => source.tdx(REQUEST)));
     expect(calls).toHaveLength(4);
     expect(new Set(answers).size).toBe(1);
+    expect(source.atHand!(REQUEST)).toBe(false);
+    await source.judged!(answers[0]!, true);
+    expect(source.atHand!(REQUEST)).toBe(true);
     const end = Date.parse((JSON.parse(expected.tcbInfo) as { nextUpdate: string }).nextUpdate) / 1000;
     now = end - 1;
-    await source.tdx(REQUEST);
+    expect(await source.tdx(REQUEST)).toBe(answers[0]);
     expect(calls).toHaveLength(4);
     now = end;
     await source.tdx(REQUEST);
@@ -75,38 +86,71 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
     let isDown = false;
     const { fetch } = service(() => (isDown ? Promise.reject(new TypeError('refused')) : undefined));
     const source = pcsCollateral({ baseUrl: BASE, fetch, now: () => now });
-    await source.tdx(REQUEST);
+    await get(source);
     isDown = true;
     await source.tdx(REQUEST);
     now += 400 * 86_400;
     await expect(source.tdx(REQUEST)).rejects.toMatchObject({ code: 'collateral-unavailable' });
   });
 
-  it('keeps sets in a directory, privately, and takes them from there after a restart', async () => {
+  it('keeps sets that verified in a directory, privately, and takes them from there after a restart', async () => {
     const cacheDir = await mkdtemp(join(tmpdir(), 'collateral-'));
     directories.push(cacheDir);
-    const first = service();
-    await pcsCollateral({ baseUrl: BASE, fetch: first.fetch, now: () => NOW, cacheDir }).tdx(REQUEST);
+    const sourceOf = ({ fetch }: ReturnType<typeof service>) =>
+      pcsCollateral({ baseUrl: BASE, fetch, now: () => NOW, cacheDir });
+    const first = sourceOf(service());
+    const answer = await first.tdx(REQUEST);
+    expect(await readdir(cacheDir)).toEqual([]);
+    await first.judged!(answer, true);
     const [name, ...others] = await readdir(cacheDir);
     expect(others).toEqual([]);
     const path = join(cacheDir, name!);
     expect((await stat(path)).mode & 0o777).toBe(0o600);
 
     const second = service();
-    const restarted = pcsCollateral({ baseUrl: BASE, fetch: second.fetch, now: () => NOW, cacheDir });
-    expect(await restarted.tdx(REQUEST)).toEqual(expected);
+    const restarted = sourceOf(second);
+    expect(await get(restarted)).toEqual(expected);
     expect(second.calls).toEqual([]);
 
     // Half a file is fetched anew and written over.
     await writeFile(path, (await readFile(path, 'utf8')).slice(0, 1000));
     const third = service();
-    await pcsCollateral({ baseUrl: BASE, fetch: third.fetch, now: () => NOW, cacheDir }).tdx(REQUEST);
+    await get(sourceOf(third));
     expect(third.calls).toHaveLength(4);
+    expect((await readFile(path, 'utf8')).length).toBeGreaterThan(1000);
+  });
 
-    await restarted.forget!(REQUEST);
+  it('drops a set that is not authentic, from memory and directory, and waits before it asks again', async () => {
+    const cacheDir = await mkdtemp(join(tmpdir(), 'collateral-'));
+    directories.push(cacheDir);
+    const { calls, fetch } = service();
+    let now = NOW;
+    const source = pcsCollateral({ baseUrl: BASE, fetch, now: () => now, cacheDir });
+    await source.judged!(await get(source), false);
     expect(await readdir(cacheDir)).toEqual([]);
-    await restarted.tdx(REQUEST);
-    expect(second.calls).toHaveLength(4);
+    expect(source.atHand!(REQUEST)).toBe(false);
+    await expect(source.tdx(REQUEST)).rejects.toMatchObject({ code: 'collateral-invalid' });
+    expect(calls).toHaveLength(4);
+    now += 16;
+    await source.tdx(REQUEST);
+    expect(calls).toHaveLength(8);
+  });
+
+  it('asks nobody without a permit, and for one who has a permit all the same', async () => {
+    const { calls, fetch } = service();
+    const source = pcsCollateral({ baseUrl: BASE, fetch, now: () => NOW });
+    const asked: unknown[] = [];
+    const refuse = (...request: unknown[]): never => {
+      asked.push(request);
+      throw new AttestationError('collateral-unavailable', 'too many');
+    };
+    await expect(source.tdx(REQUEST, refuse)).rejects.toThrow('too many');
+    expect(calls).toEqual([]);
+    await source.judged!(await source.tdx(REQUEST, () => undefined), true);
+    expect(calls).toHaveLength(4);
+    // What is at hand costs nothing.
+    await source.tdx(REQUEST, refuse);
+    expect(asked).toEqual([['intel', 4]]);
   });
 
   it.each<[string, (path: string) => Response | Promise<Response> | undefined, string]>([
@@ -201,8 +245,8 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
       );
     const good = answer(tcbm);
     const source = pcsCollateral({ baseUrl: BASE, fetch: good.fetch });
-    expect(await source.pckCertificate!(request)).toBe(`LEAF\n${expected.tcbInfoIssuerChain}`);
-    await source.pckCertificate!(request);
+    const both = await Promise.all([source.pckCertificate!(request), source.pckCertificate!(request)]);
+    expect(both).toEqual(both.map(() => `LEAF\n${expected.tcbInfoIssuerChain}`));
     expect(good.calls).toHaveLength(1);
     expect(good.calls[0]).toContain('pcesvn=0B00&pceid=0000');
     const lower = pcsCollateral({ baseUrl: BASE, fetch: answer('00'.repeat(18)).fetch });

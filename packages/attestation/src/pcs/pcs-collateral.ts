@@ -5,15 +5,16 @@ import type {
   CollateralSource,
   DcapCollateral,
   DcapCollateralRequest,
+  FetchPermit,
   PckCertificateRequest,
 } from '../collateral-source.ts';
-import { LruCache } from '../crypto/lru-cache.ts';
 import { AttestationError } from '../errors.ts';
 import { dcapCollateralFromJson, dcapCollateralToJson } from '../tdx/collateral-json.ts';
 import type { Fetch } from './bounded-fetch.ts';
 import type { CollateralFiles } from './collateral-files.ts';
 import { collateralEnd } from './collateral-lifetime.ts';
 import { fetchCollateral, fetchPckCertificate, normaliseBaseUrl } from './fetch-collateral.ts';
+import { type Dated, VendorAnswers } from './vendor-answers.ts';
 
 export interface PcsOptions {
   /** Base URL of Intel's PCS or a PCCS; a trailing `/sgx|tdx/certification/v4` is cut off. */
@@ -27,21 +28,16 @@ export interface PcsOptions {
   readonly timeoutMs?: number;
 }
 
-interface Kept<T> {
-  readonly value: T;
-  /** Unix seconds; not used from then on. */
-  readonly end: number;
-}
-
 const MAX_SETS = 64;
-const MAX_CERTIFICATES = 256;
-const MAX_PARALLEL = 16;
-const CERTIFICATE_SECONDS = 3600;
+/** Each kind of request has places of its own: what one kind waits for never holds up the other. */
+const MAX_RUNNING = { sets: 16, certificates: 8 };
+/** Requests to the service for one collateral set. */
+const REQUESTS_OF_SET = 4;
 
 /**
- * Client of Intel's PCS v4 or a PCCS (chapter 20 section 3.2). A set is fetched once at a time, kept in memory
- * and in `cacheDir` until the first nextUpdate in it, and never served after that, not even when the service
- * is down.
+ * Client of Intel's PCS v4 or a PCCS (chapter 20 section 3.2). A set is fetched once at a time. One that verified is
+ * kept in memory and in `cacheDir` until the first nextUpdate in it, and never served after that, not even when the
+ * service is down.
  * @throws AttestationError `malformed` for a bad URL
  */
 export function pcsCollateral(options: PcsOptions): CollateralSource {
@@ -54,9 +50,8 @@ class PcsSource implements CollateralSource {
   readonly #now: () => number;
   readonly #timeoutMs: number;
   readonly #files: CollateralFiles | undefined;
-  readonly #sets = new LruCache<Kept<DcapCollateral>>(MAX_SETS);
-  readonly #certificates = new LruCache<Kept<string>>(MAX_CERTIFICATES);
-  readonly #running = new Map<string, Promise<unknown>>();
+  readonly #sets: VendorAnswers<DcapCollateral>;
+  readonly #certificates = new Map<string, Promise<string>>();
 
   constructor(options: PcsOptions) {
     this.#baseUrl = normaliseBaseUrl(options.baseUrl);
@@ -64,36 +59,37 @@ class PcsSource implements CollateralSource {
     this.#now = options.now ?? (() => Date.now() / 1000);
     this.#timeoutMs = options.timeoutMs ?? 10_000;
     this.#files = options.cacheDir === undefined ? undefined : openCollateralFiles(options.cacheDir);
+    this.#sets = new VendorAnswers({ now: this.#now, maxKept: MAX_SETS, maxRunning: MAX_RUNNING.sets });
   }
 
   /** True for what is kept in memory; files are read on the way to a fetch, which is not worth a shortcut. */
   atHand(request: DcapCollateralRequest): boolean {
-    const kept = this.#sets.get(this.#key(request));
-    return kept !== undefined && this.#now() < kept.end;
+    return this.#sets.kept(this.#key(request)) !== undefined;
   }
 
-  async tdx(request: DcapCollateralRequest): Promise<DcapCollateral> {
+  async tdx(request: DcapCollateralRequest, permit?: FetchPermit): Promise<DcapCollateral> {
     const key = this.#key(request);
-    const kept = this.#sets.get(key);
-    if (kept && this.#now() < kept.end) return kept.value;
-    return this.#once(key, async () => {
-      const stored = await this.#load(key);
-      if (stored && this.#now() < stored.end) {
-        this.#sets.set(key, stored);
-        return stored.value;
-      }
-      const value = await fetchCollateral(request, this.#connection());
-      const end = collateralEnd(value);
-      // What is out of date already is handed on, so that the verdict names it, but never kept.
-      if (this.#now() < end) {
-        this.#sets.set(key, { value, end });
-        await this.#files?.write(key, JSON.stringify(dcapCollateralToJson(value)));
-      }
-      return value;
+    return this.#sets.get(key, {
+      ...(this.#files && { load: () => this.#load(key) }),
+      permit: () => permit?.('intel', REQUESTS_OF_SET),
+      fetch: async () => {
+        const value = await fetchCollateral(request, this.#connection());
+        // What is out of date already is handed on, so that the verdict names it.
+        return { value, end: collateralEnd(value) };
+      },
     });
   }
 
-  async pckCertificate(request: PckCertificateRequest): Promise<string> {
+  async judged(answer: object, isGood: boolean): Promise<void> {
+    const set = answer as DcapCollateral;
+    const kept = isGood ? this.#sets.good(set) : undefined;
+    if (kept) await this.#files?.write(kept.key, JSON.stringify(dcapCollateralToJson(kept.value)));
+    const dropped = isGood ? undefined : this.#sets.bad(set);
+    if (dropped !== undefined) await this.#files?.remove(dropped);
+  }
+
+  /** Concurrent callers share one request. It is not kept: what it is worth is known with the quote alone. */
+  async pckCertificate(request: PckCertificateRequest, permit?: FetchPermit): Promise<string> {
     const key = JSON.stringify([
       toHex(request.qeId),
       toHex(request.encryptedPpid),
@@ -101,23 +97,20 @@ class PcsSource implements CollateralSource {
       request.pceSvn,
       toHex(request.pceId),
     ]);
-    const kept = this.#certificates.get(key);
-    if (kept && this.#now() < kept.end) return kept.value;
-    return this.#once(key, async () => {
-      const value = await fetchPckCertificate(request, this.#connection());
-      this.#certificates.set(key, { value, end: this.#now() + CERTIFICATE_SECONDS });
-      return value;
-    });
+    const running = this.#certificates.get(key);
+    if (running) return running;
+    if (this.#certificates.size >= MAX_RUNNING.certificates) {
+      throw new AttestationError('collateral-unavailable', 'Too many collateral requests at once; try again');
+    }
+    permit?.('intel', 1);
+    const promise = fetchPckCertificate(request, this.#connection()).finally(() =>
+      this.#certificates.delete(key),
+    );
+    this.#certificates.set(key, promise);
+    return promise;
   }
 
-  /** Drops a set that turned out not to be authentic, so that the next verification fetches it anew. */
-  async forget(request: DcapCollateralRequest): Promise<void> {
-    const key = this.#key(request);
-    this.#sets.delete(key);
-    await this.#files?.remove(key);
-  }
-
-  async #load(key: string): Promise<Kept<DcapCollateral> | undefined> {
+  async #load(key: string): Promise<Dated<DcapCollateral> | undefined> {
     const text = await this.#files?.read(key);
     if (text === undefined) return undefined;
     try {
@@ -127,18 +120,6 @@ class PcsSource implements CollateralSource {
       // Half a file, or another version's: fetched anew and written over.
       return undefined;
     }
-  }
-
-  /** Concurrent callers share one run; at most a few different runs at once. */
-  #once<T>(key: string, run: () => Promise<T>): Promise<T> {
-    const running = this.#running.get(key);
-    if (running) return running as Promise<T>;
-    if (this.#running.size >= MAX_PARALLEL) {
-      throw new AttestationError('collateral-unavailable', 'Too many collateral requests at once; try again');
-    }
-    const promise = run().finally(() => this.#running.delete(key));
-    this.#running.set(key, promise);
-    return promise;
   }
 
   #connection() {

@@ -1,8 +1,8 @@
 import type { CollateralSource } from '../collateral-source.ts';
-import { LruCache } from '../crypto/lru-cache.ts';
 import { AttestationError } from '../errors.ts';
 import { parseCrl } from '../x509/crl.ts';
 import { boundedGet, type Fetch } from './bounded-fetch.ts';
+import { VendorAnswers } from './vendor-answers.ts';
 
 /** Hosts that the certificates of AWS Nitro and AMD name for their lists. */
 const HOSTS: readonly RegExp[] = [
@@ -23,28 +23,21 @@ export interface VendorCrlOptions {
   readonly timeoutMs?: number;
 }
 
-interface Kept {
-  readonly answer: Uint8Array | AttestationError;
-  readonly end: number;
-}
-
-/** Revocation lists of platforms where they are optional, from the vendors' hosts alone. */
-export function vendorCrls(options: VendorCrlOptions = {}): Required<Pick<CollateralSource, 'crl'>> {
+/**
+ * Revocation lists of platforms where they are optional, from the vendors' hosts alone. The addresses come from chains
+ * that verified, so there are few of them; nobody who shows evidence can use up what others may ask for.
+ */
+export function vendorCrls(
+  options: VendorCrlOptions = {},
+): Required<Pick<CollateralSource, 'crl' | 'judged'>> {
   const now = options.now ?? (() => Date.now() / 1000);
   const send: Fetch = options.fetch ?? ((url, init) => fetch(url, init));
-  const kept = new LruCache<Kept>(MAX_KEPT);
-
-  async function ask(url: string): Promise<Kept> {
-    try {
-      const signal = AbortSignal.timeout(options.timeoutMs ?? 3000);
-      const { bytes } = await boundedGet(url, send, signal);
-      return { answer: bytes, end: Math.min(parseCrl(bytes).nextUpdate, now() + KEEP_SECONDS) };
-    } catch (error) {
-      if (!(error instanceof AttestationError)) throw error;
-      return { answer: error, end: now() + RETRY_SECONDS };
-    }
-  }
-
+  const answers = new VendorAnswers<Uint8Array>({
+    now,
+    maxKept: MAX_KEPT,
+    maxRunning: MAX_KEPT,
+    retrySeconds: RETRY_SECONDS,
+  });
   return {
     crl: async (url) => {
       if (!isVendorUrl(url)) {
@@ -56,11 +49,17 @@ export function vendorCrls(options: VendorCrlOptions = {}): Required<Pick<Collat
           },
         );
       }
-      const known = kept.get(url);
-      const entry = known && now() < known.end ? known : await ask(url);
-      kept.set(url, entry);
-      if (entry.answer instanceof AttestationError) throw entry.answer;
-      return entry.answer;
+      return answers.get(url, {
+        fetch: async () => {
+          const signal = AbortSignal.timeout(options.timeoutMs ?? 3000);
+          const { bytes } = await boundedGet(url, send, signal);
+          return { value: bytes, end: Math.min(parseCrl(bytes).nextUpdate, now() + KEEP_SECONDS) };
+        },
+      });
+    },
+    judged: async (answer, isGood) => {
+      if (isGood) answers.good(answer as Uint8Array);
+      else answers.bad(answer as Uint8Array);
     },
   };
 }

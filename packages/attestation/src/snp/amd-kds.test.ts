@@ -30,8 +30,47 @@ describe('AMD key distribution service', () => {
     expect(asked[0]).toBe(
       `https://kds.example/vcek/v1/Milan/${toHex(chipId)}?blSPL=4&teeSPL=1&snpSPL=23&ucodeSPL=213`,
     );
+    await source.judged(found, true);
+    const again = await source.snp({ product: 'Milan', chipId, reportedTcb });
+    expect(asked.length).toBe(3);
+    // What was kept is not dropped for the sake of a new part that is bad.
+    await source.judged(again, true);
+    const other = await source.snp({ product: 'Milan', chipId: chipId.map((byte) => byte ^ 1), reportedTcb });
+    await source.judged(other, false);
     await source.snp({ product: 'Milan', chipId, reportedTcb });
-    expect(asked.filter((url) => !url.endsWith('/crl')).length).toBe(2);
+    expect(asked.length).toBe(4);
+  });
+
+  it('asks again for what nobody judged to be good, and waits after what is bad or not there', async () => {
+    const { asked, fetch } = service();
+    let now = 1000;
+    const source = amdKdsCollateral({ baseUrl: 'https://kds.example', fetch, now: () => now });
+    const request = { product: 'Milan', chipId, reportedTcb } as const;
+    await source.snp(request);
+    const second = await source.snp(request);
+    // The list is not served, which is remembered.
+    expect(asked.length).toBe(5);
+    await source.judged(second, false);
+    await expect(source.snp(request)).rejects.toMatchObject({ code: 'collateral-invalid' });
+    expect(asked.length).toBe(5);
+    now += 16;
+    await source.snp(request);
+    expect(asked.length).toBe(8);
+  });
+
+  it('asks for a chip with a permit only, one for each chip', async () => {
+    const { asked, fetch } = service();
+    const source = amdKdsCollateral({ baseUrl: 'https://kds.example', fetch });
+    let left = 3;
+    const permit = () => {
+      if (--left < 0) throw new AttestationError('collateral-unavailable', 'too many');
+    };
+    const chips = Array.from({ length: 20 }, (_, chip) => chipId.map((byte) => byte ^ chip));
+    const outcomes = await Promise.allSettled(
+      chips.map((id) => source.snp({ product: 'Milan', chipId: id, reportedTcb }, permit)),
+    );
+    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(3);
+    expect(asked.filter((url) => url.includes('?'))).toHaveLength(3);
   });
 
   it('names a Turin chip by 8 bytes, with its FMC', async () => {

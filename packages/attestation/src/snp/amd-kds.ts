@@ -1,14 +1,16 @@
 import { decodePemAll, toHex, utf8Text } from '@dstack-cloud/encoding';
-import type { CollateralSource, SnpCollateralRequest } from '../collateral-source.ts';
-import { LruCache } from '../crypto/lru-cache.ts';
+import type { CollateralSource, SnpCollateral, SnpCollateralRequest } from '../collateral-source.ts';
 import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
 import { boundedGet, type Fetch } from '../pcs/bounded-fetch.ts';
+import { VendorAnswers } from '../pcs/vendor-answers.ts';
 import { parseCrl } from '../x509/crl.ts';
 import { type SnpProduct, splitTcb } from './report.ts';
 
 const BASE_URL = 'https://kdsintf.amd.com/vcek/v1';
-const MAX_KEPT = 512;
+/** Of chips, whose names the prover chooses, and of products, which are few. */
+const MAX_KEPT = { chips: 512, products: 16 };
+const MAX_RUNNING = { chips: 64, products: 16 };
 const KEEP_SECONDS = 24 * 3600;
 
 export interface AmdKdsOptions {
@@ -21,25 +23,41 @@ export interface AmdKdsOptions {
 }
 
 /** Certificates from AMD's key distribution service, by chip and TCB (chapter 20 section 6.1; AMD 57230). */
-export function amdKdsCollateral(options: AmdKdsOptions = {}): Required<Pick<CollateralSource, 'snp'>> {
+export function amdKdsCollateral(
+  options: AmdKdsOptions = {},
+): Required<Pick<CollateralSource, 'snp' | 'judged'>> {
   const base = (options.baseUrl ?? BASE_URL).replace(/\/+$/, '');
   const now = options.now ?? (() => Date.now() / 1000);
   const send: Fetch = options.fetch ?? ((url, init) => fetch(url, init));
-  const kept = new LruCache<{ readonly bytes: Uint8Array; readonly end: number }>(MAX_KEPT);
-  const get = async (url: string, end?: (bytes: Uint8Array) => number): Promise<Uint8Array> => {
-    const known = kept.get(url);
-    if (known && now() < known.end) return known.bytes;
+  const answersOf = (kind: 'chips' | 'products'): VendorAnswers<Uint8Array> =>
+    new VendorAnswers({ now, maxKept: MAX_KEPT[kind], maxRunning: MAX_RUNNING[kind] });
+  const [chips, products] = [answersOf('chips'), answersOf('products')];
+  const partsOf = new WeakMap<SnpCollateral, readonly Uint8Array[]>();
+  const get = async (url: string, end = (_: Uint8Array) => now() + KEEP_SECONDS) => {
     const { bytes } = await boundedGet(url, send, AbortSignal.timeout(options.timeoutMs ?? 10_000));
-    kept.set(url, { bytes, end: end?.(bytes) ?? now() + KEEP_SECONDS });
-    return bytes;
+    return { value: bytes, end: end(bytes) };
   };
   return {
-    snp: async (request) => {
+    snp: async (request, permit) => {
       const product = `${base}/${request.product}`;
-      const vcek = await get(`${product}/${vcekPath(request)}`);
-      const ask = await get(`${product}/cert_chain`).then((bytes) => firstCertificate(bytes));
-      const crl = await optional(get(`${product}/crl`, (bytes) => parseCrl(bytes).nextUpdate));
-      return { ask, vcek, ...(crl ? { crl } : {}) };
+      const url = `${product}/${vcekPath(request)}`;
+      const vcek = await chips.get(url, { permit: () => permit?.('amd', 1), fetch: () => get(url) });
+      const ofProduct = (name: string, end?: (bytes: Uint8Array) => number): Promise<Uint8Array> =>
+        products.get(`${product}/${name}`, { fetch: () => get(`${product}/${name}`, end) });
+      const chain = await ofProduct('cert_chain');
+      const crl = await optional(ofProduct('crl', (bytes) => parseCrl(bytes).nextUpdate));
+      const collateral = { ask: firstCertificate(chain), vcek, ...(crl ? { crl } : {}) };
+      partsOf.set(collateral, [vcek, chain, ...(crl ? [crl] : [])]);
+      return collateral;
+    },
+    judged: async (answer, isGood) => {
+      const parts = partsOf.get(answer as SnpCollateral) ?? [];
+      const all = [chips, products];
+      if (isGood) for (const part of parts) for (const answers of all) answers.good(part);
+      // What verified before is not blamed for what came beside it.
+      const proven = parts.filter((part) => all.some((answers) => answers.isKept(part)));
+      const blamed = proven.length < parts.length ? parts.filter((part) => !proven.includes(part)) : parts;
+      if (!isGood) for (const part of blamed) for (const answers of all) answers.bad(part);
     },
   };
 }

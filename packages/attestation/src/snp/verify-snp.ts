@@ -1,12 +1,13 @@
 import { equalBytes, toHex, utf8 } from '@dstack-cloud/encoding';
 import type { Attestation, SnpAttestationQuote } from '../attestation.ts';
+import type { SnpCollateral } from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
 import { mrConfigHash, readMrConfig } from '../measurements/mr-config.ts';
 import { anchorParts } from '../roots/anchor-parts.ts';
 import type { TrustRoot } from '../roots/trust-roots.ts';
 import { cachedStage } from '../stage.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
-import { type CertificateRevocationList, parseCrl } from '../x509/crl.ts';
+import { parseCrl } from '../x509/crl.ts';
 import { requireOptionalRevocation } from '../x509/optional-revocation.ts';
 import type { ValidatedPath } from '../x509/validate-path.ts';
 import { readCertChain, readCertificate, type SnpCertificates } from './certificate-chain.ts';
@@ -21,18 +22,9 @@ const PRODUCTS: readonly SnpProduct[] = ['Genoa', 'Milan', 'Turin'];
 /** dstack-amd-sev-snp: report, chain, policy, and the bindings to report_data and the MrConfig document. */
 export async function verifySnp(attestation: Attestation, context: VerifyContext): Promise<PlatformResult> {
   const quote = attestation.quote as SnpAttestationQuote;
-  const verified = await verifySnpReport(quote.report, quote.certChain, context).catch(
-    async (error: unknown) => {
-      if (!(error instanceof AttestationError) || error.code !== 'collateral-unavailable') throw error;
-      // Cannot judge, unless what the report says is bad already.
-      const report = parseSnpReport(quote.report);
-      requirePolicy(report, context);
-      await requireBinding(attestation, quote, report, context);
-      throw error;
-    },
+  const { report, ...rest } = await verifySnpReport(quote.report, quote.certChain, context, (parsed) =>
+    requireBinding(attestation, quote, parsed, context),
   );
-  const { report, ...rest } = verified;
-  await requireBinding(attestation, quote, report, context);
   return snpResult(report, quote.mrConfig, rest);
 }
 
@@ -54,11 +46,16 @@ export interface VerifiedReport {
   readonly path: ValidatedPath;
 }
 
-/** A report on its own, with the certificates that came along (none: they are fetched). */
+/**
+ * A report on its own, with the certificates that came along. Without them they are fetched, once nothing is wrong with
+ * what the report says; and revocation lists once all else is good.
+ * @param alone what else needs nobody to be asked
+ */
 export async function verifySnpReport(
   bytes: Uint8Array,
   certChain: readonly Uint8Array[],
   context: VerifyContext,
+  alone: (report: SnpReport) => Promise<void> = async () => undefined,
 ): Promise<VerifiedReport> {
   const { checks, crypto, cache } = context;
   const report = await checks.step('snp.report', SECTION, () => parseSnpReport(bytes));
@@ -71,9 +68,12 @@ export async function verifySnpReport(
     found: String(report.signatureAlgorithm),
   });
   const candidates = requireProducts(report, context);
+  if (certChain.length === 0) {
+    requirePolicy(report, context);
+    await alone(report);
+  }
   const { product, path } = await verifyFamily(report, candidates, certChain, context);
   const reference = SECTION;
-  await requireOptionalRevocation(path, { id: 'snp.revocation', reference, mode: 'soft' }, context);
   const vcek = path.chain[0]!;
   const key = await checks.attempt('snp.signature', SECTION, () => cache.key(crypto, vcek.spki));
   const signed = bytes.subarray(0, SNP_SIGNED_BYTES);
@@ -87,7 +87,11 @@ export async function verifySnpReport(
     },
   );
   requireVcekOfReport(vcek, report, product, path.anchor.simulated, context);
-  requirePolicy(report, context);
+  if (certChain.length > 0) {
+    requirePolicy(report, context);
+    await alone(report);
+  }
+  await requireOptionalRevocation(path, { id: 'snp.revocation', reference, mode: 'soft' }, context);
   return { report, product, path };
 }
 
@@ -141,8 +145,17 @@ async function verifyFamily(
   context: VerifyContext,
 ): Promise<{ product: SnpProduct; path: ValidatedPath }> {
   if (certChain.length === 0) {
-    const { product, certificates, crls } = await fetchCertificates(report, candidates, context);
-    return { product, path: await verifySnpChain(certificates, roots(product, context), crls, context) };
+    const { product, answer } = await fetchCertificates(report, candidates, context);
+    const judged = (isGood: boolean) => context.collateral.judged?.(answer, isGood);
+    try {
+      const path = await verifyFetched(product, answer, context);
+      await judged(true);
+      return { product, path };
+    } catch (error) {
+      // All of the chain was served: no report can make it fail.
+      if (error instanceof AttestationError) await judged(false);
+      throw error;
+    }
   }
   const anchors = candidates.flatMap((product) => [utf8(product), ...anchorParts(roots(product, context))]);
   return cachedStage('snp-chain', [...certChain, ...anchors], context, async (checks) => {
@@ -163,19 +176,26 @@ function roots(product: SnpProduct, context: VerifyContext): readonly TrustRoot[
   return context.roots.sevSnp[product.toLowerCase() as 'milan' | 'genoa' | 'turin'];
 }
 
+async function verifyFetched(
+  product: SnpProduct,
+  { ask, vcek, crl }: SnpCollateral,
+  context: VerifyContext,
+): Promise<ValidatedPath> {
+  const certificates = { ask: readCertificate(ask), vcek: readCertificate(vcek) };
+  return verifySnpChain(certificates, roots(product, context), crl ? [parseCrl(crl)] : [], context);
+}
+
 async function fetchCertificates(
   report: SnpReport,
   candidates: readonly SnpProduct[],
-  { collateral }: VerifyContext,
-): Promise<{ product: SnpProduct; certificates: SnpCertificates; crls: CertificateRevocationList[] }> {
+  { collateral, options }: VerifyContext,
+): Promise<{ product: SnpProduct; answer: SnpCollateral }> {
   const { chipId, reportedTcb } = report;
   let refusal: unknown;
   for (const product of candidates) {
     try {
       if (!collateral.snp) break;
-      const { ask, vcek, crl } = await collateral.snp({ product, chipId, reportedTcb });
-      const certificates = { ask: readCertificate(ask), vcek: readCertificate(vcek) };
-      return { product, certificates, crls: crl ? [parseCrl(crl)] : [] };
+      return { product, answer: await collateral.snp({ product, chipId, reportedTcb }, options.permit) };
     } catch (error) {
       if (!(error instanceof AttestationError) || error.code !== 'collateral-unavailable') throw error;
       refusal = error;

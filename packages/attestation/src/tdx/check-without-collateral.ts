@@ -28,6 +28,12 @@ export async function checkQuoteWithoutCollateral(quote: TdxQuote, context: Veri
       message: 'The QE report is not signed by the PCK key',
     });
   }
+  await checkQuoteWithoutPck(quote, context);
+}
+
+/** The same below the PCK certificate: what binds the attestation key, what it signed, and the attributes. */
+export async function checkQuoteWithoutPck(quote: TdxQuote, context: VerifyContext): Promise<void> {
+  const { checks, crypto, cache } = context;
   const binding = crypto.hash('sha256', quote.attestationKey, quote.qeAuthData);
   const bound = quote.qeReport.reportData;
   checks.require(equalBytes(binding, bound.subarray(0, 32)) && isZero(bound.subarray(32)), {

@@ -11,6 +11,14 @@ import type { TdxQuote } from './quote.ts';
 
 const COMMON_NAME = '2.5.4.3';
 
+/** Whether the quote says itself whose key signed its QE report. */
+export function carriesPckChain({ certification: { type } }: TdxQuote): boolean {
+  return type === 4 || type === 5;
+}
+
+/** Chains that were asked for, so that one verification asks once. */
+const asked = new WeakMap<TdxQuote, Promise<string>>();
+
 /**
  * PEM chain of the PCK certificate, unverified: the collateral's, else the quote's own, else asked from the
  * collateral source (certification data types 1 to 3).
@@ -19,7 +27,7 @@ const COMMON_NAME = '2.5.4.3';
 export async function pckChainOf(
   quote: TdxQuote,
   collateral: Pick<DcapCollateral, 'pckCertificateChain'> | undefined,
-  context: Pick<VerifyContext, 'collateral'>,
+  context: Pick<VerifyContext, 'collateral' | 'options'>,
 ): Promise<string> {
   if (collateral?.pckCertificateChain) return collateral.pckCertificateChain;
   const { certification } = quote;
@@ -41,13 +49,10 @@ export async function pckChainOf(
         );
       }
       const { ppid, cpuSvn, pceSvn, pceId } = certification;
-      return source.call(context.collateral, {
-        qeId: quote.qeId,
-        encryptedPpid: ppid,
-        cpuSvn,
-        pceSvn,
-        pceId,
-      });
+      const request = { qeId: quote.qeId, encryptedPpid: ppid, cpuSvn, pceSvn, pceId };
+      const chain = asked.get(quote) ?? source.call(context.collateral, request, context.options.permit);
+      asked.set(quote, chain);
+      return chain;
     }
   }
 }

@@ -1,7 +1,7 @@
 import { AttestationError } from '../errors.ts';
 import type { VerifyContext } from '../verify-context.ts';
-import { checkQuoteWithoutCollateral } from './check-without-collateral.ts';
-import { collateralRequest } from './pck-chain.ts';
+import { checkQuoteWithoutCollateral, checkQuoteWithoutPck } from './check-without-collateral.ts';
+import { carriesPckChain, collateralRequest } from './pck-chain.ts';
 import { parseTdxQuote, type TdxQuote } from './quote.ts';
 import type { DcapVerdict } from './tdx-evidence.ts';
 import { verifyDcap } from './verify-dcap.ts';
@@ -22,14 +22,18 @@ export async function verifyBareQuote(bytes: Uint8Array, context: VerifyContext)
   const quote = await checks.step('tdx.quote-form', 'chapter 20 section 3.3 step 2', () =>
     parseTdxQuote(bytes),
   );
+  if (!carriesPckChain(quote)) await checkQuoteWithoutPck(quote, context);
   const request = await checks.step('tdx.pck-path', 'chapter 20 section 3.3 step 5', () =>
     collateralRequest(quote, context),
   );
-  const outcome = await context.collateral.tdx(request).catch((error: unknown) => {
+  const { collateral: source, options } = context;
+  const atHand = source.atHand?.(request) ?? true;
+  if (!atHand) await checkQuoteWithoutCollateral(quote, context);
+  const outcome = await source.tdx(request, options.permit).catch((error: unknown) => {
     if (error instanceof AttestationError) return error;
     throw error;
   });
-  if (outcome instanceof AttestationError && outcome.code === 'collateral-unavailable') {
+  if (atHand && outcome instanceof AttestationError && outcome.code === 'collateral-unavailable') {
     await checkQuoteWithoutCollateral(quote, context);
   }
   const collateral = await checks.step('tdx.collateral', 'chapter 20 section 3.2', () => {

@@ -1,6 +1,7 @@
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import type { DcapCollateral } from '../collateral-source.ts';
 import { p256Spki } from '../crypto/key-kind.ts';
+import { AttestationError } from '../errors.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { pckChainOf } from './pck-chain.ts';
 import type { TdxQuote } from './quote.ts';
@@ -24,7 +25,12 @@ export async function verifyDcap(
   context: VerifyContext,
 ): Promise<DcapVerdict> {
   const { checks } = context;
-  const verified = await verifyCollateral(collateral, quote.tee, context);
+  // No quote can make these checks fail: what they find, they find of the collateral.
+  const verified = await verifyCollateral(collateral, quote.tee, context).catch(async (error: unknown) => {
+    if (error instanceof AttestationError) await context.collateral.judged?.(collateral, false);
+    throw error;
+  });
+  await context.collateral.judged?.(collateral, true);
   const { tcbInfo, qeIdentity } = verified;
   const chain = await pckChainOf(quote, collateral, context);
   const pck = await verifyPck(chain, verified, context);

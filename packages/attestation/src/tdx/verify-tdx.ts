@@ -5,8 +5,12 @@ import { AttestationError } from '../errors.ts';
 import { checkEventLogs } from '../events/check-event-logs.ts';
 import { replayRuntimeEvents } from '../events/runtime-events.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
-import { checkImageWithoutCollateral, checkQuoteWithoutCollateral } from './check-without-collateral.ts';
-import { collateralRequest } from './pck-chain.ts';
+import {
+  checkImageWithoutCollateral,
+  checkQuoteWithoutCollateral,
+  checkQuoteWithoutPck,
+} from './check-without-collateral.ts';
+import { carriesPckChain, collateralRequest } from './pck-chain.ts';
 import { parseTdxQuote } from './quote.ts';
 import type { TdReport } from './reports.ts';
 import type { TdxEvidence } from './tdx-evidence.ts';
@@ -28,6 +32,11 @@ export async function verifyTdx(
       throw new AttestationError('unsupported', 'The quote is not of a TD', { found: parsed.tee });
     return { ...parsed, td: parsed.td };
   });
+  // A quote that does not carry its PCK certificate is judged as far as it goes before that is asked for.
+  if (!carriesPckChain(quote)) {
+    await checkQuoteWithoutPck(quote, context);
+    checkBinding(attestation, eventLog, quote.td, context);
+  }
   const request = await checks.step('tdx.pck-path', 'chapter 20 section 3.3 step 5', () =>
     collateralRequest(quote, context),
   );
@@ -36,10 +45,7 @@ export async function verifyTdx(
     checkBinding(attestation, eventLog, quote.td, context);
     await checkImageWithoutCollateral(attestation, quote, context);
   });
-  const dcap = await verifyDcap(quote, collateral, context).catch(async (error: unknown) => {
-    if (isForgedCollateral(error)) await context.collateral.forget?.(request);
-    throw error;
-  });
+  const dcap = await verifyDcap(quote, collateral, context);
   checkBinding(attestation, eventLog, quote.td, context);
   return {
     simulated: dcap.simulated,
@@ -64,10 +70,10 @@ async function fetchCollateral(
   context: VerifyContext,
   alone: () => Promise<void>,
 ): Promise<DcapCollateral> {
-  const { checks, collateral } = context;
+  const { checks, collateral, options } = context;
   const atHand = collateral.atHand?.(request) ?? true;
   if (!atHand) await alone();
-  const outcome = await collateral.tdx(request).catch((error: unknown) => {
+  const outcome = await collateral.tdx(request, options.permit).catch((error: unknown) => {
     if (error instanceof AttestationError) return error;
     throw error;
   });
@@ -77,13 +83,6 @@ async function fetchCollateral(
     if (outcome instanceof AttestationError) throw outcome;
     return outcome;
   });
-}
-
-/** Checks that depend on the collateral alone: no quote can make them fail. */
-const COLLATERAL_CHECK = /^tdx\.(root-crl|crl-form|(tcb-info|qe-identity)-(form|chain|signer|signature))$/;
-
-function isForgedCollateral(error: unknown): boolean {
-  return error instanceof AttestationError && COLLATERAL_CHECK.test(error.check ?? '');
 }
 
 function tdxPart(attestation: Attestation): { quote: Uint8Array; eventLog: readonly TdxEvent[] } {

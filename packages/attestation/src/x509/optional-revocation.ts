@@ -29,18 +29,24 @@ export async function requireOptionalRevocation(
     return;
   }
   const crls: CertificateRevocationList[] = [];
+  const answers = new Map<CertificateRevocationList, Uint8Array>();
   for (const certificate of wanted) {
     const url = certificate.crlUrls[0]!;
     try {
       if (!fetchCrl) throw new AttestationError('collateral-unavailable', `No source for ${url}`);
-      crls.push(parseCrl(await fetchCrl(url)));
+      const answer = await fetchCrl(url);
+      const list = parseCrl(answer);
+      answers.set(list, answer);
+      crls.push(list);
     } catch (error) {
       if (!(error instanceof AttestationError)) throw error;
       if (mode === 'soft' && error.code === 'collateral-unavailable') continue;
       throw error;
     }
   }
+  const onList = async (list: CertificateRevocationList, isGood: boolean): Promise<void> =>
+    collateral.judged?.(answers.get(list)!, isGood);
   await checks.step(id, reference, () =>
-    checkRevocation(path.chain, { now, revocation: 'available', crls }, crypto, cache),
+    checkRevocation(path.chain, { now, revocation: 'available', crls, onList }, crypto, cache),
   );
 }

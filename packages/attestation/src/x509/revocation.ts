@@ -11,6 +11,8 @@ interface RevocationRules {
   readonly now: number;
   readonly revocation: 'required' | 'available' | 'none';
   readonly crls?: readonly CertificateRevocationList[];
+  /** Told of each list that was looked at, whether it is authentic and in force. */
+  readonly onList?: (list: CertificateRevocationList, isGood: boolean) => Promise<void>;
 }
 
 /**
@@ -37,7 +39,11 @@ export async function checkRevocation(
       });
     }
     for (const list of lists) {
-      await checkList(list, chain[i + 1]!, rules.now, crypto, cache);
+      await checkList(list, chain[i + 1]!, rules.now, crypto, cache).catch(async (error: unknown) => {
+        await rules.onList?.(list, false);
+        throw error;
+      });
+      await rules.onList?.(list, true);
       checkNotListed(certificate, list);
       used.push(list);
     }

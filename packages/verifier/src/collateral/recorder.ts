@@ -28,16 +28,19 @@ export function recordingSource(inner: CollateralSource): {
   const { pckCertificate, tpm, snp: snpSource, crl } = bound;
   const source: CollateralSource = {
     ...bound,
-    tdx: async (request) =>
-      keep(await bound.tdx(request), (value) => documents.push(dcapCollateralToJson(value))),
+    tdx: async (request, permit) =>
+      keep(await bound.tdx(request, permit), (value) => documents.push(dcapCollateralToJson(value))),
     ...(pckCertificate && {
-      pckCertificate: async (request) => keep(await pckCertificate(request), (pem) => certificates.push(pem)),
+      pckCertificate: async (request, permit) =>
+        keep(await pckCertificate(request, permit), (pem) => certificates.push(pem)),
     }),
     ...(tpm && {
-      tpm: async (request) => keep(await tpm(request), (value) => documents.push(tpmCollateralToJson(value))),
+      tpm: async (request, permit) =>
+        keep(await tpm(request, permit), (value) => documents.push(tpmCollateralToJson(value))),
     }),
     ...(snpSource && {
-      snp: async (request) => keep(await snpSource(request), (value) => snp.push(snpJson(value))),
+      snp: async (request, permit) =>
+        keep(await snpSource(request, permit), (value) => snp.push(snpJson(value))),
     }),
     ...(crl && {
       crl: async (url) =>

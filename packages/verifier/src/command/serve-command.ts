@@ -58,7 +58,8 @@ export async function serveCommand(argv: readonly string[], output: Output): Pro
     return EXIT.good;
   }
   const roots = await configuredRoots(config, (path) => readInput(path, MAX_FILE_BYTES));
-  const options = verifyOptions(config, roots);
+  const isOneshot = values.verify !== undefined || values['verify-cert'] !== undefined;
+  const options = verifyOptions(config, roots, !isOneshot);
   if (values.verify !== undefined) return oneshotRequest(values.verify, options, output);
   if (values['verify-cert'] !== undefined) return oneshotCertificate(values['verify-cert'], options, output);
   return serve(config, options);
@@ -69,7 +70,7 @@ async function readConfig(path: string): Promise<Config> {
   return loadConfig(text, process.env);
 }
 
-function verifyOptions(config: Config, roots: TrustRoots): Omit<VerifyOptions, 'now'> {
+function verifyOptions(config: Config, roots: TrustRoots, isPublic: boolean): Omit<VerifyOptions, 'now'> {
   const { attestation } = config;
   const otherTpm = roots.gcpTpm.some((root) => root.simulated);
   return {
@@ -80,6 +81,7 @@ function verifyOptions(config: Config, roots: TrustRoots): Omit<VerifyOptions, '
       amdKds: attestation.urls.amd_kds,
       tpmHosts: attestation.urls.tpm_hosts,
       cacheDir: config.image_cache_dir,
+      isPublic,
     }),
     platform: {
       // Google endorses no firmware of a simulated platform.
