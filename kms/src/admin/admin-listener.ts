@@ -4,6 +4,7 @@ import { auditPage } from '../audit/audit-rpc.ts';
 import { errorChain } from '../errors.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
+import { ADMIN_BODY_LIMITS } from '../server/body-limits.ts';
 import { type Listener, listen } from '../server/listen.ts';
 import { openApiRoute } from '../server/open-api.ts';
 import { comesFromOtherSite } from '../server/other-site.ts';
@@ -31,6 +32,7 @@ export async function startAdminListener(
       {
         path: '/prpc',
         trim: 'Admin.',
+        limits: ADMIN_BODY_LIMITS,
         services: [
           implement(Admin)<undefined>({
             ClearImageCache: (request) => kms.images.clear(request),

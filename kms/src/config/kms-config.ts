@@ -16,6 +16,8 @@ export type FileConfig = {
       readonly handshake_timeout: number;
       readonly max_connections: number;
       readonly max_connections_per_address?: number | undefined;
+      readonly max_handshakes: number;
+      readonly max_handshakes_per_address: number;
     };
     /** Body limits by method, as written: "1MiB" or bytes. */
     readonly limits: Readonly<Record<string, string | number>>;
@@ -85,6 +87,9 @@ type CoreConfig = {
     /** Of one address; beyond that it is not even let in until the bucket fills. */
     readonly refused_evidence_per_minute: number;
     readonly refused_evidence_burst: number;
+    /** See `ConnectionLimits`. */
+    readonly network_cost_per_minute: number;
+    readonly network_cost_burst: number;
     /** Evidence judged at the same time; four times as much may wait, the rest is turned away. */
     readonly max_verifications: number;
   };

@@ -47,10 +47,12 @@ const rpc = z.strictObject({
       mutual: z
         .strictObject({ ca_certs: z.string().optional(), mandatory: z.literal(false).default(false) })
         .prefault({}),
-      handshake_timeout: duration.prefault('10s'),
+      handshake_timeout: duration.prefault('5s'),
       max_connections: z.int().min(1).max(65_536).default(4096),
       /** A quarter of them by default, at least 64. */
       max_connections_per_address: z.int().min(1).max(65_536).optional(),
+      max_handshakes: z.int().min(1).max(65_536).default(512),
+      max_handshakes_per_address: z.int().min(1).max(65_536).default(64),
     })
     .prefault({}),
   /** Body limits by method: "1MiB", "64KiB" or bytes. */
@@ -177,6 +179,8 @@ const rateLimit = z.strictObject({
   open_burst: z.int().min(0).default(60),
   refused_evidence_per_minute: z.int().min(1).default(120),
   refused_evidence_burst: z.int().min(0).default(60),
+  network_cost_per_minute: z.int().min(1).default(600),
+  network_cost_burst: z.int().min(1).default(300),
   max_verifications: z.int().min(1).max(10_000).default(64),
 });
 

@@ -1,5 +1,7 @@
 /** The checklist of chapter 10 section 11, items 1 to 6: what goes over the wire. */
 
+import { once } from 'node:events';
+import { connect } from 'node:tls';
 import { encodeAttestation, ratlsReportData } from '@dstack-cloud/attestation';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { deriveAppKeys, generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
@@ -85,6 +87,19 @@ test('checklist 3: unknown method, body too large, and the key of errors', async
     400,
     { error: 'failed to read data: payload too large' },
   ]);
+});
+
+test('a request without Host is answered, as clients of the original send it', async () => {
+  const socket = connect({ host: '127.0.0.1', port: kms.main.port, rejectUnauthorized: false });
+  let text = '';
+  socket.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  await once(socket, 'secureConnect');
+  socket.write('POST /prpc/KMS.GetMeta?json HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}');
+  await once(socket, 'end');
+  expect(text).toMatch(/^HTTP\/1\.1 200 /);
+  expect(text).toContain('"k256_pubkey"');
 });
 
 test('checklist 4: the vectors of 3.5, 3.6, 4.7 and 5.1, where each is tested byte for byte', async () => {

@@ -117,7 +117,7 @@ describeWithFixtures('replay of kms-original/full: TLS and crashes', 'kms-origin
   test('mtls-rpc/idle-close, mtls-rpc/tcp-without-tls-hello', async () => {
     // A connection that says nothing was kept for 40 s there; ours ends it after rpc.tls.handshake_timeout.
     const { config } = kms.running.kms;
-    expect(config.rpc.tls.handshake_timeout).toBe(10);
+    expect(config.rpc.tls.handshake_timeout).toBe(5);
     const answer = await ask(kms.running.main.port, '/health', {
       method: 'GET',
       headers: { connection: 'keep-alive' },

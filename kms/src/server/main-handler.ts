@@ -1,9 +1,16 @@
-import type { RequestListener } from 'node:http';
-import { createPrpcHandler, implement, KMS, RpcError } from '@dstack-cloud/prpc';
+import type { IncomingMessage, RequestListener } from 'node:http';
+import {
+  createPrpcHandler,
+  implement,
+  KMS,
+  markProven,
+  type PlainResponse,
+  RpcError,
+  takeToll,
+} from '@dstack-cloud/prpc';
 import { type Peer, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
 import { assertAdminTokenHash } from '../admin/credentials.ts';
 import { auditHead, consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
-import { parseSize } from '../config/duration.ts';
 import { serverNonces } from '../evidence/nonces.ts';
 import { refusalCode } from '../evidence/refusal.ts';
 import { withNonces } from '../evidence/with-nonces.ts';
@@ -16,6 +23,7 @@ import { metaSource } from '../rpc/get-meta.ts';
 import { getTempCaCert } from '../rpc/get-temp-ca-cert.ts';
 import { signCert } from '../rpc/sign-cert.ts';
 import { APP_VERSION } from '../version.ts';
+import { bodyLimits } from './body-limits.ts';
 import { callLogger } from './call-log.ts';
 import { openApiRoute } from './open-api.ts';
 import { healthRoute, metricsRoute, nonceRoute, readyRoute } from './plain-routes.ts';
@@ -29,9 +37,6 @@ export function mainHandler(service: Kms): RequestListener {
   const kms: Kms = { ...service, evidence: withNonces(service.evidence, nonces, required) };
   const getMeta = metaSource(kms);
   const { config } = kms;
-  const limits = Object.fromEntries(
-    Object.entries(config.rpc.limits).map(([method, size]) => [method, parseSize(size) ?? 0]),
-  );
   const methods = implement(KMS)<Caller>({
     GetMeta: () => getMeta(),
     GetTempCaCert: () => getTempCaCert(kms),
@@ -54,7 +59,7 @@ export function mainHandler(service: Kms): RequestListener {
         }),
   });
   return createPrpcHandler<Caller>({
-    mounts: [{ path: '/prpc', trim: 'KMS.', services: [methods], limits }],
+    mounts: [{ path: '/prpc', trim: 'KMS.', services: [methods], limits: bodyLimits(config) }],
     routes: [
       healthRoute,
       readyRoute(kms),
@@ -63,30 +68,42 @@ export function mainHandler(service: Kms): RequestListener {
       ...(config.core.metrics.enabled ? [metricsRoute(kms)] : []),
     ],
     headers: { Server: 'dstack-kms', 'X-App-Version': APP_VERSION },
+    guard: pageGuard,
     before: (request, { method }) => callerOf(kms, request, method),
     onCall: callLogger(kms),
   });
+}
+
+/** Pages cost little, and nobody needs many of them; what they cost counts with all else that a network does. */
+const PAGE_COST = 1;
+/** Asks all workers and the policy source. */
+const SCRAPE_COST = 5;
+
+function pageGuard(request: IncomingMessage): PlainResponse | undefined {
+  const { url = '/' } = request;
+  if (url.startsWith('/prpc/') && !url.startsWith('/prpc/openapi.json')) return undefined;
+  const cost = /^\/(metrics|ready)\b/.test(url) ? SCRAPE_COST : PAGE_COST;
+  if (takeToll(request, cost)) return undefined;
+  return { status: 429, headers: { 'Retry-After': '6' }, body: 'Too many requests; try again later\n' };
 }
 
 /**
  * Who calls. Evidence in the certificate is verified before the method is looked up, for every method, once per
  * connection (chapter 10 section 3.8); damaged evidence is refused even for open methods.
  */
-function callerOf(
-  kms: Kms,
-  request: Parameters<RequestListener>[0],
-  method: string,
-): Caller | Promise<Caller> {
+function callerOf(kms: Kms, request: IncomingMessage, method: string): Caller | Promise<Caller> {
   const address = request.socket.remoteAddress ?? '';
   const peer = peerOf(request);
   const { evidenceBytes = 0 } = peer.certificate ?? {};
   // Attested callers are limited by who they are, once that is known, but only where they get something for it.
   if (evidenceBytes === 0 || !LIMITED_BY_WORKLOAD.has(method)) kms.limits.open(address);
   // Most calls come without a certificate, and nothing has to be waited for.
-  return peer.certificate === undefined ? { address, attestation: undefined } : attested(kms, address, peer);
+  return peer.certificate === undefined
+    ? { address, attestation: undefined }
+    : attested(kms, request, address, peer);
 }
 
-async function attested(kms: Kms, address: string, peer: Peer): Promise<Caller> {
+async function attested(kms: Kms, request: IncomingMessage, address: string, peer: Peer): Promise<Caller> {
   try {
     const { evidence, limits } = kms;
     const attestation = await peer.attestation(async (certificate) => {
@@ -95,6 +112,7 @@ async function attested(kms: Kms, address: string, peer: Peer): Promise<Caller> 
       const known = evidence.knownVerdict(certificate);
       return known ?? limits.evidence(address, () => evidence.verifyCertificate(certificate));
     });
+    if (attestation !== undefined) markProven(request);
     return { address, attestation };
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;

@@ -1,6 +1,6 @@
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { p256KeyPem } from '@dstack-cloud/keys';
-import { configureServer } from '@dstack-cloud/prpc';
+import type { ConnectionLimits } from '@dstack-cloud/prpc';
 import {
   certificatePem,
   createRaTlsServer,
@@ -8,7 +8,6 @@ import {
   type SessionEvent,
 } from '@dstack-cloud/ra-tls';
 import type { Kms } from '../kms.ts';
-import { admitOnly } from './admission.ts';
 import { type Listener, listen } from './listen.ts';
 import { mainHandler } from './main-handler.ts';
 
@@ -36,17 +35,27 @@ export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): P
     handshakeTimeoutMs: tls.handshake_timeout * 1000,
     onSession: (event) => logSession(kms, event),
     now: () => kms.now() * 1000,
+    connections: connectionLimits(kms),
   });
-  admitOnly(server, {
-    max: tls.max_connections,
-    maxPerAddress: tls.max_connections_per_address,
-    admits: (address) => kms.limits.mayConnect(address),
-    onTurnedAway: () => kms.metrics.tlsHandshakes.inc({ result: 'turned-away' }),
-  });
-  const listener = await listen(configureServer(server), address, port);
+  const listener = await listen(server, address, port);
   return {
     ...listener,
     useCertificate: (certificate) => reloadCertificate(server, certificateOf(certificate)),
+  };
+}
+
+function connectionLimits({ config, limits, metrics }: Kms): Partial<ConnectionLimits> {
+  const { tls } = config.rpc;
+  const { enabled, network_cost_per_minute, network_cost_burst } = config.core.rate_limit;
+  return {
+    max: tls.max_connections,
+    maxPerNetwork: tls.max_connections_per_address,
+    maxSilent: tls.max_handshakes,
+    maxSilentPerNetwork: tls.max_handshakes_per_address,
+    costPerMinute: enabled ? network_cost_per_minute : Number.MAX_SAFE_INTEGER,
+    costBurst: enabled ? network_cost_burst : Number.MAX_SAFE_INTEGER,
+    admits: (address) => limits.mayConnect(address),
+    onTurnedAway: () => metrics.tlsHandshakes.inc({ result: 'turned-away' }),
   };
 }
 

@@ -1,11 +1,9 @@
 import { AttestationError, type BootInfo } from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
-import { RpcError } from '@dstack-cloud/prpc';
+import { networkOf, RpcError, TokenBuckets } from '@dstack-cloud/prpc';
 import { RaTlsError } from '@dstack-cloud/ra-tls';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { networkOf } from './network-of.ts';
-import { TokenBuckets } from './token-buckets.ts';
 
 /** Who may ask how often (chapter 10 section 10.2). */
 export type RateLimits = {

@@ -46,6 +46,11 @@ const differences: Record<string, Difference> = {
     reason: NO_ADDRESS,
     error: /KMS self authorization failed: Failed to call self KMS auth check: auth api returned 503/,
   },
+  'exact-limit-ok': {
+    reason: 'a method that anybody may call takes 64 KiB, not 10 MiB',
+    status: 400,
+    error: /failed to read data: payload too large/,
+  },
   'envpub-0X': { reason: '0X is accepted too (1.3)', status: 200 },
   'envpub-array': { reason: JSON_LIBRARY, error: /invalid type: sequence, expected a string/ },
   'envpub-duplicate-key': { reason: JSON_LIBRARY, error: /duplicate field `app_id`/ },

@@ -4,6 +4,7 @@ import type { KmsConfig } from '../config/kms-config.ts';
 export function shareOf(config: KmsConfig): KmsConfig {
   const part = (whole: number): number => Math.ceil(whole / config.workers);
   const { rpc, core } = config;
+  const { rate_limit: limit } = core;
   return {
     ...config,
     rpc: {
@@ -12,11 +13,18 @@ export function shareOf(config: KmsConfig): KmsConfig {
         ...rpc.tls,
         max_connections: part(rpc.tls.max_connections),
         max_connections_per_address: part(rpc.tls.max_connections_per_address),
+        max_handshakes: part(rpc.tls.max_handshakes),
+        max_handshakes_per_address: part(rpc.tls.max_handshakes_per_address),
       },
     },
     core: {
       ...core,
-      rate_limit: { ...core.rate_limit, max_verifications: part(core.rate_limit.max_verifications) },
+      rate_limit: {
+        ...limit,
+        max_verifications: part(limit.max_verifications),
+        network_cost_per_minute: part(limit.network_cost_per_minute),
+        network_cost_burst: part(limit.network_cost_burst),
+      },
     },
   };
 }

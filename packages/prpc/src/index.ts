@@ -18,12 +18,24 @@ export { encodeJson } from './json/encode-json.ts';
 export { type JsonExtras, withJsonExtras } from './json/json-extras.ts';
 export { openApiDocument } from './open-api.ts';
 export { configureServer } from './server/configure-server.ts';
+export { countRefusal, markProven, takeToll } from './server/connections/connection-guard.ts';
+export {
+  CONNECTION_LIMITS,
+  type ConnectionLimits,
+  type Cut,
+  MAX_PIPELINED,
+  MAX_REFUSALS,
+  type TurnedAway,
+} from './server/connections/connection-limits.ts';
+export { networkOf } from './server/connections/network-of.ts';
+export { TokenBuckets } from './server/connections/token-buckets.ts';
 export { memoizeEncoding } from './server/encoding.ts';
 export { frameworkAnswer } from './server/framework-answer.ts';
 export { createPrpcHandler } from './server/handler.ts';
 export {
   type CallRecord,
   DEFAULT_BODY_LIMIT,
+  LARGE_BODY_LIMIT,
   type Mount,
   type PlainResponse,
   type PlainRoute,

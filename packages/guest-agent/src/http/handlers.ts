@@ -1,6 +1,12 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { AttestationError } from '@dstack-cloud/attestation';
-import { type CallRecord, createPrpcHandler, type PlainRoute, type PublicError } from '@dstack-cloud/prpc';
+import {
+  type CallRecord,
+  createPrpcHandler,
+  LARGE_BODY_LIMIT,
+  type PlainRoute,
+  type PublicError,
+} from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
 import { causeChain, GuestError } from '../errors.ts';
 import type { Containers } from '../machine/containers.ts';
@@ -33,11 +39,13 @@ export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers
     onCall: (record: CallRecord) => logCall(agent, record),
   };
   const guest = dstackGuestService(agent);
+  // The machine's own applications may have large data signed.
+  const ofApplications = { unknownMethodStatus: 404, bodyLimit: LARGE_BODY_LIMIT } as const;
   return {
     dstack: createPrpcHandler<IncomingMessage>({
       ...common,
       headers: { Server: server },
-      mounts: [{ path: '/', services: [guest], unknownMethodStatus: 404 }],
+      mounts: [{ path: '/', services: [guest], ...ofApplications }],
       routes: [getAttestationRoute(agent)],
     }),
     // SDKs inherit paths: TappdClient.getKey() posts to /GetKey here, or to /prpc/Tappd.GetKey.
@@ -45,8 +53,8 @@ export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers
       ...common,
       headers: { Server: server },
       mounts: [
-        { path: '/prpc', trim: 'Tappd.', services: [tappdService(agent), guest], unknownMethodStatus: 404 },
-        { path: '/', services: [guest], unknownMethodStatus: 404 },
+        { path: '/prpc', trim: 'Tappd.', services: [tappdService(agent), guest], ...ofApplications },
+        { path: '/', services: [guest], ...ofApplications },
       ],
     }),
     external: createPrpcHandler<IncomingMessage>({

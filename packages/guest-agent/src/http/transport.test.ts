@@ -1,7 +1,7 @@
 import { existsSync, lstatSync, realpathSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
+import { describeWithFixtures, fixtureText } from '@dstack-cloud/test/fixtures';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type FixtureAgent, startFixtureAgent } from '../test/fixture-agent.ts';
 import { send } from '../test/replay.ts';
@@ -17,9 +17,9 @@ describeWithFixtures('what raw clients of the socket rely on', 'simulator/attest
   afterAll(() => agent.stop());
 
   /** Sends bytes, half-closes, and returns everything up to the server's close. */
-  const raw = (text: string): Promise<string> =>
+  const raw = (text: string, path = agent.sockets.internal): Promise<string> =>
     new Promise((resolve, reject) => {
-      const socket = connect({ path: agent.sockets.internal, allowHalfOpen: true });
+      const socket = connect({ path, allowHalfOpen: true });
       let answer = '';
       socket.setTimeout(5_000, () => reject(new Error('the server did not close')));
       socket.on('data', (chunk) => {
@@ -51,6 +51,19 @@ describeWithFixtures('what raw clients of the socket rely on', 'simulator/attest
       `POST /GetKey HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length - 1}\r\n\r\n${body}`,
     );
     expect(answer).toMatch(/^HTTP\/1\.1 400/);
+  });
+
+  it("a request without Host is answered, as the original's Rust client sends it", async () => {
+    const request = fixtureText('interop-original/rust-tappd-no-host.http');
+    expect(request).not.toMatch(/^host:/im);
+    for (const path of [agent.sockets['internal-v0'], agent.sockets.internal]) {
+      const answer = await raw(
+        request.replace('/prpc/Tappd.', path === agent.sockets['internal-v0'] ? '/prpc/Tappd.' : '/'),
+        path,
+      );
+      expect(answer).toMatch(/^HTTP\/1\.1 200/);
+      expect(answer).toContain('"app_id"');
+    }
   });
 
   it('both socket locations lead to the same listener, open to every container', () => {

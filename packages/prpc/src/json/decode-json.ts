@@ -8,7 +8,7 @@ import {
 } from '@bufbuild/protobuf';
 import { PrpcError } from '../errors.ts';
 import { fieldPresence } from './field.ts';
-import type { JsonNode } from './json-node.ts';
+import type { JsonNode, JsonShape } from './json-node.ts';
 import { parseJson, position } from './parse-json.ts';
 import { parseQuery } from './parse-query.ts';
 import { type Dialect, describeNode, readScalar } from './read-scalar.ts';
@@ -18,6 +18,8 @@ type ReadField = (node: JsonNode, source: Source) => unknown;
 type Field = { name: string; localName: string; read: ReadField };
 
 const compiled = new WeakMap<DescMessage, Field[]>();
+const shapes = new WeakMap<DescMessage, ReadonlyMap<string, JsonShape>>();
+const SCALAR: JsonShape = { kind: 'scalar' };
 
 /**
  * Reads the JSON form of a message. Missing fields take their defaults, unknown ones are ignored, a field that
@@ -32,7 +34,7 @@ export function decodeJson<D extends DescMessage>(
 ): MessageShape<D> {
   if (text === '') return create(desc);
   const dialect = options.lenientNumbers === true ? 'lenient' : 'json';
-  return readMessage(desc, parseJson(text), { text, dialect }) as MessageShape<D>;
+  return readMessage(desc, parseJson(text, shapeOf(desc)), { text, dialect }) as MessageShape<D>;
 }
 
 /**
@@ -55,6 +57,24 @@ function readMessage(desc: DescMessage, node: JsonNode, source: Source): Message
     if (result !== undefined) target[localName] = result;
   }
   return message;
+}
+
+function shapeOf(desc: DescMessage): JsonShape {
+  return {
+    kind: 'message',
+    members: () => {
+      const known = shapes.get(desc);
+      if (known !== undefined) return known;
+      const members = new Map(desc.fields.map((field) => [field.name, fieldShape(field)]));
+      shapes.set(desc, members);
+      return members;
+    },
+  };
+}
+
+function fieldShape(field: DescField): JsonShape {
+  const item = field.message === undefined ? SCALAR : shapeOf(field.message);
+  return fieldPresence(field) === 'repeated' ? { kind: 'list', item } : item;
 }
 
 function fieldsOf(desc: DescMessage): Field[] {

@@ -1,11 +1,15 @@
 import { PrpcError } from '../errors.ts';
-import type { JsonNode, JsonObjectNode } from './json-node.ts';
+import type { JsonNode, JsonObjectNode, JsonShape } from './json-node.ts';
 
 /** Deeper nesting than any message needs; the original stops at 128 too. */
 const MAX_DEPTH = 128;
 
-/** Values in one text. Messages of ours have far fewer; ten megabytes of `[],` would stop the server for seconds. */
-const MAX_VALUES = 65_536;
+/** Values in one text, those included that nobody asks for. Messages of ours have far fewer. */
+const MAX_VALUES = 16_384;
+/** Names in one object that its message does not have; newer peers have a few. */
+const MAX_UNKNOWN = 64;
+/** Items of a list; the longest, a page of the audit log, has a thousand. */
+const MAX_ITEMS = 4_096;
 
 const numberPattern = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const spacePattern = /[ \t\n\r]*/y;
@@ -15,19 +19,24 @@ const plainPattern = /[^"\\\u0000-\u001f]*/y;
 
 /** " at line 1 column 20", counted in characters as read so far. */
 export function position(text: string, offset: number): string {
-  const before = text.slice(0, offset);
-  const line = before.split('\n').length;
-  return ` at line ${line} column ${offset - (before.lastIndexOf('\n') + 1)}`;
+  let line = 1;
+  let start = 0;
+  for (let index = 0; index < offset; index++) {
+    if (text.charCodeAt(index) !== 0x0a) continue;
+    line += 1;
+    start = index + 1;
+  }
+  return ` at line ${line} column ${offset - start}`;
 }
 
 /**
  * Parses one JSON text strictly (RFC 8259): no byte order mark, nothing after the value, nesting at most 128, at most
- * 65,536 values.
+ * 16,384 values. Only what the shape asks for is in the result; anything else is there by its kind alone.
  * @throws PrpcError `bad_json`
  */
-export function parseJson(text: string): JsonNode {
+export function parseJson(text: string, shape?: JsonShape): JsonNode {
   const parser = new Parser(text);
-  const value = parser.value(0);
+  const value = parser.value(0, shape);
   parser.finish();
   return value;
 }
@@ -41,15 +50,15 @@ class Parser {
     this.text = text;
   }
 
-  value(depth: number): JsonNode {
+  value(depth: number, shape: JsonShape | undefined): JsonNode {
     this.space();
     const first = this.text[this.offset];
     if (first === undefined) throw this.error('EOF while parsing a value', this.offset);
     if (depth > MAX_DEPTH) throw this.error('recursion limit exceeded', this.offset + 1);
     this.values += 1;
     if (this.values > MAX_VALUES) throw this.error('too many values', this.offset + 1);
-    if (first === '{') return this.object(depth);
-    if (first === '[') return this.array(depth);
+    if (first === '{') return this.object(depth, shape?.kind === 'message' ? shape.members() : undefined);
+    if (first === '[') return this.array(depth, shape?.kind === 'list' ? shape.item : undefined);
     if (first === '"') return { kind: 'string', text: this.string(), end: this.offset };
     if (first === 't') return this.word('true', (end) => ({ kind: 'boolean', value: true, end }));
     if (first === 'f') return this.word('false', (end) => ({ kind: 'boolean', value: false, end }));
@@ -63,9 +72,10 @@ class Parser {
     if (this.offset < this.text.length) throw this.error('trailing characters', this.offset + 1);
   }
 
-  private object(depth: number): JsonObjectNode {
+  private object(depth: number, wanted: ReadonlyMap<string, JsonShape> | undefined): JsonObjectNode {
     const members = new Map<string, JsonNode>();
     const repeated = new Set<string>();
+    let unknown = 0;
     this.offset += 1;
     this.space();
     if (this.text[this.offset] === '}') return this.close({ kind: 'object', members, repeated });
@@ -76,9 +86,15 @@ class Parser {
       this.space();
       if (this.text[this.offset] !== ':') throw this.unexpected('expected `:`', 'an object');
       this.offset += 1;
-      const value = this.value(depth + 1);
-      if (members.has(name)) repeated.add(name);
-      members.set(name, value);
+      const shape = wanted?.get(name);
+      if (wanted !== undefined && shape === undefined && ++unknown > MAX_UNKNOWN) {
+        throw this.error('too many unknown fields', this.offset);
+      }
+      const value = this.value(depth + 1, shape);
+      if (shape !== undefined) {
+        if (members.has(name)) repeated.add(name);
+        members.set(name, value);
+      }
       this.space();
       const next = this.text[this.offset];
       if (next === '}') return this.close({ kind: 'object', members, repeated });
@@ -87,13 +103,16 @@ class Parser {
     }
   }
 
-  private array(depth: number): JsonNode {
+  private array(depth: number, shape: JsonShape | undefined): JsonNode {
     const items: JsonNode[] = [];
     this.offset += 1;
     this.space();
     if (this.text[this.offset] === ']') return this.close({ kind: 'array', items });
     for (;;) {
-      items.push(this.value(depth + 1));
+      const item = this.value(depth + 1, shape);
+      if (shape !== undefined && items.push(item) > MAX_ITEMS) {
+        throw this.error('too many items', this.offset);
+      }
       this.space();
       const next = this.text[this.offset];
       if (next === ']') return this.close({ kind: 'array', items });

@@ -4,8 +4,8 @@ import { PrpcError } from '../errors.ts';
 /** Nesting of messages and groups; deeper than anything of ours. */
 const MAX_DEPTH = 100;
 
-/** Fields in one message, nested ones included. Ours have far fewer; five million of two bytes take a second. */
-const MAX_FIELDS = 65_536;
+/** Fields in one message, nested ones included. Ours have far fewer. */
+const MAX_FIELDS = 4_096;
 
 const WIRE_TYPES = [
   'Varint',

@@ -22,7 +22,7 @@ beforeAll(async () => {
       {
         path: '/prpc',
         trim: 'KMS.',
-        limits: { GetKey: 16 },
+        limits: { GetKey: 16, SignCert: 10 * 1024 * 1024 },
         services: [
           implement(KMS)({
             GetAppEnvEncryptPubKey: ({ appId }) => ({ publicKey: appId, timestamp: 17n }),
@@ -33,6 +33,7 @@ beforeAll(async () => {
               throw new Error('secret detail');
             },
             GetKey: () => ({}),
+            SignCert: ({ csr }) => ({ certificateChain: [String(csr.length)] }),
             GetTempCaCert: () => ({ tempCaCert: 'x' }),
             ClearImageCache: () => undefined,
           }),
@@ -182,8 +183,8 @@ describe('errors and limits (chapter 10 sections 1.4, 1.5)', () => {
     expect(JSON.parse(body.toString())).toEqual({ error: 'invalid quote: bad' });
   });
 
-  test('body limits: 10 MiB passes, one byte more does not, a method may have its own', async () => {
-    const limit = 10 * 1024 * 1024;
+  test('body limits: 64 KiB pass, one byte more does not, a method may have its own', async () => {
+    const limit = 64 * 1024;
     const fits = `{"app_id":"11"}`.padEnd(limit);
     expect((await ask('POST', '/prpc/GetAppEnvEncryptPubKey?json', fits)).status).toBe(200);
     const over = await ask('POST', '/prpc/GetAppEnvEncryptPubKey?json', `${fits} `);
@@ -191,21 +192,36 @@ describe('errors and limits (chapter 10 sections 1.4, 1.5)', () => {
     expect(over.body.toString()).toContain('failed to read data: payload too large');
     const small = await ask('POST', '/prpc/GetKey?json', '{"name":"12345"}  ');
     expect(small.body.toString()).toContain('payload too large');
+    const large = `{"csr":"${'00'.repeat(5_000_000)}"}`.padEnd(10 * 1024 * 1024);
+    expect((await ask('POST', '/prpc/SignCert?json', large)).body.toString()).toContain('5000000');
+    // Its sender reads the answer all the same.
+    const refused = await ask('POST', '/prpc/GetKey?json', large);
+    expect([refused.status, refused.body.toString()]).toEqual([
+      400,
+      expect.stringContaining('payload too large'),
+    ]);
   });
 
   test('many large bodies at once are turned away before they fill the memory, small ones never', async () => {
     const crowded = http.createServer(
       createPrpcHandler({
-        maxBufferedBytes: 200_000,
-        mounts: [{ path: '/', services: [implement(KMS)({ ClearImageCache: () => undefined })] }],
+        maxBufferedBytes: 800_000,
+        mounts: [
+          {
+            path: '/',
+            bodyLimit: 10 * 1024 * 1024,
+            services: [implement(KMS)({ ClearImageCache: () => undefined })],
+          },
+        ],
       }),
     );
     await once(crowded.listen(0, '127.0.0.1'), 'listening');
     const target = { host: '127.0.0.1', port: (crowded.address() as AddressInfo).port, method: 'POST' };
     const waits: unknown[] = [];
-    const post = (bytes: number): Promise<number> =>
+    const post = (bytes: number, localAddress = '127.0.0.1'): Promise<number> =>
       new Promise((resolve, reject) => {
-        const request = http.request({ ...target, path: '/ClearImageCache?json' }, (response) => {
+        const options = { ...target, localAddress, path: '/ClearImageCache?json' };
+        const request = http.request(options, (response) => {
           response.resume();
           waits.push(response.headers['retry-after']);
           resolve(response.statusCode ?? 0);
@@ -216,12 +232,13 @@ describe('errors and limits (chapter 10 sections 1.4, 1.5)', () => {
     expect([await post(150_000), await post(500_000), await post(150_000)]).toEqual([200, 503, 200]);
     expect(waits).toEqual([undefined, '6', undefined]);
 
-    // Begun and never ended: it holds most of the budget.
+    // Begun and never ended: it holds most of what its address may have, a quarter.
     const stalled = net.connect(target.port, '127.0.0.1');
     stalled.write('POST /ClearImageCache?json HTTP/1.1\r\nHost: x\r\nContent-Length: 200001\r\n\r\n');
     stalled.write(' '.repeat(190_000));
     await expect.poll(() => post(150_000)).toBe(503);
     expect(await post(60_000)).toBe(200);
+    expect(await post(150_000, '127.0.0.2')).toBe(200);
     stalled.destroy();
     await expect.poll(() => post(150_000)).toBe(200);
     crowded.closeAllConnections();

@@ -11,7 +11,7 @@ import {
   type PrpcHandlerOptions,
   type PublicError,
 } from './options.ts';
-import { readBody } from './read-body.ts';
+import { BodyBudget, readBody } from './read-body.ts';
 import { resolvePath, splitTarget } from './resolve-path.ts';
 import { answerHeaders, writeAnswer } from './write-answer.ts';
 
@@ -25,7 +25,7 @@ export function createPrpcHandler<C = undefined>(
   options: PrpcHandlerOptions<C>,
 ): (request: IncomingMessage, response: ServerResponse) => void {
   const common = answerHeaders(options.headers);
-  const budget = { used: 0, max: options.maxBufferedBytes ?? DEFAULT_BUFFERED_BYTES };
+  const budget = new BodyBudget(options.maxBufferedBytes ?? DEFAULT_BUFFERED_BYTES);
   const tables = new Map(options.mounts.map((mount) => [mount, methodTable(mount)]));
 
   async function answer(
@@ -60,7 +60,7 @@ export function createPrpcHandler<C = undefined>(
         const status = mount.unknownMethodStatus ?? 400;
         throw new RpcError(`Service not found: ${name}`, { code: 'UNIMPLEMENTED', status });
       }
-      const limit = mount.limits?.[name] ?? DEFAULT_BODY_LIMIT;
+      const limit = limitOf(mount, name);
       // What a method without arguments is sent says nothing; Node reads and drops it while the answer goes out.
       const isNeeded = verb === 'POST' && !(takesNothing(method.desc) && hasBodyUpTo(limit, request));
       const body = isNeeded ? await readBody(request, limit, budget) : NO_BODY;
@@ -123,6 +123,10 @@ const SMALL_BODY = 65_536;
 /** Whether a request says that its body is no longer. Without either header there is none (RFC 9112 section 6.3). */
 function hasBodyUpTo(limit: number, { headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) <= limit;
+}
+
+function limitOf<C>({ limits = {}, bodyLimit = DEFAULT_BODY_LIMIT }: Mount<C>, method: string): number {
+  return Object.hasOwn(limits, method) ? limits[method]! : bodyLimit;
 }
 
 const NO_BODY: Uint8Array = new Uint8Array();

@@ -22,9 +22,9 @@ beforeAll(async () => {
     GetAppEnvEncryptPubKey: ({ appId }) => ({ publicKey: appId }),
     GetMeta: () => ({}),
   });
-  server = configureServer(
-    http.createServer(createPrpcHandler({ mounts: [{ path: '/prpc', trim: 'KMS.', services: [service] }] })),
-  );
+  const handler = createPrpcHandler({ mounts: [{ path: '/prpc', trim: 'KMS.', services: [service] }] });
+  // All of it comes from one address.
+  server = configureServer(http.createServer(handler), { costBurst: 1e6 });
   await once(server.listen(0, '127.0.0.1'), 'listening');
   port = (server.address() as AddressInfo).port;
 });
@@ -81,12 +81,35 @@ test('readers throw nothing but their own error', () => {
 
 test('a large text of many small values is refused before it holds up everybody else', () => {
   const values = (count: number): string => `{"x":[${'[],'.repeat(count)}1]}`;
-  expect(decodeJson(AppKeyResponseSchema, values(60_000)).keyEpoch).toBeUndefined();
-  expect(() => decodeJson(AppKeyResponseSchema, values(66_000))).toThrow('too many values');
+  expect(decodeJson(AppKeyResponseSchema, values(16_000)).keyEpoch).toBeUndefined();
+  expect(() => decodeJson(AppKeyResponseSchema, values(17_000))).toThrow('too many values');
+  const names = (count: number): string =>
+    `{${Array.from({ length: count }, (_, index) => `"n${index}":0`).join()}}`;
+  expect(decodeJson(AppKeyResponseSchema, names(64)).keyEpoch).toBeUndefined();
+  expect(() => decodeJson(AppKeyResponseSchema, names(65))).toThrow('too many unknown fields');
+  const items = (count: number): string => `{"alt_names":[${'"",'.repeat(count - 1)}""]}`;
+  expect(decodeJson(GetTlsKeyArgsSchema, items(4_096)).altNames).toHaveLength(4_096);
+  expect(() => decodeJson(GetTlsKeyArgsSchema, items(4_097))).toThrow('too many items');
   const fields = (count: number): Uint8Array =>
     new Uint8Array(2 * count).fill(1).map((_, i) => 0x78 - 0x77 * (i % 2));
-  expect(() => checkWire(AppKeyResponseSchema, fields(60_000))).not.toThrow();
-  expect(() => checkWire(AppKeyResponseSchema, fields(66_000))).toThrow('too many fields');
+  expect(() => checkWire(AppKeyResponseSchema, fields(4_000))).not.toThrow();
+  expect(() => checkWire(AppKeyResponseSchema, fields(4_100))).toThrow('too many fields');
+});
+
+test('what nobody asks for takes no memory, whatever it is', () => {
+  const deep = `{"app_id":"11","x":${'{"y":['.repeat(60)}1${']}'.repeat(60)}}`;
+  expect(decodeJson(AppIdSchema, deep).appId).toEqual(Uint8Array.of(0x11));
+  expect(() => decodeJson(AppIdSchema, `{"app_id":${'{"y":['.repeat(9)}1${']}'.repeat(9)}}`)).toThrow(
+    'invalid type: map, expected a string',
+  );
+  expect(() => decodeJson(AppIdSchema, '{"app_id":"11","app_id":"22"}')).toThrow('duplicate field `app_id`');
+  expect(decodeJson(AppIdSchema, '{"x":1,"x":2}').appId).toHaveLength(0);
+});
+
+test('an error far down a long text is found in no time', () => {
+  const started = performance.now();
+  expect(() => decodeJson(AppIdSchema, `${'\n'.repeat(10_000_000)}x`)).toThrow('line 10000001 column 1');
+  expect(performance.now() - started).toBeLessThan(2_000);
 });
 
 test('values as long as the body limit give short errors', () => {

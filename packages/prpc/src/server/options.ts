@@ -2,8 +2,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { RpcErrorCode } from '../errors.ts';
 import type { ServiceImplementation } from './service.ts';
 
-/** Body limit of a request unless the mount names another one for the method (chapter 10 section 1.5). */
-export const DEFAULT_BODY_LIMIT: number = 10 * 1024 * 1024;
+/** Body limit of a request unless the mount names another one: enough for all that carries no evidence and no user data. */
+export const DEFAULT_BODY_LIMIT: number = 64 * 1024;
+
+/** The original's limit of any body (chapter 10 section 1.5), for callers who are trusted with so much. */
+export const LARGE_BODY_LIMIT: number = 10 * 1024 * 1024;
 
 /** Bytes of unfinished bodies held at once unless the handler names another number. */
 export const DEFAULT_BUFFERED_BYTES: number = 128 * 1024 * 1024;
@@ -18,6 +21,8 @@ export type Mount<C> = {
   readonly services: readonly ServiceImplementation<C>[];
   /** Body limits in bytes by trimmed method name. */
   readonly limits?: Readonly<Record<string, number>>;
+  /** Of all other methods; `DEFAULT_BODY_LIMIT` when absent. */
+  readonly bodyLimit?: number;
   /** Status of "Service not found"; 400 as the original answers, 404 as its later versions do. */
   readonly unknownMethodStatus?: 400 | 404;
 };

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { countRefusal } from './connections/connection-guard.ts';
 import type { PlainResponse } from './options.ts';
 
 /** The original's framework adds these to each answer on every listener (chapter 10 section 1.5). */
@@ -24,7 +25,7 @@ export function writeAnswer(
   answer: PlainResponse,
 ): void {
   if (response.headersSent || response.destroyed) return;
-  const { body } = answer;
+  const { body, status = 200 } = answer;
   const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
   // Nothing has no type, unless its sender gives it one.
   const type = answer.type ?? (length === 0 ? undefined : 'text/plain; charset=utf-8');
@@ -35,7 +36,10 @@ export function writeAnswer(
     String(length),
   ];
   for (const [name, value] of Object.entries(answer.headers ?? {})) headers.push(name, value);
-  response.writeHead(answer.status ?? 200, headers);
+  if (status >= 400 && countRefusal(request) && answer.headers?.['Connection'] === undefined) {
+    headers.push('Connection', 'close');
+  }
+  response.writeHead(status, headers);
   if (request.method === 'HEAD') response.end();
   // Node puts headers and a string into one write; ASCII needs no conversion.
   else if (typeof body === 'string') response.end(body, length === body.length ? 'latin1' : 'utf8');

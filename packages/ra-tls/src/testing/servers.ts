@@ -6,7 +6,7 @@ import { certificatePem, issueCertificate } from '../certificate/issue-certifica
 import { tempClient } from '../certificate/profiles.ts';
 import { raTlsAgent } from '../tls/agent.ts';
 import { type PeerVerifier, peerOf, readThen } from '../tls/peer.ts';
-import { createRaTlsServer, type SessionEvent } from '../tls/server.ts';
+import { createRaTlsServer, type RaTlsServerOptions, type SessionEvent } from '../tls/server.ts';
 import { attestationFor, bindingOnly, now, type TestKms, testKms } from './samples.ts';
 
 const opened: Array<() => void> = [];
@@ -32,7 +32,7 @@ export interface Running {
 export async function startServer(
   verify: PeerVerifier = bindingOnly,
   kms: TestKms = testKms(),
-  options: { handshakeTimeoutMs?: number; maxHandshakes?: number; now?: () => number } = {},
+  options: Partial<RaTlsServerOptions> = {},
 ): Promise<Running> {
   const events: SessionEvent[] = [];
   const server = createRaTlsServer({

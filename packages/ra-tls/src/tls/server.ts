@@ -4,14 +4,13 @@ import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import { EncodingError } from '@dstack-cloud/encoding';
+import { type ConnectionLimits, configureServer } from '@dstack-cloud/prpc';
 import { RaTlsError } from '../errors.ts';
 import { setPeer, TlsPeer } from './peer.ts';
 import { glanceAt, type ShownCertificate } from './shown-certificate.ts';
 
-const HANDSHAKE_TIMEOUT_MS = 10_000;
-const MAX_HANDSHAKES = 1024;
-/** How often Node looks for requests that take too long to come; its own default lets them have half a minute more. */
-const CHECK_EVERY_MS = 2_000;
+/** As long as the original's clients wait for a connection. */
+const HANDSHAKE_TIMEOUT_MS = 5_000;
 
 /**
  * No tickets, because a resumed session shows the old client certificate without a new proof of possession, and
@@ -40,10 +39,9 @@ export interface SessionEvent {
 export interface RaTlsServerOptions extends ServerCertificate {
   readonly handler: RequestListener;
   readonly onSession?: (event: SessionEvent) => void;
-  /** Default 10 s. */
+  /** Default 5 s. */
   readonly handshakeTimeoutMs?: number;
-  /** Handshakes in progress; more are refused. Default 1024. */
-  readonly maxHandshakes?: number;
+  readonly connections?: Partial<ConnectionLimits>;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
 }
@@ -61,12 +59,11 @@ export function createRaTlsServer(options: RaTlsServerOptions): Server {
       requestCert: true,
       rejectUnauthorized: false,
       handshakeTimeout: options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS,
-      connectionsCheckingInterval: CHECK_EVERY_MS,
       ALPNProtocols: ['http/1.1'],
     },
     handler,
   );
-  boundHandshakes(server, options.maxHandshakes ?? MAX_HANDSHAKES);
+  configureServer(server, options.connections);
   // First in line: the HTTP parser must not see a connection that is refused.
   server.prependListener('secureConnection', (socket: TLSSocket) => {
     const shown = showed(socket);
@@ -142,27 +139,6 @@ function judge(socket: TLSSocket, { hasOne, chained, certificate }: Shown, now: 
     );
   }
   return { outcome: 'accepted', certificate: kind, ...remote(socket) };
-}
-
-function boundHandshakes(server: Server, max: number): void {
-  const pending = new Set<string>();
-  server.prependListener('connection', (socket: Socket) => {
-    const name = endpoint(socket);
-    if (name === undefined) return;
-    if (pending.size >= max) {
-      socket.destroy();
-      return;
-    }
-    pending.add(name);
-    socket.once('close', () => pending.delete(name));
-  });
-  server.prependListener('secureConnection', (socket: TLSSocket) => {
-    pending.delete(endpoint(socket) ?? '');
-  });
-}
-
-function endpoint({ remoteAddress, remotePort }: Socket): string | undefined {
-  return remoteAddress === undefined ? undefined : `${remoteAddress} ${remotePort}`;
 }
 
 function remote(socket: Socket): { remoteAddress?: string } {

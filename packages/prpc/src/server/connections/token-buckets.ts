@@ -31,12 +31,13 @@ export class TokenBuckets {
     return this.#level(name) >= 1;
   }
 
-  /** Takes one; false when there is none. */
-  take(name: string): boolean {
+  /** Takes so many; false when there are less. Of what costs more than 1, what is there is gone all the same. */
+  take(name: string, count = 1): boolean {
     const tokens = this.#level(name);
-    const isTaken = tokens >= 1;
-    this.setLevel(name, isTaken ? tokens - 1 : tokens);
-    if (isTaken) this.#onTaken(name, 1);
+    const isTaken = tokens >= count;
+    const left = isTaken ? tokens - count : count > 1 ? Math.min(0, tokens) : tokens;
+    this.setLevel(name, left);
+    if (left !== tokens) this.#onTaken(name, tokens - left);
     return isTaken;
   }
 
