@@ -64,7 +64,12 @@ export async function verifyEvidence(
     links.push(freshness(nonce));
     const { verified } = inspection;
     const tcb = judgeTcb(
-      { mode: verified.mode, tcbStatus: verified.tcbStatus, advisoryIds: verified.advisoryIds },
+      {
+        mode: verified.mode,
+        tcbStatus: verified.tcbStatus,
+        advisoryIds: verified.advisoryIds,
+        snp: verified.snp,
+      },
       {},
       now,
     );

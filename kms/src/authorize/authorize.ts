@@ -1,4 +1,10 @@
-import { type BootInfo, judgeTcb, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import {
+  type BootInfo,
+  judgeTcb,
+  snpPolicyFromConfig,
+  TCB_STATUSES,
+  type VerifiedAttestation,
+} from '@dstack-cloud/attestation';
 import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { Decided } from '../audit/audit-entry.ts';
@@ -119,12 +125,18 @@ async function askBoth(kms: Authorizing, { kind }: AuthorizeInput, info: BootInf
 
 /** Local patch level policy for this kind of evidence, beside what the policy source decides. */
 function assertTcb(info: BootInfo, { config, now }: Authorizing): void {
-  const { tcb, accepted_tcb_statuses: all } = config.core.attestation;
+  const { tcb, accepted_tcb_statuses: all, snp } = config.core.attestation;
   const rule = tcb[info.mode] ?? (all && { accepted_statuses: all });
-  if (rule === undefined) return;
-  const { accepted_statuses: acceptedStatuses, accepted_advisories: acceptedAdvisories } = rule;
-  const policy = { acceptedStatuses, ...(acceptedAdvisories && { acceptedAdvisories }) };
-  const verdict = judgeTcb({ ...info, mode: info.mode }, policy, now());
+  // What the status does not tell of an AMD platform is judged in any case.
+  if (rule === undefined && info.snp === undefined) return;
+  const { accepted_statuses: acceptedStatuses = TCB_STATUSES, accepted_advisories: acceptedAdvisories } =
+    rule ?? {};
+  const policy = {
+    acceptedStatuses,
+    ...(acceptedAdvisories && { acceptedAdvisories }),
+    snp: snpPolicyFromConfig(snp),
+  };
+  const verdict = judgeTcb(info, policy, now());
   if (!verdict.ok) {
     throw new RpcError(`TCB status is not allowed: ${verdict.reasons.join('; ')}`, {
       code: 'MEASUREMENT_NOT_FOUND',

@@ -1,4 +1,4 @@
-import type { AttestationMode, TcbStatus } from '@dstack-cloud/attestation';
+import type { AttestationMode, SnpPolicyConfig, TcbStatus } from '@dstack-cloud/attestation';
 import type { CodeName } from '@dstack-cloud/policy';
 
 /** `kms.toml` after checking: every default filled in, durations in seconds (chapter 10 section 7.2). */
@@ -153,6 +153,7 @@ type AttestationConfig = {
       >
     >
   >;
+  readonly snp: SnpPolicyConfig;
   readonly require_nonce: boolean;
   readonly insecure_skip_gcp_firmware_endorsement: boolean;
   readonly cache_dir?: string | undefined;

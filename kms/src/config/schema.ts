@@ -129,6 +129,9 @@ const onboard = z.strictObject({
   expected_ca_pubkey: hex(91).optional(),
 });
 
+const svn = z.int().min(0).max(255).optional();
+const snpTcb = z.strictObject({ fmc: svn, boot_loader: svn, tee: svn, snp: svn, microcode: svn });
+
 const attestation = z.strictObject({
   insecure_allow_external_trust_anchors: z.boolean().default(false),
   urls: z.strictObject({ pccs: z.string().optional(), amd_kds: z.string().optional() }).prefault({}),
@@ -155,6 +158,13 @@ const attestation = z.strictObject({
       }),
     )
     .default({}),
+  /** What the status does not tell of an AMD platform. */
+  snp: z
+    .strictObject({
+      minimum_tcb: z.partialRecord(z.enum(['Milan', 'Genoa', 'Turin']), snpTcb).default({}),
+      accept_unchecked_aliases: z.boolean().default(false),
+    })
+    .prefault({}),
   /** Refuse Nitro Enclave evidence without a fresh nonce of `GET /nonce`. */
   require_nonce: z.boolean().default(false),
   /** Firmware of simulated GCP machines has no endorsement of Google's. */

@@ -57,7 +57,7 @@ export interface TpmCollateralRequest {
 
 /** Certificates of an SEV-SNP report that came without them. */
 export interface SnpCollateral {
-  /** DER or PEM. */
+  /** DER or PEM; a PEM text may hold others beside, as AMD's `cert_chain` does. */
   readonly ask: Uint8Array;
   readonly vcek: Uint8Array;
   readonly crl?: Uint8Array;

@@ -89,6 +89,7 @@ export type { TrustRoot, TrustRoots } from './roots/trust-roots.ts';
 export { vendorRoots } from './roots/vendor-roots.ts';
 export { type AmdKdsOptions, amdKdsCollateral } from './snp/amd-kds.ts';
 export { SNP_REPORT_BYTES } from './snp/report.ts';
+export { type SnpPolicyConfig, snpPolicyFromConfig } from './snp/snp-policy.ts';
 export { snpResult, type VerifiedReport, verifySnpReport } from './snp/verify-snp.ts';
 export { dcapCollateralFromJson, dcapCollateralToJson } from './tdx/collateral-json.ts';
 export {

@@ -40,13 +40,15 @@ interface Case {
 
 const DIR = 'mock-evidence';
 const FORMS = ['v0', 'v1', 'request'];
+/** Made before firmware wrote report version 5: it is good now (AMD 56860). */
+const OUTDATED: readonly string[] = ['snp-bad-version'];
 
 describeWithFixtures('mock evidence of every mode, with its OS image', `${DIR}/expected.json`, () => {
   const { sets, cases } = fixtureJson<{
     sets: Record<string, { roots: Record<string, string> }>;
     cases: readonly Case[];
   }>(`${DIR}/expected.json`);
-  for (const item of cases) {
+  for (const item of cases.filter(({ id }) => !OUTDATED.includes(id))) {
     for (const form of FORMS.filter((name) => name in item.files)) {
       it(`${item.ours.evidence}s ${item.id} (${form})`, async () => {
         const verdict = judge(item, form, roots(sets[item.set]!.roots));

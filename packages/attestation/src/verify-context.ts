@@ -5,6 +5,7 @@ import type { CryptoBackend } from './crypto/backend.ts';
 import type { VerificationCache } from './crypto/verification-cache.ts';
 import type { PlatformEvidence } from './platform-evidence.ts';
 import type { TrustRoots } from './roots/trust-roots.ts';
+import type { SnpLevel } from './snp/snp-policy.ts';
 
 /** What evidence is judged with. Nothing here is policy: see `judgeTcb` for that. */
 export interface VerifyOptions {
@@ -82,6 +83,8 @@ export interface PlatformResult {
   readonly validFrom: number;
   readonly validUntil: number;
   readonly evidence: PlatformEvidence;
+  /** SEV-SNP only: what policy judges besides the status. */
+  readonly snp?: SnpLevel;
 }
 
 /** One platform: its mode's verifier, registered in `platforms.ts`. */

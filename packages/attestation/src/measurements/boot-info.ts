@@ -3,6 +3,7 @@ import { defaultCrypto } from '#crypto';
 import type { AttestationMode } from '../attestation.ts';
 import { replayRuntimeEvents } from '../events/runtime-events.ts';
 import type { GcpTdxEvidence, NitroEvidence, NitroTpmEvidence, SnpEvidence } from '../platform-evidence.ts';
+import type { SnpLevel } from '../snp/snp-policy.ts';
 import type { TdxEvidence } from '../tdx/tdx-evidence.ts';
 import type { VerifiedAttestation } from '../verify-context.ts';
 import { readBootEvents, readUnmeasuredIds } from './boot-events.ts';
@@ -32,6 +33,8 @@ export interface BootInfo {
   readonly hostId?: Uint8Array;
   readonly tcbStatus: string;
   readonly advisoryIds: readonly string[];
+  /** SEV-SNP only. */
+  readonly snp?: SnpLevel;
 }
 
 export interface BootInfoOptions {
@@ -66,6 +69,7 @@ export function bootInfo(verified: VerifiedAttestation, options: BootInfoOptions
     }),
     tcbStatus: verified.tcbStatus,
     advisoryIds: verified.advisoryIds,
+    ...(verified.snp === undefined ? {} : { snp: verified.snp }),
   };
 }
 

@@ -1,4 +1,4 @@
-import { encodePem, toHex } from '@dstack-cloud/encoding';
+import { decodePemAll, encodePem, toHex, utf8Text } from '@dstack-cloud/encoding';
 import { describe, expect, it } from 'vitest';
 import { AttestationError } from '../errors.ts';
 import type { Fetch } from '../pcs/bounded-fetch.ts';
@@ -22,11 +22,12 @@ function service(): { asked: string[]; fetch: Fetch } {
 }
 
 describe('AMD key distribution service', () => {
-  it('asks by chip and reported TCB, takes the ASK of the chain, and asks once', async () => {
+  it('asks by chip and reported TCB, gives VCEK and chain, and asks once', async () => {
     const { asked, fetch } = service();
     const source = amdKdsCollateral({ baseUrl: 'https://kds.example/vcek/v1/', fetch });
     const found = await source.snp({ product: 'Milan', chipId, reportedTcb });
-    expect(found).toEqual({ ask: Uint8Array.of(0x30, 0), vcek: Uint8Array.of(0x30, 2) });
+    expect(found.vcek).toEqual(Uint8Array.of(0x30, 2));
+    expect(decodePemAll(utf8Text(found.ask), 'CERTIFICATE')).toHaveLength(2);
     expect(asked[0]).toBe(
       `https://kds.example/vcek/v1/Milan/${toHex(chipId)}?blSPL=4&teeSPL=1&snpSPL=23&ucodeSPL=213`,
     );

@@ -1,6 +1,5 @@
-import { decodePemAll, toHex, utf8Text } from '@dstack-cloud/encoding';
+import { toHex } from '@dstack-cloud/encoding';
 import type { CollateralSource, SnpCollateral, SnpCollateralRequest } from '../collateral-source.ts';
-import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
 import { boundedGet, type Fetch } from '../pcs/bounded-fetch.ts';
 import { VendorAnswers } from '../pcs/vendor-answers.ts';
@@ -44,10 +43,10 @@ export function amdKdsCollateral(
       const vcek = await chips.get(url, { permit: () => permit?.('amd', 1), fetch: () => get(url) });
       const ofProduct = (name: string, end?: (bytes: Uint8Array) => number): Promise<Uint8Array> =>
         products.get(`${product}/${name}`, { fetch: () => get(`${product}/${name}`, end) });
-      const chain = await ofProduct('cert_chain');
+      const ask = await ofProduct('cert_chain');
       const crl = await optional(ofProduct('crl', (bytes) => parseCrl(bytes).nextUpdate));
-      const collateral = { ask: firstCertificate(chain), vcek, ...(crl ? { crl } : {}) };
-      partsOf.set(collateral, [vcek, chain, ...(crl ? [crl] : [])]);
+      const collateral = { ask, vcek, ...(crl ? { crl } : {}) };
+      partsOf.set(collateral, [vcek, ask, ...(crl ? [crl] : [])]);
       return collateral;
     },
     judged: async (answer, isGood) => {
@@ -68,12 +67,6 @@ function vcekPath({ product, chipId, reportedTcb }: SnpCollateralRequest): strin
   const chip = toHex(product === 'Turin' ? chipId.subarray(0, 8) : chipId);
   const fmc = tcb.fmc === undefined ? '' : `fmcSPL=${tcb.fmc}&`;
   return `${chip}?${fmc}blSPL=${tcb.bootLoader}&teeSPL=${tcb.tee}&snpSPL=${tcb.snp}&ucodeSPL=${tcb.microcode}`;
-}
-
-function firstCertificate(pem: Uint8Array): Uint8Array {
-  const [ask] = decoding('AMD certificate chain', () => decodePemAll(utf8Text(pem), 'CERTIFICATE'));
-  if (!ask) throw new AttestationError('collateral-invalid', 'AMD certificate chain is empty');
-  return ask;
 }
 
 /** A list that is not served is not there; the chain is then judged without it (chapter 20 section 6.1). */

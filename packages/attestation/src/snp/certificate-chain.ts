@@ -1,7 +1,8 @@
-import { ByteReader, decodePem, toHex, utf8Text } from '@dstack-cloud/encoding';
+import { ByteReader, decodePemAll, equalBytes, toHex, utf8Text } from '@dstack-cloud/encoding';
 import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
 import { type Certificate, parseCertificate } from '../x509/certificate.ts';
+import { isVlek } from './key-roles.ts';
 
 /** Entry of the kernel's certificate table: GUID, offset, length (Linux `struct cert_table`, AMD 56421). */
 const ENTRY_BYTES = 24;
@@ -12,37 +13,81 @@ const GUID = {
   vcek: '63da758de6644564adc5f4b93be8accd',
   vlek: 'a8074bc2a25a483eaae639c045a0b8a1',
 } as const;
+/** A VCEK, ASK, ASVK and ARK, each in two forms. */
+const MAX_CERTIFICATES = 8;
 
-/** The two certificates between a report and AMD's root. */
+/** What stands between a report and AMD's root. */
 export interface SnpCertificates {
-  readonly ask: Certificate;
   readonly vcek: Certificate;
+  /** The ASK, and what else came along, such as ASVK and ARK. */
+  readonly issuers: readonly Certificate[];
 }
 
 /**
- * Certificates that came with a report: [ASK, VCEK], each PEM or DER, or one kernel certificate table
- * (chapter 20 section 6.1).
- * @throws AttestationError `malformed`, `unsupported` for a VLEK
+ * Certificates that came with a report: two, each DER or PEM, in any order, where one may be a bundle; or one bundle; or
+ * one kernel certificate table.
+ * @throws AttestationError `malformed`, `too-large`, `unsupported` for a VLEK
  */
 export function readCertChain(chain: readonly Uint8Array[]): SnpCertificates {
   const [first, second] = chain;
-  if (chain.length === 2 && first && second)
-    return { ask: readCertificate(first), vcek: readCertificate(second) };
-  if (chain.length === 1 && first) return readTable(first);
+  if (chain.length === 1 && first) {
+    return pick(isText(first) ? readCertificates(first) : readTable(first));
+  }
+  if (chain.length === 2 && first && second) {
+    return pick([...readCertificates(first), ...readCertificates(second)]);
+  }
   throw new AttestationError('malformed', 'SEV-SNP certificates must be ASK and VCEK, or one table', {
-    expected: '2 certificates or 1 table',
+    expected: '2 certificates, 1 PEM bundle or 1 table',
     found: String(chain.length),
   });
 }
 
-/** One certificate, PEM or DER. */
-export function readCertificate(bytes: Uint8Array): Certificate {
-  // DER of a certificate starts with a SEQUENCE, PEM with a dash or blank.
-  if (bytes[0] === 0x30) return parseCertificate(bytes);
-  return decoding('SEV-SNP certificate', () => parseCertificate(decodePem(utf8Text(bytes), 'CERTIFICATE')));
+/** Certificates by what they are: the VCEK is the one that issued none of the others. */
+function pick(all: readonly Certificate[]): SnpCertificates {
+  const certificates = all.filter(({ der }, i) => all.findIndex((other) => equalBytes(other.der, der)) === i);
+  if (certificates.length > MAX_CERTIFICATES) {
+    throw new AttestationError('too-large', `${certificates.length} SEV-SNP certificates`);
+  }
+  const issues = (one: Certificate): boolean =>
+    certificates.some((other) => other !== one && equalBytes(other.issuer, one.subject));
+  const ends = certificates.filter((one) => !issues(one) && !equalBytes(one.subject, one.issuer));
+  // An ASVK without its VLEK, or an ASK of another family, ends a chain too, but is a CA.
+  const leaves = ends.length > 1 ? ends.filter(({ isCa }) => !isCa) : ends;
+  const chipKeys = leaves.filter((leaf) => !isVlek(leaf));
+  const [vcek] = chipKeys;
+  if (leaves.length > 0 && !vcek) {
+    throw new AttestationError('unsupported', 'SEV-SNP certificates with a VLEK: only VCEKs are accepted');
+  }
+  if (!vcek || chipKeys.length > 1) {
+    throw new AttestationError('malformed', 'SEV-SNP certificates without one VCEK', {
+      expected: '1 VCEK',
+      found: `${chipKeys.length} among ${certificates.length} certificates`,
+    });
+  }
+  const issuers = certificates.filter((one) => one !== vcek);
+  if (issuers.length === 0) {
+    throw new AttestationError('malformed', 'SEV-SNP certificates without the ASK that issued the VCEK');
+  }
+  return { vcek, issuers };
 }
 
-function readTable(table: Uint8Array): SnpCertificates {
+/** Certificates of a DER or PEM text; text around the blocks is ignored. */
+function readCertificates(bytes: Uint8Array): Certificate[] {
+  if (!isText(bytes)) return [parseCertificate(bytes)];
+  const blocks = decoding('SEV-SNP certificate', () => decodePemAll(utf8Text(bytes), 'CERTIFICATE'));
+  if (blocks.length === 0) throw new AttestationError('malformed', 'SEV-SNP certificate: no PEM block');
+  if (blocks.length > MAX_CERTIFICATES) {
+    throw new AttestationError('too-large', `PEM text with ${blocks.length} SEV-SNP certificates`);
+  }
+  return blocks.map((der) => parseCertificate(der));
+}
+
+/** DER of a certificate starts with a SEQUENCE, a table with the first byte of a GUID of AMD's. */
+function isText(bytes: Uint8Array): boolean {
+  return bytes[0] === 0x2d || bytes[0] === 0x0a || bytes[0] === 0x0d || bytes[0] === 0x20;
+}
+
+function readTable(table: Uint8Array): Certificate[] {
   if (table.length > MAX_TABLE_BYTES) {
     throw new AttestationError('too-large', `SEV-SNP certificate table of ${table.length} bytes`);
   }
@@ -58,7 +103,7 @@ function readTable(table: Uint8Array): SnpCertificates {
   if (!ask || !vcek) {
     throw new AttestationError('malformed', 'SEV-SNP certificate table without ASK or VCEK');
   }
-  return { ask: readCertificate(ask), vcek: readCertificate(vcek) };
+  return [...readCertificates(ask), ...readCertificates(vcek)];
 }
 
 function tableEntries(table: Uint8Array): Map<string, Uint8Array> {

@@ -4,7 +4,7 @@ import type { SnpReport } from './report.ts';
 
 /** Bits of POLICY and PLATFORM_INFO (AMD 56860, tables "Guest Policy" and "PLATFORM_INFO"). */
 const POLICY = { smt: 16n, migrationAgent: 18n, debug: 19n, raplOff: 23n, ciphertextHiding: 24n } as const;
-const PLATFORM = { smt: 0n, raplOff: 3n, ciphertextHiding: 4n } as const;
+const PLATFORM = { smt: 0n, raplOff: 3n, ciphertextHiding: 4n, aliasCheckComplete: 5n } as const;
 const MASK_CHIP_KEY = 0b10;
 const SECTION = 'chapter 20 section 6.1';
 
@@ -13,13 +13,11 @@ export function requirePolicy(report: SnpReport, { checks }: VerifyContext): voi
   const policy = (bit: keyof typeof POLICY): boolean => ((report.policy >> POLICY[bit]) & 1n) === 1n;
   const platform = (bit: keyof typeof PLATFORM): boolean =>
     ((report.platformInfo >> PLATFORM[bit]) & 1n) === 1n;
-  const signingKey = (report.keyInfo >> 2) & 0b111;
   const rules: readonly [string, boolean, AttestationErrorCode, string][] = [
     ['vmpl', report.vmpl === 0, 'attributes', 'The report was not requested from VMPL 0'],
     ['debug', !policy('debug'), 'debug', 'The guest policy allows debugging: memory is open to the host'],
     ['migration', !policy('migrationAgent'), 'attributes', 'The guest policy allows a migration agent'],
     ['chip-key', (report.keyInfo & MASK_CHIP_KEY) === 0, 'attributes', 'The chip key is masked'],
-    ['signing-key', signingKey === 0, 'unsupported', 'The report is not signed by a VCEK'],
     ['smt', !platform('smt') || policy('smt'), 'attributes', 'SMT is on, but the guest policy forbids it'],
     [
       'rapl',
@@ -47,4 +45,26 @@ export function requirePolicy(report: SnpReport, { checks }: VerifyContext): voi
 
 function hex(value: bigint): string {
   return `0x${value.toString(16)}`;
+}
+
+/** SIGNING_KEY of KEY_INFO (AMD 56860, table "ATTESTATION_REPORT Structure"). */
+const SIGNING_KEYS: Readonly<Record<number, string>> = { 0: 'VCEK', 1: 'VLEK', 7: 'none' };
+
+/** A VLEK is the cloud provider's key: it vouches for some chip of theirs, not for this one. @throws AttestationError */
+export function requireVcekSigned({ keyInfo }: SnpReport, { checks }: VerifyContext): void {
+  const signingKey = (keyInfo >> 2) & 0b111;
+  const name = SIGNING_KEYS[signingKey] ?? `reserved (${signingKey})`;
+  checks.require(signingKey === 0, {
+    id: 'snp.signing-key',
+    reference: SECTION,
+    code: 'unsupported',
+    message: `The report is signed by another key than a VCEK: ${name}`,
+    expected: 'VCEK',
+    found: name,
+  });
+}
+
+/** Firmware that mitigates AMD-SB-3015 found no aliases in memory; older firmware does not know the bit. */
+export function isAliasCheckComplete({ platformInfo }: SnpReport): boolean {
+  return ((platformInfo >> PLATFORM.aliasCheckComplete) & 1n) === 1n;
 }

@@ -17,12 +17,15 @@ export interface SnpTcb {
   readonly fmc: number | undefined;
 }
 
+/** Version 4 is laid out as 3, version 5 adds the mitigation vectors (AMD 56860). */
+type SnpReportVersion = 2 | 3 | 4 | 5;
+
 export type SnpProduct = 'Milan' | 'Genoa' | 'Turin';
 
 /** The fields of an SEV-SNP attestation report that are judged (chapter 20 section 6.1). */
 export interface SnpReport {
   readonly bytes: Uint8Array;
-  readonly version: 2 | 3;
+  readonly version: SnpReportVersion;
   readonly policy: bigint;
   readonly vmpl: number;
   readonly signatureAlgorithm: number;
@@ -39,17 +42,19 @@ export interface SnpReport {
   readonly reportedTcb: Uint8Array;
   readonly committedTcb: Uint8Array;
   readonly launchTcb: Uint8Array;
-  /** Version 3 only. */
+  /** From version 3 on. */
   readonly cpuid: { readonly family: number; readonly model: number; readonly stepping: number } | undefined;
   /** 64 bytes. */
   readonly chipId: Uint8Array;
+  /** From version 5 on: mitigations that were in force at launch, and are now. */
+  readonly mitigations: { readonly launch: bigint; readonly current: bigint } | undefined;
   /** r‖s, big-endian, 96 bytes. */
   readonly signature: Uint8Array;
 }
 
 /**
  * Reads a report, all integers little-endian.
- * @throws AttestationError `malformed` for another length, `unsupported` for versions other than 2 and 3
+ * @throws AttestationError `malformed` for another length, `unsupported` for versions other than 2 to 5
  */
 export function parseSnpReport(bytes: Uint8Array): SnpReport {
   if (bytes.length !== SNP_REPORT_BYTES) {
@@ -61,9 +66,9 @@ export function parseSnpReport(bytes: Uint8Array): SnpReport {
   return decoding('SEV-SNP report', () => {
     const at = (offset: number): ByteReader => new ByteReader(bytes.subarray(offset));
     const version = at(0).u32le();
-    if (version !== 2 && version !== 3) {
+    if (!isKnownVersion(version)) {
       throw new AttestationError('unsupported', 'SEV-SNP report of an unsupported version', {
-        expected: '2 or 3',
+        expected: '2 to 5',
         found: String(version),
       });
     }
@@ -83,13 +88,18 @@ export function parseSnpReport(bytes: Uint8Array): SnpReport {
       committedTcb: at(0x1e0).take(8),
       launchTcb: at(0x1f0).take(8),
       cpuid:
-        version === 3
+        version >= 3
           ? { family: at(0x188).u8(), model: at(0x189).u8(), stepping: at(0x18a).u8() }
           : undefined,
       chipId: at(0x1a0).take(64),
+      mitigations: version >= 5 ? { launch: at(0x1f8).u64le(), current: at(0x200).u64le() } : undefined,
       signature: readSignature(at(SNP_SIGNED_BYTES)),
     };
   });
+}
+
+function isKnownVersion(version: number): version is SnpReportVersion {
+  return version >= 2 && version <= 5;
 }
 
 /** r and s, 72 bytes little-endian each; P-384 fills 48. The rest of the signature field must be zero. */

@@ -35,7 +35,7 @@ describeWithFixtures('SEV-SNP reports signed again', `${MOCK}/expected.json`, ()
     ['a masked chip key', (view) => view.setUint32(0x48, 2, true), 'snp.chip-key'],
     ['a VLEK', (view) => view.setUint32(0x48, 1 << 2, true), 'snp.signing-key'],
     ['another algorithm', (view) => view.setUint32(0x34, 2, true), 'snp.signature-algorithm'],
-    ['version 4', (view) => view.setUint32(0, 4, true), 'snp.report'],
+    ['version 6', (view) => view.setUint32(0, 6, true), 'snp.report'],
     ['version 1', (view) => view.setUint32(0, 1, true), 'snp.report'],
     ['VMPL 3', (view) => view.setUint32(0x30, 3, true), 'snp.vmpl'],
     [

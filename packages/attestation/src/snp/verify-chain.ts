@@ -6,6 +6,7 @@ import { type Certificate, extensionValue } from '../x509/certificate.ts';
 import type { CertificateRevocationList } from '../x509/crl.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
 import type { SnpCertificates } from './certificate-chain.ts';
+import { requireVcekPath } from './key-roles.ts';
 import { type SnpProduct, type SnpReport, splitTcb } from './report.ts';
 
 /** AMD 57230 "VCEK Certificate and KDS Interface Specification", table of X.509 extensions. */
@@ -29,13 +30,14 @@ export async function verifySnpChain(
   certificates: SnpCertificates,
   anchors: readonly TrustRoot[],
   crls: readonly CertificateRevocationList[],
+  product: SnpProduct,
   context: VerifyContext,
 ): Promise<ValidatedPath> {
   const { checks, crypto, cache, now } = context;
   const path = await checks.step('snp.chain', SECTION, () =>
     validatePath(
       certificates.vcek,
-      [certificates.ask],
+      certificates.issuers,
       {
         anchors,
         now,
@@ -58,6 +60,7 @@ export async function verifySnpChain(
     expected: `3 certificates, ${allowed.join(' or ')}`,
     found: schemes.join(', '),
   });
+  requireVcekPath(path, product, checks);
   return path;
 }
 
@@ -84,7 +87,7 @@ export function requireVcekOfReport(
     });
   }
   const chipId = extensionValue(vcek, EXTENSION.chipId);
-  checks.require(chipId === undefined ? simulated : isChip(chipId, report.chipId), {
+  checks.require(chipId === undefined ? simulated : isChip(chipId, report.chipId, product), {
     id: 'snp.vcek-chip-id',
     reference: SECTION,
     code: 'mismatch',
@@ -94,11 +97,10 @@ export function requireVcekOfReport(
   });
 }
 
-/** Milan and Genoa certify 64 bytes, Turin the first 8, the rest being zero. */
-function isChip(certified: Uint8Array, chipId: Uint8Array): boolean {
-  if (certified.length !== 64 && certified.length !== 8) return false;
-  const rest = chipId.subarray(certified.length);
-  return equalBytes(certified, chipId.subarray(0, certified.length)) && rest.every((byte) => byte === 0);
+/** Turin names a chip by its first 8 bytes, Milan and Genoa by all 64 (AMD 57230, extension hwID). */
+function isChip(certified: Uint8Array, chipId: Uint8Array, product: SnpProduct): boolean {
+  const length = product === 'Turin' ? 8 : 64;
+  return certified.length === length && equalBytes(certified, chipId.subarray(0, length));
 }
 
 function smallInteger(value: Uint8Array): number {

@@ -7,12 +7,21 @@ import { anchorParts } from '../roots/anchor-parts.ts';
 import type { TrustRoot } from '../roots/trust-roots.ts';
 import { cachedStage } from '../stage.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
+import { anchorCertificate } from '../x509/anchor-certificate.ts';
 import { parseCrl } from '../x509/crl.ts';
 import { requireOptionalRevocation } from '../x509/optional-revocation.ts';
 import type { ValidatedPath } from '../x509/validate-path.ts';
-import { readCertChain, readCertificate, type SnpCertificates } from './certificate-chain.ts';
-import { requirePolicy } from './policy.ts';
-import { parseSnpReport, productOf, SNP_SIGNED_BYTES, type SnpProduct, type SnpReport } from './report.ts';
+import { readCertChain, type SnpCertificates } from './certificate-chain.ts';
+import { isAliasCheckComplete, requirePolicy, requireVcekSigned } from './policy.ts';
+import {
+  parseSnpReport,
+  productOf,
+  SNP_SIGNED_BYTES,
+  type SnpProduct,
+  type SnpReport,
+  splitTcb,
+} from './report.ts';
+import type { SnpTcbParts } from './snp-policy.ts';
 import { requireVcekOfReport, verifySnpChain } from './verify-chain.ts';
 
 const SECTION = 'chapter 20 section 6.1';
@@ -59,6 +68,8 @@ export async function verifySnpReport(
 ): Promise<VerifiedReport> {
   const { checks, crypto, cache } = context;
   const report = await checks.step('snp.report', SECTION, () => parseSnpReport(bytes));
+  // Before all else: under a VLEK nothing that follows would say anything of this chip.
+  requireVcekSigned(report, context);
   checks.require(report.signatureAlgorithm === 1, {
     id: 'snp.signature-algorithm',
     reference: SECTION,
@@ -120,7 +131,19 @@ export function snpResult(
       hostData: report.hostData,
       mrConfig,
     },
+    snp: {
+      product,
+      reportedTcb: partsOf(reportedTcb, product),
+      aliasCheckComplete: isAliasCheckComplete(report),
+      simulated: path.anchor.simulated,
+    },
   };
+}
+
+/** Numbers only: what is kept of a verdict must not keep the report. */
+function partsOf(tcb: Uint8Array, product: SnpProduct): SnpTcbParts {
+  const { fmc, bootLoader, tee, snp, microcode } = splitTcb(tcb, product);
+  return { ...(fmc === undefined ? {} : { fmc }), bootLoader, tee, snp, microcode };
 }
 
 function requireProducts(report: SnpReport, { checks }: VerifyContext): readonly SnpProduct[] {
@@ -163,13 +186,14 @@ async function verifyFamily(
     // The issuer's name tells the family where the report does not: AMD names its keys SEV-Milan and so on.
     const product =
       candidates.find((name) => roots(name, context).some((root) => names(root, carried))) ?? candidates[0]!;
-    const path = await verifySnpChain(carried, roots(product, context), [], { ...context, checks });
+    const path = await verifySnpChain(carried, roots(product, context), [], product, { ...context, checks });
     return { product, path, validFrom: path.validFrom, validUntil: path.validUntil };
   });
 }
 
-function names(root: TrustRoot, { ask }: SnpCertificates): boolean {
-  return equalBytes(readCertificate(root.der).subject, ask.issuer);
+function names(root: TrustRoot, { issuers }: SnpCertificates): boolean {
+  const { subject } = anchorCertificate(root);
+  return issuers.some(({ issuer }) => equalBytes(subject, issuer));
 }
 
 function roots(product: SnpProduct, context: VerifyContext): readonly TrustRoot[] {
@@ -181,8 +205,8 @@ async function verifyFetched(
   { ask, vcek, crl }: SnpCollateral,
   context: VerifyContext,
 ): Promise<ValidatedPath> {
-  const certificates = { ask: readCertificate(ask), vcek: readCertificate(vcek) };
-  return verifySnpChain(certificates, roots(product, context), crl ? [parseCrl(crl)] : [], context);
+  const lists = crl ? [parseCrl(crl)] : [];
+  return verifySnpChain(readCertChain([ask, vcek]), roots(product, context), lists, product, context);
 }
 
 async function fetchCertificates(

@@ -1,3 +1,4 @@
+import { judgeSnp, type SnpLevel, type SnpPolicy } from '../snp/snp-policy.ts';
 import { date } from '../x509/certificate-rules.ts';
 import type { TcbStatus } from './tcb-status.ts';
 
@@ -10,6 +11,7 @@ export interface TcbPolicy {
   readonly minimumTcbEvaluationDataNumber?: number;
   /** Accept OutOfDate levels for so many seconds after their tcbDate; default 0. */
   readonly gracePeriodSeconds?: number;
+  readonly snp?: SnpPolicy | undefined;
 }
 
 /** What the policy looks at. */
@@ -20,6 +22,8 @@ export interface TcbPolicyInput {
   readonly tcbEvaluationDataNumber?: number;
   /** Unix seconds: date of the platform's level. */
   readonly tcbDate?: number;
+  /** Of SEV-SNP evidence. */
+  readonly snp?: SnpLevel | undefined;
 }
 
 export interface PolicyVerdict {
@@ -31,6 +35,7 @@ export interface PolicyVerdict {
 const OUT_OF_DATE: readonly string[] = ['OutOfDate', 'OutOfDateConfigurationNeeded'];
 /** A Nitro enclave has no TCB report: its status is the empty string (section 3.4). */
 const WITHOUT_STATUS: readonly string[] = ['dstack-nitro-enclave'];
+const SNP_MODES: readonly string[] = ['dstack-amd-sev-snp', 'amd-sev-snp'];
 
 /**
  * Whether the patch level is good enough here.
@@ -38,6 +43,7 @@ const WITHOUT_STATUS: readonly string[] = ['dstack-nitro-enclave'];
  */
 export function judgeTcb(input: TcbPolicyInput, policy: TcbPolicy, now: number): PolicyVerdict {
   const reasons = [...judgeStatus(input, policy, now), ...judgeAdvisories(input, policy)];
+  reasons.push(...judgePlatform(input, policy));
   const minimum = policy.minimumTcbEvaluationDataNumber;
   const number = input.tcbEvaluationDataNumber;
   if (
@@ -69,4 +75,10 @@ function judgeAdvisories(input: TcbPolicyInput, policy: TcbPolicy): string[] {
   if (!accepted) return [];
   const unaccepted = input.advisoryIds.filter((id) => !accepted.includes(id));
   return unaccepted.length === 0 ? [] : [`Advisories ${unaccepted.join(', ')} are not accepted`];
+}
+
+/** SEV-SNP evidence whose platform is not told is not accepted: the rules would be passed over. */
+function judgePlatform({ mode, snp }: TcbPolicyInput, policy: TcbPolicy): readonly string[] {
+  if (snp !== undefined) return judgeSnp(snp, policy.snp ?? {});
+  return SNP_MODES.includes(mode) ? ['The SEV-SNP platform is unknown'] : [];
 }

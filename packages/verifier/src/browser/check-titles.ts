@@ -114,6 +114,7 @@ export const CHECK_TITLES: Readonly<Record<string, string>> = {
   'snp.family': 'The processor is of a known family',
   'snp.chain': "The chip's certificate comes from AMD's root and is in force",
   'snp.chain-links': 'Each certificate of the chain is signed by the next',
+  'snp.chain-roles': "The chip's certificate is one for signing reports",
   'snp.revocation': 'No certificate of the chain is revoked',
   'snp.vcek-*': "The chip's certificate is for this chip and these security versions",
   'snp.signature': 'The report is signed by the chip',

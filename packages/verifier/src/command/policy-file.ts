@@ -1,5 +1,5 @@
 import { AppError, parseStrictJson } from '@dstack-cloud/app';
-import { TCB_STATUSES } from '@dstack-cloud/attestation';
+import { snpPolicyFromConfig, TCB_STATUSES } from '@dstack-cloud/attestation';
 import { z } from 'zod';
 import { VerifierError } from '../errors.ts';
 import type { VerifierPolicy } from '../policy/judge-policy.ts';
@@ -7,11 +7,20 @@ import { readInput } from './read-input.ts';
 
 const MAX_POLICY_BYTES = 1024 * 1024;
 
+const svn = z.number().int().min(0).max(255).optional();
+const tcb = z.strictObject({ fmc: svn, boot_loader: svn, tee: svn, snp: svn, microcode: svn }).optional();
+
 const Schema = z.strictObject({
   accepted_statuses: z.array(z.enum(TCB_STATUSES)).optional(),
   accepted_advisories: z.array(z.string()).optional(),
   minimum_tcb_evaluation_data_number: z.number().int().nonnegative().optional(),
   grace_period_seconds: z.number().int().nonnegative().optional(),
+  snp: z
+    .strictObject({
+      minimum_tcb: z.strictObject({ Milan: tcb, Genoa: tcb, Turin: tcb }).optional(),
+      accept_unchecked_aliases: z.boolean().optional(),
+    })
+    .optional(),
   expect: z.record(z.string(), z.string()).optional(),
 });
 
@@ -36,6 +45,7 @@ export async function readPolicyFile(path: string): Promise<VerifierPolicy> {
       ? {}
       : { minimumTcbEvaluationDataNumber: data.minimum_tcb_evaluation_data_number }),
     ...(data.grace_period_seconds === undefined ? {} : { gracePeriodSeconds: data.grace_period_seconds }),
+    ...(data.snp ? { snp: snpPolicyFromConfig(data.snp) } : {}),
     ...(data.expect ? { expect: data.expect } : {}),
   };
 }

@@ -63,6 +63,9 @@ const MEMBERS = [
   'reason',
 ];
 
+/** Made before firmware wrote report version 5: it is good now (AMD 56860). */
+const OUTDATED: readonly string[] = ['snp-bad-version'];
+
 async function run(argv: readonly string[]): Promise<{ code: number; json: ReportJson; text: string }> {
   let text = '';
   const output = { out: (more: string) => (text += more), err: () => undefined };
@@ -93,7 +96,7 @@ describeWithFixtures('verify command on the mock evidence', `${MOCK}/expected.js
     ];
   }
 
-  for (const item of cases) {
+  for (const item of cases.filter(({ id }) => !OUTDATED.includes(id))) {
     for (const form of ['v0', 'v1', 'request'].filter((name) => name in item.files)) {
       it(`${item.ours.evidence}s ${item.id} (${form})`, async () => {
         const { code, json } = await run([fixturePath(`${MOCK}/${item.files[form]!}`), ...argumentsOf(item)]);

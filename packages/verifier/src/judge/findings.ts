@@ -5,7 +5,7 @@ import type { AppInfoJson } from '../report.ts';
 export interface Findings
   extends Pick<
     PlatformResult,
-    'simulated' | 'tcbStatus' | 'advisoryIds' | 'registers' | 'validFrom' | 'validUntil'
+    'simulated' | 'tcbStatus' | 'advisoryIds' | 'registers' | 'validFrom' | 'validUntil' | 'snp'
   > {
   readonly reportData: Uint8Array | undefined;
   readonly appInfo: AppInfoJson | undefined;

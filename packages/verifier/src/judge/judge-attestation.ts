@@ -63,6 +63,7 @@ export async function judgeAttestation(
     tcbStatus: verified.tcbStatus,
     advisoryIds: verified.advisoryIds,
     registers: verified.registers,
+    ...(verified.snp ? { snp: verified.snp } : {}),
     validFrom: verified.validFrom,
     validUntil: verified.validUntil,
     reportData: verified.reportData,

@@ -12,8 +12,15 @@ import {
   verifySnpReport,
   verifyTpmQuote,
 } from '@dstack-cloud/attestation';
-import { decodePemAll, EncodingError, encodePem, equalBytes, padRight, toHex } from '@dstack-cloud/encoding';
-import { askAndVcek } from '../collateral/with-chain.ts';
+import {
+  decodePemAll,
+  EncodingError,
+  encodePem,
+  equalBytes,
+  padRight,
+  toHex,
+  utf8,
+} from '@dstack-cloud/encoding';
 import type { Evidence, TpmQuoteJson } from '../evidence/evidence.ts';
 import type { Findings } from './findings.ts';
 
@@ -53,7 +60,8 @@ async function judge(
       return platform(nitroTpmResult(verified));
     }
     case 'snp-report': {
-      const verified = await verifySnpReport(evidence.report, askAndVcek(chain), context);
+      const bundle = chain.map((der) => encodePem('CERTIFICATE', der)).join('');
+      const verified = await verifySnpReport(evidence.report, bundle === '' ? [] : [utf8(bundle)], context);
       return platform(snpResult(verified.report, '', verified));
     }
     case 'gcp-vtpm':

@@ -47,6 +47,7 @@ export function judgePolicy(
         ? {}
         : { tcbEvaluationDataNumber: findings.tcbEvaluationDataNumber }),
       ...(findings.tcbDate === undefined ? {} : { tcbDate: findings.tcbDate }),
+      snp: findings.snp,
     },
     policy,
     now,

@@ -9,7 +9,7 @@ import {
   VerificationCache,
   vendorRoots,
 } from '@dstack-cloud/attestation';
-import { decodePem, fromHex, utf8Text } from '@dstack-cloud/encoding';
+import { decodePem, decodePemAll, fromHex, utf8Text } from '@dstack-cloud/encoding';
 import { fixture, fixtureJson, fixtureText } from '@dstack-cloud/test/fixtures';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
 import type { VerifierPolicy } from '../policy/judge-policy.ts';
@@ -72,7 +72,7 @@ async function judge(
     vendorRoots(),
   );
   const { quote } = forged.attestation;
-  const chain = form === 'bare' && 'certChain' in quote ? quote.certChain.map(certificateOf) : [];
+  const chain = form === 'bare' && 'certChain' in quote ? quote.certChain.flatMap(certificatesOf) : [];
   return verify(bytesOf(forged, form), {
     roots,
     collateral: staticSource(readCollateral(forged.collateral)),
@@ -95,8 +95,8 @@ function bytesOf({ attestation, alterBytes }: Forged, form: Form): Uint8Array {
   return alterBytes?.(written) ?? written;
 }
 
-function certificateOf(bytes: Uint8Array): Uint8Array {
-  return bytes[0] === 0x2d ? decodePem(utf8Text(bytes), 'CERTIFICATE') : bytes;
+function certificatesOf(bytes: Uint8Array): Uint8Array[] {
+  return bytes[0] === 0x2d ? decodePemAll(utf8Text(bytes), 'CERTIFICATE') : [bytes];
 }
 
 /** The verdict as tables write it. */

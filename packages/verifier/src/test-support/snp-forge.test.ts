@@ -12,6 +12,7 @@ import {
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { forgeTable, type Row } from './forge-table.ts';
 import {
+  type CertificatePlan,
   commonName,
   OID,
   setCa,
@@ -46,8 +47,15 @@ const cpuid =
     d.report.set(bytes, SNP.cpuid);
   };
 
+const versioned =
+  (version: number, family: number, model: number) =>
+  (d: SnpDraft): void => {
+    cpuid(family, model, 0)(d);
+    d.report[0] = version;
+  };
+
 const REPORT: readonly SnpRow[] = [
-  ...[0, 1, 4, 5, 258].map(
+  ...[0, 1, 6, 258].map(
     (version): SnpRow => [
       `version ${version}`,
       set('version', version & 255, version >> 8),
@@ -55,6 +63,29 @@ const REPORT: readonly SnpRow[] = [
     ],
   ),
   ['version 3, Milan', cpuid(0x19, 1, 0), 'good UpToDate'],
+  ['version 4, Milan', versioned(4, 0x19, 1), 'good UpToDate'],
+  ['version 5, Milan', versioned(5, 0x19, 1), 'good UpToDate'],
+  ['version 5, Turin', versioned(5, 0x1a, 2), 'good UpToDate'],
+  ['version 5 of no family', versioned(5, 0, 0), 'unsupported snp.family'],
+  [
+    'version 5 with mitigations and SEV-TIO',
+    (d) => {
+      versioned(5, 0x19, 1)(d);
+      d.report.fill(0x0b, 0x1f8, 0x208);
+      setBit(d, 'platformInfo', 7);
+    },
+    'good UpToDate',
+  ],
+  [
+    'a VLEK, before anything else that is wrong',
+    (d) => {
+      setBit(d, 'keyInfo', 2);
+      d.report[SNP.vmpl] = 1;
+      d.report[SNP.algorithm] = 9;
+      d.chain = () => [];
+    },
+    'unsupported snp.signing-key',
+  ],
   ['version 3, Genoa', cpuid(0x19, 0x11, 0), 'good UpToDate'],
   ['version 3, Bergamo', cpuid(0x19, 0xa0, 0), 'good UpToDate'],
   ['version 3, Turin', cpuid(0x1a, 0x02, 0), 'good UpToDate'],
@@ -222,6 +253,14 @@ const derChain = (d: SnpDraft): Uint8Array[] => [
   writeCertificate(d.certificates.ask),
   writeCertificate(d.certificates.vcek),
 ];
+const pemOf = (plan: CertificatePlan): Uint8Array => utf8(encodePem('CERTIFICATE', writeCertificate(plan)));
+const bundle = (d: SnpDraft, ...names: ('ark' | 'ask' | 'vcek')[]): Uint8Array[] =>
+  names.map((name) => pemOf(d.certificates[name]));
+/** The key under AMD's root that issues VLEKs. */
+function asvk(d: SnpDraft, serial: Uint8Array = Uint8Array.of(2)): Uint8Array {
+  const subject = commonName('SEV-VLEK-Milan');
+  return pemOf({ ...d.certificates.ask, subject, serial, spki: d.keys('sev-asvk').spki });
+}
 /** An SVN as AMD writes it into a VCEK. */
 const svn = (d: SnpDraft, part: string, value: number): void =>
   setExtension(d.certificates.vcek, `${AMD}.3.${part}`, der.integer(value), false);
@@ -288,7 +327,63 @@ const CHAIN: readonly SnpRow[] = [
     (d) => {
       d.chain = (x) => pemChain(x).reverse();
     },
-    'chain-invalid snp.chain',
+    'good UpToDate',
+  ],
+  [
+    'all of them in one PEM text, VCEK last',
+    (d) => {
+      d.chain = (x) => [concatBytes(...bundle(x, 'ark', 'ask', 'vcek'))];
+    },
+    'good UpToDate',
+  ],
+  [
+    'all of them in one PEM text, VCEK first, an ASVK beside',
+    (d) => {
+      d.chain = (x) => [concatBytes(...bundle(x, 'vcek'), asvk(x), ...bundle(x, 'ark', 'ask'))];
+    },
+    'good UpToDate',
+  ],
+  [
+    "AMD's bundle in front of the VCEK",
+    (d) => {
+      d.chain = (x) => [concatBytes(...bundle(x, 'ask', 'ark'), asvk(x)), ...bundle(x, 'vcek')];
+    },
+    'good UpToDate',
+  ],
+  [
+    'a VLEK in place of the VCEK',
+    (d) => setExtension(d.certificates.vcek, `${AMD}.5`, fromHex('160441434d45'), false),
+    'unsupported snp.certificates',
+  ],
+  [
+    'a VLEK by its name alone',
+    (d) => {
+      d.certificates.vcek.subject = commonName('SEV-VLEK');
+    },
+    'unsupported snp.certificates',
+  ],
+  [
+    'two VCEKs',
+    (d) => {
+      d.chain = (x) => {
+        const other = { ...x.certificates.vcek, serial: Uint8Array.of(7) };
+        return [...bundle(x, 'ask'), concatBytes(...bundle(x, 'vcek'), pemOf(other))];
+      };
+    },
+    'malformed snp.certificates',
+    ATTESTATION,
+  ],
+  [
+    'nine certificates',
+    (d) => {
+      d.chain = (x) => [
+        concatBytes(
+          ...bundle(x, 'ask', 'vcek'),
+          ...Array.from({ length: 7 }, (_, i) => asvk(x, Uint8Array.of(i + 1))),
+        ),
+      ];
+    },
+    'too-large snp.certificates',
     ATTESTATION,
   ],
   [
@@ -296,7 +391,7 @@ const CHAIN: readonly SnpRow[] = [
     (d) => {
       d.chain = (x) => [pemChain(x)[1]!, pemChain(x)[1]!];
     },
-    'chain-invalid snp.chain',
+    'malformed snp.certificates',
   ],
   [
     'ARK in place of ASK, VCEK of the ARK',
