@@ -1,6 +1,7 @@
 export { removeAbandoned, temporaryName } from './abandoned.ts';
 export { FilesError, type FilesErrorCode } from './errors.ts';
+export { isThere } from './is-there.ts';
 export { type LockOptions, lockHolder, withLock } from './lock.ts';
-export { makeOwnDirectory, requireOwnDirectory } from './own-directory.ts';
+export { makeOwnDirectory, requireOwnDirectory, requireSafeParent } from './own-directory.ts';
 export { openOwnFile } from './own-file.ts';
 export { isAlive, type ProcessIdentity, processIdentity } from './process-identity.ts';

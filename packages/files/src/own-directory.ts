@@ -1,8 +1,10 @@
 import { lstatSync, mkdirSync, type Stats } from 'node:fs';
+import { dirname } from 'node:path';
 import { FilesError } from './errors.ts';
 
 /** Permission bits that give others a say in what a folder holds. */
 const OTHERS_WRITE = 0o022;
+const STICKY = 0o1000;
 
 /**
  * Refuses a folder that somebody else could have made or could change: it must be a directory, not a link to one, of
@@ -26,6 +28,21 @@ export function requireOwnDirectory(path: string, forbidden: number = OTHERS_WRI
 export function makeOwnDirectory(path: string, forbidden: number = OTHERS_WRITE): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
   requireOwnDirectory(path, forbidden);
+}
+
+/**
+ * Refuses a folder in which others could put another one in the place of `path`: one of another user but root, or one
+ * that others may write to, unless it is sticky as `/tmp` is.
+ *
+ * @throws FilesError `not-ours`; the file system's error (`ENOENT`) when it is not there
+ */
+export function requireSafeParent(path: string): void {
+  const parent = dirname(path);
+  const status = lstatSync(parent);
+  if (!status.isDirectory())
+    throw new FilesError('not-ours', `${parent} is no directory`, { found: kindOf(status) });
+  if (status.uid !== 0) requireOwner(parent, status);
+  if ((status.mode & STICKY) === 0) requireMode(parent, status, OTHERS_WRITE);
 }
 
 /** @throws FilesError `not-ours` unless the file is of this user */

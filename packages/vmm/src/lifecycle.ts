@@ -1,10 +1,16 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isAlive, type ProcessIdentity, processIdentity, removeAbandoned } from '@dstack-cloud/files';
+import {
+  isAlive,
+  isThere,
+  type ProcessIdentity,
+  processIdentity,
+  removeAbandoned,
+} from '@dstack-cloud/files';
 import { cleanUpRun } from './clean-up-run.ts';
 import { VmmError } from './errors.ts';
-import { canonical, isThere, requireMachineFolder, withMachine } from './machine-folder.ts';
+import { canonical, requireMachineFolder, withMachine } from './machine-folder.ts';
 import { endMachineProcesses } from './machine-processes.ts';
 import { readManifest } from './manifest.ts';
 import { sendSignal } from './send-signal.ts';

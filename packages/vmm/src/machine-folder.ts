@@ -1,4 +1,4 @@
-import { lstatSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { FilesError, requireOwnDirectory, withLock } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
@@ -22,11 +22,6 @@ export function machineFolder(runPath: string, dir: string): string {
     `${dir === '' ? 'An empty path' : dir} is no machine below ${runPath}, so nothing was touched: remove the state.json that names it if it came with a copy of another project, or set local.run_path back if you changed it`,
     { expected: `a folder in ${runPath}`, found: dir },
   );
-}
-
-/** Whether there is anything under this name. */
-export function isThere(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
 /** The one spelling of a path, also when its last part is gone. */

@@ -7,7 +7,8 @@ import {
   readFileBounded,
   writeFileAtomic,
 } from '@dstack-cloud/app';
-import { isThere } from './machine-folder.ts';
+import { isThere } from '@dstack-cloud/files';
+
 import { type CvmManifest, readManifest, writeManifest } from './manifest.ts';
 
 /** The host-shared files by name; only these names are known. */

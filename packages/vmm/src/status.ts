@@ -1,8 +1,8 @@
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { lockHolder } from '@dstack-cloud/files';
+import { isThere, lockHolder } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
-import { canonical, isThere, requireMachineFolder } from './machine-folder.ts';
+import { canonical, requireMachineFolder } from './machine-folder.ts';
 import { foldersWithProcesses, machineProcesses } from './machine-processes.ts';
 import { type CvmManifest, MANIFEST_FILE, readManifest } from './manifest.ts';
 import { type CvmState, INITIAL_STATE, readState, STATE_FILE } from './state.ts';

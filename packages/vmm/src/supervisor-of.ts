@@ -1,5 +1,5 @@
-import { isAlive, lockHolder, type ProcessIdentity } from '@dstack-cloud/files';
-import { isThere } from './machine-folder.ts';
+import { isAlive, isThere, lockHolder, type ProcessIdentity } from '@dstack-cloud/files';
+
 import type { CvmState } from './state.ts';
 
 /** The lock that a supervisor holds as long as it lives. */

@@ -1,11 +1,13 @@
-import { open } from 'node:fs/promises';
+import { constants, open } from 'node:fs/promises';
 import { AttestationError } from '../errors.ts';
 
 /** A file of at most `max` bytes, also one of the kernel whose size is not told. @throws AttestationError `device`, `too-large` */
 export async function readFileBounded(path: string, max: number): Promise<Uint8Array> {
   try {
-    const handle = await open(path, 'r');
+    // Without O_NONBLOCK a FIFO in its place would be waited for.
+    const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
+      if (!(await handle.stat()).isFile()) throw new AttestationError('device', `${path} is no regular file`);
       const buffer = new Uint8Array(max + 1);
       let length = 0;
       for (;;) {

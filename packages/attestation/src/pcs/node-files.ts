@@ -1,40 +1,71 @@
-import { randomUUID } from 'node:crypto';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { closeSync, fstatSync, readFileSync } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import {
+  makeOwnDirectory,
+  openOwnFile,
+  removeAbandoned,
+  requireSafeParent,
+  temporaryName,
+} from '@dstack-cloud/files';
 import type { CollateralFiles } from './collateral-files.ts';
 
 const MAX_FILE = 8_388_608;
 
-/** Files in one directory, 0600, written to a temporary name first. What cannot be written is not kept. */
+/**
+ * Files in one directory of this user alone, 0600, written to a temporary name first. A cache: what cannot be kept or
+ * read costs a fetch, not a verification. A directory that somebody else made or may write to is not used, which is said
+ * once: else he decides what is there, and what a read waits for.
+ */
 export function openCollateralFiles(directory: string): CollateralFiles {
+  let isUsable: boolean | undefined;
+  const usable = (): boolean => {
+    isUsable ??= prepare(directory);
+    return isUsable;
+  };
   return {
-    read: (name) => readText(join(directory, name)),
+    read: async (name) => (usable() ? readText(join(directory, name)) : undefined),
     write: async (name, text) => {
-      const temporary = join(directory, `.${name}.${randomUUID()}`);
-      try {
-        await mkdir(directory, { recursive: true, mode: 0o700 });
-        await writeSynced(temporary, text);
-        await rename(temporary, join(directory, name));
-      } catch {
-        // A cache: a full disk costs the next start a fetch, not this verification.
-        await rm(temporary, { force: true });
-      }
+      if (usable()) await writeWhole(directory, name, text);
     },
-    remove: (name) => rm(join(directory, name), { force: true }),
+    remove: async (name) => {
+      if (usable()) await rm(join(directory, name), { force: true });
+    },
   };
 }
 
-async function readText(path: string): Promise<string | undefined> {
+function prepare(directory: string): boolean {
   try {
-    const file = await open(path, 'r');
+    makeOwnDirectory(directory);
+    requireSafeParent(directory);
+    removeAbandoned(directory);
+    return true;
+  } catch (error) {
+    process.emitWarning(`No collateral is cached in ${directory}: ${(error as Error).message}`);
+    return false;
+  }
+}
+
+function readText(path: string): string | undefined {
+  try {
+    const file = openOwnFile(path, 'read');
     try {
-      const { size } = await file.stat();
-      return size > MAX_FILE ? undefined : await file.readFile('utf8');
+      return fstatSync(file).size > MAX_FILE ? undefined : readFileSync(file, 'utf8');
     } finally {
-      await file.close();
+      closeSync(file);
     }
   } catch {
     return undefined;
+  }
+}
+
+async function writeWhole(directory: string, name: string, text: string): Promise<void> {
+  const temporary = join(directory, temporaryName(name));
+  try {
+    await writeSynced(temporary, text);
+    await rename(temporary, join(directory, name));
+  } catch {
+    await rm(temporary, { force: true });
   }
 }
 

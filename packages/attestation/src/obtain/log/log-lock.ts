@@ -1,19 +1,17 @@
-import { createHash } from 'node:crypto';
-import { createServer, type Server } from 'node:net';
-import { resolve as resolvePath } from 'node:path';
+import { basename, dirname, resolve as resolvePath } from 'node:path';
+import { FilesError, withLock } from '@dstack-cloud/files';
 import { AttestationError } from '../../errors.ts';
 
-const POLL_MS = 5;
 const WAIT_MS = 60_000;
 
 /**
- * Runs `body` while no other program of this machine works on the same log. The lock is an abstract unix socket named
- * by the log's path: the kernel gives it to one process and takes it back when that process ends, however it ends.
- * @throws AttestationError `device` when another program keeps it for a minute
+ * Runs `body` while no other program works on the same log. The lock lies in the log's own folder, where nobody else can
+ * take or hold it, and is free as soon as its holder ends, however it ends.
+ * @throws AttestationError `device` when another program keeps it for a minute, or when the folder is not ours alone
  */
 export function withLogLock<T>(path: string, body: () => Promise<T>): Promise<T> {
   const key = resolvePath(path);
-  // Within this process in order of arrival; only the first of each process asks for the socket.
+  // Within this process in order of arrival; only the first of each process asks for the file.
   const turn = (queues.get(key) ?? Promise.resolve()).then(() => locked(key, body));
   queues.set(
     key,
@@ -25,37 +23,12 @@ export function withLogLock<T>(path: string, body: () => Promise<T>): Promise<T>
 const queues = new Map<string, Promise<unknown>>();
 
 async function locked<T>(path: string, body: () => Promise<T>): Promise<T> {
-  const name = createHash('sha256').update(path).digest('hex').slice(0, 32);
-  const lock = await acquire(`\0dstack-runtime-events-${name}`, path);
+  // On a full disk nothing is extended either (the marker could not be made), so what is read then stands still.
+  const options = { waitMs: WAIT_MS, what: `The event log ${path}`, evenWhenFull: true };
   try {
-    return await body();
-  } finally {
-    await new Promise<void>((resolve) => {
-      lock.close(() => resolve());
-    });
+    return await withLock(dirname(path), basename(path), options, body);
+  } catch (cause) {
+    if (!(cause instanceof FilesError)) throw cause;
+    throw new AttestationError('device', cause.message, { cause });
   }
-}
-
-async function acquire(name: string, path: string): Promise<Server> {
-  const deadline = performance.now() + WAIT_MS;
-  for (;;) {
-    const server = await tryListen(name);
-    if (server) return server;
-    if (performance.now() > deadline) {
-      throw new AttestationError('device', `Another program holds the lock of ${path}`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-  }
-}
-
-function tryListen(name: string): Promise<Server | undefined> {
-  return new Promise((resolve, reject) => {
-    // Nobody has a reason to connect.
-    const server = createServer((socket) => socket.destroy());
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      if (cause.code === 'EADDRINUSE') resolve(undefined);
-      else reject(new AttestationError('device', 'The lock of the event log cannot be taken', { cause }));
-    });
-    server.listen(name, () => resolve(server));
-  });
 }

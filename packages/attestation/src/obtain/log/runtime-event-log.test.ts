@@ -1,5 +1,16 @@
-import { fork } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync, fork } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -158,6 +169,32 @@ describe('several processes', () => {
     });
     expect(code).toBe('SIGKILL');
     await expect(events(new RuntimeEventLog(path))).rejects.toMatchObject({ code: 'event-log' });
+  });
+});
+
+describe('what somebody else put in the place of the log', () => {
+  test.each([
+    ['a FIFO', (at: string) => execFileSync('mkfifo', [at])],
+    ['a link', (at: string, other: string) => symlinkSync(other, at)],
+    ['a hard link', (at: string, other: string) => linkSync(other, at)],
+    ['a device', (at: string) => symlinkSync('/dev/null', at)],
+  ])('%s is neither read nor written, nor waited for', async (_name, make) => {
+    const other = join(directory, 'other');
+    writeFileSync(other, '');
+    mkdirSync(join(directory, 'run'), { mode: 0o700 });
+    make(path, other);
+    const log = new RuntimeEventLog(path);
+    await expect(events(log)).rejects.toMatchObject({ code: 'event-log' });
+    await expect(log.emit(event, extended)).rejects.toMatchObject({ code: 'event-log' });
+    expect(readFileSync(other, 'utf8')).toBe('');
+  });
+
+  test('a folder that others may write to gives no log: they could hold its lock', async () => {
+    mkdirSync(join(directory, 'run'));
+    chmodSync(join(directory, 'run'), 0o777);
+    const log = new RuntimeEventLog(path);
+    await expect(events(log)).rejects.toMatchObject({ code: 'device' });
+    await expect(log.emit(event, extended)).rejects.toMatchObject({ code: 'device' });
   });
 });
 

@@ -1,12 +1,16 @@
-import { constants, type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
+import { closeSync, fstatSync, fsync, readFileSync, writeSync } from 'node:fs';
+import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { promisify } from 'node:util';
 import { utf8Text } from '@dstack-cloud/encoding';
+import { FilesError, isThere, openOwnFile } from '@dstack-cloud/files';
 import type { RuntimeEvent } from '../../attestation.ts';
 import { AttestationError } from '../../errors.ts';
 import { eventLine, MAX_EVENTS, parseEventLines } from './event-line.ts';
 import { withLogLock } from './log-lock.ts';
 
 const MAX_LOG_BYTES = 16 << 20;
+const sync = promisify(fsync);
 
 /** What extends the registers for one event. */
 export type Extend = (event: RuntimeEvent) => Promise<void>;
@@ -46,8 +50,8 @@ export class RuntimeEventLog {
   async exclusive<T>(body: (events: RuntimeEvent[]) => Promise<T>): Promise<T> {
     await makeDirectory(this.#path);
     return await withLogLock(this.#path, async () => {
-      if (await exists(this.#marker)) throw poisoned(this.#path);
-      return await body(await this.#read());
+      if (exists(this.#marker)) throw poisoned(this.#path);
+      return await body(this.#read());
     });
   }
 
@@ -58,7 +62,7 @@ export class RuntimeEventLog {
   async forgetEarlierBoot(fresh: () => Promise<boolean>): Promise<void> {
     await makeDirectory(this.#path);
     await withLogLock(this.#path, async () => {
-      if (!(await exists(this.#path)) && !(await exists(this.#marker))) return;
+      if (!exists(this.#path) && !exists(this.#marker)) return;
       if (!(await fresh())) return;
       await rm(this.#path, { force: true });
       await rm(this.#marker, { force: true });
@@ -66,36 +70,35 @@ export class RuntimeEventLog {
     });
   }
 
-  async #read(): Promise<RuntimeEvent[]> {
-    let handle: FileHandle;
+  #read(): RuntimeEvent[] {
+    let file: number;
     try {
-      handle = await open(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW);
+      file = openOwnFile(this.#path, 'read');
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
-      throw new AttestationError('event-log', `Cannot read ${this.#path}`, { cause });
+      throw unusable(this.#path, cause);
     }
     try {
-      const { size } = await handle.stat();
+      const { size } = fstatSync(file);
       if (size > MAX_LOG_BYTES) throw new AttestationError('too-large', `Event log of ${size} bytes`);
-      const text = utf8Text(new Uint8Array(await handle.readFile()));
+      const text = utf8Text(new Uint8Array(readFileSync(file)));
       // A line without its end was cut off while it was written.
       if (text !== '' && !text.endsWith('\n')) throw poisoned(this.#path);
       return parseEventLines(text);
     } finally {
-      await handle.close();
+      closeSync(file);
     }
   }
 
   async #append(line: string): Promise<void> {
-    const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
-    const handle = await open(this.#path, flags, 0o600);
+    const file = openOwnFile(this.#path, 'append');
     try {
       const bytes = Buffer.from(line);
-      const { bytesWritten } = await handle.write(bytes);
-      if (bytesWritten !== bytes.length) throw new Error(`Short write: ${bytesWritten} of ${bytes.length}`);
-      await handle.sync();
+      const written = writeSync(file, bytes);
+      if (written !== bytes.length) throw new Error(`Short write: ${written} of ${bytes.length}`);
+      await sync(file);
     } finally {
-      await handle.close();
+      closeSync(file);
     }
   }
 
@@ -130,14 +133,17 @@ async function makeDirectory(path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
 }
 
-async function exists(path: string): Promise<boolean> {
+function exists(path: string): boolean {
   try {
-    await stat(path);
-    return true;
+    return isThere(path);
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return false;
     throw new AttestationError('event-log', `Cannot look for ${path}`, { cause });
   }
+}
+
+function unusable(path: string, cause: unknown): AttestationError {
+  const reason = cause instanceof FilesError ? `: ${cause.message}` : '';
+  return new AttestationError('event-log', `Cannot read ${path}${reason}`, { cause });
 }
 
 async function syncDirectory(path: string): Promise<void> {
