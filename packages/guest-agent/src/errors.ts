@@ -12,6 +12,7 @@ export type GuestErrorCode =
   | 'kms-refused'
   | 'kms-untrusted'
   | 'keys-invalid'
+  | 'key-state-damaged'
   | 'env-undecryptable'
   | 'init-script-failed'
   | 'pre-launch-failed'

@@ -3,6 +3,7 @@ import { parseAppCompose } from '@dstack-cloud/app';
 import { replayDigests, replayRuntimeEvents } from '@dstack-cloud/attestation';
 import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
+import { RpcError } from '@dstack-cloud/prpc';
 import { certificatePem, localRootCa, tempCa } from '@dstack-cloud/ra-tls';
 import { describeWithFixtures, fixtureText } from '@dstack-cloud/test/fixtures';
 import { pino } from 'pino';
@@ -183,6 +184,58 @@ describeWithFixtures('the agent over a device', 'simulator/attestation.bin', () 
     const noEvidence = kmsSigner({ ...options, caCert: kms.rootPem, requireAttestation: true });
     await expect(freshTlsKey({ ...agent, signer: noEvidence }, REQUEST)).rejects.toThrow(/attestation/);
     expect(kms.calls).toHaveLength(2);
+  });
+
+  it('a certificate request that the KMS refuses ends no other one', async () => {
+    let release: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const arrived = new Set<string>();
+    const kms = await startFakeKms({
+      onSign: async (subject) => {
+        arrived.add(subject);
+        if (subject.startsWith('slow')) await held;
+        if (subject === 'refused') throw new RpcError('No certificate for you');
+      },
+    });
+    opened.push(kms);
+    const tempKey = generateP256Key();
+    const signer = kmsSigner({
+      provider: {
+        kind: 'kms',
+        url: `${kms.url}/prpc`,
+        pubkey: kms.rootSpki,
+        tmpCaKey: p256KeyPem(tempKey),
+        tmpCaCert: certificatePem(tempCa({ key: tempKey, now })),
+      },
+      caCert: kms.rootPem,
+      device,
+      vmConfig: '{}',
+      verify: () => Promise.reject(new Error('none')),
+      requireAttestation: false,
+      now: () => now,
+    });
+    const request = (subject: string) => freshTlsKey({ ...agent, signer }, { ...REQUEST, subject });
+    const slow = Promise.all([request('slow-1'), request('slow-2')]);
+    await expect.poll(() => arrived.size).toBe(2);
+    for (let i = 0; i < 3; i += 1) await expect(request('refused')).rejects.toThrow('No certificate for you');
+    // And none ends those that come after it, on the next connection.
+    await request('after');
+    release();
+    for (const { certificateChain } of await slow) expect(certificateChain).toHaveLength(2);
+    signer.close();
+  });
+
+  it.each([
+    { altNames: ['ü'] },
+    { subject: 'x'.repeat(1025) },
+    { subject: 'a\nb' },
+    { altNames: Array(101).fill('a') as string[] },
+  ])('a certificate that cannot be had (%#) costs no quote', async (change) => {
+    const wanted = { ...REQUEST, usageRaTls: true, ...change };
+    await expect(freshTlsKey(agent, wanted)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    expect(quotes).toBe(0);
   });
 
   it.each([

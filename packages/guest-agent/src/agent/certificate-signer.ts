@@ -1,7 +1,7 @@
 import { type Attestation, stripForCertificate } from '@dstack-cloud/attestation';
 import { decodePem } from '@dstack-cloud/encoding';
 import { type P256Key, p256KeyFromPem } from '@dstack-cloud/keys';
-import { appLeaf, type CsrConfig, certificatePem, issuerOf } from '@dstack-cloud/ra-tls';
+import { appLeaf, type CsrConfig, certificatePem, checkCsrConfig, issuerOf } from '@dstack-cloud/ra-tls';
 import type { LocalEvidence } from './local-evidence.ts';
 
 /** What a leaf certificate shall say (GetTlsKeyArgs). */
@@ -56,10 +56,13 @@ export function localSigner(
   const issuer = issuerOf(decodePem(caCert, 'CERTIFICATE'), p256KeyFromPem(caKeyPem));
   return {
     sign: async ({ key, request, attest }) => {
+      const config = csrConfig(request);
+      // Before the device is asked for a quote.
+      checkCsrConfig(config, { now: now(), issuerNotAfter: issuer.notAfter, forbiddenNames: [] });
       const leaf = appLeaf({
         issuer,
         now: now(),
-        config: csrConfig(request),
+        config,
         spki: key.spki,
         ...(request.withAppInfo ? { appInfo: (await local.facts()).appInfo } : {}),
         ...(request.usageRaTls ? { attestation: stripForCertificate(await attest()) } : {}),

@@ -1,6 +1,9 @@
 import type { AppKeysProvider } from '@dstack-cloud/app';
+import { parseCertificate } from '@dstack-cloud/attestation';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import { decodePem } from '@dstack-cloud/encoding';
 import {
+  checkCsrConfig,
   createCsr,
   type KmsClient,
   kmsClient,
@@ -25,36 +28,61 @@ export interface KmsSignerOptions {
   readonly now: () => number;
 }
 
-/** Key provider kms: SignCert over an attested, kept connection (chapter 30 section 1.6). */
+/** A connection to the KMS and how many requests are under way on it. */
+interface Kept {
+  readonly made: number;
+  readonly ready: Promise<KmsClient>;
+  uses: number;
+  isRetired: boolean;
+}
+
+/**
+ * Key provider kms: SignCert over an attested, kept connection. After an error, and when it is old, the next request gets a
+ * new connection with new evidence; what is under way on the old one ends in peace.
+ */
 export function kmsSigner(options: KmsSignerOptions): CertificateSigner & { close(): void } {
-  let client: { readonly made: number; readonly ready: Promise<KmsClient> } | undefined;
-  const current = (): Promise<KmsClient> => {
-    if (client === undefined || performance.now() - client.made > MAX_CLIENT_AGE_MS) {
-      drop();
-      client = { made: performance.now(), ready: connect(options) };
-    }
-    return client.ready;
+  const { notAfter: issuerNotAfter } = parseCertificate(decodePem(options.caCert, 'CERTIFICATE'));
+  let current: Kept | undefined;
+  const retire = (kept: Kept): void => {
+    if (current === kept) current = undefined;
+    kept.isRetired = true;
+    if (kept.uses === 0) end(kept);
   };
-  const drop = (): void => {
-    client?.ready.then(
-      (old) => old.close(),
-      () => undefined,
-    );
-    client = undefined;
+  const take = (): Kept => {
+    if (current !== undefined && performance.now() - current.made > MAX_CLIENT_AGE_MS) retire(current);
+    current ??= { made: performance.now(), ready: connect(options), uses: 0, isRetired: false };
+    current.uses += 1;
+    return current;
   };
   return {
     sign: async (input) => {
+      // Refused here first: a quote and a request cost much more.
+      checkCsrConfig(csrConfig(input.request), { now: options.now(), issuerNotAfter, forbiddenNames: [] });
       const request = await certificateRequest(input, options.vmConfig);
+      const kept = take();
       try {
-        return (await (await current()).call.signCert(request)).certificateChain;
+        return (await (await kept.ready).call.signCert(request)).certificateChain;
       } catch (error) {
-        // The next call starts with a new connection and new evidence.
-        drop();
+        retire(kept);
         throw error;
+      } finally {
+        kept.uses -= 1;
+        if (kept.isRetired && kept.uses === 0) end(kept);
       }
     },
-    close: drop,
+    close: () => {
+      if (current === undefined) return;
+      end(current);
+      current = undefined;
+    },
   };
+}
+
+function end({ ready }: Kept): void {
+  ready.then(
+    (client) => client.close(),
+    () => undefined,
+  );
 }
 
 async function connect(options: KmsSignerOptions): Promise<KmsClient> {

@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   type AppCompose,
@@ -9,6 +8,7 @@ import {
   HOST_SHARED_LIMITS,
   HOST_SHARED_REQUIRED,
   type HostSharedName,
+  hostSharedCopies,
   type InstanceInfo,
   parseAppCompose,
   parseInstanceInfo,
@@ -17,6 +17,7 @@ import {
   type SysConfig,
   writeFileAtomic,
 } from '@dstack-cloud/app';
+import { makeOwnDirectory } from '@dstack-cloud/files';
 import { GuestError } from '../errors.ts';
 
 /** What the host handed over, parsed; everything in it is untrusted until it is measured. */
@@ -33,9 +34,7 @@ export interface HostShared {
 }
 
 /** Where the guest keeps its copies. */
-export function hostSharedCopy(workDir: string): string {
-  return join(workDir, '.host-shared');
-}
+export const hostSharedCopy: (workDir: string) => string = hostSharedCopies;
 
 /**
  * Copies the host-shared files into the work directory and parses the copies (chapter 30 section 3). Each source is
@@ -46,7 +45,7 @@ export function hostSharedCopy(workDir: string): string {
  */
 export async function loadHostShared(source: string, workDir: string): Promise<HostShared> {
   const directory = hostSharedCopy(workDir);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  ownDirectory(directory);
   const read = async (name: HostSharedName): Promise<Uint8Array | undefined> => {
     const bytes = await readSource(source, name);
     if (bytes !== undefined) await writeFileAtomic(join(directory, name), bytes);
@@ -91,6 +90,15 @@ function required(bytes: Uint8Array | undefined): Uint8Array {
 async function parsing<T>(parse: () => T): Promise<T> {
   try {
     return parse();
+  } catch (cause) {
+    throw new GuestError('host-shared-invalid', (cause as Error).message, { cause });
+  }
+}
+
+/** Copies go nowhere but into a folder of this guest's own. */
+function ownDirectory(path: string): void {
+  try {
+    makeOwnDirectory(path);
   } catch (cause) {
     throw new GuestError('host-shared-invalid', (cause as Error).message, { cause });
   }

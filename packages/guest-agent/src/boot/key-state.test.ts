@@ -30,17 +30,18 @@ afterEach(() => {
 describe('key state', () => {
   test('is of one application, and comes back as it was written', async () => {
     const data = join(directory, 'data');
-    expect(await readKeyState(data, appId, log)).toBeUndefined();
+    expect(await readKeyState(data, appId)).toBeUndefined();
     for (const name of [{ epoch: 0 }, { epoch: 4_294_967_295, rootId }]) {
       await writeKeyState(data, appId, name);
-      expect(await readKeyState(data, appId, log)).toEqual(name);
+      expect(await readKeyState(data, appId)).toEqual(name);
     }
-    expect(await readKeyState(data, new Uint8Array(20).fill(9), log)).toBeUndefined();
+    expect(await readKeyState(data, new Uint8Array(20).fill(9))).toBeUndefined();
     expect(readdirSync(data)).toEqual(['.key-state.json']);
   });
 
-  test('that is damaged, a link or of another form is none', async () => {
+  test('that is damaged, a link or of another form is an error, not none', async () => {
     const path = join(directory, '.key-state.json');
+    const damaged = { code: 'key-state-damaged' };
     const good = { version: 1, app_id: '01'.repeat(20), key_epoch: 3 };
     for (const text of [
       '',
@@ -56,12 +57,12 @@ describe('key state', () => {
       ].map((value) => JSON.stringify(value)),
     ]) {
       writeFileSync(path, text);
-      expect(await readKeyState(directory, appId, log), text.slice(0, 80)).toBeUndefined();
+      await expect(readKeyState(directory, appId), text.slice(0, 80)).rejects.toMatchObject(damaged);
     }
     rmSync(path);
     writeFileSync(join(directory, 'elsewhere'), JSON.stringify(good));
     symlinkSync(join(directory, 'elsewhere'), path);
-    expect(await readKeyState(directory, appId, log)).toBeUndefined();
+    await expect(readKeyState(directory, appId)).rejects.toMatchObject(damaged);
   });
 });
 

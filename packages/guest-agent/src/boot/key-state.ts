@@ -4,7 +4,7 @@ import { AppError, readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
 import { fromHex, toHex, utf8Text } from '@dstack-cloud/encoding';
 import type { KeyName } from '@dstack-cloud/ra-tls';
 import { z } from 'zod';
-import type { Logger } from '../log.ts';
+import { GuestError } from '../errors.ts';
 
 /** On the machine's own disk, where it outlives a boot. Nothing in it is secret. */
 const FILE = '.key-state.json';
@@ -22,30 +22,29 @@ const schema = z.strictObject({
  * The oldest keys that this machine's data needs, as the last boot left it; undefined for a new machine, and for data
  * of another application. It only decides which keys are asked for: a host that changes it gets no key that the KMS
  * does not release, and data that does not open ends the boot.
+ *
+ * @throws GuestError `key-state-damaged` when it is there and cannot be used: with newer keys the application would find
+ *   its data unreadable, and what it needs would be forgotten
  */
-export async function readKeyState(
-  dataDir: string,
-  appId: Uint8Array,
-  log: Logger,
-): Promise<KeyName | undefined> {
+export async function readKeyState(dataDir: string, appId: Uint8Array): Promise<KeyName | undefined> {
   const path = join(dataDir, FILE);
+  let state: z.infer<typeof schema>;
   try {
-    const state = schema.parse(
-      JSON.parse(utf8Text(await readFileBounded(path, MAX_BYTES, { noFollow: true }))),
+    const bytes = await readFileBounded(path, MAX_BYTES, { noFollow: true });
+    state = schema.parse(JSON.parse(utf8Text(bytes)));
+  } catch (cause) {
+    if (cause instanceof AppError && cause.code === 'file-missing') return undefined;
+    throw new GuestError(
+      'key-state-damaged',
+      `${path} cannot be read, so which keys this machine's data needs is not known: restore it, or remove it if the newest keys open all data`,
+      { cause },
     );
-    if (state.app_id !== toHex(appId)) return undefined;
-    return {
-      epoch: state.key_epoch,
-      ...(state.root_id === undefined ? {} : { rootId: fromHex(state.root_id) }),
-    };
-  } catch (error) {
-    if (error instanceof AppError && error.code === 'file-missing') return undefined;
-    log.warn(
-      { path, error: (error as Error).message },
-      'Key state cannot be read: older keys are not asked for',
-    );
-    return undefined;
   }
+  if (state.app_id !== toHex(appId)) return undefined;
+  return {
+    epoch: state.key_epoch,
+    ...(state.root_id === undefined ? {} : { rootId: fromHex(state.root_id) }),
+  };
 }
 
 /** Remembers which keys the data needs from now on; written whole or not at all. */

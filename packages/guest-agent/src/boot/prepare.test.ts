@@ -2,10 +2,12 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -103,6 +105,50 @@ describeWithFixtures('boot', 'simulator/attestation.bin', () => {
       default: { core: { pccs_url: null, data_disks: ['/', join(root, 'dstack/persistent')] } },
     });
     expect(notified.map(([event]) => event)).toContain('instance.info');
+  });
+
+  it('leaves nothing of an earlier boot: keys, environment, user configuration', async () => {
+    shareApp();
+    share('.user-config', 'of the first boot');
+    await boot();
+    expect(existsSync(written('.user-config'))).toBe(true);
+    writeFileSync(written('.decrypted-env'), 'SECRET=of the first boot');
+    writeFileSync(written('.encrypted-env'), 'of the first boot');
+
+    // The next boot has no user configuration and no environment.
+    device = new SoftwareDevice();
+    rmSync(join(root, 'tmp/.host-shared/.user-config'));
+    await boot();
+    expect(existsSync(written('.user-config'))).toBe(false);
+    expect(existsSync(written('.encrypted-env'))).toBe(false);
+    expect(existsSync(join(root, 'dstack/user_config'))).toBe(false);
+    expect(readFileSync(written('.decrypted-env'), 'utf8')).not.toContain('first');
+  });
+
+  it.each([
+    ['an application that is refused', () => shareApp({ key_provider: 'kms' }, ['https://localhost:1'])],
+    ['host-shared files that are damaged', () => share('app-compose.json', '{')],
+    ['a file that is too large', () => share('.user-config', new Uint8Array((1 << 20) + 1))],
+  ])('a boot that fails by %s leaves none of them either', async (_name, spoil) => {
+    shareApp();
+    share('.user-config', 'of the first boot');
+    await boot();
+    device = new SoftwareDevice();
+    spoil();
+    await expect(boot()).rejects.toThrow();
+    for (const name of ['.appkeys.json', '.decrypted-env', '.decrypted-env.json', '.user-config'])
+      expect(existsSync(written(name)), name).toBe(false);
+  });
+
+  it('removes and writes nothing through a folder that is a link', async () => {
+    shareApp();
+    const other = join(root, 'other');
+    mkdirSync(other);
+    writeFileSync(join(other, '.appkeys.json'), 'of somebody else');
+    mkdirSync(join(root, 'dstack'));
+    symlinkSync(other, join(root, 'dstack/.host-shared'));
+    await expect(boot()).rejects.toMatchObject({ code: 'host-shared-invalid' });
+    expect(readdirSync(other)).toEqual(['.appkeys.json']);
   });
 
   it('with a KMS: keys, identities and the events after them', async () => {

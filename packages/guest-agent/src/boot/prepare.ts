@@ -6,6 +6,7 @@ import {
   checkRequirements,
   GUEST_FILES,
   keyProviderInfo,
+  removeBootSecrets,
   serializeAppKeys,
   serializeInstanceInfo,
   writeFileAtomic,
@@ -23,7 +24,7 @@ import { requireShell } from '../runner/source-script.ts';
 import { type NamedEnvKey, writeEnvironment } from './environment.ts';
 import { requireUnmeasured } from './fresh-machine.ts';
 import type { NotifyHost } from './host-api.ts';
-import { type HostShared, hostSharedCopy, loadHostShared } from './host-shared.ts';
+import { type HostShared, loadHostShared } from './host-shared.ts';
 import { type Identities, identities } from './identities.ts';
 import { runInitScripts } from './init-scripts.ts';
 import { readKeyState, writeKeyState } from './key-state.ts';
@@ -56,15 +57,35 @@ export interface Prepared {
  * @throws GuestError, AppError
  */
 export async function prepare(options: PrepareOptions): Promise<Prepared> {
-  const { config, notify, log } = options;
   let vmConfig = '';
   const device = await options.openDevice(() => vmConfig);
   // First of all: nothing of a machine that is already measured may be replaced.
   await requireUnmeasured(device);
-  await rm(join(hostSharedCopy(config.workDir), GUEST_FILES.appKeys), { force: true });
-  const shared = await loadHostShared(config.hostShared, config.workDir);
+  const { workDir, hostShared } = options.config;
+  forgetEarlierBoot(workDir);
+  try {
+    const shared = await loadHostShared(hostShared, workDir);
+    vmConfig = shared.sysConfig.vmConfig;
+    return await boot(options, device, shared);
+  } catch (error) {
+    // A boot that failed leaves nothing for whoever starts a program all the same.
+    forgetEarlierBoot(workDir);
+    throw error;
+  }
+}
+
+/** Removes keys, environment and user configuration; nothing of an earlier boot may pass for this one's. */
+function forgetEarlierBoot(workDir: string): void {
+  try {
+    removeBootSecrets(workDir);
+  } catch (cause) {
+    throw new GuestError('host-shared-invalid', (cause as Error).message, { cause });
+  }
+}
+
+async function boot(options: PrepareOptions, device: EvidenceDevice, shared: HostShared): Promise<Prepared> {
+  const { config, notify, log } = options;
   const { compose, sysConfig } = shared;
-  vmConfig = sysConfig.vmConfig;
   requireDirectoryStorage(config);
   if (compose.secureTime) await waitForTime(config.root, log);
   const facts = {
@@ -136,7 +157,7 @@ async function provideKeys(
     verify: await peerVerifier(config, sysConfig.pccsUrl),
     requireAttestation: config.requireKmsAttestation,
     keyProviderId: compose.keyProviderId,
-    held: await readKeyState(config.dataDir, appId, log),
+    held: await readKeyState(config.dataDir, appId),
     appId,
     log,
   });

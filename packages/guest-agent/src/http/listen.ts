@@ -7,7 +7,7 @@ import { GuestError } from '../errors.ts';
 
 /** Where a listener is: a Unix socket path, a descriptor handed over by the service manager, or a TCP address. */
 export type ListenAddress =
-  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'unix'; readonly path: string; readonly mode?: number }
   | { readonly kind: 'fd'; readonly fd: number }
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
 
@@ -34,6 +34,9 @@ export function inheritedSockets(env: NodeJS.ProcessEnv, pid: number): readonly 
     : [];
 }
 
+/** Who may connect to a socket of which nothing else is said: this user. */
+const OWN_MODE = 0o600;
+
 /** Starts one HTTP server. @throws GuestError `listen-failed` naming the address */
 export async function listen(address: ListenAddress, handler: RequestListener): Promise<Server> {
   const server = configureServer(createServer(handler));
@@ -41,19 +44,30 @@ export async function listen(address: ListenAddress, handler: RequestListener): 
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => reject(listenError(address, cause)));
     const ready = () => resolve();
-    if (address.kind === 'unix') server.listen(address.path, ready);
+    if (address.kind === 'unix') listenPrivately(server, address.path, ready);
     else if (address.kind === 'fd') server.listen({ fd: address.fd }, ready);
     else server.listen(address.port, address.host, ready);
   });
-  // As with the service manager's sockets: every container of this machine may connect.
-  if (address.kind === 'unix') chmodSync(address.path, 0o777);
+  if (address.kind === 'unix') chmodSync(address.path, address.mode ?? OWN_MODE);
   return server;
+}
+
+/** Not for a moment is the socket open to more than it shall be. */
+function listenPrivately(server: Server, path: string, ready: () => void): void {
+  const mask = process.umask(0o177);
+  try {
+    server.listen(path, ready);
+  } finally {
+    process.umask(mask);
+  }
 }
 
 /** Removes a socket that nobody serves any more; one that is served is left alone, and listening then fails. */
 async function freeSocketPath(path: string): Promise<void> {
   mkdirSync(dirname(path), { recursive: true });
-  if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return;
+  const status = lstatSync(path, { throwIfNoEntry: false });
+  // Somebody else's stays: listening then fails and names it.
+  if (!status?.isSocket() || status.uid !== process.geteuid?.()) return;
   const served = await new Promise<boolean>((resolve) => {
     const socket = connect({ path });
     socket.once('connect', () => resolve(true));

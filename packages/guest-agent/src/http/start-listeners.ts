@@ -4,6 +4,8 @@ import type { Handlers } from './handlers.ts';
 import { inheritedSockets, linkSecondLocation, listen, parseListenAddress } from './listen.ts';
 
 const CLOSE_TIMEOUT_MS = 2_000;
+/** A container's user may be anybody. */
+export const CONTAINERS_MODE = 0o777;
 
 /** The agent's open listeners. */
 export interface Listeners {
@@ -21,8 +23,11 @@ export async function startListeners(config: GuestConfig, handlers: Handlers): P
   try {
     const [dstackFd, tappdFd] = inheritedSockets(process.env, process.pid);
     const { dstackSock, tappdSock, external, guestApi } = config.listen;
+    const mode = applicationSocketMode(config);
     const unix = async (path: string, fd: number | undefined, name: string, handler: Handlers['dstack']) => {
-      servers.push(await listen(fd === undefined ? { kind: 'unix', path } : { kind: 'fd', fd }, handler));
+      const address =
+        fd === undefined ? ({ kind: 'unix', path, mode } as const) : ({ kind: 'fd', fd } as const);
+      servers.push(await listen(address, handler));
       if (fd === undefined) linkSecondLocation(path, name);
     };
     await unix(dstackSock, dstackFd, 'dstack.sock', handlers.dstack);
@@ -34,6 +39,14 @@ export async function startListeners(config: GuestConfig, handlers: Handlers): P
     throw error;
   }
   return { addresses: servers.map(addressOf), close };
+}
+
+/**
+ * Inside of a machine every container may connect, as to the service manager's sockets. Where a directory stands for the
+ * machine its sockets lie on a host: only this user may, until the runner starts containers.
+ */
+function applicationSocketMode({ root, simulator }: GuestConfig): number {
+  return root === '/' || simulator !== undefined ? CONTAINERS_MODE : 0o600;
 }
 
 function addressOf(server: Server): string {

@@ -73,6 +73,14 @@ describeWithFixtures('what raw clients of the socket rely on', 'simulator/attest
     expect(statSync(agent.sockets.internal).mode & 0o777).toBe(0o777);
   });
 
+  it('sockets that are for no container are for this user alone', async () => {
+    for (const socket of [agent.sockets.external, agent.sockets['guest-api']])
+      expect(statSync(socket).mode & 0o777).toBe(0o600);
+    const server = await listen({ kind: 'unix', path: join(agent.directory, 'own.sock') }, () => undefined);
+    expect(statSync(join(agent.directory, 'own.sock')).mode & 0o777).toBe(0o600);
+    await new Promise((resolve) => server.close(resolve));
+  });
+
   it('a socket in use is left alone and named', async () => {
     const path = agent.sockets.internal;
     await expect(listen({ kind: 'unix', path }, () => undefined)).rejects.toMatchObject({

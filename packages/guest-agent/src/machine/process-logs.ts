@@ -1,8 +1,11 @@
-import { type FileHandle, open } from 'node:fs/promises';
+import { closeSync, fstatSync, read } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { openOwnFile } from '@dstack-cloud/files';
 import type { LogChunk, LogQuery } from './containers.ts';
 
+const readBytes = promisify(read);
 const POLL_MS = 250;
 const CHUNK = 64 * 1024;
 /** The last lines are looked for in this much of the file's end. */
@@ -19,28 +22,38 @@ export class ProcessLogs {
   /** Output of one service, line by line; `name` must have been checked. @throws Error when it has no log */
   async *logs(name: string, query: LogQuery, signal: AbortSignal): AsyncGenerator<LogChunk> {
     const path = join(this.#directory, `${name}.log`);
-    const file = await open(path, 'r').catch(() => {
-      throw new Error(`No such container: ${name}`);
-    });
+    const file = openLog(path, name);
     try {
       let position = yield* tail(file, query.tail);
       while (query.follow && !signal.aborted) {
-        const { size } = await file.stat();
+        const { size } = fstatSync(file);
         if (size > position) position = yield* between(file, position, size);
         await sleep(POLL_MS, undefined, { signal }).catch(() => undefined);
       }
     } finally {
-      await file.close();
+      closeSync(file);
     }
   }
 }
 
-async function* tail(file: FileHandle, lines: string): AsyncGenerator<LogChunk, number> {
-  const { size } = await file.stat();
+/** A service can write into this folder too: a link is not followed, a FIFO not waited for. */
+function openLog(path: string, name: string): number {
+  try {
+    return openOwnFile(path, 'read');
+  } catch (cause) {
+    const isMissing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+    throw new Error(isMissing ? `No such container: ${name}` : `The log of ${name} cannot be read`, {
+      cause,
+    });
+  }
+}
+
+async function* tail(file: number, lines: string): AsyncGenerator<LogChunk, number> {
+  const { size } = fstatSync(file);
   if (lines === 'all') return yield* between(file, 0, size);
   const start = Math.max(0, size - TAIL_BYTES);
   const bytes = Buffer.alloc(size - start);
-  const { bytesRead } = await file.read(bytes, 0, bytes.length, start);
+  const { bytesRead } = await readBytes(file, bytes, 0, bytes.length, start);
   yield* split(lastLines(bytes.subarray(0, bytesRead), Number(lines)));
   return start + bytesRead;
 }
@@ -51,11 +64,11 @@ function lastLines(bytes: Buffer, count: number): Buffer {
   return count === 0 ? bytes.subarray(bytes.length) : bytes.subarray(end + 1);
 }
 
-async function* between(file: FileHandle, from: number, to: number): AsyncGenerator<LogChunk, number> {
+async function* between(file: number, from: number, to: number): AsyncGenerator<LogChunk, number> {
   let position = from;
   while (position < to) {
     const bytes = Buffer.alloc(Math.min(CHUNK, to - position));
-    const { bytesRead } = await file.read(bytes, 0, bytes.length, position);
+    const { bytesRead } = await readBytes(file, bytes, 0, bytes.length, position);
     if (bytesRead === 0) break;
     position += bytesRead;
     yield* split(bytes.subarray(0, bytesRead));

@@ -1,3 +1,4 @@
+import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   type AppCompose,
@@ -15,6 +16,7 @@ import { z } from 'zod';
 import type { NotifyHost } from '../boot/host-api.ts';
 import { hostSharedCopy } from '../boot/host-shared.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
+import { CONTAINERS_MODE } from '../http/start-listeners.ts';
 import { type AgentSockets, baseEnvironment } from './app-environment.ts';
 import { containersFile, writeContainers } from './containers-file.ts';
 import { chooseEngine, engineProbe } from './engine.ts';
@@ -98,6 +100,8 @@ async function start(
       say,
     });
   }
+  // Containers mount the sockets, and their users may be anybody; the folder around them stays closed.
+  for (const socket of Object.values(sockets)) await chmod(socket, CONTAINERS_MODE).catch(() => undefined);
   say(`Starting the application with ${engine} compose`);
   const project = `dstack-${compose.name.toLowerCase().replace(/[^a-z0-9_-]/g, '-')}`;
   return await runEngine({

@@ -1,5 +1,6 @@
-import { closeSync, mkdirSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, renameSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { makeOwnDirectory, openOwnFile } from '@dstack-cloud/files';
 
 /** A log file of this size is moved to `<name>.1`, so that an application cannot fill the disk. */
 const MAX_BYTES = 10 * 1024 * 1024;
@@ -13,9 +14,9 @@ export class ServiceLog {
 
   constructor(path: string) {
     this.#path = path;
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    this.#file = openSync(path, 'a', 0o600);
-    this.#size = statSync(path).size;
+    makeOwnDirectory(dirname(path));
+    this.#file = openOwnFile(path, 'append');
+    this.#size = fstatSync(this.#file).size;
   }
 
   /** Appends bytes; a full disk loses log lines, not the application. */
@@ -40,7 +41,7 @@ export class ServiceLog {
   #rotate(): void {
     closeSync(this.#file);
     renameSync(this.#path, `${this.#path}.1`);
-    this.#file = openSync(this.#path, 'a', 0o600);
+    this.#file = openOwnFile(this.#path, 'append');
     this.#size = 0;
   }
 }

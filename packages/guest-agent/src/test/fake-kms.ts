@@ -20,6 +20,8 @@ export interface FakeKmsOptions {
   readonly refuse?: string;
   /** Usage of its certificate; default `kms:rpc`. */
   readonly usage?: string;
+  /** Asked before each certificate is signed; it may wait, or throw to refuse. */
+  readonly onSign?: (subject: string) => Promise<void>;
 }
 
 /** A KMS that releases keys to whoever shows any evidence; it verifies nothing. */
@@ -69,8 +71,9 @@ export async function startFakeKms(options: FakeKmsOptions = {}): Promise<FakeKm
         osImageHash: new Uint8Array(32).fill(5),
       };
     },
-    SignCert: ({ apiVersion, csr, signature }) => {
+    SignCert: async ({ apiVersion, csr, signature }) => {
       const request = verifyCsr(apiVersion, csr, signature);
+      await options.onSign?.(request.config.subject);
       const config = { ...request.config, extQuote: false, extAppInfo: false };
       const leaf = appLeaf({ issuer, now, spki: request.pubkey, config });
       return { certificateChain: [certificatePem(leaf), caCert] };

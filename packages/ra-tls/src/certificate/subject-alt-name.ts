@@ -12,14 +12,19 @@ export function encodeSubjectAltNames(names: readonly string[]): Uint8Array {
   return der.sequence(...names.map(generalName));
 }
 
-function generalName(name: string): Uint8Array {
-  const address = ipAddressBytes(name);
-  if (address) return der.implicit(IP_ADDRESS, address);
+/** @throws RaTlsError `invalid-field` for what no dNSName can hold */
+export function checkAltName(name: string): void {
   checkText('Alternative name', name);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: IA5String is ASCII
   if (!/^[\u0000-\u007f]*$/.test(name)) {
     throw new RaTlsError('invalid-field', `Invalid IA5String: '${name}'`);
   }
+}
+
+function generalName(name: string): Uint8Array {
+  const address = ipAddressBytes(name);
+  if (address) return der.implicit(IP_ADDRESS, address);
+  checkAltName(name);
   return der.implicit(DNS_NAME, utf8(name));
 }
 

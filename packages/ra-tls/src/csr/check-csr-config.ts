@@ -1,5 +1,6 @@
 import { isIP, isIPv6 } from 'node:net';
 import { checkText } from '../certificate/distinguished-name.ts';
+import { checkAltName } from '../certificate/subject-alt-name.ts';
 import { RaTlsError } from '../errors.ts';
 import type { CsrConfig } from './csr.ts';
 
@@ -27,7 +28,7 @@ export function checkCsrConfig(config: CsrConfig, rules: CsrRules): void {
     throw new RaTlsError('invalid-field', `More than ${MAX_ALT_NAMES} alternative names`);
   }
   for (const name of config.subjectAltNames) {
-    checkText('Alternative name', name);
+    checkAltName(name);
     if (name.length > MAX_ALT_NAME_CHARACTERS) {
       throw new RaTlsError(
         'invalid-field',
