@@ -100,6 +100,42 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
   for (const verb of ['allow', 'deny', 'remove'] as const) later(`${verb} [PORT]`, `${verb} a port`, fw);
   later('list', 'list the rules', fw);
 
+  const image = group(context, program, 'image', 'OS images: build, measure, compare');
+  command(
+    'build',
+    'build an OS image from locked Debian packages',
+    () => import('./commands/image-build.ts'),
+    image,
+  )
+    .option('--dev', 'development image: shell on the console, may run on a simulated TEE')
+    .option('--name <NAME>', 'name of the image (default: dstack-cloud-VERSION, dstack-cloud-dev-VERSION)')
+    .option('-o, --output <DIR>', 'folder to put it in (default: the first of image_search_paths)')
+    .option('--lock <FILE>', 'another list of locked packages')
+    .option('--packages <DIR>', 'take packages from this folder before the mirror')
+    .option('--release', 'compress as well as possible (minutes instead of seconds)');
+  command(
+    'lock',
+    'compare the locked packages with the newest ones',
+    () => import('./commands/image-lock.ts'),
+    image,
+  )
+    .option('--update', 'write the newest ones to the lock file')
+    .option('--lock <FILE>', 'another lock file');
+  command('list', 'images in the search paths', () => import('./commands/image-list.ts'), image);
+  command(
+    'measure <IMAGE>',
+    'check an image and print its hashes',
+    () => import('./commands/image-measure.ts'),
+    image,
+  );
+  command(
+    'diff <IMAGE> <OTHER>',
+    'what makes two images differ',
+    () => import('./commands/image-diff.ts'),
+    image,
+  );
+  command('rm <IMAGE>', 'remove an image', () => import('./commands/image-rm.ts'), image);
+
   const app = group(context, program, 'app', 'the app contract: which compose files may have keys');
   command('create', 'create the app contract on chain', () => import('./commands/app-create.ts'), app).option(
     '--no-compose-hash',

@@ -53,9 +53,10 @@ export { GCE_TDX_PCR0 } from './gcp-tdx/gce-firmware.ts';
 export { type GoogleCollateralOptions, googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
 export { tpmCollateralFromJson, tpmCollateralToJson } from './gcp-tdx/tpm-collateral-json.ts';
 export { type BootInfo, type BootInfoOptions, bootInfo } from './measurements/boot-info.ts';
+export { encodeGcpDocument } from './measurements/image/gcp-image.ts';
 export { measureTdxImage, type TdxImageParts } from './measurements/image/measure-tdx-image.ts';
 export { MAX_FIRMWARE_BYTES } from './measurements/image/tdvf.ts';
-export type { TdxMeasurementDocument } from './measurements/image/tdx-document.ts';
+export { encodeTdxDocument, type TdxMeasurementDocument } from './measurements/image/tdx-document.ts';
 export type { TdxRegisterRequest, TdxRegisterSource } from './measurements/image/tdx-image.ts';
 export type { TdxRegisters } from './measurements/image/tdx-lite.ts';
 export {

@@ -1,4 +1,16 @@
 export { type BuildImageOptions, buildImage, type ImageFiles } from './build/build-image.ts';
+export type { Flavour } from './build/command-line.ts';
+export { diffImages, type ImageDifference } from './diff-images.ts';
 export { OsImageError, type OsImageErrorCode } from './errors.ts';
 export { formatLock, type ImageLock, readLock } from './lock/image-lock.ts';
+export { type LockChange, lockChanges } from './lock/lock-changes.ts';
 export { makeLock } from './lock/update-lock.ts';
+export {
+  type ChangedFile,
+  changedFiles,
+  imageNames,
+  type OsImageFolder,
+  readImage,
+  sha256File,
+} from './read-image.ts';
+export { recipeFolder } from './recipe/recipe-folder.ts';

@@ -7,7 +7,7 @@ export { cvmLogPath, cvmLogs, followCvmLogs, type LogOptions } from './logs.ts';
 export { machineFolder } from './machine-folder.ts';
 export { type CvmManifest, readManifest } from './manifest.ts';
 export { freePort, requireFreePort } from './ports.ts';
-export { programDirectory, resolveProgram } from './programs.ts';
+export { guestProgramDirectory, programDirectory, resolveProgram } from './programs.ts';
 export { sendSignal } from './send-signal.ts';
 export type { HostShared } from './shared-update.ts';
 export type { CvmState } from './state.ts';

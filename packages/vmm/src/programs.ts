@@ -25,6 +25,14 @@ export function programDirectory(): string | undefined {
   return undefined;
 }
 
+/** Folder with the programs that an OS image gets: `guest` beside the folder of bundles, or where the build puts it. */
+export function guestProgramDirectory(): string {
+  const directory = programDirectory();
+  return directory === undefined
+    ? join(dirname(fileURLToPath(import.meta.url)), '../../../dist/guest')
+    : join(dirname(directory), 'guest');
+}
+
 /**
  * The argument vector that starts a program of this product: the bundle beside this one, or the source
  * through tsx when this process itself runs from source. `DSTACK_BIN_DIR` names another folder of bundles.

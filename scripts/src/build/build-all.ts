@@ -1,10 +1,12 @@
 import { mkdir } from 'node:fs/promises';
 import { performance } from 'node:perf_hooks';
 import { buildContracts } from '@dstack-cloud/contracts';
+import { buildGuest } from './build-guest.ts';
 import { withBuildLock } from './build-lock.ts';
 import { buildVerifierPage } from './build-verifier-page.ts';
 import { bundlePrograms } from './bundle-programs.ts';
-import { binDirectory, distDirectory, repository, verifierPageDirectory } from './paths.ts';
+import { binDirectory, distDirectory, guestDirectory, repository, verifierPageDirectory } from './paths.ts';
+import { PROGRAMS } from './programs.ts';
 
 export interface BuildResult {
   readonly directory: string;
@@ -31,6 +33,13 @@ export async function buildAll(options: { force?: boolean } = {}): Promise<Build
       repository,
       outDirectory: binDirectory,
       force: options.force === true,
+      keepOldChunks: true,
+      sources: PROGRAMS,
+    });
+    const guest = await buildGuest({
+      repository,
+      outDirectory: guestDirectory,
+      force: options.force === true,
     });
     const page = await buildVerifierPage({
       repository,
@@ -42,7 +51,7 @@ export async function buildAll(options: { force?: boolean } = {}): Promise<Build
       programs: bundles.programs,
       contracts: contracts.directory,
       verifierPage: verifierPageDirectory,
-      fresh: bundles.fresh && page.fresh && !contracts.compiled,
+      fresh: bundles.fresh && guest.fresh && page.fresh && !contracts.compiled,
       ms: Math.round(performance.now() - started),
     };
   });

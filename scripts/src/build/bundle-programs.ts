@@ -3,7 +3,6 @@ import { chmod, mkdir, readdir, rename, rm, stat, symlink, writeFile } from 'nod
 import { basename, join } from 'node:path';
 import { build, type OutputFile } from 'esbuild';
 import { isUpToDate, writeStamp } from './build-stamp.ts';
-import { PROGRAMS } from './programs.ts';
 
 /** Old chunks stay this long: a program that is still running may load one lazily. */
 const KEEP_CHUNKS_MS = 24 * 3_600_000;
@@ -15,6 +14,10 @@ interface BundleOptions {
   readonly repository: string;
   readonly outDirectory: string;
   readonly force: boolean;
+  /** Chunks of earlier builds, which a running program may still load, go after a day; or at once. */
+  readonly keepOldChunks: boolean;
+  /** Source of each program by its name, relative to the checkout. */
+  readonly sources: Readonly<Record<string, string>>;
 }
 
 /**
@@ -24,7 +27,7 @@ interface BundleOptions {
 export async function bundlePrograms(
   options: BundleOptions,
 ): Promise<{ programs: string[]; fresh: boolean }> {
-  const entries = Object.entries(PROGRAMS).filter(([, source]) =>
+  const entries = Object.entries(options.sources).filter(([, source]) =>
     existsSync(join(options.repository, source)),
   );
   const programs = entries.map(([name]) => name);
@@ -56,7 +59,8 @@ export async function bundlePrograms(
   const isEntry = (file: OutputFile): boolean => !file.path.includes('/chunks/');
   for (const file of result.outputFiles.filter((file) => !isEntry(file))) await replace(file.path, file.text);
   for (const file of result.outputFiles.filter(isEntry)) await writeEntry(file);
-  await removeOldChunks(options.outDirectory, new Set(result.outputFiles.map((file) => basename(file.path))));
+  const current = new Set(result.outputFiles.map((file) => basename(file.path)));
+  await removeOldChunks(options.outDirectory, current, options.keepOldChunks ? KEEP_CHUNKS_MS : 0);
   await writeStamp(options.repository, options.outDirectory, programs, Object.keys(result.metafile.inputs));
   return { programs, fresh: false };
 }
@@ -77,11 +81,15 @@ async function replace(path: string, text: string): Promise<void> {
   await rename(temporary, path);
 }
 
-async function removeOldChunks(outDirectory: string, current: ReadonlySet<string>): Promise<void> {
+async function removeOldChunks(
+  outDirectory: string,
+  current: ReadonlySet<string>,
+  keepMs: number,
+): Promise<void> {
   const directory = join(outDirectory, 'chunks');
   for (const name of await readdir(directory)) {
     if (current.has(name)) continue;
     const path = join(directory, name);
-    if (Date.now() - (await stat(path)).mtimeMs > KEEP_CHUNKS_MS) await rm(path, { force: true });
+    if (Date.now() - (await stat(path)).mtimeMs >= keepMs) await rm(path, { force: true });
   }
 }

@@ -6,5 +6,7 @@ export const repository: string = resolve(dirname(fileURLToPath(import.meta.url)
 export const distDirectory: string = join(repository, 'dist');
 /** Where the bundled programs lie. */
 export const binDirectory: string = join(distDirectory, 'bin');
+/** What the OS image gets of the guest's programs, with the native modules that they load. */
+export const guestDirectory: string = join(distDirectory, 'guest');
 /** The verifier for browsers: a page in one file, and the library as an ES module. */
 export const verifierPageDirectory: string = join(distDirectory, 'verifier-page');

@@ -1,11 +1,16 @@
-/** Every program of the product and the source file it starts from, relative to the checkout. */
-export const PROGRAMS: Readonly<Record<string, string>> = {
-  'dstack-cloud': 'cli/src/main.ts',
-  'dstack-kms': 'kms/src/main.ts',
-  'dstack-auth-api': 'packages/auth-api/src/main.ts',
+/** Programs of a guest, which the OS image has too. */
+export const GUEST_PROGRAMS: Readonly<Record<string, string>> = {
   'dstack-prepare': 'packages/guest-agent/src/prepare-main.ts',
   'dstack-guest-agent': 'packages/guest-agent/src/agent-main.ts',
   'dstack-app-runner': 'packages/guest-agent/src/runner-main.ts',
+};
+
+/** Every program of the product and the source file it starts from, relative to the checkout. */
+export const PROGRAMS: Readonly<Record<string, string>> = {
+  ...GUEST_PROGRAMS,
+  'dstack-cloud': 'cli/src/main.ts',
+  'dstack-kms': 'kms/src/main.ts',
+  'dstack-auth-api': 'packages/auth-api/src/main.ts',
   'dstack-vmm': 'packages/vmm/src/main.ts',
   'dstack-tee-simulator': 'packages/tee-simulator/src/main.ts',
   'dstack-verifier': 'packages/verifier/src/main.ts',

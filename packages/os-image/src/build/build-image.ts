@@ -1,7 +1,5 @@
-import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { authenticodeDigest } from '@dstack-cloud/attestation';
 import { toHex, utf8 } from '@dstack-cloud/encoding';
 import { OsImageError } from '../errors.ts';
 import { writeUki } from '../formats/uki.ts';
@@ -15,10 +13,12 @@ import { writeTar } from '../tree/write-tar.ts';
 import { protectRoot, writeDisk, writeRootDisk } from './assemble.ts';
 import { buildStub } from './build-stub.ts';
 import { commandLine, type Flavour } from './command-line.ts';
+import { describeImage, type ImageHashes } from './describe-image.ts';
 import { addGuestPrograms } from './guest-programs.ts';
 import { buildInitramfs } from './initramfs.ts';
 import { prepareModules } from './kernel-modules.ts';
 import { configureRoot, filePath } from './root-tree.ts';
+import { sbom } from './sbom.ts';
 
 export interface BuildImageOptions {
   readonly lock: ImageLock;
@@ -105,36 +105,33 @@ export async function buildImage(options: BuildImageOptions): Promise<ImageFiles
     const uki = writeUki({ stub, osRelease, commandLine: text, initrd: initramfs, kernel });
     const image = join(work, 'image');
     await mkdir(image);
-    await writeFile(join(image, 'bzImage'), kernel);
-    await writeFile(join(image, 'initramfs.cpio.gz'), initramfs);
-    await writeFile(join(image, 'uki.efi'), uki);
+    const firmware = new Uint8Array(await readFile(join(tools.folder, FIRMWARE)));
+    const rootHash = toHex(root.rootHash);
+    const description = metadata(options, text, rootHash);
+    const parts = { firmware, kernel, initrd: initramfs, commandLine: text, uki, metadata: description };
+    const named = await describeImage(image, parts);
     await writeRootDisk(join(image, 'rootfs.img.parted.verity'), root);
     await writeDisk(join(image, 'disk.raw'), uki, root);
-    const authHash = toHex(authenticodeDigest(uki, 'sha256', hashes).digest);
-    await writeFile(join(image, 'auth_hash.txt'), authHash);
-    await writeFile(join(image, 'metadata.json'), metadata(options, text, toHex(root.rootHash)));
+    await writeFile(
+      join(image, 'sbom.cdx.json'),
+      sbom(lock, { name: basename(output), version: options.version }),
+    );
     await rename(image, output);
-    return { folder: output, authHash, rootHash: toHex(root.rootHash), commandLine: text };
+    return { folder: output, ...named, rootHash, commandLine: text };
   } finally {
     await rm(work, { recursive: true, force: true });
   }
 }
 
-export interface ImageFiles {
+export interface ImageFiles extends ImageHashes {
   readonly folder: string;
-  /** SHA-256 Authenticode digest of the unified kernel image, hex. */
-  readonly authHash: string;
+  /** Root hash of the verity tree, hex. */
   readonly rootHash: string;
   readonly commandLine: string;
 }
 
-const hashes = {
-  hash: (algorithm: string, ...parts: Uint8Array[]): Uint8Array => {
-    const hash = createHash(algorithm);
-    for (const part of parts) hash.update(part);
-    return hash.digest();
-  },
-};
+/** Firmware with the metadata that a TD needs, from the locked package. */
+const FIRMWARE = 'usr/share/ovmf/OVMF.fd';
 
 /** The kernel of the locked package that has it. */
 async function kernelOf(packages: readonly string[], lock: ImageLock, work: string): Promise<Uint8Array> {

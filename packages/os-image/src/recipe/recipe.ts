@@ -43,7 +43,7 @@ export const IMAGE_PACKAGES: readonly string[] = [
 
 /** Programs that build the image, with their dependencies; nothing of them is in it. */
 export const TOOL_PACKAGES: readonly string[] = [
-  ...['squashfs-tools', 'xz-utils', 'gzip', 'kmod'],
+  ...['squashfs-tools', 'xz-utils', 'gzip', 'kmod', 'ovmf'],
   // The compiler proper, assembler and linker for the boot stub; the driver around them is not needed.
   ...['cpp-14-x86-64-linux-gnu', 'binutils-x86-64-linux-gnu'],
 ];

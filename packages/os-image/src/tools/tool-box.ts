@@ -10,10 +10,11 @@ const LIBRARIES = ['usr/lib/x86_64-linux-gnu', 'usr/libexec/gcc/x86_64-linux-gnu
  * that the machine that builds decides nothing about the bytes.
  */
 export class ToolBox {
-  readonly #root: string;
+  /** Where the packages are unpacked. */
+  readonly folder: string;
 
-  private constructor(root: string) {
-    this.#root = root;
+  private constructor(folder: string) {
+    this.folder = folder;
   }
 
   /** Unpacks the packages into a folder. Only `dpkg-deb` of the machine itself is used. */
@@ -32,10 +33,10 @@ export class ToolBox {
     options: RunOptions = {},
     calledAs: string = program,
   ): Promise<string> {
-    const libraries = LIBRARIES.map((folder) => join(this.#root, folder)).join(':');
-    const loader = join(this.#root, 'usr/lib64/ld-linux-x86-64.so.2');
+    const libraries = LIBRARIES.map((folder) => join(this.folder, folder)).join(':');
+    const loader = join(this.folder, 'usr/lib64/ld-linux-x86-64.so.2');
     const env = { PATH: '/nonexistent', LC_ALL: 'C', TZ: 'UTC', HOME: '/nonexistent' };
-    const all = ['--library-path', libraries, '--argv0', calledAs, join(this.#root, program), ...args];
+    const all = ['--library-path', libraries, '--argv0', calledAs, join(this.folder, program), ...args];
     return await runCommand(loader, all, { env, ...options });
   }
 }

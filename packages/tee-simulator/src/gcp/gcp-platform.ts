@@ -1,4 +1,4 @@
-import type { TpmCollateral } from '@dstack-cloud/attestation';
+import { encodeGcpDocument, type TpmCollateral } from '@dstack-cloud/attestation';
 import {
   createPrimary,
   extendPcr,
@@ -9,7 +9,7 @@ import {
   type Tpm,
   withTpm,
 } from '@dstack-cloud/attestation/obtain';
-import { der, encodeCbor, encodePem, fromHex, toBase64, toHex, utf8 } from '@dstack-cloud/encoding';
+import { der, encodePem, fromHex, toBase64, toHex, utf8 } from '@dstack-cloud/encoding';
 import { SimulatorError } from '../errors.ts';
 import { sha256 } from '../image/hash.ts';
 import { issueCertificate, issueRevocationList, type Party } from '../pki/certificate.ts';
@@ -156,7 +156,7 @@ function imageDigests(image: string): GceImage {
 
 /** Chapter 20 sections 4.6 and 6.2. */
 function vmConfig({ uki }: GceImage): Record<string, unknown> {
-  const measurement = encodeCbor({ version: 1, uki_auth: uki });
+  const measurement = encodeGcpDocument(uki);
   const checksumFile = utf8(`${toHex(sha256(measurement))}  ${MEASUREMENT_FILE}\n`);
   return {
     spec_version: 2,

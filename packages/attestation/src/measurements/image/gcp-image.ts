@@ -1,3 +1,4 @@
+import { encodeCbor } from '@dstack-cloud/encoding';
 import type { CryptoBackend } from '../../crypto/backend.ts';
 import { CborDocument } from './cbor-document.ts';
 import { requireMaterial } from './checksum-file.ts';
@@ -5,6 +6,11 @@ import { type ImageConfig, readMaterial } from './image-config.ts';
 import { requireRegister } from './require-register.ts';
 
 const DOCUMENT = 'measurement.gcp.cbor';
+
+/** The document that names a UKI by its 32-byte Authenticode digest. */
+export function encodeGcpDocument(ukiDigest: Uint8Array): Uint8Array {
+  return encodeCbor({ version: 1, uki_auth: ukiDigest });
+}
 
 /**
  * The UKI in the log of PCR 2 must be the one that the configuration names: v0.6 by its digest, the newer form

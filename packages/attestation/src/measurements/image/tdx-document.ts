@@ -1,4 +1,4 @@
-import { ByteReader } from '@dstack-cloud/encoding';
+import { ByteReader, ByteWriter, encodeCbor } from '@dstack-cloud/encoding';
 import { decoding } from '../../decoding.ts';
 import { AttestationError } from '../../errors.ts';
 import { CborDocument } from './cbor-document.ts';
@@ -44,6 +44,43 @@ export function parseTdxDocument(bytes: Uint8Array): TdxMeasurementDocument {
   };
   for (const part of [image, mrtd, tdvf, document]) part.finish();
   return result;
+}
+
+/** The bytes of the document, the inverse of `parseTdxDocument`. */
+export function encodeTdxDocument(document: TdxMeasurementDocument): Uint8Array {
+  const { mrtd, hob } = document;
+  return encodeCbor({
+    version: 3,
+    image: {
+      cmdline_sha384: document.commandLineSha384,
+      kernel_authenticode: document.kernelAuthenticode,
+      initrd_sha384: document.initrdSha384,
+    },
+    tdvf: {
+      ovmf: document.ovmfVariant,
+      mrtd: { single_pass: mrtd.singlePass, two_pass: mrtd.twoPass },
+      td_hob: encodeHob(hob),
+    },
+  });
+}
+
+function encodeHob({ address, accepted }: TdxMeasurementDocument['hob']): Uint8Array {
+  const base = Math.min(address, ...accepted.map(({ start }) => start));
+  const out = new ByteWriter();
+  writeLeb128(out, base / PAGE);
+  writeLeb128(out, (address - base) / PAGE);
+  writeLeb128(out, accepted.length);
+  for (const { start, end } of accepted) {
+    writeLeb128(out, (start - base) / PAGE);
+    writeLeb128(out, (end - start) / PAGE);
+  }
+  return out.finish();
+}
+
+function writeLeb128(out: ByteWriter, value: number): void {
+  let rest = value;
+  for (; rest >= 0x80; rest = Math.floor(rest / 128)) out.u8((rest % 128) | 0x80);
+  out.u8(rest);
 }
 
 /** LEB128 numbers, in pages: base, HOB - base, count, then (start - base, length) for each accepted range. */

@@ -1,0 +1,55 @@
+import { resolve } from 'node:path';
+import { buildImage, type Flavour, readLock, recipeFolder } from '@dstack-cloud/os-image';
+import { guestProgramDirectory } from '@dstack-cloud/vmm';
+import { loadGlobalConfig } from '../config/global-config.ts';
+import type { Context } from '../context.ts';
+import { imageCache, imageFolder, imagePath } from '../image/places.ts';
+import { requireAbsent } from '../image/require-absent.ts';
+import { VERSION } from '../version.ts';
+
+/** Level of zstd for quick builds, and for images that are published. */
+const COMPRESSION = { quick: 6, release: 19 };
+
+/** `image build`: an OS image from locked packages. */
+export async function run(
+  context: Context,
+  _args: readonly string[],
+  options: Readonly<Record<string, unknown>>,
+): Promise<undefined> {
+  const flavour: Flavour = options['dev'] === true ? 'dev' : 'prod';
+  const name = String(options['name'] ?? `dstack-cloud-${flavour === 'dev' ? 'dev-' : ''}${VERSION}`);
+  const path = (key: string) =>
+    options[key] === undefined ? undefined : resolve(context.directory, String(options[key]));
+  const folder = path('output') ?? imageFolder(context, await loadGlobalConfig(context));
+  const output = imagePath(folder, name);
+  await requireAbsent(output, name);
+  const recipe = recipeFolder(context.env);
+  const given = path('packages');
+  const built = await buildImage({
+    lock: await readLock(path('lock') ?? resolve(recipe, 'lock.json')),
+    recipe,
+    programs: guestProgramDirectory(),
+    flavour,
+    version: VERSION,
+    output,
+    compression: options['release'] === true ? COMPRESSION.release : COMPRESSION.quick,
+    store: { cache: imageCache(context), say: context.info, ...(given === undefined ? {} : { given }) },
+    say: context.info,
+  });
+  context.print(`folder:        ${built.folder}`);
+  context.print(`os-image-hash: ${built.digest}`);
+  context.print(`uki-hash:      ${built.authHash}`);
+  context.print(
+    `flavour:       ${flavour}${flavour === 'dev' ? ' (has a shell on the console; not for secrets)' : ''}`,
+  );
+  context.result({
+    name,
+    folder: built.folder,
+    flavour,
+    os_image_hash: built.digest,
+    auth_hash: built.authHash,
+    rootfs_hash: built.rootHash,
+    cmdline: built.commandLine,
+  });
+  return undefined;
+}
