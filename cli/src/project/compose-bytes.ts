@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import {
   type AppCompose,
   type AppComposeFields,
-  assertSupported,
+  assertKnown,
   type EnvVar,
   HOST_SHARED_LIMITS,
   parseAppCompose,
@@ -79,11 +79,11 @@ async function shippedFile(
   return { bytes, allowedEnvs, warnings };
 }
 
-/** The checks of the guest itself. */
+/** The checks of every guest; what a machine of the platform does beyond that is the platform's to say. */
 function checkForGuest(bytes: Uint8Array, name: string): AppCompose {
   try {
     const compose = parseAppCompose(bytes);
-    assertSupported(compose);
+    assertKnown(compose);
     return compose;
   } catch (error) {
     throw new CliError('bad_compose_file', `The guest would refuse ${name}`, { cause: error });

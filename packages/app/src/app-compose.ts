@@ -103,17 +103,12 @@ function holdsSomething(value: unknown): boolean {
 const RUNNERS = ['docker-compose', 'nerdctl-compose', 'bash'];
 
 /**
- * What the parser lets through and a boot must refuse: a manifest version, runner or file system that this guest does
- * not know, requirements in a manifest whose version older guests would run, and every member that asks for what this
- * guest does not do. The guest calls this before it measures anything or asks for keys, the command line before it
- * hands anything over.
+ * What the parser lets through and every guest of this line refuses: a manifest version, runner or file system that it
+ * does not know, and requirements in a manifest whose version older guests would run.
  *
  * @throws AppError `app-compose-unsupported` naming the member
  */
-export function assertSupported(compose: AppCompose): void {
-  const refuse = (problem: string, expected: string, found: string): never => {
-    throw new AppError('app-compose-unsupported', `app-compose.json: ${problem}`, { expected, found });
-  };
+export function assertKnown(compose: AppCompose): void {
   if (compose.manifestVersion > MAX_MANIFEST_VERSION) {
     refuse(
       `manifest_version ${compose.manifestVersion} is newer than this guest`,
@@ -130,10 +125,23 @@ export function assertSupported(compose: AppCompose): void {
   if (compose.requirements !== undefined && compose.manifestVersion < 3) {
     refuse('requirements need manifest_version "3"', '3', String(compose.manifestVersion));
   }
+}
+
+/**
+ * Refuses every member that asks for what a guest of this version does not do. The guest calls this before it measures
+ * anything or asks for keys, the command line before it hands anything over.
+ *
+ * @throws AppError `app-compose-unsupported` naming the member
+ */
+export function assertSupported(compose: AppCompose): void {
+  assertKnown(compose);
   const [unsupported, ...further] = unsupportedMembers(compose);
-  if (unsupported !== undefined) {
-    const also = further.map(({ member }) => member).join(', ');
-    const { member, problem, found } = unsupported;
-    refuse(`${member}: ${problem}${also === '' ? '' : ` (also refused: ${also})`}`, 'nothing', found);
-  }
+  if (unsupported === undefined) return;
+  const also = further.map(({ member }) => member).join(', ');
+  const { member, problem, found } = unsupported;
+  refuse(`${member}: ${problem}${also === '' ? '' : ` (also refused: ${also})`}`, 'nothing', found);
+}
+
+function refuse(problem: string, expected: string, found: string): never {
+  throw new AppError('app-compose-unsupported', `app-compose.json: ${problem}`, { expected, found });
 }

@@ -1,5 +1,6 @@
 export {
   type AppCompose,
+  assertKnown,
   assertSupported,
   MAX_MANIFEST_VERSION,
   parseAppCompose,
