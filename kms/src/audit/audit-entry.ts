@@ -13,7 +13,15 @@ export type Decided = {
   readonly keyEpoch: number;
   /** Id of the root that the keys come from; none while there has been but one. */
   readonly keyRoot?: string | undefined;
+  /** What else leaves with the answer, or what it is called. */
+  readonly released?: Released | undefined;
 };
+
+/** What a release consists of, besides the keys of one epoch and root. */
+export type Released = Pick<
+  AuditEntry,
+  'previous_keys' | 'root_keys' | 'key_name' | 'certificate_key' | 'certificate_names'
+>;
 
 const MAX_REASON = 512;
 
@@ -33,7 +41,7 @@ function identities(info: BootInfo): Partial<AuditEntry> {
 
 /** The public facts of a decision: plain JSON, which also goes from a worker to the process that writes. */
 export function auditEntry(decided: Decided): AuditEntry {
-  const { event, info, allowed, reason, blockNumber, keyEpoch, keyRoot } = decided;
+  const { event, info, allowed, reason, blockNumber, keyEpoch, keyRoot, released } = decided;
   return {
     event,
     ...(info === undefined ? {} : identities(info)),
@@ -41,6 +49,8 @@ export function auditEntry(decided: Decided): AuditEntry {
     reason: reason.slice(0, MAX_REASON),
     key_epoch: keyEpoch,
     ...(keyRoot === undefined ? {} : { key_root: keyRoot }),
+    // A refusal names nothing that the caller chose: the same one again must look the same.
+    ...(allowed ? released : {}),
     ...(blockNumber === undefined ? {} : { block_number: Number(blockNumber) }),
   };
 }

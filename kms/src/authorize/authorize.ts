@@ -7,7 +7,7 @@ import {
 } from '@dstack-cloud/attestation';
 import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
-import type { Decided } from '../audit/audit-entry.ts';
+import type { Decided, Released } from '../audit/audit-entry.ts';
 import type { Kms } from '../kms.ts';
 import { askPolicy, denial } from './ask-policy.ts';
 import { bootInfoOf } from './boot-info-of.ts';
@@ -28,8 +28,11 @@ export type AuthorizeInput = {
   readonly bootTime: boolean;
   /** Of the request; empty means the attested one. */
   readonly vmConfig: string;
-  /** Last rules of the method itself, before the release is recorded; refuses by throwing. */
-  readonly accept?: (info: BootInfo, place: KeyPlace) => void;
+  /**
+   * Last rules of the method itself, before the release is recorded; refuses by throwing.
+   * @returns what is released besides the present keys, for the record
+   */
+  readonly accept?: (info: BootInfo, place: KeyPlace) => Released;
 };
 
 /** What an allowed workload is, and what the decision said besides. */
@@ -79,8 +82,9 @@ async function decide(
   let blockNumber: bigint | undefined;
   let keyEpoch = 0;
   let keyRoot: string | undefined;
+  let released: Released | undefined;
   const record = (allowed: boolean, reason: string): Promise<void> =>
-    kms.audit.record({ event: input.event, info, allowed, reason, blockNumber, keyEpoch, keyRoot });
+    kms.audit.record({ event: input.event, info, allowed, reason, blockNumber, keyEpoch, keyRoot, released });
   try {
     assertReleaseAllowed(info.mode, kms.config);
     const dear = imageCheckIsDear(configured, kms);
@@ -102,7 +106,7 @@ async function decide(
     if (kms.keys.history.length > 0) keyRoot = place.root.id;
     if (input.kind === 'app') notePresentKeys(kms.policy, info.appId, decision);
     const { gatewayAppId } = decision;
-    input.accept?.(info, place);
+    released = input.accept?.(info, place);
     await record(true, '');
     return { info, gatewayAppId, blockNumber, place };
   } catch (error) {

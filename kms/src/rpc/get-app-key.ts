@@ -28,6 +28,9 @@ export async function getAppKey(
     vmConfig: request.vmConfig,
     accept: (_, known) => {
       older = olderKeys(kms.keys, known, held);
+      return older.length === 0
+        ? {}
+        : { previous_keys: older.map(({ root, epoch }) => `${root.id}:${epoch}`) };
     },
   });
   const { current } = place.epochs;

@@ -25,6 +25,7 @@ export async function getKey(
     context: 'App not allowed',
     bootTime: false,
     vmConfig,
+    accept: () => ({ key_name: name }),
   });
   const { k256Key, k256Signature } = deriveAppKeys(
     place.root.roots,

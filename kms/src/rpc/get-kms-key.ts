@@ -13,12 +13,17 @@ export async function getKmsKey(
   { attestation }: Caller,
 ): Promise<MessageInitShape<typeof proto.KmsKeyResponseSchema>> {
   if (attestation === undefined) throw new RpcError('No attestation provided', { code: 'UNAUTHORIZED' });
+  // Receivers that know of no history refuse more than one (chapter 10 section 10.2).
+  const released = [kms.keys, ...(acceptHistory === true ? kms.keys.history : [])];
   const { info } = await authorize(kms, attestation, {
     event: 'kms-key',
     kind: 'kms',
     bootTime: false,
     vmConfig,
-    accept: ({ mrAggregated }) => assertNotDev(kms, mrAggregated),
+    accept: ({ mrAggregated }) => {
+      assertNotDev(kms, mrAggregated);
+      return { root_keys: released.map(({ id }) => id) };
+    },
   });
   kms.metrics.keyDispatch.inc({ result: 'released' });
   kms.log.warn(
@@ -27,8 +32,7 @@ export async function getKmsKey(
   );
   return {
     tempCaKey: p256KeyPem(kms.keys.tempCa.key),
-    // Receivers that know of no history refuse more than one (chapter 10 section 10.2).
-    keys: [kms.keys, ...(acceptHistory === true ? kms.keys.history : [])].map(({ rootCa, roots }) => ({
+    keys: released.map(({ rootCa, roots }) => ({
       caKey: p256KeyPem(rootCa.key),
       k256Key: roots.k256,
     })),

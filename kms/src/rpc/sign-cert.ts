@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Attestation, VerifiedAttestation } from '@dstack-cloud/attestation';
 import { deriveAppCaKey } from '@dstack-cloud/keys';
 import type { MessageInitShape } from '@dstack-cloud/prpc';
@@ -13,6 +14,7 @@ import {
   type VerifiedCsr,
   verifyCsr,
 } from '@dstack-cloud/ra-tls';
+import { recordedNames } from '../audit/recorded-names.ts';
 import { type Authorized, authorize } from '../authorize/authorize.ts';
 import { findInitScripts } from '../evidence/init-scripts.ts';
 import { refusalCode } from '../evidence/refusal.ts';
@@ -26,14 +28,18 @@ export async function signCert(
 ): Promise<MessageInitShape<typeof proto.SignCertResponseSchema>> {
   const request = readRequest(kms, apiVersion, csr, signature);
   const { attestation, verified } = await verifyEvidence(kms, request, address);
+  const names = [request.config.subject, ...request.config.subjectAltNames];
   const authorized = await authorize(kms, verified, {
     event: 'sign-cert',
     kind: 'app',
     bootTime: true,
     vmConfig,
+    accept: () => ({
+      certificate_key: createHash('sha256').update(request.pubkey).digest('hex'),
+      certificate_names: recordedNames(names),
+    }),
   });
   const chain = issueChain(kms, request, attestation, verified, authorized);
-  const names = [request.config.subject, ...request.config.subjectAltNames];
   kms.log.info({ app_id: Buffer.from(authorized.info.appId).toString('hex'), names }, 'certificate signed');
   return { certificateChain: chain.map(certificatePem) };
 }

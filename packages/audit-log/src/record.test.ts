@@ -20,6 +20,11 @@ const entries: fc.Arbitrary<AuditEntry> = fc.record(
     block_number: fc.nat(),
     key_epoch: fc.nat(),
     key_root: hex(64),
+    previous_keys: fc.array(fc.stringMatching(/^[0-9a-f]{40}:[0-9]{1,10}$/), { maxLength: 20 }),
+    root_keys: fc.array(fc.stringMatching(/^[0-9a-f]{40}$/), { maxLength: 20 }),
+    key_name: fc.string({ maxLength: 300, unit: 'binary' }),
+    certificate_key: hex(32),
+    certificate_names: fc.array(fc.string({ maxLength: 120, unit: 'grapheme' }), { maxLength: 8 }),
   },
   { requiredKeys: ['event', 'decision'] },
 );

@@ -30,6 +30,15 @@ export type AuditEntry = {
   key_epoch?: number | undefined;
   /** Id of the root that released keys come from. */
   key_root?: string | undefined;
+  /** Older keys released beside them, each `ROOT:EPOCH`, the oldest first. */
+  previous_keys?: string[] | undefined;
+  /** Ids of all roots that another KMS got, the active one first. */
+  root_keys?: string[] | undefined;
+  /** Name of a key that was derived for the application. */
+  key_name?: string | undefined;
+  /** Of a signed certificate: SHA-256 of its public key (SPKI), subject and alternative names. */
+  certificate_key?: string | undefined;
+  certificate_names?: string[] | undefined;
   /** Of a change of root: compressed k256 keys, and the old root's signature (see `RootHandover`). */
   old_root?: string | undefined;
   new_root?: string | undefined;
@@ -51,6 +60,8 @@ const identifier: z.ZodOptional<z.ZodString> = z
   .regex(/^[0-9a-f]{0,128}$/)
   .optional();
 const count = z.number().int().nonnegative();
+const texts = (most: number, form: RegExp): z.ZodOptional<z.ZodArray<z.ZodString>> =>
+  z.array(z.string().regex(form)).max(most).optional();
 
 const entryFields = {
   event: z.string().regex(/^[a-z0-9-]{1,64}$/),
@@ -68,6 +79,11 @@ const entryFields = {
   block_number: count.optional(),
   key_epoch: count.optional(),
   key_root: identifier,
+  previous_keys: texts(64, /^[0-9a-f]{40}:[0-9]{1,10}$/),
+  root_keys: texts(128, /^[0-9a-f]{40}$/),
+  key_name: z.string().max(1024).optional(),
+  certificate_key: identifier,
+  certificate_names: texts(128, /^.{0,256}$/su),
   old_root: identifier,
   new_root: identifier,
   handover: z
@@ -112,7 +128,7 @@ export function sealRecord(entry: AuditEntry, seq: number, time: Date, previousH
 
 /**
  * The members of canonical JSON (chapter 30 section 2.3: sorted by name) before and after the place of `hash`: what is
- * hashed and what is written are the same text but for that. All values are scalars; `event` always comes before, `seq` after.
+ * hashed and what is written are the same text but for that. All values are scalars or lists of texts; `event` always comes before, `seq` after.
  */
 function membersAroundHash(body: Readonly<Record<string, unknown>>): [before: string, after: string] {
   const before: string[] = [];
