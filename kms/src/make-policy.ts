@@ -51,8 +51,14 @@ export function makePolicy(
           if (event.type === 'block') {
             metrics.onchainSyncLag.set(event.lagSeconds);
             log.info({ block: String(event.number), lag: event.lagSeconds }, 'on-chain sync completed');
+          } else if (event.type === 'undecided') {
+            const { failure, message, times } = event;
+            log.error({ failure, reason: message, times }, 'chain could not be read: refused, not denied');
+          } else if (event.type === 'endpoint-lacks') {
+            log.info({ endpoint: event.endpoint, what: event.what }, 'chain endpoint is used without');
           } else {
-            log.warn({ endpoint: event.endpoint, reason: event.message }, 'chain endpoint failed');
+            const { endpoint, message, times } = event;
+            log.warn({ endpoint, reason: message, times }, 'chain endpoint failed');
           }
         },
       });

@@ -51,8 +51,13 @@ function logChainEvent(log: Logger, event: ChainEvent): void {
   if (event.type === 'block') {
     const { number, lagSeconds } = event;
     log.info({ block: number.toString(), lagSeconds }, 'on-chain sync completed');
+  } else if (event.type === 'undecided') {
+    const { failure, message, times } = event;
+    log.error({ failure, detail: message, times }, 'chain could not be read: refused, not denied');
+  } else if (event.type === 'endpoint-lacks') {
+    log.info({ endpoint: event.endpoint, what: event.what }, 'RPC endpoint is used without');
   } else {
-    const { endpoint, message } = event;
-    log.warn({ endpoint, detail: message }, 'RPC endpoint failed');
+    const { endpoint, message, times } = event;
+    log.warn({ endpoint, detail: message, times }, 'RPC endpoint failed');
   }
 }

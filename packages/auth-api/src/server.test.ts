@@ -283,6 +283,7 @@ describe('through client, service and contract', () => {
       expect(await webhook.authorize('app', facts)).toEqual({
         allowed: false,
         reason: 'authorization backend unavailable',
+        failure: 'unavailable',
         gatewayAppId: '',
       });
       expect(lines.join()).not.toContain('KEY');

@@ -10,6 +10,7 @@ export type GuestErrorCode =
   | 'key-provider-mismatch'
   | 'kms-unreachable'
   | 'kms-refused'
+  | 'kms-unavailable'
   | 'kms-untrusted'
   | 'keys-invalid'
   | 'key-state-damaged'

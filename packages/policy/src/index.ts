@@ -2,7 +2,8 @@
 export { type AllowListOptions, allowListPolicy } from './allow-list/allow-list-policy.ts';
 export { isPlainRemote, isRemote } from './backend-url.ts';
 export { assertBootFacts } from './boot-facts.ts';
-export type { ChainEvent, ChainPolicyOptions, Finality } from './chain/chain-options.ts';
+export type { ChainEvent } from './chain/chain-event.ts';
+export type { ChainPolicyOptions, Finality } from './chain/chain-options.ts';
 export { type ChainPolicy, type ChainStatus, chainPolicy } from './chain/chain-policy.ts';
 export { type CodeName, codeNames } from './chain/proof/known-code.ts';
 export { type DevPolicyOptions, devPolicy } from './dev/dev-policy.ts';

@@ -9,6 +9,7 @@ import {
   rootId as keyRootId,
   recoverK256,
 } from '@dstack-cloud/keys';
+import { RpcError } from '@dstack-cloud/prpc';
 import {
   type KeyName,
   type ObtainedKeys,
@@ -53,7 +54,8 @@ export interface KmsKeys {
  * Keys from the first KMS that releases them (chapter 30 section 4.4). Nothing is measured here, so a KMS that refused
  * or failed leaves no trace in RTMR3.
  *
- * @throws GuestError `kms-unreachable`, `kms-refused` with the text of the KMS, `kms-untrusted`, `key-provider-mismatch`
+ * @throws GuestError `kms-unreachable`, `kms-unavailable` or `kms-refused` with the text of the KMS, `kms-untrusted`,
+ * `key-provider-mismatch`
  */
 export async function keysFromKms(input: KmsKeysInput): Promise<KmsKeys> {
   const { urls, device, vmConfig, verify, log } = input;
@@ -87,7 +89,10 @@ export async function keysFromKms(input: KmsKeysInput): Promise<KmsKeys> {
   } catch (cause) {
     const more = attempts.slice(1);
     const others = more.length === 0 ? '' : ` (others: ${more.join('; ')})`;
-    throw new GuestError(codeOf(cause), `Failed to get app keys${others}`, { cause });
+    const code = codeOf(cause);
+    const hint =
+      code === 'kms-unavailable' ? ' (the KMS could not decide, which is no denial: try again)' : '';
+    throw new GuestError(code, `Failed to get app keys${others}${hint}`, { cause });
   }
 }
 
@@ -143,10 +148,15 @@ function codeOf(error: unknown): GuestErrorCode {
     case 'connection':
       return 'kms-unreachable';
     case 'kms-refused':
-      return 'kms-refused';
+      return saysNothing(error.cause) ? 'kms-unavailable' : 'kms-refused';
     case 'pin-mismatch':
       return 'key-provider-mismatch';
     default:
       return 'kms-untrusted';
   }
+}
+
+/** Whether a KMS refused without having judged this machine: its policy could not be read, or it has too much to do. */
+function saysNothing(answer: unknown): boolean {
+  return answer instanceof RpcError && (answer.code === 'UNAVAILABLE' || answer.code === 'RATE_LIMITED');
 }

@@ -188,6 +188,18 @@ describeWithFixtures('boot', 'simulator/attestation.bin', () => {
     expect(existsSync(written('.appkeys.json'))).toBe(false);
   });
 
+  it.each(['UNAVAILABLE', 'RATE_LIMITED'] as const)(
+    'a KMS that says %s has denied nothing',
+    async (refuseCode) => {
+      const { url } = await kms({ refuse: 'Boot denied: authorization backend unavailable', refuseCode });
+      shareApp({ key_provider: 'kms' }, [url]);
+      const error = await boot().catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ code: 'kms-unavailable', message: expect.stringContaining('no denial') });
+      expect(causeChain(error)).toContain('Boot denied: authorization backend unavailable');
+      expect(device.names).toEqual(BEFORE_KEYS);
+    },
+  );
+
   it('the next KMS is asked when one fails, without a trace of the failure', async () => {
     const [refusing, giving] = [await kms({ refuse: refusal }), await kms()];
     shareApp({ key_provider: 'kms' }, ['https://localhost:9', refusing.url, giving.url]);

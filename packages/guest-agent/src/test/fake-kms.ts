@@ -1,6 +1,6 @@
 import type { AddressInfo } from 'node:net';
 import { generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
-import { createPrpcHandler, implement, KMS, RpcError } from '@dstack-cloud/prpc';
+import { createPrpcHandler, implement, KMS, RpcError, type RpcErrorCode } from '@dstack-cloud/prpc';
 import {
   appLeaf,
   certificatePem,
@@ -18,6 +18,8 @@ import {
 export interface FakeKmsOptions {
   /** Text with which it refuses GetAppKey. */
   readonly refuse?: string;
+  /** Code that it refuses with. */
+  readonly refuseCode?: RpcErrorCode;
   /** Usage of its certificate; default `kms:rpc`. */
   readonly usage?: string;
   /** Asked before each certificate is signed; it may wait, or throw to refuse. */
@@ -60,7 +62,10 @@ export async function startFakeKms(options: FakeKmsOptions = {}): Promise<FakeKm
   const service = implement(KMS)<undefined>({
     GetTempCaCert: () => ({ tempCaCert: certificatePem(temp), tempCaKey: p256KeyPem(tempKey), caCert }),
     GetAppKey: () => {
-      if (options.refuse !== undefined) throw new RpcError(`App not allowed: ${options.refuse}`);
+      if (options.refuse !== undefined) {
+        const { refuseCode: code } = options;
+        throw new RpcError(`App not allowed: ${options.refuse}`, code && { code });
+      }
       return {
         caCert,
         diskCryptKey: new Uint8Array(32).fill(1),

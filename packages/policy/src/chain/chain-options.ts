@@ -1,17 +1,14 @@
 import { backendUrl } from '../backend-url.ts';
 import { PolicyError } from '../errors.ts';
+import type { ChainEvent } from './chain-event.ts';
 import type { CodeName } from './proof/known-code.ts';
+import { EndpointFailures } from './rpc/endpoint-failures.ts';
 
 /** Which block a permission must have reached; a number means that many blocks behind the head. */
 export type Finality = 'latest' | 'safe' | 'finalized' | number;
 
 /** How verdicts are learned: `calls` are executed by the endpoints, `proofs` show the storage that we decide by. */
 export type Reads = 'calls' | 'proofs';
-
-/** Something the operator's log should have. Addresses are scheme and host only. */
-export type ChainEvent =
-  | { readonly type: 'endpoint-failed'; readonly endpoint: string; readonly message: string }
-  | { readonly type: 'block'; readonly number: bigint; readonly lagSeconds: number };
 
 /** Configuration of the chain source (chapter 60 section 8.2). */
 export type ChainPolicyOptions = {
@@ -56,7 +53,7 @@ export type ChainPolicyOptions = {
 
 /** The same with every default filled in. */
 export type ChainSettings = Required<Omit<ChainPolicyOptions, 'chainId' | 'lightClientUrl'>> &
-  Pick<ChainPolicyOptions, 'chainId' | 'lightClientUrl'>;
+  Pick<ChainPolicyOptions, 'chainId' | 'lightClientUrl'> & { readonly failures: EndpointFailures };
 
 /** @throws PolicyError `bad-configuration` naming the option, the value and what would do */
 export function chainSettings(options: ChainPolicyOptions): ChainSettings {
@@ -74,7 +71,7 @@ export function chainSettings(options: ChainPolicyOptions): ChainSettings {
     now: () => Date.now() / 1_000,
     onEvent: () => {},
     ...definedOnly(options),
-  } satisfies ChainSettings;
+  } satisfies Omit<ChainSettings, 'failures'>;
 
   check(rpcUrls.length > 0, 'rpcUrls', 'empty', 'at least one address');
   check(
@@ -121,7 +118,7 @@ export function chainSettings(options: ChainPolicyOptions): ChainSettings {
     settings.headReuseMs,
     '0 to 10000',
   );
-  return settings;
+  return { ...settings, failures: new EndpointFailures(settings.onEvent) };
 }
 
 function check(ok: boolean, name: string, found: unknown, wanted: string): void {

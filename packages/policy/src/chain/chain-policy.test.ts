@@ -2,7 +2,8 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { facts } from '../test/facts.ts';
 import { type FakeChain, type FakeState, startFakeChain } from '../test/fake-chain.ts';
-import type { ChainEvent, ChainPolicyOptions } from './chain-options.ts';
+import type { ChainEvent } from './chain-event.ts';
+import type { ChainPolicyOptions } from './chain-options.ts';
 import { type ChainPolicy, chainPolicy } from './chain-policy.ts';
 
 const NOW = 1_000_003;
@@ -83,9 +84,14 @@ describe('one endpoint', () => {
     expect(await policy.authorize('kms', facts())).toEqual(decision);
   });
 
-  test.each(['revert', 'nonsense'] as const)('an app contract that answers with %s denies', async (how) => {
+  test.each([
+    ['revert', 'App authorization call failed: no'],
+    ['nonsense', 'App authorization call failed'],
+  ] as const)('an app contract that answers with %s denies', async (how, reason) => {
     const policy = policyOf(await nodes({ decide: () => how }));
-    expect(await policy.authorize('app', facts())).toMatchObject(denial('App authorization call failed'));
+    const decision = await policy.authorize('app', facts());
+    expect(decision).toMatchObject(denial(reason));
+    expect(decision.failure).toBeUndefined();
   });
 
   test('frozen-rpc: the last block grows old, and nothing is allowed any more', async () => {
@@ -121,8 +127,8 @@ describe('one endpoint', () => {
     const asked = node!.seen.length;
     node!.state.head += 1;
     expect((await policy.authorize('app', facts())).allowed).toBe(true);
-    // Two for the head; one call and two, each with the header that proves the block: the tries are not repeated.
-    expect(node!.seen.length - asked).toBe(2 + 2 + 3);
+    // Two for the head; one call and two, each with the block before and after: the tries are not repeated.
+    expect(node!.seen.length - asked).toBe(2 + 3 + 4);
   });
 
   test('facts of wrong length are refused before the chain is asked', async () => {

@@ -1,6 +1,8 @@
 import { assertBootFacts } from '../boot-facts.ts';
 import { PolicyError } from '../errors.ts';
+import { outageReason } from '../outage-reasons.ts';
 import type { BootFacts, BootKind, Decision, DecisionFailure, Policy, PolicyInfo } from '../policy.ts';
+import { publicText } from '../public-text.ts';
 import { sharedFor } from '../shared-for.ts';
 import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
 import { chainReaders } from './chain-readers.ts';
@@ -10,9 +12,11 @@ import { packedRenewal } from './renewal/packed-renewal.ts';
 import { readRenewal } from './renewal/read-renewal.ts';
 import { Renewals } from './renewal/renewals.ts';
 import { RpcEndpoint } from './rpc/rpc-endpoint.ts';
+import { ToldSeldom } from './rpc/told-seldom.ts';
 import { withDeadline } from './rpc/with-deadline.ts';
 import type { Verdict, VerdictRequest } from './verdict-reader.ts';
 import type { Block } from './view/block.ts';
+import { KnownHeads } from './view/known-heads.ts';
 import { readLightClientView } from './view/light-client-view.ts';
 import { type ChainView, readView } from './view/read-view.ts';
 import { ViewSource } from './view/view-source.ts';
@@ -63,9 +67,12 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   const settings = chainSettings(options);
   const { kmsContract, totalTimeoutMs, now } = settings;
   const { lightClientUrl, endpointTimeoutMs } = settings;
-  const endpoints = settings.rpcUrls.map((url) => new RpcEndpoint(url, endpointTimeoutMs));
-  const lightClient =
-    lightClientUrl === undefined ? undefined : new RpcEndpoint(lightClientUrl, endpointTimeoutMs);
+  const endpointOf = (url: string): RpcEndpoint =>
+    new RpcEndpoint(url, endpointTimeoutMs, (endpoint, what) =>
+      settings.onEvent({ type: 'endpoint-lacks', endpoint, what }),
+    );
+  const endpoints = settings.rpcUrls.map(endpointOf);
+  const lightClient = lightClientUrl === undefined ? undefined : endpointOf(lightClientUrl);
   const everybody = lightClient ? [lightClient, ...endpoints] : endpoints;
   const book = new PermissionBook();
   const { readVerdict, readInfo } = chainReaders[settings.reads](settings);
@@ -73,26 +80,33 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
     book,
     settings.reads === 'calls' ? packedRenewal(settings) : readRenewal(readVerdict),
   );
+  const undecided = new ToldSeldom();
   let [hits, misses] = [0, 0];
+  const known = new KnownHeads();
   let lastBlock: bigint | undefined;
 
-  const views = new ViewSource(
-    async () => {
-      const view = lightClient
-        ? await readLightClientView(lightClient, endpoints, settings)
-        : await readView(endpoints, settings, lastBlock);
-      if (view.head.number !== lastBlock) {
-        lastBlock = view.head.number;
-        settings.onEvent({ type: 'block', number: view.head.number, lagSeconds: lagOf(view.head, now()) });
-      }
-      return view;
-    },
-    {
-      reuseMs: settings.headReuseMs,
-      prepare: (view) =>
-        settings.headReuseMs === 0 || isStale(view.head, settings) ? undefined : renewals.prepare(view),
-    },
-  );
+  const read = async (hearAll = false): Promise<ChainView> => {
+    const view = lightClient
+      ? await readLightClientView(lightClient, endpoints, settings)
+      : await readView(endpoints, settings, { known, hearAll });
+    const { head } = view;
+    // Two readings may be under way at once.
+    known.assertNotBehind(head);
+    // One from the future would hold all others up.
+    if (!isStale(head, settings)) known.note(head);
+    if (head.number !== lastBlock) {
+      lastBlock = head.number;
+      settings.onEvent({ type: 'block', number: head.number, lagSeconds: lagOf(head, now()) });
+    }
+    return view;
+  };
+  /** For who got no agreement from the endpoints of a view: also those are heard that were not waited for. */
+  const wholeViews = new ViewSource(() => read(true), { reuseMs: 0 });
+  const views = new ViewSource(read, {
+    reuseMs: settings.headReuseMs,
+    prepare: (view) =>
+      settings.headReuseMs === 0 || isStale(view.head, settings) ? undefined : renewals.prepare(view),
+  });
 
   /** Ask the contract at both blocks of the view; a denial at either is the answer. */
   const judge = async (view: ChainView, request: VerdictRequest): Promise<Decision> => {
@@ -120,14 +134,14 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   const decide = async (request: VerdictRequest): Promise<Decision> => {
     const { view, reused } = await views.current();
     const decision = await judge(view, request).catch((error: unknown) => {
-      // A node behind a balancer may not know the block another one named, and a reorganisation removes blocks.
       if (error instanceof PolicyError && (reused || AGAIN.has(error.code))) return null;
       throw error;
     });
     if (decision && (decision.allowed || !reused)) return decision;
     // Nor must what is allowed now be refused because of a view from before.
     const latest = await views.fresh();
-    const again = await judge(latest, request);
+    const again = await judge(latest, request).catch(onlyAgain);
+    if (!again) return await judge(await wholeViews.fresh(), request);
     // Who asks next shall hear no older permission.
     if (!again.allowed) views.show(latest);
     return again;
@@ -158,8 +172,14 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
         if (decision.allowed) book.touch(request);
         return decision;
       } catch (error) {
-        if (error instanceof PolicyError) return refusal(error);
-        throw error;
+        if (!(error instanceof PolicyError)) throw error;
+        const decision = refusal(error);
+        const times = undecided.count();
+        if (times !== undefined) {
+          const { failure } = decision;
+          settings.onEvent({ type: 'undecided', failure, message: why(error), times });
+        }
+        return decision;
       }
     },
     describe: sharedFor(INFO_REUSE_MS, () => withDeadline(describe(), totalTimeoutMs)),
@@ -183,13 +203,18 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   };
 }
 
-/** What may be right at another head. */
+/** What may be right at another head, or when all endpoints are heard: a reorganisation removes blocks. */
 const AGAIN: ReadonlySet<string> = new Set([
   'backend-answer',
   'chain-no-quorum',
   'chain-header',
   'chain-proof',
 ]);
+
+function onlyAgain(error: unknown): null {
+  if (error instanceof PolicyError && AGAIN.has(error.code)) return null;
+  throw error;
+}
 
 /** Mostly one: the settled block is the head itself without a finality rule. */
 const blocksOf = ({ head, settled }: ChainView): Block[] => (head === settled ? [head] : [head, settled]);
@@ -214,10 +239,7 @@ function requestOf(kind: BootKind, info: BootFacts): VerdictRequest {
 function assertFresh(head: Block, settings: ChainSettings): void {
   if (!isStale(head, settings)) return;
   const ahead = lagOf(head, settings.now()) < 0;
-  throw new PolicyError(
-    'chain-stale',
-    ahead ? 'on-chain time is ahead of the local clock' : 'on-chain state is stale',
-  );
+  throw new PolicyError('chain-stale', ahead ? outageReason.ahead : outageReason.stale);
 }
 
 function isStale(head: Block, { maxBlockAgeSeconds, maxClockSkewSeconds, now }: ChainSettings): boolean {
@@ -230,12 +252,19 @@ function lagOf(block: Block, now: number): number {
 }
 
 /** What the workload hears when the policy could not be read. */
-function refusal(error: PolicyError): Decision {
+function refusal(error: PolicyError): Decision & { readonly failure: DecisionFailure } {
   const failures: Partial<Record<string, DecisionFailure>> = {
     'chain-stale': 'stale',
     'chain-no-quorum': 'no-quorum',
   };
   const failure = failures[error.code] ?? 'unavailable';
-  const reason = failure === 'unavailable' ? 'authorization backend unavailable' : error.message;
+  const reason = failure === 'unavailable' ? outageReason.unavailable : error.message;
   return { allowed: false, reason, gatewayAppId: '', failure };
+}
+
+/** What the operator hears then: what went wrong, and what that came from, without addresses. */
+function why(error: PolicyError): string {
+  const { cause } = error;
+  const because = cause instanceof PolicyError ? `: ${cause.code}: ${cause.message}` : '';
+  return publicText(`${error.code}: ${error.message}${because}`);
 }

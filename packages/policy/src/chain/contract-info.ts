@@ -12,15 +12,15 @@ export type ContractInfo = Required<Pick<PolicyInfo, 'gatewayAppId' | 'appImplem
 export type InfoReader = (view: ChainView) => Promise<ContractInfo>;
 
 /** By `eth_call`; a quorum of endpoints must give the same bytes. */
-export function ethCallInfo({ quorum, kmsContract }: ChainSettings): InfoReader {
+export function ethCallInfo(settings: ChainSettings): InfoReader {
   return async ({ endpoints, head }) => {
     const calls = [encodeGetter('gatewayAppId'), encodeGetter('appImplementation'), encodeIsPolicy()];
-    const results = await readContract(endpoints, quorum, head, kmsContract, calls);
+    const results = await readContract(endpoints, settings, head, settings.kmsContract, calls);
     const [gateway, implementation, isPolicy] = results;
     assertPolicyContract(isPolicy);
     return {
       gatewayAppId: gatewayOf(gateway),
-      appImplementation: decodeAddress(implementation ?? '') ?? '',
+      appImplementation: (typeof implementation === 'string' && decodeAddress(implementation)) || '',
     };
   };
 }

@@ -1,8 +1,9 @@
 import { PolicyError } from '../errors.ts';
+import { publicText } from '../public-text.ts';
 import type { ChainSettings } from './chain-options.ts';
 import { decodeBoolean, decodeDecision, decodeText, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
 import { readContract } from './read-contract.ts';
-import type { CallResult } from './rpc/pinned-calls.ts';
+import { type CallResult, Reverted } from './rpc/pinned-calls.ts';
 import type { Verdict, VerdictReader } from './verdict-reader.ts';
 import type { Block } from './view/block.ts';
 import type { ChainView } from './view/read-view.ts';
@@ -15,7 +16,8 @@ const MAX_BLOCKS = 8;
 type ContractFacts = Pick<Verdict, 'gatewayAppId'>;
 
 /** Verdicts by `eth_call`, pinned to the block; a quorum of endpoints must give the same bytes. */
-export function ethCallVerdicts({ quorum, kmsContract }: ChainSettings): VerdictReader {
+export function ethCallVerdicts(settings: ChainSettings): VerdictReader {
+  const { kmsContract } = settings;
   const contractFacts = new Map<string, Promise<ContractFacts>>();
 
   /** Read once for each block, by whoever comes first. */
@@ -23,7 +25,7 @@ export function ethCallVerdicts({ quorum, kmsContract }: ChainSettings): Verdict
     const known = contractFacts.get(block.hash);
     if (known) return known;
     const calls = [encodeGetter('gatewayAppId'), encodeIsPolicy()];
-    const facts = readContract(view.endpoints, quorum, block, kmsContract, calls).then(factsOf);
+    const facts = readContract(view.endpoints, settings, block, kmsContract, calls).then(factsOf);
     contractFacts.set(block.hash, facts);
     facts.catch(() => contractFacts.delete(block.hash));
     if (contractFacts.size > MAX_BLOCKS) contractFacts.delete(contractFacts.keys().next().value!);
@@ -33,7 +35,7 @@ export function ethCallVerdicts({ quorum, kmsContract }: ChainSettings): Verdict
   return async (view, block, { call }) => {
     // Both in one exchange: they are asked in the same tick.
     const [[decision], facts] = await Promise.all([
-      readContract(view.endpoints, quorum, block, kmsContract, [call]),
+      readContract(view.endpoints, settings, block, kmsContract, [call]),
       factsAt(view, block),
     ]);
     return { ...decisionOf(decision), ...facts };
@@ -42,7 +44,10 @@ export function ethCallVerdicts({ quorum, kmsContract }: ChainSettings): Verdict
 
 /** An app contract that reverts or answers nonsense allows nothing (chapter 60 section 5.1). */
 function decisionOf(result: CallResult | undefined): Pick<Verdict, 'allowed' | 'reason'> {
-  return decodeDecision(result ?? '') ?? { allowed: false, reason: 'App authorization call failed' };
+  const decision = typeof result === 'string' ? decodeDecision(result) : undefined;
+  if (decision) return decision;
+  const said = result instanceof Reverted && result.reason !== '' ? `: ${result.reason}` : '';
+  return { allowed: false, reason: publicText(`App authorization call failed${said}`) };
 }
 
 function factsOf([gateway, isPolicy]: readonly CallResult[]): ContractFacts {
@@ -52,13 +57,13 @@ function factsOf([gateway, isPolicy]: readonly CallResult[]): ContractFacts {
 
 /** @throws PolicyError `chain-mismatch` when the contract names none */
 export function gatewayOf(result: CallResult | undefined): string {
-  const gateway = decodeText(result ?? '');
+  const gateway = typeof result === 'string' ? decodeText(result) : undefined;
   if (gateway !== undefined && gateway.length <= MAX_GATEWAY_APP_ID) return gateway;
   throw new PolicyError('chain-mismatch', 'The KMS contract has no usable gatewayAppId');
 }
 
 /** ERC-165: without it the address is no DstackKms, or the chain is not the one meant. */
 export function assertPolicyContract(result: CallResult | undefined): void {
-  if (decodeBoolean(result ?? '') === true) return;
+  if (typeof result === 'string' && decodeBoolean(result) === true) return;
   throw new PolicyError('chain-mismatch', 'There is no DstackKms contract at the configured address');
 }

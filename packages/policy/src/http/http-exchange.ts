@@ -1,5 +1,6 @@
 import http from 'node:http';
 import https from 'node:https';
+import { performance } from 'node:perf_hooks';
 import { PolicyError, type PolicyErrorCode } from '../errors.ts';
 
 /** One request to a backend. */
@@ -13,6 +14,8 @@ export type HttpRequest = {
   /** A longer answer is an error, however it is announced. */
   readonly maxBytes: number;
   readonly connections: Connections;
+  /** Over a connection of its own: behind a balancer another backend may take it. */
+  readonly fresh?: boolean;
 };
 
 /** What came back; redirects are answers like any other and are not followed. */
@@ -56,12 +59,15 @@ export function openConnections(url: URL, options: { ca?: string } = {}): Connec
  * @throws PolicyError `backend-timeout`, `backend-answer` (too long, not UTF-8) or `backend-unreachable`
  */
 export async function exchange(request: HttpRequest): Promise<HttpAnswer> {
+  const { kept, single } = request.connections;
+  const began = performance.now();
   try {
-    return await attempt(request, request.connections.kept);
+    return await attempt(request, request.fresh ? single : kept);
   } catch (error) {
     if (!(error instanceof StaleConnection)) throw error;
     // The peer closed a kept connection while the request was on its way. Asking a question twice is harmless.
-    return await attempt(request, request.connections.single);
+    const timeoutMs = Math.max(1, request.timeoutMs - (performance.now() - began));
+    return await attempt({ ...request, timeoutMs }, single);
   }
 }
 
@@ -88,7 +94,8 @@ function attempt(request: HttpRequest, agent: http.Agent): Promise<HttpAnswer> {
 
   outgoing.on('error', (error: NodeJS.ErrnoException) => {
     clearTimeout(timer);
-    if (outgoing.reusedSocket && error.code === 'ECONNRESET') reject(new StaleConnection());
+    if (outgoing.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE'))
+      reject(new StaleConnection());
     else fail('backend-unreachable', connectProblem(error), error);
   });
   outgoing.once('response', (response) => {
@@ -104,7 +111,9 @@ function attempt(request: HttpRequest, agent: http.Agent): Promise<HttpAnswer> {
       clearTimeout(timer);
       const { statusCode = 0, statusMessage = '' } = response;
       try {
-        const text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+        // A page that says what failed may be in any encoding.
+        const fatal = statusCode >= 200 && statusCode <= 299;
+        const text = new TextDecoder('utf-8', { fatal }).decode(Buffer.concat(chunks));
         resolve({ status: statusCode, statusText: statusMessage, body: text });
       } catch (cause) {
         fail('backend-answer', 'answer is not UTF-8', cause);

@@ -147,7 +147,7 @@ export async function startWorldNode(world: ContractWorld): Promise<WorldNode> {
         `0x${data.slice(at + 50, at + 50 + length)}`,
         seen,
       );
-      const entry = packedAnswer(result)?.split(':') ?? ['', word(0)];
+      const entry = (result === null ? null : packedAnswer(result))?.split(':') ?? ['', word(0)];
       text += `${{ word: '01', digest: '02' }[entry[0]!] ?? '00'}${entry[1]}`;
       at += 50 + length;
     }

@@ -35,9 +35,9 @@ function hashOf(branch: string, number: number): string {
   return `0x${Buffer.from(`${branch}:${number}`).toString('hex').padEnd(64, '0')}`;
 }
 
-/** A JSON-RPC node that answers what it is told to. */
-export async function startFakeChain(changes: Partial<FakeState> = {}): Promise<FakeChain> {
-  const state: FakeState = {
+/** A node that believes the common, but for these changes. */
+export function fakeState(changes: Partial<FakeState> = {}): FakeState {
+  return {
     chainId: 31_337,
     head: 100,
     branch: 'main',
@@ -52,6 +52,11 @@ export async function startFakeChain(changes: Partial<FakeState> = {}): Promise<
     mood: 'well',
     ...changes,
   };
+}
+
+/** A JSON-RPC node that answers what it is told to. */
+export async function startFakeChain(changes: Partial<FakeState> = {}): Promise<FakeChain> {
+  const state = fakeState(changes);
   const methods: string[] = [];
 
   const server = await startFakeServer(({ body }, response) => {
@@ -65,7 +70,7 @@ export async function startFakeChain(changes: Partial<FakeState> = {}): Promise<
       response.on('drain', more);
       return more();
     }
-    const message = JSON.parse(body) as Call | Call[];
+    const message = JSON.parse(body) as FakeCall | FakeCall[];
     if (Array.isArray(message) && !state.batches) {
       return void response.end(
         JSON.stringify({ jsonrpc: '2.0', id: null, error: { code: -32600, message: 'no batches' } }),
@@ -74,7 +79,7 @@ export async function startFakeChain(changes: Partial<FakeState> = {}): Promise<
     const answers = [message].flat().map((call) => {
       methods.push(call.method);
       state.before(call.method, call.params);
-      return { jsonrpc: '2.0', id: call.id, ...answer(state, call) };
+      return { jsonrpc: '2.0', id: call.id, ...fakeAnswer(state, call) };
     });
     // Nodes may answer a batch in any order.
     response.end(JSON.stringify(Array.isArray(message) ? answers.reverse() : answers[0]));
@@ -82,10 +87,13 @@ export async function startFakeChain(changes: Partial<FakeState> = {}): Promise<
   return { ...server, state, count: (method) => methods.filter((one) => one === method).length };
 }
 
-type Call = { id: number; method: string; params: unknown[] };
-type Answer = { result: unknown } | { error: { code: number; message: string } };
+export type FakeCall = { readonly id: number; readonly method: string; readonly params: unknown[] };
+export type FakeAnswer =
+  | { readonly result: unknown }
+  | { readonly error: { readonly code: number; readonly message: string; readonly data?: unknown } };
 
-function answer(state: FakeState, { method, params }: Call): Answer {
+/** What a node in this state answers. */
+export function fakeAnswer(state: FakeState, { method, params }: FakeCall): FakeAnswer {
   if (method === 'eth_chainId') return { result: `0x${state.chainId.toString(16)}` };
   if (method === 'eth_getBlockByNumber') return { result: blockAt(state, params[0] as string) };
   if (method === 'eth_call') return call(state, params as [{ data: string }, string | { blockHash: string }]);
@@ -105,7 +113,10 @@ function blockAt(state: FakeState, tag: string): unknown {
   };
 }
 
-function call(state: FakeState, [{ data }, at]: [{ data: string }, string | { blockHash: string }]): Answer {
+function call(
+  state: FakeState,
+  [{ data }, at]: [{ data: string }, string | { blockHash: string }],
+): FakeAnswer {
   let number: number;
   let { branch } = state;
   if (typeof at === 'string') number = Number.parseInt(at, 16);

@@ -2,6 +2,7 @@ import { AppError, parseStrictJson } from '@dstack-cloud/app';
 import { z } from 'zod';
 import { PolicyError } from '../errors.ts';
 import type { HttpAnswer } from '../http/http-exchange.ts';
+import { outageOf } from '../outage-reasons.ts';
 import type { Decision, PolicyInfo } from '../policy.ts';
 import { cutAtCharacter, publicText } from '../public-text.ts';
 
@@ -40,10 +41,12 @@ export function decisionFromAnswer(answer: HttpAnswer): Decision {
   if (gatewayAppId.length > MAX_GATEWAY_APP_ID) {
     throw new PolicyError('backend-answer', 'auth api answered a gatewayAppId that is too long');
   }
+  const failure = isAllowed ? undefined : outageOf(reason);
   return {
     allowed: isAllowed,
     reason: publicText(reason),
     gatewayAppId,
+    ...(failure === undefined ? {} : { failure }),
     ...(typeof keyEpoch === 'number' ? { keyEpoch } : {}),
     ...(typeof minKeyEpoch === 'number' ? { minKeyEpoch } : {}),
     ...(typeof keyRoot === 'string' ? { keyRoot } : {}),

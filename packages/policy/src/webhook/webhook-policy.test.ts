@@ -170,6 +170,20 @@ describe('answer', () => {
     await expect(failing.policy.authorize('app', facts())).rejects.toMatchObject({ code: 'backend-status' });
   });
 
+  test.each([
+    ['authorization backend unavailable', 'unavailable'],
+    ['on-chain state is stale', 'stale'],
+    ['RPC quorum not reached', 'no-quorum'],
+    ['Compose hash not allowed', undefined],
+  ] as const)('"%s" is told apart from what it is not: %s', async (reason, failure) => {
+    const { policy } = await asked((response) =>
+      answerJson(response, { ...allowed, isAllowed: false, reason }),
+    );
+    const decision = await policy.authorize('app', facts());
+    expect(decision).toMatchObject({ allowed: false, reason });
+    expect(decision.failure).toBe(failure);
+  });
+
   test('a reason does not carry the address of an RPC endpoint', async () => {
     const reason = 'HTTP request failed. URL: https://rpc.example/v2/KEY';
     const { policy } = await asked((response) =>

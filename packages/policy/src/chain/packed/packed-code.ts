@@ -55,9 +55,8 @@ export function decodePack(returned: string, count: number): PackedAnswer[] | un
   });
 }
 
-/** What a pack would have answered for the return data of a plain call, 0x hex; null for a call that failed. */
-export function packedAnswer(returned: string | null): PackedAnswer {
-  if (returned === null) return null;
+/** What a pack would have answered for the return data of a plain call, 0x hex. */
+export function packedAnswer(returned: string): PackedAnswer {
   const bytes = returned.length / 2 - 1;
   if (bytes === 0 || bytes > MAX_RETURN_BYTES) return null;
   if (bytes === 32) return `word:${returned.slice(2)}`;

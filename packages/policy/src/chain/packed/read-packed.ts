@@ -1,8 +1,8 @@
 import { performance } from 'node:perf_hooks';
-import { PolicyError } from '../../errors.ts';
-import { type CallObject, type CallResult, callResult, callsAt } from '../rpc/pinned-calls.ts';
-import { agreeing, collectVotes, type Vote } from '../rpc/quorum.ts';
-import type { RpcAnswer, RpcEndpoint } from '../rpc/rpc-endpoint.ts';
+import { type CallObject, type CallResult, callResult, callsAt, resultsKey } from '../rpc/pinned-calls.ts';
+import { agreeing, collectVotes, noQuorum, type Vote } from '../rpc/quorum.ts';
+import type { RpcAnswer } from '../rpc/rpc-answer.ts';
+import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
 import type { Block } from '../view/block.ts';
 import {
   decodePack,
@@ -48,10 +48,13 @@ export async function readPacked(
   plain: readonly CallObject[],
   reads: readonly PackedRead[],
 ): Promise<PackedResults> {
-  const votes = await collectVotes(endpoints, quorum, (endpoint) => ask(endpoint, block, plain, reads));
-  const agreed = agreeing(votes, quorum, (results) => JSON.stringify(results.plain));
+  const sameness = (results: PackedResults): string => resultsKey(results.plain);
+  const votes = await collectVotes(endpoints, quorum, (endpoint) => ask(endpoint, block, plain, reads), {
+    sameness,
+  });
+  const agreed = agreeing(votes, quorum, sameness);
   const [first] = agreed ?? [];
-  if (!agreed || !first) throw new PolicyError('chain-no-quorum', 'RPC quorum not reached');
+  if (!agreed || !first) throw noQuorum();
   return {
     plain: first.value.plain,
     reads: reads.map((_, index) => majority(agreed, quorum, index)),
@@ -87,7 +90,7 @@ async function ask(
   const packs = packsOf(reads);
   const gas = `0x${PACK_GAS.toString(16)}`;
   const objects = packs.map((pack) => ({ data: encodePack(pack), gas }));
-  const answers = await callsAt(endpoint, block, [...plain, ...objects]);
+  const answers = await callsAt(endpoint, block, [...plain, ...objects], plain.length);
   // An endpoint that does not know the block throws here, and has refused nothing.
   const whole = answers.slice(0, plain.length).map(callResult);
   const decoded = packs.map((pack, index) => packOf(answers[plain.length + index], pack.length));
@@ -111,7 +114,7 @@ async function askSingly(
     const whole = gas + 21_000 + entryBytes({ target, gas, data }) * 40;
     return { to: target, data, gas: `0x${whole.toString(16)}` };
   });
-  const answers = await callsAt(endpoint, block, [...plain, ...objects]);
+  const answers = await callsAt(endpoint, block, [...plain, ...objects], plain.length);
   return {
     plain: answers.slice(0, plain.length).map(callResult),
     reads: answers.slice(plain.length).map(singleAnswer),
@@ -119,8 +122,9 @@ async function askSingly(
 }
 
 function singleAnswer(answer: RpcAnswer): PackedAnswer {
-  // Out of gas is an error of the node's own words.
-  return 'result' in answer ? packedAnswer(callResult(answer)) : null;
+  if (!('result' in answer)) return null;
+  const result = callResult(answer);
+  return typeof result === 'string' ? packedAnswer(result) : null;
 }
 
 function packOf(answer: RpcAnswer | undefined, count: number): PackedAnswer[] | undefined {

@@ -1,5 +1,6 @@
 import { PolicyError } from '../../errors.ts';
 import type { ChainSettings } from '../chain-options.ts';
+import { noQuorum } from '../rpc/quorum.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
 import type { AskEndpoints } from './proven-state.ts';
 
@@ -9,18 +10,18 @@ import type { AskEndpoints } from './proven-state.ts';
  */
 export function askEndpoints(
   endpoints: readonly RpcEndpoint[],
-  { onEvent }: Pick<ChainSettings, 'onEvent'>,
+  { failures }: Pick<ChainSettings, 'failures'>,
 ): AskEndpoints {
   return async (ask) => {
     const inOrder = [...endpoints].sort((a, b) => Number(b.healthy) - Number(a.healthy));
-    let last = new PolicyError('chain-no-quorum', 'RPC quorum not reached');
+    let last = noQuorum();
     for (const endpoint of inOrder) {
       try {
         return await ask(endpoint);
       } catch (error) {
         if (!(error instanceof PolicyError)) throw error;
         if (error.code === 'chain-proof' || error.code === 'chain-header') endpoint.noteFailure();
-        onEvent({ type: 'endpoint-failed', endpoint: endpoint.name, message: error.message });
+        failures.note(endpoint, error);
         last = error;
       }
     }

@@ -2,8 +2,9 @@ import { equalBytes, fromHex, toHex } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
 import { z } from 'zod';
 import { PolicyError } from '../../errors.ts';
-import { notUnderstood } from '../rpc/pinned-calls.ts';
-import type { RpcAnswer, RpcCall, RpcEndpoint } from '../rpc/rpc-endpoint.ts';
+import { askWhole, byHashOrNumber } from '../rpc/pinned-calls.ts';
+import type { RpcAnswer, RpcCall } from '../rpc/rpc-answer.ts';
+import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
 import { type Block, resultOf } from '../view/block.ts';
 import { type Proven, type ProvenAccount, provenAccount } from './account-proof.ts';
 import { type Header, verifiedHeader } from './block-header.ts';
@@ -14,9 +15,6 @@ export type Wanted = { readonly address: string; readonly slots: readonly bigint
 
 /** Asks endpoints one after the other until one gives what can be proven. */
 export type AskEndpoints = <T>(ask: (endpoint: RpcEndpoint) => Promise<T>) => Promise<T>;
-
-/** Endpoints that want block numbers with `eth_getProof`; what they prove shows which block it was. */
-const wantsNumbers = new WeakSet<RpcEndpoint>();
 
 /** EIP-170 allows 24,576 bytes. */
 const codeSchema = z.string().regex(/^0x([0-9a-f]{2}){0,24576}$/i);
@@ -110,14 +108,12 @@ export class ProvenState {
     return { header, proven };
   }
 
-  /** Pinned to the block's hash (EIP-1898), or to its number where a node does not understand that. */
-  async #askAt(endpoint: RpcEndpoint, calls: (at: unknown) => RpcCall[]): Promise<RpcAnswer[]> {
-    if (!wantsNumbers.has(endpoint)) {
-      const answers = await endpoint.gather(calls({ blockHash: this.#block.hash }));
-      if (!answers.some((answer) => 'error' in answer)) return answers;
-      if (answers.some(notUnderstood)) wantsNumbers.add(endpoint);
-    }
-    return await endpoint.gather(calls(`0x${this.#block.number.toString(16)}`));
+  /** What is proven shows which block it was, however that was named. */
+  #askAt(endpoint: RpcEndpoint, calls: (at: unknown) => RpcCall[]): Promise<RpcAnswer[]> {
+    const byNumber = calls(`0x${this.#block.number.toString(16)}`);
+    return byHashOrNumber(endpoint, endpoint.lacks.proofsByHash, calls({ blockHash: this.#block.hash }), () =>
+      askWhole(endpoint, byNumber),
+    );
   }
 }
 

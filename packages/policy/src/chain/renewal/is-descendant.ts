@@ -1,4 +1,5 @@
 import { agreeing, collectVotes } from '../rpc/quorum.ts';
+import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
 import { type Block, blockCall, blockFromAnswer } from '../view/block.ts';
 import type { ChainView } from '../view/read-view.ts';
 
@@ -20,11 +21,11 @@ export async function isDescendant(
   if (between < 0n || between > MAX_BETWEEN) return false;
   const numbers = Array.from({ length: Number(between) }, (_, index) => from.number + 1n + BigInt(index));
   try {
-    const votes = await collectVotes(endpoints, quorum, async (endpoint) =>
-      (await endpoint.gather(numbers.map(blockCall))).map(blockFromAnswer),
-    );
     const links = (blocks: readonly Block[]): string =>
       blocks.map(({ hash, parentHash }) => `${parentHash}<${hash}`).join();
+    const ask = async (endpoint: RpcEndpoint): Promise<Block[]> =>
+      (await endpoint.gather(numbers.map(blockCall))).map(blockFromAnswer);
+    const votes = await collectVotes(endpoints, quorum, ask, { sameness: links });
     const blocks = agreeing(votes, quorum, links)?.[0]?.value;
     if (!blocks) return false;
     const chain = [from, ...blocks, to];

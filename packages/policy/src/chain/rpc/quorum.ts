@@ -1,35 +1,46 @@
 import { PolicyError } from '../../errors.ts';
+import { outageReason } from '../../outage-reasons.ts';
 
 /** Once enough endpoints have answered, how long slower ones may still take part. */
 const GRACE_MS = 100;
+/** And how long while those who have answered do not agree. */
+const PATIENCE_MS = 1_500;
 
 /** An answer and who gave it. */
 export type Vote<Voter, T> = { readonly voter: Voter; readonly value: T };
 
 /** The refusal for lack of agreement (chapter 60 section 8.2). */
 export function noQuorum(cause?: unknown): PolicyError {
-  return new PolicyError('chain-no-quorum', 'RPC quorum not reached', { cause });
+  return new PolicyError('chain-no-quorum', outageReason['no-quorum'], { cause });
 }
 
+type Collecting<Voter, T> = {
+  /** Equal for answers that are the same; without it any `quorum` answers are enough. */
+  readonly sameness?: (value: T) => string;
+  /** Told of each voter that was not waited for. */
+  readonly onLate?: (voter: Voter) => void;
+  /** How long slower ones may still take part once there are enough. */
+  readonly graceMs?: number;
+};
+
 /**
- * Ask all voters and collect what they say; ends when all have spoken, or a moment after `quorum` of them have.
- * @param onLate told of each voter that was not waited for
- * @param graceMs how long that moment is
+ * Ask all voters and collect what they say; ends when all have spoken, or a moment after `quorum` of them have, which
+ * is a longer one while these do not agree: who is slow may be who decides.
  * @throws the only voter's own error when there is just one, else PolicyError `chain-no-quorum`
  */
 export function collectVotes<Voter, T>(
   voters: readonly Voter[],
   quorum: number,
   ask: (voter: Voter) => Promise<T>,
-  onLate: (voter: Voter) => void = () => {},
-  graceMs: number = GRACE_MS,
+  { sameness, onLate = () => {}, graceMs = GRACE_MS }: Collecting<Voter, T> = {},
 ): Promise<Vote<Voter, T>[]> {
   return new Promise((resolve, reject) => {
     const votes: Vote<Voter, T>[] = [];
     const errors: unknown[] = [];
     const open = new Set(voters);
-    let grace: NodeJS.Timeout | undefined;
+    let [patience, grace]: (NodeJS.Timeout | undefined)[] = [];
     const finish = (): void => {
+      clearTimeout(patience);
       clearTimeout(grace);
       if (votes.length >= quorum) resolve([...votes]);
       else reject(voters.length === 1 && errors[0] instanceof Error ? errors[0] : noQuorum(errors[0]));
@@ -40,8 +51,12 @@ export function collectVotes<Voter, T>(
     };
     const settle = (voter: Voter): void => {
       open.delete(voter);
-      if (open.size === 0) finish();
-      else if (votes.length >= quorum) grace ??= setTimeout(leaveBehind, graceMs);
+      if (open.size === 0) {
+        finish();
+      } else if (votes.length >= quorum) {
+        patience ??= setTimeout(leaveBehind, Math.max(graceMs, PATIENCE_MS));
+        if (!sameness || agreeing(votes, quorum, sameness)) grace ??= setTimeout(leaveBehind, graceMs);
+      }
     };
     for (const voter of voters) {
       ask(voter)

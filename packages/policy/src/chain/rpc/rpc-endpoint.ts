@@ -1,9 +1,17 @@
 import { performance } from 'node:perf_hooks';
-import { z } from 'zod';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { backendUrl, publicUrl } from '../../backend-url.ts';
 import { PolicyError } from '../../errors.ts';
-import { type Connections, exchange, openConnections } from '../../http/http-exchange.ts';
-import { publicText } from '../../public-text.ts';
+import {
+  type Connections,
+  exchange,
+  type HttpAnswer,
+  isConnectFailure,
+  openConnections,
+} from '../../http/http-exchange.ts';
+import { inTurns } from './in-turns.ts';
+import { type Lacks, newLacks } from './lacks.ts';
+import { badAnswer, batchAnswers, isLimited, type RpcAnswer, type RpcCall, rpcAnswer } from './rpc-answer.ts';
 import { RpcQueue } from './rpc-queue.ts';
 
 const MIB = 1024 * 1024;
@@ -11,42 +19,47 @@ const MIB = 1024 * 1024;
 const MAX_ANSWER_BYTES = MIB;
 const MAX_BATCH_ANSWER_BYTES = 8 * MIB;
 const BATCH_ANSWER_BYTES_PER_CALL = 128 * 1024;
+/** Calls that are on their way at once to an endpoint without batches. */
+const SINGLE_CALLS = 8;
+/** Before calls are sent again that the endpoint's rate limit refused. */
+const LIMITED_PAUSES_MS = [200, 500, 900];
+/** All that one question may take, with batches refused and limits waited for: so many times the limit of an exchange. */
+const EXCHANGE_TIMES = 2;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 30_000;
 const SLOW_PAUSE_MS = 1_000;
 
-/** One JSON-RPC call. */
-export type RpcCall = { readonly method: string; readonly params: readonly unknown[] };
+const TOO_MANY_REQUESTS = 429;
 
-/** Its answer: a result, or the error the node gave. */
-export type RpcAnswer =
-  | { readonly result: unknown }
-  | { readonly error: { readonly code: number; readonly message: string } };
+type Sending = {
+  /** Over a new connection. */
+  readonly fresh?: boolean;
+};
 
-const answerSchema = z.object({
-  id: z.int(),
-  result: z.unknown().optional(),
-  error: z.object({ code: z.number(), message: z.string() }).optional(),
-});
+/** What is sent, until when an answer is waited for. */
+type Attempt = Sending & { readonly until: number };
 
-/** One JSON-RPC endpoint: batches over kept connections, with time-out, bounds and a record of its health. */
+/** One JSON-RPC endpoint: batches over kept connections, with time-out, bounds and a record of its health and habits. */
 export class RpcEndpoint {
   /** Scheme and host, fit to show. */
   readonly name: string;
+  /** What it was found not to do. */
+  readonly lacks: Lacks;
   readonly #url: URL;
   readonly #timeoutMs: number;
   readonly #connections: Connections;
   readonly #queue = new RpcQueue((calls) => this.batch(calls));
-  #batches = true;
   #exchanges = 0;
   #calls = 0;
   #failures = 0;
   #pausedUntil = 0;
   #slowUntil = 0;
 
-  constructor(url: string, timeoutMs: number) {
+  /** @param onLack told in words what it was found not to do */
+  constructor(url: string, timeoutMs: number, onLack: (endpoint: string, what: string) => void = () => {}) {
     this.#url = backendUrl(url, 'An RPC address');
     this.name = publicUrl(this.#url);
+    this.lacks = newLacks((what) => onLack(this.name, what));
     this.#timeoutMs = timeoutMs;
     this.#connections = openConnections(this.#url);
   }
@@ -72,13 +85,14 @@ export class RpcEndpoint {
   }
 
   /**
-   * Send several calls in one exchange.
+   * Send several calls, in one exchange if the endpoint takes batches.
    * @returns one answer for each call, in order
    * @throws PolicyError `backend-…`
    */
-  async batch(calls: readonly RpcCall[]): Promise<RpcAnswer[]> {
+  async batch(calls: readonly RpcCall[], sending: Sending = {}): Promise<RpcAnswer[]> {
+    const until = performance.now() + EXCHANGE_TIMES * this.#timeoutMs;
     try {
-      const answers = this.#batches ? await this.#sendBatch(calls) : await this.#sendSingly(calls);
+      const answers = await this.#withinLimits(calls, { ...sending, until });
       this.#failures = 0;
       this.#pausedUntil = 0;
       return answers;
@@ -104,68 +118,114 @@ export class RpcEndpoint {
     this.#connections.close();
   }
 
-  async #sendBatch(calls: readonly RpcCall[]): Promise<RpcAnswer[]> {
-    const answer = await this.#post(calls.map((call, id) => ({ jsonrpc: '2.0', id, ...call })));
-    if (!Array.isArray(answer)) {
-      // A node without batches answers one error object.
-      this.#batches = false;
-      return await this.#sendSingly(calls);
+  /** Sends again, a moment later, what was refused because calls are counted: of a batch it may be a part. */
+  async #withinLimits(calls: readonly RpcCall[], attempt: Attempt): Promise<RpcAnswer[]> {
+    const answers = await this.#send(calls, attempt);
+    for (const pause of LIMITED_PAUSES_MS) {
+      const limited = answers.flatMap((answer, index) => (isLimited(answer) ? [index] : []));
+      if (limited.length === 0) return answers;
+      await sleep(pause);
+      const again = await this.#send(
+        limited.map((index) => calls[index]!),
+        attempt,
+      );
+      for (const [position, index] of limited.entries()) answers[index] = again[position]!;
     }
-    const byId = new Map<number, RpcAnswer>();
-    for (const item of answer.slice(0, calls.length + 1)) {
-      const [id, parsed] = parseAnswer(item);
-      byId.set(id, parsed);
-    }
-    if (byId.size !== answer.length) throw badAnswer('an id occurs twice');
-    return calls.map((_, id) => byId.get(id) ?? missing());
+    if (!answers.some(isLimited)) return answers;
+    throw new PolicyError('backend-status', 'RPC endpoint limits the rate of calls');
   }
 
-  async #sendSingly(calls: readonly RpcCall[]): Promise<RpcAnswer[]> {
-    return await Promise.all(
-      calls.map(async (call) => parseAnswer(await this.#post({ jsonrpc: '2.0', id: 0, ...call }))[1]),
-    );
+  async #send(calls: readonly RpcCall[], attempt: Attempt): Promise<RpcAnswer[]> {
+    if (calls.length < 2 || this.lacks.batches.known) return await this.#sendSingly(calls, attempt);
+    const answers = await this.#sendBatch(calls, attempt);
+    if (answers) {
+      this.lacks.batches.disprove();
+      return answers;
+    }
+    // Refused, or the endpoint is down. One call by itself tells, and a dead endpoint is not asked for all of them.
+    const [first, ...rest] = calls as [RpcCall, ...RpcCall[]];
+    const single = [
+      ...(await this.#sendSingly([first], attempt)),
+      ...(await this.#sendSingly(rest, attempt)),
+    ];
+    if (single.some((answer) => 'result' in answer)) this.lacks.batches.note(true);
+    return single;
   }
 
-  async #post(message: unknown): Promise<unknown> {
-    const count = Array.isArray(message) ? message.length : 1;
+  /** @returns undefined for whatever may mean that batches are not taken */
+  async #sendBatch(calls: readonly RpcCall[], attempt: Attempt): Promise<RpcAnswer[] | undefined> {
+    const message = calls.map((call, id) => ({ jsonrpc: '2.0', id, ...call }));
+    try {
+      const answer = await this.#post(message, calls.length, attempt);
+      return isGood(answer) ? batchAnswers(parsed(answer), calls.length) : undefined;
+    } catch (error) {
+      const dropped = error instanceof PolicyError && error.code === 'backend-unreachable';
+      if (dropped && !isConnectFailure(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async #sendSingly(calls: readonly RpcCall[], attempt: Attempt): Promise<RpcAnswer[]> {
+    return await inTurns(calls, SINGLE_CALLS, async (call): Promise<RpcAnswer> => {
+      const answer = await this.#post({ jsonrpc: '2.0', id: 0, ...call }, 1, attempt);
+      if (isGood(answer)) return rpcAnswer(unwrapped(parsed(answer)) ?? badJson());
+      if (answer.status === TOO_MANY_REQUESTS) return { error: { code: answer.status, message: 'HTTP 429' } };
+      // Some nodes send their errors, reverts among them, with a status to match.
+      const said = errorAnswer(parsed(answer));
+      if (said) return said;
+      throw new PolicyError('backend-status', `RPC endpoint answered HTTP ${answer.status}`);
+    });
+  }
+
+  async #post(message: unknown, count: number, { fresh = false, until }: Attempt): Promise<HttpAnswer> {
+    const left = until - performance.now();
+    if (left <= 0) throw new PolicyError('backend-timeout', 'RPC endpoint did not answer in time');
     this.#exchanges += 1;
     this.#calls += count;
-    const answer = await exchange({
+    return await exchange({
       method: 'POST',
       url: this.#url,
       headers: { 'content-type': 'application/json', accept: 'application/json' },
       body: JSON.stringify(message),
-      timeoutMs: this.#timeoutMs,
+      timeoutMs: Math.min(this.#timeoutMs, left),
       maxBytes: Math.min(
         MAX_BATCH_ANSWER_BYTES,
         Math.max(MAX_ANSWER_BYTES, count * BATCH_ANSWER_BYTES_PER_CALL),
       ),
       connections: this.#connections,
+      fresh,
     });
-    if (answer.status !== 200) {
-      throw new PolicyError('backend-status', `RPC endpoint answered HTTP ${answer.status}`);
-    }
-    try {
-      return JSON.parse(answer.body);
-    } catch (cause) {
-      throw new PolicyError('backend-answer', 'RPC endpoint answered no JSON', { cause });
-    }
   }
 }
 
-function parseAnswer(item: unknown): [number, RpcAnswer] {
-  const parsed = answerSchema.safeParse(item);
-  if (!parsed.success) throw badAnswer('not a JSON-RPC answer');
-  const { id, result, error } = parsed.data;
-  if (error) return [id, { error: { code: error.code, message: publicText(error.message) } }];
-  if (result === undefined) throw badAnswer('neither result nor error');
-  return [id, { result }];
+const isGood = ({ status }: HttpAnswer): boolean => status >= 200 && status <= 299;
+
+/** Undefined for what is no JSON. */
+function parsed({ body }: HttpAnswer): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    return undefined;
+  }
 }
 
-function missing(): never {
-  throw badAnswer('an answer is missing');
+/** Some servers answer each request as a batch. */
+const unwrapped = (answer: unknown): unknown =>
+  Array.isArray(answer) && answer.length === 1 ? (answer as unknown[])[0] : answer;
+
+/** The error in an answer that HTTP calls a failure; a result in one counts for nothing. */
+function errorAnswer(item: unknown): RpcAnswer | undefined {
+  if (typeof item !== 'object' || item === null || !('error' in item) || !('jsonrpc' in item))
+    return undefined;
+  try {
+    const answer = rpcAnswer(item);
+    return 'error' in answer ? answer : undefined;
+  } catch (error) {
+    if (error instanceof PolicyError) return undefined;
+    throw error;
+  }
 }
 
-function badAnswer(what: string): PolicyError {
-  return new PolicyError('backend-answer', `RPC endpoint answered wrongly: ${what}`);
+function badJson(): never {
+  throw badAnswer('no JSON');
 }

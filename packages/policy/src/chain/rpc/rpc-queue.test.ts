@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { PolicyError } from '../../errors.ts';
-import type { RpcAnswer, RpcCall } from './rpc-endpoint.ts';
+import type { RpcAnswer, RpcCall } from './rpc-answer.ts';
 import { RpcQueue } from './rpc-queue.ts';
 
 const call = (name: string, bytes = 0): RpcCall => ({ method: name, params: ['x'.repeat(bytes)] });

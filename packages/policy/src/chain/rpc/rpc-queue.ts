@@ -1,5 +1,5 @@
 import { PolicyError } from '../../errors.ts';
-import type { RpcAnswer, RpcCall } from './rpc-endpoint.ts';
+import type { RpcAnswer, RpcCall } from './rpc-answer.ts';
 
 /** Nodes bound the calls of a batch and the bytes of a request; these are below the bounds of the common ones. */
 const MAX_CALLS = 100;

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { PolicyError } from '../../errors.ts';
-import type { RpcAnswer, RpcCall } from '../rpc/rpc-endpoint.ts';
+import type { RpcAnswer, RpcCall } from '../rpc/rpc-answer.ts';
 
 /** The part of a block header that decisions depend on. */
 export type Block = {

@@ -1,5 +1,6 @@
 /** One endpoint stands still and another is late: together they must not bring an older head back. */
 import { afterEach, expect, test } from 'vitest';
+import type { Decision } from '../../policy.ts';
 import {
   type AppState,
   appIdOf,
@@ -33,10 +34,10 @@ async function setting() {
     ...{ endpointTimeoutMs: 2_000, now: () => world.head.timestamp },
   });
   open.push(...nodes, { close: () => policy.close?.() });
-  const ask = async (): Promise<boolean> =>
-    (await policy.authorize('app', facts({ appId: appIdOf(0) }))).allowed;
+  const decide = (): Promise<Decision> => policy.authorize('app', facts({ appId: appIdOf(0) }));
+  const ask = async (): Promise<boolean> => (await decide()).allowed;
   const [frozen, , late] = nodes;
-  return { world, ask, frozen: frozen!, late: late! };
+  return { world, ask, decide, frozen: frozen!, late: late! };
 }
 
 test('a revocation that was seen stays seen', async () => {
@@ -59,12 +60,27 @@ test('a revocation that nobody saw yet is seen, although the one that knows it i
   for (let time = 0; time < 3; time++) expect(await ask()).toBe(false);
 });
 
-test('a chain that became shorter is believed', async () => {
-  const { world, ask, late } = await setting();
-  world.mine(stateOf(true));
-  expect(await ask()).toBe(true);
+test('a chain that became shorter is believed, once that can be told from an endpoint that is behind', async () => {
+  const { world, decide, late } = await setting();
+  for (let block = 0; block < 3; block++) {
+    expect(await decide()).toMatchObject({ allowed: true });
+    world.mine(stateOf(true));
+  }
+  expect(await decide()).toMatchObject({ allowed: true });
   late.behaviour = { type: 'slow', ms: LATE_MS };
   world.forget(3);
   world.mine(stateOf(false));
-  expect(await ask()).toBe(false);
+  // A block of a number that was seen before, and not that block.
+  expect(await decide()).toEqual({ allowed: false, reason: 'no', gatewayAppId: 'g', blockNumber: 105n });
+});
+
+test('a head that may be an ancestor of the one before is not decided at, whatever it says', async () => {
+  const { world, decide } = await setting();
+  world.mine(stateOf(true));
+  expect(await decide()).toMatchObject({ allowed: true });
+  world.forget(3);
+  world.mine(stateOf(true));
+  expect(await decide()).toMatchObject({ allowed: false, failure: 'stale' });
+  world.mine(stateOf(true), 60);
+  expect(await decide()).toMatchObject({ allowed: true, blockNumber: 104n });
 });

@@ -2,7 +2,8 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { facts } from '../../test/facts.ts';
 import { type FakeChain, type FakeState, startFakeChain } from '../../test/fake-chain.ts';
-import type { ChainEvent, ChainPolicyOptions } from '../chain-options.ts';
+import type { ChainEvent } from '../chain-event.ts';
+import type { ChainPolicyOptions } from '../chain-options.ts';
 import { type ChainPolicy, chainPolicy } from '../chain-policy.ts';
 
 const NOW = 1_000_003;

@@ -1,8 +1,11 @@
 import { PolicyError } from '../../errors.ts';
 import type { ChainSettings } from '../chain-options.ts';
+import { persist } from '../rpc/persist.ts';
 import { agreeing, collectVotes, noQuorum, type Vote } from '../rpc/quorum.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
 import { type Block, blockCall, blockFromAnswer, blockKey, chainIdFromAnswer } from './block.ts';
+import type { KnownHeads } from './known-heads.ts';
+import { readBlock } from './read-block.ts';
 import { type AgreedHead, withSettled } from './settled-block.ts';
 
 /** One consistent view of the chain: every read of a decision is pinned to these blocks. */
@@ -11,7 +14,7 @@ export type ChainView = {
   readonly head: Block;
   /** The block a permission must also hold at; the head itself without a finality rule. */
   readonly settled: Block;
-  /** Endpoints that agree on the head; at least a quorum. */
+  /** Those to ask at its blocks: a quorum at least, mostly those that agree on the head. */
   readonly endpoints: readonly RpcEndpoint[];
 };
 
@@ -22,57 +25,75 @@ const PATIENCE_MS = 1_000;
 
 type Head = { readonly chainId: number; readonly block: Block };
 
+type Reading = {
+  /** The heads that were agreed upon before. */
+  readonly known: KnownHeads;
+  /** The last view was not enough to decide by: hear all endpoints, also those that are late. */
+  readonly hearAll?: boolean;
+};
+
 /**
  * Agree on a view (chapter 60 section 8.2, points 1, 2 and 4).
- * @param known number of the head that was agreed upon before
+ * @throws PolicyError `chain-stale` for a head that is behind the one before
  */
 export async function readView(
   all: readonly RpcEndpoint[],
   settings: ChainSettings,
-  known?: bigint,
+  before: Reading,
 ): Promise<ChainView> {
-  const { block, ...view } = await withSettled(() => readAgreedHead(all, settings, known), settings);
+  const read = (fresh: boolean): Promise<AgreedHead & { settled: Block }> =>
+    withSettled(() => readAgreedHead(all, settings, before, fresh), settings);
+  // A balancer's other backends may be further.
+  const { block, ...view } = await persist(
+    await read(false),
+    () => read(true),
+    (found) => !before.known.isBehind(found.block),
+  );
+  before.known.assertNotBehind(block);
   return { ...view, head: block };
 }
 
 async function readAgreedHead(
   all: readonly RpcEndpoint[],
   settings: ChainSettings,
-  known: bigint | undefined,
+  { known, hearAll = false }: Reading,
+  fresh: boolean,
 ): Promise<AgreedHead> {
   const { quorum } = settings;
-  const healthy = all.filter((endpoint) => endpoint.healthy);
-  // Resting endpoints are asked again as soon as the others do not suffice.
-  const voters = healthy.length >= quorum ? healthy : all;
-  const heads = await collectVotes(
-    voters,
-    quorum,
-    (endpoint) => readHead(endpoint, settings),
-    (endpoint) => endpoint.noteLate(),
-  );
-  const agreed = await agreeOnHead(heads, quorum);
-  if (heads.length === all.length || !isBehind(agreed.block, heads, known)) return agreed;
-  // One endpoint may stand still while who knows better rests or was a moment too late: hear everybody.
-  const ask = (endpoint: RpcEndpoint): Promise<Head> => readHead(endpoint, settings);
-  return await agreeOnHead(await collectVotes(all, quorum, ask, undefined, PATIENCE_MS), quorum);
+  const ask = (endpoint: RpcEndpoint): Promise<Head> => readHead(endpoint, settings, fresh);
+  if (!hearAll && !fresh) {
+    const healthy = all.filter((endpoint) => endpoint.healthy);
+    // Resting endpoints are asked again as soon as the others do not suffice.
+    const voters = healthy.length >= quorum ? healthy : all;
+    const heads = await collectVotes(voters, quorum, ask, { onLate: (endpoint) => endpoint.noteLate() });
+    const agreed = await agreeOnHead(heads, settings);
+    if (agreed && (heads.length === all.length || !mayBeBehind(agreed.block, heads, known.latest)))
+      return agreed;
+    if (heads.length === all.length) throw noQuorum();
+  }
+  // One endpoint may stand still, or lie, while who knows better rests or was a moment too late: hear everybody.
+  const heads = await collectVotes(all, quorum, ask, { graceMs: PATIENCE_MS });
+  const agreed = await agreeOnHead(heads, settings);
+  if (!agreed) throw noQuorum();
+  // Who named an older head may know this block all the same, and have a say in what it holds.
+  return hearAll ? { ...agreed, endpoints: all } : agreed;
 }
 
 /** Whether a head is lower than the one before, or than what somebody names by more than blocks take to spread. */
-function isBehind(
+function mayBeBehind(
   { number }: Block,
   heads: readonly Vote<RpcEndpoint, Head>[],
-  known: bigint | undefined,
+  known: Block | undefined,
 ): boolean {
   const named = heads.some(({ value }) => value.block.number > number + MAX_SPREAD);
-  return named || (known !== undefined && number < known);
+  return named || (known !== undefined && number < known.number);
 }
 
 /** @throws PolicyError `chain-mismatch` for another chain than the configured one */
-export async function readHead(endpoint: RpcEndpoint, settings: ChainSettings): Promise<Head> {
-  const [id, block] = await reported(endpoint, settings, () =>
-    endpoint.batch([{ method: 'eth_chainId', params: [] }, blockCall('latest')]),
-  );
-  return await reported(endpoint, settings, async () => {
+export async function readHead(endpoint: RpcEndpoint, settings: ChainSettings, fresh = false): Promise<Head> {
+  const calls = [{ method: 'eth_chainId', params: [] }, blockCall('latest')];
+  return await settings.failures.during(endpoint, async () => {
+    const [id, block] = await endpoint.batch(calls, { fresh });
     const chainId = chainIdFromAnswer(id);
     if (settings.chainId !== undefined && chainId !== settings.chainId) {
       endpoint.noteFailure();
@@ -86,36 +107,25 @@ export async function readHead(endpoint: RpcEndpoint, settings: ChainSettings): 
 }
 
 /** The highest block that enough endpoints have reached and name alike. */
-async function agreeOnHead(heads: readonly Vote<RpcEndpoint, Head>[], quorum: number): Promise<AgreedHead> {
+async function agreeOnHead(
+  heads: readonly Vote<RpcEndpoint, Head>[],
+  { quorum, failures }: ChainSettings,
+): Promise<AgreedHead | undefined> {
   const descending = [...heads].sort((a, b) => Number(b.value.block.number - a.value.block.number));
   const candidates = new Set(descending.slice(quorum - 1).map(({ value }) => value.block.number));
   for (const number of candidates) {
     const reached = descending.filter(({ value }) => value.block.number >= number);
-    const votes = await collectVotes(reached, quorum, async ({ voter, value }): Promise<Head> => {
+    const ask = async ({ voter, value }: Vote<RpcEndpoint, Head>): Promise<Head> => {
       if (value.block.number === number) return value;
-      const [answer] = await voter.batch([blockCall(number)]);
-      return { chainId: value.chainId, block: blockFromAnswer(answer) };
-    }).catch(() => []);
+      const block = await failures.during(voter, () => readBlock(voter, number));
+      return { chainId: value.chainId, block };
+    };
+    const votes = await collectVotes(reached, quorum, ask, { sameness: headKey }).catch(() => []);
     const same = agreeing(votes, quorum, headKey);
     const [first] = same ?? [];
     if (same && first) return { ...first.value, endpoints: same.map(({ voter }) => voter.voter) };
   }
-  throw noQuorum();
+  return undefined;
 }
 
 const headKey = ({ chainId, block }: Head): string => `${chainId}/${blockKey(block)}`;
-
-/** Run a step with one endpoint and tell the operator when it fails. */
-async function reported<T>(
-  endpoint: RpcEndpoint,
-  { onEvent }: ChainSettings,
-  step: () => Promise<T>,
-): Promise<T> {
-  try {
-    return await step();
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    onEvent({ type: 'endpoint-failed', endpoint: endpoint.name, message });
-    throw error;
-  }
-}

@@ -2,7 +2,8 @@ import { PolicyError } from '../../errors.ts';
 import type { ChainSettings } from '../chain-options.ts';
 import { agreeing, collectVotes, noQuorum } from '../rpc/quorum.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
-import { type Block, type BlockTag, blockCall, blockFromAnswer, blockKey } from './block.ts';
+import { type Block, type BlockTag, blockKey } from './block.ts';
+import { readBlock } from './read-block.ts';
 
 /** How often a view is read at most before a chain that changes all the time counts as one that cannot be read. */
 const MAX_READINGS = 3;
@@ -50,17 +51,16 @@ async function readSettled(
       : head.number > BigInt(finality)
         ? head.number - BigInt(finality)
         : 0n;
-  const read = async (endpoint: RpcEndpoint, which: BlockTag): Promise<Block> =>
-    blockFromAnswer((await endpoint.batch([blockCall(which)]))[0]);
-
-  const votes = await collectVotes(endpoints, quorum, (endpoint) => read(endpoint, tag));
+  const votes = await collectVotes(endpoints, quorum, (endpoint) => readBlock(endpoint, tag));
   const same = agreeing(votes, quorum, blockKey)?.[0]?.value;
   if (same) return same;
   // Finality moves: agree on the highest settled block that enough endpoints have reached.
   const numbers = votes.map(({ value }) => value.number).sort((a, b) => Number(b - a));
   const number = numbers[quorum - 1];
   if (typeof tag === 'bigint' || number === undefined) throw noQuorum();
-  const again = await collectVotes(endpoints, quorum, (endpoint) => read(endpoint, number));
+  const again = await collectVotes(endpoints, quorum, (endpoint) => readBlock(endpoint, number), {
+    sameness: blockKey,
+  });
   const agreed = agreeing(again, quorum, blockKey)?.[0]?.value;
   if (!agreed) throw noQuorum();
   return agreed;
@@ -72,19 +72,20 @@ async function areCanonical(
   endpoints: readonly RpcEndpoint[],
   quorum: number,
 ): Promise<boolean> {
-  const votes = await collectVotes(endpoints, quorum, async (endpoint) => {
-    const answers = await endpoint.batch(blocks.map(({ number }) => blockCall(number)));
-    return blocks.every((block, index) => isBlock(answers[index], block));
-  });
+  const ask = async (endpoint: RpcEndpoint): Promise<boolean> => {
+    const found = await Promise.all(blocks.map((block) => isCanonical(endpoint, block)));
+    return !found.includes(false);
+  };
+  const votes = await collectVotes(endpoints, quorum, ask, { sameness: String });
   return votes.filter(({ value }) => value).length >= quorum;
 }
 
-function isBlock(answer: Parameters<typeof blockFromAnswer>[0], block: Block): boolean {
+async function isCanonical(endpoint: RpcEndpoint, block: Block): Promise<boolean> {
   try {
-    return blockKey(blockFromAnswer(answer)) === blockKey(block);
+    return blockKey(await readBlock(endpoint, block.number)) === blockKey(block);
   } catch (error) {
     // A branch that is shorter has no block of this number yet.
-    if (error instanceof PolicyError) return false;
+    if (error instanceof PolicyError && error.code === 'backend-answer') return false;
     throw error;
   }
 }

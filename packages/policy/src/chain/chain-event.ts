@@ -1,0 +1,22 @@
+import type { DecisionFailure } from '../policy.ts';
+
+/** Something the operator's log should have. Addresses are scheme and host only. */
+export type ChainEvent =
+  | {
+      readonly type: 'endpoint-failed';
+      readonly endpoint: string;
+      readonly message: string;
+      /** Failures of this endpoint since the last such event; it is told of at most once in ten seconds. */
+      readonly times: number;
+    }
+  /** Workloads were refused although nothing was said against them. */
+  | {
+      readonly type: 'undecided';
+      readonly failure: DecisionFailure;
+      readonly message: string;
+      /** Since the last such event; it is told at most once in ten seconds. */
+      readonly times: number;
+    }
+  /** An endpoint was found not to do something that most do; it is used without. */
+  | { readonly type: 'endpoint-lacks'; readonly endpoint: string; readonly what: string }
+  | { readonly type: 'block'; readonly number: bigint; readonly lagSeconds: number };
