@@ -1,5 +1,6 @@
 import { Command, Option, type OutputConfiguration } from 'commander';
 import type { Context } from './context.ts';
+import { CliError, EXIT } from './errors.ts';
 import { GLOBAL_HELP } from './global-options.ts';
 import { VERSION } from './version.ts';
 
@@ -88,8 +89,11 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     'GCP project',
   );
   command('verify [URL_OR_FILE]', 'verify the attestation of an app', () => import('./commands/verify.ts'))
-    .option('--compose-hash <HEX>', 'the compose hash that the app must have')
-    .option('--app-id <HEX>', 'the app id that the app must have');
+    .option('--compose-hash <HEX>', 'the compose hash that the app must have', collected)
+    .option('--app-id <HEX>', 'the app id that the app must have', collected)
+    .option('--os-image-hash <HEX>', 'the OS image that the app must run on', collected)
+    .option('--expect <NAME=VALUE>', 'another value that must be so, such as mrtd or mode', collected)
+    .option('--at <TIME>', 'verify for another time than now; the verdict then says so', once('--at'));
 
   const later = (usage: string, summary: string, parent: Command = program): Command =>
     command(usage, summary, () => import('./commands/not-yet.ts'), parent)
@@ -188,6 +192,19 @@ function output(context: Context): OutputConfiguration {
     writeErr: context.stderr,
     getOutHelpWidth: width,
     getErrHelpWidth: width,
+  };
+}
+
+/** Values of an option in order, so that one that may not come twice can be refused. */
+function collected(value: string, before: readonly string[] | undefined): string[] {
+  return [...(before ?? []), value];
+}
+
+/** An option that counts once. */
+function once(name: string): (value: string, before: string | undefined) => string {
+  return (value, before) => {
+    if (before === undefined) return value;
+    throw new CliError('usage', `${name} is given twice`, { exitCode: EXIT.usage });
   };
 }
 

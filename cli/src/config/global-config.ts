@@ -1,4 +1,5 @@
 import { readFileBounded } from '@dstack-cloud/app';
+import { ROOT_NAMES, type RootName } from '@dstack-cloud/attestation';
 import { z } from 'zod';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
@@ -7,6 +8,9 @@ import { unknownKeys } from './unknown-keys.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
 const url = z.url({ protocol: /^https?$/ });
+const rootCa = z.strictObject(
+  Object.fromEntries(ROOT_NAMES.map((name) => [name, z.string().min(1).optional()])),
+);
 const address = z.string().regex(/^0x[0-9a-fA-F]{40}$/, 'must be an address, 0x and 40 hex digits');
 
 /** The global configuration (chapter 50 section 2.1) with our additions. */
@@ -17,6 +21,7 @@ export interface GlobalConfig {
     readonly kms_urls: readonly string[];
     readonly gateway_urls: readonly string[];
     readonly pccs_url: string;
+    readonly amd_kds_url: string;
   };
   readonly image_search_paths: readonly string[];
   readonly gcp: Readonly<Record<string, unknown>>;
@@ -36,7 +41,7 @@ export interface GlobalConfig {
       }
     | undefined;
   /** Trust anchors other than the vendors'; whatever they verify is called simulated. */
-  readonly attestation: { readonly root_ca: { readonly tdx?: string | undefined } };
+  readonly attestation: { readonly root_ca: Readonly<Partial<Record<RootName, string | undefined>>> };
   readonly local: {
     readonly run_path: string;
     readonly seed_file: string;
@@ -53,6 +58,7 @@ const schema: z.ZodType<GlobalConfig> = z.looseObject({
       kms_urls: z.array(url).max(16).default([]),
       gateway_urls: z.array(url).max(16).default([]),
       pccs_url: z.union([z.literal(''), url]).default(''),
+      amd_kds_url: z.union([z.literal(''), url]).default(''),
     })
     .prefault({}),
   image_search_paths: z.array(z.string()).default([]),
@@ -68,9 +74,8 @@ const schema: z.ZodType<GlobalConfig> = z.looseObject({
       create_apps: z.boolean().default(false),
     })
     .optional(),
-  attestation: z
-    .looseObject({ root_ca: z.looseObject({ tdx: z.string().optional() }).prefault({}) })
-    .prefault({}),
+  // Strict: a root whose name is mistyped would be missed without a word.
+  attestation: z.strictObject({ root_ca: rootCa.prefault({}) }).prefault({}),
   local: z
     .looseObject({
       run_path: z.string().default('~/.local/share/dstack-cloud/vm'),
@@ -94,7 +99,7 @@ const KNOWN = {
     'attestation',
     'local',
   ],
-  services: ['kms_urls', 'gateway_urls', 'pccs_url'],
+  services: ['kms_urls', 'gateway_urls', 'pccs_url', 'amd_kds_url'],
   chain: ['rpc_url', 'kms_contract', 'chain_id', 'private_key_file', 'create_apps'],
   local: ['run_path', 'seed_file', 'engine', 'env', 'owner'],
 } as const;

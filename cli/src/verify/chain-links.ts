@@ -1,5 +1,5 @@
-import type { BootInfo } from '@dstack-cloud/attestation';
-import { padRight, toHex } from '@dstack-cloud/encoding';
+import { fromHex, padRight, toHex } from '@dstack-cloud/encoding';
+import type { AppInfoJson, Report } from '@dstack-cloud/verifier';
 import type { Hex } from 'viem';
 import { connectReader, kmsAbi, type Reader, shortMessage } from '../chain/connect.ts';
 import { readKmsIdentity } from '../chain/read-kms-root.ts';
@@ -8,7 +8,9 @@ import { messageOf } from '../errors.ts';
 import type { Link } from './link.ts';
 
 /** Key service and policy, as the chain sees them. */
-export async function chainLinks(config: GlobalConfig['chain'], info: BootInfo): Promise<Link[]> {
+export async function chainLinks(config: GlobalConfig['chain'], report: Report): Promise<Link[]> {
+  const { appInfo } = report;
+  if (appInfo === undefined) return [];
   if (config === undefined)
     return ['Key service', 'Policy'].map((name) => ({
       name,
@@ -17,16 +19,16 @@ export async function chainLinks(config: GlobalConfig['chain'], info: BootInfo):
     }));
   try {
     const reader = await connectReader(config);
-    return [await keyService(reader, info), await policy(reader, info)];
+    return [await keyService(reader, appInfo), await policy(reader, appInfo, report)];
   } catch (error) {
     return [{ name: 'Policy', ok: false, why: messageOf(error) }];
   }
 }
 
 /** The keys came from the KMS whose CA the contract names: the measured key-provider event says which. */
-async function keyService(reader: Reader, info: BootInfo): Promise<Link> {
+async function keyService(reader: Reader, info: AppInfoJson): Promise<Link> {
   const name = 'Key service';
-  const provider = keyProvider(info.keyProviderInfo);
+  const provider = keyProvider(info.key_provider_info);
   if (provider.name !== 'kms')
     return { name, ok: null, why: `Keys come from ${provider.name || 'nowhere'}, not from a KMS` };
   const { ca } = await readKmsIdentity(reader);
@@ -41,19 +43,19 @@ async function keyService(reader: Reader, info: BootInfo): Promise<Link> {
   };
 }
 
-async function policy(reader: Reader, info: BootInfo): Promise<Link> {
+async function policy(reader: Reader, info: AppInfoJson, { tcbStatus, advisoryIds }: Report): Promise<Link> {
   const name = 'Policy';
-  const hex = (bytes: Uint8Array, length: number): Hex => `0x${toHex(padRight(bytes, length))}`;
+  const hex = (value: string, length: number): Hex => `0x${toHex(padRight(fromHex(value), length))}`;
   const bootInfo = {
-    appId: hex(info.appId, 20),
-    composeHash: hex(info.composeHash, 32),
-    instanceId: hex(info.instanceId, 20),
-    deviceId: hex(info.deviceId, 32),
-    mrAggregated: hex(info.mrAggregated, 32),
-    mrSystem: hex(info.mrSystem, 32),
-    osImageHash: hex(info.osImageHash, 32),
-    tcbStatus: info.tcbStatus,
-    advisoryIds: info.advisoryIds,
+    appId: hex(info.app_id, 20),
+    composeHash: hex(info.compose_hash, 32),
+    instanceId: hex(info.instance_id, 20),
+    deviceId: hex(info.device_id, 32),
+    mrAggregated: hex(info.mr_aggregated, 32),
+    mrSystem: hex(info.mr_system, 32),
+    osImageHash: hex(info.os_image_hash, 32),
+    tcbStatus: tcbStatus ?? '',
+    advisoryIds,
   };
   try {
     const [allowed, reason] = (await reader.client.readContract({
@@ -70,9 +72,12 @@ async function policy(reader: Reader, info: BootInfo): Promise<Link> {
   }
 }
 
-function keyProvider(info: Uint8Array): { name: string; id: string } {
+function keyProvider(info: string): { name: string; id: string } {
   try {
-    const { name, id } = JSON.parse(new TextDecoder().decode(info)) as { name?: unknown; id?: unknown };
+    const { name, id } = JSON.parse(new TextDecoder().decode(fromHex(info))) as {
+      name?: unknown;
+      id?: unknown;
+    };
     return { name: String(name ?? ''), id: String(id ?? '').toLowerCase() };
   } catch {
     return { name: '', id: '' };

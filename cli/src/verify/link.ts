@@ -8,9 +8,3 @@ export interface Link {
   readonly expected?: string;
   readonly found?: string;
 }
-
-/** A link whose two sides must be equal; `what` names the found one. */
-export function compare(name: string, what: string, expected: string, found: string): Link {
-  if (expected === found) return { name, ok: true, why: `${what} ${found}` };
-  return { name, ok: false, why: `${what} is another`, expected, found };
-}

@@ -2,49 +2,58 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { readFileBounded } from '@dstack-cloud/app';
 import {
-  type CollateralSource,
-  pcsCollateral,
-  type TrustRoots,
+  addRoot,
+  INTEL_PCS,
+  ROOT_NAMES,
+  rootCertificate,
+  type VerifyOptions,
+  vendorCollateral,
   vendorRoots,
-  withTdxRoot,
 } from '@dstack-cloud/attestation';
-import { decodePem } from '@dstack-cloud/encoding';
 import type { GlobalConfig } from '../config/global-config.ts';
 import { type Context, expandHome } from '../context.ts';
 import { CliError } from '../errors.ts';
 
 const MAX_ROOT_BYTES = 64 * 1024;
-/** Intel's own service; any PCCS answers the same paths. */
-const INTEL_PCS = 'https://api.trustedservices.intel.com';
 
-/** The roots and the collateral that evidence is judged with. */
-export interface Trust {
-  readonly roots: TrustRoots;
-  readonly collateral: CollateralSource;
-  readonly pccsUrl: string;
-}
+/** What evidence is verified with. */
+export type Trust = Pick<VerifyOptions, 'roots' | 'collateral' | 'platform'>;
 
-/** The vendors' roots, and the one that the configuration adds; what that one proves is called simulated. */
+/**
+ * The vendors' roots and services. Roots that the configuration names stand beside the vendors'; what they vouch for is
+ * called simulated, and of such machines Google endorses no firmware.
+ */
 export async function loadTrust(context: Context, config: GlobalConfig): Promise<Trust> {
-  const file = config.attestation.root_ca.tdx;
-  const roots =
-    file === undefined ? vendorRoots() : withTdxRoot(vendorRoots(), await readRoot(context, file));
-  const pccsUrl = config.services.pccs_url || INTEL_PCS;
+  let roots = vendorRoots();
+  for (const name of ROOT_NAMES) {
+    const file = config.attestation.root_ca[name];
+    if (file !== undefined) roots = addRoot(roots, name, await readRoot(context, name, file));
+  }
+  const pccs = pccsUrl(config);
   const cache = context.env['XDG_CACHE_HOME'] || join(context.env['HOME'] ?? homedir(), '.cache');
-  const own = pccsUrl === INTEL_PCS ? { cacheDir: join(cache, 'dstack-cloud/pcs') } : {};
-  return { roots, collateral: pcsCollateral({ baseUrl: pccsUrl, ...own }), pccsUrl };
+  const collateral = vendorCollateral({
+    roots,
+    pccs,
+    amdKds: config.services.amd_kds_url || undefined,
+    // What a service of a test serves does not stay.
+    ...(pccs === INTEL_PCS ? { cacheDir: join(cache, 'dstack-cloud/pcs') } : {}),
+  });
+  return { roots, collateral, platform: { gcpFirmwareEndorsement: 'vendor' } };
 }
 
-async function readRoot(context: Context, file: string): Promise<Uint8Array> {
+/** Where Intel's collateral comes from. */
+export function pccsUrl(config: GlobalConfig): string {
+  return config.services.pccs_url || INTEL_PCS;
+}
+
+async function readRoot(context: Context, name: string, file: string): Promise<Uint8Array> {
   const path = expandHome(context, file);
   try {
-    const bytes = await readFileBounded(path, MAX_ROOT_BYTES);
-    const text = new TextDecoder().decode(bytes);
-    return text.includes('-----BEGIN') ? decodePem(text, 'CERTIFICATE') : bytes;
+    return rootCertificate(await readFileBounded(path, MAX_ROOT_BYTES));
   } catch (error) {
     throw new CliError('bad_config', `Trust root ${path} cannot be read`, {
       cause: error,
-      hint: 'Correct attestation.root_ca.tdx with dstack-cloud config-edit',
+      hint: `Correct attestation.root_ca.${name} with dstack-cloud config-edit`,
     });
   }
 }

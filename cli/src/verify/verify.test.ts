@@ -22,7 +22,17 @@ import { splitGlobalOptions } from '../global-options.ts';
 import type { Place } from '../platforms/platform.ts';
 import { deviceId } from '../status/device-id.ts';
 import { Sandbox } from '../testing.ts';
-import type { Report } from './verify-evidence.ts';
+import type { Link } from './link.ts';
+
+interface Report {
+  readonly is_valid: boolean;
+  readonly verdict: string;
+  readonly verdict_text: string;
+  readonly verified_now: boolean;
+  readonly compared: readonly unknown[];
+  readonly links: readonly Link[];
+  readonly identity: Readonly<Record<string, string>> | null;
+}
 
 const IMAGE = 'dstack-sim-0.6.0';
 const COMPOSE = '{"manifest_version":2,"name":"x","runner":"docker-compose"}';
@@ -132,11 +142,15 @@ describe('verify', () => {
       simulated: true,
       identity: { app_id: APP_ID, compose_hash: hash },
     });
-    expect(report.verdict).toContain('SIMULATED');
+    expect(report.verdict).toBe('accepted');
+    expect(report.verdict_text).toMatch(/^VALID: consistent \(SIMULATED\), and what was expected/);
+    expect(report.verified_now).toBe(true);
     const text = await box.run('verify', agentUrl, '--config', box.path('trusting.json'));
     expect(text.stdout).toContain('✓ Hardware');
     expect(text.stdout).toContain('✓ OS image');
-    expect(text.stdout.trimEnd().split('\n').at(-1)).toContain('Verdict: VALID, SIMULATED');
+    expect(text.stdout.trimEnd().split('\n').at(-1)).toMatch(
+      /^Verdict: Consistent \(SIMULATED\), but nothing was compared with it/,
+    );
   });
 
   it('accepts the same from a file, without freshness', async () => {
@@ -145,6 +159,48 @@ describe('verify', () => {
     const report = JSON.parse(outcome.stdout) as Report;
     expect(report.is_valid).toBe(true);
     expect(report.links.find(({ name }) => name === 'Freshness')?.ok).toBeNull();
+  });
+});
+
+describe('expectations', () => {
+  it.each([
+    ['half a hash', ['--compose-hash', 'abcd']],
+    ['an empty one', ['--app-id', '']],
+    ['one twice', ['--app-id', APP_ID, '--app-id', APP_ID]],
+    ['one twice by two names', ['--app-id', APP_ID, '--expect', `app_id=${APP_ID}`]],
+    ['an unknown name', ['--expect', `appid=${APP_ID}`]],
+    ['a name alone', ['--expect', 'app_id']],
+    ['a time that is none', ['--at', 'yesterday']],
+    ['a time twice', ['--at', 'now', '--at', 'now']],
+  ])('%s is refused, not ignored', async (_name, flags) => {
+    answer = honest;
+    const { code, stderr } = await box.run(
+      'verify',
+      agentUrl,
+      '--config',
+      box.path('trusting.json'),
+      ...flags,
+    );
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/^Error: /)]);
+  });
+
+  it('without any the verdict says that nothing was compared, in text and JSON', async () => {
+    answer = honest;
+    const { code, report } = await verify();
+    expect(code).toBe(0);
+    expect(report).toMatchObject({ verdict: 'nothing-compared', compared: [] });
+    expect(report.links.find(({ name }) => name === 'Expectations')).toMatchObject({ ok: null });
+  });
+
+  it('compares registers and the OS image too, and at another time says so', async () => {
+    answer = honest;
+    const { report } = await verify('--expect', 'mode=dstack-tdx', '--os-image-hash', '00'.repeat(32));
+    expect(broken(report)).toEqual(['OS image hash']);
+    expect(report.verdict).toBe('not-accepted');
+    const later = new Date(Date.now() + 400 * 86_400_000).toISOString().slice(0, 10);
+    const other = await verify('--at', later);
+    expect([other.code, other.report.verified_now]).toEqual([1, false]);
+    expect(other.report.verdict_text).toContain(`at ${later}T00:00:00Z, NOT now`);
   });
 });
 
@@ -176,7 +232,8 @@ describe('attacks', () => {
     const { code, report } = await verify('--config', box.path('vendor.json'));
     expect(code).toBe(1);
     expect(broken(report)).toEqual(['Hardware']);
-    expect(report.verdict).toBe('NOT VALID');
+    expect(report.verdict).toBe('refused');
+    expect(report.verdict_text).toBe('NOT VALID (Hardware): refused');
     expect(report.links.at(-1)?.why).toMatch(/tdx\.pck-path: No path leads to a trust root; .*root_ca\.tdx/);
   });
 
@@ -220,7 +277,7 @@ describe('attacks', () => {
     answer = honest;
     const { code, report } = await verify('--app-id', '33'.repeat(20), '--compose-hash', '44'.repeat(32));
     expect(code).toBe(1);
-    expect(broken(report)).toEqual(['Expected compose hash', 'App id']);
+    expect(broken(report)).toEqual(['Compose hash', 'App id']);
   });
 
   it('pccs-down: names the collateral service', async () => {
@@ -239,11 +296,67 @@ describe('attacks', () => {
     ['an answer without attestation', async () => ({ quote: '00' })],
     ['an attestation that is no hex', async () => ({ attestation: '…' })],
     ['garbage', async () => ({ attestation: 'ff'.repeat(100) })],
-    ['an error', () => Promise.reject(new Error('no'))],
+    ['an attestation of another kind', async () => ({ attestation: '04', app_compose: COMPOSE })],
   ])('refuses %s', async (_name, make) => {
     answer = make;
+    const { code, report } = await verify();
+    expect([code, report.is_valid, report.verdict]).toEqual([1, false, 'refused']);
+  });
+
+  it('says that the agent gives no evidence', async () => {
+    answer = () => Promise.reject(new Error('no'));
     const outcome = await box.run('verify', agentUrl, '--config', box.path('trusting.json'));
     expect(outcome.code).toBe(1);
-    expect(outcome.stderr).toMatch(/^Error: /);
+    expect(outcome.stderr).toMatch(/^Error: No evidence: .* answered 500/);
+  });
+
+  it('bundle-from-a-prover: no time and no collateral come from an address', async () => {
+    const bundle = {
+      format: 'dstack-evidence-bundle',
+      version: 1,
+      time: 1_781_524_800,
+      evidence: Buffer.from(JSON.stringify(await honest('00'))).toString('base64'),
+      chain: [],
+      collateral: { documents: [], snp: [], pck_certificates: [], crls: {} },
+    };
+    answer = async () => bundle;
+    const { code, report } = await verify();
+    expect([code, report.verdict, report.verified_now]).toEqual([1, 'refused', true]);
+    expect(report.links).toMatchObject([{ name: 'Evidence', ok: false }]);
+    writeFileSync(box.path('bundle.json'), JSON.stringify(bundle));
+    const file = await box.run('verify', 'bundle.json', '--json', '--config', box.path('trusting.json'));
+    expect(JSON.parse(file.stdout)).toMatchObject({
+      verdict: 'cannot-judge',
+      verified_at: 1_781_524_800,
+      verified_now: false,
+      verdict_text: expect.stringContaining('at 2026-06-15T12:00:00Z, NOT now'),
+    });
+  });
+
+  it('recording-at-an-address: only what is made for a nonce of ours comes from an address', async () => {
+    for (const url of [
+      `${agentUrl}/evidence.json`,
+      `${agentUrl}/attestation?nonce=00`,
+      'https://',
+      'http:x',
+    ]) {
+      const { code, stderr } = await box.run('verify', url, '--config', box.path('trusting.json'));
+      expect([code, stderr]).toEqual([2, expect.stringContaining('not the address of a guest agent')]);
+    }
+  });
+
+  it('escapes-in-evidence: what an agent says commands no terminal', async () => {
+    answer = async () => ({ attestation: '\u001b[2J\u202e\u009b31m' });
+    for (const flags of [[], ['--json']]) {
+      const { stdout, stderr } = await box.run(
+        'verify',
+        agentUrl,
+        ...flags,
+        '--config',
+        box.path('trusting.json'),
+      );
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: what must not be there
+      expect(stdout + stderr).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+    }
   });
 });

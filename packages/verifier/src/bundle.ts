@@ -6,6 +6,7 @@ import { readCollateral, staticSource } from './collateral/static-source.ts';
 import { missing } from './collateral/unavailable.ts';
 import { VerifierError } from './errors.ts';
 import { utcTime } from './verdict.ts';
+import type { VerifyEvidenceOptions } from './verify.ts';
 
 const FORMAT = 'dstack-evidence-bundle';
 /** Clocks differ; a bundle cannot be made for a time that has not come. */
@@ -72,6 +73,23 @@ export function openBundle(
   const bundle = readBundle(text);
   if (bundle.time <= clock + MAX_AHEAD_SECONDS) return bundle;
   throw new VerifierError('malformed', `The bundle is of ${utcTime(bundle.time)}, which is in the future`);
+}
+
+/**
+ * Options to verify a bundle with: its time, its collateral and its certificates, unless the reader gave others.
+ * @param given what the reader gave
+ */
+export function withBundle(
+  bundle: Bundle,
+  options: VerifyEvidenceOptions,
+  given: { readonly time: boolean; readonly collateral: boolean },
+): VerifyEvidenceOptions {
+  return {
+    ...options,
+    chain: [...bundle.chain, ...(options.chain ?? [])],
+    ...(given.time ? {} : { now: bundle.time }),
+    ...(given.collateral ? {} : { collateral: bundle.collateral }),
+  };
 }
 
 /** Whether a text is meant to be a bundle: nothing else has this as a member's value. */

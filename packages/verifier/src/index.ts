@@ -1,6 +1,11 @@
+export { type Bundle, openBundle, withBundle } from './bundle.ts';
+export { parseTime } from './command/parse-time.ts';
 export { VerifierError, type VerifierErrorCode } from './errors.ts';
 export type { Evidence, EvidenceBody, TpmQuoteJson } from './evidence/evidence.ts';
+export { type EvidenceAddress, evidenceAddress, fetchEvidence, isUrl } from './evidence/fetch-evidence.ts';
 export { MAX_EVIDENCE_BYTES, type RecogniseOptions, recogniseEvidence } from './evidence/recognise.ts';
+export { readExpectations, splitExpectation } from './policy/expectations.ts';
 export type { Comparison, VerifierPolicy } from './policy/judge-policy.ts';
 export { type AppInfoJson, type Report, reportToJson } from './report.ts';
+export { timeOfVerdict, type Verdict, verdictOf, verdictText } from './verdict.ts';
 export { type VerifyEvidenceOptions, verify } from './verify.ts';

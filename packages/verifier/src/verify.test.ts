@@ -20,6 +20,9 @@ describe('input of no sense', () => {
     ['null', 'null'],
     ['JSON cut short', '{"quote": "04'],
     ['a quote that is no hex', '{"quote": "zz"}'],
+    ['a quote of one byte', '{"quote": "04"}'],
+    ['a quote of nothing', '{"quote": ""}'],
+    ['a quote of one byte, deep', '{"tdx": {"quote": "BA=="}}'],
     ['a quote and an image without event log', '{"quote": "04", "vm_config": "{}"}'],
     ['an attestation that is a number', '{"attestation": 5}'],
     ['an attestation of nothing', '{"attestation": {}}'],
@@ -42,6 +45,12 @@ describe('input of no sense', () => {
         fc.oneof(
           fc.uint8Array({ maxLength: 2000 }),
           fc.json().map((t) => new TextEncoder().encode(t)),
+          fc
+            .record({
+              quote: fc.uint8Array({ maxLength: 60 }).map((b) => Buffer.from(b).toString('hex')),
+              event_log: fc.option(fc.constantFrom('', '[]', '{}'), { nil: undefined }),
+            })
+            .map((json) => new TextEncoder().encode(JSON.stringify(json))),
         ),
         async (bytes) => {
           expect((await judge(bytes)).isValid).toBe(false);

@@ -128,7 +128,7 @@ export async function story({ steps, cleanup, report, keep, signal }: StoryOptio
     for (const { name, ok, why } of links)
       steps.note(`${ok === null ? '-' : ok ? '✓' : '✗'} ${name}: ${why}`);
     if (report.verify.is_valid !== true) throw new Error('The attestation was not accepted');
-    return [undefined, String(result['verdict'])];
+    return [undefined, String(result['verdict_text'])];
   });
   await steps.run('deploy-second', 'Deploy the second project: other app, other keys', async () => {
     const state = await cli.json(`${space.projects}/${second}`, 'deploy');

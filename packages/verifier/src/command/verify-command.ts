@@ -1,6 +1,6 @@
 import { AttestationError } from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
-import { openBundle } from '../bundle.ts';
+import { openBundle, withBundle } from '../bundle.ts';
 import { isUsageError, VerifierError } from '../errors.ts';
 import { MAX_EVIDENCE_BYTES } from '../evidence/recognise.ts';
 import { type Report, reportToJson } from '../report.ts';
@@ -54,12 +54,8 @@ async function reportOf(
     const bytes = await readInput(path, MAX_EVIDENCE_BYTES);
     const bundle = openBundle(bytes);
     if (bundle === undefined) return await verify(bytes, options);
-    return await verify(bundle.evidence, {
-      ...options,
-      chain: [...bundle.chain, ...(options.chain ?? [])],
-      ...(args.at === undefined ? { now: bundle.time } : {}),
-      ...(args.collateral === undefined ? { collateral: bundle.collateral } : {}),
-    });
+    const given = { time: args.at !== undefined, collateral: args.collateral !== undefined };
+    return await verify(bundle.evidence, withBundle(bundle, options, given));
   } catch (error) {
     if (!isReport(error)) throw error;
     return unreadableReport(error, options.now);

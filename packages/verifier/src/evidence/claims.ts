@@ -5,6 +5,7 @@ import {
   parseTdxQuote,
   parseTpmsAttest,
 } from '@dstack-cloud/attestation';
+import { isZero } from '@dstack-cloud/encoding';
 import type { Evidence } from './evidence.ts';
 
 /** The mode of the evidence: dstack's name for attestations, the platform's for bare evidence. */
@@ -13,9 +14,8 @@ export function modeOf(evidence: Evidence): string {
     case 'attestation':
       return evidence.attestation.quote.mode;
     case 'quote':
-      return new DataView(evidence.quote.buffer, evidence.quote.byteOffset).getUint32(4, true) === 0
-        ? 'sgx'
-        : 'tdx';
+      // The TEE type, little-endian; what is too short for one is refused when it is read.
+      return evidence.quote.length >= 8 && isZero(evidence.quote.subarray(4, 8)) ? 'sgx' : 'tdx';
     case 'nitro-document':
       return 'nitro-enclave';
     case 'nitro-tpm-document':
