@@ -1,12 +1,15 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { writeFileAtomic } from '@dstack-cloud/app';
+import { AppError, readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
 import type { SignedTreeHead } from '@dstack-cloud/audit-log';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
 import type { AuditHead } from './audit.ts';
 import type { AuditSigner } from './handovers.ts';
+
+/** Some thousand logs. */
+const MAX_BYTES = 4 * 1024 * 1024;
 
 /** The newest head of one log, and who signed it. */
 interface Seen {
@@ -66,9 +69,14 @@ export async function rememberHead(
 async function read(context: Context): Promise<SeenHeads> {
   let text: string;
   try {
-    text = await readFile(path(context), 'utf8');
-  } catch {
-    return {};
+    text = new TextDecoder().decode(await readFileBounded(path(context), MAX_BYTES));
+  } catch (cause) {
+    if (cause instanceof AppError && cause.code === 'file-missing') return {};
+    // What cannot be read is not what was never there.
+    throw new CliError('bad_config', `${path(context)} cannot be read`, {
+      cause,
+      hint: 'It holds the heads of audit logs seen before; make it readable, or move it away if you know why it is not',
+    });
   }
   try {
     return JSON.parse(text) as SeenHeads;

@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path';
-import { readFileBounded } from '@dstack-cloud/app';
+import { AppError, readFileBounded } from '@dstack-cloud/app';
 import type { GlobalConfig } from '../config/global-config.ts';
 import { type Context, expandHome } from '../context.ts';
 import { CliError } from '../errors.ts';
@@ -25,11 +25,8 @@ export async function osImage(context: Context, config: GlobalConfig, project: P
   for (const search of config.image_search_paths) {
     for (const file of files) {
       const path = join(resolve(project.directory, expandHome(context, search)), name, file);
-      const hash = await readFileBounded(path, 1024).then(
-        (bytes) => new TextDecoder().decode(bytes).trim().toLowerCase(),
-        () => '',
-      );
-      if (/^[0-9a-f]{64}$/.test(hash))
+      const hash = await readHash(path);
+      if (hash !== undefined)
         return { hash, vmConfig: JSON.stringify({ spec_version: 2, os_image_hash: hash }) };
     }
   }
@@ -40,5 +37,24 @@ export async function osImage(context: Context, config: GlobalConfig, project: P
       platform === 'local'
         ? 'Use a simulated image (os_image dstack-sim-0.6.0), or correct image_search_paths'
         : 'Correct image_search_paths with dstack-cloud config-edit',
+  });
+}
+
+/** The hash in a file; undefined only when there is no file: an image must not be taken from elsewhere because of damage. */
+async function readHash(path: string): Promise<string | undefined> {
+  let hash: string;
+  try {
+    hash = new TextDecoder()
+      .decode(await readFileBounded(path, 1024))
+      .trim()
+      .toLowerCase();
+  } catch (cause) {
+    if (cause instanceof AppError && cause.code === 'file-missing') return undefined;
+    throw new CliError('file_missing', `${path} cannot be read: ${(cause as Error).message}`, { cause });
+  }
+  if (/^[0-9a-f]{64}$/.test(hash)) return hash;
+  throw new CliError('file_missing', `${path} holds no image hash`, {
+    expected: '64 hex digits',
+    found: JSON.stringify(hash.slice(0, 80)),
   });
 }

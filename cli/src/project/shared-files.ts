@@ -1,7 +1,7 @@
-import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  AppError,
   asAppId,
   composeHash,
   defaultAppId,
@@ -100,7 +100,12 @@ function predictInstanceId(
 
 async function readUserConfig(directory: string): Promise<Uint8Array | undefined> {
   const path = join(directory, '.user-config');
-  return existsSync(path) ? await readFileBounded(path, HOST_SHARED_LIMITS['.user-config']) : undefined;
+  try {
+    return await readFileBounded(path, HOST_SHARED_LIMITS['.user-config']);
+  } catch (cause) {
+    if (cause instanceof AppError && cause.code === 'file-missing') return undefined;
+    throw new CliError('bad_app_json', `${path} cannot be used: ${(cause as Error).message}`, { cause });
+  }
 }
 
 function requireHex(value: string | undefined, name: string): string {

@@ -1,4 +1,4 @@
-import { access, mkdir } from 'node:fs/promises';
+import { lstat, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { writeFileAtomic } from '@dstack-cloud/app';
@@ -52,9 +52,10 @@ export const backupCommand: Command = {
 };
 
 async function assertAbsent(path: string): Promise<void> {
-  const exists = await access(path).then(
-    () => true,
-    () => false,
-  );
-  if (exists) throw new KmsError('backup-invalid', `${path} exists; give a directory without older shares`);
+  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw new KmsError('backup-invalid', `${path} cannot be looked at: ${error.message}`, { cause: error });
+  });
+  if (found !== undefined)
+    throw new KmsError('backup-invalid', `${path} exists; give a directory without older shares`);
 }

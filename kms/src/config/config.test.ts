@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -165,6 +165,12 @@ port = 12001
 
   test('names a file that cannot be read', () => {
     expect(() => loadConfig(join(directory, 'absent.toml'), {}, [])).toThrow('absent.toml cannot be read');
+    // A standard file that is there is never passed over.
+    symlinkSync(join(directory, 'loop.toml'), join(directory, 'loop.toml'));
+    expect(() => loadConfig(undefined, {}, [join(directory, 'loop.toml')])).toThrow(
+      'loop.toml cannot be read',
+    );
+    expect(() => loadConfig(undefined, {}, [join(directory, 'absent.toml')])).not.toThrow();
   });
 });
 

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { lstatSync, readFileSync } from 'node:fs';
 import { parseStrictJson } from '@dstack-cloud/app';
 import { parse } from 'smol-toml';
 import { KmsError } from '../errors.ts';
@@ -21,9 +21,18 @@ export function loadConfig(
   environment: Readonly<Record<string, string | undefined>>,
   standardFiles: readonly string[] = STANDARD_FILES,
 ): KmsConfig {
-  const files = standardFiles.filter((path) => existsSync(path));
+  const files = standardFiles.filter(isPresent);
   if (file !== undefined) files.push(file);
   return checkConfig(files.map(readTable).reduce(merge, {}), environment);
+}
+
+/** One that cannot be looked at is present: reading it then fails, instead of the defaults taking its place. */
+function isPresent(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ENOTDIR';
+  }
 }
 
 /** `.toml` is TOML, anything else JSON. */

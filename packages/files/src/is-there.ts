@@ -7,5 +7,11 @@ import { lstatSync } from 'node:fs';
  * @throws the file system's error, for example `EACCES`
  */
 export function isThere(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    // A name below a file: nothing can be there.
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return false;
+    throw error;
+  }
 }

@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { removeAbandoned, temporaryName } from './abandoned.ts';
+import { isThere } from './is-there.ts';
 import { makeOwnDirectory, requireOwnDirectory } from './own-directory.ts';
 import { openOwnFile } from './own-file.ts';
 
@@ -106,5 +107,21 @@ describe('temporary files', () => {
     removeAbandoned(folder);
     expect(readdirSync(folder).sort()).toEqual([...kept, link].sort());
     removeAbandoned(join(folder, 'none'));
+  });
+});
+
+describe('isThere', () => {
+  it('takes a link that leads nowhere for there, and what cannot be looked at for an error', () => {
+    const link = join(folder, 'link');
+    symlinkSync(join(folder, 'none'), link);
+    writeFileSync(join(folder, 'file'), '');
+    expect([link, join(folder, 'file'), join(folder, 'none'), join(folder, 'file/x')].map(isThere)).toEqual([
+      true,
+      true,
+      false,
+      false,
+    ]);
+    symlinkSync(join(folder, 'loop'), join(folder, 'loop'));
+    expect(() => isThere(join(folder, 'loop/x'))).toThrow(expect.objectContaining({ code: 'ELOOP' }));
   });
 });

@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs';
 import { type EvidenceDevice, openTdxDevice } from '@dstack-cloud/attestation/obtain';
+import { isThere } from '@dstack-cloud/files';
 import type { GuestConfig } from './config/guest-config.ts';
 
 /** The TDX device of this machine, at the places that the configuration names. */
@@ -19,5 +19,5 @@ export function openConfiguredDevice(
 
 /** A machine without the table has no firmware log; one that is named by an endpoint must answer. */
 function hasFirmwareLog(ccel: string | undefined): ccel is string {
-  return ccel !== undefined && (ccel.startsWith('unix:') || existsSync(ccel));
+  return ccel !== undefined && (ccel.startsWith('unix:') || isThere(ccel));
 }

@@ -70,9 +70,9 @@ export async function listCvms(runPath: string): Promise<CvmStatus[]> {
 export function isMachine(dir: string): boolean {
   try {
     return isThere(join(dir, MANIFEST_FILE)) || isThere(join(dir, STATE_FILE));
-  } catch (error) {
-    // A folder that cannot be looked into may be one; a file is none.
-    return (error as NodeJS.ErrnoException).code !== 'ENOTDIR';
+  } catch {
+    // A folder that cannot be looked into may be one.
+    return true;
   }
 }
 

@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { isThere } from '@dstack-cloud/files';
 import type { AttestationMode } from '../attestation.ts';
 import { AttestationError } from '../errors.ts';
 
@@ -40,19 +41,19 @@ const EC2 = 'Amazon EC2';
  * @throws AttestationError `unsupported` when no attestation hardware is found
  */
 export function detectPlatform(paths: PlatformPaths = PLATFORM_PATHS): AttestationMode {
-  if (existsSync(paths.nsm)) return 'dstack-nitro-enclave';
+  if (isThere(paths.nsm)) return 'dstack-nitro-enclave';
   const product = dmi(paths.productName);
   const vendor = dmi(paths.sysVendor);
   if (product === GCE) {
-    if (existsSync(paths.tdxGuest)) return 'dstack-gcp-tdx';
+    if (isThere(paths.tdxGuest)) return 'dstack-gcp-tdx';
     throw unsupported(product, `${paths.tdxGuest} is missing: this machine is no TDX confidential VM`);
   }
   if (vendor === EC2) {
-    if (paths.tpm.some((path) => existsSync(path))) return 'dstack-aws-nitro-tpm';
+    if (paths.tpm.some((path) => isThere(path))) return 'dstack-aws-nitro-tpm';
     throw unsupported(vendor, `${paths.tpm.join(' and ')} are missing: this machine has no NitroTPM`);
   }
-  if (existsSync(paths.tdxGuest)) return 'dstack-tdx';
-  if (existsSync(paths.sevGuest)) return 'dstack-amd-sev-snp';
+  if (isThere(paths.tdxGuest)) return 'dstack-tdx';
+  if (isThere(paths.sevGuest)) return 'dstack-amd-sev-snp';
   throw unsupported(product, `neither ${paths.tdxGuest} nor ${paths.sevGuest} nor ${paths.nsm} is there`);
 }
 
@@ -60,11 +61,12 @@ function unsupported(found: string, reason: string): AttestationError {
   return new AttestationError('unsupported', `No attestation hardware found: ${reason}`, { found });
 }
 
-/** A DMI field, trimmed; empty where there is none. */
+/** A DMI field, trimmed; empty where there is none. One that cannot be read would have the platform taken for another. */
 function dmi(path: string): string {
   try {
     return readFileSync(path, 'utf8').trim();
-  } catch {
-    return '';
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw new AttestationError('device', `Cannot read ${path}: ${(cause as Error).message}`, { cause });
   }
 }

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { isThere } from '@dstack-cloud/files';
 import { AttestationError } from '../errors.ts';
 import { detectPlatform, PLATFORM_PATHS, type PlatformPaths } from './detect-platform.ts';
 import type { EvidenceDevice } from './evidence-device.ts';
@@ -32,7 +32,7 @@ export async function openDevice(options: DeviceOptions): Promise<EvidenceDevice
     case 'dstack-tdx':
       return await openTdxDevice({ ...tdxLocations(paths), eventLog, vmConfig, ...timeout });
     case 'dstack-gcp-tdx': {
-      const tpm = paths.tpm.find((path) => existsSync(path));
+      const tpm = paths.tpm.find((path) => isThere(path));
       if (tpm === undefined) throw new AttestationError('device', 'This GCP machine has no vTPM');
       const { tpmEventLog } = paths;
       return await openGcpTdxDevice({

@@ -1,5 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isThere } from '@dstack-cloud/files';
 import { AttestationError } from '../errors.ts';
 import type { PlatformPaths } from './detect-platform.ts';
 
@@ -26,19 +27,19 @@ export function tdxLocations(
 ): TdxLocations {
   return {
     tsm: quoteLocation(paths, environment[ENTRY_VARIABLE], quoteServiceFile),
-    rtmr: existsSync(paths.rtmrs) ? paths.rtmrs : `ioctl:${paths.tdxGuest}`,
-    ...(existsSync(paths.ccel) ? { ccel: paths.ccel } : {}),
+    rtmr: isThere(paths.rtmrs) ? paths.rtmrs : `ioctl:${paths.tdxGuest}`,
+    ...(isThere(paths.ccel) ? { ccel: paths.ccel } : {}),
   };
 }
 
 function quoteLocation(paths: PlatformPaths, configured: string | undefined, serviceFile: string): string {
   if (configured !== undefined) {
-    if (configured.length < MAX_ENTRY_PATH && existsSync(join(configured, 'provider'))) return configured;
+    if (configured.length < MAX_ENTRY_PATH && isThere(join(configured, 'provider'))) return configured;
     throw new AttestationError('device', `${ENTRY_VARIABLE} names no TSM report entry`, {
       found: configured,
     });
   }
-  if (existsSync(join(paths.tsmReports, DEFAULT_ENTRY)) || existsSync(paths.tsmReports)) {
+  if (isThere(join(paths.tsmReports, DEFAULT_ENTRY)) || isThere(paths.tsmReports)) {
     return paths.tsmReports;
   }
   const port = quoteServicePort(serviceFile);
@@ -54,8 +55,9 @@ export function quoteServicePort(path: string): number | undefined {
   let text: string;
   try {
     text = readFileSync(path, 'utf8').slice(0, 65_536);
-  } catch {
-    return undefined;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new AttestationError('device', `Cannot read ${path}: ${(cause as Error).message}`, { cause });
   }
   for (const line of text.split('\n')) {
     const match = /^\s*port\s*=\s*(\d{1,10})\s*$/.exec(line);

@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs';
 import { readFileBounded } from '@dstack-cloud/app';
 import { utf8Text } from '@dstack-cloud/encoding';
+import { isThere } from '@dstack-cloud/files';
 import { containersFile, parseContainers } from '../runner/containers-file.ts';
 import { DockerEngine } from './docker-engine.ts';
 import { ProcessLogs } from './process-logs.ts';
@@ -55,7 +55,7 @@ export function applicationContainers(runDir: string, logDir: string, dockerSock
   const file = containersFile(runDir);
   return {
     list: async () => {
-      if (!existsSync(file)) return await engine.list();
+      if (!isThere(file)) return await engine.list();
       const list = parseContainers(utf8Text(await readFileBounded(file, MAX_LIST_BYTES)));
       return list.map(({ name, ...state }) => ({
         id: name,
@@ -66,7 +66,7 @@ export function applicationContainers(runDir: string, logDir: string, dockerSock
       }));
     },
     logs: (name, query, signal) =>
-      existsSync(file) ? processes.logs(name, query, signal) : engine.logs(name, query, signal),
+      isThere(file) ? processes.logs(name, query, signal) : engine.logs(name, query, signal),
   };
 }
 

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type TrustRoots, type VerifyOptions, vendorCollateral } from '@dstack-cloud/attestation';
 import { printableLog } from '@dstack-cloud/encoding';
@@ -66,7 +66,9 @@ export async function serveCommand(argv: readonly string[], output: Output): Pro
 }
 
 async function readConfig(path: string): Promise<Config> {
-  const text = existsSync(path) ? new TextDecoder().decode(await readInput(path, MAX_FILE_BYTES)) : undefined;
+  // Only a file that is not there means the defaults.
+  const isThere = lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  const text = isThere ? new TextDecoder().decode(await readInput(path, MAX_FILE_BYTES)) : undefined;
   return loadConfig(text, process.env);
 }
 

@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isThere } from '@dstack-cloud/files';
 import { AttestationError } from '../../errors.ts';
 import { directoryFiles } from './directory-files.ts';
 import { EndpointFiles } from './endpoint-files.ts';
@@ -26,7 +26,7 @@ export function openEndpoint(location: string, timeoutMs: number): DeviceFiles {
  */
 export async function openTsmFiles(location: string, timeoutMs: number): Promise<DeviceFiles> {
   if (isEndpoint(location)) return openEndpoint(location, timeoutMs);
-  if (existsSync(join(location, 'provider'))) return directoryFiles(location);
+  if (isThere(join(location, 'provider'))) return directoryFiles(location);
   const entry = join(location, ENTRY);
   try {
     await mkdir(entry);
@@ -37,7 +37,7 @@ export async function openTsmFiles(location: string, timeoutMs: number): Promise
   }
   // The kernel fills a new entry a moment later.
   for (const wait of PROVIDER_WAITS_MS) {
-    if (existsSync(join(entry, 'provider'))) return directoryFiles(entry);
+    if (isThere(join(entry, 'provider'))) return directoryFiles(entry);
     await new Promise((resolve) => setTimeout(resolve, wait));
   }
   throw new AttestationError('device', `${entry} is no TSM report entry: it has no provider`);
