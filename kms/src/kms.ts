@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { Policy } from '@dstack-cloud/policy';
 import type { Audit } from './audit/audit-log.ts';
@@ -41,5 +42,6 @@ export type WholeService = {
 /** Who makes a call: address and, when the certificate carries evidence, what was verified of it. */
 export type Caller = {
   readonly address: string;
+  readonly request: IncomingMessage;
   readonly attestation: VerifiedAttestation | undefined;
 };

@@ -1,15 +1,17 @@
 import { createServer } from 'node:http';
 import { Admin, configureServer, createPrpcHandler, implement } from '@dstack-cloud/prpc';
 import { auditPage } from '../audit/audit-rpc.ts';
-import { errorChain } from '../errors.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
 import { ADMIN_BODY_LIMITS } from '../server/body-limits.ts';
+import { callFailure, stepOf } from '../server/call-log.ts';
 import { type Listener, listen } from '../server/listen.ts';
 import { openApiRoute } from '../server/open-api.ts';
 import { comesFromOtherSite } from '../server/other-site.ts';
+import { watchedConnections } from '../server/watched-connections.ts';
 import { checkBoot } from './check-boot.ts';
-import { isAdmin, type PasswordCheck } from './credentials.ts';
+import { isAdmin, type PasswordCheck, showsCredential } from './credentials.ts';
+import { loginGuard, TOO_MANY_LOGINS } from './login-guard.ts';
 
 const UNAUTHORIZED = {
   status: 401,
@@ -27,6 +29,7 @@ export async function startAdminListener(
   checkPassword: PasswordCheck | undefined,
 ): Promise<Listener> {
   const { admin } = kms.config.core;
+  const logins = loginGuard('admin', kms);
   const handler = createPrpcHandler({
     mounts: [
       {
@@ -44,17 +47,26 @@ export async function startAdminListener(
     ],
     routes: [openApiRoute(Admin, 'dstack-kms admin')],
     guard: async (request) => {
-      if (!(await isAdmin(request, admin, checkPassword))) return UNAUTHORIZED;
+      if (!admin.insecure_no_auth) {
+        if (!showsCredential(request)) {
+          logins.missing();
+          return UNAUTHORIZED;
+        }
+        const login = await logins.check(request, () => isAdmin(request, admin, checkPassword));
+        if (login !== 'right') return login === 'limited' ? TOO_MANY_LOGINS : UNAUTHORIZED;
+      }
       return comesFromOtherSite(request) ? FROM_OTHER_SITE : undefined;
     },
     headers: { Server: 'dstack-kms' },
-    onCall: ({ method, known, status, error }) => {
+    onCall: ({ method, known, status, error, request }) => {
       const fields = { method: known ? method : 'unknown', status };
-      if (status >= 400) kms.log.error({ ...fields, error: errorChain(error) }, 'admin rpc failed');
-      else kms.log.info(fields, 'admin rpc');
+      if (status < 400) return kms.log.info(fields, 'admin rpc');
+      kms.metrics.refused.inc({ step: stepOf(error, known) });
+      kms.log.error({ ...fields, ...callFailure(request, error) }, 'admin rpc failed');
     },
   });
-  const listener = await listen(configureServer(createServer(handler)), admin.address, admin.port);
+  const server = configureServer(createServer(handler), watchedConnections(kms));
+  const listener = await listen(server, admin.address, admin.port);
   kms.log.info({ address: listener.address, port: listener.port }, 'admin listener started');
   return listener;
 }

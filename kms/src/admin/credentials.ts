@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { equalConstantTime, fromHex, utf8 } from '@dstack-cloud/encoding';
-import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
 
 /** Whether two texts are the same, in a time that tells nothing of where they differ or how long they are. */
@@ -9,11 +8,15 @@ export function sameSecret(a: string, b: string): boolean {
   return equalConstantTime(sha256(a), sha256(b));
 }
 
-/** The v0.6 token in the body, against `core.admin_token_hash` (chapter 10 section 5.11). @throws RpcError */
-export function assertAdminTokenHash({ core }: KmsConfig, token: string): void {
+/** Whether the v0.6 token in a body is that of `core.admin_token_hash`. */
+export function hasAdminTokenHash({ core }: KmsConfig, token: string): boolean {
   const expected = core.admin_token_hash;
-  if (expected !== '' && equalConstantTime(sha256(token), fromHex(expected, { prefix: 'allow' }))) return;
-  throw new RpcError('Invalid token', { code: 'UNAUTHORIZED' });
+  return expected !== '' && equalConstantTime(sha256(token), fromHex(expected, { prefix: 'allow' }));
+}
+
+/** Whether a request shows any credential at all. */
+export function showsCredential({ headers }: IncomingMessage): boolean {
+  return headers.authorization !== undefined || headers['x-admin-token'] !== undefined;
 }
 
 /** Checks a user's password against an htpasswd file. */
@@ -28,7 +31,6 @@ export async function isAdmin(
   admin: KmsConfig['core']['admin'],
   checkPassword: PasswordCheck | undefined,
 ): Promise<boolean> {
-  if (admin.insecure_no_auth) return true;
   const token = admin.auth_token;
   const header = request.headers['x-admin-token'];
   if (token !== '' && typeof header === 'string' && sameSecret(header, token)) return true;

@@ -1,12 +1,18 @@
 import type { AuditEntry } from '@dstack-cloud/audit-log';
+import { TokenBuckets } from '@dstack-cloud/prpc';
 
 const WINDOW_MS = 60_000;
 /** Kinds of refusals with a record of their own at a time; what comes beyond them is counted together. */
 const MAX_KINDS = 128;
+/** Bytes that the records of refusals may have in a minute, and at once; they are on disk for as long as the log is. */
+const BYTES_PER_MINUTE = 64 * 1024;
+const BURST_BYTES = 1024 * 1024;
+/** Number, time and two hashes of a record. */
+const RECORD_BYTES = 256;
 const MANY: AuditEntry = {
   event: 'refusals',
   decision: 'denied',
-  reason: 'more kinds of refusals in a minute than are recorded one by one',
+  reason: 'more refusals than are recorded one by one',
 };
 
 type Kind = { readonly entry: AuditEntry; readonly since: number; repeats: number };
@@ -29,6 +35,7 @@ export function foldRefusals(
   now: () => number = () => performance.now(),
 ): FoldedRefusals {
   const kinds = new Map<string, Kind>();
+  const bytes = new TokenBuckets(BYTES_PER_MINUTE, BURST_BYTES, now);
   let timer: NodeJS.Timeout | undefined;
 
   async function flush(until: number): Promise<void> {
@@ -64,7 +71,9 @@ export function foldRefusals(
       // Somebody else may have begun the next minute meanwhile.
       return write(entry);
     }
-    const isMany = kinds.size >= MAX_KINDS;
+    // The record, and that of its repeats.
+    const cost = 2 * (JSON.stringify(entry).length + RECORD_BYTES);
+    const isMany = kinds.size >= MAX_KINDS || !bytes.take('', cost);
     const kind = isMany ? MANY : entry;
     const many = isMany ? kinds.get(nameOf(MANY)) : undefined;
     if (many !== undefined) {

@@ -11,8 +11,10 @@ import {
   withJsonExtras,
 } from '@dstack-cloud/prpc';
 import { sameSecret } from '../admin/credentials.ts';
-import { errorChain, KmsError } from '../errors.ts';
+import { type LoginGuard, loginGuard, TOO_MANY_LOGINS } from '../admin/login-guard.ts';
+import { KmsError } from '../errors.ts';
 import { keyDirectoryState } from '../key-directory/commit.ts';
+import { callFailure, stepOf } from '../server/call-log.ts';
 import { openApiRoute } from '../server/open-api.ts';
 import { comesFromOtherSite } from '../server/other-site.ts';
 import { healthRoute } from '../server/plain-routes.ts';
@@ -22,6 +24,11 @@ import type { Onboarding } from './onboarding.ts';
 import { replicate } from './replicate.ts';
 import { SETUP_PAGE, SETUP_PAGE_HEADERS } from './setup-page.ts';
 
+const UNAUTHORIZED: PlainResponse = {
+  status: 401,
+  headers: { 'WWW-Authenticate': 'Bearer' },
+  body: 'The onboard token is missing or wrong\n',
+};
 const NOT_YET = 'There are no keys yet: call Onboard.Bootstrap or Onboard.Onboard first';
 
 /**
@@ -29,7 +36,8 @@ const NOT_YET = 'There are no keys yet: call Onboard.Bootstrap or Onboard.Onboar
  * @param finish called once when the operator is done; the answer has been given by then
  */
 export function onboardHandler(onboarding: Onboarding, finish: () => void): RequestListener {
-  const { config, log } = onboarding;
+  const { config, log, metrics } = onboarding;
+  const logins = loginGuard('onboard', onboarding);
   let last: Promise<unknown> = Promise.resolve();
   const oneAtATime = <T>(run: () => Promise<T>): Promise<T> => {
     const next = last.then(run, run);
@@ -74,15 +82,16 @@ export function onboardHandler(onboarding: Onboarding, finish: () => void): Requ
         handle: async () => ((await finished()) ? { body: 'OK' } : { status: 409, body: `${NOT_YET}\n` }),
       },
     ],
-    guard: (request) => guard(request, config.core.onboard.token),
+    guard: (request) => guard(request, config.core.onboard.token, logins),
     headers: { Server: 'dstack-kms' },
     // Who onboards is the operator: what is wrong with the machine is for them to read.
     publicError: (error) =>
       error instanceof KmsError ? { text: error.message, code: 'INTERNAL_ERROR', status: 400 } : undefined,
-    onCall: ({ method, status, durationMs, error }) => {
+    onCall: ({ method, known, status, durationMs, error, request }) => {
       const fields = { method: method.slice(0, 64), status, ms: Math.round(durationMs) };
-      if (status >= 400) log.error({ ...fields, error: errorChain(error) }, 'onboard rpc failed');
-      else log.info(fields, 'onboard rpc');
+      if (status < 400) return log.info(fields, 'onboard rpc');
+      metrics.refused.inc({ step: stepOf(error, known) });
+      log.error({ ...fields, ...callFailure(request, error) }, 'onboard rpc failed');
     },
   });
 }
@@ -101,19 +110,26 @@ async function bootstrapAnswer(onboarding: Onboarding, domain: string): Promise<
 }
 
 /** Health and the page are open; everything else needs the token, if there is one, and must not come from another site. */
-function guard(request: IncomingMessage, token: string): PlainResponse | undefined {
+async function guard(
+  request: IncomingMessage,
+  token: string,
+  logins: LoginGuard,
+): Promise<PlainResponse | undefined> {
   const path = (request.url ?? '').split('?')[0];
   if (path === '/health' || path === '/') return undefined;
   const { authorization } = request.headers;
   if (comesFromOtherSite(request)) {
     return { status: 403, body: 'Requests from other sites are refused\n' };
   }
-  if (token === '' || (authorization?.startsWith('Bearer ') && sameSecret(authorization.slice(7), token))) {
-    return undefined;
+  if (token === '') return undefined;
+  if (authorization === undefined) {
+    logins.missing();
+    return UNAUTHORIZED;
   }
-  return {
-    status: 401,
-    headers: { 'WWW-Authenticate': 'Bearer' },
-    body: 'The onboard token is missing or wrong\n',
-  };
+  const login = await logins.check(
+    request,
+    () => authorization.startsWith('Bearer ') && sameSecret(authorization.slice(7), token),
+  );
+  if (login === 'right') return undefined;
+  return login === 'limited' ? TOO_MANY_LOGINS : UNAUTHORIZED;
 }

@@ -1,6 +1,7 @@
 import { createServer } from 'node:http';
 import { configureServer } from '@dstack-cloud/prpc';
 import { type Listener, listen } from '../server/listen.ts';
+import { watchedConnections } from '../server/watched-connections.ts';
 import { onboardHandler } from './onboard-handler.ts';
 import type { Onboarding } from './onboarding.ts';
 
@@ -13,7 +14,8 @@ export async function startOnboarding(
   const done = new Promise<void>((resolve) => {
     finish = resolve;
   });
-  const server = configureServer(createServer(onboardHandler(onboarding, () => finish())));
+  const handler = onboardHandler(onboarding, () => finish());
+  const server = configureServer(createServer(handler), watchedConnections(onboarding));
   const listener = await listen(server, address, port);
   onboarding.log.info({ address: listener.address, port: listener.port }, 'onboarding listener started');
   return { listener, done };

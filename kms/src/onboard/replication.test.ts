@@ -167,7 +167,7 @@ describe('replication (chapter 10 section 6.4)', () => {
       400,
       'Failed to onboard: source_url must end with the path of the KMS, without query',
     ]);
-    const endless = await onboardFrom(port, `https://127.0.0.1:1${'/'.repeat(1_000_000)}x`);
+    const endless = await onboardFrom(port, `https://127.0.0.1:1${'/'.repeat(60_000)}x`);
     expect([endless.status, endless.json['error']]).toEqual([
       400,
       'Failed to onboard: source_url is longer than 2048 characters',

@@ -9,7 +9,8 @@ import {
   takeToll,
 } from '@dstack-cloud/prpc';
 import { type Peer, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
-import { assertAdminTokenHash } from '../admin/credentials.ts';
+import { hasAdminTokenHash } from '../admin/credentials.ts';
+import { loginGuard } from '../admin/login-guard.ts';
 import { auditHead, consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
 import { serverNonces } from '../evidence/nonces.ts';
 import { refusalCode } from '../evidence/refusal.ts';
@@ -28,6 +29,7 @@ import { callLogger } from './call-log.ts';
 import { openApiRoute } from './open-api.ts';
 import { healthRoute, metricsRoute, nonceRoute, readyRoute } from './plain-routes.ts';
 
+const TOO_MANY = 'Too many requests; try again later';
 const LIMITED_BY_WORKLOAD = new Set(['GetAppKey', 'GetKey', 'GetKmsKey', 'SignCert']);
 
 /** The main listener: RPC for attested and open callers, health, readiness, metrics. */
@@ -36,6 +38,7 @@ export function mainHandler(service: Kms): RequestListener {
   const { require_nonce: required } = service.config.core.attestation;
   const kms: Kms = { ...service, evidence: withNonces(service.evidence, nonces, required) };
   const getMeta = metaSource(kms);
+  const logins = loginGuard('main', kms);
   const { config } = kms;
   const methods = implement(KMS)<Caller>({
     GetMeta: () => getMeta(),
@@ -52,9 +55,11 @@ export function mainHandler(service: Kms): RequestListener {
     ...(config.core.admin_token_hash === ''
       ? {}
       : {
-          ClearImageCache: async (request) => {
-            assertAdminTokenHash(config, request.token);
-            await kms.images.clear(request);
+          ClearImageCache: async (wanted, { request }) => {
+            const login = await logins.check(request, () => hasAdminTokenHash(config, wanted.token));
+            if (login === 'limited') throw new RpcError(TOO_MANY, { code: 'RATE_LIMITED', status: 429 });
+            if (login === 'wrong') throw new RpcError('Invalid token', { code: 'UNAUTHORIZED' });
+            await kms.images.clear(wanted);
           },
         }),
   });
@@ -69,6 +74,7 @@ export function mainHandler(service: Kms): RequestListener {
     ],
     headers: { Server: 'dstack-kms', 'X-App-Version': APP_VERSION },
     guard: pageGuard,
+    onRefused: () => kms.metrics.refused.inc({ step: 'page' }),
     before: (request, { method }) => callerOf(kms, request, method),
     onCall: callLogger(kms),
   });
@@ -84,7 +90,7 @@ function pageGuard(request: IncomingMessage): PlainResponse | undefined {
   if (url.startsWith('/prpc/') && !url.startsWith('/prpc/openapi.json')) return undefined;
   const cost = /^\/(metrics|ready)\b/.test(url) ? SCRAPE_COST : PAGE_COST;
   if (takeToll(request, cost)) return undefined;
-  return { status: 429, headers: { 'Retry-After': '6' }, body: 'Too many requests; try again later\n' };
+  return { status: 429, headers: { 'Retry-After': '6' }, body: `${TOO_MANY}\n` };
 }
 
 /**
@@ -99,7 +105,7 @@ function callerOf(kms: Kms, request: IncomingMessage, method: string): Caller | 
   if (evidenceBytes === 0 || !LIMITED_BY_WORKLOAD.has(method)) kms.limits.open(address);
   // Most calls come without a certificate, and nothing has to be waited for.
   return peer.certificate === undefined
-    ? { address, attestation: undefined }
+    ? { address, request, attestation: undefined }
     : attested(kms, request, address, peer);
 }
 
@@ -113,7 +119,7 @@ async function attested(kms: Kms, request: IncomingMessage, address: string, pee
       return known ?? limits.evidence(address, () => evidence.verifyCertificate(certificate));
     });
     if (attestation !== undefined) markProven(request);
-    return { address, attestation };
+    return { address, request, attestation };
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;
     throw new RpcError(error.message, { code: refusalCode(error), cause: error });

@@ -1,6 +1,6 @@
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { p256KeyPem } from '@dstack-cloud/keys';
-import type { ConnectionLimits } from '@dstack-cloud/prpc';
+import { type ConnectionLimits, networkOf } from '@dstack-cloud/prpc';
 import {
   certificatePem,
   createRaTlsServer,
@@ -10,6 +10,7 @@ import {
 import type { Kms } from '../kms.ts';
 import { type Listener, listen } from './listen.ts';
 import { mainHandler } from './main-handler.ts';
+import { watchedConnections } from './watched-connections.ts';
 
 /** The main listener over RA-TLS. */
 export type MainListener = Listener & {
@@ -44,8 +45,9 @@ export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): P
   };
 }
 
-function connectionLimits({ config, limits, metrics }: Kms): Partial<ConnectionLimits> {
+function connectionLimits({ config, limits, metrics, log }: Kms): Partial<ConnectionLimits> {
   const { tls } = config.rpc;
+  const watched = watchedConnections({ metrics, log });
   const { enabled, network_cost_per_minute, network_cost_burst } = config.core.rate_limit;
   return {
     max: tls.max_connections,
@@ -55,14 +57,20 @@ function connectionLimits({ config, limits, metrics }: Kms): Partial<ConnectionL
     costPerMinute: enabled ? network_cost_per_minute : Number.MAX_SAFE_INTEGER,
     costBurst: enabled ? network_cost_burst : Number.MAX_SAFE_INTEGER,
     admits: (address) => limits.mayConnect(address),
-    onTurnedAway: () => metrics.tlsHandshakes.inc({ result: 'turned-away' }),
+    ...watched,
+    onTurnedAway: (why, address) => {
+      metrics.tlsHandshakes.inc({ result: 'turned-away' });
+      watched.onTurnedAway(why, address);
+    },
   };
 }
 
 function logSession({ log, metrics }: Kms, event: SessionEvent): void {
   metrics.tlsHandshakes.inc({ result: event.outcome });
   if (event.outcome === 'accepted') return;
-  const fields = { peer: event.remoteAddress, reason: event.reason, certificate: event.certificate };
+  metrics.refused.inc({ step: event.outcome === 'refused' ? 'certificate' : 'handshake' });
+  const { remoteAddress: peer, reason, certificate } = event;
+  const fields = { source: networkOf(peer ?? ''), peer, reason, certificate };
   if (event.outcome === 'refused') log.warn(fields, 'connection from unverified peer');
   else log.warn(fields, 'RA-TLS handshake failed');
 }

@@ -1,4 +1,5 @@
 import { printableLog } from '@dstack-cloud/encoding';
+import { boundedLines } from '@dstack-cloud/prpc';
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { DescriptorOutput } from './descriptor-output.ts';
 import { LineBuffer } from './line-buffer.ts';
@@ -26,14 +27,16 @@ export type LogOptions = {
 
 /**
  * The service's logger. Lines are written several at a time and without waiting for who reads them, so that neither their
- * number nor a slow reader of the log slows the release of keys; what is pending is flushed when the process ends.
+ * number nor a slow reader of the log slows the release of keys; what is pending is flushed when the process ends. What
+ * strangers can have written is bounded: see `boundedLines`.
  */
 export function createLog(
   level: string,
   destination?: DestinationStream,
   { fields = {}, isShared = false }: LogOptions = {},
 ): Log {
-  const options = { level, base: { service: 'dstack-kms', ...fields }, redact: REDACT };
+  const { hooks, flush } = boundedLines();
+  const options = { level, base: { service: 'dstack-kms', ...fields }, redact: REDACT, hooks };
   if (destination !== undefined) return pino(options, printableLog(destination));
   const maxWrite = isShared ? SHARED_PIECE_BYTES : PIECE_BYTES;
   const output = new DescriptorOutput(STDOUT, (count) => {
@@ -42,13 +45,20 @@ export function createLog(
   });
   const lines = new LineBuffer(output, maxWrite);
   setInterval(() => lines.flush(), FLUSH_MS).unref();
-  flushAtExit(lines);
+  flushAtExit({
+    flushSync: () => {
+      flush();
+      lines.flushSync();
+    },
+  });
   return pino(options, printableLog(lines));
 }
 
-const buffers = new Set<LineBuffer>();
+type Pending = Pick<LineBuffer, 'flushSync'>;
 
-function flushAtExit(lines: LineBuffer): void {
+const buffers = new Set<Pending>();
+
+function flushAtExit(lines: Pending): void {
   if (buffers.size === 0) process.on('exit', flushAll);
   buffers.add(lines);
 }

@@ -18,12 +18,37 @@ export type Metrics = {
   readonly imageCacheHits: Counter;
   readonly imageCacheMisses: Counter;
   readonly rateLimited: Counter;
+  readonly refused: Counter<'step'>;
+  readonly loginFailures: Counter<'listener' | 'result'>;
   readonly tlsHandshakes: Counter<'result'>;
   readonly rpcCertExpiry: Gauge;
   readonly auditRecords: Counter<'result'>;
   readonly workers: Gauge;
   readonly workerRestarts: Counter;
 };
+
+/**
+ * Steps at which something is refused, in their order: before the handshake, in it, by its certificate; the request's
+ * form, page, method, body and encoding; a rate; credential or evidence; what is asked for; the policy; the service itself.
+ */
+const REFUSED_STEPS = [
+  'connection',
+  'handshake',
+  'certificate',
+  'cut',
+  'http',
+  'page',
+  'method',
+  'body',
+  'decode',
+  'rate',
+  'login',
+  'evidence',
+  'request',
+  'policy',
+  'service',
+] as const;
+export type RefusedStep = (typeof REFUSED_STEPS)[number];
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
@@ -79,6 +104,12 @@ export function createMetrics(info: {
     ),
     imageCacheMisses: counter('image_cache_misses_total', 'OS images that had to be downloaded.'),
     rateLimited: counter('rate_limited_total', 'Requests refused by a rate limit.'),
+    refused: counter('refused_total', 'What was refused, by the step at which it was.', ['step']),
+    loginFailures: counter(
+      'login_failures_total',
+      'Requests without the credential that they need; limited: not looked at, after too many wrong ones.',
+      ['listener', 'result'],
+    ),
     tlsHandshakes: counter(
       'tls_handshakes_total',
       'TLS handshakes by result; turned-away: the connection was closed before one.',
@@ -99,6 +130,10 @@ export function createMetrics(info: {
   // An alert sees the first failure only where there was a zero before.
   for (const result of ['allowed', 'denied', 'error', 'stale', 'no-quorum', 'unavailable']) {
     metrics.authRequests.inc({ result }, 0);
+  }
+  for (const step of REFUSED_STEPS) metrics.refused.inc({ step }, 0);
+  for (const listener of ['admin', 'onboard', 'main']) {
+    for (const result of ['missing', 'wrong', 'limited']) metrics.loginFailures.inc({ listener, result }, 0);
   }
   for (const result of ['written', 'failed']) metrics.auditRecords.inc({ result }, 0);
   for (const result of ['released', 'denied']) metrics.keyDispatch.inc({ result }, 0);

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { toHex } from '@dstack-cloud/encoding';
 import { type BootFacts, type BootKind, type Policy, PolicyError } from '@dstack-cloud/policy';
+import { countRefusal } from '@dstack-cloud/prpc';
 import type { Logger } from 'pino';
 import { parseBootRequest } from './boot-request.ts';
 import { AuthApiError } from './errors.ts';
@@ -129,12 +130,13 @@ function send(
 ): void {
   if (response.headersSent || response.destroyed) return;
   const bytes = Buffer.from(text ?? JSON.stringify(body));
+  const mustEnd = status >= 400 && countRefusal(request);
   response.writeHead(status, {
     'content-type': text === undefined ? 'application/json; charset=utf-8' : 'text/plain; charset=utf-8',
     'content-length': bytes.length,
     'cache-control': 'no-store',
     // A body that was not read to its end must not become the next request.
-    ...(request.complete ? {} : { connection: 'close' }),
+    ...(mustEnd || !request.complete ? { connection: 'close' } : {}),
   });
   response.end(bytes);
 }

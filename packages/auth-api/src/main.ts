@@ -2,6 +2,7 @@
 /** dstack-auth-api: the authorisation webhook as a service of its own, configured by the environment. */
 import { parseArgs } from 'node:util';
 import { printableJson, printableLog, printableMessage } from '@dstack-cloud/encoding';
+import { boundedLines } from '@dstack-cloud/prpc';
 import { destination, pino } from 'pino';
 import { createMetrics } from './metrics.ts';
 import { openPolicy } from './open-policy.ts';
@@ -43,7 +44,7 @@ async function main(): Promise<void> {
   }
 
   const log = pino(
-    { level: settings.logLevel, base: { service: 'dstack-auth-api' } },
+    { level: settings.logLevel, base: { service: 'dstack-auth-api' }, hooks: boundedLines().hooks },
     printableLog(destination({ dest: 1, sync: true })),
   );
   const { policy, lagSeconds, close } = openPolicy(settings, log);

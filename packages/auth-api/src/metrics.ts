@@ -4,6 +4,8 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 /** Metrics of the service (chapter 10 section 7.3, chapter 60 section 8.2). */
 export type Metrics = {
   readonly registry: Registry;
+  /** Count a connection that was turned away or ended. */
+  connectionRefused(reason: string): void;
   /** Count one answered question. */
   decided(kind: BootKind, result: 'allowed' | 'denied' | 'failed' | 'invalid', seconds: number): void;
 };
@@ -34,8 +36,15 @@ export function createMetrics(lagSeconds: () => number | undefined): Metrics {
       if (lag !== undefined) this.set(lag);
     },
   });
+  const refused = new Counter({
+    name: 'dstack_auth_connections_refused_total',
+    help: 'Connections turned away, or ended before their time.',
+    labelNames: ['reason'],
+    registers,
+  });
   return {
     registry,
+    connectionRefused: (reason) => refused.inc({ reason }),
     decided(kind, result, seconds) {
       requests.inc({ kind, result });
       duration.observe({ kind }, seconds);

@@ -212,6 +212,36 @@ describe('routes', () => {
     expect(performance.now() - began).toBeLessThan(9_000);
   });
 
+  test('connections of one address that say nothing leave room for others, and are counted', async () => {
+    const url = await serve(told({}));
+    const port = Number(new URL(url).port);
+    const silent = Array.from({ length: 200 }, () =>
+      connect({ host: '127.0.0.1', port, localAddress: '127.0.0.2' }),
+    );
+    for (const socket of silent) socket.on('error', () => undefined);
+    const open = (): number => silent.filter(({ closed }) => !closed).length;
+    await expect.poll(open).toBe(128);
+    expect((await post(url, '/bootAuth/app', hexBody)).status).toBe(200);
+    const text = await (await fetch(`${url}/metrics`)).text();
+    expect(text).toContain('dstack_auth_connections_refused_total{reason="share"} 72');
+    for (const socket of silent) socket.destroy();
+  });
+
+  test('requests that are no questions end their connection after a few', async () => {
+    const url = await serve(told({}));
+    const socket = connect(Number(new URL(url).port), '127.0.0.1');
+    let text = '';
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    for (let sent = 1; sent <= 5; sent++) {
+      socket.write('POST /bootAuth/app HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n{');
+      await expect.poll(() => text.split('HTTP/1.1 400').length - 1).toBe(sent);
+    }
+    await expect.poll(() => socket.closed).toBe(true);
+    expect(text).toMatch(/connection: close/i);
+  });
+
   test('a client that goes away in the middle of its body does no harm', async () => {
     const url = await serve(told({}));
     const socket = connect(Number(new URL(url).port), '127.0.0.1');

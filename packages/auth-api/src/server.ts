@@ -1,18 +1,20 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { configureServer, networkOf } from '@dstack-cloud/prpc';
 import { createHandler, type Services } from './handler.ts';
 
 const STOP_DEADLINE_MS = 5_000;
 /** How often a stopping service looks for connections that have become idle. */
 const STOP_POLL_MS = 50;
 
-const LIMITS = {
-  requestTimeout: 10_000,
-  headersTimeout: 5_000,
-  // Node looks only this often whether one of the two has passed.
-  connectionsCheckingInterval: 1_000,
-  keepAliveTimeout: 60_000,
-  maxHeaderSize: 16_384,
+/** Who asks is a key service, which has many connections, and keeps them. */
+const TIMES = { requestTimeout: 10_000, headersTimeout: 5_000, keepAliveTimeout: 60_000 };
+const CONNECTIONS = {
+  max: 1_024,
+  maxPerNetwork: 512,
+  maxSilentPerNetwork: 128,
+  costPerMinute: 6_000,
+  costBurst: 2_000,
 };
 
 /** The listening service. */
@@ -24,8 +26,19 @@ export type RunningServer = {
 
 /** Listen and answer. Port 0 takes a free one. */
 export async function startServer(services: Services, host: string, port: number): Promise<RunningServer> {
-  const server = createServer(LIMITS, createHandler(services));
-  server.maxConnections = 1_024;
+  const { metrics, log } = services;
+  const server = configureServer(createServer(createHandler(services)), {
+    ...CONNECTIONS,
+    onTurnedAway: (reason, address) => {
+      metrics.connectionRefused(reason);
+      log.warn({ source: networkOf(address), reason }, 'Connection turned away');
+    },
+    onCut: (reason, address) => {
+      metrics.connectionRefused(reason);
+      log.warn({ source: networkOf(address), reason }, 'Connection cut');
+    },
+  });
+  Object.assign(server, TIMES);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, host, () => resolve());

@@ -1,4 +1,5 @@
 import { printableLog } from '@dstack-cloud/encoding';
+import { boundedLines } from '@dstack-cloud/prpc';
 import { destination, type Logger, pino } from 'pino';
 
 export type { Logger };
@@ -10,7 +11,13 @@ const SECRET = ['key', 'keys', 'secret', 'env', 'tmp_ca_key', '*.key', '*.keys',
 export function createLogger(name: string): Logger {
   const level = process.env['LOG_LEVEL'] ?? 'info';
   return pino(
-    { name, level, base: { name }, redact: { paths: SECRET, censor: '[secret]' } },
+    {
+      name,
+      level,
+      base: { name },
+      redact: { paths: SECRET, censor: '[secret]' },
+      hooks: boundedLines().hooks,
+    },
     printableLog(destination({ dest: 2, sync: true })),
   );
 }

@@ -32,6 +32,7 @@ export { TokenBuckets } from './server/connections/token-buckets.ts';
 export { memoizeEncoding } from './server/encoding.ts';
 export { frameworkAnswer } from './server/framework-answer.ts';
 export { createPrpcHandler } from './server/handler.ts';
+export { boundedLines } from './server/line-budget.ts';
 export {
   type CallRecord,
   DEFAULT_BODY_LIMIT,

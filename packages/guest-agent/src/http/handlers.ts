@@ -4,8 +4,11 @@ import {
   type CallRecord,
   createPrpcHandler,
   LARGE_BODY_LIMIT,
+  networkOf,
+  type PlainResponse,
   type PlainRoute,
   type PublicError,
+  takeToll,
 } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
 import { causeChain, GuestError } from '../errors.ts';
@@ -29,6 +32,14 @@ export interface Handlers {
   readonly external: RequestListener;
   readonly guestApi: RequestListener;
 }
+
+/** What strangers ask costs their network as much as a connection. */
+const PAGE_COST = 1;
+const TOO_MANY: PlainResponse = {
+  status: 429,
+  headers: { 'Retry-After': '6' },
+  body: 'Too many requests; try again later\n',
+};
 
 /** Makes the listeners' handlers over one agent. */
 export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers {
@@ -59,6 +70,7 @@ export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers
     }),
     external: createPrpcHandler<IncomingMessage>({
       ...common,
+      guard: (request) => (takeToll(request, PAGE_COST) ? undefined : TOO_MANY),
       headers: { Server: server, 'X-App-Version': `v${VERSION} (${REVISION})` },
       mounts: [
         { path: '/prpc', trim: 'Worker.', services: [workerService(agent)], unknownMethodStatus: 404 },
@@ -91,8 +103,14 @@ function publicError(error: unknown): PublicError | undefined {
   return { text: causeChain(error), code: 'UNAVAILABLE', status: 503 };
 }
 
-function logCall(agent: Agent, { method, known, mount, status, durationMs, error }: CallRecord): void {
+function logCall(agent: Agent, call: CallRecord): void {
+  const { method, known, mount, status, durationMs, error, request } = call;
   const fields = { method: known ? method : 'unknown', mount, status, ms: Math.round(durationMs) };
-  if (status >= 500) agent.log.warn({ ...fields, error: causeChain(error) }, 'Call failed');
+  if (status >= 500)
+    agent.log.warn({ ...fields, source: sourceOf(request), error: causeChain(error) }, 'Call failed');
   else agent.log.debug(fields, 'Call');
+}
+
+function sourceOf({ socket }: IncomingMessage): string {
+  return networkOf(socket.remoteAddress ?? '');
 }

@@ -35,11 +35,17 @@ export function createPrpcHandler<C = undefined>(
     const verb = request.method ?? 'GET';
     if (options.guard !== undefined) {
       const refusal = await options.guard(request);
-      if (refusal !== undefined) return refusal;
+      if (refusal !== undefined) {
+        options.onRefused?.(refusal.status ?? 200, request);
+        return refusal;
+      }
     }
     const { path, query } = splitTarget(request.url ?? '/');
     const resolved = resolvePath(verb, path, options.mounts, options.routes ?? []);
-    if (resolved.kind === 'status') return frameworkAnswer(resolved.status, request);
+    if (resolved.kind === 'status') {
+      options.onRefused?.(resolved.status, request);
+      return frameworkAnswer(resolved.status, request);
+    }
     if (resolved.kind === 'route') return resolved.route.handle(request, response, { path, query });
     return call(request, { verb, query, mount: resolved.mount, name: resolved.method });
   }

@@ -77,6 +77,8 @@ export type PrpcHandlerOptions<C> = {
   /** Bytes of unfinished request bodies held at once, over all requests; default 128 MiB. */
   readonly maxBufferedBytes?: number;
   readonly onCall?: (record: CallRecord) => void;
+  /** Told of refusals outside RPC: by the guard, and of paths that are not there. */
+  readonly onRefused?: (status: number, request: IncomingMessage) => void;
   /** Turns errors that are no RpcError into public ones; without it they answer "internal error". */
   readonly publicError?: (error: unknown) => PublicError | undefined;
 };

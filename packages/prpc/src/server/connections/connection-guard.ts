@@ -46,6 +46,23 @@ export function guardConnections(server: HttpServer | HttpsServer, limits: Conne
     pass(request, response);
   });
 
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    const isLate = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+    const connection = connectionOf({ socket });
+    if (isLate || error.code?.startsWith('HPE_')) {
+      limits.onCut?.(isLate ? 'late' : 'malformed', connection?.address ?? '');
+      const status = isLate
+        ? '408 Request Timeout'
+        : error.code === 'HPE_HEADER_OVERFLOW'
+          ? '431 Request Header Fields Too Large'
+          : '400 Bad Request';
+      // Not into the middle of an answer.
+      const isFree = socket.writable && connection?.isAnswering !== true;
+      if (isFree) socket.write(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`);
+    }
+    socket.destroy();
+  });
+
   let sweep: NodeJS.Timeout | undefined;
   server.on('listening', () => {
     sweep = setInterval(() => table.sweep(), SWEEP_MS);

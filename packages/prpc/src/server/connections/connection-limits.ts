@@ -11,6 +11,10 @@ export type TurnedAway =
 
 /** Why a connection was ended that had been let in. */
 export type Cut =
+  /** What it sent is not HTTP. */
+  | 'malformed'
+  /** Headers, or the whole request, took too long. */
+  | 'late'
   /** A request stood still before its end. */
   | 'stalled'
   /** The client does not take its answer. */

@@ -52,6 +52,12 @@ export class Connection {
     return this.#underWay.size;
   }
 
+  /** Whether a part of an answer has been sent. */
+  get isAnswering(): boolean {
+    const [first] = this.#underWay;
+    return first?.response.headersSent === true;
+  }
+
   begin(request: IncomingMessage, response: ServerResponse): void {
     const exchange = { request, response };
     if (this.#underWay.size === 0) this.#progressAt = performance.now();
