@@ -31,6 +31,7 @@ export {
   type BootLogEvent,
   type BootLogHash,
   EV_NO_ACTION,
+  EV_SEPARATOR,
   parseBootLog,
 } from './events/boot-log.ts';
 export { ccelEvents } from './events/ccel.ts';

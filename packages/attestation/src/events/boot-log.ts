@@ -15,6 +15,8 @@ export interface BootLogEvent {
 export interface BootLog {
   /** Banks which the header declares. */
   readonly banks: readonly BootLogHash[];
+  /** TCG algorithm ids that the header declares and nothing here computes, such as SM3 (0x12). */
+  readonly unsupportedBanks: readonly number[];
   readonly events: readonly BootLogEvent[];
   /** Irregularities which do not stop the parser: zero padding, truncation. */
   readonly anomalies: readonly string[];
@@ -22,6 +24,8 @@ export interface BootLog {
 
 /** Extends no register (TCG PC Client Platform Firmware Profile section 10.4.1). */
 export const EV_NO_ACTION = 3;
+/** Ends what ran before the operating system, once in a register (section 3.3.2.2). */
+export const EV_SEPARATOR = 4;
 
 const MAX_LOG_BYTES = 16_777_216;
 const MAX_EVENTS = 65_536;
@@ -64,7 +68,12 @@ export function parseBootLog(bytes: Uint8Array): BootLog {
     events.push(event);
     if (events.length > MAX_EVENTS) throw new AttestationError('too-large', `More than ${MAX_EVENTS} events`);
   }
-  return { banks: [...banks.values()].flatMap((bank) => bank.name ?? []), events, anomalies };
+  return {
+    banks: [...banks.values()].flatMap((bank) => bank.name ?? []),
+    unsupportedBanks: [...banks].flatMap(([id, bank]) => (bank.name ? [] : [id])),
+    events,
+    anomalies,
+  };
 }
 
 /** The first record has the old form, and declares the digest sizes of the others. */

@@ -1,12 +1,21 @@
-import { type BootLog, type BootLogEvent, parseBootLog, replayDigests } from '@dstack-cloud/attestation';
+import {
+  type BootLog,
+  type BootLogEvent,
+  EV_NO_ACTION,
+  EV_SEPARATOR,
+  parseBootLog,
+  replayDigests,
+} from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
 
-const EV_NO_ACTION = 3;
 const STARTUP_LOCALITY = 'StartupLocality\0';
 const BANKS = ['sha256', 'sha384'] as const;
+type Bank = (typeof BANKS)[number];
 const RTMRS = 4;
 /** PCRs that a reset sets to ones: 17 to 22 (TCG PC Client TPM Profile table 4). They cannot be replayed from zero. */
 const MAX_PCR = 16;
+/** TCG Algorithm Registry, of those that logs have. */
+const ALGORITHM_NAMES: Readonly<Record<number, string>> = { 18: 'SM3-256', 39: 'SHA3-256', 40: 'SHA3-384' };
 
 /** An event log and what it replays to. */
 export interface EventLogReport {
@@ -17,18 +26,23 @@ export interface EventLogReport {
     readonly digests: Readonly<Record<string, string>>;
     readonly data: string;
   }[];
+  /** Values by register and bank; a register has none of a bank that an event of it has no digest of. */
   readonly registers: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  /** Registers with events that cannot be replayed for want of a digest: nothing is known of their values. */
+  readonly not_replayed: readonly string[];
   readonly anomalies: readonly string[];
 }
 
 /**
- * Parses a CCEL or TPM log and replays it, register by register and bank by bank (chapter 20 section 2.4).
+ * Parses a CCEL or TPM log and replays it, register by register and bank by bank (TCG PC Client Platform Firmware
+ * Profile section 10).
  * @throws AttestationError `malformed`, `too-large`
  */
 export function eventLogReport(bytes: Uint8Array): EventLogReport {
   const log = parseBootLog(bytes);
   const format = formatOf(bytes, log);
-  const anomalies = [...log.anomalies];
+  const anomalies = [...log.anomalies, ...unsupportedBanks(log), ...repeatedSeparators(log, format)];
+  const registers = format === 'ccel' ? ccelRegisters(log, anomalies) : tpmRegisters(log, anomalies);
   return {
     format,
     events: log.events.map((event) => ({
@@ -37,7 +51,10 @@ export function eventLogReport(bytes: Uint8Array): EventLogReport {
       digests: Object.fromEntries([...event.digests].map(([name, digest]) => [name, toHex(digest)])),
       data: toHex(event.data),
     })),
-    registers: format === 'ccel' ? ccelRegisters(log, anomalies) : tpmRegisters(log, anomalies),
+    registers: Object.fromEntries([...registers].filter(([, values]) => Object.keys(values).length > 0)),
+    not_replayed: [...registers].flatMap(([name, values]) =>
+      Object.keys(values).length === 0 ? [name] : [],
+    ),
     anomalies,
   };
 }
@@ -51,20 +68,51 @@ function formatOf(bytes: Uint8Array, log: BootLog): 'ccel' | 'tpm' {
   return header === 1 || (log.banks.length === 1 && log.banks[0] === 'sha384') ? 'ccel' : 'tpm';
 }
 
-function ccelRegisters(log: BootLog, anomalies: string[]): EventLogReport['registers'] {
+function unsupportedBanks({ unsupportedBanks: ids }: BootLog): string[] {
+  return ids.map((id) => {
+    const name = ALGORITHM_NAMES[id];
+    return `digests of algorithm 0x${id.toString(16).padStart(4, '0')}${name ? ` (${name})` : ''} are not replayed`;
+  });
+}
+
+/**
+ * A register has one separator: a second one would make two ends of what ran before the operating system. Its digest
+ * tells it too, since the type of an event is not measured.
+ */
+function repeatedSeparators(log: BootLog, format: 'ccel' | 'tpm'): string[] {
+  const isRegister = (index: number): boolean =>
+    format === 'ccel' ? index >= 1 && index <= RTMRS : index <= MAX_PCR;
+  const indices = [...new Set(log.events.map(({ index }) => index))].filter(isRegister).sort((a, b) => a - b);
+  return indices.flatMap((index) => {
+    const digests = new Set(
+      log.events
+        .filter(({ type }) => type === EV_SEPARATOR)
+        .flatMap((event) => [...event.digests.values()].map(toHex)),
+    );
+    const isSeparator = (event: BootLogEvent): boolean =>
+      event.type === EV_SEPARATOR || [...event.digests.values()].some((digest) => digests.has(toHex(digest)));
+    const count = extending(log, index).filter(isSeparator).length;
+    const name = format === 'ccel' ? `RTMR${index - 1}` : `PCR ${index}`;
+    return count > 1 ? [`${name}: ${count} separators, where one belongs`] : [];
+  });
+}
+
+function ccelRegisters(log: BootLog, anomalies: string[]): Map<string, Record<string, string>> {
   const odd = log.events.filter((event) => event.index > RTMRS && event.type !== EV_NO_ACTION);
   if (odd.length > 0) anomalies.push(`${odd.length} events of no RTMR`);
-  const registers: Record<string, Record<string, string>> = {};
+  const registers = new Map<string, Record<string, string>>();
   for (let rtmr = 0; rtmr < RTMRS; rtmr++) {
-    const digests = extending(log, rtmr + 1).flatMap((event) => event.digests.get('sha384') ?? []);
-    registers[`rtmr${rtmr}`] = { sha384: toHex(replayDigests(digests, 'sha384')) };
+    const name = `rtmr${rtmr}`;
+    const value = replayed(extending(log, rtmr + 1), 'sha384', name, anomalies);
+    registers.set(name, value ? { sha384: value } : {});
   }
   return registers;
 }
 
-function tpmRegisters(log: BootLog, anomalies: string[]): EventLogReport['registers'] {
+function tpmRegisters(log: BootLog, anomalies: string[]): Map<string, Record<string, string>> {
   const locality = startupLocality(log, anomalies);
-  const registers: Record<string, Record<string, string>> = {};
+  const registers = new Map<string, Record<string, string>>();
+  const banks = BANKS.filter((name) => log.banks.includes(name));
   const indices = [...new Set(log.events.map((event) => event.index))].sort((a, b) => a - b);
   for (const index of indices) {
     const events = extending(log, index);
@@ -72,17 +120,36 @@ function tpmRegisters(log: BootLog, anomalies: string[]): EventLogReport['regist
       if (events.length > 0) anomalies.push(`PCR ${index} does not start at zero and is not replayed`);
       continue;
     }
+    const name = `pcr${index}`;
     const values: Record<string, string> = {};
-    for (const bank of BANKS.filter((name) => log.banks.includes(name))) {
-      const digests = events.flatMap((event) => event.digests.get(bank) ?? []);
-      if (digests.length < events.length) anomalies.push(`PCR ${index}: events without ${bank} digest`);
-      const start = new Uint8Array(bank === 'sha256' ? 32 : 48);
-      if (index === 0) start[start.length - 1] = locality;
-      values[bank] = toHex(replayDigests(digests, bank, start));
+    for (const bank of banks) {
+      const value = replayed(events, bank, name, anomalies, index === 0 ? locality : 0);
+      if (value) values[bank] = value;
     }
-    registers[`pcr${index}`] = values;
+    if (banks.length === 0 && events.length > 0)
+      anomalies.push(`${name}: no event has a digest that is replayed`);
+    if (events.length > 0 || banks.length > 0) registers.set(name, values);
   }
   return registers;
+}
+
+/** The register's value in one bank; undefined, with an anomaly, when an event has no digest of it. */
+function replayed(
+  events: readonly BootLogEvent[],
+  bank: Bank,
+  name: string,
+  anomalies: string[],
+  locality = 0,
+): string | undefined {
+  const digests = events.flatMap((event) => event.digests.get(bank) ?? []);
+  if (digests.length < events.length) {
+    const without = events.length - digests.length;
+    anomalies.push(`${name}: ${without} of ${events.length} events have no ${bank} digest`);
+    return undefined;
+  }
+  const start = new Uint8Array(bank === 'sha256' ? 32 : 48);
+  start[start.length - 1] = locality;
+  return toHex(replayDigests(digests, bank, start));
 }
 
 function extending(log: BootLog, index: number): BootLogEvent[] {
