@@ -135,4 +135,5 @@ export {
   parseCertificateChain,
 } from './x509/certificate.ts';
 export { type CertificateRevocationList, parseCrl } from './x509/crl.ts';
+export { derForms } from './x509/der-form.ts';
 export { type PathRules, type ValidatedPath, validatePath } from './x509/validate-path.ts';

@@ -1,5 +1,6 @@
 import { EncodingError, fromHex } from '@dstack-cloud/encoding';
 import { AttestationError } from './errors.ts';
+import { type DerLabel, derForm } from './x509/der-form.ts';
 
 /** Reads a parsed JSON object field by field; every misfit is an error which names the place. */
 export class JsonFields {
@@ -40,6 +41,21 @@ export class JsonFields {
     } catch (error) {
       if (!(error instanceof EncodingError)) throw error;
       throw this.#misfit(name, length === undefined ? 'hex' : `hex of ${length} bytes`);
+    }
+  }
+
+  /** Text of one certificate or revocation list, in any form. */
+  der(name: string, label: DerLabel): Uint8Array {
+    const text = this.text(name);
+    try {
+      return derForm(text, label);
+    } catch (cause) {
+      if (!(cause instanceof AttestationError) || cause.code !== 'malformed') throw cause;
+      throw new AttestationError('malformed', `${this.#path}.${name}: ${cause.message}`, {
+        expected: cause.expected,
+        found: cause.found,
+        cause,
+      });
     }
   }
 

@@ -11,6 +11,7 @@ export {
   utf8,
   utf8Text,
 } from './bytes.ts';
+export { bytesFromText, type TextBytes } from './bytes-from-text.ts';
 export { type CborLimits, decodeCbor, encodeCbor } from './cbor.ts';
 export { type DerElement, DerReader, readDer } from './der/der-reader.ts';
 export { contextTag, derTag } from './der/der-tag.ts';

@@ -1,12 +1,12 @@
-import { decodePemAll, equalBytes, utf8 } from '@dstack-cloud/encoding';
+import { equalBytes, utf8 } from '@dstack-cloud/encoding';
 import type { TpmCollateral } from '../collateral-source.ts';
-import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
 import { anchorParts } from '../roots/anchor-parts.ts';
 import { cachedStage, type Dated } from '../stage.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { type Certificate, parseCertificate } from '../x509/certificate.ts';
 import { type CertificateRevocationList, parseCrl } from '../x509/crl.ts';
+import { derForms } from '../x509/der-form.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
 
 /** tcg-kp-EKCertificate; Google's intermediates carry it for AK certificates too (chapter 20 section 4.4). */
@@ -115,7 +115,7 @@ function requireRevocation(
 }
 
 function readChain(pem: string): Certificate[] {
-  const blocks = decoding('TPM certificate chain', () => decodePemAll(pem, 'CERTIFICATE'));
+  const blocks = pem.trim() === '' ? [] : derForms(pem, 'CERTIFICATE');
   if (blocks.length > MAX_CERTIFICATES) {
     throw new AttestationError('too-large', `TPM certificate chain of ${blocks.length} certificates`);
   }

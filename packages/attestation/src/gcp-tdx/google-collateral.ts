@@ -10,6 +10,7 @@ import { boundedGet, type Fetch } from '../pcs/bounded-fetch.ts';
 import { VendorAnswers } from '../pcs/vendor-answers.ts';
 import { type Certificate, parseCertificate } from '../x509/certificate.ts';
 import { parseCrl } from '../x509/crl.ts';
+import { derForm } from '../x509/der-form.ts';
 import { isGoogleCaUrl } from './google-hosts.ts';
 
 const ENDORSEMENT_URL = 'https://storage.googleapis.com/gce_tcb_integrity/ovmf_x64_csm/tdx';
@@ -81,7 +82,7 @@ class GoogleSource {
     const crls: Uint8Array[] = [];
     for (const certificate of chain) {
       const [url] = certificate.crlUrls;
-      if (url !== undefined) crls.push(await this.#get(this.#allowed(url), asking, crlEnd));
+      if (url !== undefined) crls.push(await this.#get(this.#allowed(url), asking, readCrl));
     }
     const endorsement = request.mrtd ? await this.#endorsement(request.mrtd, asking) : undefined;
     const collateral: TpmCollateral = {
@@ -107,7 +108,7 @@ class GoogleSource {
     for (;;) {
       const [url] = chain.at(-1)!.issuerUrls;
       if (url === undefined) return chain;
-      const issuer = parseCertificate(await this.#get(this.#allowed(url), asking));
+      const issuer = parseCertificate(await this.#get(this.#allowed(url), asking, readCertificate));
       if (chain.length >= MAX_CERTIFICATES) {
         throw new AttestationError('too-large', `More than ${MAX_CERTIFICATES} certificates above the key`);
       }
@@ -118,7 +119,7 @@ class GoogleSource {
 
   async #endorsement(mrtd: Uint8Array, asking: Asking): Promise<Uint8Array | undefined> {
     const base = this.#options.endorsementUrl ?? ENDORSEMENT_URL;
-    return this.#get(`${base}/${toHex(mrtd)}.binarypb`, asking);
+    return this.#get(`${base}/${toHex(mrtd)}.binarypb`, asking, (bytes) => ({ value: bytes }));
   }
 
   #allowed(url: string): string {
@@ -131,17 +132,13 @@ class GoogleSource {
     });
   }
 
-  async #get(
-    url: string,
-    { signal, permit, parts }: Asking,
-    end?: (bytes: Uint8Array) => number,
-  ): Promise<Uint8Array> {
+  async #get(url: string, { signal, permit, parts }: Asking, read: Reader): Promise<Uint8Array> {
     const part = await this.#answers.get(url, {
       permit,
       fetch: async () => {
         const { bytes } = await boundedGet(url, this.#fetch, signal);
-        const latest = this.#now() + KEEP_SECONDS;
-        return { value: bytes, end: Math.min(end?.(bytes) ?? latest, latest) };
+        const { value, end = Number.POSITIVE_INFINITY } = read(bytes);
+        return { value, end: Math.min(end, this.#now() + KEEP_SECONDS) };
       },
     });
     parts.push(part);
@@ -149,6 +146,14 @@ class GoogleSource {
   }
 }
 
-function crlEnd(bytes: Uint8Array): number {
-  return parseCrl(bytes).nextUpdate;
+/** An answer as it is used, and until when. */
+type Reader = (bytes: Uint8Array) => { readonly value: Uint8Array; readonly end?: number };
+
+function readCertificate(bytes: Uint8Array): ReturnType<Reader> {
+  return { value: derForm(bytes, 'CERTIFICATE') };
+}
+
+function readCrl(bytes: Uint8Array): ReturnType<Reader> {
+  const value = derForm(bytes, 'X509 CRL');
+  return { value, end: parseCrl(value).nextUpdate };
 }

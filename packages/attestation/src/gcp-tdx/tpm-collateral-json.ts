@@ -1,12 +1,12 @@
-import { EncodingError, fromHex, toHex } from '@dstack-cloud/encoding';
+import { toHex } from '@dstack-cloud/encoding';
 import type { TpmCollateral } from '../collateral-source.ts';
-import { AttestationError } from '../errors.ts';
 import { JsonFields } from '../json-fields.ts';
+import { derForm } from '../x509/der-form.ts';
 
 const MAX_CRLS = 8;
 
 /**
- * Reads vTPM collateral JSON: `cert_chain_pem`, `crls` and `root_ca_crl` (hex DER), and our
+ * Reads vTPM collateral JSON: `cert_chain_pem`, `crls` and `root_ca_crl` (hex DER, other forms are read as well), and our
  * `firmware_endorsement` (hex).
  * @throws AttestationError `malformed`
  */
@@ -14,8 +14,8 @@ export function tpmCollateralFromJson(json: unknown): TpmCollateral {
   const fields = new JsonFields(json, 'TPM collateral');
   return {
     certChainPem: fields.text('cert_chain_pem'),
-    crls: fields.texts('crls', MAX_CRLS).map((text) => hex(text)),
-    ...(fields.has('root_ca_crl') ? { rootCaCrl: fields.hex('root_ca_crl') } : {}),
+    crls: fields.texts('crls', MAX_CRLS).map((text) => derForm(text, 'X509 CRL')),
+    ...(fields.has('root_ca_crl') ? { rootCaCrl: fields.der('root_ca_crl', 'X509 CRL') } : {}),
     ...(fields.has('firmware_endorsement')
       ? { firmwareEndorsement: fields.hex('firmware_endorsement') }
       : {}),
@@ -31,13 +31,4 @@ export function tpmCollateralToJson(collateral: TpmCollateral): Record<string, u
     ...(rootCaCrl ? { root_ca_crl: toHex(rootCaCrl) } : {}),
     ...(firmwareEndorsement ? { firmware_endorsement: toHex(firmwareEndorsement) } : {}),
   };
-}
-
-function hex(text: string): Uint8Array {
-  try {
-    return fromHex(text);
-  } catch (cause) {
-    if (!(cause instanceof EncodingError)) throw cause;
-    throw new AttestationError('malformed', 'TPM collateral: crls holds text that is no hex', { cause });
-  }
 }

@@ -1,8 +1,9 @@
-import { EncodingError, fromHex, toHex } from '@dstack-cloud/encoding';
+import { encodePem, toHex } from '@dstack-cloud/encoding';
 import type { DcapCollateral, DcapCollateralRequest, PckCertificateRequest } from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
 import { JsonFields } from '../json-fields.ts';
 import { parseCertificateChain } from '../x509/certificate.ts';
+import { derForm } from '../x509/der-form.ts';
 import { type Answer, boundedGet, type Fetch, textOf } from './bounded-fetch.ts';
 import { jsonMemberText } from './json-member.ts';
 
@@ -41,7 +42,7 @@ export async function fetchCollateral(
   const qeIdentityIssuerChain = chainHeader(qe, 'SGX-Enclave-Identity-Issuer-Chain');
   return {
     pckCrlIssuerChain: chainHeader(crl, 'SGX-PCK-CRL-Issuer-Chain'),
-    pckCrl: crl.bytes,
+    pckCrl: crlOf(crl, 'PCK CRL'),
     rootCaCrl: await fetchRootCrl(qeIdentityIssuerChain, connection),
     tcbInfoIssuerChain: chainHeader(tcb, 'SGX-TCB-Info-Issuer-Chain', 'TCB-Info-Issuer-Chain'),
     tcbInfo: jsonMemberText(tcbBody, 'tcbInfo'),
@@ -76,20 +77,21 @@ export async function fetchPckCertificate(
       found,
     });
   }
-  return `${textOf(answer).trim()}\n${chainHeader(answer, 'SGX-PCK-Certificate-Issuer-Chain')}`;
+  const leaf = readable('PCK certificate', () => derForm(answer.bytes, 'CERTIFICATE'));
+  return `${encodePem('CERTIFICATE', leaf)}${chainHeader(answer, 'SGX-PCK-Certificate-Issuer-Chain')}`;
 }
 
-/** A PCCS serves it as hex; Intel only at the address which the root certificate names. */
+/**
+ * A PCCS serves it itself; Intel only at the address which the root certificate names. What is wrong with a PCCS is
+ * said: an answer of Intel's in its place would hide it until that is needed, on the day when Intel cannot be reached.
+ */
 async function fetchRootCrl(qeIdentityIssuerChain: string, connection: PcsConnection): Promise<Uint8Array> {
-  if (new URL(connection.baseUrl).hostname !== INTEL_API_HOST) {
-    try {
-      return hexBody(await get(connection, '/sgx/certification/v4/rootcacrl'));
-    } catch (error) {
-      if (!(error instanceof AttestationError) || connection.signal.aborted) throw error;
-    }
+  const { baseUrl } = connection;
+  if (new URL(baseUrl).hostname !== INTEL_API_HOST) {
+    return crlOf(await get(connection, '/sgx/certification/v4/rootcacrl'), 'root CRL');
   }
   const root = parseCertificateChain(qeIdentityIssuerChain).at(-1)!;
-  const address = root.crlUrls.find((candidate) => isAllowedCrlUrl(candidate, connection.baseUrl));
+  const address = root.crlUrls.find((candidate) => isAllowedCrlUrl(candidate, baseUrl));
   if (!address) {
     throw new AttestationError(
       'collateral-unavailable',
@@ -99,7 +101,7 @@ async function fetchRootCrl(qeIdentityIssuerChain: string, connection: PcsConnec
       },
     );
   }
-  return (await boundedGet(address, connection.fetch, connection.signal)).bytes;
+  return crlOf(await boundedGet(address, connection.fetch, connection.signal), 'root CRL');
 }
 
 /** The chain is not verified yet: its URLs may lead to Intel or to the configured service only. */
@@ -122,8 +124,10 @@ function chainHeader(answer: Answer, ...names: readonly string[]): string {
 }
 
 function urlDecoded(value: string): string {
+  // Form encoding writes blanks as plus signs, and those of base64 as %2B.
+  const text = value.includes('BEGIN+CERTIFICATE') ? value.replaceAll('+', ' ') : value;
   try {
-    return decodeURIComponent(value);
+    return decodeURIComponent(text);
   } catch (cause) {
     throw new AttestationError('collateral-invalid', 'An issuer chain is not URL-encoded', { cause });
   }
@@ -133,11 +137,20 @@ function signatureOf(body: string): Uint8Array {
   return new JsonFields(JSON.parse(body), 'answer').hex('signature', 64);
 }
 
-function hexBody(answer: Answer): Uint8Array {
+/** @throws AttestationError `collateral-invalid` that says what came instead */
+function crlOf(answer: Answer, what: string): Uint8Array {
+  return readable(what, () => derForm(answer.bytes, 'X509 CRL'));
+}
+
+function readable<T>(what: string, read: () => T): T {
   try {
-    return fromHex(textOf(answer).trim());
-  } catch (error) {
-    if (!(error instanceof EncodingError)) throw error;
-    throw new AttestationError('collateral-invalid', 'The root CRL is not hex', { cause: error });
+    return read();
+  } catch (cause) {
+    if (!(cause instanceof AttestationError) || cause.code !== 'malformed') throw cause;
+    throw new AttestationError('collateral-invalid', `The ${what} cannot be read: ${cause.message}`, {
+      expected: cause.expected,
+      found: cause.found,
+      cause,
+    });
   }
 }

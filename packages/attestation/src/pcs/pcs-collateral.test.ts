@@ -1,11 +1,12 @@
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fromHex } from '@dstack-cloud/encoding';
+import { encodePem, fromHex, toBase64, toBase64Url, toHex, utf8 } from '@dstack-cloud/encoding';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { CollateralSource, DcapCollateral } from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
+import { vendorRoots } from '../roots/vendor-roots.ts';
 import { dcapCollateralFromJson } from '../tdx/collateral-json.ts';
 import type { Fetch } from './bounded-fetch.ts';
 import { normaliseBaseUrl } from './fetch-collateral.ts';
@@ -53,6 +54,84 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
     const source = pcsCollateral({ baseUrl: `${BASE}/tdx/certification/v4/`, fetch, now: () => NOW });
     expect(await source.tdx(REQUEST)).toEqual(expected);
     expect(calls.sort()).toEqual(Object.keys(recorded).sort());
+  });
+
+  const PARTS = {
+    'root CRL': ['/sgx/certification/v4/rootcacrl', expected.rootCaCrl],
+    'PCK CRL': [Object.keys(recorded).find((path) => path.includes('pckcrl'))!, expected.pckCrl],
+  } as const;
+  const FORMS: Readonly<Record<string, (der: Uint8Array) => string | Uint8Array>> = {
+    DER: (der) => der,
+    hex: toHex,
+    'upper-case hex in lines': (der) => toHex(der).toUpperCase().replace(/.{64}/g, '$&\r\n'),
+    'hex of hex': (der) => toHex(utf8(toHex(der))),
+    PEM: (der) => encodePem('X509 CRL', der),
+    'PEM with text around it': (der) => `A list\n${encodePem('X509 CRL', der)}\n`,
+    base64: toBase64,
+    'base64 without padding': (der) => toBase64(der).replace(/=+$/, ''),
+    base64url: toBase64Url,
+    'base64 of PEM': (der) => toBase64(utf8(encodePem('X509 CRL', der))),
+  };
+
+  it.each(Object.keys(PARTS).flatMap((part) => Object.keys(FORMS).map((form) => [part, form] as const)))(
+    'reads the %s as %s',
+    async (part, form) => {
+      const [path, der] = PARTS[part as keyof typeof PARTS];
+      const { headers = {} } = recorded[path] ?? {};
+      const { 'content-length': _length, connection: _connection, ...kept } = headers;
+      const body = FORMS[form]!(der);
+      const { fetch } = service((asked) =>
+        asked === path
+          ? new Response(typeof body === 'string' ? body : new Uint8Array(body), { headers: kept })
+          : undefined,
+      );
+      expect(await pcsCollateral({ baseUrl: BASE, fetch, now: () => NOW }).tdx(REQUEST)).toEqual(expected);
+    },
+  );
+
+  it.each([
+    ['a page of a proxy', '<html>Sign in', /Not a revocation list.*/, '"<html>Sign in"'],
+    ['a certificate', encodePem('CERTIFICATE', expected.pckCrl), /found 0/, undefined],
+    ['hex that lost a digit', toHex(expected.pckCrl).slice(1), /odd number/, undefined],
+    ['nothing', '', /Not a revocation list/, 'nothing'],
+  ])('says what came in place of the root CRL: %s', async (_name, body, message, found) => {
+    const { fetch } = service((path) => (path.endsWith('rootcacrl') ? new Response(body) : undefined));
+    const refusal = pcsCollateral({ baseUrl: BASE, fetch, now: () => NOW }).tdx(REQUEST);
+    await expect(refusal).rejects.toMatchObject({ code: 'collateral-invalid' });
+    await expect(refusal).rejects.toThrow(message);
+    if (found) await expect(refusal).rejects.toMatchObject({ found: expect.stringContaining(found) });
+  });
+
+  it('says that a PCCS has no root CRL, and does not ask Intel in its place', async () => {
+    const asked: string[] = [];
+    const chain = encodePem('CERTIFICATE', vendorRoots().tdx[0]!.der);
+    const { fetch } = service((path, url) => {
+      asked.push(url);
+      if (path.endsWith('rootcacrl')) return new Response('', { status: 404 });
+      if (!path.includes('qe/identity')) return undefined;
+      const body = new Uint8Array(fromHex(recorded[path]!.body_hex));
+      const headers = { 'SGX-Enclave-Identity-Issuer-Chain': encodeURIComponent(chain) };
+      return new Response(body, { headers });
+    });
+    const refusal = pcsCollateral({ baseUrl: BASE, fetch, now: () => NOW }).tdx(REQUEST);
+    await expect(refusal).rejects.toThrow(`${BASE}/sgx/certification/v4/rootcacrl: HTTP 404`);
+    expect(asked.every((url) => url.startsWith(BASE))).toBe(true);
+  });
+
+  it('reads issuer chains of form encoding', async () => {
+    const { fetch } = service((path) => {
+      const answer = recorded[path];
+      if (!answer) return undefined;
+      const headers = Object.entries(answer.headers).map(([name, value]): [string, string] => [
+        name,
+        name.toLowerCase().endsWith('issuer-chain')
+          ? new URLSearchParams({ '': decodeURIComponent(value) }).toString().slice(1)
+          : value,
+      ]);
+      const kept = headers.filter(([name]) => !['content-length', 'connection'].includes(name.toLowerCase()));
+      return new Response(new Uint8Array(fromHex(answer.body_hex)), { headers: kept });
+    });
+    expect(await pcsCollateral({ baseUrl: BASE, fetch, now: () => NOW }).tdx(REQUEST)).toEqual(expected);
   });
 
   /** As when a quote is judged: what is served here is good. */
@@ -226,6 +305,7 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
   });
 
   it('checks that a PCK certificate is of the TCB that was asked for', async () => {
+    const intelRoot = vendorRoots().tdx[0]!.der;
     const chain = encodeURIComponent(expected.tcbInfoIssuerChain);
     const tcbm = `${'0A'.repeat(16)}0B00`;
     const request = {
@@ -238,7 +318,7 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
     const answer = (value: string) =>
       service((path) =>
         path.includes('pckcert?')
-          ? new Response('LEAF', {
+          ? new Response(new Uint8Array(intelRoot), {
               headers: { 'SGX-TCBm': value, 'SGX-PCK-Certificate-Issuer-Chain': chain },
             })
           : undefined,
@@ -246,7 +326,10 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
     const good = answer(tcbm);
     const source = pcsCollateral({ baseUrl: BASE, fetch: good.fetch });
     const both = await Promise.all([source.pckCertificate!(request), source.pckCertificate!(request)]);
-    expect(both).toEqual(both.map(() => `LEAF\n${expected.tcbInfoIssuerChain}`));
+    // DER of whatever certificate; the chain is judged with the quote.
+    expect(both).toEqual(
+      both.map(() => `${encodePem('CERTIFICATE', intelRoot)}${expected.tcbInfoIssuerChain}`),
+    );
     expect(good.calls).toHaveLength(1);
     expect(good.calls[0]).toContain('pcesvn=0B00&pceid=0000');
     const lower = pcsCollateral({ baseUrl: BASE, fetch: answer('00'.repeat(18)).fetch });

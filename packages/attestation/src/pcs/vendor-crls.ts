@@ -1,6 +1,7 @@
 import type { CollateralSource } from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
 import { parseCrl } from '../x509/crl.ts';
+import { derForm } from '../x509/der-form.ts';
 import { boundedGet, type Fetch } from './bounded-fetch.ts';
 import { VendorAnswers } from './vendor-answers.ts';
 
@@ -53,7 +54,8 @@ export function vendorCrls(
         fetch: async () => {
           const signal = AbortSignal.timeout(options.timeoutMs ?? 3000);
           const { bytes } = await boundedGet(url, send, signal);
-          return { value: bytes, end: Math.min(parseCrl(bytes).nextUpdate, now() + KEEP_SECONDS) };
+          const der = derForm(bytes, 'X509 CRL');
+          return { value: der, end: Math.min(parseCrl(der).nextUpdate, now() + KEEP_SECONDS) };
         },
       });
     },

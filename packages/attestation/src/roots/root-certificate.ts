@@ -1,22 +1,12 @@
-import { decodePem, EncodingError, utf8Text } from '@dstack-cloud/encoding';
-import { AttestationError } from '../errors.ts';
 import { parseCertificate } from '../x509/certificate.ts';
+import { derForm } from '../x509/der-form.ts';
 
 /**
- * DER of the one certificate in a file that names a trust root: DER, or PEM with exactly one block.
+ * DER of the one certificate in a file that names a trust root: DER, PEM, hex or base64.
  * @throws AttestationError `malformed`
  */
 export function rootCertificate(file: Uint8Array): Uint8Array {
-  const der = file[0] === 0x30 ? file : fromPem(file);
+  const der = derForm(file, 'CERTIFICATE');
   parseCertificate(der);
   return der;
-}
-
-function fromPem(file: Uint8Array): Uint8Array {
-  try {
-    return decodePem(utf8Text(file), 'CERTIFICATE');
-  } catch (cause) {
-    if (!(cause instanceof EncodingError)) throw cause;
-    throw new AttestationError('malformed', `Not a certificate: ${cause.message}`, { cause });
-  }
 }

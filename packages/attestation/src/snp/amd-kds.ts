@@ -4,6 +4,7 @@ import { AttestationError } from '../errors.ts';
 import { boundedGet, type Fetch } from '../pcs/bounded-fetch.ts';
 import { VendorAnswers } from '../pcs/vendor-answers.ts';
 import { parseCrl } from '../x509/crl.ts';
+import { derForm } from '../x509/der-form.ts';
 import { type SnpProduct, splitTcb } from './report.ts';
 
 const BASE_URL = 'https://kdsintf.amd.com/vcek/v1';
@@ -32,19 +33,19 @@ export function amdKdsCollateral(
     new VendorAnswers({ now, maxKept: MAX_KEPT[kind], maxRunning: MAX_RUNNING[kind] });
   const [chips, products] = [answersOf('chips'), answersOf('products')];
   const partsOf = new WeakMap<SnpCollateral, readonly Uint8Array[]>();
-  const get = async (url: string, end = (_: Uint8Array) => now() + KEEP_SECONDS) => {
+  const get = async (url: string, read: Reader = (bytes) => ({ value: bytes })) => {
     const { bytes } = await boundedGet(url, send, AbortSignal.timeout(options.timeoutMs ?? 10_000));
-    return { value: bytes, end: end(bytes) };
+    return { end: now() + KEEP_SECONDS, ...read(bytes) };
   };
   return {
     snp: async (request, permit) => {
       const product = `${base}/${request.product}`;
       const url = `${product}/${vcekPath(request)}`;
       const vcek = await chips.get(url, { permit: () => permit?.('amd', 1), fetch: () => get(url) });
-      const ofProduct = (name: string, end?: (bytes: Uint8Array) => number): Promise<Uint8Array> =>
-        products.get(`${product}/${name}`, { fetch: () => get(`${product}/${name}`, end) });
+      const ofProduct = (name: string, read?: Reader): Promise<Uint8Array> =>
+        products.get(`${product}/${name}`, { fetch: () => get(`${product}/${name}`, read) });
       const ask = await ofProduct('cert_chain');
-      const crl = await optional(ofProduct('crl', (bytes) => parseCrl(bytes).nextUpdate));
+      const crl = await optional(ofProduct('crl', readList));
       const collateral = { ask, vcek, ...(crl ? { crl } : {}) };
       partsOf.set(collateral, [vcek, ask, ...(crl ? [crl] : [])]);
       return collateral;
@@ -60,6 +61,14 @@ export function amdKdsCollateral(
     },
   };
 }
+
+/** An answer as it is used, and until when. */
+type Reader = (bytes: Uint8Array) => { readonly value: Uint8Array; readonly end?: number };
+
+const readList: Reader = (bytes) => {
+  const value = derForm(bytes, 'X509 CRL');
+  return { value, end: parseCrl(value).nextUpdate };
+};
 
 /** Chip id and reported TCB; Turin names chips by 8 bytes and has a further part. */
 function vcekPath({ product, chipId, reportedTcb }: SnpCollateralRequest): string {

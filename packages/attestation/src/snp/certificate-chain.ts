@@ -1,7 +1,8 @@
-import { ByteReader, decodePemAll, equalBytes, toHex, utf8Text } from '@dstack-cloud/encoding';
+import { ByteReader, equalBytes, toHex } from '@dstack-cloud/encoding';
 import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
 import { type Certificate, parseCertificate } from '../x509/certificate.ts';
+import { derForms, isAsciiText } from '../x509/der-form.ts';
 import { isVlek } from './key-roles.ts';
 
 /** Entry of the kernel's certificate table: GUID, offset, length (Linux `struct cert_table`, AMD 56421). */
@@ -24,14 +25,14 @@ export interface SnpCertificates {
 }
 
 /**
- * Certificates that came with a report: two, each DER or PEM, in any order, where one may be a bundle; or one bundle; or
- * one kernel certificate table.
+ * Certificates that came with a report: two in any order, of which one may be a bundle; or one bundle; or one kernel
+ * certificate table.
  * @throws AttestationError `malformed`, `too-large`, `unsupported` for a VLEK
  */
 export function readCertChain(chain: readonly Uint8Array[]): SnpCertificates {
   const [first, second] = chain;
   if (chain.length === 1 && first) {
-    return pick(isText(first) ? readCertificates(first) : readTable(first));
+    return pick(isAsciiText(first) ? readCertificates(first) : readTable(first));
   }
   if (chain.length === 2 && first && second) {
     return pick([...readCertificates(first), ...readCertificates(second)]);
@@ -71,20 +72,14 @@ function pick(all: readonly Certificate[]): SnpCertificates {
   return { vcek, issuers };
 }
 
-/** Certificates of a DER or PEM text; text around the blocks is ignored. */
+/** Certificates in any form; text around PEM blocks is ignored. */
 function readCertificates(bytes: Uint8Array): Certificate[] {
-  if (!isText(bytes)) return [parseCertificate(bytes)];
-  const blocks = decoding('SEV-SNP certificate', () => decodePemAll(utf8Text(bytes), 'CERTIFICATE'));
-  if (blocks.length === 0) throw new AttestationError('malformed', 'SEV-SNP certificate: no PEM block');
-  if (blocks.length > MAX_CERTIFICATES) {
-    throw new AttestationError('too-large', `PEM text with ${blocks.length} SEV-SNP certificates`);
+  const ders = derForms(bytes, 'CERTIFICATE');
+  if (ders.length === 0) throw new AttestationError('malformed', 'SEV-SNP certificate: no PEM block');
+  if (ders.length > MAX_CERTIFICATES) {
+    throw new AttestationError('too-large', `PEM text with ${ders.length} SEV-SNP certificates`);
   }
-  return blocks.map((der) => parseCertificate(der));
-}
-
-/** DER of a certificate starts with a SEQUENCE, a table with the first byte of a GUID of AMD's. */
-function isText(bytes: Uint8Array): boolean {
-  return bytes[0] === 0x2d || bytes[0] === 0x0a || bytes[0] === 0x0d || bytes[0] === 0x20;
+  return ders.map((der) => parseCertificate(der));
 }
 
 function readTable(table: Uint8Array): Certificate[] {

@@ -1,15 +1,17 @@
-import { fromHex, toHex, utf8Text } from '@dstack-cloud/encoding';
+import { toHex } from '@dstack-cloud/encoding';
 import type { DcapCollateral } from '../collateral-source.ts';
-import { decoding } from '../decoding.ts';
 import { JsonFields } from '../json-fields.ts';
 
-/** Reads collateral JSON with the field names of dcap-qvl (chapter 20 section 3.1). @throws AttestationError */
+/**
+ * Reads collateral JSON with the field names of dcap-qvl. Revocation lists are hex there; other forms are read as well.
+ * @throws AttestationError
+ */
 export function dcapCollateralFromJson(json: unknown): DcapCollateral {
   const fields = new JsonFields(json, 'collateral');
   return {
     pckCrlIssuerChain: fields.text('pck_crl_issuer_chain'),
-    rootCaCrl: unwrapHexBody(fields.hex('root_ca_crl')),
-    pckCrl: fields.hex('pck_crl'),
+    rootCaCrl: fields.der('root_ca_crl', 'X509 CRL'),
+    pckCrl: fields.der('pck_crl', 'X509 CRL'),
     tcbInfoIssuerChain: fields.text('tcb_info_issuer_chain'),
     tcbInfo: fields.text('tcb_info'),
     tcbInfoSignature: fields.hex('tcb_info_signature', 64),
@@ -20,17 +22,6 @@ export function dcapCollateralFromJson(json: unknown): DcapCollateral {
       ? { pckCertificateChain: fields.text('pck_certificate_chain') }
       : {}),
   };
-}
-
-/**
- * A PCCS answers with the root CRL as hex text, and some recorders keep that text as if it were the list. Its
- * signature is checked later, whichever form it came in.
- */
-function unwrapHexBody(bytes: Uint8Array): Uint8Array {
-  const DIGIT_3 = 0x33;
-  const DIGIT_0 = 0x30;
-  if (bytes[0] !== DIGIT_3 || bytes[1] !== DIGIT_0) return bytes;
-  return decoding('collateral.root_ca_crl', () => fromHex(utf8Text(bytes).trim()));
 }
 
 /** The same form, for files and bundles. */

@@ -2,7 +2,6 @@ import {
   contextTag,
   type DerElement,
   DerReader,
-  decodePemAll,
   derBitString,
   derBoolean,
   derInteger,
@@ -19,6 +18,7 @@ import type { SignatureScheme } from '../crypto/backend.ts';
 import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
 import { signatureScheme } from './algorithms.ts';
+import { derForms } from './der-form.ts';
 import { type KeyUsage, type KnownExtensions, readKnownExtensions } from './extensions.ts';
 
 /** One extension: its value is the contents of the OCTET STRING. */
@@ -87,11 +87,11 @@ export function nameAttribute(name: Uint8Array, oid: string): string | undefined
 }
 
 /**
- * Certificates of a PEM text, in order, at most 8; text around the blocks is ignored.
+ * Certificates of a text, in order, at most 8: PEM, around whose blocks other text is ignored, or one in hex or base64.
  * @param known certificates that need not be parsed again when they occur in it
  */
 export function parseCertificateChain(pem: string, known: readonly Certificate[] = []): Certificate[] {
-  const blocks = decoding('Certificate chain', () => decodePemAll(pem, 'CERTIFICATE'));
+  const blocks = derForms(pem, 'CERTIFICATE');
   if (blocks.length === 0) throw new AttestationError('malformed', 'Certificate chain: no certificate');
   if (blocks.length > MAX_CHAIN) {
     throw new AttestationError('too-large', `Certificate chain: more than ${MAX_CHAIN} certificates`);

@@ -168,7 +168,10 @@ describe('certificates', () => {
   });
 
   it('refuses a PEM text without certificates, or with too many', () => {
-    expect(() => parseCertificateChain('nothing')).toThrow('no certificate');
+    expect(() => parseCertificateChain('nothing')).toThrow('Not a certificate');
+    expect(() => parseCertificateChain('-----BEGIN X509 CRL-----\n-----END X509 CRL-----')).toThrow(
+      'no certificate',
+    );
   });
 
   it('throws nothing but its own error on mutants', () => {

@@ -1,24 +1,26 @@
 import {
+  AttestationError,
   boundMethods,
   type CollateralSource,
+  derForms,
   pcsCollateral,
   type RootName,
   replaceRoot,
   type TrustRoots,
   vendorRoots,
 } from '@dstack-cloud/attestation';
-import { decodePemAll, EncodingError, fromHex, utf8Text } from '@dstack-cloud/encoding';
+import { EncodingError, utf8Text } from '@dstack-cloud/encoding';
 import { parseRaTlsCertificate } from '@dstack-cloud/ra-tls/certificate';
 import { type Bundle, openBundle } from '../bundle.ts';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
 import { withChain } from '../collateral/with-chain.ts';
 import { VerifierError } from '../errors.ts';
+import { reportDataOf } from '../evidence/report-data-text.ts';
 import type { VerifierPolicy } from '../policy/judge-policy.ts';
 import type { Report } from '../report.ts';
 import { verify } from '../verify.ts';
 
 const MAX_DOCUMENT_BYTES = 8 * 1024 * 1024;
-const MAX_REPORT_DATA = 64;
 
 /** Everything a person can hand to the verifier in a browser: files as they are, and a few settings. */
 export interface JudgeInput {
@@ -31,9 +33,9 @@ export interface JudgeInput {
   readonly from?: 'file' | 'address';
   /** Collateral JSON: DCAP or vTPM, told apart by their members. */
   readonly collateral?: readonly Uint8Array[];
-  /** Certificates that travel apart from the evidence, PEM or DER. */
+  /** Certificates that travel apart from the evidence: PEM, DER, hex or base64. */
   readonly chain?: readonly Uint8Array[];
-  /** Roots to use INSTEAD of the vendor's of that name, PEM or DER. The report then says `simulated`. */
+  /** Roots to use INSTEAD of the vendor's of that name, in any of these forms. The report then says `simulated`. */
   readonly roots?: readonly { readonly name: RootName; readonly certificate: Uint8Array }[];
   /** Base URL of a PCCS that allows requests from other origins, for what no file gives. */
   readonly pccs?: string;
@@ -69,7 +71,7 @@ export async function judgeFile(input: JudgeInput): Promise<Judged> {
     chain,
     policy: input.policy ?? {},
     readRaTls: parseRaTlsCertificate,
-    ...(input.reportData === undefined ? {} : { reportData: challenge(input.reportData) }),
+    ...(input.reportData === undefined ? {} : { reportData: reportDataOf(input.reportData) }),
     ...(input.nonce === undefined ? {} : { nonce: input.nonce }),
     ...(input.firmwareEndorsement === false ? { platform: { gcpFirmwareEndorsement: false } } : {}),
   });
@@ -108,8 +110,12 @@ function sourceOf({ collateral = [], pccs }: JudgeInput, bundle: Bundle | undefi
 }
 
 function certificates(file: Uint8Array): Uint8Array[] {
-  if (file[0] === 0x30) return [file];
-  return decoding('A certificate', () => decodePemAll(utf8Text(file), 'CERTIFICATE'));
+  try {
+    return derForms(file, 'CERTIFICATE');
+  } catch (cause) {
+    if (!(cause instanceof AttestationError)) throw cause;
+    throw new VerifierError('malformed', `A certificate cannot be read: ${cause.message}`, { cause });
+  }
 }
 
 function json(file: Uint8Array): unknown {
@@ -120,12 +126,6 @@ function json(file: Uint8Array): unknown {
     if (cause instanceof VerifierError) throw cause;
     throw new VerifierError('malformed', 'The collateral is not JSON', { cause });
   }
-}
-
-function challenge(hex: string): Uint8Array {
-  const bytes = decoding('The report data', () => fromHex(hex.trim(), { prefix: 'allow' }));
-  if (bytes.length <= MAX_REPORT_DATA) return bytes;
-  throw new VerifierError('malformed', `The report data has more than ${MAX_REPORT_DATA} bytes`);
 }
 
 function text(bytes: Uint8Array, what: string): string {

@@ -2,6 +2,7 @@ import { dirname, join } from 'node:path';
 import {
   AttestationError,
   type CollateralSource,
+  derForms,
   ROOT_NAMES,
   type RootName,
   replaceRoot,
@@ -10,12 +11,12 @@ import {
   vendorCollateral,
   vendorRoots,
 } from '@dstack-cloud/attestation';
-import { decodePemAll, EncodingError, fromHex, utf8Text } from '@dstack-cloud/encoding';
 import { parseRaTlsCertificate } from '@dstack-cloud/ra-tls';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
 import { noCollateral } from '../collateral/unavailable.ts';
 import { withChain } from '../collateral/with-chain.ts';
 import { VerifierError } from '../errors.ts';
+import { reportDataOf } from '../evidence/report-data-text.ts';
 import { readExpectations, splitExpectation } from '../policy/expectations.ts';
 import type { VerifierPolicy } from '../policy/judge-policy.ts';
 import type { VerifyEvidenceOptions } from '../verify.ts';
@@ -49,7 +50,7 @@ export async function evidenceOptions(args: EvidenceArguments): Promise<VerifyEv
     policy: await readPolicy(args),
     chain,
     readRaTls: parseRaTlsCertificate,
-    ...(args['report-data'] === undefined ? {} : { reportData: reportData(args['report-data']) }),
+    ...(args['report-data'] === undefined ? {} : { reportData: reportDataOf(args['report-data']) }),
     ...(args['no-firmware-endorsement'] ? { platform: { gcpFirmwareEndorsement: false } } : {}),
   };
 }
@@ -127,8 +128,7 @@ async function readChain(paths: readonly string[]): Promise<Uint8Array[]> {
   const chain: Uint8Array[] = [];
   for (const path of paths) {
     const bytes = await readInput(path, MAX_FILE_BYTES);
-    if (bytes[0] === 0x30) chain.push(bytes);
-    else chain.push(...decoding(path, () => decodePemAll(utf8Text(bytes), 'CERTIFICATE')));
+    chain.push(...decoding(path, () => derForms(bytes, 'CERTIFICATE')));
   }
   return chain;
 }
@@ -142,21 +142,6 @@ async function readPolicy(args: EvidenceArguments): Promise<VerifierPolicy> {
   return { ...policy, expect };
 }
 
-function reportData(text: string): Uint8Array {
-  const bytes = hexOption(text);
-  if (bytes.length > 0 && bytes.length <= 64) return bytes;
-  throw new VerifierError('expectation', `--report-data has ${bytes.length} bytes, not 1 to 64`);
-}
-
-function hexOption(text: string): Uint8Array {
-  try {
-    return fromHex(text, { prefix: 'allow' });
-  } catch (cause) {
-    if (!(cause instanceof EncodingError)) throw cause;
-    throw new VerifierError('expectation', `--report-data is no hex: ${cause.message}`, { cause });
-  }
-}
-
 function splitPair(entry: string, form: string): [string, string] {
   const equals = entry.indexOf('=');
   if (equals <= 0) throw new VerifierError('usage', `Expected ${form}, found ${entry}`);
@@ -167,7 +152,7 @@ function decoding<T>(what: string, run: () => T): T {
   try {
     return run();
   } catch (cause) {
-    if (!(cause instanceof EncodingError)) throw cause;
+    if (!(cause instanceof AttestationError)) throw cause;
     throw new VerifierError('malformed', `${what}: ${cause.message}`, { cause });
   }
 }

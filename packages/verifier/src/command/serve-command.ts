@@ -18,7 +18,7 @@ const HELP = `Verifies attestation evidence: as a service, or one file at a time
 
 Usage: dstack-verifier [OPTIONS]
        dstack-verifier verify FILE... [--at TIME] [--collateral FILE|URL|none]... [--root NAME=FILE]...
-                       [--report-data HEX] [--expect NAME=VALUE]... [--chain FILE]... [--policy FILE]
+                       [--report-data BYTES] [--expect NAME=VALUE]... [--chain FILE]... [--policy FILE]
                        [--no-firmware-endorsement] [--json]
        dstack-verifier bundle FILE [--out FILE] [options of verify]
        dstack-verifier eventlog FILE [--json]

@@ -1,4 +1,4 @@
-import { EncodingError, fromBase64, fromHex, utf8Text } from '@dstack-cloud/encoding';
+import { bytesFromText, EncodingError, utf8Text } from '@dstack-cloud/encoding';
 
 /** Bytes that turned out to be text of a known encoding. */
 export type DecodedText =
@@ -6,18 +6,22 @@ export type DecodedText =
   | { readonly encoding: 'pem'; readonly value: string }
   | { readonly encoding: 'hex' | 'base64'; readonly bytes: Uint8Array };
 
-/** Reads JSON, PEM, hex or base64 text, blanks and line ends aside; undefined for anything else. */
+/**
+ * Reads JSON, PEM, hex or base64 text (either alphabet, padded or not), blanks and line ends aside. Each text has one
+ * meaning: see `bytesFromText`.
+ * @returns undefined for anything else
+ */
 export function decodeText(bytes: Uint8Array): DecodedText | undefined {
   const text = textOf(bytes);
   if (text === undefined) return undefined;
   if (text.startsWith('{')) return decodeJson(text);
   if (text.includes('-----BEGIN CERTIFICATE-----')) return { encoding: 'pem', value: text };
-  const packed = text.replace(/\s+/g, '');
-  if (/^(0[xX])?[0-9a-fA-F]+$/.test(packed) && packed.length % 2 === 0) {
-    return { encoding: 'hex', bytes: fromHex(packed, { prefix: 'allow' }) };
+  try {
+    return bytesFromText(text);
+  } catch (error) {
+    if (error instanceof EncodingError) return undefined;
+    throw error;
   }
-  if (/^[0-9A-Za-z+/]+={0,2}$/.test(packed)) return decodeBase64(packed);
-  return undefined;
 }
 
 /** Text of bytes that look like it; binary is told apart by its first kilobyte. */
@@ -39,14 +43,5 @@ function decodeJson(text: string): DecodedText | undefined {
     return { encoding: 'json', value: JSON.parse(text) as unknown };
   } catch {
     return undefined;
-  }
-}
-
-function decodeBase64(text: string): DecodedText | undefined {
-  try {
-    return { encoding: 'base64', bytes: fromBase64(text) };
-  } catch (error) {
-    if (error instanceof EncodingError) return undefined;
-    throw error;
   }
 }

@@ -1,5 +1,5 @@
 import { attestationFromQuote, tpmSignatureFromDer } from '@dstack-cloud/attestation';
-import { concatBytes, EncodingError, fromBase64, fromHex } from '@dstack-cloud/encoding';
+import { bytesFromText, concatBytes, EncodingError, utf8Text } from '@dstack-cloud/encoding';
 import { VerifierError } from '../errors.ts';
 import type { Evidence, TpmQuoteJson } from './evidence.ts';
 
@@ -16,12 +16,12 @@ type Json = Readonly<Record<string, unknown>>;
 export function recogniseJson(value: unknown, inner: (bytes: Uint8Array) => Evidence): Evidence {
   const json = object(value, 'evidence');
   if (typeof json['attestation'] === 'string' && json['attestation'] !== '') {
-    return withAppCompose(inner(hex(json['attestation'], 'attestation')), json['app_compose']);
+    return withAppCompose(inner(bytesOf(json['attestation'], 'attestation')), json['app_compose']);
   }
   if (typeof json['quote'] === 'string') return requestWithQuote(json);
   const tdx = optionalObject(json['tdx']);
   if (typeof tdx?.['quote'] === 'string') {
-    return { form: 'quote-json', kind: 'quote', quote: base64(tdx['quote'], 'tdx.quote') };
+    return { form: 'quote-json', kind: 'quote', quote: bytesOf(tdx['quote'], 'tdx.quote') };
   }
   const parts = optionalObject(json['attestation']);
   const tpm = optionalObject(optionalObject(parts?.['tpm'])?.['ecc_p256']);
@@ -42,7 +42,7 @@ function withAppCompose(evidence: Evidence, appCompose: unknown): Evidence {
 }
 
 function requestWithQuote(json: Json): Evidence {
-  const quote = hex(text(json, 'quote'), 'quote');
+  const quote = bytesOf(text(json, 'quote'), 'quote');
   const eventLog = json['event_log'];
   const vmConfig = typeof json['vm_config'] === 'string' ? json['vm_config'] : undefined;
   if (eventLog === undefined || eventLog === null) {
@@ -50,7 +50,7 @@ function requestWithQuote(json: Json): Evidence {
     if (vmConfig) throw new VerifierError('malformed', 'event_log is required beside vm_config');
     return { form: 'request-json', kind: 'quote', quote };
   }
-  const logText = typeof eventLog === 'string' ? eventLog : JSON.stringify(eventLog);
+  const logText = typeof eventLog === 'string' ? eventLogText(eventLog) : JSON.stringify(eventLog);
   return {
     form: 'request-json',
     kind: 'attestation',
@@ -58,12 +58,18 @@ function requestWithQuote(json: Json): Evidence {
   };
 }
 
+/** JSON text, or that in hex or base64. */
+function eventLogText(text: string): string {
+  if (text.trimStart().startsWith('[')) return text;
+  return decode('event_log', () => utf8Text(bytesFromText(text).bytes));
+}
+
 /** What vaportpm stores: PCRs by bank, the key, TPMS_ATTEST with a DER signature, and the cloud's own part. */
 function vaporEvidence(json: Json, parts: Json, tpm: Json): Evidence {
   const quote = tpmQuote(json, tpm);
   const nitro = optionalObject(parts['nitro']);
   if (nitro) {
-    const document = hex(text(nitro, 'document'), 'document');
+    const document = bytesOf(text(nitro, 'document'), 'document');
     return { form: 'nitrotpm-json', kind: 'nitro-tpm-document', document, tpm: quote };
   }
   const gcp = optionalObject(parts['gcp']);
@@ -81,15 +87,15 @@ function tpmQuote(json: Json, tpm: Json): TpmQuoteJson {
   const pcrs = values.map(([index, value]) => {
     if (!/^([0-9]|[12][0-9]|3[01])$/.test(index))
       throw new VerifierError('malformed', `PCR ${index.slice(0, 16)}`);
-    return { index: Number(index), value: hex(value, `PCR ${index}`) };
+    return { index: Number(index), value: bytesOf(value, `PCR ${index}`) };
   });
   return {
-    message: hex(text(tpm, 'attest_data'), 'attest_data'),
-    signature: tpmSignatureFromDer(hex(text(tpm, 'signature'), 'signature')),
+    message: bytesOf(text(tpm, 'attest_data'), 'attest_data'),
+    signature: tpmSignatureFromDer(bytesOf(text(tpm, 'signature'), 'signature')),
     bank,
     pcrs: pcrs.sort((a, b) => a.index - b.index),
-    key: concatBytes(hex(key['x'], 'x', 32), hex(key['y'], 'y', 32)),
-    nonce: json['nonce'] === undefined ? undefined : hex(json['nonce'], 'nonce'),
+    key: concatBytes(bytesOf(key['x'], 'x', 32), bytesOf(key['y'], 'y', 32)),
+    nonce: json['nonce'] === undefined ? undefined : bytesOf(json['nonce'], 'nonce'),
   };
 }
 
@@ -109,16 +115,15 @@ function text(json: Json, name: string): string {
   return value;
 }
 
-function hex(value: unknown, name: string, length?: number): Uint8Array {
-  if (typeof value !== 'string') throw new VerifierError('malformed', `${name} is no hex text`);
-  return decode(name, () => fromHex(value, { prefix: 'allow', ...(length === undefined ? {} : { length }) }));
+/** Bytes of a member, in hex or base64. */
+function bytesOf(value: unknown, name: string, length?: number): Uint8Array {
+  if (typeof value !== 'string') throw new VerifierError('malformed', `${name} is no text`);
+  const { bytes } = decode(name, () => bytesFromText(value));
+  if (length === undefined || bytes.length === length) return bytes;
+  throw new VerifierError('malformed', `${name} has ${bytes.length} bytes, not ${length}`);
 }
 
-function base64(value: string, name: string): Uint8Array {
-  return decode(name, () => fromBase64(value));
-}
-
-function decode(name: string, run: () => Uint8Array): Uint8Array {
+function decode<T>(name: string, run: () => T): T {
   try {
     return run();
   } catch (cause) {

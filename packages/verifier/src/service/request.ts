@@ -4,7 +4,7 @@ import {
   attestationFromQuote,
   decodeAttestation,
 } from '@dstack-cloud/attestation';
-import { EncodingError, fromHex } from '@dstack-cloud/encoding';
+import { bytesFromText, EncodingError, fromHex } from '@dstack-cloud/encoding';
 import { HttpError } from './http-error.ts';
 
 /** Body of POST /verify (chapter 20 section 8); absent and null members mean the same. */
@@ -103,9 +103,11 @@ function bytes(body: Readonly<Record<string, unknown>>, name: string): Uint8Arra
   const value = textMember(body, name);
   if (value === undefined) return undefined;
   try {
-    return fromHex(value);
+    // Hex as the original reads it, without a prefix; base64, which the original does not know, besides.
+    if (/^[0-9a-fA-F]*$/.test(value) || /^0x/i.test(value)) return fromHex(value);
+    return bytesFromText(value).bytes;
   } catch (cause) {
     if (!(cause instanceof EncodingError)) throw cause;
-    throw new HttpError(422, 'wrong-hex', `${name} is no hex`);
+    throw new HttpError(422, 'wrong-hex', `${name} is neither hex nor base64`);
   }
 }
