@@ -4,7 +4,7 @@ import { EncodingError } from './errors.ts';
 
 const DEFAULT_MAX_DEPTH = 16;
 /** Items in one text, keys included; an NSM document has less than two hundred. */
-const MAX_ITEMS = 262_144;
+const MAX_ITEMS = 4_096;
 /** Major type 6, value 18. */
 const TAG_18 = 0xd2;
 
@@ -19,7 +19,7 @@ export interface CborLimits {
  * Reads one CBOR item (RFC 8949); maps become `Map`, integers beyond 2^53 `bigint`. Tag 18 (COSE_Sign1) is dropped when
  * it stands first, once.
  * @throws EncodingError for trailing bytes, duplicate keys, integers or lengths that are not minimal, other tags,
- * text that is not UTF-8, nesting beyond the limit, and more than 262,144 items
+ * text that is not UTF-8, nesting beyond the limit, and more than 4,096 items
  */
 export function decodeCbor(bytes: Uint8Array, limits: CborLimits = {}): unknown {
   const options = {

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { stripVTControlCharacters } from 'node:util';
 import { toBase64 } from '@dstack-cloud/encoding';
-import { frameworkAnswer, type PlainRoute } from '@dstack-cloud/prpc';
+import { frameworkAnswer, networkOf, type PlainRoute } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
 import { causeChain } from '../errors.ts';
 import { CONTAINER_NAME, type Containers, type LogChunk } from '../machine/containers.ts';
@@ -10,12 +10,16 @@ import { type LogsRequest, parseLogsQuery } from './logs-query.ts';
 const PREFIX = '/logs/';
 /** A follower that gets nothing for so long is cut off. */
 const IDLE_MS = 600_000;
-/** Followers at the same time. */
+/** And one that does not read for so long. */
+const UNREAD_MS = 20_000;
+/** Followers at the same time, and those of one network. */
 const MAX_STREAMS = 32;
+const MAX_STREAMS_PER_NETWORK = 8;
 
 /** `GET /logs/<container>`, only when the application makes its logs public (chapter 30 section 1.13). */
 export function logsRoute(agent: Agent, containers: Containers): PlainRoute {
   let streams = 0;
+  const streamsOf = new Map<string, number>();
   return {
     path: `${PREFIX}*`,
     handle: async (request, response, { path, query }) => {
@@ -27,12 +31,20 @@ export function logsRoute(agent: Agent, containers: Containers): PlainRoute {
       if (wanted === 'unprocessable') return frameworkAnswer(422, request);
       if ('streamError' in wanted) return { body: JSON.stringify({ error: wanted.streamError }) };
       if (request.method === 'HEAD') return { body: '' };
-      if (streams >= MAX_STREAMS) return { status: 503, body: 'Too many log streams' };
+      const network = networkOf(request.socket.remoteAddress ?? '');
+      const own = streamsOf.get(network) ?? 0;
+      if (streams >= MAX_STREAMS || own >= MAX_STREAMS_PER_NETWORK) {
+        return { status: 503, body: 'Too many log streams' };
+      }
       streams++;
+      streamsOf.set(network, own + 1);
       try {
         await stream(response, containers, name, wanted);
       } finally {
         streams--;
+        const left = (streamsOf.get(network) ?? 1) - 1;
+        if (left > 0) streamsOf.set(network, left);
+        else streamsOf.delete(network);
       }
       return 'handled';
     },
@@ -57,7 +69,10 @@ async function stream(
     for await (const chunk of containers.logs(name, wanted.query, ended.signal)) {
       clearTimeout(idle);
       idle = setTimeout(end, IDLE_MS);
-      if (!response.write(line(chunk, wanted))) await drained(response, ended.signal);
+      if (!response.write(line(chunk, wanted)) && !(await drained(response, ended.signal))) {
+        response.destroy();
+        break;
+      }
       if (ended.signal.aborted) break;
     }
   } catch (error) {
@@ -79,9 +94,19 @@ function plain(bytes: Uint8Array, withoutAnsi: boolean): string {
   return withoutAnsi ? stripVTControlCharacters(text) : text;
 }
 
-function drained(response: ServerResponse, signal: AbortSignal): Promise<void> {
+/** Whether the client took what was written, in time. */
+function drained(response: ServerResponse, signal: AbortSignal): Promise<boolean> {
   return new Promise((resolve) => {
-    response.once('drain', resolve);
-    signal.addEventListener('abort', () => resolve(), { once: true });
+    const done = (isRead: boolean): void => {
+      clearTimeout(timer);
+      response.off('drain', read);
+      signal.removeEventListener('abort', left);
+      resolve(isRead);
+    };
+    const timer = setTimeout(() => done(false), UNREAD_MS);
+    const read = (): void => done(true);
+    const left = (): void => done(false);
+    response.once('drain', read);
+    signal.addEventListener('abort', left);
   });
 }

@@ -33,7 +33,7 @@ export function readScalar(scalar: ScalarType, node: JsonNode, dialect: Dialect)
 /** Any number of leading `0x`, either case; ours also takes `0X` (chapter 10 section 1.3). */
 function readBytes(text: string): Result {
   let start = 0;
-  while (/^0[xX]/.test(text.slice(start, start + 2))) start += 2;
+  while (text[start] === '0' && (text[start + 1] === 'x' || text[start + 1] === 'X')) start += 2;
   const digits = text.slice(start);
   const bad = digits.search(/[^0-9a-fA-F]/);
   if (digits.length % 2 !== 0) return { problem: 'Odd number of digits' };
