@@ -8,6 +8,7 @@ export type CliErrorCode =
   | 'bad_config'
   | 'bad_env'
   | 'boot_failed'
+  | 'busy'
   | 'chain_unreachable'
   | 'compose_hash_not_allowed'
   | 'exists'
@@ -19,9 +20,11 @@ export type CliErrorCode =
   | 'no_key'
   | 'no_project'
   | 'not_deployed'
+  | 'not_owner'
   | 'not_verified'
   | 'not_yet'
   | 'refused'
+  | 'state_damaged'
   | 'unreachable'
   | 'usage';
 

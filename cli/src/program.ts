@@ -6,6 +6,8 @@ import { VERSION } from './version.ts';
 
 /** A command's file: does the work and returns the exit code, or nothing for success. */
 interface CommandModule {
+  /** Set when it changes the project or its machine: then no two run at once. */
+  readonly changesProject?: true;
   run(
     context: Context,
     args: readonly string[],
@@ -39,8 +41,10 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     return added.action(async (...given: unknown[]) => {
       given.pop();
       const options = given.pop() as Record<string, unknown>;
-      const { run } = await load();
-      finish((await run(context, given.flat() as string[], options)) ?? 0);
+      const { run, changesProject } = await load();
+      const work = () => run(context, given.flat() as string[], options);
+      const { withProjectLock } = await import('./project/project-lock.ts');
+      finish((changesProject ? await withProjectLock(context, work) : await work()) ?? 0);
     });
   };
 
@@ -69,10 +73,15 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     () => import('./commands/measure.ts'),
   );
   command('deploy', 'deploy or update the app', () => import('./commands/deploy.ts'))
-    .option('-d, --delete', 'remove the machine and make a new one')
+    .option('-d, --delete', 'make the machine new, and keep its data disk')
+    .option('--delete-data', 'make the machine new, and its data disk too: asks, or needs --yes')
     .option('--register', 'create the app contract and allow the compose hash on chain first')
     .option('--no-register', 'never write to the chain')
-    .option('--dry-run', 'print what would be deployed')
+    .option(
+      '--no-policy-check',
+      'boot although the contract forbids it or cannot be read: the key service decides',
+    )
+    .option('--dry-run', 'check everything and print what would be deployed')
     .option('--trust-signer <HEX>', 'accept environment keys of this KMS signer without a chain');
   command('status', 'state, addresses and measurements', () => import('./commands/status.ts'));
   command('logs', 'console of the machine, or log of a container', () => import('./commands/logs.ts'))

@@ -6,6 +6,8 @@ import { CliError } from '../errors.ts';
 import { loadPlace } from '../platforms/load-place.ts';
 import { prepareShared } from '../project/shared-files.ts';
 
+export const changesProject = true;
+
 /** `app create`: makes the app's contract; its address becomes the project's app id. */
 export async function run(
   context: Context,

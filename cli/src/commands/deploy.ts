@@ -1,14 +1,19 @@
+import { confirm } from '../ask.ts';
 import { readApp, requireChain, setComposeHash } from '../chain/app-contract.ts';
+import { checkPolicy } from '../chain/check-policy.ts';
 import { connectReader } from '../chain/connect.ts';
 import { createProjectApp } from '../chain/create-app.ts';
 import type { Context } from '../context.ts';
 import { sealEnvironment } from '../kms/seal-environment.ts';
+import { findDeployment } from '../platforms/deployment.ts';
 import { loadPlace } from '../platforms/load-place.ts';
 import { loadPlatform, type Place } from '../platforms/platform.ts';
 import { loadProject } from '../project/app-config.ts';
 import { type Prepared, prepareShared, writeShared } from '../project/shared-files.ts';
 
-/** `deploy`: measure, see to the contract if asked, seal the environment, hand over, start. */
+export const changesProject = true;
+
+/** `deploy`: measure, check all that can be checked, seal the environment; only then the machine is touched. */
 export async function run(
   context: Context,
   _args: readonly string[],
@@ -16,14 +21,24 @@ export async function run(
 ): Promise<undefined> {
   const place = await loadPlace(context);
   const platform = await loadPlatform(place.project.config.platform);
+  const { state: before, problem } = await findDeployment(place, platform);
+  if (problem !== undefined) throw problem;
+  await platform.check(place, await prepareShared(context, place.config, place.project), before);
+  const isDry = flags['dryRun'] === true;
+  const deletesData = flags['deleteData'] === true;
+  if (deletesData && before !== undefined && !isDry)
+    await confirm(context, `Delete the data disk of ${before.instance_name} for good?`);
   const register = typeof flags['register'] === 'boolean' ? flags['register'] : undefined;
-  await platform.check(place, await prepareShared(context, place.config, place.project));
-  const { project, config } = flags['dryRun'] === true ? place : await registerApp(place, register);
+  const registers = willRegister(place, register);
+  const { project, config } = registers && !isDry ? await registerApp(place, register) : place;
   const prepared = await prepareShared(context, config, project);
   for (const warning of prepared.warnings) context.warn(warning);
   context.info(`App ${project.config.name} (${prepared.appId})`);
   context.info(`Compose hash ${prepared.composeHash}`);
-  if (flags['dryRun'] === true) {
+  const asksChain = flags['policyCheck'] !== false && project.config.key_provider === 'kms';
+  if (asksChain && config.chain !== undefined && !(isDry && registers))
+    await checkPolicy(config.chain, prepared);
+  if (isDry) {
     context.print(`Would deploy compose hash ${prepared.composeHash} as app ${prepared.appId}`);
     context.result({ dry_run: true, ...identities(prepared) });
     return undefined;
@@ -39,7 +54,7 @@ export async function run(
   const state = await platform.deploy(
     { context, config, project },
     { ...prepared, files },
-    { recreate: flags['delete'] === true },
+    { before, recreate: flags['delete'] === true, data: deletesData ? 'delete' : 'keep' },
   );
   context.print(`Deployed ${state.instance_name}`);
   for (const [name, url] of Object.entries(state.urls)) context.print(`  ${name}: ${url}`);
@@ -57,14 +72,17 @@ function identities(prepared: Prepared): object {
   };
 }
 
+function willRegister({ config, project }: Place, register: boolean | undefined): boolean {
+  if (project.config.key_provider !== 'kms' || register === false) return false;
+  return register === true || config.chain?.create_apps === true;
+}
+
 /**
  * With `--register` the app gets its contract and this compose hash is allowed. Without either flag,
  * `chain.create_apps` makes the contract of an app that has none; a later change must be allowed by its owner.
  */
 async function registerApp(place: Place, register: boolean | undefined): Promise<Place> {
   const { context, config, project } = place;
-  if (project.config.key_provider !== 'kms' || register === false) return place;
-  if (register !== true && config.chain?.create_apps !== true) return place;
   const chain = requireChain(config.chain);
   const before = await prepareShared(context, config, project);
   const app = await readApp(await connectReader(chain), before.appId, before.composeHash);

@@ -8,6 +8,8 @@ import { decodeEnv } from '../project/decode-env.ts';
 /** A line end of the terminal is no part of the value. */
 const MAX_INPUT_BYTES: number = ENV_LIMITS.valueBytes + 2;
 
+export const changesProject = true;
+
 /** `env set NAME`: the value comes from stdin, never from the command line, where others could read it. */
 export async function run(context: Context, [name]: readonly string[]): Promise<undefined> {
   if (!isEnvName(name as string))

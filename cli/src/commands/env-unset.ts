@@ -3,6 +3,8 @@ import { CliError } from '../errors.ts';
 import { loadProject } from '../project/app-config.ts';
 import { changeEnvFile } from '../project/change-env-file.ts';
 
+export const changesProject = true;
+
 /** `env unset NAME`. */
 export async function run(context: Context, [name]: readonly string[]): Promise<undefined> {
   const changed = await changeEnvFile(await loadProject(context), name as string, undefined);

@@ -1,20 +1,22 @@
-import { loadGlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
+import { EXIT } from '../errors.ts';
+import { globalConfigToTend } from '../platforms/load-place.ts';
 import { loadPlatform } from '../platforms/platform.ts';
-import { findProject, loadProject } from '../project/app-config.ts';
+import { findProject, loadProjectToTend } from '../project/app-config.ts';
 
 const COLUMNS = ['NAME', 'STATUS', 'TEE', 'APP ID', 'URL', 'CREATED'] as const;
 
 /** `list`: every machine of the platform. */
-export async function run(context: Context): Promise<undefined> {
-  const config = await loadGlobalConfig(context);
+export async function run(context: Context): Promise<number> {
+  const { config, problem } = await globalConfigToTend(context);
   const inProject = (await findProject(context.directory)) !== undefined;
-  const name = inProject ? (await loadProject(context)).config.platform : (config.platform ?? 'local');
+  const name = inProject ? (await loadProjectToTend(context)).config.platform : (config.platform ?? 'local');
   const platform = await loadPlatform(name);
   const machines = await platform.list(context, config);
   context.result(machines);
   if (machines.length === 0) context.info('No machines');
-  if (machines.length === 0 || context.json) return undefined;
+  const exitCode = problem === undefined ? EXIT.ok : EXIT.failure;
+  if (machines.length === 0 || context.json) return exitCode;
   const rows = machines.map((one) => [
     one.name,
     one.status,
@@ -31,5 +33,5 @@ export async function run(context: Context): Promise<undefined> {
         .join('  ')
         .trimEnd(),
     );
-  return undefined;
+  return exitCode;
 }

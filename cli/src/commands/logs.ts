@@ -1,8 +1,8 @@
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
-import { loadPlace } from '../platforms/load-place.ts';
+import { findDeployment, requireDeployment } from '../platforms/deployment.ts';
+import { loadPlaceToTend } from '../platforms/load-place.ts';
 import { loadPlatform } from '../platforms/platform.ts';
-import { requireProjectState } from '../project/state-file.ts';
 
 const MAX_LINES = 1_000_000;
 
@@ -18,9 +18,10 @@ export async function run(
       found: String(flags['lines']),
       exitCode: EXIT.usage,
     });
-  const place = await loadPlace(context);
+  const place = await loadPlaceToTend(context);
   const platform = await loadPlatform(place.project.config.platform);
-  const state = await requireProjectState(context, place.project.directory);
+  // What the machine says of itself is enough to read its log.
+  const state = (await findDeployment(place, platform)).state ?? (await requireDeployment(place, platform));
   const container = typeof flags['container'] === 'string' ? flags['container'] : undefined;
   await platform.logs(place, state, { container, lines, follow: flags['follow'] === true });
   return undefined;

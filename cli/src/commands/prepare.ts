@@ -3,6 +3,8 @@ import type { Context } from '../context.ts';
 import { loadProject } from '../project/app-config.ts';
 import { prepareShared, writeShared } from '../project/shared-files.ts';
 
+export const changesProject = true;
+
 /** `prepare`: writes `shared/` without network, so without the sealed environment. */
 export async function run(context: Context): Promise<undefined> {
   const project = await loadProject(context);

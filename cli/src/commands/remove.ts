@@ -1,9 +1,11 @@
-import { ask } from '../ask.ts';
+import { confirm } from '../ask.ts';
 import type { Context } from '../context.ts';
-import { CliError, EXIT } from '../errors.ts';
-import { loadPlace } from '../platforms/load-place.ts';
+import { EXIT } from '../errors.ts';
+import { deploymentToEnd } from '../platforms/deployment.ts';
+import { loadPlaceToTend } from '../platforms/load-place.ts';
 import { loadPlatform } from '../platforms/platform.ts';
-import { readProjectState } from '../project/state-file.ts';
+
+export const changesProject = true;
 
 /** `remove`: the machine and its disk are gone for good, so a person is asked; a script is not. */
 export async function run(
@@ -11,25 +13,19 @@ export async function run(
   _args: readonly string[],
   flags: Readonly<Record<string, unknown>>,
 ): Promise<number> {
-  const place = await loadPlace(context);
+  const place = await loadPlaceToTend(context);
   const platform = await loadPlatform(place.project.config.platform);
-  const state = await readProjectState(place.project.directory);
-  if (state === undefined || state.status === 'REMOVED') {
+  const state = await deploymentToEnd(place, platform);
+  if (state === undefined) {
     context.print('No deployment found.');
     context.result({ removed: false });
     return context.exitCode ? EXIT.notFound : EXIT.ok;
   }
-  if (context.interactive && !context.yes)
-    await confirm(`Remove ${state.instance_name} and its disk? [y/N]: `);
+  if (context.interactive) await confirm(context, `Remove ${state.instance_name} and its disk?`);
   // A machine that runs is stopped first, as the cloud platforms do.
   await platform.stop(place, state);
   await platform.remove(place, state, { force: flags['force'] === true });
   context.print(`Removed ${state.instance_name}`);
   context.result({ removed: true, instance: state.instance_name });
   return EXIT.ok;
-}
-
-async function confirm(question: string): Promise<void> {
-  if (!/^y(es)?$/i.test(await ask(question)))
-    throw new CliError('refused', 'Nothing was removed', { exitCode: EXIT.refused });
 }

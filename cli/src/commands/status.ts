@@ -1,18 +1,21 @@
 import type { Context } from '../context.ts';
 import { EXIT } from '../errors.ts';
-import { loadPlace } from '../platforms/load-place.ts';
+import { findDeployment } from '../platforms/deployment.ts';
+import { loadPlaceToTend } from '../platforms/load-place.ts';
 import { loadPlatform } from '../platforms/platform.ts';
-import { readProjectState } from '../project/state-file.ts';
 import { measurements } from '../status/measurements.ts';
 
 const LABEL_WIDTH = 14;
 
-/** `status`: state, addresses, and the Measurements block that the documentation promises (chapter 50 section 1.2). */
+/** `status`: state, addresses, and the Measurements block that the documentation promises. */
 export async function run(context: Context): Promise<number> {
-  const place = await loadPlace(context);
+  const place = await loadPlaceToTend(context);
   const platform = await loadPlatform(place.project.config.platform);
-  const state = await readProjectState(place.project.directory);
-  if (state === undefined || state.status === 'REMOVED') {
+  const { state, problem } = await findDeployment(place, platform);
+  if (problem !== undefined) context.warn(`${problem.message}. ${problem.hint ?? ''}`);
+  if (state === undefined) {
+    const why = problem ?? place.project.problem;
+    if (why !== undefined) throw why;
     context.print("No deployment found. Run 'dstack-cloud deploy' first.");
     context.result({ status: 'NOT_DEPLOYED' });
     return context.exitCode ? EXIT.notFound : EXIT.ok;
@@ -35,6 +38,9 @@ export async function run(context: Context): Promise<number> {
     updated_at: state.updated_at,
     measurements: Object.fromEntries(measured.rows),
     drift: measured.drift,
+    problem: (problem ?? place.project.problem)?.message ?? null,
   });
+  // What is shown is right, but not all of the project could be read.
+  if (problem !== undefined || place.project.problem !== undefined) return EXIT.failure;
   return report.status === 'NOT_FOUND' && context.exitCode ? EXIT.notFound : EXIT.ok;
 }

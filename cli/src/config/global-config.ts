@@ -112,16 +112,35 @@ export async function loadGlobalConfig(context: Context): Promise<GlobalConfig> 
     bytes = await readFileBounded(path, MAX_CONFIG_BYTES);
   } catch (error) {
     if ((error as { code?: string }).code !== 'file-missing')
-      throw new CliError('bad_config', `${path} cannot be read`, { cause: error });
+      throw new CliError('bad_config', `${path} cannot be read`, {
+        cause: error,
+        hint: `Check ${path}, or name another file with --config`,
+      });
     if (context.config !== undefined || context.env['DSTACK_CLOUD_CONFIG'])
       throw new CliError('bad_config', `${path} does not exist`, {
         hint: 'Correct --config or DSTACK_CLOUD_CONFIG, or make the file with dstack-cloud config-edit',
       });
-    return schema.parse({});
+    return defaultGlobalConfig();
   }
-  const { config, warnings } = parseGlobalConfig(new TextDecoder().decode(bytes), path);
+  const { config, warnings } = parseGlobalConfig(decode(bytes, path), path);
   for (const warning of warnings) context.warn(warning);
   return config;
+}
+
+function decode(bytes: Uint8Array, path: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw new CliError('bad_config', `${path} is no UTF-8 text`, {
+      cause: error,
+      hint: `Save ${path} as UTF-8`,
+    });
+  }
+}
+
+/** What holds without a file. */
+export function defaultGlobalConfig(): GlobalConfig {
+  return schema.parse({});
 }
 
 /** Parses the text of the global configuration. */

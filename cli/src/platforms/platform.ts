@@ -42,12 +42,26 @@ export interface LogRequest {
   readonly follow: boolean;
 }
 
+export interface DeployOptions {
+  /** Undefined when there is no machine yet. */
+  readonly before: ProjectState | undefined;
+  /** Make the machine new, with the data disk of before. */
+  readonly recreate: boolean;
+  /** `delete` also makes the data disk new. */
+  readonly data: 'keep' | 'delete';
+}
+
 /** What a platform can do with a project's machine; adding one touches its own folder and the table below. */
 export interface Platform {
-  /** Refuses what its guests would refuse; nothing is registered, sealed, written or stopped before. */
-  check(place: Place, prepared: Prepared): Promise<void>;
+  /**
+   * Refuses what its guests would refuse, and what the machine cannot get on this host; nothing is registered, sealed,
+   * written or stopped before.
+   */
+  check(place: Place, prepared: Prepared, before: ProjectState | undefined): Promise<void>;
   /** Makes or updates the machine and starts it. Throws `boot_failed` with the guest's reason. */
-  deploy(place: Place, prepared: Prepared, options: { recreate: boolean }): Promise<ProjectState>;
+  deploy(place: Place, prepared: Prepared, options: DeployOptions): Promise<ProjectState>;
+  /** The machine that says of itself that it belongs to this project, when nothing else does. */
+  find(place: Place): Promise<ProjectState | undefined>;
   report(place: Place, state: ProjectState): Promise<MachineReport>;
   logs(place: Place, state: ProjectState, request: LogRequest): Promise<void>;
   stop(place: Place, state: ProjectState): Promise<boolean>;
@@ -56,13 +70,13 @@ export interface Platform {
   list(context: Context, config: GlobalConfig): Promise<ListedMachine[]>;
 }
 
-const PLATFORMS: Readonly<Record<string, () => Promise<Platform>>> = {
-  local: async () => (await import('./local/local-platform.ts')).localPlatform,
-};
+const PLATFORMS = new Map<string, () => Promise<Platform>>([
+  ['local', async () => (await import('./local/local-platform.ts')).localPlatform],
+]);
 
 /** The platform of that name. Throws `not_yet` for those that this version lacks. */
 export async function loadPlatform(name: string): Promise<Platform> {
-  const load = PLATFORMS[name];
+  const load = PLATFORMS.get(name);
   if (load !== undefined) return await load();
   throw notYet(`Platform ${name}`);
 }

@@ -14,6 +14,8 @@ export interface Project {
   readonly directory: string;
   readonly path: string;
   readonly config: AppConfig;
+  /** Why `app.json` cannot be used; `config` then has the defaults, which say nothing about the project. */
+  readonly problem?: CliError;
 }
 
 /** The nearest folder at or above `start` that holds an `app.json`. Throws `bad_app_json` when that cannot be told. */
@@ -45,6 +47,21 @@ export async function loadProject(context: Context): Promise<Project> {
   const { config, warnings } = parseAppConfig(parseJsonObject(text, path, 'bad_app_json'), path);
   for (const warning of warnings) context.warn(warning);
   return { directory, path, config };
+}
+
+/**
+ * Loads the project for a command that only tends its machine: a damaged `app.json` must not keep anybody from stopping
+ * it. Throws `no_project`.
+ */
+export async function loadProjectToTend(context: Context): Promise<Project> {
+  try {
+    return await loadProject(context);
+  } catch (problem) {
+    if (!(problem instanceof CliError) || problem.code === 'no_project') throw problem;
+    const directory = await requireProjectFolder(context);
+    const { config } = parseAppConfig({ platform: 'local' }, 'app.json');
+    return { directory, path: join(directory, 'app.json'), config, problem };
+  }
 }
 
 /** A change of `app.json` that was tried out: nothing but the disk can keep it from being written. */

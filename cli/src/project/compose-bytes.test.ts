@@ -69,7 +69,7 @@ describe('app-compose.json', () => {
 
   it('refuses what the guest would refuse, before anything is sent', async () => {
     const newer =
-      '{"manifest_version":"9","name":"x","runner":"docker-compose","docker_compose_file":"services: {}"}';
+      '{"manifest_version":9,"name":"x","runner":"docker-compose","docker_compose_file":"services: {}"}';
     writeFileSync(join(directory, 'exact.json'), newer);
     await expect(bytesOf({ app_compose_file: 'exact.json' })).rejects.toMatchObject({
       code: 'bad_compose_file',

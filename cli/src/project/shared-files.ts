@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { chmod, lstat, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   AppError,
@@ -25,7 +25,7 @@ import { osImage } from './os-image.ts';
 export interface Prepared {
   readonly files: Partial<Record<HostSharedName, Uint8Array>>;
   readonly composeHash: string;
-  /** The effective app id: only with a KMS does app.json decide it (chapter 50 section 2.5). */
+  /** The effective app id: only with a KMS does app.json decide it . */
   readonly appId: string;
   /** Empty when the app has no instance id, undefined when the guest draws it. */
   readonly instanceId: string | undefined;
@@ -40,6 +40,7 @@ export async function prepareShared(
   config: GlobalConfig,
   project: Project,
 ): Promise<Prepared> {
+  if (project.problem !== undefined) throw project.problem;
   const app = project.config;
   const compose = await composeBytes(project);
   const hash = composeHash(compose.bytes);
@@ -78,13 +79,29 @@ export async function prepareShared(
 
 /** Writes the files into the project's `shared/`; an environment that is gone does not stay behind. */
 export async function writeShared(project: Project, files: Prepared['files']): Promise<void> {
-  const directory = join(project.directory, 'shared');
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const directory = await sharedFolder(project);
   for (const name of Object.keys(HOST_SHARED_LIMITS) as HostSharedName[]) {
     const bytes = files[name];
     if (bytes === undefined) await rm(join(directory, name), { force: true });
     else await writeFileAtomic(join(directory, name), bytes, { mode: 0o600 });
   }
+}
+
+/** `shared/`, a folder of the project's own: through a link, which can come with a copy, another's files would be lost. */
+async function sharedFolder(project: Project): Promise<string> {
+  const directory = join(project.directory, 'shared');
+  await mkdir(directory, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
+  });
+  const status = await lstat(directory);
+  if (!status.isDirectory())
+    throw new CliError('exists', `${directory} is no folder, so nothing was written`, {
+      expected: 'a folder, not a link to one',
+      hint: `Remove ${directory}; it is made again`,
+    });
+  // What lies in it is for the machine's host alone.
+  await chmod(directory, 0o700);
+  return directory;
 }
 
 function predictInstanceId(

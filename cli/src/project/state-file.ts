@@ -7,6 +7,9 @@ import { CliError, EXIT } from '../errors.ts';
 const MAX_STATE_BYTES = 4 * 1024 * 1024;
 const MAX_REVISIONS = 100;
 
+/** Status while an update is under way; everything else in the file is still the revision of before. */
+export const UPDATING = 'UPDATING';
+
 /** One deployed revision, for comparison and roll-back. */
 interface Revision {
   readonly compose_hash: string;
@@ -14,7 +17,7 @@ interface Revision {
   readonly time: string;
 }
 
-/** `state.json` of a project: what was deployed last (chapter 50 section 2.3). */
+/** `state.json` of a project: what was deployed last. */
 export interface ProjectState {
   readonly schema: number;
   readonly platform: string;
@@ -33,6 +36,8 @@ export interface ProjectState {
   readonly os_image_hash: string;
   /** Platform local: folder of the machine. */
   readonly machine_dir: string;
+  /** Platform local: a second machine while one replaces the other; this one is to be removed. */
+  readonly other_machine_dir?: string | undefined;
   readonly urls: Readonly<Record<string, string>>;
   readonly revisions: readonly Revision[];
 }
@@ -55,29 +60,41 @@ const schema: z.ZodType<ProjectState> = z.looseObject({
   compose_hash: text,
   os_image_hash: text,
   machine_dir: text,
+  other_machine_dir: z.string().optional(),
   urls: z.record(z.string(), z.string()).default({}),
   revisions: z
     .array(z.looseObject({ compose_hash: z.string(), os_image_hash: z.string(), time: z.string() }))
     .default([]),
 }) as unknown as z.ZodType<ProjectState>;
 
-/** Reads `state.json`, or undefined when the project was never deployed. */
+/**
+ * Reads `state.json`, or undefined when there is none.
+ * @throws CliError `state_damaged` when it cannot be read: that is not the same as none
+ */
 export async function readProjectState(directory: string): Promise<ProjectState | undefined> {
   const path = join(directory, 'state.json');
+  const damaged = (why: string, cause?: unknown): CliError =>
+    new CliError('state_damaged', `${path} ${why}`, {
+      ...(cause === undefined ? {} : { cause }),
+      hint: `Restore it from a copy, or move it away (mv ${path} ${path}.bad): the next command finds the project's machine without it`,
+    });
   let bytes: Uint8Array;
   try {
-    bytes = await readFileBounded(path, MAX_STATE_BYTES);
-  } catch {
-    return undefined;
-  }
-  try {
-    return schema.parse(JSON.parse(new TextDecoder().decode(bytes)));
+    // A link could lead anywhere, and is none of ours.
+    bytes = await readFileBounded(path, MAX_STATE_BYTES, { noFollow: true });
   } catch (error) {
-    throw new CliError('bad_app_json', `${path} is damaged`, {
-      cause: error,
-      hint: `Restore ${path} from a copy, or remove it after the machine was removed`,
-    });
+    if ((error as { code?: string }).code === 'file-missing') return undefined;
+    throw damaged('cannot be read', error);
   }
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch {
+    throw damaged('is damaged: it is no JSON');
+  }
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw damaged(`is damaged:\n${z.prettifyError(result.error)}`);
 }
 
 /** Reads the state of a project that must be deployed. */

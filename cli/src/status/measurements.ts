@@ -30,7 +30,7 @@ export async function measurements(
     const local = await prepareShared(place.context, place.config, place.project);
     if (local.composeHash !== state.compose_hash)
       drift.push(`compose-hash of the local files is ${local.composeHash}: deploy to update`);
-    if (local.osImageHash !== state.os_image_hash)
+    if (state.os_image_hash !== '' && local.osImageHash !== state.os_image_hash)
       drift.push(`os-image-hash of the configured image is ${local.osImageHash}`);
   } catch (error) {
     drift.push(`The local files cannot be measured: ${messageOf(error)}`);

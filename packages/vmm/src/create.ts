@@ -6,6 +6,7 @@ import { isThere, makeOwnDirectory, type ProcessIdentity, temporaryName } from '
 import { VmmError } from './errors.ts';
 import { asVmmErrors, requireMachineFolder, withMachine } from './machine-folder.ts';
 import { type CvmManifest, MANIFEST_FILE, parseManifest, readManifest, writeManifest } from './manifest.ts';
+import { confirmUpdate, hasOpenUpdate, openUpdate, renewGuest, undoUpdate } from './open-update.ts';
 import { requireFreePort } from './ports.ts';
 import { finishUpdate, type HostShared, stageUpdate, writeShared } from './shared-update.ts';
 import { INITIAL_STATE, readState, writeState } from './state.ts';
@@ -35,6 +36,13 @@ export interface CreateOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly owner?: ProcessIdentity | null;
   readonly project?: string | null;
+}
+
+export interface UpdateOptions {
+  /** Keeps what was before until `closeUpdate`, which a failed start undoes. */
+  readonly open?: boolean;
+  /** An open update that also gives the machine an empty guest; its data disk stays. */
+  readonly fresh?: boolean;
 }
 
 /**
@@ -86,18 +94,35 @@ export async function checkCvm(options: CreateOptions): Promise<void> {
  * that is not given is removed. After a kill at any moment the next start or update has all of the old or all of the new.
  * Throws as `createCvm` does, and `running`, `locked`, `not_found`.
  */
-export async function updateCvm(options: CreateOptions): Promise<CvmManifest> {
+export async function updateCvm(options: CreateOptions, update: UpdateOptions = {}): Promise<CvmManifest> {
   const { dir, shared } = options;
+  return await withStopped(dir, async (before) => {
+    const next = nextManifest(before, options);
+    await checkChange(options, next);
+    if (update.open || update.fresh) await openUpdate(dir);
+    else await confirmUpdate(dir);
+    if (update.fresh) await renewGuest(dir);
+    await stageUpdate(dir, shared, next);
+    await finishUpdate(dir);
+    return next;
+  });
+}
+
+/** Takes an open update of a stopped machine back, or lets it hold. False when there is none. Throws as `updateCvm`. */
+export async function closeUpdate(dir: string, outcome: 'undo' | 'confirm'): Promise<boolean> {
+  if (!hasOpenUpdate(dir)) return false;
+  if (outcome === 'confirm') await withMachine(dir, { evenWhenFull: true }, () => confirmUpdate(dir));
+  else await withStopped(dir, () => undoUpdate(dir));
+  return true;
+}
+
+async function withStopped<T>(dir: string, body: (before: CvmManifest) => Promise<T>): Promise<T> {
   return await withMachine(dir, {}, async () => {
     await finishUpdate(dir);
     const before = await readManifest(dir);
     if (supervisorOf(dir, await readState(dir)) !== undefined)
       throw new VmmError('running', `${before.name} is running: stop it first`);
-    const next = nextManifest(before, options);
-    await checkChange(options, next);
-    await stageUpdate(dir, shared, next);
-    await finishUpdate(dir);
-    return next;
+    return await body(before);
   });
 }
 

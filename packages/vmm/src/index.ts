@@ -1,11 +1,19 @@
 export { isAlive, type ProcessIdentity, processIdentity } from '@dstack-cloud/files';
-export { type CreateOptions, checkCvm, createCvm, updateCvm } from './create.ts';
+export {
+  type CreateOptions,
+  checkCvm,
+  closeUpdate,
+  createCvm,
+  type UpdateOptions,
+  updateCvm,
+} from './create.ts';
 export { VmmError, type VmmErrorCode } from './errors.ts';
 export { Guard } from './guard.ts';
 export { removeCvm, type StartOptions, startCvm, stopCvm } from './lifecycle.ts';
 export { cvmLogPath, cvmLogs, followCvmLogs, type LogOptions } from './logs.ts';
 export { machineFolder } from './machine-folder.ts';
 export { type CvmManifest, readManifest } from './manifest.ts';
+export { hasOpenUpdate } from './open-update.ts';
 export { freePort, requireFreePort } from './ports.ts';
 export { guestProgramDirectory, programDirectory, resolveProgram } from './programs.ts';
 export { sendSignal } from './send-signal.ts';

@@ -8,6 +8,8 @@ export interface CvmPaths {
   /** Stands for the machine's own disk. */
   readonly guest: string;
   readonly work: string;
+  /** The data disk: all that outlives the machine's other files. */
+  readonly data: string;
   readonly logs: string;
   readonly containerLogs: string;
   readonly serial: string;
@@ -18,12 +20,14 @@ export interface CvmPaths {
 /** Paths below the folder of a machine. */
 export function cvmPaths(dir: string): CvmPaths {
   const guest = join(dir, 'guest');
+  const work = join(guest, 'dstack');
   const logs = join(dir, 'logs');
   return {
     dir,
     shared: join(dir, 'shared'),
     guest,
-    work: join(guest, 'dstack'),
+    work,
+    data: join(work, 'persistent'),
     logs,
     containerLogs: join(logs, 'containers'),
     serial: join(logs, 'serial.log'),

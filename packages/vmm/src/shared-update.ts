@@ -15,7 +15,7 @@ import { type CvmManifest, readManifest, writeManifest } from './manifest.ts';
 export type HostShared = Readonly<Partial<Record<HostSharedName, Uint8Array>>>;
 
 /** A whole update that is decided but perhaps not yet done. */
-const DECIDED = '.update';
+export const DECIDED = '.update';
 /** One that is being written. */
 const STAGED = '.update.staged';
 
@@ -50,17 +50,22 @@ export async function finishUpdate(dir: string): Promise<void> {
   const decided = join(dir, DECIDED);
   if (!isThere(decided)) return;
   const manifest = await readManifest(decided);
-  const shared: Partial<Record<HostSharedName, Uint8Array>> = {};
-  for (const name of Object.keys(HOST_SHARED_LIMITS) as HostSharedName[]) {
-    const bytes = await readStaged(join(decided, 'shared', name), HOST_SHARED_LIMITS[name]);
-    if (bytes !== undefined) shared[name] = bytes;
-  }
-  await writeShared(dir, shared);
+  await writeShared(dir, await readShared(decided));
   await writeManifest(dir, manifest);
   // Under another name first: half of an update must not look like a whole one.
   await rm(join(dir, STAGED), { recursive: true, force: true });
   await rename(decided, join(dir, STAGED));
   await rm(join(dir, STAGED), { recursive: true, force: true });
+}
+
+/** The host-shared files below `dir`. */
+export async function readShared(dir: string): Promise<HostShared> {
+  const shared: Partial<Record<HostSharedName, Uint8Array>> = {};
+  for (const name of Object.keys(HOST_SHARED_LIMITS) as HostSharedName[]) {
+    const bytes = await readStaged(join(dir, 'shared', name), HOST_SHARED_LIMITS[name]);
+    if (bytes !== undefined) shared[name] = bytes;
+  }
+  return shared;
 }
 
 async function readStaged(path: string, limit: number): Promise<Uint8Array | undefined> {

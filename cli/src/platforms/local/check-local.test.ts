@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import type { Prepared } from '../../project/shared-files.ts';
 import type { Place } from '../platform.ts';
-import { checkLocal } from './check-local.ts';
+import { checkGuest } from './check-local.ts';
 
 const TOKEN = 'unit-test-launch-token-0000000001';
 const TOKEN_HASH = '28faa1319055d733ad9651f5ab7689c15b04609846bcd27b3c5bc8df6246f5a3';
 
-function check(members: object, userConfig?: string, app_compose_file = ''): Promise<void> {
+async function check(members: object, userConfig?: string, app_compose_file = ''): Promise<void> {
   const compose = {
     ...{ manifest_version: '3', name: 'x', runner: 'docker-compose', docker_compose_file: 'services: {}' },
     ...members,
@@ -16,7 +16,7 @@ function check(members: object, userConfig?: string, app_compose_file = ''): Pro
     ...(userConfig === undefined ? {} : { '.user-config': Buffer.from(userConfig) }),
   };
   const place = { project: { config: { app_compose_file } } } as Place;
-  return checkLocal(place, { files } as unknown as Prepared);
+  checkGuest(place, { files } as unknown as Prepared);
 }
 
 describe('what a local guest would refuse', () => {

@@ -1,17 +1,35 @@
 import { type AppCompose, assertSupported, checkRequirements, parseAppCompose } from '@dstack-cloud/app';
+import { checkCvm } from '@dstack-cloud/vmm';
 import { CliError, messageOf } from '../../errors.ts';
 import type { Prepared } from '../../project/shared-files.ts';
+import type { ProjectState } from '../../project/state-file.ts';
 import type { Place } from '../platform.ts';
+import { createOptions, newDirectory } from './create-options.ts';
+import { projectMachine } from './paths.ts';
+import { requireOwner } from './require-owner.ts';
 
 /** What a machine of this platform says of itself when its application demands something. */
 const MACHINE = { platform: 'dstack-tdx', osVersion: undefined };
 
 /**
- * Refuses what the guest would refuse, by the guest's own code, before anything is registered, sealed or stopped.
+ * Refuses what the guest would refuse, by the guest's own code, and what this host cannot give: ports, names, seed; before
+ * anything is registered, sealed or stopped.
  *
- * @throws CliError `bad_compose_file`, `bad_app_json`
+ * @throws CliError `bad_compose_file`, `bad_app_json`, `not_owner`; VmmError
  */
-export async function checkLocal(place: Place, prepared: Prepared): Promise<void> {
+export async function checkLocal(
+  place: Place,
+  prepared: Prepared,
+  before: ProjectState | undefined,
+): Promise<void> {
+  checkGuest(place, prepared);
+  const known = before === undefined ? undefined : projectMachine(place, before);
+  if (known !== undefined) await requireOwner(place, known);
+  await checkCvm(createOptions(place, prepared, known ?? newDirectory(place)));
+}
+
+/** What the guest of such a machine would refuse. @throws CliError `bad_compose_file`, `bad_app_json` */
+export function checkGuest(place: Place, prepared: Prepared): void {
   const { files } = prepared;
   const compose = parseAppCompose(files['app-compose.json'] ?? new Uint8Array());
   refuseKeyProvider(compose);

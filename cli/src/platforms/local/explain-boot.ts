@@ -1,12 +1,12 @@
 import { CliError, messageOf } from '../../errors.ts';
 import type { ProjectState } from '../../project/state-file.ts';
 
-/** Reasons of chapter 60 section 2.2 and of the key service, and what the user can do about each. */
-const HINTS: readonly (readonly [RegExp, (state: ProjectState) => string])[] = [
+/** Reasons of the contracts and of the key service, and what the user can do about each. */
+const HINTS: readonly (readonly [RegExp, (state: ProjectState, command: string) => string])[] = [
   [
     /Compose hash not allowed/,
-    (state) =>
-      `The owner of the app allows this compose file with\ndstack-cloud app allow ${state.compose_hash}\nand then dstack-cloud start`,
+    (state, command) =>
+      `The owner of the app allows this compose file with\ndstack-cloud app allow${command === 'start' ? ` ${state.compose_hash}` : ''}\nand then dstack-cloud ${command}`,
   ],
   [
     /App not (registered|deployed)/,
@@ -24,12 +24,12 @@ const HINTS: readonly (readonly [RegExp, (state: ProjectState) => string])[] = [
 ];
 
 /** Turns a failed start into an error that names the next step. */
-export function explainBoot(error: unknown, state: ProjectState): Error {
+export function explainBoot(error: unknown, state: ProjectState, command: 'deploy' | 'start'): Error {
   const code = (error as { code?: unknown }).code;
   if (code !== 'boot_failed' && code !== 'start_failed')
     return error instanceof Error ? error : new Error(messageOf(error));
   const message = messageOf(error);
-  const hint = HINTS.find(([pattern]) => pattern.test(message))?.[1](state);
+  const hint = HINTS.find(([pattern]) => pattern.test(message))?.[1](state, command);
   return new CliError('boot_failed', message, {
     hint: hint ?? 'Read the console with dstack-cloud logs',
     cause: error,

@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { type CvmStatus, cvmStatus, machineFolder, VmmError } from '@dstack-cloud/vmm';
 import type { GlobalConfig } from '../../config/global-config.ts';
 import { type Context, expandHome } from '../../context.ts';
@@ -8,11 +8,6 @@ import type { Place } from '../platform.ts';
 /** Folder with every local machine. */
 export function runPath(context: Context, config: GlobalConfig): string {
   return resolve(expandHome(context, config.local.run_path));
-}
-
-/** Folder of one new machine. */
-export function machineDirectory(context: Context, config: GlobalConfig, id: string): string {
-  return join(runPath(context, config), id);
 }
 
 /**

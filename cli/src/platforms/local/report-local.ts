@@ -1,7 +1,7 @@
 import { type CvmStatus, listCvms } from '@dstack-cloud/vmm';
 import type { GlobalConfig } from '../../config/global-config.ts';
 import type { Context } from '../../context.ts';
-import type { ProjectState } from '../../project/state-file.ts';
+import { type ProjectState, UPDATING } from '../../project/state-file.ts';
 import type { ListedMachine, MachineReport, Place } from '../platform.ts';
 import { machineIfThere, projectMachine, runPath } from './paths.ts';
 
@@ -54,6 +54,8 @@ function rows(state: ProjectState, status: string, machine: CvmStatus | undefine
     ['Created:', state.created_at],
     ['Updated:', state.updated_at],
   ];
+  if (state.status === UPDATING)
+    found.push(['Update:', 'under way, or interrupted: then deploy repeats it, and start goes back']);
   if (machine === undefined) return found;
   found.push(['TEE:', 'SIMULATED Intel TDX (development only)']);
   if (machine.state.boot_progress !== '') found.push(['Progress:', machine.state.boot_progress]);

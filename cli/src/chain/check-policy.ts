@@ -1,0 +1,56 @@
+import type { Hex } from 'viem';
+import { CliError } from '../errors.ts';
+import type { Prepared } from '../project/shared-files.ts';
+import { appAbi, type ChainConfig, connectReader, kmsAbi, shortMessage } from './connect.ts';
+
+/**
+ * Asks the contracts what the key service is going to ask them, before a machine is touched for it: is the app registered,
+ * are its compose hash and the OS image allowed?
+ *
+ * @throws CliError `app_not_registered`, `compose_hash_not_allowed`, `chain_unreachable`
+ */
+export async function checkPolicy(config: ChainConfig, prepared: Prepared): Promise<void> {
+  const { client, kms } = await connectReader(config);
+  const app: Hex = `0x${prepared.appId}`;
+  const read = async (address: Hex, abi: typeof appAbi, functionName: string, arg: Hex): Promise<unknown> =>
+    await client.readContract({ address, abi, functionName, args: [arg] });
+  const answers = Promise.all([
+    read(kms, kmsAbi, 'registeredApps', app),
+    client.getCode({ address: app }),
+    read(kms, kmsAbi, 'allowedOsImages', `0x${prepared.osImageHash}`),
+  ]);
+  const [registered, code, image] = await answers.catch((error: unknown) => {
+    throw unreadable(error);
+  });
+  if (registered !== true || code === undefined || code === '0x')
+    throw new CliError('app_not_registered', `The key service's contract ${kms} knows no app ${app}`, {
+      hint: 'Make the app contract with dstack-cloud app create, or deploy --register',
+    });
+  if (image !== true)
+    throw new CliError('refused', `OS image is not allowed: ${prepared.osImageHash}`, {
+      expected: `an OS image that ${kms} allows`,
+      found: prepared.osImageHash,
+      hint: `The owner of ${kms} must allow it, or choose another os_image in app.json`,
+    });
+  const allowed = await read(app, appAbi, 'allowedComposeHashes', `0x${prepared.composeHash}`).catch(
+    (error: unknown) => {
+      throw unreadable(error);
+    },
+  );
+  if (allowed !== true)
+    throw new CliError(
+      'compose_hash_not_allowed',
+      `Compose hash not allowed: the app contract ${app} would deny the boot`,
+      {
+        expected: 'a compose hash that the contract allows',
+        found: prepared.composeHash,
+        hint: 'The owner of the app allows it with\ndstack-cloud app allow\nand then dstack-cloud deploy',
+      },
+    );
+}
+
+function unreadable(error: unknown): CliError {
+  return new CliError('chain_unreachable', `The contracts cannot be read: ${shortMessage(error)}`, {
+    hint: 'Check chain.rpc_url and chain.kms_contract (dstack-cloud config-edit), or leave the decision to the key service with --no-policy-check',
+  });
+}
