@@ -132,7 +132,7 @@ function assertTcb(info: BootInfo, { config, now }: Authorizing): void {
   const { tcb, accepted_tcb_statuses: all, snp } = config.core.attestation;
   const rule = tcb[info.mode] ?? (all && { accepted_statuses: all });
   // What the status does not tell of an AMD platform is judged in any case.
-  if (rule === undefined && info.snp === undefined) return;
+  if (rule === undefined && info.mode !== 'dstack-amd-sev-snp') return;
   const { accepted_statuses: acceptedStatuses = TCB_STATUSES, accepted_advisories: acceptedAdvisories } =
     rule ?? {};
   const policy = {

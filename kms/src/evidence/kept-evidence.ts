@@ -36,6 +36,7 @@ class KeptVerified implements VerifiedAttestation {
   readonly validFrom: number;
   readonly validUntil: number;
   readonly config: string;
+  declare readonly snp?: NonNullable<VerifiedAttestation['snp']>;
   readonly attestation: Attestation;
   readonly checks: VerifiedAttestation['checks'] = NO_CHECKS;
   readonly kept: Uint8Array;
@@ -48,6 +49,7 @@ class KeptVerified implements VerifiedAttestation {
     this.validFrom = verified.validFrom;
     this.validUntil = verified.validUntil;
     this.config = verified.config;
+    if (verified.snp !== undefined) this.snp = verified.snp;
     this.attestation = new KeptAttestation(verified.attestation, kept);
     this.kept = kept;
   }
