@@ -1,3 +1,4 @@
+import { printableMessage } from '@dstack-cloud/encoding';
 import { Command, Option, type OutputConfiguration } from 'commander';
 import type { Context } from './context.ts';
 import { CliError, EXIT } from './errors.ts';
@@ -199,6 +200,7 @@ function output(context: Context): OutputConfiguration {
   return {
     writeOut: context.stdout,
     writeErr: context.stderr,
+    outputError: (text, write) => write(`${printableMessage(text.trimEnd())}\n`),
     getOutHelpWidth: width,
     getErrHelpWidth: width,
   };
