@@ -2,7 +2,12 @@
 import { request } from 'node:https';
 
 export type Answer = { status: number; headers: Record<string, string | string[] | undefined>; body: string };
-export type ClientIdentity = { cert: string; key: string };
+export type ClientIdentity = {
+  cert: string;
+  key: string;
+  /** Address to come from, where the system lets one choose. */
+  localAddress?: string;
+};
 
 /** POSTs JSON to `${url}/prpc/${method}?json`. The server is not verified: these calls test the server. */
 export function callKms(

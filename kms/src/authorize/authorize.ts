@@ -5,6 +5,7 @@ import {
   TCB_STATUSES,
   type VerifiedAttestation,
 } from '@dstack-cloud/attestation';
+import { toHex } from '@dstack-cloud/encoding';
 import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { Decided, Released } from '../audit/audit-entry.ts';
@@ -17,6 +18,7 @@ import { keyEpochs } from './key-epochs.ts';
 import { activePlace, type KeyPlace, keyPlace } from './key-place.ts';
 import { notePresentKeys } from './present-keys.ts';
 import { assertReleaseAllowed } from './release-gate.ts';
+import { workloadOf } from './workload-of.ts';
 
 export type AuthorizeInput = {
   /** What is asked for, for the audit log. */
@@ -24,6 +26,8 @@ export type AuthorizeInput = {
   readonly kind: 'app' | 'kms';
   /** Stands before the text of every refusal of the workload. */
   readonly context?: string;
+  /** Of the caller. */
+  readonly address: string;
   /** Measurements as of boot; true only for SignCert. */
   readonly bootTime: boolean;
   /** Of the request; empty means the attested one. */
@@ -63,12 +67,19 @@ export async function authorize(
   input: AuthorizeInput,
 ): Promise<Authorized> {
   try {
-    return await decide(kms, verified, input);
+    kms.limits.workload(workloadOf(verified));
+    return await kms.limits.shown(input.address, () => decide(kms, verified, input), isExcused);
   } catch (error) {
     if (error instanceof SelfRefusal) throw error.cause;
     const { context } = input;
     throw context !== undefined && error instanceof RpcError ? error.within(context) : error;
   }
+}
+
+/** What is out of order here, and too much of what is allowed: neither is the fault of who asks. */
+function isExcused(error: unknown): boolean {
+  if (error instanceof SelfRefusal) return true;
+  return error instanceof RpcError && (error.code === 'UNAVAILABLE' || error.code === 'RATE_LIMITED');
 }
 
 async function decide(
@@ -78,7 +89,6 @@ async function decide(
 ): Promise<Authorized> {
   const configured = withRequestConfig(verified, input.vmConfig);
   const info = bootInfoOf(configured, input.bootTime);
-  kms.limits.attested(info);
   let blockNumber: bigint | undefined;
   let keyEpoch = 0;
   let keyRoot: string | undefined;
@@ -107,6 +117,7 @@ async function decide(
     if (input.kind === 'app') notePresentKeys(kms.policy, info.appId, decision);
     const { gatewayAppId } = decision;
     released = input.accept?.(info, place);
+    kms.limits.release(input.kind === 'app' ? toHex(info.appId) : 'kms');
     await record(true, '');
     return { info, gatewayAppId, blockNumber, place };
   } catch (error) {

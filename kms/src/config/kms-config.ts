@@ -80,13 +80,20 @@ type CoreConfig = {
   readonly temp_ca: { readonly enabled: boolean };
   readonly rate_limit: {
     readonly enabled: boolean;
+    /** Of one verified workload. */
     readonly attested_per_minute: number;
     readonly attested_burst: number;
+    /** Releases to one application, once it is allowed. */
+    readonly app_per_minute: number;
+    readonly app_burst: number;
     readonly open_per_minute: number;
     readonly open_burst: number;
-    /** Of one address; beyond that it is not even let in until the bucket fills. */
+    /** Evidence that is refused, and workloads that are, of one address; beyond that it is not even let in until the bucket fills. */
     readonly refused_evidence_per_minute: number;
     readonly refused_evidence_burst: number;
+    /** Requests to one vendor for evidence of one address, and of all. */
+    readonly collateral_per_minute: number;
+    readonly vendor_per_minute: number;
     /** See `ConnectionLimits`. */
     readonly network_cost_per_minute: number;
     readonly network_cost_burst: number;

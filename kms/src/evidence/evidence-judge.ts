@@ -1,15 +1,20 @@
-import { AttestationError, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import {
+  AttestationError,
+  type AttestationMode,
+  type CollateralSource,
+  type VerifiedAttestation,
+} from '@dstack-cloud/attestation';
 import { RpcError } from '@dstack-cloud/prpc';
 import {
   type PeerCertificate,
-  type PeerVerifier,
+  parseRaTlsCertificate,
   RaTlsError,
-  readThen,
   type ShownCertificate,
-  type ShownVerifier,
   verifyPeerAttestation,
 } from '@dstack-cloud/ra-tls';
+import { closedGate } from '../authorize/release-gate.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
+import type { Prover } from '../server/rate-limits.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { platformOptions } from './platform-options.ts';
@@ -20,17 +25,29 @@ import { VerdictCache } from './verdict-cache.ts';
 
 /** Judges evidence in certificates and signing requests, a bounded number at a time. */
 export type EvidenceJudge = {
-  /** @throws RaTlsError when the evidence is refused, RpcError `UNAVAILABLE` when too many wait */
-  readonly verify: PeerVerifier;
   /**
-   * Reads a client's certificate and judges the evidence in it, and remembers for ten minutes what was found good. The
-   * holder of its key has just proved to be there; the decision is made for every request all the same.
+   * @param prover who shows it; none when this KMS asked for it
+   * @throws RaTlsError when the evidence is refused, RpcError `UNAVAILABLE` when too many wait
+   */
+  readonly verify: (peer: PeerCertificate, prover?: Prover) => Promise<VerifiedAttestation>;
+  /** As `verify`, of what is read only once it is its turn: a few bytes may become much. @throws what `read` throws */
+  readonly readAndVerify: (read: () => PeerCertificate, prover: Prover) => Promise<VerifiedAttestation>;
+  /**
+   * Reads a client's certificate and judges the evidence in it, and remembers for ten minutes what was found good;
+   * undefined when there is none. The holder of its key has just proved to be there; the decision is made for every
+   * request all the same.
    * @throws as `verify`, and RaTlsError `malformed`
    */
-  readonly verifyCertificate: ShownVerifier;
+  readonly verifyCertificate: (
+    shown: ShownCertificate,
+    prover: Prover,
+  ) => Promise<VerifiedAttestation | undefined>;
   /** What `verifyCertificate` remembers: a verdict that costs nothing. */
   readonly knownVerdict: (certificate: ShownCertificate) => VerifiedAttestation | undefined;
 };
+
+/** Nobody is bounded by what this KMS asks for itself. */
+const OURSELVES: Prover = { network: '', permit: () => undefined };
 
 export function evidenceJudge(
   config: KmsConfig,
@@ -39,29 +56,58 @@ export function evidenceJudge(
 ): EvidenceJudge {
   const turnstile = new Turnstile(config.core.rate_limit.max_verifications);
   const platform = platformOptions(config);
-  const judge = async (certificate: PeerCertificate): Promise<VerifiedAttestation> => {
-    const { roots, collateral } = trust;
-    return verifyPeerAttestation(certificate, { roots, collateral, now: now(), platform });
-  };
   const verdicts = new VerdictCache(now);
-  const judgeEvidence: EvidenceJudge = {
-    verifyCertificate: (shown) => verdicts.get(shown, () => readThen(judgeEvidence.verify)(shown)),
-    knownVerdict: (certificate) => verdicts.known(certificate),
-    verify: async (certificate) => {
-      const mode = certificate.attestation?.quote.mode ?? 'none';
-      try {
-        const verified = await turnstile.run(() => judge(certificate));
-        metrics.attestationVerifications.inc({ platform: mode, result: 'ok' });
-        return verified;
-      } catch (error) {
-        const result = error instanceof RpcError ? 'overload' : 'refused';
-        metrics.attestationVerifications.inc({ platform: mode, result });
-        log.warn({ platform: mode, ...describeRefusal(error) }, 'attestation verification failed');
-        throw error instanceof RaTlsError ? publicRefusal(error) : error;
-      }
-    },
+
+  const judge = async (peer: PeerCertificate, { permit }: Prover): Promise<VerifiedAttestation> => {
+    const { roots, collateral: source } = trust;
+    const gate = peer.attestation && closedGate(peer.attestation.quote.mode, config);
+    const collateral = gate === undefined ? source : askingNobody(source, gate);
+    return verifyPeerAttestation(peer, { roots, collateral, permit, now: now(), platform });
   };
-  return judgeEvidence;
+
+  async function inTurn(
+    read: () => PeerCertificate,
+    prover: Prover,
+  ): Promise<VerifiedAttestation | undefined> {
+    let mode: AttestationMode | 'none' = 'none';
+    try {
+      const verified = await turnstile.run(prover.network, async () => {
+        const peer = read();
+        if (peer.attestation === undefined) return undefined;
+        mode = peer.attestation.quote.mode;
+        return judge(peer, prover);
+      });
+      if (verified !== undefined) metrics.attestationVerifications.inc({ platform: mode, result: 'ok' });
+      return verified;
+    } catch (error) {
+      const result = error instanceof RpcError ? 'overload' : 'refused';
+      metrics.attestationVerifications.inc({ platform: mode, result });
+      log.warn({ platform: mode, ...describeRefusal(error) }, 'attestation verification failed');
+      throw error instanceof RaTlsError ? publicRefusal(error) : error;
+    }
+  }
+
+  const readAndVerify: EvidenceJudge['readAndVerify'] = async (read, prover) => {
+    const verified = await inTurn(read, prover);
+    if (verified === undefined) throw new RaTlsError('no-attestation', 'No attestation provided');
+    return verified;
+  };
+  return {
+    verify: (peer, prover = OURSELVES) => readAndVerify(() => peer, prover),
+    readAndVerify,
+    verifyCertificate: (shown, prover) =>
+      verdicts.get(shown, () => inTurn(() => parseRaTlsCertificate(shown.der), prover)),
+    knownVerdict: (certificate) => verdicts.known(certificate),
+  };
+}
+
+/**
+ * For evidence of a platform that gets no keys: it is judged as far as that goes without asking anybody, and what would
+ * have to be asked for is refused for what it is.
+ */
+function askingNobody(source: CollateralSource, reason: string): CollateralSource {
+  const refuse = (): Promise<never> => Promise.reject(new AttestationError('policy', reason));
+  return { tdx: (request) => source.tdx(request), snp: refuse, tpm: refuse, pckCertificate: refuse };
 }
 
 /** What the log says about refused evidence: which check, never the evidence itself. */

@@ -30,9 +30,18 @@ export function withNonces(judge: EvidenceJudge, nonces: ServerNonces, required:
   }
   return {
     ...judge,
-    verify: async (peer) => admit(await judge.verify(peer), peer.spki),
-    verifyCertificate: async (shown) => {
-      const verified = await judge.verifyCertificate(shown);
+    verify: async (peer, prover) => admit(await judge.verify(peer, prover), peer.spki),
+    readAndVerify: async (read, prover) => {
+      let spki: Uint8Array | undefined;
+      const verified = await judge.readAndVerify(() => {
+        const peer = read();
+        spki = peer.spki;
+        return peer;
+      }, prover);
+      return admit(verified, spki!);
+    },
+    verifyCertificate: async (shown, prover) => {
+      const verified = await judge.verifyCertificate(shown, prover);
       return verified && admit(verified, shown.spki);
     },
     knownVerdict: (shown) => {

@@ -10,7 +10,7 @@ import type { Caller, Kms } from '../kms.ts';
 export async function getAppKey(
   kms: Kms,
   request: proto.GetAppKeyRequest,
-  { attestation }: Caller,
+  { attestation, address }: Caller,
 ): Promise<MessageInitShape<typeof proto.AppKeyResponseSchema>> {
   if (request.apiVersion > 1) {
     throw new RpcError(`Unsupported API version: ${request.apiVersion}`, { code: 'INVALID_ARGUMENT' });
@@ -24,6 +24,7 @@ export async function getAppKey(
     event: 'app-key',
     kind: 'app',
     context: 'App not allowed',
+    address,
     bootTime: false,
     vmConfig: request.vmConfig,
     accept: (_, known) => {

@@ -11,7 +11,7 @@ const MAX_NAME_LENGTH = 1024;
 export async function getKey(
   kms: Kms,
   { name, vmConfig }: proto.GetKeyRequest,
-  { attestation }: Caller,
+  { attestation, address }: Caller,
 ): Promise<MessageInitShape<typeof proto.GetKeyResponseSchema>> {
   if (name.length > MAX_NAME_LENGTH) {
     throw new RpcError(`name must be at most ${MAX_NAME_LENGTH} characters`, { code: 'INVALID_ARGUMENT' });
@@ -23,6 +23,7 @@ export async function getKey(
     event: 'get-key',
     kind: 'app',
     context: 'App not allowed',
+    address,
     bootTime: false,
     vmConfig,
     accept: () => ({ key_name: name }),

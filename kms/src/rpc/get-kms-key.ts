@@ -10,7 +10,7 @@ import { simulatedField } from './get-app-key.ts';
 export async function getKmsKey(
   kms: Kms,
   { vmConfig, acceptHistory }: proto.GetKmsKeyRequest,
-  { attestation }: Caller,
+  { attestation, address }: Caller,
 ): Promise<MessageInitShape<typeof proto.KmsKeyResponseSchema>> {
   if (attestation === undefined) throw new RpcError('No attestation provided', { code: 'UNAUTHORIZED' });
   // Receivers that know of no history refuse more than one (chapter 10 section 10.2).
@@ -18,6 +18,7 @@ export async function getKmsKey(
   const { info } = await authorize(kms, attestation, {
     event: 'kms-key',
     kind: 'kms',
+    address,
     bootTime: false,
     vmConfig,
     accept: ({ mrAggregated }) => {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Attestation, VerifiedAttestation } from '@dstack-cloud/attestation';
+import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import { deriveAppCaKey } from '@dstack-cloud/keys';
 import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
@@ -27,11 +27,12 @@ export async function signCert(
   { address }: Pick<Caller, 'address'>,
 ): Promise<MessageInitShape<typeof proto.SignCertResponseSchema>> {
   const request = readRequest(kms, apiVersion, csr, signature);
-  const { attestation, verified } = await verifyEvidence(kms, request, address);
+  const verified = await verifyEvidence(kms, request, address);
   const names = [request.config.subject, ...request.config.subjectAltNames];
   const authorized = await authorize(kms, verified, {
     event: 'sign-cert',
     kind: 'app',
+    address,
     bootTime: true,
     vmConfig,
     accept: () => ({
@@ -39,7 +40,7 @@ export async function signCert(
       certificate_names: recordedNames(names),
     }),
   });
-  const chain = issueChain(kms, request, attestation, verified, authorized);
+  const chain = issueChain(kms, request, verified, authorized);
   kms.log.info({ app_id: Buffer.from(authorized.info.appId).toString('hex'), names }, 'certificate signed');
   return { certificateChain: chain.map(certificatePem) };
 }
@@ -68,12 +69,11 @@ async function verifyEvidence(
   { evidence, limits }: Kms,
   { pubkey, readEvidence }: VerifiedCsr,
   address: string,
-): Promise<{ attestation: Attestation; verified: VerifiedAttestation }> {
+): Promise<VerifiedAttestation> {
   try {
-    return await limits.evidence(address, async () => {
-      const attestation = readEvidence();
-      return { attestation, verified: await evidence.verify({ spki: pubkey, attestation }) };
-    });
+    return await limits.shown(address, (prover) =>
+      evidence.readAndVerify(() => ({ spki: pubkey, attestation: readEvidence() }), prover),
+    );
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;
     if (error.code === 'csr-malformed') throw publicForm(error);
@@ -94,7 +94,6 @@ function issueChain(...input: Parameters<typeof issue>): Uint8Array[] {
 function issue(
   kms: Kms,
   { config, pubkey }: VerifiedCsr,
-  attestation: Attestation,
   verified: VerifiedAttestation,
   { info, place }: Authorized,
 ): Uint8Array[] {
@@ -113,7 +112,7 @@ function issue(
     spki: pubkey,
     appId: info.appId,
     appInfo: appInfoOf(info, findInitScripts(verified)),
-    attestation,
+    attestation: verified.attestation,
     forbiddenNames: [domain],
   });
   return [leaf, ca, rootCa.certificate];

@@ -113,10 +113,8 @@ async function attested(kms: Kms, request: IncomingMessage, address: string, pee
   try {
     const { evidence, limits } = kms;
     const attestation = await peer.attestation(async (certificate) => {
-      // Without evidence there is little to read, and the limit of open requests was counted.
-      if (certificate.evidenceBytes === 0) return evidence.verifyCertificate(certificate);
       const known = evidence.knownVerdict(certificate);
-      return known ?? limits.evidence(address, () => evidence.verifyCertificate(certificate));
+      return known ?? limits.shown(address, (prover) => evidence.verifyCertificate(certificate, prover));
     });
     if (attestation !== undefined) markProven(request);
     return { address, request, attestation };

@@ -1,23 +1,35 @@
-import { AttestationError, type BootInfo } from '@dstack-cloud/attestation';
-import { toHex } from '@dstack-cloud/encoding';
+import { AttestationError, type CollateralVendor, type FetchPermit } from '@dstack-cloud/attestation';
 import { networkOf, RpcError, TokenBuckets } from '@dstack-cloud/prpc';
-import { RaTlsError } from '@dstack-cloud/ra-tls';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 
-/** Who may ask how often (chapter 10 section 10.2). */
+/** Whoever shows something that is judged. */
+export type Prover = {
+  readonly network: string;
+  /** Asked before a vendor is, for the sake of what this prover shows. */
+  readonly permit: FetchPermit;
+};
+
+/** Who may ask how often (chapter 10 section 10.2). What an attacker chose is never given back. */
 export type RateLimits = {
   /** Counts an open request of one address. @throws RpcError `RATE_LIMITED`, status 429 */
   open(address: string): void;
-  /** Counts an attested request of one workload instance. @throws RpcError `RATE_LIMITED`, status 429 */
-  attested(info: Pick<BootInfo, 'appId' | 'instanceId' | 'deviceId'>): void;
   /**
-   * Judges evidence that an address shows; what is refused for what it is counts. Forged evidence costs the sender
-   * nothing, so its number is bounded before anybody looks at it.
+   * Judges what an address shows. It is counted before anybody looks at it, and given back when it is good: of forged
+   * evidence, which costs its sender nothing, an address has so much.
+   * @param isExcused errors that say nothing against what was shown, and that nobody who shows it can cause
    * @throws RpcError `RATE_LIMITED`, status 429; what `judge` throws
    */
-  evidence<T>(address: string, judge: () => Promise<T>): Promise<T>;
-  /** Whether an address has shown so much refused evidence that not even a handshake is worth while now. */
+  shown<T>(
+    address: string,
+    judge: (prover: Prover) => Promise<T>,
+    isExcused?: (error: unknown) => boolean,
+  ): Promise<T>;
+  /** Counts a request of a verified workload. @throws RpcError `RATE_LIMITED`, status 429 */
+  workload(name: string): void;
+  /** Counts a release to an application that is allowed to have it. @throws RpcError `RATE_LIMITED`, status 429 */
+  release(application: string): void;
+  /** Whether an address has shown so much that was refused that not even a handshake is worth while now. */
   mayConnect(address: string): boolean;
 };
 
@@ -46,7 +58,7 @@ export type RateLimitOptions = {
   readonly onTaken?: (...taken: Taken) => void;
 };
 
-type LimitName = 'open' | 'attested' | 'refused';
+type LimitName = 'open' | 'workload' | 'release' | 'shown' | 'collateral' | 'vendor';
 
 export function rateLimits(
   { core: { rate_limit: limit } }: KmsConfig,
@@ -56,8 +68,9 @@ export function rateLimits(
   if (!limit.enabled) {
     return {
       open: () => undefined,
-      attested: () => undefined,
-      evidence: (_, judge) => judge(),
+      shown: (address, judge) => judge({ network: networkOf(address), permit: () => undefined }),
+      workload: () => undefined,
+      release: () => undefined,
       mayConnect: () => true,
       count: () => undefined,
       levels: () => [],
@@ -67,32 +80,52 @@ export function rateLimits(
   const bucketsOf = (name: LimitName, perMinute: number, burst: number): TokenBuckets =>
     new TokenBuckets(perMinute, burst, now, (key, tokens) => onTaken?.(name, key, tokens));
   const open = bucketsOf('open', limit.open_per_minute, limit.open_burst);
-  const attested = bucketsOf('attested', limit.attested_per_minute, limit.attested_burst);
-  const refused = bucketsOf('refused', limit.refused_evidence_per_minute, limit.refused_evidence_burst);
-  const all: Readonly<Record<LimitName, TokenBuckets>> = { open, attested, refused };
+  const workload = bucketsOf('workload', limit.attested_per_minute, limit.attested_burst);
+  const release = bucketsOf('release', limit.app_per_minute, limit.app_burst);
+  const shown = bucketsOf('shown', limit.refused_evidence_per_minute, limit.refused_evidence_burst);
+  const { collateral_per_minute: ofAddress, vendor_per_minute: ofVendor } = limit;
+  const collateral = bucketsOf('collateral', ofAddress, ofAddress);
+  const vendor = bucketsOf('vendor', ofVendor, ofVendor);
+  const all: Readonly<Record<LimitName, TokenBuckets>> = {
+    open,
+    workload,
+    release,
+    shown,
+    collateral,
+    vendor,
+  };
   const take = (buckets: TokenBuckets, name: string): void => {
     if (buckets.take(name)) return;
     metrics.rateLimited.inc();
     throw new RpcError('Too many requests; try again later', { code: 'RATE_LIMITED', status: 429 });
   };
+  /** A share of each vendor for one network, so that nobody uses up what all may ask for. */
+  const permitOf = (network: string) => (name: CollateralVendor, requests: number) => {
+    if (collateral.take(`${name} ${network}`, requests) && vendor.take(name, requests)) return;
+    metrics.rateLimited.inc();
+    throw new AttestationError(
+      'collateral-unavailable',
+      `Too many requests for collateral of ${name}; try again later`,
+    );
+  };
   return {
     open: (address) => take(open, networkOf(address)),
-    attested: ({ appId, instanceId, deviceId }) =>
-      take(attested, `${toHex(appId)}/${toHex(instanceId)}/${toHex(deviceId)}`),
-    async evidence(address, judge) {
+    async shown(address, judge, isExcused = () => false) {
       const network = networkOf(address);
-      // Taken before, so that many at once count as well, and given back for what is good.
-      take(refused, network);
+      // Taken before, so that many at once count as well.
+      take(shown, network);
       try {
-        const result = await judge();
-        refused.give(network);
+        const result = await judge({ network, permit: permitOf(network) });
+        shown.give(network);
         return result;
       } catch (error) {
-        if (!isVerdict(error)) refused.give(network);
+        if (isExcused(error)) shown.give(network);
         throw error;
       }
     },
-    mayConnect: (address) => refused.has(networkOf(address)),
+    workload: (name) => take(workload, name),
+    release: (application) => take(release, application),
+    mayConnect: (address) => shown.has(networkOf(address)),
     count: (taken) => {
       for (const [limitName, name, tokens] of taken) all[limitName].count(name, tokens);
     },
@@ -104,10 +137,4 @@ export function rateLimits(
       for (const [limitName, name, tokens] of levels) all[limitName].setLevel(name, tokens);
     },
   };
-}
-
-/** Overload, and collateral that cannot be had, say nothing about the evidence. */
-function isVerdict(error: unknown): boolean {
-  if (!(error instanceof RaTlsError)) return false;
-  return !(error.cause instanceof AttestationError && error.cause.code === 'collateral-unavailable');
 }

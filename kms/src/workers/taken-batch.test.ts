@@ -7,19 +7,19 @@ test('one turn tells one sum for each name, and nothing of what was given back',
   const take = takenBatch((taken) => told.push(taken));
   take('open', 'a', 1);
   take('open', 'a', 1);
-  take('attested', 'a', 1);
-  take('refused', 'b', 1);
-  take('refused', 'b', -1);
+  take('workload', 'a', 1);
+  take('shown', 'b', 1);
+  take('shown', 'b', -1);
   await new Promise(setImmediate);
   take('open', 'c', 1);
   await new Promise(setImmediate);
-  take('refused', 'd', 1);
-  take('refused', 'd', -1);
+  take('shown', 'd', 1);
+  take('shown', 'd', -1);
   await new Promise(setImmediate);
   expect(told).toEqual([
     [
       ['open', 'a', 2],
-      ['attested', 'a', 1],
+      ['workload', 'a', 1],
     ],
     [['open', 'c', 1]],
   ]);

@@ -4,7 +4,6 @@ import { choosePorts } from './choose-ports.ts';
 import { cleanUpRun } from './clean-up-run.ts';
 import { Guard } from './guard.ts';
 import { guestConfig } from './guest-config.ts';
-import { GuestNotes } from './guest-notes.ts';
 import { startHostApi } from './host-api.ts';
 import { LogFile } from './log-file.ts';
 import { Machine } from './machine.ts';
@@ -46,8 +45,10 @@ async function run(dir: string, signal: AbortSignal): Promise<number> {
   const guard = new Guard(machineMark(dir));
   const watch = watchFolders([dir, runDir]);
   const stop = AbortSignal.any([signal, onOwnerGone(manifest.owner), watch.gone]);
-  const notes = new GuestNotes(serial, keeper);
-  const hostApi = await startHostApi(runFiles.hostApi, (notification) => notes.take(notification));
+  const hostApi = await startHostApi(runFiles.hostApi, (notification) => {
+    serial.append(`[host] ${notification.event}: ${notification.payload}`);
+    keeper.notified(notification);
+  });
   const machine = new Machine({ manifest, paths, run: runFiles, serial, guard, keeper });
   let failure: unknown;
   try {

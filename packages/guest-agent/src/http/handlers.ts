@@ -24,8 +24,6 @@ import { getAttestationRoute } from './get-attestation-route.ts';
 import { jsonAnswer } from './json-answer.ts';
 import { logsRoute } from './logs-route.ts';
 import { metricsRoute } from './metrics-route.ts';
-import { PublicEvidence } from './public-evidence.ts';
-import { PublicLimits } from './public-limits.ts';
 
 /** Request listeners of the agent, one per listener of chapter 30 section 1.1. */
 export interface Handlers {
@@ -49,11 +47,9 @@ export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers
   const common = {
     before: (request: IncomingMessage) => request,
     publicError,
-    onCall: (call: CallRecord) => logCall(agent, call),
+    onCall: (record: CallRecord) => logCall(agent, record),
   };
   const guest = dstackGuestService(agent);
-  const limits = new PublicLimits();
-  const evidence = new PublicEvidence(agent, limits);
   // The machine's own applications may have large data signed.
   const ofApplications = { unknownMethodStatus: 404, bodyLimit: LARGE_BODY_LIMIT } as const;
   return {
@@ -74,19 +70,12 @@ export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers
     }),
     external: createPrpcHandler<IncomingMessage>({
       ...common,
-      headers: { Server: server, 'X-App-Version': `v${VERSION} (${REVISION})` },
       guard: (request) => (takeToll(request, PAGE_COST) ? undefined : TOO_MANY),
+      headers: { Server: server, 'X-App-Version': `v${VERSION} (${REVISION})` },
       mounts: [
-        {
-          path: '/prpc',
-          trim: 'Worker.',
-          services: [workerService(agent, evidence)],
-          bodyLimit: MAX_PUBLIC_BODY,
-          unknownMethodStatus: 404,
-        },
+        { path: '/prpc', trim: 'Worker.', services: [workerService(agent)], unknownMethodStatus: 404 },
       ],
-      maxBufferedBytes: MAX_PUBLIC_BUFFERED,
-      routes: externalRoutes(agent, { containers: options.containers, limits, evidence }),
+      routes: externalRoutes(agent, options.containers),
     }),
     guestApi: createPrpcHandler<IncomingMessage>({
       ...common,
@@ -96,25 +85,15 @@ export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers
   };
 }
 
-/** The methods of the external listener take a name at most. */
-const MAX_PUBLIC_BODY = 4 * 1024;
-const MAX_PUBLIC_BUFFERED = 4 * 1024 * 1024;
-
-interface PublicParts {
-  readonly containers: Containers;
-  readonly limits: PublicLimits;
-  readonly evidence: PublicEvidence;
-}
-
-function externalRoutes(agent: Agent, { containers, limits, evidence }: PublicParts): PlainRoute[] {
+function externalRoutes(agent: Agent, containers: Containers): PlainRoute[] {
   const { publicLogs, publicSysinfo } = agent.compose;
   return [
     dashboardRoute(agent, containers),
-    attestationRoute(agent, evidence),
+    attestationRoute(agent),
     // The agent only starts with its keys loaded, so being able to answer is the answer.
     { path: '/healthz', handle: () => jsonAnswer({ status: 'ok', version: VERSION }) },
     ...(publicSysinfo ? [metricsRoute(agent)] : []),
-    ...(publicLogs ? [logsRoute(agent, containers, limits)] : []),
+    ...(publicLogs ? [logsRoute(agent, containers)] : []),
   ];
 }
 
