@@ -1,4 +1,10 @@
-import { type AppCompose, assertSupported, checkRequirements, parseAppCompose } from '@dstack-cloud/app';
+import {
+  type AppCompose,
+  assertSupported,
+  checkRequirements,
+  DIRECTORY_MACHINE,
+  parseAppCompose,
+} from '@dstack-cloud/app';
 import { checkCvm } from '@dstack-cloud/vmm';
 import { CliError, messageOf } from '../../errors.ts';
 import type { Prepared } from '../../project/shared-files.ts';
@@ -34,7 +40,7 @@ export function checkGuest(place: Place, prepared: Prepared): void {
   const compose = parseAppCompose(files['app-compose.json'] ?? new Uint8Array());
   refuseKeyProvider(compose);
   try {
-    assertSupported(compose);
+    assertSupported(compose, DIRECTORY_MACHINE);
     checkRequirements(compose, { ...MACHINE, userConfig: files['.user-config'] });
   } catch (error) {
     const { expected, found } = error as { expected?: string; found?: string };

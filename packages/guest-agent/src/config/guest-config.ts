@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { DIRECTORY_MACHINE, DISK_MACHINE, type MachineAbilities } from '@dstack-cloud/app';
 import { z } from 'zod';
 import { GuestError } from '../errors.ts';
 import { nearestName } from './nearest-name.ts';
@@ -81,6 +82,11 @@ export interface GuestConfig {
     readonly logDir: string;
     readonly env: Readonly<Record<string, string>>;
   };
+}
+
+/** What this machine can do for its application. */
+export function machineAbilities({ root }: GuestConfig): MachineAbilities {
+  return root === '/' ? DISK_MACHINE : DIRECTORY_MACHINE;
 }
 
 /** Files of a fixture identity (chapter 30 section 8); with it the agent needs no device and no boot. */
