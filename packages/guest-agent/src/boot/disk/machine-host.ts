@@ -7,7 +7,7 @@ const TIMEOUT_MS = 30 * 60_000;
 const MAX_OUTPUT = 256 * 1024;
 
 /** Result of a program that ended by itself. */
-export interface Ran {
+interface Ran {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
