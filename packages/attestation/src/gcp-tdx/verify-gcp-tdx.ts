@@ -15,9 +15,9 @@ import { type QuotedPcr, verifyTpmQuote } from '../tpm/verify-quote.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import { type VerifiedAk, verifyAkCertificate } from './ak-certificate.ts';
+import { requireNothingElse, ukiFromPcr2 } from './boot-applications.ts';
 import { verifyFirmwareEndorsement } from './firmware-endorsement.ts';
 import { GCE_TDX_PCR0 } from './gce-firmware.ts';
-import { ukiFromPcr2 } from './pcr2-sequence.ts';
 
 const PLATFORM_GCP = 1;
 const REQUIRED_PCRS = [0, 2, 14];
@@ -88,6 +88,7 @@ async function verifyVtpmQuote(
   const pcr = (index: number) => pcrs.find((entry) => entry.index === index)!.value;
   requireEqual('tpm.pcr14', replayRuntimeEvents(attestation.runtimeEvents, 'sha256'), pcr(14), context);
   requireFirmware(pcr(0), mrTd, context);
+  requireNothingElse(pcrs, tpmQuote.eventLog, context);
   const kernel = context.options.platform?.gcpKernelDigest;
   const kernelDigest = kernel === undefined ? undefined : decoding('gcpKernelDigest', () => fromHex(kernel));
   return { pcrs, mrTd, ukiDigest: ukiFromPcr2(tpmQuote.eventLog, kernelDigest, context) };

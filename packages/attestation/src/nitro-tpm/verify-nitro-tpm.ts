@@ -3,6 +3,7 @@ import type { Attestation, NitroTpmAttestationQuote } from '../attestation.ts';
 import { replayRuntimeEvents } from '../events/runtime-events.ts';
 import { type VerifiedDocument, verifyNitroDocument } from '../nitro/verify-document.ts';
 import { pcrRegisters, requireUserData } from '../nitro/verify-nitro.ts';
+import { requireUntouched } from '../tpm/require-untouched.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 
 const REQUIRED_PCRS = [4, 7, 12, 14];
@@ -33,6 +34,8 @@ function requireBinding(verified: VerifiedDocument, attestation: Attestation, co
     expected: REQUIRED_PCRS.join(','),
     found: [...pcrs.keys()].join(','),
   });
+  // PCR 4, 7 and 12 are in the digest that the image's document demands; PCR 13 is in no digest.
+  requireUntouched(13, pcrs.get(13), [], checks);
   const replayed = replayRuntimeEvents(attestation.runtimeEvents, 'sha384');
   checks.require(equalBytes(replayed, pcrs.get(14)!), {
     id: 'nitro-tpm.pcr14',

@@ -16,7 +16,7 @@ import { tpmQuote } from './tpm/tpm-quote.ts';
 /** Runtime events go here beside RTMR3. */
 const RUNTIME_PCR = 14;
 /** More than the original quotes: boot configuration, secure boot, kernel and initrd, command line additions. */
-const QUOTED_PCRS: readonly number[] = [0, 2, 4, 5, 7, 9, 11, 12, 14];
+const QUOTED_PCRS: readonly number[] = [0, 2, 4, 5, 7, 9, 11, 12, 13, 14];
 const PLATFORM_GCP = 1;
 const MAX_LOG = 1 << 20;
 const QUOTE_TRIES = 3;

@@ -14,6 +14,7 @@ const TYPE = {
   nonHostInfo: 0x11,
   variableDriverConfig: 0x80000001,
   bootApplication: 0x80000003,
+  action: 0x80000007,
   gpt: 0x80000006,
 } as const;
 
@@ -60,6 +61,7 @@ export function gceBootEvents(image: GceImage): TpmLogEvent[] {
     measured(0, TYPE.crtmVersion, utf16('GCE Virtual Firmware v2\0')),
     measured(0, TYPE.nonHostInfo, nonHostInfo()),
     measured(7, TYPE.variableDriverConfig, utf8('SecureBoot')),
+    measured(4, TYPE.action, utf8('Calling EFI Application from Boot Option')),
     ...[0, 1, 2, 3, 4, 5, 6, 7].map(separator),
     digested(2, TYPE.gpt, sha256('simulated GPT'), 'GPT'),
     digested(2, TYPE.bootApplication, image.uki, 'UKI'),

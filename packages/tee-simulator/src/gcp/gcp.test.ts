@@ -107,7 +107,7 @@ describeWithSwtpm('a GCP machine on a software TPM', () => {
     const verified = await verifyAttestation(attestation, options());
     expect(verified).toMatchObject({ mode: 'dstack-gcp-tdx', simulated: true, tcbStatus: 'UpToDate' });
     const { tpmQuote } = attestation.quote as GcpTdxAttestationQuote;
-    expect(tpmQuote.pcrValues.map(({ index }) => index)).toEqual([0, 2, 4, 5, 7, 9, 11, 12, 14]);
+    expect(tpmQuote.pcrValues.map(({ index }) => index)).toEqual([0, 2, 4, 5, 7, 9, 11, 12, 13, 14]);
     const info = bootInfo(verified, { bootTime: false });
     expect(toHex(info.osImageHash)).toBe(boot.vmConfig['os_image_hash']);
     expect(info.appId).toEqual(new Uint8Array(20).fill(1));
@@ -149,6 +149,19 @@ describeWithSwtpm('a GCP machine on a software TPM', () => {
     ).toBe('event-log');
     expect(await withTpmQuote(({ signature }) => ({ signature: flip(signature) }))).toBe('signature-invalid');
     expect(await withTpmQuote(({ message }) => ({ message: flip(message) }))).not.toBe('accepted');
+  });
+
+  test('whose boot stub took an add-on or an extension from the boot partition is refused', async () => {
+    const refusal = async () => {
+      const attestation = await evidence();
+      return await verifyAttestation(attestation, options()).catch((error: AttestationError) => error.check);
+    };
+    for (const pcr of [13, 12]) {
+      await withTpm(tpm.location, (client) =>
+        extendPcr(client, pcr, { sha256: new Uint8Array(32).fill(pcr) }),
+      );
+      expect(await refusal()).toBe(`image.pcr${pcr}`);
+    }
   });
 
   test('whose PCR 14 was extended behind its back gives no evidence', async () => {

@@ -16,12 +16,17 @@ const RSA = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const OTHER_RSA = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const SEPARATOR = fromHex('df3f619804a92fdb4057192dc43dd748ea778adc52bc498ce80524c014b81119');
 const APPLICATION = new Uint8Array(32).fill(0xaa);
+const CALLING = fromHex('3d6772b4f84ed47595d72a2c4c5ffd15f5bb72c7507fe26f2aaee2c69d5633ba');
 const sha256 = (...parts: Uint8Array[]): Uint8Array =>
   new Uint8Array(
     createHash('sha256')
       .update(concatBytes(...parts))
       .digest(),
   );
+
+/** The value of a register after these digests. */
+const extended = (...digests: Uint8Array[]): Uint8Array => replayDigests(digests, 'sha256');
+const ONE_BOOT_OPTION = extended(CALLING, SEPARATOR);
 
 function useRsa(d: GcpDraft): void {
   d.certificates.ak.spki = new Uint8Array(RSA.publicKey.export({ type: 'spki', format: 'der' }));
@@ -237,6 +242,80 @@ const ATTEST: readonly GcpRow[] = [
       d.eventLog = d.eventLog.filter(({ pcrIndex }) => ![1, 9, 12, 23].includes(pcrIndex));
     },
     'good UpToDate',
+  ],
+  [
+    'all that our guest quotes, after a boot of the image alone',
+    (d) => {
+      quoteMore(d, 4, ONE_BOOT_OPTION);
+      for (const index of [12, 13]) quoteMore(d, index, new Uint8Array(32));
+    },
+    'good UpToDate',
+  ],
+  [
+    'an add-on on the ESP: PCR 12 quoted, its event left out of the log',
+    (d) => quoteMore(d, 12, extended(APPLICATION)),
+    'event-log image.pcr12',
+  ],
+  [
+    'an add-on on the ESP: PCR 12 quoted and in the log',
+    (d) => {
+      quoteMore(d, 12, extended(APPLICATION));
+      d.eventLog.push({ pcrIndex: 12, digest: APPLICATION });
+    },
+    'event-log image.pcr12',
+  ],
+  [
+    'an add-on on the ESP: PCR 12 not quoted, but in the log',
+    (d) => {
+      d.eventLog.push({ pcrIndex: 12, digest: APPLICATION });
+    },
+    'event-log image.pcr12',
+  ],
+  [
+    'an add-on on the ESP: loaded through the firmware, before the kernel',
+    (d) => setPcr2(d, ([s, g, u, k]) => [s!, g!, u!, APPLICATION, k!]),
+    'event-log image.pcr2-sequence',
+  ],
+  [
+    'a system extension on the ESP: PCR 13 quoted',
+    (d) => quoteMore(d, 13, extended(APPLICATION)),
+    'event-log image.pcr13',
+  ],
+  [
+    'a system extension on the ESP: PCR 13 not quoted, but in the log',
+    (d) => {
+      d.eventLog.push({ pcrIndex: 13, digest: APPLICATION });
+    },
+    'event-log image.pcr13',
+  ],
+  [
+    'a second boot option, after the first came back',
+    (d) => quoteMore(d, 4, extended(CALLING, SEPARATOR, CALLING)),
+    'event-log tpm.replay-pcr4',
+  ],
+  [
+    'a second boot option, with a log to fit',
+    (d) => {
+      quoteMore(d, 4, extended(CALLING, SEPARATOR, CALLING));
+      d.eventLog.push({ pcrIndex: 4, digest: CALLING });
+    },
+    'event-log image.pcr4',
+  ],
+  [
+    'an application in PCR 4, with a log to fit',
+    (d) => {
+      quoteMore(d, 4, extended(CALLING, SEPARATOR, APPLICATION));
+      d.eventLog.push({ pcrIndex: 4, digest: APPLICATION });
+    },
+    'event-log image.pcr4',
+  ],
+  [
+    'an application in PCR 4, without log',
+    (d) => {
+      quoteMore(d, 4, extended(CALLING, SEPARATOR, APPLICATION));
+      d.eventLog = d.eventLog.filter(({ pcrIndex }) => pcrIndex !== 4);
+    },
+    'event-log image.pcr4',
   ],
   [
     'algorithm sha384 by name',

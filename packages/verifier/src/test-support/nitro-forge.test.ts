@@ -951,6 +951,13 @@ const NITRO_TPM: readonly NitroRow[] = [
     ],
   ),
   [
+    'a system extension beside the image',
+    (d) => {
+      d.pcrs.set(13, ONE);
+    },
+    'event-log image.pcr13',
+  ],
+  [
     'PCR 14 zero',
     (d) => {
       d.pcrs.set(14, ZERO);

@@ -4,8 +4,12 @@ import type { Tpm } from './tpm.ts';
 import { COMMAND, type PcrBank } from './tpm-constants.ts';
 import { pcrSelection, take2b, tpm2b } from './tpm-structures.ts';
 
-/** PCRs of dstack's sealing policy (chapter 20 section 4.2). */
-export const SEALING_PCRS: readonly number[] = [0, 2, 14];
+/**
+ * PCRs of our sealing policy. The original's has 0, 2 and 14: firmware, the image where GCE measures it, runtime events.
+ * 4 is where other firmware measures the image; 12 and 13 are what a boot stub loads beside it: whoever can write to the
+ * boot partition could otherwise change the command line of the system to which the seed is released.
+ */
+export const SEALING_PCRS: readonly number[] = [0, 2, 4, 12, 13, 14];
 
 /** The digest of a policy that is nothing but PolicyPCR over these values (chapter 20 section 4.7). */
 export function pcrPolicyDigest(

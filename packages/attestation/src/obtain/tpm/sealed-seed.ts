@@ -22,7 +22,7 @@ const SEALED_PREFIX = fromHex('0008000b00000092');
 const SEALED_SUFFIX = fromHex('00100000');
 
 export interface SealedSeedOptions {
-  /** PCRs of the policy; default 0, 2 and 14. All boots of one seed must name the same. */
+  /** PCRs of the policy; default `SEALING_PCRS`. All boots of one seed must name the same. */
   readonly pcrs?: readonly number[];
   readonly nvIndex?: number;
   readonly storageKeyHandle?: number;

@@ -137,9 +137,14 @@ describeWithSwtpm('a software TPM', () => {
       expect(await use((tpm) => openSealedSeed(tpm))).toEqual({ seed: first.seed, created: false });
     });
 
-    test('is not released to another system, and is not replaced', async () => {
+    test.each([
+      ['runtime events', 14],
+      ['add-on of the boot stub', 12],
+      ['system extensions', 13],
+      ['boot applications', 4],
+    ])('is not released to a system of other %s, and is not replaced', async (_what, register) => {
       const { seed } = await use((tpm) => openSealedSeed(tpm));
-      await use((tpm) => extendPcr(tpm, 14, { sha256: new Uint8Array(32) }));
+      await use((tpm) => extendPcr(tpm, register, { sha256: new Uint8Array(32) }));
       for (let i = 0; i < 2; i++) {
         await expect(use((tpm) => openSealedSeed(tpm))).rejects.toMatchObject({ code: 'mismatch' });
       }
