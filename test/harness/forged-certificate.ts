@@ -11,11 +11,15 @@ import type { TempCa } from './kms-lab.ts';
 cryptoProvider.set(webcrypto);
 const ES256 = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
-/** A certificate for `key` that carries each of these attestations in an extension of its own; self-signed without a CA. */
+/**
+ * A certificate for `key` that carries each of these attestations in an extension of its own; self-signed without a CA.
+ * @param more further extensions, wrapped as ours are
+ */
 export async function forgedIdentity(
   key: P256Key,
   attestations: readonly Attestation[],
   ca?: TempCa,
+  more: readonly (readonly [oid: string, payload: Uint8Array])[] = [],
 ): Promise<{ cert: string; key: string }> {
   const publicKey = await webcrypto.subtle.importKey('spki', key.spki, ES256, true, ['verify']);
   const signer = ca === undefined ? key.pkcs8 : decodePem(ca.tempCaKey, 'PRIVATE KEY');
@@ -27,10 +31,12 @@ export async function forgedIdentity(
     signingAlgorithm: ES256,
     signingKey: await webcrypto.subtle.importKey('pkcs8', signer, ES256, true, ['sign']),
     publicKey,
-    extensions: attestations.map((attestation) => {
-      const payload = encodeAttestation(stripForCertificate(attestation));
-      return new Extension(OID.attestation, false, der.octetString(payload));
-    }),
+    extensions: [
+      ...attestations.map(
+        (attestation) => [OID.attestation, encodeAttestation(stripForCertificate(attestation))] as const,
+      ),
+      ...more,
+    ].map(([oid, payload]) => new Extension(oid, false, der.octetString(payload))),
   });
   return { cert: certificate.toString('pem'), key: p256KeyPem(key) };
 }

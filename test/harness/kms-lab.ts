@@ -22,6 +22,9 @@ type Table = { [key: string]: unknown };
 export type KmsHost = {
   readonly directory: string;
   readonly certDir: string;
+  readonly configFile: string;
+  /** What the program must have in its environment. */
+  readonly environment: Record<string, string>;
   readonly workload: Workload;
   /** Told before the machine's agent answers. */
   onAgentCall: ((method: string) => Promise<void> | void) | undefined;
@@ -84,10 +87,14 @@ export async function startKmsLab(): Promise<KmsLab> {
     const kmsHost: KmsHost = {
       directory: home,
       certDir,
+      configFile,
+      get environment() {
+        return { DSTACK_AGENT_ADDRESS: agent.address };
+      },
       workload,
       onAgentCall: undefined,
       run(options) {
-        const env = { DSTACK_AGENT_ADDRESS: agent.address, ...options?.env };
+        const env = { ...kmsHost.environment, ...options?.env };
         const kms = runKms({ configFile, directory: home, ...options, env });
         running.push(kms);
         return kms;
@@ -160,7 +167,7 @@ export function labWorkload(name: string, changes: Partial<Workload> = {}): Work
   return { appId: id(20), composeHash: id(32), instanceId: id(20), image: IMAGE, ...changes };
 }
 
-export async function tempCa(kms: KmsProcess): Promise<TempCa> {
+export async function tempCa(kms: Pick<KmsProcess, 'url'>): Promise<TempCa> {
   const answer = await callKms(kms.url, 'GetTempCaCert');
   const { temp_ca_cert: tempCaCert = '', temp_ca_key: tempCaKey = '' } = JSON.parse(answer.body);
   return { tempCaCert, tempCaKey };

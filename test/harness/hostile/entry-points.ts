@@ -1,0 +1,157 @@
+/** Every listener of every service that a stranger can reach, with the limits that it has by default. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fixturePath } from '@dstack-cloud/test/fixtures';
+import { freePort } from '@dstack-cloud/vmm';
+import { type KmsHost, type KmsLab, startKmsLab } from '../kms-lab.ts';
+import { startWatched, type WatchedProgram } from './watched-program.ts';
+
+export type EntryPoint = {
+  readonly name: 'KMS' | 'KMS onboarding' | 'KMS admin' | 'auth API' | 'verifier' | 'guest agent';
+  readonly isTls: boolean;
+  readonly port: number;
+  readonly program: WatchedProgram;
+  /** A page that answers without a credential. */
+  readonly page: string;
+  /** Where a body goes. */
+  readonly post: string;
+  /** In every request, where there is a credential. */
+  readonly authorization?: string;
+};
+
+export type EntryPoints = {
+  readonly lab: KmsLab;
+  readonly host: KmsHost;
+  readonly all: readonly EntryPoint[];
+  readonly of: (name: EntryPoint['name']) => EntryPoint;
+  stop(): Promise<void>;
+};
+
+const TOKEN = 'a-token-that-nobody-guesses';
+
+/** Starts them all. The guest agent has the identity of the simulator's fixtures. */
+export async function startEntryPoints(): Promise<EntryPoints> {
+  const lab = await startKmsLab();
+  const directory = mkdtempSync(join(tmpdir(), 'entry-points-'));
+  const programs: WatchedProgram[] = [];
+  const start = (...input: Parameters<typeof startWatched>): WatchedProgram => {
+    const program = startWatched(...input);
+    programs.push(program);
+    return program;
+  };
+  const file = (name: string, content: object): string => {
+    const path = join(directory, name);
+    writeFileSync(path, JSON.stringify(content), { mode: 0o600 });
+    return path;
+  };
+  try {
+    const ports = await Promise.all(Array.from({ length: 6 }, () => freePort()));
+    const [main, admin, onboarding, authApi, verifier, agent] = ports as [
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    const host = await lab.host('open', {
+      rpc: { port: main },
+      core: {
+        admin: { enabled: true, port: admin, auth_token: TOKEN },
+        rate_limit: { enabled: true },
+      },
+    });
+    const kms = start('dstack-kms', ['--config', host.configFile], { env: host.environment });
+    const newcomer = await lab.host('newcomer', {
+      rpc: { port: onboarding },
+      core: { onboard: { port: onboarding, auto_bootstrap_domain: '', token: TOKEN } },
+    });
+    const onboard = start('dstack-kms', ['--config', newcomer.configFile], { env: newcomer.environment });
+    const auth = start('dstack-auth-api', [], {
+      env: { PORT: String(authApi), AUTH_CONFIG_PATH: file('auth-config.json', {}) },
+    });
+    const toml = join(directory, 'dstack-verifier.toml');
+    writeFileSync(toml, `address = "127.0.0.1"\nport = ${verifier}\n`);
+    const verify = start('dstack-verifier', ['--config', toml]);
+    const home = join(directory, 'guest');
+    mkdirSync(home);
+    const guest = start('dstack-guest-agent', [
+      '--config',
+      file('guest.json', {
+        root: home,
+        run_dir: home,
+        listen: { external: `127.0.0.1:${agent}` },
+        simulator: {
+          keys_file: fixturePath('simulator/appkeys.json'),
+          compose_file: fixturePath('simulator/app-compose.json'),
+          sys_config_file: fixturePath('simulator/sys-config.json'),
+          attestation_file: fixturePath('simulator/attestation.bin'),
+          patch_report_data: true,
+        },
+      }),
+    ]);
+    await Promise.all([
+      kms.until(/"msg":"dstack-kms started"/),
+      onboard.until(/"msg":"onboarding listener started"/),
+      auth.until(/"msg":"Listening"/),
+      verify.until(/"msg":"Listening"/),
+      guest.until(/\n/),
+    ]);
+    const all: EntryPoint[] = [
+      {
+        name: 'KMS',
+        isTls: true,
+        port: main,
+        program: kms,
+        page: '/health',
+        post: '/prpc/GetAppEnvEncryptPubKey?json',
+      },
+      {
+        name: 'KMS onboarding',
+        isTls: false,
+        port: onboarding,
+        program: onboard,
+        page: '/health',
+        post: '/prpc/Onboard.Bootstrap?json',
+        authorization: `Bearer ${TOKEN}`,
+      },
+      {
+        name: 'KMS admin',
+        isTls: false,
+        port: admin,
+        program: kms,
+        page: '/prpc/openapi.json',
+        post: '/prpc/Admin.CheckBoot?json',
+        authorization: `Bearer ${TOKEN}`,
+      },
+      {
+        name: 'auth API',
+        isTls: false,
+        port: authApi,
+        program: auth,
+        page: '/health',
+        post: '/bootAuth/app',
+      },
+      { name: 'verifier', isTls: false, port: verifier, program: verify, page: '/health', post: '/verify' },
+      {
+        name: 'guest agent',
+        isTls: false,
+        port: agent,
+        program: guest,
+        page: '/healthz',
+        post: '/prpc/Worker.GetAttestationForAppKey?json',
+      },
+    ];
+    const stop = async (): Promise<void> => {
+      await Promise.all(programs.map((program) => program.stop()));
+      await lab.stop();
+      rmSync(directory, { recursive: true, force: true });
+    };
+    return { lab, host, all, of: (name) => all.find((one) => one.name === name)!, stop };
+  } catch (error) {
+    await Promise.all(programs.map((program) => program.stop()));
+    await lab.stop();
+    throw error;
+  }
+}
