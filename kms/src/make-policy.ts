@@ -7,6 +7,7 @@ import type { Log } from './telemetry/log.ts';
 import type { Metrics } from './telemetry/metrics.ts';
 import { VERSION } from './version.ts';
 
+/** The auth API beside the KMS, as the documented deployment names it. */
 const DEFAULT_WEBHOOK = 'http://auth-api:8000';
 /** Scrapers give up after ten seconds. */
 const SCRAPE_TIMEOUT_MS = 3_000;
@@ -32,7 +33,6 @@ export function makePolicy(
         url: webhook.url ?? DEFAULT_WEBHOOK,
         version: VERSION,
         timeoutMs: webhook.timeout * 1000,
-        onWarning,
         ...(webhookCa === undefined ? {} : { ca: webhookCa }),
       });
     case 'chain': {

@@ -1,5 +1,6 @@
 import { readFileBounded } from '@dstack-cloud/app';
 import { ROOT_NAMES, type RootName } from '@dstack-cloud/attestation';
+import { plainHttpWarnings } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
@@ -151,5 +152,10 @@ export function parseGlobalConfig(text: string, path: string): { config: GlobalC
     throw new CliError('bad_config', `${path} is not valid:\n${z.prettifyError(result.error)}`, {
       hint: 'Correct it with dstack-cloud config-edit',
     });
-  return { config: result.data, warnings: unknownKeys(raw, KNOWN).map((text) => `${path}: ${text}`) };
+  const warnings = [
+    ...unknownKeys(raw, KNOWN),
+    // Who may read a sealed environment is learned there.
+    ...plainHttpWarnings([['chain.rpc_url', result.data.chain?.rpc_url ?? '']]),
+  ];
+  return { config: result.data, warnings: warnings.map((text) => `${path}: ${text}`) };
 }

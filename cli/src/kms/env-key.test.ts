@@ -1,7 +1,15 @@
 import { createServer, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
-import { generateP256Key, k256PublicKey, p256KeyPem, signEnvPublicKey } from '@dstack-cloud/keys';
+import {
+  type EnvKeyName,
+  generateP256Key,
+  k256PublicKey,
+  p256KeyPem,
+  rootId,
+  signEnvPublicKey,
+  signNamedEnvPublicKey,
+} from '@dstack-cloud/keys';
 import { appLeaf, certificatePem, issuerOf, rootCa, rpcCertificate } from '@dstack-cloud/ra-tls';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fetchEnvKey } from './env-key.ts';
@@ -34,6 +42,24 @@ function signed(root: Uint8Array, timestamp: number, appId = APP_ID): object {
   };
 }
 
+const NAME: EnvKeyName = { epoch: 3, rootId: rootId(k256PublicKey(ROOT)), isPresent: true };
+
+/** As a key service answers whose application is at an epoch above 0. */
+function named(signs: Partial<EnvKeyName> = {}, says: Partial<EnvKeyName> = signs): object {
+  const key = { appId: fromHex(APP_ID), publicKey: KEY, timestamp: NOW };
+  const answered = { ...NAME, ...says };
+  return {
+    public_key: toHex(KEY),
+    timestamp: NOW,
+    signature: '',
+    signature_v1: '',
+    key_epoch: answered.epoch,
+    root_id: toHex(answered.rootId),
+    is_present: answered.isPresent,
+    signature_v2: toHex(signNamedEnvPublicKey(ROOT, key, { ...NAME, ...signs })),
+  };
+}
+
 const fetchNow = (urls = [url]) =>
   fetchEnvKey({
     urls,
@@ -45,6 +71,15 @@ const fetchNow = (urls = [url]) =>
 describe('environment key of the KMS', () => {
   it('is accepted when the expected root signed it just now', async () => {
     answer = signed(ROOT, NOW - 10);
+    expect(toHex((await fetchNow()).publicKey)).toBe(toHex(KEY));
+  });
+
+  it('is accepted by its name: the present one, of whatever epoch and root', async () => {
+    answer = named();
+    expect(toHex((await fetchNow()).publicKey)).toBe(toHex(KEY));
+    answer = named({ rootId: new Uint8Array(20).fill(9) });
+    expect(toHex((await fetchNow()).publicKey)).toBe(toHex(KEY));
+    answer = { ...signed(ROOT, NOW), ...named({ epoch: 0 }) };
     expect(toHex((await fetchNow()).publicKey)).toBe(toHex(KEY));
   });
 
@@ -61,6 +96,20 @@ describe('environment key of the KMS', () => {
     ['legacy-signature-alone', () => ({ ...signed(ROOT, NOW), signature_v1: '' })],
     ['replaced-key', () => ({ ...signed(ROOT, NOW), public_key: '22'.repeat(32) })],
     ['replaced-time', () => ({ ...signed(ROOT, NOW - 400), timestamp: NOW })],
+    ['older-key', () => named({ epoch: 2, isPresent: false })],
+    [
+      'older-key-said-to-be-present',
+      () => named({ epoch: 2, isPresent: false }, { epoch: 2, isPresent: true }),
+    ],
+    ['older-key-said-to-be-another', () => named({ epoch: 2 }, { epoch: 3 })],
+    ['key-of-another-root-than-said', () => named({ rootId: new Uint8Array(20).fill(9) }, {})],
+    ['epoch-without-a-signature-over-it', () => ({ ...signed(ROOT, NOW), key_epoch: 1 })],
+    [
+      'signature-without-name-as-one-with',
+      () => ({ ...named(), signature_v2: (signed(ROOT, NOW) as { signature_v1: string }).signature_v1 }),
+    ],
+    ['name-of-another-form', () => ({ ...named(), root_id: 'ab' })],
+    ['epoch-of-another-form', () => ({ ...named(), key_epoch: 'three' })],
     ['no-answer', () => ({})],
     ['null', () => ({ public_key: null, signature_v1: null, timestamp: null })],
   ])('refuses %s', async (_name, make) => {

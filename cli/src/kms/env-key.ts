@@ -1,5 +1,5 @@
 import { fromHex, toHex } from '@dstack-cloud/encoding';
-import { verifyEnvPublicKey } from '@dstack-cloud/keys';
+import { type EnvKeyName, type EnvPublicKeyClaim, verifyEnvPublicKey } from '@dstack-cloud/keys';
 import { CliError, EXIT, messageOf } from '../errors.ts';
 import { postKms } from './post-kms.ts';
 
@@ -10,7 +10,11 @@ const MAX_AGE_SECONDS = 300;
 interface Answer {
   readonly public_key?: unknown;
   readonly signature_v1?: unknown;
+  readonly signature_v2?: unknown;
   readonly timestamp?: unknown;
+  readonly key_epoch?: unknown;
+  readonly root_id?: unknown;
+  readonly is_present?: unknown;
 }
 
 /** The app's X25519 key, and which compressed secp256k1 root signed it. */
@@ -21,8 +25,9 @@ export interface EnvKey {
 }
 
 /**
- * Fetches the public key that the app's environment is sealed to and checks the root's signature over app id, time and
- * key. TLS proves nothing here: the signature does, and an answer that the expected root did not sign is refused.
+ * Fetches the public key that the app's environment is sealed to and checks the root's signature over app id, time, key
+ * and what says that it is the present one: a key service that releases older keys too signs them as such. One that
+ * knows of no epochs signs without; then there is but one key. TLS proves nothing here: the signature does, and an answer that the expected root did not sign is refused.
  * Tries each URL in order. Throws `kms_unreachable`, `kms_untrusted`.
  */
 export async function fetchEnvKey(options: {
@@ -40,7 +45,10 @@ export async function fetchEnvKey(options: {
   for (const url of options.urls) {
     let answer: Answer;
     try {
-      answer = (await postKms(url, 'GetAppEnvEncryptPubKey', { app_id: options.appId })) as Answer;
+      answer = (await postKms(url, 'GetAppEnvEncryptPubKey', {
+        app_id: options.appId,
+        with_name: true,
+      })) as Answer;
     } catch (error) {
       failures.push(`${url}: ${messageOf(error)}`);
       continue;
@@ -66,19 +74,31 @@ function check(
       hint: 'Somebody may stand between you and the KMS. Check kms_urls and chain.kms_contract before you go on',
     });
   };
-  let publicKey: Uint8Array;
-  let signature: Uint8Array;
+  const isNamed = answer.signature_v2 !== undefined && answer.signature_v2 !== null;
+  const epoch = answer.key_epoch ?? 0;
+  let claim: Pick<EnvPublicKeyClaim, 'publicKey' | 'signature' | 'name'>;
   try {
-    publicKey = fromHex(String(answer.public_key), { length: 32, prefix: 'allow' });
-    signature = fromHex(String(answer.signature_v1), { length: 65, prefix: 'allow' });
+    claim = {
+      publicKey: fromHex(String(answer.public_key), { length: 32, prefix: 'allow' }),
+      signature: fromHex(String(isNamed ? answer.signature_v2 : answer.signature_v1), {
+        length: 65,
+        prefix: 'allow',
+      }),
+      ...(isNamed && { name: nameOf(answer) }),
+    };
   } catch {
-    return refuse('the answer has no signed key', 'public_key or signature_v1 is missing');
+    return refuse('the answer has no signed key', 'public_key or its signature is missing');
+  }
+  if (isNamed ? claim.name?.isPresent !== true : epoch !== 0) {
+    return refuse(
+      'it is not the key that the machines get at present, and an older one may have leaked',
+      `epoch ${String(epoch)}`,
+    );
   }
   const timestamp = Number(answer.timestamp);
   const recovered = verifyEnvPublicKey({
+    ...claim,
     appId: fromHex(options.appId),
-    publicKey,
-    signature,
     timestamp: Number.isSafeInteger(timestamp) && timestamp > 0 ? timestamp : 0,
     now: Math.floor(options.now.getTime() / 1000),
     maxAgeSeconds: MAX_AGE_SECONDS,
@@ -87,5 +107,11 @@ function check(
     return refuse('the signature is damaged or not fresh', `time ${String(answer.timestamp)}`);
   const signer = toHex(recovered);
   if (signer !== expected) return refuse('another key signed it', `signed by 0x${signer}`);
-  return { publicKey, signer };
+  return { publicKey: claim.publicKey, signer };
+}
+
+/** @throws EncodingError, KeysError for what is no name */
+function nameOf({ key_epoch: epoch, root_id: id, is_present: isPresent }: Answer): EnvKeyName {
+  const rootId = fromHex(String(id), { length: 20, prefix: 'allow' });
+  return { epoch: Number(epoch), rootId, isPresent: isPresent === true };
 }

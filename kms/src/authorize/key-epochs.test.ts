@@ -1,6 +1,6 @@
 import { fromHex, toHex } from '@dstack-cloud/encoding';
-import { deriveAppKeys, hkdf } from '@dstack-cloud/keys';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { deriveAppKeys, hkdf, verifyEnvPublicKey } from '@dstack-cloud/keys';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { RunningKms } from '../start-kms.ts';
 import { type ClientIdentity, call } from '../test/ask.ts';
 import { type Lab, openLab } from '../test/lab.ts';
@@ -87,6 +87,69 @@ test('the environment key of an epoch is another one, and without one it is that
   epoch();
   await getAppKey();
   expect(await ask()).toBe(await ask(0));
+});
+
+describe('env-key-epochs', () => {
+  const ask = async (more: object = {}) =>
+    (await call(kms.main.port, 'GetAppEnvEncryptPubKey', { app_id: toHex(appId), ...more })).json;
+  /** Who signed the name that an answer gives its key. */
+  const signerOf = (json: Record<string, unknown>) => {
+    const bytes = (member: string) => fromHex(String(json[member]));
+    return verifyEnvPublicKey({
+      appId,
+      publicKey: bytes('public_key'),
+      signature: bytes('signature_v2'),
+      timestamp: Number(json['timestamp']),
+      now: Number(json['timestamp']),
+      name: {
+        epoch: Number(json['key_epoch']),
+        rootId: bytes('root_id'),
+        isPresent: json['is_present'] === true,
+      },
+    });
+  };
+
+  test('only the epochs from the oldest that is released up to the present one are served', async () => {
+    epoch(3, 1);
+    await getAppKey();
+    const codes = [];
+    for (const key_epoch of [0, 1, 2, 3, 4, 0xffff_ffff]) codes.push((await ask({ key_epoch }))['code']);
+    expect(codes).toEqual([
+      'KEY_NOT_FOUND',
+      undefined,
+      undefined,
+      undefined,
+      'KEY_NOT_FOUND',
+      'KEY_NOT_FOUND',
+    ]);
+    epoch(3);
+    await getAppKey();
+    expect((await ask({ key_epoch: 2 }))['code']).toBe('KEY_NOT_FOUND');
+  });
+
+  test('the answer names the key and signs its name, and nothing else says which key it is', async () => {
+    epoch(1, 0);
+    await getAppKey();
+    const present = await ask();
+    expect(present).toMatchObject({ key_epoch: 1, is_present: true, signature: '', signature_v1: '' });
+    expect(present).toEqual(await ask({ with_name: true, key_epoch: 1 }));
+    const older = await ask({ key_epoch: 0 });
+    // It may have leaked: what clients of old believe is not said of it.
+    expect(older).toMatchObject({ key_epoch: 0, is_present: false, signature: '', signature_v1: '' });
+    for (const json of [present, older]) expect(signerOf(json)).toEqual(kms.kms.keys.k256Pubkey);
+    expect(signerOf({ ...older, is_present: true })).not.toEqual(kms.kms.keys.k256Pubkey);
+    expect(signerOf({ ...older, key_epoch: 1 })).not.toEqual(kms.kms.keys.k256Pubkey);
+  });
+
+  test('an application at epoch 0 is answered as ever, and by name when it is asked for', async () => {
+    epoch();
+    await getAppKey();
+    const plain = await ask();
+    expect(Object.keys(plain)).toEqual(['public_key', 'signature', 'timestamp', 'signature_v1']);
+    const named = await ask({ with_name: true });
+    expect(named).toMatchObject({ ...plain, key_epoch: 0, is_present: true });
+    expect(signerOf(named)).toEqual(kms.kms.keys.k256Pubkey);
+  });
 });
 
 test('a migration is bounded', () => {

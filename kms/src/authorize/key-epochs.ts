@@ -27,17 +27,22 @@ export function keyEpochs({ core }: KmsConfig, appId: Uint8Array, decision: Epoc
  * @param held epoch that the guest names; without one it gets the present keys only
  * @throws RpcError `KEY_NOT_FOUND` for an epoch that is not, or no longer, released
  */
-export function olderEpochs({ current, oldest }: KeyEpochs, held: number | undefined): number[] {
+export function olderEpochs(epochs: KeyEpochs, held: number | undefined): number[] {
+  const { current } = epochs;
   if (held === undefined || held === current) return [];
-  if (held > current || held < oldest) {
-    throw new RpcError(`Key epoch ${held} is not released; the present epoch is ${current}`, {
-      code: 'KEY_NOT_FOUND',
-    });
-  }
+  assertServed(epochs, held);
   if (current - held > MAX_PREVIOUS) {
     throw new RpcError(`Key epoch ${held} is more than ${MAX_PREVIOUS} epochs old`, {
       code: 'KEY_NOT_FOUND',
     });
   }
   return Array.from({ length: current - held }, (_, index) => held + index);
+}
+
+/** That an epoch is one of those which are released. @throws RpcError `KEY_NOT_FOUND` */
+export function assertServed({ current, oldest }: KeyEpochs, epoch: number): void {
+  if (epoch <= current && epoch >= oldest) return;
+  throw new RpcError(`Key epoch ${epoch} is not released; the present epoch is ${current}`, {
+    code: 'KEY_NOT_FOUND',
+  });
 }

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
-import { isRemote } from '@dstack-cloud/policy';
+import { isRemote, type NamedAddress, plainHttpWarnings, publicText } from '@dstack-cloud/policy';
 import { KMS } from '@dstack-cloud/prpc';
 import { KmsError } from '../errors.ts';
 import { parseSize } from './duration.ts';
@@ -13,6 +13,15 @@ type Environment = Readonly<Record<string, string | undefined>>;
 type RawTable = Record<string, unknown>;
 
 const MIN_SHARE_OF_ADDRESS = 64;
+/** Keys of addresses whose paths, queries and user names may be API keys, also where they cannot be parsed. */
+const ADDRESS_KEYS: ReadonlySet<string> = new Set([
+  'rpc_urls',
+  'light_client_url',
+  'url',
+  'urls',
+  'pccs_url',
+  'download_url',
+]);
 const LOG_LEVELS: readonly string[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /**
@@ -128,11 +137,25 @@ function checkPolicy({ core }: FileConfig, policy: KmsConfig['policy']): string[
   return [];
 }
 
+/** Of the addresses that somebody configured; without any, the auth API is the container beside. */
 function policyWarnings({ core }: FileConfig, policy: KmsConfig['policy']): string[] {
-  const { light_client_url: lightClient } = core.auth_api.chain;
-  if (policy !== 'chain' || lightClient === undefined || !isRemote(new URL(lightClient))) return [];
+  const { webhook, chain } = core.auth_api;
+  const { rpc_urls: rpcUrls, light_client_url: lightClient } = chain;
+  if (policy === 'webhook') {
+    return plainHttpWarnings([['core.auth_api.webhook.url', webhook.url ?? '']]);
+  }
+  if (policy !== 'chain') return [];
+  const remote = lightClient !== undefined && isRemote(new URL(lightClient));
   return [
-    'core.auth_api.chain.light_client_url is on another machine: whoever runs it, or sits on the way, chooses the blocks that decisions are read at',
+    ...plainHttpWarnings([
+      ...rpcUrls.map((url, index): NamedAddress => [`core.auth_api.chain.rpc_urls[${index}]`, url]),
+      ['core.auth_api.chain.light_client_url', lightClient ?? ''],
+    ]),
+    ...(remote
+      ? [
+          'core.auth_api.chain.light_client_url is on another machine: whoever runs it, or sits on the way, chooses the blocks that decisions are read at',
+        ]
+      : []),
   ];
 }
 
@@ -205,7 +228,8 @@ function applyQuoteEnabled(config: FileConfig, warnings: string[]): FileConfig {
 export function logLevel(environment: Environment, warnings: string[] = []): string {
   const wanted = environment['LOG_LEVEL']?.toLowerCase();
   if (wanted !== undefined && LOG_LEVELS.includes(wanted)) return wanted;
-  if (wanted !== undefined) warnings.push(`LOG_LEVEL is "${wanted}"; it can be ${LOG_LEVELS.join(', ')}`);
+  if (wanted !== undefined)
+    warnings.push(`LOG_LEVEL is "${publicText(wanted, 64)}"; it can be ${LOG_LEVELS.join(', ')}`);
   return rustLogLevel(environment['RUST_LOG']) ?? 'info';
 }
 
@@ -224,10 +248,20 @@ function describeIssue({ path, message, unknownKeys }: TableIssue, raw: RawTable
       .join('\n  ');
   }
   const key = path.join('.');
-  if (SECRET_KEYS.has(path.at(-1) ?? '')) return `${key}: the value is not accepted; ${message}`;
+  if (path.some((name) => SECRET_KEYS.has(name) || ADDRESS_KEYS.has(name))) {
+    return `${key}: the value is not accepted; ${message}`;
+  }
   let value: unknown = raw;
   for (const name of path) value = (value as RawTable | undefined)?.[name];
-  return `${key}: ${JSON.stringify(value) ?? 'nothing'} is not accepted; ${message}`;
+  return `${key}: ${shown(value)} is not accepted; ${message}`;
+}
+
+/** What is in a table or list may be a token; a text may be an address with its key, given for the wrong key. */
+function shown(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (Array.isArray(value)) return 'a list';
+  if (typeof value === 'object' && value !== null && !(value instanceof Date)) return 'a table';
+  return JSON.stringify(typeof value === 'string' ? publicText(value) : value);
 }
 
 function invalid(problems: readonly string[]): KmsError {

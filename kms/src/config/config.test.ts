@@ -98,7 +98,7 @@ port = 12001
     expect(config.rpc.port).toBe(12001);
     expect(config.core.image.download_timeout).toBe(120);
     expect(config.policy).toBe('webhook');
-    expect(config.warnings).toEqual([]);
+    expect(config.warnings).toEqual([expect.stringMatching(/^core\.auth_api\.webhook\.url: .*plain HTTP/)]);
   });
 
   test('later files win, tables are merged', () => {
@@ -210,38 +210,82 @@ describe('environment', () => {
   });
 });
 
-describe('light client', () => {
-  const warningsOf = (light_client_url: string, type = 'chain') =>
+describe('addresses', () => {
+  type Chain = { rpc_urls?: string[]; light_client_url?: string };
+  const chainWarnings = (chain: Chain, type = 'chain') =>
     checkConfig(
       {
         core: {
           auth_api: {
             type,
-            chain: { rpc_urls: ['http://a:1'], kms_contract: `0x${'11'.repeat(20)}`, light_client_url },
+            webhook: { url: 'http://127.0.0.1:8000' },
+            chain: { rpc_urls: ['http://127.0.0.1:1'], kms_contract: `0x${'11'.repeat(20)}`, ...chain },
           },
         },
       },
       {},
     ).warnings;
+  const webhookWarnings = (url: string) =>
+    checkConfig({ core: { auth_api: { type: 'webhook', webhook: { url } } } }, {}).warnings;
+  const remote = expect.stringContaining('light_client_url is on another machine');
+  const plain = expect.stringContaining('plain HTTP and not loopback');
 
-  test.each(['http://127.0.0.1:8545', 'http://[::1]:8545', 'http://localhost:1', 'http://helios:8545'])(
-    '%s is beside the KMS',
-    (url) => expect(warningsOf(url)).toEqual([]),
-  );
-
-  test.each(['http://10.0.0.7:8545', 'https://helios.example.com', 'http://[2001:db8::1]:8545'])(
-    '%s is not, which is said',
+  test.each(['http://127.0.0.1:8545', 'http://[::1]:8545', 'http://localhost:1'])(
+    '%s is this machine',
     (url) => {
-      expect(warningsOf(url)).toEqual([expect.stringContaining('light_client_url is on another machine')]);
-      expect(warningsOf(url, 'webhook')).toEqual([]);
+      expect(chainWarnings({ light_client_url: url, rpc_urls: [url] })).toEqual([]);
+      expect(webhookWarnings(url)).toEqual([]);
     },
   );
+
+  test.each([
+    'http://helios:8545',
+    'http://10.0.0.7:8545',
+    'http://[2001:db8::1]:8545',
+    'http://rpc.example.com',
+  ])('plain HTTP to %s is warned of, whatever is there', (url) => {
+    const address = `${url}/SECRET`;
+    const more = url.includes('helios') ? [] : [remote];
+    expect(chainWarnings({ light_client_url: address })).toEqual([plain, ...more]);
+    expect(chainWarnings({ rpc_urls: ['https://a.example', address] })).toEqual([
+      `core.auth_api.chain.rpc_urls[1]: ${url} is plain HTTP and not loopback: whoever is on the way can change what it answers`,
+    ]);
+    expect(webhookWarnings(address)).toEqual([plain]);
+    expect(JSON.stringify(webhookWarnings(address))).not.toContain('SECRET');
+    // What is not asked is not warned of.
+    expect(chainWarnings({ light_client_url: address, rpc_urls: [address] }, 'webhook')).toEqual([]);
+  });
+
+  test('a light client elsewhere is warned of over HTTPS too', () => {
+    expect(chainWarnings({ light_client_url: 'https://helios.example.com' })).toEqual([remote]);
+    expect(chainWarnings({ rpc_urls: ['https://rpc.example.com'] })).toEqual([]);
+  });
 });
 
 test('quote_enabled = false never switches off the verification of callers', () => {
   const { core, warnings } = checkConfig({ core: { onboard: { quote_enabled: false } } }, {});
   expect([core.attest_rpc_cert, core.enforce_self_authorization]).toEqual([false, false]);
   expect(warnings).toHaveLength(1);
+});
+
+test.each([
+  'core.auth_api.chain.rpc_urls = "https://rpc.example/SECRET"',
+  'core.auth_api.chain.rpc_urls = ["https://rpc.example/SECRET", 1]',
+  'core.auth_api.chain.light_client_url = "rpc.example/SECRET"',
+  'core.auth_api.chain.quorum = "https://rpc.example/SECRET"',
+  'core.auth_api.chain = "https://rpc.example/SECRET"',
+  'core.auth_api.webhook.url = ["https://user:SECRET@auth.example"]',
+  'core.auth_api.type = "https://user:SECRET@auth.example"',
+  'core.image.download_url = "https://user:SECRET@images.example/{OS_IMAGE_HASH}"',
+  'core.attestation.urls.pccs = ["https://pccs.example/SECRET"]',
+  'core.pccs_url = ["https://pccs.example/SECRET"]',
+  '[[core.onboard]]\ntoken = "SECRET"',
+  '[[core.admin]]\nauth_token = "SECRET"',
+  'core.onboard.token = ["SECRET"]',
+])('a mistake does not show what is secret: %s', (toml) => {
+  const load = () => loadConfig(file('secret.toml', toml), {}, []);
+  expect(load).toThrow(expect.objectContaining({ code: 'config-invalid' }));
+  expect(load).toThrow(expect.objectContaining({ message: expect.not.stringContaining('SECRET') }));
 });
 
 test('printConfig hides tokens and API keys', () => {

@@ -8,6 +8,7 @@ import { createMetrics } from './metrics.ts';
 import { openPolicy } from './open-policy.ts';
 import { startServer } from './server.ts';
 import { settingsFrom } from './settings.ts';
+import { settingsWarnings } from './settings-warnings.ts';
 import { shownSettings } from './shown-settings.ts';
 
 const USAGE = `dstack-auth-api: says which workloads a KMS may give keys to
@@ -40,6 +41,8 @@ async function main(): Promise<void> {
   if (values.help) return void process.stdout.write(USAGE);
   const settings = settingsFrom(process.env);
   if (values['print-config']) {
+    for (const warning of settingsWarnings(settings))
+      process.stderr.write(`warning: ${printableMessage(warning)}\n`);
     return void process.stdout.write(`${printableJson(JSON.stringify(shownSettings(settings), null, 2))}\n`);
   }
 

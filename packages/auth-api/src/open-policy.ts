@@ -3,11 +3,11 @@ import {
   type ChainEvent,
   type ChainPolicy,
   chainPolicy,
-  isRemote,
   type Policy,
 } from '@dstack-cloud/policy';
 import type { Logger } from 'pino';
 import type { Settings } from './settings.ts';
+import { settingsWarnings } from './settings-warnings.ts';
 
 /** How often the head is looked at without being asked, so that the lag metric is true at quiet times. */
 const WATCH_INTERVAL_MS = 10_000;
@@ -20,7 +20,8 @@ export type OpenPolicy = {
 };
 
 /** Open the configured source. */
-export function openPolicy({ source }: Settings, log: Logger): OpenPolicy {
+export function openPolicy(settings: Settings, log: Logger): OpenPolicy {
+  const { source } = settings;
   if (source.type === 'allow-list') {
     const policy = allowListPolicy(source.path, {
       onWarning: (detail) => log.warn({ detail }, 'Allow-list cannot be used'),
@@ -29,9 +30,7 @@ export function openPolicy({ source }: Settings, log: Logger): OpenPolicy {
   }
   const { type: _, ...options } = source;
   const policy: ChainPolicy = chainPolicy({ ...options, onEvent: (event) => logChainEvent(log, event) });
-  if (options.lightClientUrl !== undefined && isRemote(new URL(options.lightClientUrl))) {
-    log.warn('The light client is on another machine: who runs it, or sits on the way, chooses the blocks');
-  }
+  for (const warning of settingsWarnings(settings)) log.warn({ warning }, 'Settings warning');
   const watch = setInterval(() => {
     // A failure is already in the log as an event.
     policy.describe().catch(() => {});

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { settingsFrom } from './settings.ts';
+import { settingsWarnings } from './settings-warnings.ts';
 import { shownSettings } from './shown-settings.ts';
 
 const kms = `0x${'ab'.repeat(20)}`;
@@ -49,6 +50,35 @@ test('all variables', () => {
     },
   });
   expect(JSON.stringify(shownSettings(settings))).not.toContain('KEY');
+});
+
+test.each([
+  ['http://127.0.0.1:8545,http://localhost:1/KEY', undefined, []],
+  ['https://rpc.example/KEY', 'https://light.example/KEY', ['ETH_LIGHT_CLIENT_URL']],
+  [
+    'http://127.0.0.1:1,http://node:8545/KEY',
+    'http://helios:1/KEY',
+    ['ETH_RPC_URLS', 'ETH_LIGHT_CLIENT_URL'],
+  ],
+  [
+    'http://10.0.0.1/KEY',
+    'http://10.0.0.2/KEY',
+    ['ETH_RPC_URLS', 'ETH_LIGHT_CLIENT_URL', 'ETH_LIGHT_CLIENT_URL'],
+  ],
+])('of %s and %s is warned of %j', (urls, lightClient, names) => {
+  const variables = { KMS_CONTRACT_ADDR: kms, ETH_RPC_URLS: urls, ETH_LIGHT_CLIENT_URL: lightClient };
+  const warnings = settingsWarnings(settingsFrom(variables));
+  expect(warnings.map((warning) => warning.split(':')[0])).toEqual(names);
+  expect(warnings.join()).not.toContain('KEY');
+});
+
+test('an address that was given for something else is not shown', () => {
+  for (const name of ['ETH_CHAIN_ID', 'ETH_READ', 'LOG_LEVEL', 'ETH_KNOWN_CODE']) {
+    const wrong = () =>
+      settingsFrom({ KMS_CONTRACT_ADDR: kms, [name]: 'https://user:SECRET@rpc.example/SECRET' });
+    expect(wrong).toThrow(expect.objectContaining({ code: 'bad-configuration' }));
+    expect(wrong).toThrow(expect.objectContaining({ message: expect.not.stringContaining('SECRET') }));
+  }
 });
 
 test('an allow-list instead of a chain', () => {

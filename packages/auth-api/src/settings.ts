@@ -1,4 +1,4 @@
-import { type CodeName, codeNames } from '@dstack-cloud/policy';
+import { type CodeName, codeNames, publicText } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import { AuthApiError } from './errors.ts';
 
@@ -62,7 +62,7 @@ export function settingsFrom(environment: NodeJS.ProcessEnv): Settings {
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const name = String(issue?.path[0]);
-    throw bad(`${name} is ${JSON.stringify(set[name])}: ${issue?.message}`);
+    throw bad(`${name} is ${shown(set[name])}: ${issue?.message}`);
   }
   const { HOST: host, PORT: port, LOG_LEVEL: logLevel } = parsed.data;
   return { host, port, logLevel, source: sourceFrom(parsed.data) };
@@ -114,13 +114,18 @@ function knownCode(text: string): Record<string, CodeName> {
     const [hash = '', name] = entry.trim().split('=');
     const known = codeNames.find((one) => one === name);
     if (/^0x[0-9a-fA-F]{64}$/.test(hash) && known !== undefined) return [hash, known] as const;
-    throw bad(`ETH_KNOWN_CODE has ${JSON.stringify(entry)}: give 0x<code hash>=<${codeNames.join('|')}>`);
+    throw bad(`ETH_KNOWN_CODE has ${shown(entry)}: give 0x<code hash>=<${codeNames.join('|')}>`);
   });
   return Object.fromEntries(entries);
 }
 
 function defined<K extends string, T>(key: K, value: T | undefined): Partial<Record<K, T>> {
   return value === undefined ? {} : ({ [key]: value } as Record<K, T>);
+}
+
+/** A value that was not understood may be an address with its key, given for the wrong variable. */
+function shown(value: string | undefined): string {
+  return JSON.stringify(publicText(value ?? '', 128));
 }
 
 function bad(message: string): AuthApiError {

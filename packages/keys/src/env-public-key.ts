@@ -3,8 +3,19 @@ import { KeysError } from './errors.ts';
 import { recoverK256, signK256 } from './k256.ts';
 
 const PREFIX = utf8('dstack-env-encrypt-pubkey:');
+const PREFIX_V2 = utf8('dstack-env-encrypt-pubkey-v2:');
+const MAX_U32 = 0xffff_ffff;
 const MAX_FUTURE_SECONDS = 60;
 const DEFAULT_MAX_AGE_SECONDS = 300;
+
+/** Which of an application's environment keys one is. */
+export interface EnvKeyName {
+  readonly epoch: number;
+  /** Of the root that it comes from, 20 bytes. */
+  readonly rootId: Uint8Array;
+  /** Whether the application's machines get it at present: an older one may have leaked. */
+  readonly isPresent: boolean;
+}
 
 /**
  * Signs an environment public key with the KMS root: 65 bytes (chapter 10 section 4.5).
@@ -16,7 +27,17 @@ export function signEnvPublicKey(
   publicKey: Uint8Array,
   timestamp?: bigint | number,
 ): Uint8Array {
-  return signK256(envPublicKeyMessage(appId, publicKey, timestamp), k256Root);
+  const time = timestamp === undefined ? {} : { timestamp };
+  return signK256(envPublicKeyMessage({ appId, publicKey, ...time }), k256Root);
+}
+
+/** The same with the key's name, which the other signatures do not say: `signature_v2`. */
+export function signNamedEnvPublicKey(
+  k256Root: Uint8Array,
+  key: { readonly appId: Uint8Array; readonly publicKey: Uint8Array; readonly timestamp: bigint | number },
+  name: EnvKeyName,
+): Uint8Array {
+  return signK256(envPublicKeyMessage({ ...key, name }), k256Root);
 }
 
 export interface EnvPublicKeyClaim {
@@ -25,8 +46,10 @@ export interface EnvPublicKeyClaim {
   readonly publicKey: Uint8Array;
   /** 65 bytes. */
   readonly signature: Uint8Array;
-  /** Unix seconds, for `signature_v1`; left out for the legacy signature. */
+  /** Unix seconds, for `signature_v1` and `signature_v2`; left out for the legacy signature. */
   readonly timestamp?: bigint | number;
+  /** For `signature_v2`. */
+  readonly name?: EnvKeyName;
   /** The present, Unix seconds. */
   readonly now?: number;
   readonly maxAgeSeconds?: number;
@@ -37,7 +60,7 @@ export interface EnvPublicKeyClaim {
  * time is too old (default 300 s) or more than 60 s ahead. The caller compares the key with a trusted one.
  */
 export function verifyEnvPublicKey(claim: EnvPublicKeyClaim): Uint8Array | null {
-  const { appId, publicKey, signature, timestamp } = claim;
+  const { signature, timestamp } = claim;
   if (timestamp !== undefined) {
     const age = (claim.now ?? Math.floor(Date.now() / 1000)) - Number(timestamp);
     const maxAge = claim.maxAgeSeconds ?? DEFAULT_MAX_AGE_SECONDS;
@@ -45,22 +68,42 @@ export function verifyEnvPublicKey(claim: EnvPublicKeyClaim): Uint8Array | null 
     if (!(age <= maxAge && age >= -MAX_FUTURE_SECONDS)) return null;
   }
   try {
-    return recoverK256(envPublicKeyMessage(appId, publicKey, timestamp), signature);
+    return recoverK256(envPublicKeyMessage(claim), signature);
   } catch (error) {
     if (error instanceof KeysError) return null;
     throw error;
   }
 }
 
-function envPublicKeyMessage(
-  appId: Uint8Array,
-  publicKey: Uint8Array,
-  timestamp?: bigint | number,
-): Uint8Array {
+function envPublicKeyMessage({
+  appId,
+  publicKey,
+  timestamp,
+  name,
+}: Pick<EnvPublicKeyClaim, 'appId' | 'publicKey' | 'timestamp' | 'name'>): Uint8Array {
   if (appId.length !== 20 || publicKey.length !== 32) {
     throw new KeysError('invalid-length', 'app_id must be 20 bytes and the public key 32 bytes');
   }
-  const writer = new ByteWriter().bytes(PREFIX).bytes(appId);
+  const writer = new ByteWriter().bytes(name === undefined ? PREFIX : PREFIX_V2).bytes(appId);
   if (timestamp !== undefined) writer.u64be(BigInt(timestamp));
+  if (name !== undefined) {
+    const { epoch, rootId, isPresent } = name;
+    if (
+      timestamp === undefined ||
+      rootId.length !== 20 ||
+      !Number.isInteger(epoch) ||
+      epoch < 0 ||
+      epoch > MAX_U32
+    ) {
+      throw new KeysError(
+        'invalid-length',
+        'A named key has a time, an epoch of 32 bits and a root id of 20 bytes',
+      );
+    }
+    writer
+      .u32be(epoch)
+      .bytes(rootId)
+      .u8(isPresent ? 1 : 0);
+  }
   return writer.bytes(publicKey).finish();
 }

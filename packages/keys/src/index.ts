@@ -9,7 +9,13 @@ export {
 export { appKeysFromSeed, type SeedKeys } from './app-keys-from-seed.ts';
 export { bootstrapReportData } from './bootstrap-report-data.ts';
 export { deriveDhSecret, deriveP256Key, deriveP256Scalar } from './derive.ts';
-export { type EnvPublicKeyClaim, signEnvPublicKey, verifyEnvPublicKey } from './env-public-key.ts';
+export {
+  type EnvKeyName,
+  type EnvPublicKeyClaim,
+  signEnvPublicKey,
+  signNamedEnvPublicKey,
+  verifyEnvPublicKey,
+} from './env-public-key.ts';
 export { KeysError, type KeysErrorCode } from './errors.ts';
 export {
   type DerivedKey,

@@ -1,11 +1,11 @@
 // Vectors of chapter 10 section 4.7, computed by an independent implementation and seen on the running original.
-import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
+import { concatBytes, fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { describe, expect, it } from 'vitest';
 import { deriveAppCaKey, deriveAppKeys, deriveEnvPublicKey, issuedKeyMessage } from './app-keys.ts';
 import { bootstrapReportData } from './bootstrap-report-data.ts';
 import { deriveDhSecret, deriveP256Scalar } from './derive.ts';
-import { signEnvPublicKey, verifyEnvPublicKey } from './env-public-key.ts';
-import { k256PublicKey } from './k256.ts';
+import { signEnvPublicKey, signNamedEnvPublicKey, verifyEnvPublicKey } from './env-public-key.ts';
+import { k256PublicKey, recoverK256 } from './k256.ts';
 import { keccak256 } from './keccak256.ts';
 import { p256KeyFromPem, p256KeyFromScalar, p256KeyPem } from './p256-key.ts';
 
@@ -102,6 +102,39 @@ describe('key derivation vectors', () => {
       if (signer) expect(signer).toEqual(k256PublicKey(k256));
     }
     expect(verifyEnvPublicKey({ ...claim, now: timestamp, maxAgeSeconds: -1 })).toBeNull();
+  });
+
+  it('the signature that says which environment key it is', () => {
+    const publicKey = deriveEnvPublicKey(roots, appId, 2);
+    const [timestamp, id] = [1_700_000_000, new Uint8Array(20).fill(0xab)];
+    const name = { epoch: 2, rootId: id, isPresent: true };
+    const signature = signNamedEnvPublicKey(k256, { appId, publicKey, timestamp }, name);
+    const message = concatBytes(
+      utf8('dstack-env-encrypt-pubkey-v2:'),
+      appId,
+      fromHex('000000006553f100'),
+      fromHex('00000002'),
+      id,
+      fromHex('01'),
+      publicKey,
+    );
+    expect(recoverK256(message, signature)).toEqual(k256PublicKey(k256));
+    const claim = { appId, publicKey, signature, timestamp, now: timestamp, name };
+    expect(verifyEnvPublicKey(claim)).toEqual(k256PublicKey(k256));
+    for (const other of [
+      { name: { ...name, epoch: 1 } },
+      { name: { ...name, isPresent: false } },
+      { name: { ...name, rootId: new Uint8Array(20) } },
+      { timestamp: timestamp - 1 },
+    ]) {
+      expect(verifyEnvPublicKey({ ...claim, ...other })).not.toEqual(k256PublicKey(k256));
+    }
+    const { name: _, ...unnamed } = claim;
+    expect(verifyEnvPublicKey(unnamed)).not.toEqual(k256PublicKey(k256));
+    expect(verifyEnvPublicKey({ ...claim, now: timestamp + 301 })).toBeNull();
+    for (const epoch of [-1, 0.5, 2 ** 32, Number.NaN]) {
+      expect(verifyEnvPublicKey({ ...claim, name: { ...name, epoch } })).toBeNull();
+    }
   });
 
   it('binding of the root keys at bootstrap', () => {

@@ -89,7 +89,7 @@ describe('what a guest says', () => {
     const keeper = new StateKeeper(lab.options.dir, { ...INITIAL_STATE, status: 'preparing' });
     for (let i = 0; i < 30; i += 1)
       for (const event of ['boot.progress', 'boot.error', 'instance.info', 'app.says'])
-        keeper.notified({ event, payload });
+        for (const take of [keeper.progressed, keeper.notified]) take.call(keeper, { event, payload });
     keeper.update({ error: payload.repeat(50) });
     await keeper.close();
     const state = await readState(lab.options.dir);

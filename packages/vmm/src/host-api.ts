@@ -12,8 +12,6 @@ import {
 export const MAX_NOTIFY_PAYLOAD = 4096;
 const MAX_EVENT_BYTES = 128;
 const MAX_BODY_BYTES = 64 * 1024;
-/** A connection on which nothing happens for so long is closed. */
-const IDLE_MS = 30_000;
 
 export interface Notification {
   readonly event: string;
@@ -43,10 +41,7 @@ export async function startHostApi(
     headers: { Server: 'dstack VMM' },
     maxBufferedBytes: MAX_CONNECTIONS * MAX_BODY_BYTES,
   });
-  const server = configureServer(createServer(handler));
-  server.maxConnections = MAX_CONNECTIONS;
-  // Nobody but this machine's programs has anything to say here.
-  server.setTimeout(IDLE_MS, (socket) => socket.destroy());
+  const server = configureServer(createServer(handler), { max: MAX_CONNECTIONS });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     const mask = process.umask(0o177);

@@ -47,12 +47,14 @@ export class StateKeeper {
     });
   }
 
-  /** Takes in one notification of the guest. */
-  notified(notification: Notification): void {
-    const { event, payload } = notification;
+  /** Adds a notification of the guest to the newest events. */
+  notified({ event, payload }: Notification): void {
     const entry = { event, body: payload, timestamp: Date.now() };
-    const events = [...this.#state.events, entry].slice(-EVENT_BUFFER_SIZE);
-    this.update({ events });
+    this.update({ events: [...this.#state.events, entry].slice(-EVENT_BUFFER_SIZE) });
+  }
+
+  /** Takes in what a notification says about the boot. */
+  progressed({ event, payload }: Notification): void {
     if (event === 'boot.progress') this.update({ boot_progress: payload });
     if (event === 'boot.error') {
       this.#bootError = payload;

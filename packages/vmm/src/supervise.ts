@@ -4,6 +4,7 @@ import { choosePorts } from './choose-ports.ts';
 import { cleanUpRun } from './clean-up-run.ts';
 import { Guard } from './guard.ts';
 import { guestConfig } from './guest-config.ts';
+import { GuestNotes } from './guest-notes.ts';
 import { startHostApi } from './host-api.ts';
 import { LogFile } from './log-file.ts';
 import { Machine } from './machine.ts';
@@ -45,10 +46,8 @@ async function run(dir: string, signal: AbortSignal): Promise<number> {
   const guard = new Guard(machineMark(dir));
   const watch = watchFolders([dir, runDir]);
   const stop = AbortSignal.any([signal, onOwnerGone(manifest.owner), watch.gone]);
-  const hostApi = await startHostApi(runFiles.hostApi, (notification) => {
-    serial.append(`[host] ${notification.event}: ${notification.payload}`);
-    keeper.notified(notification);
-  });
+  const notes = new GuestNotes(serial, keeper);
+  const hostApi = await startHostApi(runFiles.hostApi, (notification) => notes.take(notification));
   const machine = new Machine({ manifest, paths, run: runFiles, serial, guard, keeper });
   let failure: unknown;
   try {

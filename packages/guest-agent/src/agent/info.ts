@@ -9,7 +9,7 @@ const made = new WeakMap<LocalFacts, Map<string, AppInfo>>();
 
 /** Info as the caller may see it: outsiders get tcb_info and vm_config only when the application says so. */
 export async function info(agent: Agent, audience: 'inside' | 'outside'): Promise<AppInfo> {
-  const facts = await agent.local.facts();
+  const facts = await (audience === 'inside' ? agent.local.facts() : agent.local.publicFacts());
   const full = audience === 'inside' || agent.compose.publicTcbinfo;
   const appCert = agent.demoCertificate.current();
   const answers = made.get(facts) ?? new Map<string, AppInfo>();

@@ -14,6 +14,7 @@ import { mrAggregated, mrSystem, tdReportOf, UNVERIFIED_DEVICE_ID } from './meas
 import { obtain } from './obtain.ts';
 
 const NONE = new Uint8Array(0);
+const RETRY_MS = 1_000;
 
 /** What the guest can say about itself from its own, unverified attestation (chapter 30 section 1.9). */
 export interface LocalFacts {
@@ -33,10 +34,17 @@ export class LocalEvidence {
   readonly #device: EvidenceDevice;
   readonly #composeText: string;
   #facts: Promise<LocalFacts> | undefined;
+  #failed: { readonly at: number; readonly error: unknown } | undefined;
+  #version = 0;
 
   constructor(device: EvidenceDevice, composeText: string) {
     this.#device = device;
     this.#composeText = composeText;
+  }
+
+  /** Another one after each event: what was made from the facts before is out of date. */
+  get version(): number {
+    return this.#version;
   }
 
   /** @throws RpcError with status 503 when the device gives no evidence; the next call tries again */
@@ -44,16 +52,25 @@ export class LocalEvidence {
     if (this.#facts === undefined) {
       const made = this.#make();
       this.#facts = made;
-      made.catch(() => {
+      made.catch((error: unknown) => {
+        this.#failed = { at: performance.now(), error };
         if (this.#facts === made) this.#facts = undefined;
       });
     }
     return this.#facts;
   }
 
+  /** For strangers, who may ask as often as they like: a device that failed is left in peace for a moment. */
+  publicFacts(): Promise<LocalFacts> {
+    const failed = this.#failed;
+    const isRecent = failed !== undefined && performance.now() - failed.at < RETRY_MS;
+    return isRecent && this.#facts === undefined ? Promise.reject(failed.error) : this.facts();
+  }
+
   /** An event was emitted: what was known about RTMR3 is out of date. */
   changed(): void {
     this.#facts = undefined;
+    this.#version += 1;
   }
 
   async #make(): Promise<LocalFacts> {

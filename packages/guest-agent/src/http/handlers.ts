@@ -24,6 +24,8 @@ import { getAttestationRoute } from './get-attestation-route.ts';
 import { jsonAnswer } from './json-answer.ts';
 import { logsRoute } from './logs-route.ts';
 import { metricsRoute } from './metrics-route.ts';
+import { PublicEvidence } from './public-evidence.ts';
+import { PublicLimits } from './public-limits.ts';
 
 /** Request listeners of the agent, one per listener of chapter 30 section 1.1. */
 export interface Handlers {
@@ -47,9 +49,11 @@ export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers
   const common = {
     before: (request: IncomingMessage) => request,
     publicError,
-    onCall: (record: CallRecord) => logCall(agent, record),
+    onCall: (call: CallRecord) => logCall(agent, call),
   };
   const guest = dstackGuestService(agent);
+  const limits = new PublicLimits();
+  const evidence = new PublicEvidence(agent, limits);
   // The machine's own applications may have large data signed.
   const ofApplications = { unknownMethodStatus: 404, bodyLimit: LARGE_BODY_LIMIT } as const;
   return {
@@ -70,12 +74,19 @@ export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers
     }),
     external: createPrpcHandler<IncomingMessage>({
       ...common,
-      guard: (request) => (takeToll(request, PAGE_COST) ? undefined : TOO_MANY),
       headers: { Server: server, 'X-App-Version': `v${VERSION} (${REVISION})` },
+      guard: (request) => (takeToll(request, PAGE_COST) ? undefined : TOO_MANY),
       mounts: [
-        { path: '/prpc', trim: 'Worker.', services: [workerService(agent)], unknownMethodStatus: 404 },
+        {
+          path: '/prpc',
+          trim: 'Worker.',
+          services: [workerService(agent, evidence)],
+          bodyLimit: MAX_PUBLIC_BODY,
+          unknownMethodStatus: 404,
+        },
       ],
-      routes: externalRoutes(agent, options.containers),
+      maxBufferedBytes: MAX_PUBLIC_BUFFERED,
+      routes: externalRoutes(agent, { containers: options.containers, limits, evidence }),
     }),
     guestApi: createPrpcHandler<IncomingMessage>({
       ...common,
@@ -85,15 +96,25 @@ export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers
   };
 }
 
-function externalRoutes(agent: Agent, containers: Containers): PlainRoute[] {
+/** The methods of the external listener take a name at most. */
+const MAX_PUBLIC_BODY = 4 * 1024;
+const MAX_PUBLIC_BUFFERED = 4 * 1024 * 1024;
+
+interface PublicParts {
+  readonly containers: Containers;
+  readonly limits: PublicLimits;
+  readonly evidence: PublicEvidence;
+}
+
+function externalRoutes(agent: Agent, { containers, limits, evidence }: PublicParts): PlainRoute[] {
   const { publicLogs, publicSysinfo } = agent.compose;
   return [
     dashboardRoute(agent, containers),
-    attestationRoute(agent),
+    attestationRoute(agent, evidence),
     // The agent only starts with its keys loaded, so being able to answer is the answer.
     { path: '/healthz', handle: () => jsonAnswer({ status: 'ok', version: VERSION }) },
     ...(publicSysinfo ? [metricsRoute(agent)] : []),
-    ...(publicLogs ? [logsRoute(agent, containers)] : []),
+    ...(publicLogs ? [logsRoute(agent, containers, limits)] : []),
   ];
 }
 

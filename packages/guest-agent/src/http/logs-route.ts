@@ -1,25 +1,26 @@
-import type { ServerResponse } from 'node:http';
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { stripVTControlCharacters } from 'node:util';
 import { toBase64 } from '@dstack-cloud/encoding';
-import { frameworkAnswer, networkOf, type PlainRoute } from '@dstack-cloud/prpc';
+import { frameworkAnswer, type PlainRoute } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
 import { causeChain } from '../errors.ts';
 import { CONTAINER_NAME, type Containers, type LogChunk } from '../machine/containers.ts';
 import { type LogsRequest, parseLogsQuery } from './logs-query.ts';
+import type { PublicLimits } from './public-limits.ts';
 
 const PREFIX = '/logs/';
 /** A follower that gets nothing for so long is cut off. */
 const IDLE_MS = 600_000;
-/** And one that does not read for so long. */
+/** A reader that takes nothing for so long. */
 const UNREAD_MS = 20_000;
-/** Followers at the same time, and those of one network. */
-const MAX_STREAMS = 32;
-const MAX_STREAMS_PER_NETWORK = 8;
+/** Nobody follows longer than this; who wants more asks again. */
+const MAX_MS = 3_600_000;
+/** Longest answer, bytes of output. */
+const MAX_BYTES = 256 * 1024 * 1024;
 
 /** `GET /logs/<container>`, only when the application makes its logs public (chapter 30 section 1.13). */
-export function logsRoute(agent: Agent, containers: Containers): PlainRoute {
-  let streams = 0;
-  const streamsOf = new Map<string, number>();
+export function logsRoute(agent: Agent, containers: Containers, limits: PublicLimits): PlainRoute {
   return {
     path: `${PREFIX}*`,
     handle: async (request, response, { path, query }) => {
@@ -31,20 +32,12 @@ export function logsRoute(agent: Agent, containers: Containers): PlainRoute {
       if (wanted === 'unprocessable') return frameworkAnswer(422, request);
       if ('streamError' in wanted) return { body: JSON.stringify({ error: wanted.streamError }) };
       if (request.method === 'HEAD') return { body: '' };
-      const network = networkOf(request.socket.remoteAddress ?? '');
-      const own = streamsOf.get(network) ?? 0;
-      if (streams >= MAX_STREAMS || own >= MAX_STREAMS_PER_NETWORK) {
-        return { status: 503, body: 'Too many log streams' };
-      }
-      streams++;
-      streamsOf.set(network, own + 1);
+      const giveBack = limits.takeStream(request);
+      if (giveBack === undefined) return { status: 503, body: 'Too many log streams' };
       try {
-        await stream(response, containers, name, wanted);
+        await stream(request, response, containers, name, wanted);
       } finally {
-        streams--;
-        const left = (streamsOf.get(network) ?? 1) - 1;
-        if (left > 0) streamsOf.set(network, left);
-        else streamsOf.delete(network);
+        giveBack();
       }
       return 'handled';
     },
@@ -52,6 +45,7 @@ export function logsRoute(agent: Agent, containers: Containers): PlainRoute {
 }
 
 async function stream(
+  request: IncomingMessage,
   response: ServerResponse,
   containers: Containers,
   name: string,
@@ -60,7 +54,11 @@ async function stream(
   const ended = new AbortController();
   const end = () => ended.abort();
   response.once('close', end);
+  // Of a follower nothing else shows that it is gone, as long as there is nothing to write.
+  if (wanted.query.follow) request.socket.once('end', end);
+  const last = setTimeout(end, MAX_MS);
   let idle = setTimeout(end, IDLE_MS);
+  let left = MAX_BYTES;
   response.writeHead(200, {
     'content-type': 'text/plain; charset=utf-8',
     'x-content-type-options': 'nosniff',
@@ -69,16 +67,18 @@ async function stream(
     for await (const chunk of containers.logs(name, wanted.query, ended.signal)) {
       clearTimeout(idle);
       idle = setTimeout(end, IDLE_MS);
-      if (!response.write(line(chunk, wanted)) && !(await drained(response, ended.signal))) {
-        response.destroy();
-        break;
-      }
+      left -= chunk.bytes.length;
+      if (left < 0) break;
+      if (!response.write(line(chunk, wanted)) && !(await drained(response, ended.signal))) break;
       if (ended.signal.aborted) break;
     }
   } catch (error) {
     if (!ended.signal.aborted) response.write(JSON.stringify({ error: causeChain(error) }));
   } finally {
     clearTimeout(idle);
+    clearTimeout(last);
+    request.socket.off('end', end);
+    end();
     response.end();
   }
 }
@@ -94,19 +94,13 @@ function plain(bytes: Uint8Array, withoutAnsi: boolean): string {
   return withoutAnsi ? stripVTControlCharacters(text) : text;
 }
 
-/** Whether the client took what was written, in time. */
-function drained(response: ServerResponse, signal: AbortSignal): Promise<boolean> {
-  return new Promise((resolve) => {
-    const done = (isRead: boolean): void => {
-      clearTimeout(timer);
-      response.off('drain', read);
-      signal.removeEventListener('abort', left);
-      resolve(isRead);
-    };
-    const timer = setTimeout(() => done(false), UNREAD_MS);
-    const read = (): void => done(true);
-    const left = (): void => done(false);
-    response.once('drain', read);
-    signal.addEventListener('abort', left);
-  });
+/** Whether the reader took what was written, in time. */
+async function drained(response: ServerResponse, signal: AbortSignal): Promise<boolean> {
+  try {
+    await once(response, 'drain', { signal: AbortSignal.any([signal, AbortSignal.timeout(UNREAD_MS)]) });
+    return true;
+  } catch {
+    response.destroy();
+    return false;
+  }
 }

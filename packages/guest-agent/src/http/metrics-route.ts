@@ -1,18 +1,21 @@
-import type { PlainRoute } from '@dstack-cloud/prpc';
+import type { PlainResponse, PlainRoute } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
 import { type DiskInfo, type SystemInfo, systemInfo } from '../machine/system-info.ts';
+import { KeptAnswers } from './kept-answers.ts';
+
+/** Of many who ask within a second, one has the system looked at. */
+const KEEP_MS = 1_000;
 
 type Labels = Readonly<Record<string, string>>;
 
 /** `GET /metrics`, only when the application makes its system information public (chapter 30 section 1.13). */
 export function metricsRoute(agent: Agent): PlainRoute {
-  return {
-    path: '/metrics',
-    handle: () => {
-      const system = systemInfo(agent.config.root, [agent.config.root, agent.config.dataDir]);
-      return { type: 'text/plain; charset=utf-8', body: metricsText(system) };
-    },
+  const kept = new KeptAnswers<PlainResponse>(KEEP_MS);
+  const make = async (): Promise<PlainResponse> => {
+    const system = systemInfo(agent.config.root, [agent.config.root, agent.config.dataDir]);
+    return { type: 'text/plain; charset=utf-8', body: metricsText(system) };
   };
+  return { path: '/metrics', handle: () => kept.get('metrics', 0, make) };
 }
 
 /** Prometheus text format; names and help lines are those that scrapers of the original know. */

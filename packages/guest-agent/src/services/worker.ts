@@ -1,19 +1,28 @@
 import type { IncomingMessage } from 'node:http';
 import { padRight, toBase64Url, utf8 } from '@dstack-cloud/encoding';
-import { implement, RpcError, type ServiceImplementation, Worker } from '@dstack-cloud/prpc';
+import { implement, memoizeEncoding, RpcError, type ServiceImplementation, Worker } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
 import { signingKey } from '../agent/app-keys.ts';
 import { info } from '../agent/info.ts';
 import { REPORT_DATA_LENGTH } from '../agent/padded-report-data.ts';
 import { getQuote } from '../agent/quote.ts';
+import type { PublicEvidence } from '../http/public-evidence.ts';
 import { REVISION, VERSION } from '../version.ts';
 
 /** Service `Worker` of the external listener: what anybody on the network may ask. */
-export function workerService(agent: Agent): ServiceImplementation<IncomingMessage> {
+export function workerService(
+  agent: Agent,
+  evidence: PublicEvidence,
+): ServiceImplementation<IncomingMessage> {
   return implement(Worker)<IncomingMessage>({
     Info: () => info(agent, 'outside'),
     Version: () => ({ version: VERSION, rev: REVISION }),
-    GetAttestationForAppKey: ({ algorithm }) => getQuote(agent, appKeyReportData(agent, algorithm)),
+    GetAttestationForAppKey: ({ algorithm }, request) => {
+      const data = appKeyReportData(agent, algorithm);
+      // The data is of the application's few keys, never of the caller.
+      const make = async () => memoizeEncoding(await getQuote(agent, data));
+      return evidence.shared(`app key ${toBase64Url(data)}`, request, make);
+    },
   });
 }
 

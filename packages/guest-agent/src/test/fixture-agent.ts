@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fixturePath } from '@dstack-cloud/test/fixtures';
 import { pino } from 'pino';
+import type { Agent } from '../agent/agent.ts';
 import { createAgent } from '../agent/create-agent.ts';
 import { parseGuestConfig } from '../config/guest-config.ts';
 import { createHandlers } from '../http/handlers.ts';
@@ -17,11 +18,16 @@ export interface FixtureAgentOptions {
   /** Text of another appkeys.json. */
   readonly keys?: string;
   readonly dockerSocket?: string;
+  /** Address of the external listener; a Unix socket unless it is said. */
+  readonly external?: string;
 }
 
 /** A running agent with the fixture's identity. */
 export interface FixtureAgent {
   readonly directory: string;
+  readonly agent: Agent;
+  /** Addresses that are listened on, with the ports that were chosen. */
+  readonly addresses: readonly string[];
   readonly sockets: Readonly<Record<'internal' | 'internal-v0' | 'external' | 'guest-api', string>>;
   stop(): Promise<void>;
 }
@@ -38,7 +44,10 @@ export async function startFixtureAgent(options: FixtureAgentOptions = {}): Prom
     JSON.stringify({
       root: directory,
       run_dir: directory,
-      listen: { external: `unix:${directory}/external.sock`, guest_api: `unix:${directory}/guest.sock` },
+      listen: {
+        external: options.external ?? `unix:${directory}/external.sock`,
+        guest_api: `unix:${directory}/guest.sock`,
+      },
       simulator: {
         keys_file: file('appkeys.json', options.keys),
         compose_file: file('app-compose.json', options.compose),
@@ -64,6 +73,8 @@ export async function startFixtureAgent(options: FixtureAgentOptions = {}): Prom
   agent.demoCertificate.current();
   return {
     directory,
+    agent,
+    addresses: listeners.addresses,
     sockets: {
       internal: config.listen.dstackSock,
       'internal-v0': config.listen.tappdSock,

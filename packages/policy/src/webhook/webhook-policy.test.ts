@@ -285,7 +285,13 @@ describe('plain HTTP', () => {
     ['http://127.0.0.1:8000', false],
     ['http://[::1]:8000', false],
     ['http://localhost:8000', false],
-    ['http://auth-api:8000', false],
+    ['http://127.9.0.1', false],
+    ['http://[::ffff:127.0.0.1]', false],
+    ['http://auth.localhost', false],
+    ['http://auth-api:8000', true],
+    ['http://127.0.0.1.example', true],
+    ['http://localhost.example', true],
+    ['http://user:SECRET@auth.example/SECRET', true],
     ['https://auth.example', false],
     ['http://auth.example', true],
     ['http://10.0.0.1:8000', true],
@@ -295,6 +301,7 @@ describe('plain HTTP', () => {
     const onWarning = vi.fn();
     webhookPolicy({ url, onWarning }).close?.();
     expect(onWarning).toHaveBeenCalledTimes(warned ? 1 : 0);
+    expect(JSON.stringify(onWarning.mock.calls)).not.toContain('SECRET');
   });
   test.each(['auth-api:8000', 'ftp://x', ''])('%j is no URL for it', (url) => {
     expect(() => webhookPolicy({ url })).toThrow(expect.objectContaining({ code: 'bad-configuration' }));

@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { backendUrl, isPlainRemote } from '../backend-url.ts';
+import { backendUrl, plainHttpWarnings } from '../backend-url.ts';
 import { assertBootFacts } from '../boot-facts.ts';
 import { PolicyError } from '../errors.ts';
 import { exchange, type HttpAnswer, isConnectFailure, openConnections } from '../http/http-exchange.ts';
@@ -34,9 +34,7 @@ export type WebhookPolicyOptions = {
 export function webhookPolicy(options: WebhookPolicyOptions): Policy {
   const { version = '0.6.0', timeoutMs = 10_000, ca, onWarning } = options;
   const base = backendUrl(options.url, 'The auth API address');
-  if (isPlainRemote(base)) {
-    onWarning?.(`Auth API ${base.origin} is asked over plain HTTP: who sits between decides about keys`);
-  }
+  for (const warning of plainHttpWarnings([['The auth API', base.href]])) onWarning?.(warning);
   if (ca !== undefined) assertCertificate(ca);
   const connections = openConnections(base, ca === undefined ? {} : { ca });
   const headers = { 'user-agent': `dstack-kms/${version}`, accept: '*/*' };
