@@ -10,7 +10,7 @@ import { openApiRoute } from '../server/open-api.ts';
 import { comesFromOtherSite } from '../server/other-site.ts';
 import { watchedConnections } from '../server/watched-connections.ts';
 import { checkBoot } from './check-boot.ts';
-import { isAdmin, type PasswordCheck, showsCredential } from './credentials.ts';
+import { isOperator, type OperatorAccess, type PasswordCheck, showsCredential } from './credentials.ts';
 import { loginGuard, TOO_MANY_LOGINS } from './login-guard.ts';
 
 const UNAUTHORIZED = {
@@ -30,6 +30,7 @@ export async function startAdminListener(
 ): Promise<Listener> {
   const { admin } = kms.config.core;
   const logins = loginGuard('admin', kms);
+  const access: OperatorAccess = { header: 'x-admin-token', token: admin.auth_token, checkPassword };
   const handler = createPrpcHandler({
     mounts: [
       {
@@ -48,11 +49,11 @@ export async function startAdminListener(
     routes: [openApiRoute(Admin, 'dstack-kms admin')],
     guard: async (request) => {
       if (!admin.insecure_no_auth) {
-        if (!showsCredential(request)) {
+        if (!showsCredential(request, access)) {
           logins.missing();
           return UNAUTHORIZED;
         }
-        const login = await logins.check(request, () => isAdmin(request, admin, checkPassword));
+        const login = await logins.check(request, () => isOperator(request, access));
         if (login !== 'right') return login === 'limited' ? TOO_MANY_LOGINS : UNAUTHORIZED;
       }
       return comesFromOtherSite(request) ? FROM_OTHER_SITE : undefined;

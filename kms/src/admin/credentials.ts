@@ -14,25 +14,35 @@ export function hasAdminTokenHash({ core }: KmsConfig, token: string): boolean {
   return expected !== '' && equalConstantTime(sha256(token), fromHex(expected, { prefix: 'allow' }));
 }
 
+/** What a listener of the operator takes as credentials. */
+export type OperatorAccess = {
+  /** Of the listener's own header with the bare token, in lower case. */
+  readonly header: 'x-admin-token' | 'x-onboard-token';
+  /** Empty for none. */
+  readonly token: string;
+  readonly checkPassword: PasswordCheck | undefined;
+};
+
 /** Whether a request shows any credential at all. */
-export function showsCredential({ headers }: IncomingMessage): boolean {
-  return headers.authorization !== undefined || headers['x-admin-token'] !== undefined;
+export function showsCredential(
+  { headers }: IncomingMessage,
+  { header }: Pick<OperatorAccess, 'header'>,
+): boolean {
+  return headers.authorization !== undefined || headers[header] !== undefined;
 }
 
 /** Checks a user's password against an htpasswd file. */
 export type PasswordCheck = (user: string, password: string) => Promise<boolean>;
 
 /**
- * Whether a request to the admin listener carries a credential (section 7.4): `Bearer`, `X-Admin-Token`, or HTTP
+ * Whether a request carries a credential of the operator (section 7.4): `Bearer`, the listener's own header, or HTTP
  * Basic with a user of the htpasswd file, with the token as password, or with the token as user and no password.
  */
-export async function isAdmin(
+export async function isOperator(
   request: IncomingMessage,
-  admin: KmsConfig['core']['admin'],
-  checkPassword: PasswordCheck | undefined,
+  { header: name, token, checkPassword }: OperatorAccess,
 ): Promise<boolean> {
-  const token = admin.auth_token;
-  const header = request.headers['x-admin-token'];
+  const header = request.headers[name];
   if (token !== '' && typeof header === 'string' && sameSecret(header, token)) return true;
   const authorization = request.headers.authorization ?? '';
   if (authorization.startsWith('Bearer ')) {

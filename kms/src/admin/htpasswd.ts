@@ -9,11 +9,18 @@ const MAX_WAITING = 64;
 /** Checked when there are no users at all. */
 const NOBODY = '$2y$10$abcdefghijklmnopqrstuuAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA';
 
-/** Reads a bcrypt htpasswd file; no check when none is configured. @throws KmsError `config-invalid` */
-export async function loadPasswordCheck(file: string): Promise<PasswordCheck | undefined> {
+/**
+ * Reads a bcrypt htpasswd file; no check when none is configured.
+ * @param key of the configuration that names it
+ * @throws KmsError `config-invalid`
+ */
+export async function loadPasswordCheck(
+  file: string,
+  key = 'core.admin.htpasswd_file',
+): Promise<PasswordCheck | undefined> {
   if (file === '') return undefined;
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
-    throw new KmsError('config-invalid', `core.admin.htpasswd_file: "${file}" cannot be read`, { cause });
+    throw new KmsError('config-invalid', `${key}: "${file}" cannot be read`, { cause });
   });
   const users = new Map<string, string>();
   for (const line of text.split('\n').slice(0, MAX_LINES)) {
@@ -22,10 +29,7 @@ export async function loadPasswordCheck(file: string): Promise<PasswordCheck | u
     const colon = entry.indexOf(':');
     const hash = entry.slice(colon + 1);
     if (colon < 1 || !/^\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}$/.test(hash)) {
-      throw new KmsError(
-        'config-invalid',
-        `core.admin.htpasswd_file: "${file}" must hold bcrypt entries (htpasswd -B)`,
-      );
+      throw new KmsError('config-invalid', `${key}: "${file}" must hold bcrypt entries (htpasswd -B)`);
     }
     users.set(entry.slice(0, colon), hash);
   }

@@ -35,7 +35,7 @@ export function checkConfig(raw: RawTable, given: Environment): KmsConfig {
   const parsed = parseTable(merged);
   if ('issues' in parsed) throw invalid(parsed.issues.map((issue) => describeIssue(issue, merged)));
   const warnings: string[] = [];
-  const config = applyQuoteEnabled(parsed.config, warnings);
+  const config = withOnboardToken(applyQuoteEnabled(parsed.config, warnings));
   const policy = policyOf(config.core.auth_api);
   const problems = [
     ...checkPolicy(config, policy),
@@ -80,7 +80,10 @@ function withEnvironment(raw: RawTable, environment: Environment): RawTable {
     set(result, ['core', 'onboard', 'port'], Number(KMS_HTTPS_PORT));
   }
   setDefault(result, ['core', 'pccs_url'], PCCS_URL);
-  setDefault(result, ['core', 'onboard', 'token'], environment['DSTACK_KMS_ONBOARD_TOKEN']);
+  const { onboard } = (result['core'] ?? {}) as { onboard?: { auth_token?: unknown } };
+  if ((onboard?.auth_token ?? '') === '') {
+    setDefault(result, ['core', 'onboard', 'token'], environment['DSTACK_KMS_ONBOARD_TOKEN']);
+  }
   const adminToken = environment['DSTACK_KMS_ADMIN_TOKEN'] ?? environment['ADMIN_API_TOKEN'];
   setDefault(result, ['core', 'admin', 'auth_token'], adminToken);
   if (ETH_RPC_URL !== undefined && KMS_CONTRACT_ADDR !== undefined) {
@@ -172,8 +175,11 @@ function checkPaths({ rpc, core }: FileConfig): string[] {
 }
 
 function checkSafety({ core }: FileConfig): string[] {
-  const { admin, attestation } = core;
+  const { admin, attestation, onboard } = core;
   const problems: string[] = [];
+  if (onboard.auth_token !== '' && onboard.token !== onboard.auth_token) {
+    problems.push('core.onboard.token and core.onboard.auth_token are two names of one token, and differ');
+  }
   if (
     Object.values(attestation.root_ca).some((file) => file !== undefined) &&
     !attestation.insecure_allow_external_trust_anchors
@@ -213,6 +219,15 @@ function checkLimits({ rpc }: FileConfig): string[] {
     const near = nearestKey(method, methods);
     return [`rpc.limits.${method}: no such method${near === undefined ? '' : `; did you mean "${near}"?`}`];
   });
+}
+
+/** Newer releases of the original call it `auth_token`. */
+function withOnboardToken(config: FileConfig): FileConfig {
+  const { onboard } = config.core;
+  return {
+    ...config,
+    core: { ...config.core, onboard: { ...onboard, token: onboard.token || onboard.auth_token } },
+  };
 }
 
 /** `quote_enabled = false` of v0.6; callers are verified all the same (section 7.2). */

@@ -268,6 +268,27 @@ test('quote_enabled = false never switches off the verification of callers', () 
   expect(warnings).toHaveLength(1);
 });
 
+describe('the token of the onboarding listener', () => {
+  const tokenOf = (onboard: object, environment = {}) =>
+    checkConfig({ core: { onboard } }, environment).core.onboard.token;
+  const DSTACK_KMS_ONBOARD_TOKEN = 'from the environment';
+
+  test('has two names, and a variable that counts after both', () => {
+    expect(tokenOf({ token: 'a' })).toBe('a');
+    expect(tokenOf({ auth_token: 'a' })).toBe('a');
+    expect(tokenOf({ auth_token: 'a', token: 'a' })).toBe('a');
+    expect(tokenOf({}, { DSTACK_KMS_ONBOARD_TOKEN })).toBe(DSTACK_KMS_ONBOARD_TOKEN);
+    expect(tokenOf({ auth_token: 'a' }, { DSTACK_KMS_ONBOARD_TOKEN })).toBe('a');
+    expect(tokenOf({ token: 'a' }, { DSTACK_KMS_ONBOARD_TOKEN })).toBe('a');
+  });
+
+  test('by two names that differ is refused, and neither shown', () => {
+    expect(() => tokenOf({ auth_token: 'SECRET', token: 'SECRET too' })).toThrow(
+      expect.objectContaining({ code: 'config-invalid', message: expect.not.stringContaining('SECRET') }),
+    );
+  });
+});
+
 test.each([
   'core.auth_api.chain.rpc_urls = "https://rpc.example/SECRET"',
   'core.auth_api.chain.rpc_urls = ["https://rpc.example/SECRET", 1]',

@@ -63,7 +63,10 @@ type CoreConfig = {
     readonly quote_enabled: boolean;
     readonly address: string;
     readonly port: number;
+    /** In force, whichever of the two names it was given by. */
     readonly token: string;
+    readonly auth_token: string;
+    readonly htpasswd_file: string;
     readonly expected_k256_pubkey?: string | undefined;
     readonly expected_ca_pubkey?: string | undefined;
   };

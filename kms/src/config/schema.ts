@@ -125,6 +125,8 @@ const onboard = z.strictObject({
   address: z.string().default('0.0.0.0'),
   port: port.default(8000),
   token: z.string().default(''),
+  auth_token: z.string().default(''),
+  htpasswd_file: z.string().default(''),
   expected_k256_pubkey: hex(33).optional(),
   expected_ca_pubkey: hex(91).optional(),
 });

@@ -10,7 +10,12 @@ import {
   RpcError,
   withJsonExtras,
 } from '@dstack-cloud/prpc';
-import { sameSecret } from '../admin/credentials.ts';
+import {
+  isOperator,
+  type OperatorAccess,
+  type PasswordCheck,
+  showsCredential,
+} from '../admin/credentials.ts';
 import { type LoginGuard, loginGuard, TOO_MANY_LOGINS } from '../admin/login-guard.ts';
 import { KmsError } from '../errors.ts';
 import { keyDirectoryState } from '../key-directory/commit.ts';
@@ -26,18 +31,25 @@ import { SETUP_PAGE, SETUP_PAGE_HEADERS } from './setup-page.ts';
 
 const UNAUTHORIZED: PlainResponse = {
   status: 401,
-  headers: { 'WWW-Authenticate': 'Bearer' },
+  headers: { 'WWW-Authenticate': 'Bearer, Basic realm="dstack-kms onboard"' },
   body: 'The onboard token is missing or wrong\n',
 };
 const NOT_YET = 'There are no keys yet: call Onboard.Bootstrap or Onboard.Onboard first';
 
 /**
  * The onboarding listener (chapter 10 section 6): one bootstrap or replication at a time.
+ * @param checkPassword of the users that are configured, if any
  * @param finish called once when the operator is done; the answer has been given by then
  */
-export function onboardHandler(onboarding: Onboarding, finish: () => void): RequestListener {
+export function onboardHandler(
+  onboarding: Onboarding,
+  checkPassword: PasswordCheck | undefined,
+  finish: () => void,
+): RequestListener {
   const { config, log, metrics } = onboarding;
   const logins = loginGuard('onboard', onboarding);
+  const { token } = config.core.onboard;
+  const access: OperatorAccess = { header: 'x-onboard-token', token, checkPassword };
   let last: Promise<unknown> = Promise.resolve();
   const oneAtATime = <T>(run: () => Promise<T>): Promise<T> => {
     const next = last.then(run, run);
@@ -82,7 +94,7 @@ export function onboardHandler(onboarding: Onboarding, finish: () => void): Requ
         handle: async () => ((await finished()) ? { body: 'OK' } : { status: 409, body: `${NOT_YET}\n` }),
       },
     ],
-    guard: (request) => guard(request, config.core.onboard.token, logins),
+    guard: (request) => guard(request, access, logins),
     headers: { Server: 'dstack-kms' },
     // Who onboards is the operator: what is wrong with the machine is for them to read.
     publicError: (error) =>
@@ -109,27 +121,23 @@ async function bootstrapAnswer(onboarding: Onboarding, domain: string): Promise<
   });
 }
 
-/** Health and the page are open; everything else needs the token, if there is one, and must not come from another site. */
+/** Health and the page are open; everything else needs a credential, if any is configured, and must not come from another site. */
 async function guard(
   request: IncomingMessage,
-  token: string,
+  access: OperatorAccess,
   logins: LoginGuard,
 ): Promise<PlainResponse | undefined> {
   const path = (request.url ?? '').split('?')[0];
   if (path === '/health' || path === '/') return undefined;
-  const { authorization } = request.headers;
   if (comesFromOtherSite(request)) {
     return { status: 403, body: 'Requests from other sites are refused\n' };
   }
-  if (token === '') return undefined;
-  if (authorization === undefined) {
+  if (access.token === '' && access.checkPassword === undefined) return undefined;
+  if (!showsCredential(request, access)) {
     logins.missing();
     return UNAUTHORIZED;
   }
-  const login = await logins.check(
-    request,
-    () => authorization.startsWith('Bearer ') && sameSecret(authorization.slice(7), token),
-  );
+  const login = await logins.check(request, () => isOperator(request, access));
   if (login === 'right') return undefined;
   return login === 'limited' ? TOO_MANY_LOGINS : UNAUTHORIZED;
 }

@@ -1,5 +1,6 @@
 import { createServer } from 'node:http';
 import { configureServer } from '@dstack-cloud/prpc';
+import { loadPasswordCheck } from '../admin/htpasswd.ts';
 import { type Listener, listen } from '../server/listen.ts';
 import { watchedConnections } from '../server/watched-connections.ts';
 import { onboardHandler } from './onboard-handler.ts';
@@ -9,12 +10,18 @@ import type { Onboarding } from './onboarding.ts';
 export async function startOnboarding(
   onboarding: Onboarding,
 ): Promise<{ listener: Listener; done: Promise<void> }> {
-  const { address, port } = onboarding.config.core.onboard;
+  const { address, port, token, htpasswd_file: passwords } = onboarding.config.core.onboard;
+  const checkPassword = await loadPasswordCheck(passwords, 'core.onboard.htpasswd_file');
+  if (token === '' && checkPassword === undefined) {
+    onboarding.log.warn(
+      'anybody who reaches the onboarding listener can make or choose the root keys: set core.onboard.auth_token or htpasswd_file',
+    );
+  }
   let finish = (): void => undefined;
   const done = new Promise<void>((resolve) => {
     finish = resolve;
   });
-  const handler = onboardHandler(onboarding, () => finish());
+  const handler = onboardHandler(onboarding, checkPassword, () => finish());
   const server = configureServer(createServer(handler), watchedConnections(onboarding));
   const listener = await listen(server, address, port);
   onboarding.log.info({ address: listener.address, port: listener.port }, 'onboarding listener started');

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Listener } from '../server/listen.ts';
@@ -132,6 +132,47 @@ describe('onboarding listener (chapter 10 section 6)', () => {
       expect(await status({ Authorization: 'Bearer let-me', [name]: value })).toBe(403);
     }
     expect(await status({ Authorization: 'Bearer let-me', Origin: `http://127.0.0.1:${port}` })).toBe(200);
+    stop.abort();
+  });
+
+  test('the names of newer releases: auth_token, htpasswd_file, X-Onboard-Token', async () => {
+    const users = join(lab.directory, 'onboard-users');
+    // crypt_blowfish's own vector for "U*U", at cost 5.
+    writeFileSync(users, 'alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n');
+    const both = { address: '127.0.0.1', port: 0, auth_token: 'let-me', htpasswd_file: users };
+    const { port, stop } = await onboard('auth-token', { onboard: both });
+    const path = '/prpc/GetAttestationInfo?json';
+    const status = async (headers: Record<string, string>) =>
+      (await ask(port, path, { ...plain, headers })).status;
+    const basic = (pair: string): Record<string, string> => ({
+      Authorization: `Basic ${Buffer.from(pair).toString('base64')}`,
+    });
+    expect(await status({})).toBe(401);
+    expect(await status({ 'X-Onboard-Token': 'let-m' })).toBe(401);
+    expect(await status({ 'X-Admin-Token': 'let-me' })).toBe(401);
+    expect(await status({ 'X-Onboard-Token': 'let-me' })).toBe(200);
+    expect(await status({ Authorization: 'Bearer let-me' })).toBe(200);
+    expect(await status(basic('anybody:let-me'))).toBe(200);
+    expect(await status(basic('alice:U*U'))).toBe(200);
+    expect(await status(basic('alice:wrong'))).toBe(401);
+    expect((await ask(port, '/finish?token=let-me', plain)).status).toBe(401);
+    stop.abort();
+  });
+
+  test('users alone close the listener too', async () => {
+    const users = join(lab.directory, 'onboard-users-alone');
+    writeFileSync(users, 'alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n');
+    const { port, stop } = await onboard('users', {
+      onboard: { address: '127.0.0.1', port: 0, htpasswd_file: users },
+    });
+    const status = async (headers: Record<string, string>) =>
+      (await ask(port, '/prpc/GetAttestationInfo?json', { ...plain, headers })).status;
+    expect(await status({})).toBe(401);
+    // An empty token lets nobody in who shows an empty one.
+    expect(await status({ 'X-Onboard-Token': '' })).toBe(401);
+    expect(await status({ Authorization: 'Bearer ' })).toBe(401);
+    expect(await status({ Authorization: 'Basic Og==' })).toBe(401);
+    expect(await status({ Authorization: `Basic ${Buffer.from('alice:U*U').toString('base64')}` })).toBe(200);
     stop.abort();
   });
 
