@@ -11,6 +11,7 @@ export type CliErrorCode =
   | 'busy'
   | 'chain_unreachable'
   | 'compose_hash_not_allowed'
+  | 'engine_missing'
   | 'exists'
   | 'file_missing'
   | 'interrupted'

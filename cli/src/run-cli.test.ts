@@ -134,7 +134,7 @@ describe('bad input', () => {
   beforeEach(() => box.run('new', 'app', '--platform', 'local'));
 
   it.each([
-    ['a compose file that is no YAML', 'a: [b\n c: }', /docker-compose\.yaml:1:\d+ is no YAML/],
+    ['a compose file that is no YAML', 'a: [b\n c: }', /docker-compose\.yaml:1:\d+: this is no YAML/],
     ['an empty compose file', '', /has no services/],
     ['a compose file that is a text', 'hello', /has no services/],
     ['services as a list', 'services: [a]', /has no services/],

@@ -143,6 +143,8 @@ describe('measured-or-refused', () => {
     const { error, dir } = await boot({ ...base, port_policy: { restrict_mode: true } });
     expect(error?.message).toContain('port_policy');
     expect(measured(dir)).toEqual([]);
+    // It may still be ending.
+    await stopCvm(dir);
     await removeCvm(dir);
   }, 60_000);
 

@@ -76,7 +76,7 @@ const trustedDependencies: Record<string, string> = {
   'age-encryption': 'encrypts the shares of a cold backup (kms only; docs/decisions/005)',
   'shamir-secret-sharing': 'splits the root keys for a cold backup (kms only; docs/decisions/005)',
   '@scure/base': 'bech32 of backup recipients (kms only; docs/decisions/005)',
-  yaml: 'the compose file (guest agent only; docs/decisions/004)',
+  yaml: 'the compose file (app only; docs/decisions/004)',
 };
 
 /** Dependencies that only some packages of the ring may have. */
@@ -86,7 +86,7 @@ const only: Record<string, readonly string[]> = {
   'age-encryption': ['kms'],
   'shamir-secret-sharing': ['kms'],
   '@scure/base': ['kms'],
-  yaml: ['guest-agent'],
+  yaml: ['app'],
   koffi: ['attestation', 'guest-agent'],
   pino: services,
   'prom-client': services,

@@ -4,6 +4,7 @@ import { checkPolicy } from '../chain/check-policy.ts';
 import { connectReader } from '../chain/connect.ts';
 import { createProjectApp } from '../chain/create-app.ts';
 import type { Context } from '../context.ts';
+import { CliError } from '../errors.ts';
 import { sealEnvironment } from '../kms/seal-environment.ts';
 import { findDeployment } from '../platforms/deployment.ts';
 import { loadPlace } from '../platforms/load-place.ts';
@@ -23,7 +24,9 @@ export async function run(
   const platform = await loadPlatform(place.project.config.platform);
   const { state: before, problem } = await findDeployment(place, platform);
   if (problem !== undefined) throw problem;
-  await platform.check(place, await prepareShared(context, place.config, place.project), before);
+  const checked = await prepareShared(context, place.config, place.project);
+  refuseBlocked(checked);
+  await platform.check(place, checked, before);
   const isDry = flags['dryRun'] === true;
   const deletesData = flags['deleteData'] === true;
   if (deletesData && before !== undefined && !isDry)
@@ -58,9 +61,24 @@ export async function run(
   );
   context.print(`Deployed ${state.instance_name}`);
   for (const [name, url] of Object.entries(state.urls)) context.print(`  ${name}: ${url}`);
+  const silent = await platform.silentUrls({ context, config, project }, prepared, state);
+  for (const problem of silent) context.warn(problem);
   context.info('Next: dstack-cloud verify');
-  context.result({ simulated: project.config.platform === 'local', ...identities(prepared), ...state });
+  context.result({
+    simulated: project.config.platform === 'local',
+    ...identities(prepared),
+    ...state,
+    silent_urls: silent,
+  });
   return undefined;
+}
+
+/** What is known to keep the application from starting, all of it at once. */
+function refuseBlocked({ blockers }: Prepared): void {
+  if (blockers.length === 0) return;
+  throw new CliError('bad_compose_file', `The application could not start:\n${blockers.join('\n')}`, {
+    hint: 'Change the compose file, or make the files in prelaunch.sh, inside the machine',
+  });
 }
 
 function identities(prepared: Prepared): object {

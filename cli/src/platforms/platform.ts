@@ -60,6 +60,8 @@ export interface Platform {
   check(place: Place, prepared: Prepared, before: ProjectState | undefined): Promise<void>;
   /** Makes or updates the machine and starts it. Throws `boot_failed` with the guest's reason. */
   deploy(place: Place, prepared: Prepared, options: DeployOptions): Promise<ProjectState>;
+  /** A sentence about each URL of a new deployment that does not answer within a bounded time. */
+  silentUrls(place: Place, prepared: Prepared, state: ProjectState): Promise<readonly string[]>;
   /** The machine that says of itself that it belongs to this project, when nothing else does. */
   find(place: Place): Promise<ProjectState | undefined>;
   report(place: Place, state: ProjectState): Promise<MachineReport>;

@@ -1,7 +1,8 @@
 import { resolve } from 'node:path';
+import { formatDotEnvValue } from '@dstack-cloud/app';
 import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
-import { type EnvEntry, formatDotEnvValue, parseDotEnv } from './dotenv.ts';
+import { type EnvEntry, parseDotEnv } from './dotenv.ts';
 import { checkVariables, type EnvFile, loadEnvFile } from './env-file.ts';
 import { replaceFile } from './replace-file.ts';
 

@@ -11,7 +11,7 @@ import {
 } from '@dstack-cloud/app';
 import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
-import { checkComposeFile } from './compose-lint.ts';
+import { checkComposeFile, type LintOptions, type LintResult } from './compose-lint.ts';
 import { readEnvFile } from './env-file.ts';
 
 /** What the compose hash is made of. */
@@ -20,6 +20,8 @@ export interface ComposeBytes {
   readonly bytes: Uint8Array;
   readonly allowedEnvs: readonly string[];
   readonly warnings: readonly string[];
+  /** Why the application could not start. */
+  readonly blockers: readonly string[];
 }
 
 const MAX_TEXT_BYTES: number = HOST_SHARED_LIMITS['app-compose.json'];
@@ -34,7 +36,10 @@ export async function composeBytes(project: Project): Promise<ComposeBytes> {
   const allowedEnvs = [...new Set([...config.allowed_envs, ...env.vars.map(({ key }) => key)])];
   if (config.app_compose_file !== '') return await shippedFile(project, env.vars, env.warnings);
   const compose = await readText(project, config.docker_compose_file, 'docker_compose_file');
-  const warnings = [...checkComposeFile(compose, config.docker_compose_file), ...env.warnings];
+  const script = await readText(project, config.prelaunch_script, undefined);
+  const hasSealedEnv = env.vars.length > 0;
+  const options = { directory: project.directory, hasSealedEnv, hasScript: doesSomething(script) };
+  const { warnings, blockers } = checkComposeFile(compose, config.docker_compose_file, options);
   const fields: AppComposeFields = {
     name: config.name,
     dockerComposeFile: compose,
@@ -48,7 +53,7 @@ export async function composeBytes(project: Project): Promise<ComposeBytes> {
     secureTime: config.secure_time,
     keyProvider: config.key_provider,
     storageFs: config.storage_fs,
-    preLaunchScript: await readText(project, config.prelaunch_script, undefined),
+    preLaunchScript: script,
   };
   const bytes = writeAppCompose(fields);
   if (bytes.length > MAX_TEXT_BYTES)
@@ -58,7 +63,12 @@ export async function composeBytes(project: Project): Promise<ComposeBytes> {
       hint: `Make ${config.docker_compose_file} or ${config.prelaunch_script} smaller`,
     });
   checkForGuest(bytes, 'app-compose.json');
-  return { bytes, allowedEnvs, warnings };
+  return { bytes, allowedEnvs, warnings: [...warnings, ...env.warnings], blockers };
+}
+
+/** Comments and blank lines make no files. */
+function doesSomething(script: string): boolean {
+  return script.split('\n').some((line) => !/^\s*(?:#|$)/.test(line));
 }
 
 async function shippedFile(
@@ -68,7 +78,7 @@ async function shippedFile(
 ): Promise<ComposeBytes> {
   const name = project.config.app_compose_file;
   const bytes = await readFileBounded(resolve(project.directory, name), MAX_TEXT_BYTES);
-  const { allowedEnvs } = checkForGuest(bytes, name);
+  const { allowedEnvs, runner, dockerComposeFile, preLaunchScript, initScripts } = checkForGuest(bytes, name);
   const dropped = vars.filter(({ key }) => !allowedEnvs.includes(key)).map(({ key }) => key);
   if (dropped.length > 0)
     throw new CliError('bad_env', `${name} does not allow every variable of ${project.config.env_file}`, {
@@ -76,7 +86,22 @@ async function shippedFile(
       found: dropped.slice(0, 20).join(', '),
       hint: `Add the names to allowed_envs, or remove them from ${project.config.env_file}`,
     });
-  return { bytes, allowedEnvs, warnings };
+  if (runner !== 'docker-compose' || dockerComposeFile === undefined)
+    return { bytes, allowedEnvs, warnings, blockers: [] };
+  const scripts = [preLaunchScript ?? '', ...initScripts];
+  const options = { ...project, hasSealedEnv: vars.length > 0, hasScript: scripts.some(doesSomething) };
+  const found = checkShipped(dockerComposeFile, `docker_compose_file of ${name}`, options);
+  return { bytes, allowedEnvs, warnings: [...found.warnings, ...warnings], blockers: found.blockers };
+}
+
+/** The bytes of a shipped file are measured whatever they hold; only a deployment needs a compose file that can be read. */
+function checkShipped(text: string, name: string, options: LintOptions): LintResult {
+  try {
+    return checkComposeFile(text, name, options);
+  } catch (error) {
+    if (!(error instanceof CliError)) throw error;
+    return { warnings: [error.message], blockers: [error.message] };
+  }
 }
 
 /** The checks of every guest; what a machine of the platform does beyond that is the platform's to say. */

@@ -1,96 +1,125 @@
-import { LineCounter, parseDocument } from 'yaml';
-import { CliError } from '../errors.ts';
+import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import {
+  type ComposeFile,
+  type ComposeMap,
+  ComposeValues,
+  changedScalars,
+  filesThatStay,
+  memberOf,
+  readComposeFile,
+  serviceVolumes,
+} from '@dstack-cloud/app/compose-file';
+import { CliError, messageOf } from '../errors.ts';
 
-interface Service {
-  readonly image?: unknown;
-  readonly build?: unknown;
-  readonly privileged?: unknown;
-  readonly restart?: unknown;
-  readonly volumes?: unknown;
+/** What the file is checked with. */
+export interface LintOptions {
+  /** Folder that relative paths are relative to. */
+  readonly directory: string;
+  /** Whether the project seals an environment. */
+  readonly hasSealedEnv: boolean;
+  /** A script inside the machine can make files that do not travel. */
+  readonly hasScript: boolean;
+}
+
+/** What was found in a compose file that can be read. */
+export interface LintResult {
+  readonly warnings: readonly string[];
+  /** Why the application cannot start: `deploy` refuses, while measuring the file is harmless. */
+  readonly blockers: readonly string[];
 }
 
 /** Most warnings worth reading. */
 const MAX_WARNINGS = 20;
 
 /**
- * Looks at a compose file without ever changing it (chapter 50 section 2.5). Returns warnings; throws
- * `bad_compose_file` with line and column for what is no YAML, or has no services.
+ * Looks at a compose file without ever changing it, with the reader of the guest.
+ *
+ * @throws CliError `bad_compose_file` with line and column
  */
-export function checkComposeFile(text: string, name: string): string[] {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, merge: true });
-  const [problem] = document.errors;
-  if (problem !== undefined) {
-    const { line, col } = lines.linePos(problem.pos[0]);
-    throw new CliError(
-      'bad_compose_file',
-      `${name}:${line}:${col} is no YAML: ${problem.message.split('\n')[0]}`,
-      {
-        hint: `Correct line ${line} of ${name}`,
-      },
-    );
-  }
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    throw new CliError('bad_compose_file', `${name} cannot be expanded`, { cause: error });
-  }
-  const services = (value as { services?: unknown } | null)?.services;
-  if (
-    typeof services !== 'object' ||
-    services === null ||
-    Array.isArray(services) ||
-    Object.keys(services).length === 0
-  )
-    throw new CliError('bad_compose_file', `${name} has no services`, {
-      expected: 'a mapping named services with at least one service',
-      found: value === null ? 'an empty file' : describe(value),
-      hint: `Write a docker-compose file into ${name}`,
-    });
-  const warnings = Object.entries(services as Record<string, Service | null>).flatMap(([service, body]) =>
-    lint(service, body ?? {}),
-  );
-  return warnings.slice(0, MAX_WARNINGS);
+export function checkComposeFile(text: string, name: string, options: LintOptions): LintResult {
+  const file = parse(text, name);
+  const values = new ComposeValues(file.source, { variables: {}, isDraft: true });
+  const { warnings: staying, blockers } = stayingFiles(file, options);
+  const found = [
+    ...staying,
+    ...[...file.services].flatMap(([service, body]) => lintService(service, body, values, options)),
+    ...changedScalars(file).map(
+      ({ service, name: variable, text: value, at }) =>
+        `Service ${service}: ${variable} has no quotes (${file.source.place(at)}); container engines take ${value} for a number and change it`,
+    ),
+  ];
+  const more = found.length - MAX_WARNINGS;
+  return {
+    warnings: more > 0 ? [...found.slice(0, MAX_WARNINGS), `… and ${more} more warnings`] : found,
+    blockers,
+  };
 }
 
-function lint(name: string, service: Service): string[] {
+function parse(text: string, name: string): ComposeFile {
+  try {
+    return readComposeFile(text, name);
+  } catch (error) {
+    const line = /:(\d+):\d+: /.exec(messageOf(error))?.[1];
+    throw new CliError('bad_compose_file', messageOf(error), {
+      hint: line === undefined ? `Correct ${name}` : `Correct line ${line} of ${name}`,
+      cause: error,
+    });
+  }
+}
+
+function stayingFiles(file: ComposeFile, { hasSealedEnv, hasScript }: LintOptions): LintResult {
+  const warnings: string[] = [];
+  const blockers: string[] = [];
+  for (const { path, user, instead, required } of filesThatStay(file, hasSealedEnv)) {
+    if (isOfTheMachine(path)) continue;
+    const text = `${user}: the file ${path} does not travel to the machine; ${instead}`;
+    warnings.push(text);
+    if (required && !hasScript) blockers.push(text);
+  }
+  return { warnings, blockers };
+}
+
+function lintService(
+  name: string,
+  service: ComposeMap,
+  values: ComposeValues,
+  options: LintOptions,
+): string[] {
   const found: string[] = [];
-  const { image } = service;
-  if (typeof image === 'string' && !image.includes('@sha256:'))
+  const image = values.member(service, 'image');
+  if (image !== undefined && !image.includes('@sha256:'))
     found.push(
       `Service ${name}: image ${image} is not pinned; its content is not measured (use image@sha256:…)`,
     );
-  if (service.build !== undefined)
+  if (memberOf(service, 'build') !== undefined)
     found.push(`Service ${name}: the guest has no build context; push an image instead`);
-  if (service.privileged === true)
+  if (values.flag(service, 'privileged', false))
     found.push(`Service ${name} is privileged: it can read every key of the machine`);
-  if (service.restart === undefined) found.push(`Service ${name} has no restart policy`);
-  for (const path of hostPaths(service.volumes))
-    found.push(`Service ${name}: ${path} is a path of the machine, not of your host; it starts empty`);
+  if (memberOf(service, 'restart') === undefined) found.push(`Service ${name} has no restart policy`);
+  for (const { type, source } of serviceVolumes(service, values)) {
+    const problem = type === 'bind' && source !== undefined ? hostPath(source, options.directory) : undefined;
+    if (problem !== undefined) found.push(`Service ${name}: ${problem}`);
+  }
   return found;
 }
 
-/** Paths of the guest that the documentation tells applications to mount. */
-const GUEST_PATHS = /^(\/var)?\/run\/(dstack|tappd)(\.sock|\/|$)|^\/dstack(\/|$)/;
+/** Mounts of these mean the machine's own, and work. */
+const MEANT_PATHS =
+  /^\/(?:$|(?:cgroup|dev|dstack|proc|run|sys|var\/run|lib\/modules|var\/lib\/docker|usr\/share\/zoneinfo|etc\/(?:localtime|timezone|ssl|ca-certificates))(?:\/|$))/;
+/** Every machine has something there. */
+const MACHINE_PATHS =
+  /^\/(?:$|(?:bin|boot|dev|dstack|etc|lib|lib64|proc|root|run|sbin|sys|tmp|usr|var)(?:\/|$))/;
 
-function hostPaths(volumes: unknown): string[] {
-  if (!Array.isArray(volumes)) return [];
-  return volumes
-    .map((volume: unknown) => {
-      if (typeof volume === 'string') return volume.split(':')[0] ?? '';
-      const { type, source } = (volume ?? {}) as { type?: unknown; source?: unknown };
-      return type === 'bind' && typeof source === 'string' ? source : '';
-    })
-    .filter((path) => /^[./~]/.test(path) && !GUEST_PATHS.test(path));
+function isOfTheMachine(path: string): boolean {
+  return MACHINE_PATHS.test(path);
 }
 
-function describe(value: unknown): string {
-  if (Array.isArray(value)) return 'a list';
-  if (typeof value !== 'object') return `the ${typeof value} ${JSON.stringify(value)?.slice(0, 40)}`;
-  return `the members ${
-    Object.keys(value as object)
-      .slice(0, 5)
-      .join(', ') || '(none)'
-  }`;
+function hostPath(path: string, directory: string): string | undefined {
+  if (MEANT_PATHS.test(path)) return undefined;
+  if (isOfTheMachine(path)) return `${path} is a path of the machine, not of your host`;
+  const isFile = statSync(resolve(directory, path), { throwIfNoEntry: false })?.isFile() === true;
+  return isFile
+    ? `the file ${path} does not travel to the machine; write it into configs (content: |)`
+    : `${path} is a path of the machine, not of your host; it starts empty`;
 }

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { formatDotEnvValue } from '@dstack-cloud/app';
 import { describeWithFixtures, fixture } from '@dstack-cloud/test/fixtures';
 import { describeWithPrograms, findProgram } from '@dstack-cloud/test/requires';
 import fc from 'fast-check';
@@ -10,7 +11,7 @@ import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import type { CliError } from '../errors.ts';
 import { decodeEnv } from './decode-env.ts';
-import { formatDotEnvValue, parseDotEnv } from './dotenv.ts';
+import { parseDotEnv } from './dotenv.ts';
 
 /** A table without inherited names, so that `__proto__` is a name as any other. */
 const read = (text: string): Map<string, string> =>

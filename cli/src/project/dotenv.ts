@@ -245,11 +245,3 @@ function duplicates(entries: readonly EnvEntry[]): string[] {
     .filter(([, found]) => found.length > 1)
     .map(([name, found]) => `${name} is set on lines ${found.join(', ')}; the last one counts`);
 }
-
-/** What stands behind `NAME=` so that {@link parseDotEnv} and Compose read this value back. */
-export function formatDotEnvValue(value: string): string {
-  // An empty value in quotes, so that a comment behind it does not become the value.
-  if (/^[A-Za-z0-9_./:@%+,=-]+$/.test(value)) return value;
-  if (!/['\\\r]/.test(value)) return `'${value}'`;
-  return `"${value.replace(/[\\"$]/g, '\\$&').replaceAll('\r', '\\r')}"`;
-}

@@ -32,6 +32,8 @@ export interface Prepared {
   readonly osImageHash: string;
   readonly allowedEnvs: readonly string[];
   readonly warnings: readonly string[];
+  /** Why the application could not start; nothing is wrong with the files themselves. */
+  readonly blockers: readonly string[];
 }
 
 /** Computes the host-shared files without the sealed environment; writes nothing. */
@@ -74,6 +76,7 @@ export async function prepareShared(
     osImageHash: image.hash,
     allowedEnvs: compose.allowedEnvs,
     warnings: compose.warnings,
+    blockers: compose.blockers,
   };
 }
 

@@ -93,3 +93,11 @@ export function escapeEnvValue(value: string): string {
 export function formatEnvFile(vars: readonly EnvVar[]): string {
   return vars.map(({ key, value }) => `${key}=${escapeEnvValue(value)}\n`).join('');
 }
+
+/** What stands behind `NAME=` so that the command line and Compose read this value back. */
+export function formatDotEnvValue(value: string): string {
+  // An empty value in quotes, so that a comment behind it does not become the value.
+  if (/^[A-Za-z0-9_./:@%+,=-]+$/.test(value)) return value;
+  if (!/['\\\r]/.test(value)) return `'${value}'`;
+  return `"${value.replace(/[\\"$]/g, '\\$&').replaceAll('\r', '\\r')}"`;
+}

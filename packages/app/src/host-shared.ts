@@ -23,4 +23,6 @@ export const GUEST_FILES = {
   appKeys: '.appkeys.json',
   decryptedEnv: '.decrypted-env',
   decryptedEnvJson: '.decrypted-env.json',
+  /** The decrypted environment as `env_file: .env` of a compose file gives it. */
+  composeEnv: '.compose-env',
 } as const;

@@ -1,3 +1,4 @@
+export { AGENT_SOCKETS } from './agent-sockets.ts';
 export {
   type AppCompose,
   assertKnown,
@@ -10,9 +11,18 @@ export { hostSharedCopies, removeBootSecrets } from './boot-secrets.ts';
 export { checkRequirements, launchTokenHash, type MachineFacts } from './check-requirements.ts';
 export { canonicalJson, composeHash, defaultAppId, getComposeHash, instanceId } from './compose-hash.ts';
 export {
+  type ContainerEngine,
+  chooseEngine,
+  type EngineName,
+  engineProbe,
+  engineVariables,
+  type Probe,
+} from './container-engine.ts';
+export {
   ENV_LIMITS,
   type EnvVar,
   escapeEnvValue,
+  formatDotEnvValue,
   formatEnvFile,
   isEnvName,
   parseEnvDocument,
@@ -47,12 +57,6 @@ export {
 export { type ReadFileOptions, readFileBounded } from './read-file-bounded.ts';
 export { JsonFloat, parseStrictJson, type StrictJson } from './strict-json.ts';
 export { parseSysConfig, type SysConfig, serializeSysConfig } from './sys-config.ts';
-export {
-  DEFAULT_FILE_SYSTEM,
-  DIRECTORY_MACHINE,
-  DISK_MACHINE,
-  type MachineAbilities,
-} from './unsupported-members.ts';
 export { parseVmConfig, type VmConfig } from './vm-config.ts';
 export { type AppComposeFields, universalNewlines, writeAppCompose } from './write-app-compose.ts';
 export { type AtomicFileSystem, type WriteFileOptions, writeFileAtomic } from './write-file-atomic.ts';

@@ -44,7 +44,12 @@ async function main(): Promise<void> {
   const openDevice = (vmConfig: () => string) => openConfiguredDevice(config, vmConfig);
   const { agent, close } = await createAgent({ config, openDevice, log });
   const handlers = createHandlers(agent, {
-    containers: applicationContainers(config.runDir, config.runner.logDir, dockerSocketPath(process.env)),
+    containers: applicationContainers(
+      config.runDir,
+      config.runner.logDir,
+      dockerSocketPath({ ...process.env, ...config.runner.engineEnv }),
+      config.root === '/' ? undefined : config.runner.project,
+    ),
     notify: hostNotifier(config.hostApiUrl, log),
     powerOff: () => powerOff(config.root),
   });

@@ -15,7 +15,7 @@ import { removeRunFolders } from './run-folder.ts';
 export async function cleanUpRun(dir: string, runFolder: string | null): Promise<number> {
   const paths = cvmPaths(dir);
   const manifest = await manifestIfReadable(dir);
-  const containers = await endMachineContainers(paths, manifest?.runner.engine ?? 'auto');
+  const containers = await endMachineContainers(paths, manifest);
   if (manifest !== undefined) removeRunFolders(manifest.id, runFolder);
   removeBootSecrets(paths.work);
   return containers;

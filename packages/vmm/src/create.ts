@@ -1,14 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { link, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { AppError, HOST_SHARED_LIMITS, type HostSharedName, readFileBounded } from '@dstack-cloud/app';
-import {
-  isThere,
-  makeOwnDirectory,
-  type ProcessIdentity,
-  removeAbandoned,
-  temporaryName,
-} from '@dstack-cloud/files';
+import { isThere, makeOwnDirectory, type ProcessIdentity, temporaryName } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
 import { asVmmErrors, requireMachineFolder, withMachine } from './machine-folder.ts';
 import { type CvmManifest, MANIFEST_FILE, parseManifest, readManifest, writeManifest } from './manifest.ts';
@@ -40,6 +34,8 @@ export interface CreateOptions {
   readonly agentPort?: number;
   readonly engine?: CvmManifest['runner']['engine'];
   readonly env?: Readonly<Record<string, string>>;
+  /** Which daemon of the engine: DOCKER_HOST and the like. */
+  readonly engineEnv?: Readonly<Record<string, string>>;
   readonly owner?: ProcessIdentity | null;
   readonly project?: string | null;
 }
@@ -62,22 +58,17 @@ export async function createCvm(options: CreateOptions): Promise<CvmManifest> {
   await checkChange(options, manifest);
   await asVmmErrors(dir, async () => makeOwnDirectory(dirname(dir)));
   await ensureSeed(options.seedFile);
-  // What killed processes left half made.
-  removeAbandoned(dirname(dir));
-  const staged = join(dirname(dir), temporaryName(basename(dir)));
+  // Whoever makes the folder has it: of two at once the other fails here.
+  await mkdir(dir, { mode: 0o700 }).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'EEXIST') throw new VmmError('already_exists', `${dir} exists already`, { cause });
+    throw cause;
+  });
   try {
-    await mkdir(staged, { mode: 0o700 });
-    await writeShared(staged, options.shared);
-    await writeState(staged, INITIAL_STATE);
-    await writeManifest(staged, manifest);
-    // A machine is there whole or not at all; of two made at once the second fails here.
-    await rename(staged, dir).catch((cause: NodeJS.ErrnoException) => {
-      if (cause.code === 'EEXIST' || cause.code === 'ENOTEMPTY')
-        throw new VmmError('already_exists', `${dir} exists already`, { cause });
-      throw cause;
-    });
+    await writeShared(dir, options.shared);
+    await writeState(dir, INITIAL_STATE);
+    await writeManifest(dir, manifest);
   } catch (error) {
-    await rm(staged, { recursive: true, force: true });
+    await rm(dir, { recursive: true, force: true });
     throw error;
   }
   return manifest;
@@ -121,10 +112,10 @@ export async function updateCvm(options: CreateOptions, update: UpdateOptions = 
 
 /** Takes an open update of a stopped machine back, or lets it hold. False when there is none. Throws as `updateCvm`. */
 export async function closeUpdate(dir: string, outcome: 'undo' | 'confirm'): Promise<boolean> {
-  const isOpen = hasOpenUpdate(dir);
+  if (!hasOpenUpdate(dir)) return false;
   if (outcome === 'confirm') await withMachine(dir, { evenWhenFull: true }, () => confirmUpdate(dir));
   else await withStopped(dir, () => undoUpdate(dir));
-  return isOpen;
+  return true;
 }
 
 async function withStopped<T>(dir: string, body: (before: CvmManifest) => Promise<T>): Promise<T> {
@@ -168,7 +159,11 @@ function makeManifest(options: CreateOptions): CvmManifest {
       fixed: mapping.host !== 0,
     })),
     agent_port: { address: '127.0.0.1', from: options.agentPort ?? 0, fixed: (options.agentPort ?? 0) !== 0 },
-    runner: { engine: options.engine ?? 'auto', env: { ...options.env } },
+    runner: {
+      engine: options.engine ?? 'auto',
+      env: { ...options.env },
+      engine_env: { ...options.engineEnv },
+    },
     owner: options.owner ?? null,
     project: options.project ?? null,
   };

@@ -6,6 +6,7 @@ export type VmmErrorCode =
   | 'bad_option'
   | 'boot_failed'
   | 'damaged'
+  | 'engine_down'
   | 'locked'
   | 'not_found'
   | 'not_ours'

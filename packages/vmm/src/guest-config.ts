@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { composeProject } from './engine-command.ts';
 import { MACHINE_MARK } from './machine-processes.ts';
 import type { CvmManifest } from './manifest.ts';
 import type { CvmPaths, RunPaths } from './paths.ts';
@@ -40,6 +41,9 @@ export function guestConfig(
         // So that a service that leaves its session is still found.
         [MACHINE_MARK]: paths.dir,
       },
+      engine_env: manifest.runner.engine_env,
+      project: composeProject(manifest.id),
+      ports: manifest.port_map.map(({ address, from, to }) => ({ address, host: from, guest: to })),
     },
   };
 }

@@ -12,6 +12,7 @@ import { cleanUpRun } from './clean-up-run.ts';
 import { VmmError } from './errors.ts';
 import { canonical, requireMachineFolder, withMachine } from './machine-folder.ts';
 import { endMachineProcesses } from './machine-processes.ts';
+import { removeMachineVolumes } from './machine-volumes.ts';
 import { readManifest } from './manifest.ts';
 import { sendSignal } from './send-signal.ts';
 import { finishUpdate } from './shared-update.ts';
@@ -72,8 +73,13 @@ export async function stopCvm(directory: string): Promise<boolean> {
   return await withMachine(dir, { evenWhenFull: true }, () => stopLocked(dir));
 }
 
-/** Removes a machine and all its files, also a damaged one. Refuses while it runs. */
-export async function removeCvm(directory: string): Promise<void> {
+/**
+ * Removes a machine and all that is its own, also a damaged one: its files, and the volumes that an engine keeps for it.
+ * Refuses while it runs, and when the engine does not answer.
+ *
+ * @param options.force leaves volumes where they are when the engine does not answer
+ */
+export async function removeCvm(directory: string, options: { force?: boolean } = {}): Promise<void> {
   const dir = canonical(directory);
   await requireMachineFolder(dir);
   if (!isMachine(dir)) throw new VmmError('not_found', `There is no machine in ${dir}: nothing was removed`);
@@ -85,6 +91,11 @@ export async function removeCvm(directory: string): Promise<void> {
     }
     await endMachineProcesses(dir, ORPHAN_GRACE_MS);
     await cleanUpRun(dir, state?.run_dir ?? null);
+    const manifest = await readManifest(dir).catch(() => undefined);
+    if (manifest !== undefined)
+      await removeMachineVolumes(manifest).catch((error: unknown) => {
+        if (options.force !== true) throw error;
+      });
     await rm(dir, { recursive: true, force: true });
   });
 }

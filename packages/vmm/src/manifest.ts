@@ -31,6 +31,8 @@ export interface CvmManifest {
   readonly runner: {
     readonly engine: 'auto' | 'docker' | 'podman' | 'process';
     readonly env: Readonly<Record<string, string>>;
+    /** Variables by which the client of the engine finds the daemon that was meant at the deployment. */
+    readonly engine_env: Readonly<Record<string, string>>;
   };
   /** The machine stops when this process is gone: a demo's machines end with the demo. */
   readonly owner: ProcessIdentity | null;
@@ -72,6 +74,7 @@ const manifestSchema: z.ZodType<CvmManifest> = z.strictObject({
   runner: z.strictObject({
     engine: z.enum(['auto', 'docker', 'podman', 'process']),
     env: z.record(z.string(), z.string()),
+    engine_env: z.record(z.string(), z.string()).default({}),
   }),
   owner: identity.nullable(),
   project: z.string().nullable(),

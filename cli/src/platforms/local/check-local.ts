@@ -1,15 +1,10 @@
-import {
-  type AppCompose,
-  assertSupported,
-  checkRequirements,
-  DIRECTORY_MACHINE,
-  parseAppCompose,
-} from '@dstack-cloud/app';
+import { type AppCompose, assertSupported, checkRequirements, parseAppCompose } from '@dstack-cloud/app';
 import { checkCvm } from '@dstack-cloud/vmm';
 import { CliError, messageOf } from '../../errors.ts';
 import type { Prepared } from '../../project/shared-files.ts';
 import type { ProjectState } from '../../project/state-file.ts';
 import type { Place } from '../platform.ts';
+import { checkCompose } from './check-compose.ts';
 import { createOptions, newDirectory } from './create-options.ts';
 import { projectMachine } from './paths.ts';
 import { requireOwner } from './require-owner.ts';
@@ -28,20 +23,22 @@ export async function checkLocal(
   prepared: Prepared,
   before: ProjectState | undefined,
 ): Promise<void> {
-  checkGuest(place, prepared);
+  const compose = checkGuest(place, prepared);
+  await checkCompose(place, compose);
   const known = before === undefined ? undefined : projectMachine(place, before);
   if (known !== undefined) await requireOwner(place, known);
-  await checkCvm(createOptions(place, prepared, known ?? newDirectory(place)));
+  await checkCvm(await createOptions(place, prepared, known ?? newDirectory(place)));
 }
 
 /** What the guest of such a machine would refuse. @throws CliError `bad_compose_file`, `bad_app_json` */
-export function checkGuest(place: Place, prepared: Prepared): void {
+export function checkGuest(place: Place, prepared: Prepared): AppCompose {
   const { files } = prepared;
   const compose = parseAppCompose(files['app-compose.json'] ?? new Uint8Array());
   refuseKeyProvider(compose);
   try {
-    assertSupported(compose, DIRECTORY_MACHINE);
+    assertSupported(compose);
     checkRequirements(compose, { ...MACHINE, userConfig: files['.user-config'] });
+    return compose;
   } catch (error) {
     const { expected, found } = error as { expected?: string; found?: string };
     const source = place.project.config.app_compose_file;

@@ -34,7 +34,7 @@ async function create(
 ): Promise<ProjectState> {
   // A folder that `state.json` names and that is not there is one that a killed deploy was about to make.
   const dir = before === undefined ? newDirectory(place) : projectMachine(place, before);
-  const wanted = createOptions(place, prepared, dir);
+  const wanted = await createOptions(place, prepared, dir);
   await checkCvm(wanted);
   const state = { ...nextState(place, prepared, before, wanted), status: 'STARTING' };
   // First, so that there is never a machine that nobody knows.
@@ -51,7 +51,7 @@ async function update(
   fresh: boolean,
 ): Promise<ProjectState> {
   const { context, project } = place;
-  const wanted = createOptions(place, prepared, dir);
+  const wanted = await createOptions(place, prepared, dir);
   await checkCvm(wanted);
   const wasRunning = (await machineIfThere(dir))?.state.status === 'running';
   await writeProjectState(project.directory, { ...before, status: UPDATING });

@@ -43,7 +43,7 @@ export async function removeLocal(
   const dir = projectMachine(place, state);
   await requireOwner(place, dir);
   if (options.force) await stopCvm(dir);
-  if ((await machineIfThere(dir)) !== undefined) await removeCvm(dir);
+  if ((await machineIfThere(dir)) !== undefined) await removeCvm(dir, { force: options.force });
   const removed = { ...state, urls: {}, external_ip: '', internal_ip: '' };
   await record(place, () => removeOther(place, removed), 'REMOVED');
 }

@@ -22,10 +22,10 @@ export async function replaceMachine(
   old: string,
 ): Promise<ProjectState> {
   const { context, project } = place;
-  await checkCvm(createOptions(place, prepared, old));
+  await checkCvm(await createOptions(place, prepared, old));
   const wasRunning = (await machineIfThere(old))?.state.status === 'running';
   const dir = newDirectory(place);
-  const wanted = createOptions(place, prepared, dir);
+  const wanted = await createOptions(place, prepared, dir);
   // Both are on record from here on: whichever `machine_dir` does not name is removed, also after a kill.
   const both = { ...before, other_machine_dir: dir };
   await writeProjectState(project.directory, { ...both, status: UPDATING });

@@ -10,7 +10,6 @@ import {
   type HostSharedName,
   hostSharedCopies,
   type InstanceInfo,
-  type MachineAbilities,
   parseAppCompose,
   parseInstanceInfo,
   parseSysConfig,
@@ -18,6 +17,7 @@ import {
   type SysConfig,
   writeFileAtomic,
 } from '@dstack-cloud/app';
+import { readComposeFile } from '@dstack-cloud/app/compose-file';
 import { makeOwnDirectory } from '@dstack-cloud/files';
 import { GuestError } from '../errors.ts';
 
@@ -44,11 +44,7 @@ export const hostSharedCopy: (workDir: string) => string = hostSharedCopies;
  *
  * @throws GuestError `host-shared-invalid`
  */
-export async function loadHostShared(
-  source: string,
-  workDir: string,
-  machine: MachineAbilities,
-): Promise<HostShared> {
+export async function loadHostShared(source: string, workDir: string): Promise<HostShared> {
   const directory = hostSharedCopy(workDir);
   ownDirectory(directory);
   const read = async (name: HostSharedName): Promise<Uint8Array | undefined> => {
@@ -63,7 +59,8 @@ export async function loadHostShared(
   const userConfig = await read('.user-config');
   return await parsing(() => {
     const compose = parseAppCompose(app);
-    assertSupported(compose, machine);
+    assertSupported(compose);
+    if (compose.runner === 'docker-compose') readComposeFile(compose.dockerComposeFile ?? '');
     return {
       directory,
       compose,

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { DIRECTORY_MACHINE, DISK_MACHINE, type MachineAbilities } from '@dstack-cloud/app';
+import type { PortMapping } from '@dstack-cloud/app/compose-file';
 import { z } from 'zod';
 import { GuestError } from '../errors.ts';
 import { nearestName } from './nearest-name.ts';
@@ -9,6 +9,7 @@ import { nearestName } from './nearest-name.ts';
 const MAX_CONFIG_BYTES = 64 * 1024;
 
 const path = z.string().min(1);
+const port = z.int().min(0).max(65_535);
 const schema = z.strictObject({
   root: path.default('/'),
   host_shared: path.optional(),
@@ -48,8 +49,17 @@ const schema = z.strictObject({
       engine: z.enum(['auto', 'docker', 'podman', 'process']).default('auto'),
       log_dir: path.optional(),
       env: z.record(z.string(), z.string()).default({}),
+      engine_env: z.record(z.string(), z.string()).default({}),
+      project: z
+        .string()
+        .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/)
+        .default('dstack'),
+      ports: z
+        .array(z.strictObject({ address: z.string().min(1), host: port, guest: port }))
+        .max(64)
+        .default([]),
     })
-    .default({ engine: 'auto', env: {} }),
+    .prefault({}),
 });
 
 /** All paths and addresses of one guest, resolved; a directory can stand for the machine. */
@@ -81,12 +91,13 @@ export interface GuestConfig {
     readonly engine: 'auto' | 'docker' | 'podman' | 'process';
     readonly logDir: string;
     readonly env: Readonly<Record<string, string>>;
+    /** Variables by which the engine's client finds its daemon; applications do not get them. */
+    readonly engineEnv: Readonly<Record<string, string>>;
+    /** Name of the compose project; one of the machine's own where machines share an engine. */
+    readonly project: string;
+    /** Ports of the host that lead to the machine, where the engine is the host's. */
+    readonly ports: readonly PortMapping[];
   };
-}
-
-/** What this machine can do for its application. */
-export function machineAbilities({ root }: GuestConfig): MachineAbilities {
-  return root === '/' ? DISK_MACHINE : DIRECTORY_MACHINE;
 }
 
 /** Files of a fixture identity (chapter 30 section 8); with it the agent needs no device and no boot. */
@@ -172,6 +183,9 @@ function withDefaults(config: z.infer<typeof schema>, at: (path: string) => stri
       engine: runner.engine,
       logDir: optional(runner.log_dir) ?? join(root, 'var/log/dstack'),
       env: runner.env,
+      engineEnv: runner.engine_env,
+      project: runner.project,
+      ports: runner.ports,
     },
   };
 }

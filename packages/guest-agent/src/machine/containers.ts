@@ -48,9 +48,18 @@ const MAX_LIST_BYTES = 256 * 1024;
 /** Names that are passed on to an engine; anything else could leave the path of the request. */
 export const CONTAINER_NAME: RegExp = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$/;
 
-/** Looks at each call which of the two runs, since the agent starts before the application. */
-export function applicationContainers(runDir: string, logDir: string, dockerSocket: string): Containers {
-  const engine = new DockerEngine(dockerSocket);
+/**
+ * Looks at each call which of the two runs, since the agent starts before the application.
+ *
+ * @param project the compose project, where other machines have containers in the same engine
+ */
+export function applicationContainers(
+  runDir: string,
+  logDir: string,
+  dockerSocket: string,
+  project?: string,
+): Containers {
+  const engine = new DockerEngine(dockerSocket, project);
   const processes = new ProcessLogs(logDir);
   const file = containersFile(runDir);
   return {

@@ -24,14 +24,20 @@ const listSchema = z.array(
 /** The two calls of Docker's API that the agent makes, over its Unix socket. */
 export class DockerEngine {
   readonly #socketPath: string;
+  readonly #project: string | undefined;
 
-  constructor(socketPath: string) {
+  /** @param project other containers than those of this compose project do not exist */
+  constructor(socketPath: string, project?: string) {
     this.#socketPath = socketPath;
+    this.#project = project;
   }
 
   /** All containers, also stopped ones. @throws Error when the engine cannot be reached or refuses */
   async list(): Promise<readonly ContainerInfo[]> {
-    const response = await this.#get('/containers/json?all=true', AbortSignal.timeout(TIMEOUT_MS));
+    const label = `com.docker.compose.project=${this.#project}`;
+    const filters = encodeURIComponent(JSON.stringify({ label: [label] }));
+    const path = `/containers/json?all=true${this.#project === undefined ? '' : `&filters=${filters}`}`;
+    const response = await this.#get(path, AbortSignal.timeout(TIMEOUT_MS));
     const list = listSchema.parse(JSON.parse((await body(response)).toString('utf8')));
     return list.map((one) => ({
       id: one.Id,
@@ -46,6 +52,8 @@ export class DockerEngine {
 
   /** Output of one container; `name` must have been checked. @throws Error with the engine's text */
   async *logs(name: string, query: LogQuery, signal: AbortSignal): AsyncGenerator<LogChunk> {
+    if (this.#project !== undefined && !(await this.#has(name)))
+      throw new Error(`No such container: ${name}`);
     const parameters = new URLSearchParams({
       stdout: 'true',
       stderr: 'true',
@@ -58,6 +66,10 @@ export class DockerEngine {
     const path = `/containers/${encodeURIComponent(name)}/logs?${parameters}`;
     const response = await this.#get(path, signal);
     yield* frames(response);
+  }
+
+  async #has(name: string): Promise<boolean> {
+    return (await this.list()).some(({ id, names }) => id === name || names.includes(`/${name}`));
   }
 
   #get(path: string, signal: AbortSignal): Promise<IncomingMessage> {

@@ -1,5 +1,11 @@
+import { AGENT_SOCKETS } from '@dstack-cloud/app';
+
 /** Variables of the machine that an application process may see. Nothing else of our own environment passes. */
-const INHERITED = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'TMPDIR', 'DSTACK_BIN_DIR'];
+const INHERITED = [
+  ...['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'TMPDIR', 'DSTACK_BIN_DIR'],
+  // By this the host finds what is left of a machine whose supervisor was killed.
+  'DSTACK_MACHINE_DIR',
+];
 
 /** The environment that every application process starts from. */
 export function baseEnvironment(env: NodeJS.ProcessEnv): Record<string, string> {
@@ -19,13 +25,10 @@ export interface AgentSockets {
   readonly tappd: string;
 }
 
-const DSTACK_SOURCES = ['/var/run/dstack.sock', '/run/dstack.sock', '/var/run/dstack/dstack.sock'];
-const TAPPD_SOURCES = ['/var/run/tappd.sock', '/run/tappd.sock', '/var/run/dstack/tappd.sock'];
-
-/** Whether a volume's source is the agent's socket; applications write any of the documented paths. */
+/** Whether a volume's source is the agent's socket. */
 export function agentSocketOf(source: string, sockets: AgentSockets): string | undefined {
-  if (DSTACK_SOURCES.includes(source)) return sockets.dstack;
-  return TAPPD_SOURCES.includes(source) ? sockets.tappd : undefined;
+  if (AGENT_SOCKETS.dstack.includes(source)) return sockets.dstack;
+  return AGENT_SOCKETS.tappd.includes(source) ? sockets.tappd : undefined;
 }
 
 /**
@@ -33,10 +36,10 @@ export function agentSocketOf(source: string, sockets: AgentSockets): string | u
  * the variables that the SDKs and our own programs read.
  */
 export function socketVariables(
-  volumeSources: readonly string[],
+  volumeSources: readonly (string | undefined)[],
   sockets: AgentSockets,
 ): Record<string, string> {
-  const mounted = volumeSources.map((source) => agentSocketOf(source, sockets));
+  const mounted = volumeSources.map((source) => agentSocketOf(source ?? '', sockets));
   return {
     ...(mounted.includes(sockets.dstack)
       ? { DSTACK_SIMULATOR_ENDPOINT: sockets.dstack, DSTACK_AGENT_ADDRESS: `unix:${sockets.dstack}` }

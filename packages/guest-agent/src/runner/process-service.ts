@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { RestartPolicy } from '@dstack-cloud/app/compose-file';
 import { GuestError } from '../errors.ts';
 import { BackOff } from './back-off.ts';
-import type { RestartPolicy } from './compose-file.ts';
 import { descendants, killProcess } from './descendants.ts';
 import type { ServiceLog } from './service-log.ts';
 
@@ -55,6 +55,12 @@ export class ProcessService {
     const run = this.#spawn();
     await run.started;
     this.#loop = this.#supervise(run);
+  }
+
+  /** Resolves when it has ended and is not started again, with its last status. */
+  async ended(): Promise<number | undefined> {
+    await this.#loop;
+    return this.exitCode;
   }
 
   /** Ends the process and everything below it; resolves when it is gone. */

@@ -88,11 +88,11 @@ describe('runApp refuses', () => {
   it.each([
     ['a runner that it has not', { runner: 'nerdctl-compose' }, 'app-compose-unsupported'],
     ['no compose file', {}, 'app-compose-unsupported'],
-    ['a compose file that is no YAML', { docker_compose_file: '{' }, 'compose-invalid'],
+    ['a compose file that is no YAML', { docker_compose_file: '{' }, 'compose-file-invalid'],
     [
       'a service without a command',
       { docker_compose_file: 'services: {a: {image: x}}' },
-      'compose-unsupported',
+      'compose-file-unsupported',
     ],
   ])('%s', async (_, members, code) => {
     await expect(start(members)).rejects.toMatchObject({ code });

@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import {
   type AppCompose,
   assertSupported,
+  chooseEngine,
   ENV_LIMITS,
+  engineProbe,
   GUEST_FILES,
   HOST_SHARED_LIMITS,
   parseAppCompose,
@@ -11,15 +13,15 @@ import {
   readFileBounded,
   writeFileAtomic,
 } from '@dstack-cloud/app';
+import { readComposeFile } from '@dstack-cloud/app/compose-file';
 import { utf8Text } from '@dstack-cloud/encoding';
 import { z } from 'zod';
 import type { NotifyHost } from '../boot/host-api.ts';
 import { hostSharedCopy } from '../boot/host-shared.ts';
-import { type GuestConfig, machineAbilities } from '../config/guest-config.ts';
+import type { GuestConfig } from '../config/guest-config.ts';
 import { CONTAINERS_MODE } from '../http/start-listeners.ts';
 import { type AgentSockets, baseEnvironment } from './app-environment.ts';
 import { containersFile, writeContainers } from './containers-file.ts';
-import { chooseEngine, engineProbe } from './engine.ts';
 import { ProcessService } from './process-service.ts';
 import { runEngine } from './run-engine.ts';
 import { type RunningApp, runProcesses } from './run-processes.ts';
@@ -49,14 +51,15 @@ export async function runApp(options: RunAppOptions): Promise<RunningApp> {
   const shared = hostSharedCopy(config.workDir);
   const compose = parseAppCompose(await readShared(shared, 'app-compose.json'));
   // The copy was checked when the machine was prepared; nothing runs on the word of a file alone.
-  assertSupported(compose, machineAbilities(config));
+  assertSupported(compose);
   const sys = parseSysConfig(await readShared(shared, '.sys-config.json'));
   const pccs = config.pccsUrl ?? sys.pccsUrl;
+  const sealedEnv = await decryptedEnv(shared);
   let variables: Record<string, string> = {
     ...baseEnvironment(options.machineEnv),
     ...(pccs === undefined ? {} : { PCCS_URL: pccs }),
     ...config.runner.env,
-    ...(await decryptedEnv(shared)),
+    ...sealedEnv,
   };
   const onOutput = (bytes: Uint8Array) => process.stderr.write(bytes);
   if (compose.preLaunchScript !== undefined) {
@@ -69,14 +72,14 @@ export async function runApp(options: RunAppOptions): Promise<RunningApp> {
       ...{ script, workDir, env: variables, signal, onOutput },
     });
   }
-  const app = await start(compose, variables, options, onOutput);
+  const app = await start(compose, { variables, sealedEnv }, options, onOutput);
   await notify('boot.progress', 'done');
   return app;
 }
 
 async function start(
   compose: AppCompose,
-  variables: Record<string, string>,
+  { variables, sealedEnv }: Record<'variables' | 'sealedEnv', Record<string, string>>,
   options: RunAppOptions,
   onOutput: (bytes: Uint8Array) => void,
 ): Promise<RunningApp> {
@@ -87,31 +90,25 @@ async function start(
     return await runBash(compose.bashScript ?? '', variables, config, say);
   }
   await notify('boot.progress', 'starting containers');
-  const engine = await chooseEngine(config.runner.engine, engineProbe(variables));
-  const common = { composeText: compose.dockerComposeFile ?? '', logDir: config.runner.logDir, sockets };
-  if (engine === 'process') {
+  const engineEnv = { ...variables, ...config.runner.engineEnv };
+  const engine = await chooseEngine(config.runner.engine, engineProbe(engineEnv));
+  const composeText = compose.dockerComposeFile ?? '';
+  const file = readComposeFile(composeText);
+  const { logDir, project, ports } = config.runner;
+  const { root, workDir, dataDir, runDir } = config;
+  const folders = { root, workDir, dataDir, runDir, sockets };
+  if (engine.name === 'process') {
     return await runProcesses({
-      ...common,
-      variables,
+      ...{ file, variables, sealedEnv, folders, logDir, signal, say },
       machineEnv: options.machineEnv,
       extraEnv: config.runner.env,
-      dataDir: config.dataDir,
-      runDir: config.runDir,
-      say,
     });
   }
   // Containers mount the sockets, and their users may be anybody; the folder around them stays closed.
   for (const socket of Object.values(sockets)) await chmod(socket, CONTAINERS_MODE).catch(() => undefined);
-  say(`Starting the application with ${engine} compose`);
-  const project = `dstack-${compose.name.toLowerCase().replace(/[^a-z0-9_-]/g, '-')}`;
   return await runEngine({
-    ...common,
-    engine,
-    env: variables,
-    project,
-    workDir: config.workDir,
-    onOutput,
-    signal,
+    ...{ engine, composeText, file, sealedEnv, project, folders, ports, logDir, onOutput, signal, say },
+    env: engineEnv,
   });
 }
 

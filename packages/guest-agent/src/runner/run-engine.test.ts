@@ -1,8 +1,9 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { chooseEngine } from '@dstack-cloud/app';
+import { readComposeFile } from '@dstack-cloud/app/compose-file';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { chooseEngine } from './engine.ts';
 import { type EngineRunOptions, runEngine } from './run-engine.ts';
 
 let dir = '';
@@ -23,72 +24,125 @@ esac
   writeFileSync(join(dir, 'docker'), script, { mode: 0o755 });
 }
 const calls = (): string[] => readFileSync(join(dir, 'calls'), 'utf8').trimEnd().split('\n');
-const options = (output: string[]): EngineRunOptions => ({
-  engine: 'docker',
-  composeText: `services:
+const TEXT = `services:
   web:
     image: x
+    env_file: .env
+    ports: ["8080:80"]
     volumes:
       - /var/run/dstack.sock:/var/run/dstack.sock
       - {type: bind, source: /run/tappd.sock, target: /t.sock}
-      - data:/data`,
+      - data:/data
+volumes: {data: {name: shared}}`;
+const options = (output: string[], changes: Partial<EngineRunOptions> = {}): EngineRunOptions => ({
+  engine: { name: 'docker', compose: ['docker', 'compose'] },
+  composeText: TEXT,
+  file: readComposeFile(TEXT),
   env: { PATH: `${dir}:${process.env['PATH']}`, TOKEN: 's3' },
+  sealedEnv: { TOKEN: "it's $3" },
   project: 'dstack-x',
-  workDir: dir,
+  folders: {
+    root: dir,
+    workDir: dir,
+    dataDir: join(dir, 'data'),
+    runDir: join(dir, 'run'),
+    sockets: { dstack: '/machine/dstack.sock', tappd: '/machine/tappd.sock' },
+  },
+  ports: [{ address: '127.0.0.1', host: 4711, guest: 8080 }],
   logDir: join(dir, 'logs'),
-  sockets: { dstack: '/machine/dstack.sock', tappd: '/machine/tappd.sock' },
   onOutput: (bytes) => output.push(Buffer.from(bytes).toString()),
+  say: (line) => output.push(line),
+  ...changes,
 });
+const written = (name: string): string => readFileSync(join(dir, name), 'utf8');
 
 describe('runEngine', () => {
   it('starts, copies logs, and stops with the decrypted environment for interpolation only', async () => {
     fakeDocker();
+    mkdirSync(join(dir, '.host-shared'));
     const app = await runEngine(options([]));
     expect(app.services).toEqual(['web']);
-    await expect.poll(() => readFileSync(join(dir, 'logs/web.log'), 'utf8')).toBe('line of web\n');
+    await expect.poll(() => written('logs/web.log')).toBe('line of web\n');
     await app.stop();
-    const files = `-f ${dir}/docker-compose.yaml -f ${dir}/docker-compose.sockets.json`;
+    const file = `-f ${dir}/docker-compose.machine.yaml`;
     expect(calls()).toEqual([
-      `s3 compose -p dstack-x ${files} up --remove-orphans -d --build`,
-      `s3 compose -p dstack-x ${files} logs --follow --no-color --no-log-prefix web`,
-      `s3 compose -p dstack-x ${files} down --timeout 5`,
+      `s3 compose -p dstack-x ${file} up --remove-orphans -d --build`,
+      `s3 compose -p dstack-x ${file} logs --follow --no-color --no-log-prefix web`,
+      `s3 compose -p dstack-x ${file} down --timeout 5`,
     ]);
-    expect(readFileSync(join(dir, 'docker-compose.yaml'), 'utf8')).toBe(options([]).composeText);
-    expect(JSON.parse(readFileSync(join(dir, 'docker-compose.sockets.json'), 'utf8'))).toEqual({
+    expect(written('docker-compose.yaml')).toBe(TEXT);
+    expect(JSON.parse(written('docker-compose.machine.yaml'))).toMatchObject({
       services: {
         web: {
+          env_file: join(dir, '.host-shared/.compose-env'),
+          ports: ['127.0.0.1:4711:80/tcp'],
           volumes: [
-            { type: 'bind', source: '/machine/dstack.sock', target: '/var/run/dstack.sock' },
+            '/machine/dstack.sock:/var/run/dstack.sock',
             { type: 'bind', source: '/machine/tappd.sock', target: '/t.sock' },
+            'data:/data',
           ],
         },
       },
+      volumes: { data: { name: 'dstack-x_shared' } },
     });
+    expect(written('.host-shared/.compose-env')).toBe('TOKEN="it\'s \\$3"\n');
+    expect(statSync(join(dir, '.host-shared/.compose-env')).mode & 0o777).toBe(0o600);
+  });
+
+  it('leaves an .env alone that a script of the application has made', async () => {
+    fakeDocker();
+    writeFileSync(join(dir, '.env'), 'A=1\n');
+    await (await runEngine(options([]))).stop();
+    expect(written('docker-compose.machine.yaml')).toContain('"env_file": ".env"');
+    expect(written('.env')).toBe('A=1\n');
+  });
+
+  it('runs the file as it is in a machine of its own', async () => {
+    fakeDocker();
+    const text = 'services: {web: {image: x, ports: ["80:80"]}}';
+    const folders = { ...options([]).folders, root: '/' };
+    const changes = { composeText: text, file: readComposeFile(text), folders };
+    await (await runEngine(options([], changes))).stop();
+    expect(calls()[0]).toContain(` -f ${dir}/docker-compose.yaml up `);
+    expect(written('docker-compose.yaml')).toBe(text);
   });
 
   it('takes down what a failed start left', async () => {
     fakeDocker('up');
+    mkdirSync(join(dir, '.host-shared'));
     const output: string[] = [];
     await expect(runEngine(options(output))).rejects.toMatchObject({ code: 'start-failed' });
     expect(output.join('')).toContain('no such image');
-    expect(calls().at(-1)).toMatch(/ down$/);
+    expect(calls().at(-1)).toMatch(/ down --timeout 5$/);
   });
 });
 
 describe('chooseEngine', () => {
+  /** Commands that end well; `docker` is `docker info`. */
   const answering =
-    (...engines: string[]) =>
+    (...commands: string[]) =>
     (command: readonly string[]) =>
-      Promise.resolve(engines.includes(command[0] ?? ''));
-  it('takes the first that answers, else plain processes', async () => {
-    expect(await chooseEngine('auto', answering('docker', 'podman'))).toBe('docker');
-    expect(await chooseEngine('auto', answering('podman'))).toBe('podman');
-    expect(await chooseEngine('auto', answering())).toBe('process');
-    expect(await chooseEngine('process', answering('docker'))).toBe('process');
+      Promise.resolve(commands.includes(command.join(' ')));
+  const docker = ['docker info', 'docker compose version'];
+  it.each([
+    [[...docker, 'podman info', 'podman compose version'], 'docker', ['docker', 'compose']],
+    [['podman info', 'podman compose version'], 'podman', ['podman', 'compose']],
+    [['docker info', 'docker-compose version'], 'docker', ['docker-compose']],
+    [['docker info', 'podman info', 'podman-compose version'], 'podman', ['podman-compose']],
+    [['docker info'], 'process', []],
+    [['docker compose version'], 'process', []],
+    [[], 'process', []],
+  ])('of %j takes %s', async (commands, name, compose) => {
+    expect(await chooseEngine('auto', answering(...commands))).toEqual({ name, compose });
   });
-  it('does not fall back from an engine that was asked for', async () => {
-    await expect(chooseEngine('docker', answering('podman'))).rejects.toMatchObject({
-      code: 'engine-missing',
-    });
+  it('plain processes when they are asked for', async () => {
+    expect(await chooseEngine('process', answering(...docker))).toEqual({ name: 'process', compose: [] });
+  });
+  it.each([
+    [['podman info', 'podman compose version'], /docker does not answer \(docker info\)/],
+    [['docker info'], /docker answers, but neither docker compose nor docker-compose is installed/],
+  ])('does not fall back from an engine that was asked for: %j', async (commands, message) => {
+    const refusal = { code: 'engine-missing', message: expect.stringMatching(message) };
+    await expect(chooseEngine('docker', answering(...commands))).rejects.toMatchObject(refusal);
   });
 });

@@ -1,10 +1,24 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeFileAtomic } from '@dstack-cloud/app';
-import { parseDocument } from 'yaml';
+import {
+  type ContainerEngine,
+  formatDotEnvValue,
+  GUEST_FILES,
+  hostSharedCopies,
+  writeFileAtomic,
+} from '@dstack-cloud/app';
+import {
+  type ComposeFile,
+  ComposeValues,
+  envFiles,
+  isSealedEnv,
+  type PortMapping,
+  planContainers,
+} from '@dstack-cloud/app/compose-file';
 import { GuestError } from '../errors.ts';
-import { type AgentSockets, agentSocketOf } from './app-environment.ts';
-import type { Engine } from './engine.ts';
+import { placeInEngine } from './place-in-engine.ts';
+import type { ProcessFolders } from './place-service.ts';
 import type { RunningApp } from './run-processes.ts';
 import { ServiceLog } from './service-log.ts';
 
@@ -12,50 +26,50 @@ const STOP_TIMEOUT_MS = 9_000;
 
 /** What an engine runs. */
 export interface EngineRunOptions {
-  readonly engine: Exclude<Engine, 'process'>;
+  readonly engine: ContainerEngine;
   readonly composeText: string;
+  readonly file: ComposeFile;
   /** Environment of the compose command: interpolation takes its values from here. */
   readonly env: Readonly<Record<string, string>>;
+  /** The decrypted environment: what `env_file: .env` gives. */
+  readonly sealedEnv: Readonly<Record<string, string>>;
   readonly project: string;
-  readonly workDir: string;
+  readonly folders: ProcessFolders;
+  /** Ports of the host that lead to the machine; only where the engine is that of the host. */
+  readonly ports: readonly PortMapping[];
   readonly logDir: string;
-  readonly sockets: AgentSockets;
   readonly onOutput: (bytes: Uint8Array) => void;
+  readonly say: (line: string) => void;
   readonly signal?: AbortSignal;
 }
 
 /**
- * `compose up --remove-orphans -d --build` (chapter 30 section 4.8), with the agent's sockets mounted from where this
- * machine has them, and one follower per service that copies its log.
+ * `compose up --remove-orphans -d --build`, and one follower per service that copies its log. A machine of its own runs
+ * the file as it is; where a directory stands for the machine, names, paths and ports become this machine's.
  *
- * @throws GuestError `start-failed`
+ * @throws AppError `compose-file-unsupported`, GuestError `start-failed`
  */
 export async function runEngine(options: EngineRunOptions): Promise<RunningApp> {
-  const file = join(options.workDir, 'docker-compose.yaml');
-  await writeFileAtomic(file, options.composeText);
-  const override = socketOverride(options.composeText, options.sockets);
-  const files = ['-f', file];
-  if (override !== undefined) {
-    const path = join(options.workDir, 'docker-compose.sockets.json');
-    await writeFileAtomic(path, override);
-    files.push('-f', path);
-  }
-  const compose = (...args: string[]): ChildProcess =>
-    spawn(options.engine, ['compose', '-p', options.project, ...files, ...args], {
-      cwd: options.workDir,
+  const { engine, project, folders, say } = options;
+  const file = await composeFile(options);
+  const compose = (...args: string[]): ChildProcess => {
+    const [program, ...first] = engine.compose as [string, ...string[]];
+    return spawn(program, [...first, '-p', project, '-f', file, ...args], {
+      cwd: folders.workDir,
       env: { ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+  };
+  say(`Starting the application with ${engine.compose.join(' ')}, project ${project}`);
   const up = compose('up', '--remove-orphans', '-d', '--build');
   up.stdout?.on('data', options.onOutput);
   up.stderr?.on('data', options.onOutput);
   const code = await ended(up, options.signal);
   if (code !== 0) {
-    const down = compose('down');
-    await ended(down, AbortSignal.timeout(STOP_TIMEOUT_MS));
-    throw new GuestError('start-failed', `${options.engine} compose up failed with status ${code}`);
+    await ended(compose('down', '--timeout', '5'), AbortSignal.timeout(STOP_TIMEOUT_MS));
+    throw new GuestError('start-failed', `${engine.compose.join(' ')} up failed with status ${code}`);
   }
-  const services = serviceNames(options.composeText);
+  const services = [...options.file.services.keys()];
   const followers = services.map((service) => {
     const log = new ServiceLog(join(options.logDir, `${service}.log`));
     const follower = compose('logs', '--follow', '--no-color', '--no-log-prefix', service);
@@ -71,6 +85,42 @@ export async function runEngine(options: EngineRunOptions): Promise<RunningApp> 
   return { services, stop };
 }
 
+/** Writes what the engine reads, and returns its path. */
+async function composeFile(options: EngineRunOptions): Promise<string> {
+  const { folders, composeText, file, env: variables, project, ports, say } = options;
+  const path = join(folders.workDir, 'docker-compose.yaml');
+  await writeFileAtomic(path, composeText);
+  const envFile = await sealedEnvFile(options);
+  if (folders.root === '/') return path;
+  const plan = planContainers(file, {
+    variables,
+    project,
+    ports,
+    placePath: (name) =>
+      envFile !== undefined && isSealedEnv(name) ? envFile : placeInEngine(name, folders),
+  });
+  for (const note of plan.notes) say(note);
+  const own = join(folders.workDir, 'docker-compose.machine.yaml');
+  await writeFileAtomic(own, plan.text);
+  return own;
+}
+
+/**
+ * The decrypted environment for `env_file: .env`, in the syntax of compose. A file of that name that a script of the
+ * application has made is its own.
+ */
+async function sealedEnvFile(options: EngineRunOptions): Promise<string | undefined> {
+  const { folders, file, sealedEnv } = options;
+  const values = new ComposeValues(file.source, { variables: options.env });
+  const uses = [...file.services.values()].flatMap((service) => envFiles(service, values));
+  const own = join(folders.workDir, '.env');
+  if (!uses.some((use) => isSealedEnv(use.path)) || existsSync(own)) return undefined;
+  const path = folders.root === '/' ? own : join(hostSharedCopies(folders.workDir), GUEST_FILES.composeEnv);
+  const lines = Object.entries(sealedEnv).map(([name, value]) => `${name}=${formatDotEnvValue(value)}\n`);
+  await writeFileAtomic(path, lines.join(''));
+  return path;
+}
+
 async function ended(child: ChildProcess, signal: AbortSignal | undefined): Promise<number> {
   const abort = () => child.kill('SIGKILL');
   if (signal?.aborted) abort();
@@ -81,38 +131,4 @@ async function ended(child: ChildProcess, signal: AbortSignal | undefined): Prom
   });
   signal?.removeEventListener('abort', abort);
   return code;
-}
-
-interface ServiceVolumes {
-  readonly volumes?: readonly (string | { readonly source?: string; readonly target?: string })[] | null;
-}
-
-function services(composeText: string): [string, ServiceVolumes][] {
-  const document = parseDocument(composeText, { merge: true });
-  const content = document.toJS({ maxAliasCount: 100 }) as {
-    services?: Record<string, ServiceVolumes | null>;
-  } | null;
-  return Object.entries(content?.services ?? {}).map(([name, service]) => [name, service ?? {}]);
-}
-
-function serviceNames(composeText: string): string[] {
-  return services(composeText)
-    .map(([name]) => name)
-    .filter((name) => /^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(name));
-}
-
-/** Compose replaces a volume whose target is the same: so the documented paths lead to this machine's sockets. */
-function socketOverride(composeText: string, sockets: AgentSockets): string | undefined {
-  const changed = services(composeText).flatMap(([name, { volumes }]) => {
-    const moved = (volumes ?? []).flatMap((volume) => {
-      const [from = '', to = from] =
-        typeof volume === 'string' ? volume.split(':') : [volume.source ?? '', volume.target];
-      const socket = agentSocketOf(from, sockets);
-      return socket === undefined || socket === from ? [] : [{ type: 'bind', source: socket, target: to }];
-    });
-    return moved.length === 0 ? [] : [[name, { volumes: moved }] as const];
-  });
-  return changed.length === 0
-    ? undefined
-    : JSON.stringify({ services: Object.fromEntries(changed) }, null, 2);
 }

@@ -1,31 +1,31 @@
-import { mkdir } from 'node:fs/promises';
-import { dirname, join, resolve, sep } from 'node:path';
-import { writeFileAtomic } from '@dstack-cloud/app';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  type ComposeFile,
+  type Dependency,
+  type ProcessService as PlannedService,
+  planProcesses,
+} from '@dstack-cloud/app/compose-file';
 import { GuestError } from '../errors.ts';
-import { type AgentSockets, baseEnvironment, socketVariables } from './app-environment.ts';
-import { type ComposeService, parseComposeFile } from './compose-file.ts';
 import { containersFile, writeContainers } from './containers-file.ts';
-import { ownProgram } from './own-program.ts';
-import { ProcessService } from './process-service.ts';
-import { ServiceLog } from './service-log.ts';
-
-/** Longest wait for a service to end by itself; whoever stops us waits little longer. */
-const MAX_GRACE_MS = 8_000;
+import type { ProcessFolders } from './place-service.ts';
+import { prepareService } from './prepare-service.ts';
+import type { ProcessService } from './process-service.ts';
 
 /** What the plain processes of an application are run with. */
 export interface ProcessRunOptions {
-  readonly composeText: string;
+  readonly file: ComposeFile;
   /** Decrypted environment and what pre_launch_script exported: for interpolation only, as with an engine. */
   readonly variables: Readonly<Record<string, string>>;
+  /** The decrypted environment alone. */
+  readonly sealedEnv: Readonly<Record<string, string>>;
   /** The machine's own environment. */
   readonly machineEnv: NodeJS.ProcessEnv;
   /** Non-secret variables for the services, from the guest configuration. */
   readonly extraEnv: Readonly<Record<string, string>>;
-  readonly sockets: AgentSockets;
-  /** Each service has the directory `<dataDir>/<service>` for its files; it outlives restarts. */
-  readonly dataDir: string;
+  readonly folders: ProcessFolders;
   readonly logDir: string;
-  readonly runDir: string;
+  readonly signal: AbortSignal;
   readonly say: (line: string) => void;
 }
 
@@ -39,91 +39,126 @@ export interface RunningApp {
  * Starts the services of a compose file as plain child processes: no image, no network or mount namespace, no
  * isolation from each other or from the host. Meant for development on a machine without a container engine.
  *
- * @throws GuestError `compose-invalid`, `compose-unsupported`, `start-failed`; nothing is left running then
+ * @throws AppError `compose-file-invalid`, `compose-file-unsupported`, GuestError `start-failed`; nothing is left running
+ * then
  */
 export async function runProcesses(options: ProcessRunOptions): Promise<RunningApp> {
-  const { say } = options;
+  const { say, folders, variables, sealedEnv } = options;
   const missing = new Set<string>();
-  const compose = parseComposeFile(options.composeText, {
-    variables: options.variables,
-    onMissing: (name) => missing.add(name),
-  });
+  const onMissing = (name: string) => missing.add(name);
+  const plan = planProcesses(options.file, { variables, sealedEnv, onMissing });
   for (const name of missing) say(`Variable ${name} is not set; it is replaced by an empty text`);
-  for (const name of compose.skipped) say(`Service ${name} belongs to a profile and is not started`);
+  for (const name of plan.skipped) say(`Service ${name} belongs to a profile and is not started`);
+  for (const note of plan.notes) say(note);
   say(
     'No container engine: services run as plain processes with NO ISOLATION (no image, no network or mount namespace)',
   );
-  const services: ProcessService[] = [];
-  const publish = () => writeContainers(containersFile(options.runDir), services);
-  const stop = async (): Promise<void> => {
-    // The last started first: nobody loses what it depends on while it still runs.
-    await Promise.all(services.toReversed().map((service) => service.stop()));
-  };
-  const portOwner = ownerOfPort(compose.services);
+  const group = new ServiceGroup(containersFile(folders.runDir), options);
+  const portOwner = ownerOfPort(plan.services);
   try {
-    for (const service of compose.services) {
-      const process_ = await prepareService(service, options, service.name === portOwner, publish);
-      services.push(process_);
-      await process_.start();
-      say(`Service ${service.name} started, process ${process_.pid}`);
-    }
+    await group.start(plan.services, (service) =>
+      prepareService(service, options, service.name === portOwner, group.publish),
+    );
   } catch (error) {
-    await stop();
+    await group.stop();
     throw error;
   }
-  return { services: services.map(({ name }) => name), stop };
+  return { services: plan.services.map(({ name }) => name), stop: () => group.stop() };
 }
 
 /** PORT names the one port that the host forwards: it belongs to the first service that publishes any. */
-function ownerOfPort(services: readonly ComposeService[]): string | undefined {
-  return (services.find(({ hasPorts }) => hasPorts) ?? (services.length === 1 ? services[0] : undefined))
+function ownerOfPort(services: readonly PlannedService[]): string | undefined {
+  return (services.find(({ ports }) => ports.length > 0) ?? (services.length === 1 ? services[0] : undefined))
     ?.name;
 }
 
-async function prepareService(
-  service: ComposeService,
-  options: ProcessRunOptions,
-  ownsPort: boolean,
-  onChange: () => void,
-): Promise<ProcessService> {
-  const home = join(options.dataDir, service.name);
-  const cwd = service.workingDir === undefined ? home : resolve(home, service.workingDir);
-  await mkdir(home, { recursive: true, mode: 0o700 });
-  if (cwd.startsWith(home + sep)) await mkdir(cwd, { recursive: true, mode: 0o700 });
-  for (const { target, content } of service.configs) await writeConfig(home, target, content);
-  const { PORT: port, ...extra } = options.extraEnv;
-  const env: Record<string, string> = {
-    ...baseEnvironment(options.machineEnv),
-    ...service.environment,
-    ...extra,
-    ...(ownsPort && port !== undefined ? { PORT: port } : {}),
-    ...socketVariables(service.volumeSources, options.sockets),
-  };
-  const endpoint = env['DSTACK_SIMULATOR_ENDPOINT'];
-  if (endpoint !== undefined) {
-    options.say(`Service ${service.name}: dstack.sock is at DSTACK_SIMULATOR_ENDPOINT=${endpoint}`);
-  }
-  const [program, ...args] = service.argv as [string, ...string[]];
-  return new ProcessService({
-    name: service.name,
-    argv: [...(ownProgram(program, { ...options.machineEnv, ...extra }) ?? [program]), ...args],
-    cwd,
-    env,
-    restart: service.restart,
-    stopSignal: service.stopSignal,
-    stopGraceMs: Math.min(service.stopGraceMs, MAX_GRACE_MS),
-    log: new ServiceLog(join(options.logDir, `${service.name}.log`)),
-    onChange,
-    say: options.say,
-  });
-}
+/** Services that start when what they depend on is there, and end together. */
+class ServiceGroup {
+  readonly #file: string;
+  readonly #options: ProcessRunOptions;
+  readonly #starting = new Map<string, Promise<ProcessService>>();
+  /** In the order in which they were started. */
+  readonly #running: ProcessService[] = [];
+  readonly #stopping = new AbortController();
 
-/** An inline config lands below the service's directory, at its target without the leading slash. */
-async function writeConfig(home: string, target: string, content: string): Promise<void> {
-  const path = resolve(home, `./${target}`);
-  if (!path.startsWith(home + sep)) {
-    throw new GuestError('compose-invalid', `Config target ${target} leaves the service's directory`);
+  constructor(file: string, options: ProcessRunOptions) {
+    this.#file = file;
+    this.#options = options;
   }
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  await writeFileAtomic(path, content);
+
+  readonly publish = (): void => writeContainers(this.#file, this.#running);
+
+  /** @param order each service after those that it depends on */
+  async start(
+    order: readonly PlannedService[],
+    prepare: (service: PlannedService) => Promise<ProcessService>,
+  ): Promise<void> {
+    for (const service of order) {
+      const started = this.#startOne(service, prepare);
+      started.catch(() => undefined);
+      this.#starting.set(service.name, started);
+    }
+    await Promise.all(this.#starting.values());
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await Promise.allSettled(this.#starting.values());
+    // The last started first: nobody loses what it depends on while it still runs.
+    await Promise.all(this.#running.toReversed().map((service) => service.stop()));
+    await rm(join(this.#options.folders.runDir, 'secrets'), { recursive: true, force: true });
+  }
+
+  async #startOne(
+    service: PlannedService,
+    prepare: (service: PlannedService) => Promise<ProcessService>,
+  ): Promise<ProcessService> {
+    for (const dependency of service.dependsOn) await this.#waitFor(service.name, dependency);
+    const process_ = await prepare(service);
+    this.#throwIfStopping();
+    this.#running.push(process_);
+    await process_.start();
+    this.#options.say(`Service ${service.name} started, process ${process_.pid}`);
+    return process_;
+  }
+
+  async #waitFor(service: string, { name, condition, required }: Dependency): Promise<void> {
+    const starting = this.#starting.get(name);
+    if (starting === undefined) return;
+    try {
+      const dependency = await starting;
+      if (condition !== 'completed') return;
+      this.#options.say(`Service ${service} waits until ${name} has completed`);
+      const code = await this.#unlessStopping(dependency.ended());
+      if (code === 0) return;
+      throw new GuestError(
+        'start-failed',
+        `Service ${service} waits for ${name}, which ended with status ${code}`,
+      );
+    } catch (error) {
+      this.#throwIfStopping();
+      if (required) throw error;
+      this.#options.say(`Service ${service} starts without ${name}: ${(error as Error).message}`);
+    }
+  }
+
+  async #unlessStopping<T>(promise: Promise<T>): Promise<T> {
+    const signal = AbortSignal.any([this.#stopping.signal, this.#options.signal]);
+    let stop = (): void => undefined;
+    const stopped = new Promise<never>((_, reject) => {
+      stop = () => reject(new GuestError('start-failed', 'The application is stopped'));
+      if (signal.aborted) stop();
+      signal.addEventListener('abort', stop, { once: true });
+    });
+    try {
+      return await Promise.race([promise, stopped]);
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  #throwIfStopping(): void {
+    if (this.#stopping.signal.aborted || this.#options.signal.aborted)
+      throw new GuestError('start-failed', 'The application is stopped');
+  }
 }

@@ -1,7 +1,7 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: compose files interpolate with the same signs
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { GuestError } from '../errors.ts';
+import { AppError } from './errors.ts';
 import { interpolate } from './interpolate.ts';
 
 const variables = { A: 'one', EMPTY: '', _x1: 'under' };
@@ -24,20 +24,20 @@ describe('interpolate', () => {
     expect(() => interpolate(text, { variables })).toThrow(/missing a value: it is needed/);
   });
   it.each(['$', '$1', '${', '${A', '${}', '${A!}', '${A:x}', '${1A}'])('%s is refused', (text) => {
-    expect(() => interpolate(text, { variables })).toThrow(GuestError);
+    expect(() => interpolate(text, { variables })).toThrow(AppError);
   });
   it('names missing variables and takes none from a prototype', () => {
     const missing: string[] = [];
     expect(interpolate('$toString', { variables, onMissing: (name) => missing.push(name) })).toBe('');
     expect(missing).toEqual(['toString']);
   });
-  it('throws nothing but GuestError', () => {
+  it('throws nothing but AppError', () => {
     fc.assert(
       fc.property(fc.string({ unit: fc.constantFrom(...'${}:-?+A $') }), (text) => {
         try {
           interpolate(text, { variables });
         } catch (error) {
-          expect(error).toBeInstanceOf(GuestError);
+          expect(error).toBeInstanceOf(AppError);
         }
       }),
     );
