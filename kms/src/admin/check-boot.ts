@@ -3,7 +3,7 @@ import { type MessageInitShape, type kms as proto, RpcError } from '@dstack-clou
 import { askPolicy } from '../authorize/ask-policy.ts';
 import { bootInfoOf } from '../authorize/boot-info-of.ts';
 import { checkImage } from '../authorize/check-image.ts';
-import { withRequestConfig } from '../authorize/config-text.ts';
+import { assertConfigSize, withRequestConfig } from '../authorize/config-text.ts';
 import { platformOptions } from '../evidence/platform-options.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
@@ -14,6 +14,7 @@ export async function checkBoot(
   { roots, collateral }: Trust,
   { attestation, vmConfig, isKms }: proto.CheckBootRequest,
 ): Promise<MessageInitShape<typeof proto.CheckBootResponseSchema>> {
+  assertConfigSize(vmConfig);
   const verified = await verify();
   const configured = withRequestConfig(verified, vmConfig);
   const info = bootInfoOf(configured, false);

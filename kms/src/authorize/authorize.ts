@@ -13,7 +13,7 @@ import type { Kms } from '../kms.ts';
 import { askPolicy, denial } from './ask-policy.ts';
 import { bootInfoOf } from './boot-info-of.ts';
 import { checkImage, imageCheckIsDear } from './check-image.ts';
-import { withRequestConfig } from './config-text.ts';
+import { assertConfigSize, keepRequestConfig, withRequestConfig } from './config-text.ts';
 import { keyEpochs } from './key-epochs.ts';
 import { activePlace, type KeyPlace, keyPlace } from './key-place.ts';
 import { notePresentKeys } from './present-keys.ts';
@@ -67,6 +67,7 @@ export async function authorize(
   input: AuthorizeInput,
 ): Promise<Authorized> {
   try {
+    assertConfigSize(input.vmConfig);
     kms.limits.workload(workloadOf(verified));
     return await kms.limits.shown(input.address, () => decide(kms, verified, input), isExcused);
   } catch (error) {
@@ -119,6 +120,7 @@ async function decide(
     released = input.accept?.(info, place);
     kms.limits.release(input.kind === 'app' ? toHex(info.appId) : 'kms');
     await record(true, '');
+    keepRequestConfig(verified, configured);
     return { info, gatewayAppId, blockNumber, place };
   } catch (error) {
     const refusal = error instanceof SelfRefusal ? error.cause : error;

@@ -8,7 +8,7 @@ import {
 import { createPlatform } from '@dstack-cloud/tee-simulator';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { expect, test } from 'vitest';
-import { withRequestConfig } from '../authorize/config-text.ts';
+import { keepRequestConfig, withRequestConfig } from '../authorize/config-text.ts';
 import { EVIDENCE, MODES_NOW, modesTrust } from '../test/mode-evidence.ts';
 import { keepVerified } from './kept-evidence.ts';
 
@@ -52,7 +52,13 @@ describeWithFixtures('evidence that is kept', 'mock-evidence/expected.json', () 
     expect(configured.config).toBe(text);
     expect(configured.evidence).toEqual(whole.evidence);
     expect(configured.mode).toBe('dstack-tdx');
+    expect(withRequestConfig(kept, text)).not.toBe(configured);
+    keepRequestConfig(kept, configured);
     expect(withRequestConfig(kept, text)).toBe(configured);
+    // A long one is no reason to hold memory for ten minutes.
+    const long = withRequestConfig(kept, `${text}${' '.repeat(20_000)}`);
+    keepRequestConfig(kept, long);
+    expect(withRequestConfig(kept, long.config)).not.toBe(long);
     expect(kept.config).toBe(whole.config);
     expect(bootInfo(configured, { bootTime: false })).toEqual(
       bootInfo({ ...whole, config: text }, { bootTime: false }),

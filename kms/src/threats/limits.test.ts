@@ -108,6 +108,25 @@ describe('limits of workloads', () => {
     expect(await inTurn(kms, instances(1))).toEqual([200]);
   });
 
+  test('large-vm-config: is refused by its size, before limit, policy and record, and nothing of it is kept', async () => {
+    const kms = await lab.start({ core: limits({ attested_per_minute: 1, attested_burst: 2 }) });
+    const client = lab.client(lab.guest());
+    const ask = (vm_config: string) =>
+      call(kms.main.port, 'GetAppKey', { api_version: 1, vm_config }, { client });
+    lab.webhook.asked.length = 0;
+    const { vmConfig } = lab.guest();
+    for (let i = 0; i < 4; i++) {
+      const { status, json } = await ask(vmConfig + ' '.repeat(200_000));
+      expect([status, json['code']]).toEqual([400, 'INVALID_ARGUMENT']);
+      expect(json['error']).toMatch(
+        /^App not allowed: vm_config must be at most 131072 characters, found \d+$/,
+      );
+    }
+    expect(lab.webhook.asked).toEqual([]);
+    expect(await kms.kms.audit.records(0, 10)).toEqual([]);
+    expect([(await ask(vmConfig)).status, (await ask(vmConfig)).status]).toEqual([200, 200]);
+  });
+
   test('no-collateral-costs: evidence that cannot be judged is not given back', async () => {
     const collateral = vendorCollateral({
       roots: lab.trust.roots,

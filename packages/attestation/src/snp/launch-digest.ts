@@ -1,7 +1,7 @@
 import { concatBytes, fromHex, utf8 } from '@dstack-cloud/encoding';
 import type { CryptoBackend } from '../crypto/backend.ts';
 import { AttestationError } from '../errors.ts';
-import type { SnpMeasurementDocument, SnpSection } from './measurement-document.ts';
+import { SECTION, type SnpMeasurementDocument, type SnpSection } from './measurement-document.ts';
 import { vmsaPage } from './vmsa.ts';
 
 const PAGE = 4096;
@@ -10,8 +10,8 @@ const RESET_VECTOR = 0xfffffff0;
 const MAX_VCPUS = 512;
 /** PAGE_INFO page types (AMD 56860, SNP_LAUNCH_UPDATE). */
 const PAGE_TYPE = { normal: 1, vmsa: 2, zero: 3, secrets: 5, cpuid: 6 } as const;
-/** Section types of OVMF's SEV metadata. */
-const SECTION = { memory: 1, secrets: 2, cpuid: 3, svsmCaa: 4, kernelHashes: 0x10 } as const;
+/** Pages measured in one go: others have their turn in between. */
+const SLICE = 256;
 /** GUIDs of the kernel hashes table, mixed-endian as in memory. */
 const HASHES_TABLE = guid('9438d606-4f22-4cc9-b479-a793d411fd21');
 const HASHES_CMDLINE = guid('97d02dd8-bd20-4c94-aa78-e7714d36ab2a');
@@ -30,26 +30,25 @@ export interface SnpLaunch {
  * @returns 48 bytes
  * @throws AttestationError `image`
  */
-export function snpLaunchDigest(
+export async function snpLaunchDigest(
   document: SnpMeasurementDocument,
   launch: SnpLaunch,
   crypto: Pick<CryptoBackend, 'hash'>,
-): Uint8Array {
+): Promise<Uint8Array> {
   if (!Number.isInteger(launch.vcpus) || launch.vcpus < 1 || launch.vcpus > MAX_VCPUS) {
     throw new AttestationError('image', 'vcpus is out of range', {
       expected: `1 to ${MAX_VCPUS}`,
       found: String(launch.vcpus),
     });
   }
-  const digest = new LaunchDigest(document.ovmfHash, crypto);
-  for (const section of document.sections) addSection(digest, section, document, crypto);
   const page = (eip: number): Uint8Array =>
     crypto.hash('sha384', vmsaPage(eip, launch.vcpuType, launch.guestFeatures));
-  digest.add(PAGE_TYPE.vmsa, VMSA_GPA, page(RESET_VECTOR));
-  if (launch.vcpus > 1) {
-    const other = page(document.resetEip);
-    for (let i = 1; i < launch.vcpus; i++) digest.add(PAGE_TYPE.vmsa, VMSA_GPA, other);
-  }
+  // What may be refused is looked at before much is hashed.
+  const [first, others] = [page(RESET_VECTOR), page(document.resetEip)];
+  const digest = new LaunchDigest(document.ovmfHash, crypto);
+  for (const section of document.sections) await addSection(digest, section, document, crypto);
+  await digest.add(PAGE_TYPE.vmsa, VMSA_GPA, first);
+  for (let i = 1; i < launch.vcpus; i++) await digest.add(PAGE_TYPE.vmsa, VMSA_GPA, others);
   return digest.value;
 }
 
@@ -58,6 +57,7 @@ class LaunchDigest {
   readonly #crypto: Pick<CryptoBackend, 'hash'>;
   readonly #info = new Uint8Array(112);
   readonly #view = new DataView(this.#info.buffer);
+  #added = 0;
 
   constructor(start: Uint8Array, crypto: Pick<CryptoBackend, 'hash'>) {
     this.#crypto = crypto;
@@ -69,38 +69,41 @@ class LaunchDigest {
     return this.#info.slice(0, 48);
   }
 
-  add(pageType: number, gpa: bigint, contents: Uint8Array): void {
+  /** What it gives is waited for only where a slice ends. */
+  add(pageType: number, gpa: bigint, contents: Uint8Array): Promise<void> | undefined {
     this.#info.set(contents, 48);
     this.#info[98] = pageType;
     this.#view.setBigUint64(104, gpa, true);
     this.#info.set(this.#crypto.hash('sha384', this.#info));
+    if (++this.#added % SLICE !== 0) return undefined;
+    return new Promise((resolve) => setTimeout(resolve, 0));
   }
 }
 
 const NO_CONTENTS = new Uint8Array(48);
 
-function addSection(
+async function addSection(
   digest: LaunchDigest,
   section: SnpSection,
   document: SnpMeasurementDocument,
   crypto: Pick<CryptoBackend, 'hash'>,
-): void {
+): Promise<void> {
   const gpa = BigInt(section.gpa);
   switch (section.type) {
     case SECTION.memory:
     case SECTION.svsmCaa:
       for (let offset = 0; offset < section.size; offset += PAGE) {
-        digest.add(PAGE_TYPE.zero, gpa + BigInt(offset), NO_CONTENTS);
+        await digest.add(PAGE_TYPE.zero, gpa + BigInt(offset), NO_CONTENTS);
       }
       return;
     case SECTION.secrets:
-      digest.add(PAGE_TYPE.secrets, gpa, NO_CONTENTS);
+      await digest.add(PAGE_TYPE.secrets, gpa, NO_CONTENTS);
       return;
     case SECTION.cpuid:
-      digest.add(PAGE_TYPE.cpuid, gpa, NO_CONTENTS);
+      await digest.add(PAGE_TYPE.cpuid, gpa, NO_CONTENTS);
       return;
     case SECTION.kernelHashes:
-      digest.add(PAGE_TYPE.normal, gpa, crypto.hash('sha384', hashesPage(document, crypto)));
+      await digest.add(PAGE_TYPE.normal, gpa, crypto.hash('sha384', hashesPage(document, crypto)));
       return;
     default:
       throw new AttestationError('image', `OVMF section of unknown type ${section.type}`);

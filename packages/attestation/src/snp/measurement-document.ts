@@ -3,8 +3,11 @@ import { CborDocument } from '../measurements/image/cbor-document.ts';
 
 const PAGE = 4096;
 const MAX_SECTIONS = 64;
-const MAX_PAGES = 2 ** 24;
-const KERNEL_HASHES_SECTION = 0x10;
+/** The firmware of a guest has some hundred; each costs a hash. */
+const MAX_PAGES = 4096;
+/** Section types of OVMF's SEV metadata. */
+export const SECTION = { memory: 1, secrets: 2, cpuid: 3, svsmCaa: 4, kernelHashes: 0x10 } as const;
+const SECTION_TYPES: readonly number[] = Object.values(SECTION);
 const ROOTFS_HASH = /(^|\s)dstack\.rootfs_hash=[0-9a-fA-F]{64}(\s|$)/;
 
 /** A range of memory that the firmware's SEV metadata names. */
@@ -61,12 +64,20 @@ function readSection(section: CborDocument): SnpSection {
 }
 
 function checkSections(sections: readonly SnpSection[]): void {
-  if (!sections.some((section) => section.type === KERNEL_HASHES_SECTION)) {
+  const unknown = sections.find(({ type }) => !SECTION_TYPES.includes(type));
+  if (unknown !== undefined)
+    throw new AttestationError('image', `OVMF section of unknown type ${unknown.type}`);
+  if (!sections.some(({ type }) => type === SECTION.kernelHashes)) {
     throw new AttestationError(
       'image',
       'No OVMF section holds the kernel hashes: the kernel is not measured',
     );
   }
   const pages = sections.reduce((sum, section) => sum + Math.ceil(section.size / PAGE), 0);
-  if (pages > MAX_PAGES) throw new AttestationError('too-large', `OVMF sections of ${pages} pages`);
+  if (!(pages <= MAX_PAGES)) {
+    throw new AttestationError('too-large', `OVMF sections of ${pages} pages`, {
+      expected: `at most ${MAX_PAGES}`,
+      found: String(pages),
+    });
+  }
 }

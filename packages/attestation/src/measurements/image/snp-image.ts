@@ -17,11 +17,11 @@ const MEMBERS: readonly string[] = ['checksum_file', 'measurement', 'vcpus', 'vc
  * the configuration must be the one that HOST_DATA holds (chapter 20 section 6.1).
  * @throws AttestationError `image`, `mismatch`
  */
-export function requireSnpImage(
+export async function requireSnpImage(
   evidence: SnpEvidence,
   config: ImageConfig,
   crypto: Pick<CryptoBackend, 'hash'>,
-): void {
+): Promise<void> {
   requireSameMrConfig(evidence, config);
   const text = config.members['sev_snp_measurement'];
   if (typeof text !== 'string') {
@@ -47,7 +47,11 @@ export function requireSnpImage(
   if (typeof vcpus !== 'number' || typeof vcpuType !== 'string' || !isFeatures(features)) {
     throw new AttestationError('malformed', 'sev_snp_measurement without vcpus, vcpu_type or guest_features');
   }
-  const expected = snpLaunchDigest(document, { vcpus, vcpuType, guestFeatures: BigInt(features) }, crypto);
+  const expected = await snpLaunchDigest(
+    document,
+    { vcpus, vcpuType, guestFeatures: BigInt(features) },
+    crypto,
+  );
   if (!equalBytes(expected, evidence.measurement)) {
     throw new AttestationError(
       'image',

@@ -109,7 +109,7 @@ async function judge(verified: VerifiedAttestation, options: OsImageOptions): Pr
       requireNitroTpmImage(evidence, config, crypto);
       break;
     case 'sev-snp':
-      requireSnpImage(evidence, config, crypto);
+      await requireSnpImage(evidence, config, crypto);
       break;
   }
   return config.osImageHash;
