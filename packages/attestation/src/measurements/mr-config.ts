@@ -63,7 +63,7 @@ export function readMrConfig(document: string): MrConfig {
       found: keyProvider.slice(0, 32),
     });
   }
-  optionalHex(fields, 'gpu_policy_hash');
+  optionalHex(fields, 'gpu_policy_hash', 32);
   if (fields.has('init_script_hashes')) requireHashes(fields.texts('init_script_hashes', MAX_SCRIPTS));
   const keyProviderId = optionalHex(fields, 'key_provider_id');
   return {

@@ -1124,6 +1124,18 @@ const NITRO_TPM: readonly NitroRow[] = [
     'malformed image.nitro-tpm',
   ],
   [
+    'document of version 1, as newer releases write it',
+    (d) =>
+      setDocument(d, concatBytes(fromHex('a2'), fromHex('6776657273696f6e01'), documentOf(d).subarray(1))),
+    'good UpToDate',
+  ],
+  [
+    'document of version 2',
+    (d) =>
+      setDocument(d, concatBytes(fromHex('a2'), fromHex('6776657273696f6e02'), documentOf(d).subarray(1))),
+    'unsupported image.nitro-tpm',
+  ],
+  [
     'document with a byte more',
     (d) => setDocument(d, concatBytes(documentOf(d), Uint8Array.of(0))),
     'malformed image.nitro-tpm',

@@ -67,6 +67,11 @@ export class CborDocument {
     }
   }
 
+  /** As `version`, where the member may be missing. @throws AttestationError `unsupported` for another version */
+  optionalVersion(expected: number): void {
+    if (this.#members.has('version')) this.version(expected);
+  }
+
   /** @throws AttestationError for members that nobody asked for */
   finish(): void {
     const [name] = this.#members.keys();

@@ -135,6 +135,8 @@ function requireNitroTpmImage(evidence: NitroTpmEvidence, config: ImageConfig, c
   if (!material) throw new AttestationError('image', 'vm_config.aws_measurement is missing');
   const bytes = requireMaterial(material, 'measurement.aws.cbor', config.osImageHash, crypto);
   const document = CborDocument.parse(bytes, 'measurement.aws.cbor');
+  // Newer releases say which version it is; the first ones did not.
+  document.optionalVersion(1);
   const expected = document.bytes('boot_pcr_digest', 32);
   document.finish();
   const pcrs = [4, 7, 12].map((index) => pcrOf(evidence.pcrs, index));
