@@ -5,15 +5,16 @@ const HELP = `dstack-tee-simulator: simulated TEEs for development. Nothing here
   dstack-tee-simulator root --seed-file FILE [--kind tdx|gcp-tpm|nitro]
       Prints a test root (PEM). Evidence is refused unless a verifier's configuration names it.
 
-  dstack-tee-simulator image [--image NAME] [--cpus N] [--memory BYTES]
-      Prints the measurements of a simulated image and its vm_config as one JSON line.
+  dstack-tee-simulator image [--image NAME | --image-folder DIR [--qemu-version V]] [--cpus N] [--memory BYTES]
+      Prints the measurements of a simulated image, or of an image's files, and its vm_config as one JSON line.
 
   dstack-tee-simulator collateral --seed-file FILE [--port PORT] [--host 127.0.0.1]
       [--tcb-status UpToDate] [--expired] [--exit-with-stdin]
       Serves the seed's collateral over the paths of Intel's PCS v4. Port 0, the default, is any free one.
 
   dstack-tee-simulator tdx --seed-file FILE --socket PATH --state FILE [--machine NAME]
-      [--image NAME] [--cpus N] [--memory BYTES] [--quote-version 4|5] [--debug-td] [--exit-with-stdin]
+      [--image NAME | --image-folder DIR [--qemu-version V]] [--cpus N] [--memory BYTES]
+      [--quote-version 4|5] [--debug-td] [--exit-with-stdin]
       One boot of a simulated TD: configfs-tsm, RTMR and CCEL files on a unix socket. RTMR3 starts at zero.
 
   dstack-tee-simulator nsm --seed-file FILE --socket PATH [--machine NAME] [--image NAME] [--debug-enclave]

@@ -1,12 +1,12 @@
 import { toHex } from '@dstack-cloud/encoding';
-import { simulatedBoot } from '../image/simulated-image.ts';
 import { readArguments } from './arguments.ts';
-import { MACHINE_OPTIONS, machineArguments } from './machine-arguments.ts';
+import { bootArguments, MACHINE_OPTIONS, machineArguments } from './machine-arguments.ts';
 
 /** `dstack-tee-simulator image`: the measurements of a simulated image, and the vm_config that explains them. */
 export async function imageCommand(argv: readonly string[]): Promise<void> {
-  const machine = machineArguments(readArguments(argv, MACHINE_OPTIONS, []));
-  const boot = simulatedBoot(machine);
+  const args = readArguments(argv, MACHINE_OPTIONS, []);
+  const machine = machineArguments(args);
+  const boot = await bootArguments(args);
   const [rtmr0, rtmr1, rtmr2] = boot.rtmrs.map(toHex);
   const document = {
     simulated: true,

@@ -1,11 +1,10 @@
 import { toHex } from '@dstack-cloud/encoding';
-import { simulatedBoot } from '../image/simulated-image.ts';
 import { createPlatform } from '../platform.ts';
 import { DEBUG_ATTRIBUTES } from '../tdx/td-state.ts';
 import { openStateFile } from '../tsm/state-file.ts';
 import { tsmEndpoint } from '../tsm/tsm-endpoint.ts';
 import { readArguments } from './arguments.ts';
-import { MACHINE_OPTIONS, machineArguments } from './machine-arguments.ts';
+import { bootArguments, MACHINE_OPTIONS, machineArguments } from './machine-arguments.ts';
 import { readSeed } from './read-seed.ts';
 import { runUntilStopped } from './run-until-stopped.ts';
 
@@ -20,7 +19,7 @@ export async function tdxCommand(argv: readonly string[]): Promise<void> {
   const machine = args.text('machine') ?? '';
   const description = machineArguments(args);
   const platform = createPlatform(await readSeed(args.required('seed-file')), { machine });
-  const boot = simulatedBoot(description);
+  const boot = await bootArguments(args);
   // Before the socket exists: no extension may happen that the state does not see.
   const state = await openStateFile(statePath, {
     machine,
@@ -30,6 +29,7 @@ export async function tdxCommand(argv: readonly string[]): Promise<void> {
   });
   const endpoint = await tsmEndpoint(platform, {
     ...description,
+    boot,
     socketPath: args.required('socket'),
     quote: { version: args.choice('quote-version', ['4', '5']) === '5' ? 5 : 4 },
     ...(args.flag('debug-td') ? { td: { tdAttributes: DEBUG_ATTRIBUTES } } : {}),

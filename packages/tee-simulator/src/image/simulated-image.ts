@@ -114,9 +114,10 @@ export function bootOf(
   { cpuCount, memorySize }: { readonly cpuCount: number; readonly memorySize: number },
   osImageHash: Uint8Array,
   vmConfig: SimulatedBoot['vmConfig'],
+  layout: TdHobLayout = LAYOUT,
 ): SimulatedBoot {
   const hardware = `${cpuCount} processors, ${memorySize} bytes`;
-  const events = bootEvents(parts, tdHobList(LAYOUT, BigInt(memorySize)), (table) =>
+  const events = bootEvents(parts, tdHobList(layout, BigInt(memorySize)), (table) =>
     sha384(`simulated ACPI ${table}: ${hardware}`),
   );
   const register = (rtmr: number) =>

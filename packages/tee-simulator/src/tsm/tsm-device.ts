@@ -1,7 +1,7 @@
 import { utf8 } from '@dstack-cloud/encoding';
 import { writeCcel } from '../image/ccel.ts';
 import { sha384 } from '../image/hash.ts';
-import { type SimulatedMachine, simulatedBoot } from '../image/simulated-image.ts';
+import { type SimulatedBoot, type SimulatedMachine, simulatedBoot } from '../image/simulated-image.ts';
 import type { SimulatedPlatform } from '../platform.ts';
 import type { QuoteOptions } from '../tdx/quote.ts';
 import type { TdState } from '../tdx/td-state.ts';
@@ -13,6 +13,8 @@ const RTMR_FILE = /^rtmr([0-3]):sha384$/;
 const PROVIDER = utf8('tdx_guest\n');
 
 export interface TsmDeviceOptions extends SimulatedMachine {
+  /** What this machine has measured before its programs run; by default that of the named image. */
+  readonly boot?: SimulatedBoot;
   /** Fields of the TD report beside the registers. */
   readonly td?: Partial<Omit<TdState, 'rtmrs' | 'mrTd'>>;
   readonly quote?: QuoteOptions;
@@ -30,7 +32,7 @@ export class TsmDevice {
   #extending: Promise<unknown> = Promise.resolve();
 
   constructor(platform: SimulatedPlatform, options: TsmDeviceOptions) {
-    const boot = simulatedBoot(options);
+    const boot = options.boot ?? simulatedBoot(options);
     this.#platform = platform;
     this.#options = options;
     this.#mrTd = boot.mrTd;

@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { EndpointFiles } from './endpoint-files.ts';
+import { openEndpoint } from './open-files.ts';
 
 let directory: string;
 let path: string;
@@ -41,7 +41,7 @@ describe('an endpoint', () => {
       seen.push(line);
       return '{"ok":true,"data":"0102"}\n';
     });
-    const files = new EndpointFiles(path, 1000);
+    const files = openEndpoint(`unix:${path}`, 1000);
     const [, data] = await Promise.all([
       files.write('inblob', Uint8Array.of(0xff)),
       files.read('outblob', 10),
@@ -57,7 +57,7 @@ describe('an endpoint', () => {
       setTimeout(() => socket.write('"data":"07"}\n'), 20);
       return undefined;
     });
-    const files = new EndpointFiles(path, 1000);
+    const files = openEndpoint(`unix:${path}`, 1000);
     expect(await files.read('outblob', 1)).toEqual(Uint8Array.of(7));
     await files.close();
   });
@@ -75,7 +75,7 @@ describe('an endpoint', () => {
     ['an endless line', 'x'.repeat(70_000), 'EPROTO'],
   ])('%s is an error', async (_, reply, errno) => {
     await endpoint(() => reply);
-    const files = new EndpointFiles(path, 100);
+    const files = openEndpoint(`unix:${path}`, 100);
     await expect(files.read('outblob', 2)).rejects.toMatchObject({ errno });
     await files.close();
   });
@@ -87,13 +87,15 @@ describe('an endpoint', () => {
       socket.destroy();
       return undefined;
     });
-    const files = new EndpointFiles(path, 1000);
+    const files = openEndpoint(`unix:${path}`, 1000);
     await expect(files.read('outblob', 2)).rejects.toMatchObject({ errno: 'EPIPE' });
     expect(await files.read('outblob', 2)).toEqual(Uint8Array.of(1));
     await files.close();
   });
 
   test('that is not there is named', async () => {
-    await expect(new EndpointFiles(path, 100).read('outblob', 2)).rejects.toMatchObject({ errno: 'ENOENT' });
+    await expect(openEndpoint(`unix:${path}`, 100).read('outblob', 2)).rejects.toMatchObject({
+      errno: 'ENOENT',
+    });
   });
 });

@@ -1,4 +1,4 @@
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { DeviceFault, type DeviceFiles, deviceFault } from './tsm-files.ts';
 
@@ -11,19 +11,22 @@ interface Pending {
 }
 
 /**
- * The same files behind a unix socket, one JSON object a line each way: a TEE that is simulated, or lives in another
+ * The same files behind a stream socket, one JSON object a line each way: a TEE that is simulated, or lives in another
  * process. Requests go one after another; a connection that fails fails what waits on it, and the next one is new.
  */
 export class EndpointFiles implements DeviceFiles {
   readonly #path: string;
+  readonly #open: () => Promise<Socket>;
   readonly #timeoutMs: number;
   #socket: Socket | undefined;
   #pending: Pending | undefined;
   #received = '';
   #queue: Promise<unknown> = Promise.resolve();
 
-  constructor(path: string, timeoutMs: number) {
+  /** @param path what errors call the other side; `open` makes a connection to it */
+  constructor(path: string, open: () => Promise<Socket>, timeoutMs: number) {
     this.#path = path;
+    this.#open = open;
     this.#timeoutMs = timeoutMs;
   }
 
@@ -53,9 +56,9 @@ export class EndpointFiles implements DeviceFiles {
     return call;
   }
 
-  #exchange(line: string): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const socket = this.#connection();
+  async #exchange(line: string): Promise<string> {
+    const socket = await this.#connection();
+    return await new Promise((resolve, reject) => {
       socket.ref();
       const timer = setTimeout(() => {
         this.#drop(new DeviceFault('ETIMEDOUT', `No answer from ${this.#path} in ${this.#timeoutMs} ms`));
@@ -80,9 +83,11 @@ export class EndpointFiles implements DeviceFiles {
     });
   }
 
-  #connection(): Socket {
+  async #connection(): Promise<Socket> {
     if (this.#socket) return this.#socket;
-    const socket = connect({ path: this.#path });
+    const socket = await this.#open().catch((cause: unknown) => {
+      throw deviceFault(cause, this.#path);
+    });
     this.#socket = socket;
     this.#received = '';
     socket.setEncoding('utf8');

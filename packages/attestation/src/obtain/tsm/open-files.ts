@@ -1,23 +1,43 @@
 import { mkdir } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { isThere } from '@dstack-cloud/files';
 import { AttestationError } from '../../errors.ts';
+import { connectVsock } from '../native/vsock.ts';
 import { directoryFiles } from './directory-files.ts';
 import { EndpointFiles } from './endpoint-files.ts';
 import type { DeviceFiles } from './tsm-files.ts';
 
 const UNIX = 'unix:';
+/** Context id and port of a vsock listener; 2 is the host (vsock(7)). */
+const VSOCK = /^vsock:(\d{1,10}):(\d{1,10})$/;
 const ENTRY = 'com.intel.dcap';
 const PROVIDER_WAITS_MS = [1, 5, 20, 100, 500];
 
 /** Whether a location is an endpoint; both forms have the same files. */
 export function isEndpoint(location: string): boolean {
-  return location.startsWith(UNIX);
+  return location.startsWith(UNIX) || VSOCK.test(location);
 }
 
-/** The endpoint at `unix:PATH`. */
+/** The endpoint at `unix:PATH` or `vsock:CID:PORT`. */
 export function openEndpoint(location: string, timeoutMs: number): DeviceFiles {
-  return new EndpointFiles(location.slice(UNIX.length), timeoutMs);
+  const [, cid, port] = VSOCK.exec(location) ?? [];
+  const open = async (): Promise<Socket> =>
+    cid === undefined || port === undefined
+      ? await connectUnix(location.slice(UNIX.length))
+      : await connectVsock(Number(cid), Number(port));
+  return new EndpointFiles(location, open, timeoutMs);
+}
+
+function connectUnix(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path });
+    socket.once('error', reject);
+    socket.once('connect', () => {
+      socket.off('error', reject);
+      resolve(socket);
+    });
+  });
 }
 
 /**
