@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import type { RequestListener } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -116,6 +125,27 @@ describe('ImageCache (chapter 10 section 5.4)', () => {
     server.serve = whole(GOOD.archive);
     await cache().parts(GOOD.hash, alive);
     expect(temporary()).toEqual([]);
+  });
+
+  test('nothing else is, nor anything through a link or in a folder that others may write to', async () => {
+    server.serve = whole(GOOD.archive);
+    mkdirSync(join(directory, 'images', 'tmp', 'notes'), { recursive: true });
+    await cache().parts(GOOD.hash, alive);
+    expect(temporary()).toEqual(['notes']);
+
+    const other = join(directory, 'other');
+    mkdirSync(join(other, '999999999-left'), { recursive: true });
+    rmSync(join(directory, 'images'), { recursive: true });
+    mkdirSync(join(directory, 'images'));
+    symlinkSync(other, join(directory, 'images', 'tmp'));
+    await expect(cache().parts(GOOD.hash, alive)).rejects.toMatchObject({ code: 'image-unavailable' });
+    expect(readdirSync(other)).toEqual(['999999999-left']);
+    rmSync(join(directory, 'images', 'tmp'));
+    mkdirSync(join(directory, 'images', 'tmp'));
+    chmodSync(join(directory, 'images', 'tmp'), 0o777);
+    await expect(cache().parts(GOOD.hash, alive)).rejects.toMatchObject({
+      message: expect.stringContaining('chmod 755'),
+    });
   });
 
   test('a directory that cannot be written is said so, and nothing is an image', async () => {

@@ -3,6 +3,7 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pid } from 'node:process';
 import type { TdxImageParts } from '@dstack-cloud/attestation';
+import { FilesError, makeOwnDirectory } from '@dstack-cloud/files';
 import { KmsError } from '../errors.ts';
 import { checkImageDirectory, isImageDirectory, readImageParts, syncDirectory } from './image-directory.ts';
 import { download, type Fetch } from './resumable-download.ts';
@@ -73,10 +74,12 @@ export class ImageCache {
 
   async #download(hash: string, signal: AbortSignal): Promise<TdxImageParts> {
     const { urlTemplate, fetch, maxDownloadBytes, maxUnpackedBytes } = this.#options;
-    this.#swept ??= sweep(this.#temporary);
-    await this.#swept;
     const work = join(this.#temporary, `${pid}-${randomBytes(8).toString('hex')}`);
     try {
+      // Through a link, or in another user's folder, nothing is written or removed.
+      for (const folder of [this.#images, this.#temporary]) makeOwnDirectory(folder);
+      this.#swept ??= sweep(this.#temporary);
+      await this.#swept;
       await mkdir(work, { recursive: true, mode: 0o700 });
       const archive = download(urlTemplate.replaceAll(PLACEHOLDER, hash), {
         fetch,
@@ -112,12 +115,14 @@ export class ImageCache {
   }
 }
 
-/** Removes what processes that have ended left behind. */
+/** Names of what a download makes, with the process that made it. */
+const WORK = /^(\d{1,9})-/;
+
+/** Removes what processes that have ended left behind, and nothing that no download made. */
 async function sweep(directory: string): Promise<void> {
-  const names = await readdir(directory).catch(() => []);
-  for (const name of names) {
-    const owner = Number(/^(\d{1,9})-/.exec(name)?.[1] ?? pid);
-    if (owner === pid || !isRunning(owner)) {
+  for (const name of await readdir(directory)) {
+    const owner = Number(WORK.exec(name)?.[1] ?? Number.NaN);
+    if (owner === pid || (Number.isInteger(owner) && !isRunning(owner))) {
       await rm(join(directory, name), { recursive: true, force: true }).catch(() => undefined);
     }
   }
@@ -134,6 +139,8 @@ function isRunning(process: number): boolean {
 function failure(error: unknown, signal: AbortSignal): KmsError {
   if (signal.aborted) return new KmsError('image-unavailable', 'Download image timeout', { cause: error });
   if (error instanceof KmsError) return error;
+  if (error instanceof FilesError)
+    return new KmsError('image-unavailable', `Failed to store image: ${error.message}`, { cause: error });
   const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
   return new KmsError('image-unavailable', `Failed to store image: ${code}`, { cause: error });
 }

@@ -13,6 +13,7 @@ import { open, rename, unlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { temporaryName } from '@dstack-cloud/files';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type AtomicFileSystem, readFileBounded, writeFileAtomic } from './index.ts';
 
@@ -37,6 +38,14 @@ describe('writeFileAtomic', () => {
     await writeFileAtomic(path, Uint8Array.of(1, 2), { mode: 0o644 });
     expect(statSync(path).mode & 0o777).toBe(0o644);
     expect(readdirSync(dir)).toEqual(['f']);
+  });
+
+  it('removes what a killed writer left beside it, and nothing of one that lives', async () => {
+    const living = temporaryName('f');
+    const killed = living.replace(/^\.f\.[0-9]+-/, '.f.4194304-');
+    for (const name of [living, killed]) writeFileSync(join(dir, name), 'secret');
+    await writeFileAtomic(join(dir, 'other'), 'new');
+    expect(readdirSync(dir).sort()).toEqual([living, 'other'].sort());
   });
 
   it('replaces a symbolic link instead of writing through it', async () => {

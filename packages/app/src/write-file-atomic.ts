@@ -32,7 +32,7 @@ export async function writeFileAtomic(
   const mode = options.mode ?? 0o600;
   const directory = dirname(path);
   const temporary = join(directory, temporaryName(basename(path)));
-  sweepOnce(directory);
+  sweep(directory);
   try {
     try {
       await writeSynced(fs, temporary, data, mode);
@@ -49,14 +49,17 @@ export async function writeFileAtomic(
   }
 }
 
-/** Directories in which this process has looked for what killed writers left. */
-const swept = new Set<string>();
+/** When this process last looked for what killed writers left, by directory. */
+const swept = new Map<string, number>();
+const SWEEP_EVERY_MS = 60_000;
 const MAX_SWEPT = 1024;
 
-function sweepOnce(directory: string): void {
+function sweep(directory: string): void {
   const path = resolve(directory);
-  if (swept.has(path) || swept.size >= MAX_SWEPT) return;
-  swept.add(path);
+  const now = performance.now();
+  if (now - (swept.get(path) ?? Number.NEGATIVE_INFINITY) < SWEEP_EVERY_MS) return;
+  if (swept.size >= MAX_SWEPT) swept.clear();
+  swept.set(path, now);
   removeAbandoned(path);
 }
 

@@ -110,7 +110,7 @@ async function launch(dir: string, options: StartOptions): Promise<SpawnedSuperv
   options.signal?.throwIfAborted();
   await endMachineProcesses(dir, ORPHAN_GRACE_MS);
   await cleanUpRun(dir, before.run_dir);
-  for (const folder of [dir, join(dir, 'shared'), join(dir, 'guest/dstack')]) removeAbandoned(folder);
+  removeAbandoned(join(dir, 'guest/dstack'));
   const preparing = { ...before, status: 'preparing', run_dir: null, error: null } as const;
   await writeState(dir, { ...preparing, supervisor: null });
   const supervisor = spawnSupervisor(dir);

@@ -1,6 +1,6 @@
 import { realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { FilesError, requireOwnDirectory, withLock } from '@dstack-cloud/files';
+import { FilesError, removeAbandoned, requireOwnDirectory, withLock } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
 
 /** A command that is told to wait longer says so itself; a boot does not hold the lock. */
@@ -41,7 +41,13 @@ export async function withMachine<T>(
   body: () => Promise<T>,
 ): Promise<T> {
   const lock = { waitMs: LOCK_WAIT_MS, what: `The machine in ${dir}`, ...options };
-  return await asVmmErrors(dir, () => withLock(dir, 'machine', lock, body));
+  return await asVmmErrors(dir, () =>
+    withLock(dir, 'machine', lock, async () => {
+      // Of commands that were killed: nobody else writes here now but the supervisor, who lives.
+      for (const folder of [dir, join(dir, 'shared')]) removeAbandoned(folder);
+      return await body();
+    }),
+  );
 }
 
 /** Errors of files as this package's own. */

@@ -1,4 +1,4 @@
-import { unlink } from 'node:fs/promises';
+import { lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { SimulatorError } from '../errors.ts';
 
@@ -23,7 +23,7 @@ export async function listenOnSocket(
     throw new SimulatorError('listen', `Socket path is longer than ${MAX_SOCKET_PATH} bytes: ${path}`);
   }
   if (await answers(path)) throw new SimulatorError('listen', `Another program listens on ${path}`);
-  await unlink(path).catch(() => undefined);
+  await removeDeadSocket(path);
   const open = new Set<Socket>();
   const server = createServer((socket) => {
     open.add(socket);
@@ -41,6 +41,12 @@ export async function listenOnSocket(
         for (const socket of open) socket.destroy();
       }),
   };
+}
+
+/** Only a socket, and only one of this user: whatever else lies under the name stays, and listening fails. */
+async function removeDeadSocket(path: string): Promise<void> {
+  const status = await lstat(path).catch(() => undefined);
+  if (status?.isSocket() && status.uid === process.geteuid?.()) await unlink(path);
 }
 
 function bind(server: Server, path: string): Promise<void> {

@@ -1,5 +1,6 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseTdxQuote } from '@dstack-cloud/attestation';
@@ -9,6 +10,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { sha384 } from '../image/hash.ts';
 import { createPlatform } from '../platform.ts';
+import { listenOnSocket } from './socket-server.ts';
 import { type TsmEndpoint, type TsmEndpointOptions, tsmEndpoint } from './tsm-endpoint.ts';
 
 const platform = createPlatform(new Uint8Array(32).fill(3));
@@ -138,7 +140,13 @@ describe('the socket', () => {
   });
 
   test('of a dead endpoint is replaced', async () => {
-    writeFileSync(socketPath, '');
+    // A server removes its socket when it is closed, but not under another name.
+    const server = createServer().listen(`${socketPath}-first`);
+    await once(server, 'listening');
+    renameSync(`${socketPath}-first`, socketPath);
+    server.close();
+    await once(server, 'close');
+    expect(statSync(socketPath).isSocket()).toBe(true);
     await start();
     expect(await talk(read('provider'))).toEqual([text('tdx_guest\n')]);
   });
@@ -207,5 +215,16 @@ describe('the device of production', () => {
     await endpoint!.close();
     endpoint = undefined;
     await expect(device.attest(new Uint8Array(64))).rejects.toMatchObject({ code: 'device' });
+  });
+});
+
+describe('the path of the socket', () => {
+  test('is not cleared of anything but a dead socket', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'socket-'));
+    const path = join(folder, 'state.json');
+    writeFileSync(path, 'precious');
+    await expect(listenOnSocket(path, () => undefined)).rejects.toMatchObject({ code: 'listen' });
+    expect(readFileSync(path, 'utf8')).toBe('precious');
+    rmSync(folder, { recursive: true });
   });
 });
