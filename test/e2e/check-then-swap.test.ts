@@ -243,3 +243,30 @@ describe('two at once', () => {
     expect(machines()).toContain(machine.split('/').at(-1));
   }, 120_000);
 });
+
+describe('files of the project', () => {
+  test('damaged-state-stays-visible: a running machine is seen and stopped without state.json, app.json', async () => {
+    const { machine } = await deploy();
+    const text = readFileSync(join(project, 'state.json'), 'utf8');
+    for (const name of ['state.json', 'app.json']) {
+      const kept = readFileSync(join(project, name), 'utf8');
+      expect((await cli('start')).code).toBe(0);
+      writeFileSync(join(project, name), '{');
+      const status = await cli('status', '--json');
+      expect(status.code).toBe(1);
+      expect(JSON.parse(status.stdout)).toMatchObject({
+        status: 'RUNNING',
+        problem: expect.stringContaining(name),
+      });
+      expect(JSON.parse((await cli('stop', '--json')).stdout)).toMatchObject({ stopped: true });
+      expect(supervisorOf(machine)).toBeUndefined();
+      writeFileSync(join(project, name), kept);
+    }
+    // Moved away it is made again, for the same machine.
+    rmSync(join(project, 'state.json'));
+    expect((await deploy()).machine).toBe(machine);
+    expect(stateOf(project)).toMatchObject({
+      compose_hash: (JSON.parse(text) as { compose_hash: string }).compose_hash,
+    });
+  }, 60_000);
+});

@@ -10,10 +10,10 @@ import {
 import { type GlobalConfig, loadGlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT, messageOf } from '../errors.ts';
+import { requireDeployment } from '../platforms/deployment.ts';
 import { loadPlatform } from '../platforms/platform.ts';
 import { findProject, loadProject } from '../project/app-config.ts';
 import { prepareShared } from '../project/shared-files.ts';
-import { requireProjectState } from '../project/state-file.ts';
 import { type AppReport, appReportJson } from '../verify/app-report.ts';
 import { chainLinks } from '../verify/chain-links.ts';
 import { evidenceLinks } from '../verify/evidence-links.ts';
@@ -90,8 +90,9 @@ async function ofProject(
     throw new CliError('usage', 'Name a URL or a file, or run this in a project', { exitCode: EXIT.usage });
   const project = await loadProject(context);
   const platform = await loadPlatform(project.config.platform);
-  const state = await requireProjectState(context, project.directory);
-  const { urls } = await platform.report({ context, config, project }, state);
+  const place = { context, config, project };
+  const state = await requireDeployment(place, platform);
+  const { urls } = await platform.report(place, state);
   const target = urls['agent'];
   if (target === undefined)
     throw new CliError('not_deployed', `${state.instance_name} is not running`, {

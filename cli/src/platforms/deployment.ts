@@ -1,3 +1,5 @@
+import { rename } from 'node:fs/promises';
+import { join } from 'node:path';
 import { CliError, EXIT } from '../errors.ts';
 import { type ProjectState, readProjectState } from '../project/state-file.ts';
 import type { Place, Platform } from './platform.ts';
@@ -27,12 +29,19 @@ export async function findDeployment(place: Place, platform: Platform): Promise<
   return { state: await platform.find(place), problem };
 }
 
-/** For a command that stops or removes: a damaged `state.json` is a warning. */
+/**
+ * For a command that stops or removes: a damaged `state.json` is a warning, and is moved aside, so that the command can write
+ * down what the machine is now.
+ */
 export async function deploymentToEnd(place: Place, platform: Platform): Promise<ProjectState | undefined> {
   const { state, problem } = await findDeployment(place, platform);
   const why = problem ?? place.project.problem;
   if (why !== undefined && state === undefined) throw why;
-  if (problem !== undefined) place.context.warn(`${problem.message}. ${problem.hint ?? ''}`);
+  if (problem !== undefined) {
+    const path = join(place.project.directory, 'state.json');
+    await rename(path, `${path}.bad`).catch(() => undefined);
+    place.context.warn(`${problem.message}; it is now ${path}.bad, and the machine itself says whose it is`);
+  }
   return state;
 }
 

@@ -1,8 +1,7 @@
 import { join } from 'node:path';
 import { readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
 import { z } from 'zod';
-import type { Context } from '../context.ts';
-import { CliError, EXIT } from '../errors.ts';
+import { CliError } from '../errors.ts';
 
 const MAX_STATE_BYTES = 4 * 1024 * 1024;
 const MAX_REVISIONS = 100;
@@ -95,15 +94,6 @@ export async function readProjectState(directory: string): Promise<ProjectState 
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   throw damaged(`is damaged:\n${z.prettifyError(result.error)}`);
-}
-
-/** Reads the state of a project that must be deployed. */
-export async function requireProjectState(context: Context, directory: string): Promise<ProjectState> {
-  const state = await readProjectState(directory);
-  if (state !== undefined && state.status !== 'REMOVED') return state;
-  throw new CliError('not_deployed', "No deployment found. Run 'dstack-cloud deploy' first.", {
-    exitCode: context.exitCode ? EXIT.notFound : EXIT.failure,
-  });
 }
 
 /** Replaces `state.json`; members that this version does not know stay. */

@@ -1,6 +1,6 @@
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { describe, expect, it } from 'vitest';
-import { AppError, assertSupported, parseAppCompose } from './index.ts';
+import { AppError, assertSupported, DIRECTORY_MACHINE, DISK_MACHINE, parseAppCompose } from './index.ts';
 
 const minimal = '{"manifest_version":2,"name":"x","runner":"docker-compose"}';
 const withMember = (member: string) => minimal.replace('}', `,${member}}`);
@@ -104,7 +104,7 @@ describe('assertSupported', () => {
     [withMember('"storage_fs":"xfs"'), /storage_fs/],
     [withMember('"requirements":{}'), /requirements/],
   ])('refuses %s', (text, message) => {
-    expect(() => assertSupported(parseAppCompose(text))).toThrow(message);
+    expect(() => assertSupported(parseAppCompose(text), DIRECTORY_MACHINE)).toThrow(message);
   });
   const file = '"docker_compose_file":"services: {}"';
   it.each([
@@ -116,7 +116,7 @@ describe('assertSupported', () => {
     withMember(`${file},"launch_token_hash":"00","salt":"x"`),
     withMember('"bash_script":"","docker_compose_file":""').replace('docker-compose"', 'bash"'),
   ])('takes %s', (text) => {
-    expect(() => assertSupported(parseAppCompose(text))).not.toThrow();
+    expect(() => assertSupported(parseAppCompose(text), DIRECTORY_MACHINE)).not.toThrow();
   });
 
   it.each([
@@ -141,11 +141,22 @@ describe('assertSupported', () => {
     const base = members.includes('"runner"') ? '{"manifest_version":2,"name":"x"}' : minimal;
     const compose = parseAppCompose(base.replace('}', `,${members}}`));
     const refusal = { code: 'app-compose-unsupported', message: expect.stringMatching(`json: ${member}: `) };
-    expect(() => assertSupported(compose)).toThrow(expect.objectContaining(refusal));
+    expect(() => assertSupported(compose, DIRECTORY_MACHINE)).toThrow(expect.objectContaining(refusal));
+  });
+
+  it('takes swap and refuses the file system that its kernel lacks, on a machine of the OS image', () => {
+    const compose = (members: string) => parseAppCompose(withMember(`${file},${members}`));
+    expect(() =>
+      assertSupported(compose('"storage_fs":"ext4","swap_size":"1G"'), DISK_MACHINE),
+    ).not.toThrow();
+    for (const members of ['"swap_size":0', '"storage_fs":"zfs"'])
+      expect(() => assertSupported(compose(members), DISK_MACHINE)).toThrow(/storage_fs: the kernel/);
   });
 
   it('names every member that it refuses, not only the first', () => {
     const compose = parseAppCompose(withMember(`${file},"swap_size":1,"features":["x"]`));
-    expect(() => assertSupported(compose)).toThrow(/features: .*\(also refused: swap_size\)/);
+    expect(() => assertSupported(compose, DIRECTORY_MACHINE)).toThrow(
+      /features: .*\(also refused: swap_size\)/,
+    );
   });
 });

@@ -3,7 +3,7 @@ import { type AppRequirements, appComposeSchema } from './app-compose-schema.ts'
 import { AppError } from './errors.ts';
 import type { KeyProviderKind } from './key-provider.ts';
 import { parseDocument } from './parse-document.ts';
-import { unsupportedMembers } from './unsupported-members.ts';
+import { type MachineAbilities, unsupportedMembers } from './unsupported-members.ts';
 
 /** Newest manifest version that this guest understands. */
 export const MAX_MANIFEST_VERSION = 3;
@@ -133,9 +133,9 @@ export function assertKnown(compose: AppCompose): void {
  *
  * @throws AppError `app-compose-unsupported` naming the member
  */
-export function assertSupported(compose: AppCompose): void {
+export function assertSupported(compose: AppCompose, machine: MachineAbilities): void {
   assertKnown(compose);
-  const [unsupported, ...further] = unsupportedMembers(compose);
+  const [unsupported, ...further] = unsupportedMembers(compose, machine);
   if (unsupported === undefined) return;
   const also = further.map(({ member }) => member).join(', ');
   const { member, problem, found } = unsupported;

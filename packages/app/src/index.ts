@@ -57,6 +57,12 @@ export {
 export { type ReadFileOptions, readFileBounded } from './read-file-bounded.ts';
 export { JsonFloat, parseStrictJson, type StrictJson } from './strict-json.ts';
 export { parseSysConfig, type SysConfig, serializeSysConfig } from './sys-config.ts';
+export {
+  DEFAULT_FILE_SYSTEM,
+  DIRECTORY_MACHINE,
+  DISK_MACHINE,
+  type MachineAbilities,
+} from './unsupported-members.ts';
 export { parseVmConfig, type VmConfig } from './vm-config.ts';
 export { type AppComposeFields, universalNewlines, writeAppCompose } from './write-app-compose.ts';
 export { type AtomicFileSystem, type WriteFileOptions, writeFileAtomic } from './write-file-atomic.ts';

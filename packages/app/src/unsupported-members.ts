@@ -8,7 +8,27 @@ export interface UnsupportedMember {
   readonly found: string;
 }
 
-type Rule = readonly [member: string, found: (compose: AppCompose) => string | undefined, problem: string];
+/** What a machine can do for its application, beyond what every guest does. */
+export interface MachineAbilities {
+  readonly swap: boolean;
+  /** File systems of the data disk; `any` where none is made and the name is only measured. */
+  readonly fileSystems: 'any' | readonly string[];
+}
+
+/** A directory that stands for a machine: the data lies in a folder of the host. */
+export const DIRECTORY_MACHINE: MachineAbilities = { swap: false, fileSystems: 'any' };
+
+/** A machine of our OS image, whose kernel has no ZFS. */
+export const DISK_MACHINE: MachineAbilities = { swap: true, fileSystems: ['ext4'] };
+
+/** What app-compose means when it names no file system. */
+export const DEFAULT_FILE_SYSTEM = 'zfs';
+
+type Rule = readonly [
+  member: string,
+  found: (compose: AppCompose, machine: MachineAbilities) => string | undefined,
+  problem: string,
+];
 
 /** Only `tproxy-net` had a meaning that is still known: it turns the gateway on. */
 const KNOWN_FEATURES = ['tproxy-net'];
@@ -74,8 +94,14 @@ const RULES: readonly Rule[] = [
   ],
   [
     'swap_size',
-    ({ swapSize }) => (swapSize > 0n ? `${swapSize} bytes` : undefined),
-    'this guest sets up no swap; set swap_size to 0',
+    ({ swapSize }, { swap }) => (swapSize > 0n && !swap ? `${swapSize} bytes` : undefined),
+    'this machine sets up no swap; set swap_size to 0',
+  ],
+  [
+    'storage_fs',
+    ({ storageFs = DEFAULT_FILE_SYSTEM }, { fileSystems }) =>
+      fileSystems === 'any' || fileSystems.includes(storageFs.toLowerCase()) ? undefined : storageFs,
+    'the kernel of this machine does not have the file system; set storage_fs to ext4',
   ],
   [
     'verity_volumes',
@@ -85,9 +111,9 @@ const RULES: readonly Rule[] = [
 ];
 
 /** Every member that the guest would have to refuse. */
-export function unsupportedMembers(compose: AppCompose): UnsupportedMember[] {
+export function unsupportedMembers(compose: AppCompose, machine: MachineAbilities): UnsupportedMember[] {
   return RULES.flatMap(([member, look, problem]) => {
-    const found = look(compose);
+    const found = look(compose, machine);
     return found === undefined ? [] : [{ member, problem, found }];
   });
 }

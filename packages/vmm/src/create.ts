@@ -1,8 +1,14 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { link, mkdir, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { AppError, HOST_SHARED_LIMITS, type HostSharedName, readFileBounded } from '@dstack-cloud/app';
-import { isThere, makeOwnDirectory, type ProcessIdentity, temporaryName } from '@dstack-cloud/files';
+import {
+  isThere,
+  makeOwnDirectory,
+  type ProcessIdentity,
+  removeAbandoned,
+  temporaryName,
+} from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
 import { asVmmErrors, requireMachineFolder, withMachine } from './machine-folder.ts';
 import { type CvmManifest, MANIFEST_FILE, parseManifest, readManifest, writeManifest } from './manifest.ts';
@@ -58,17 +64,22 @@ export async function createCvm(options: CreateOptions): Promise<CvmManifest> {
   await checkChange(options, manifest);
   await asVmmErrors(dir, async () => makeOwnDirectory(dirname(dir)));
   await ensureSeed(options.seedFile);
-  // Whoever makes the folder has it: of two at once the other fails here.
-  await mkdir(dir, { mode: 0o700 }).catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code === 'EEXIST') throw new VmmError('already_exists', `${dir} exists already`, { cause });
-    throw cause;
-  });
+  // What killed processes left half made.
+  removeAbandoned(dirname(dir));
+  const staged = join(dirname(dir), temporaryName(basename(dir)));
   try {
-    await writeShared(dir, options.shared);
-    await writeState(dir, INITIAL_STATE);
-    await writeManifest(dir, manifest);
+    await mkdir(staged, { mode: 0o700 });
+    await writeShared(staged, options.shared);
+    await writeState(staged, INITIAL_STATE);
+    await writeManifest(staged, manifest);
+    // A machine is there whole or not at all; of two made at once the second fails here.
+    await rename(staged, dir).catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code === 'EEXIST' || cause.code === 'ENOTEMPTY')
+        throw new VmmError('already_exists', `${dir} exists already`, { cause });
+      throw cause;
+    });
   } catch (error) {
-    await rm(dir, { recursive: true, force: true });
+    await rm(staged, { recursive: true, force: true });
     throw error;
   }
   return manifest;
@@ -112,10 +123,10 @@ export async function updateCvm(options: CreateOptions, update: UpdateOptions = 
 
 /** Takes an open update of a stopped machine back, or lets it hold. False when there is none. Throws as `updateCvm`. */
 export async function closeUpdate(dir: string, outcome: 'undo' | 'confirm'): Promise<boolean> {
-  if (!hasOpenUpdate(dir)) return false;
+  const isOpen = hasOpenUpdate(dir);
   if (outcome === 'confirm') await withMachine(dir, { evenWhenFull: true }, () => confirmUpdate(dir));
   else await withStopped(dir, () => undoUpdate(dir));
-  return true;
+  return isOpen;
 }
 
 async function withStopped<T>(dir: string, body: (before: CvmManifest) => Promise<T>): Promise<T> {

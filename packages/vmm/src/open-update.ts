@@ -31,17 +31,18 @@ export async function openUpdate(dir: string): Promise<void> {
   }
 }
 
-/** The update holds: what was before is not needed any more. */
+/** The update holds: what was before is not needed any more, nor what a killed process left of it. */
 export async function confirmUpdate(dir: string): Promise<void> {
+  await rm(join(dir, STAGED), { recursive: true, force: true });
   if (!hasOpenUpdate(dir)) return;
   // Under another name first: half of it must not look like the whole.
-  await rm(join(dir, STAGED), { recursive: true, force: true });
   await rename(join(dir, PREVIOUS), join(dir, STAGED));
   await rm(join(dir, STAGED), { recursive: true, force: true });
 }
 
 /** Makes the machine again what it was before the open update; after a kill it may be done once more. */
 export async function undoUpdate(dir: string): Promise<void> {
+  await rm(join(dir, STAGED), { recursive: true, force: true });
   if (!hasOpenUpdate(dir)) return;
   await putGuestBack(dir);
   await rm(join(dir, DECIDED), { recursive: true, force: true });

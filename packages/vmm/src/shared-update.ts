@@ -48,12 +48,13 @@ export async function stageUpdate(dir: string, shared: HostShared, manifest: Cvm
 /** Does a decided update, also one that a killed command left: it may be done twice, and goes only when it is done. */
 export async function finishUpdate(dir: string): Promise<void> {
   const decided = join(dir, DECIDED);
+  // One that was not decided, or of which only the removal is left.
+  await rm(join(dir, STAGED), { recursive: true, force: true });
   if (!isThere(decided)) return;
   const manifest = await readManifest(decided);
   await writeShared(dir, await readShared(decided));
   await writeManifest(dir, manifest);
   // Under another name first: half of an update must not look like a whole one.
-  await rm(join(dir, STAGED), { recursive: true, force: true });
   await rename(decided, join(dir, STAGED));
   await rm(join(dir, STAGED), { recursive: true, force: true });
 }

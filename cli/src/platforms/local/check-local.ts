@@ -1,4 +1,10 @@
-import { type AppCompose, assertSupported, checkRequirements, parseAppCompose } from '@dstack-cloud/app';
+import {
+  type AppCompose,
+  assertSupported,
+  checkRequirements,
+  DIRECTORY_MACHINE,
+  parseAppCompose,
+} from '@dstack-cloud/app';
 import { checkCvm } from '@dstack-cloud/vmm';
 import { CliError, messageOf } from '../../errors.ts';
 import type { Prepared } from '../../project/shared-files.ts';
@@ -36,7 +42,7 @@ export function checkGuest(place: Place, prepared: Prepared): AppCompose {
   const compose = parseAppCompose(files['app-compose.json'] ?? new Uint8Array());
   refuseKeyProvider(compose);
   try {
-    assertSupported(compose);
+    assertSupported(compose, DIRECTORY_MACHINE);
     checkRequirements(compose, { ...MACHINE, userConfig: files['.user-config'] });
     return compose;
   } catch (error) {

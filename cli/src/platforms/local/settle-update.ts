@@ -11,20 +11,21 @@ import { removeOther } from './remove-other.ts';
 export async function settleUpdate(place: Place, given: ProjectState): Promise<ProjectState> {
   const state = await removeOther(place, given);
   const dir = projectMachine(place, state);
-  const isOpen = hasOpenUpdate(dir);
+  const machine = await machineIfThere(dir);
+  if (machine === undefined) return state;
   if (state.status !== UPDATING) {
-    if (isOpen) await closeUpdate(dir, 'confirm');
+    await closeUpdate(dir, 'confirm');
     return state;
   }
-  let status = (await machineIfThere(dir))?.state.status.toUpperCase() ?? 'STOPPED';
-  if (isOpen) {
+  let status = machine.state.status.toUpperCase();
+  if (hasOpenUpdate(dir)) {
     await stopCvm(dir);
     await closeUpdate(dir, 'undo');
     status = 'STOPPED';
     place.context.info(
       `An earlier deploy was interrupted: ${state.instance_name} is again at compose hash ${state.compose_hash}, stopped`,
     );
-  }
+  } else await closeUpdate(dir, 'confirm');
   const settled = { ...state, status, updated_at: place.context.now().toISOString() };
   await writeProjectState(place.project.directory, settled);
   return settled;

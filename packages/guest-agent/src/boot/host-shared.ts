@@ -10,6 +10,7 @@ import {
   type HostSharedName,
   hostSharedCopies,
   type InstanceInfo,
+  type MachineAbilities,
   parseAppCompose,
   parseInstanceInfo,
   parseSysConfig,
@@ -44,7 +45,11 @@ export const hostSharedCopy: (workDir: string) => string = hostSharedCopies;
  *
  * @throws GuestError `host-shared-invalid`
  */
-export async function loadHostShared(source: string, workDir: string): Promise<HostShared> {
+export async function loadHostShared(
+  source: string,
+  workDir: string,
+  machine: MachineAbilities,
+): Promise<HostShared> {
   const directory = hostSharedCopy(workDir);
   ownDirectory(directory);
   const read = async (name: HostSharedName): Promise<Uint8Array | undefined> => {
@@ -59,7 +64,7 @@ export async function loadHostShared(source: string, workDir: string): Promise<H
   const userConfig = await read('.user-config');
   return await parsing(() => {
     const compose = parseAppCompose(app);
-    assertSupported(compose);
+    assertSupported(compose, machine);
     if (compose.runner === 'docker-compose') readComposeFile(compose.dockerComposeFile ?? '');
     return {
       directory,

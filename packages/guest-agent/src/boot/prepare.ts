@@ -16,7 +16,7 @@ import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import type { KeyName } from '@dstack-cloud/ra-tls';
 import { tdReportOf } from '../agent/measurements.ts';
-import type { GuestConfig } from '../config/guest-config.ts';
+import { type GuestConfig, machineAbilities } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { osRelease } from '../machine/system-info.ts';
@@ -33,7 +33,7 @@ import { type Measure, measureIdentities, measurer } from './measure.ts';
 import { peerVerifier } from './peer-verifier.ts';
 import { waitForTime } from './secure-time.ts';
 import { keysWithoutProvider } from './seed-keys.ts';
-import { prepareStorage, requireDirectoryStorage, writeAgentConfig } from './storage.ts';
+import { measureStorage, storageOf, writeAgentConfig } from './storage.ts';
 
 /** What a boot works with. */
 export interface PrepareOptions {
@@ -64,7 +64,7 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   const { workDir, hostShared } = options.config;
   forgetEarlierBoot(workDir);
   try {
-    const shared = await loadHostShared(hostShared, workDir);
+    const shared = await loadHostShared(hostShared, workDir, machineAbilities(options.config));
     vmConfig = shared.sysConfig.vmConfig;
     return await boot(options, device, shared);
   } catch (error) {
@@ -86,7 +86,8 @@ function forgetEarlierBoot(workDir: string): void {
 async function boot(options: PrepareOptions, device: EvidenceDevice, shared: HostShared): Promise<Prepared> {
   const { config, notify, log } = options;
   const { compose, sysConfig } = shared;
-  requireDirectoryStorage(config);
+  const storage = storageOf(config, log);
+  await storage.check();
   if (compose.secureTime) await waitForTime(config.root, log);
   const facts = {
     platform: device.mode,
@@ -104,7 +105,8 @@ async function boot(options: PrepareOptions, device: EvidenceDevice, shared: Hos
   await measure(EVENT.keyProvider, keyProviderInfo(compose.keyProvider, provided.providerId));
   await writeFileAtomic(join(shared.directory, GUEST_FILES.appKeys), serializeAppKeys(provided.keys));
   await notify('boot.progress', 'initializing data disk');
-  await prepareStorage(config, compose, measure, log);
+  await measureStorage(compose, measure);
+  await storage.open(compose, provided.keys.diskCryptKey);
   await notify('instance.info', serializeInstanceInfo(ids.info));
   await measure(EVENT.systemReady);
   await notify('boot.progress', 'data disk ready');

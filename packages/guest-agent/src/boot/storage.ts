@@ -1,47 +1,44 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type AppCompose, writeFileAtomic } from '@dstack-cloud/app';
+import { type AppCompose, DEFAULT_FILE_SYSTEM, writeFileAtomic } from '@dstack-cloud/app';
 import { EVENT } from '@dstack-cloud/attestation';
 import { utf8 } from '@dstack-cloud/encoding';
 import type { GuestConfig } from '../config/guest-config.ts';
-import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { diskStorage } from './disk/disk-storage.ts';
+import { thisMachine } from './disk/machine-host.ts';
 import type { Measure } from './measure.ts';
 
-/**
- * On a real machine data belongs on an encrypted disk; this guest cannot set one up yet, and a plain directory there
- * would look like one.
- *
- * @throws GuestError `storage-unsupported`
- */
-export function requireDirectoryStorage({ root }: GuestConfig): void {
-  if (root !== '/') return;
-  throw new GuestError(
-    'storage-unsupported',
-    'This guest cannot set up an encrypted data disk yet; it runs only where a directory stands for the machine (root)',
-  );
+/** Where a machine keeps the data of its application. */
+export interface Storage {
+  /** Refuses what this machine cannot give, before keys are asked for. @throws GuestError */
+  check(): Promise<void>;
+  /** Makes the data folder ready. `key` is the disk key, 32 bytes. @throws GuestError */
+  open(compose: AppCompose, key: Uint8Array): Promise<void>;
 }
 
-/**
- * The data disk of a machine that a directory stands for: the file system that app-compose asks for is measured as
- * on hardware, but the data lies in a plain directory, so nothing is encrypted at rest.
- */
-export async function prepareStorage(
-  config: GuestConfig,
-  compose: AppCompose,
-  measure: Measure,
-  log: Logger,
-): Promise<void> {
-  const fs = compose.storageFs?.toLowerCase() ?? 'zfs';
-  await measure(EVENT.storageFs, utf8(fs));
-  await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
-  log.warn(
-    { directory: config.dataDir },
-    'Data disk is a plain directory here: no LUKS, not encrypted at rest',
-  );
+/** The storage of this machine: its encrypted disk, or a folder where a directory stands for the machine. */
+export function storageOf(config: GuestConfig, log: Logger): Storage {
+  return config.root === '/' ? diskStorage(config, thisMachine, log) : directoryStorage(config, log);
 }
 
-/** `agent.json` of chapter 30 section 4.9. */
+/** Measures the file system that app-compose asks for. */
+export async function measureStorage(compose: AppCompose, measure: Measure): Promise<void> {
+  await measure(EVENT.storageFs, utf8(compose.storageFs?.toLowerCase() ?? DEFAULT_FILE_SYSTEM));
+}
+
+/** A plain folder: nothing is encrypted at rest. */
+function directoryStorage({ dataDir }: GuestConfig, log: Logger): Storage {
+  return {
+    check: async () => undefined,
+    open: async () => {
+      await mkdir(dataDir, { recursive: true, mode: 0o700 });
+      log.warn({ directory: dataDir }, 'Data disk is a plain directory here: no LUKS, not encrypted at rest');
+    },
+  };
+}
+
+/** `agent.json`, which names the disks that the agent reports. */
 export async function writeAgentConfig(config: GuestConfig, pccsUrl: string | undefined): Promise<void> {
   const core = { pccs_url: pccsUrl ?? null, data_disks: ['/', config.dataDir] };
   await writeFileAtomic(join(config.workDir, 'agent.json'), `${JSON.stringify({ default: { core } })}\n`);

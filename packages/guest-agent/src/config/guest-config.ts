@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { DIRECTORY_MACHINE, DISK_MACHINE, type MachineAbilities } from '@dstack-cloud/app';
 import type { PortMapping } from '@dstack-cloud/app/compose-file';
 import { z } from 'zod';
 import { GuestError } from '../errors.ts';
@@ -98,6 +99,11 @@ export interface GuestConfig {
     /** Ports of the host that lead to the machine, where the engine is the host's. */
     readonly ports: readonly PortMapping[];
   };
+}
+
+/** What this machine can do for its application. */
+export function machineAbilities({ root }: GuestConfig): MachineAbilities {
+  return root === '/' ? DISK_MACHINE : DIRECTORY_MACHINE;
 }
 
 /** Files of a fixture identity (chapter 30 section 8); with it the agent needs no device and no boot. */

@@ -18,7 +18,7 @@ import { utf8Text } from '@dstack-cloud/encoding';
 import { z } from 'zod';
 import type { NotifyHost } from '../boot/host-api.ts';
 import { hostSharedCopy } from '../boot/host-shared.ts';
-import type { GuestConfig } from '../config/guest-config.ts';
+import { type GuestConfig, machineAbilities } from '../config/guest-config.ts';
 import { CONTAINERS_MODE } from '../http/start-listeners.ts';
 import { type AgentSockets, baseEnvironment } from './app-environment.ts';
 import { containersFile, writeContainers } from './containers-file.ts';
@@ -51,7 +51,7 @@ export async function runApp(options: RunAppOptions): Promise<RunningApp> {
   const shared = hostSharedCopy(config.workDir);
   const compose = parseAppCompose(await readShared(shared, 'app-compose.json'));
   // The copy was checked when the machine was prepared; nothing runs on the word of a file alone.
-  assertSupported(compose);
+  assertSupported(compose, machineAbilities(config));
   const sys = parseSysConfig(await readShared(shared, '.sys-config.json'));
   const pccs = config.pccsUrl ?? sys.pccsUrl;
   const sealedEnv = await decryptedEnv(shared);

@@ -1,0 +1,40 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { GuestConfig } from '../../config/guest-config.ts';
+import type { Logger } from '../../log.ts';
+import type { Storage } from '../storage.ts';
+import { blockDevices } from './block-devices.ts';
+import { chooseDataDevice } from './data-device.ts';
+import { finishDisk, MAPPED_DEVICE, openEncryptedDisk } from './encrypted-disk.ts';
+import { makeExt4, makeSwap, mountExt4 } from './file-system.ts';
+import type { MachineHost } from './machine-host.ts';
+
+const ARGUMENT = 'dstack.data_device=';
+
+/** The encrypted disk of a real machine, mounted at the data folder. */
+export function diskStorage(config: GuestConfig, host: MachineHost, log: Logger): Storage {
+  return {
+    check: async () => {
+      // A machine without a disk is found out before any key leaves the key service.
+      await findDevice(host);
+    },
+    open: async ({ swapSize }, key) => {
+      const { path: device } = await findDevice(host);
+      const scratch = join(config.runDir, 'dstack-boot');
+      const { fresh } = await openEncryptedDisk({ host, device, key, scratch, log });
+      const disk = { host, device: MAPPED_DEVICE, mountPoint: config.dataDir, log };
+      if (fresh) {
+        await makeExt4(disk);
+        await finishDisk({ host, device });
+      }
+      await mountExt4(disk, fresh);
+      await makeSwap(host, config.dataDir, swapSize);
+    },
+  };
+}
+
+async function findDevice(host: MachineHost): Promise<{ path: string }> {
+  const words = (await readFile('/proc/cmdline', 'utf8')).trim().split(/\s+/);
+  const argument = words.find((word) => word.startsWith(ARGUMENT))?.slice(ARGUMENT.length);
+  return await chooseDataDevice(await blockDevices(), host, argument);
+}

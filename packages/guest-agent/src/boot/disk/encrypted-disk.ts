@@ -1,0 +1,101 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeFileAtomic } from '@dstack-cloud/app';
+import { toHex, utf8 } from '@dstack-cloud/encoding';
+import type { Logger } from '../../log.ts';
+import {
+  checkLuksHeader,
+  type DiskState,
+  diskState,
+  LUKS_DATA_OFFSET,
+  UNFINISHED_LABEL,
+} from './luks-header.ts';
+import { type MachineHost, mustRun } from './machine-host.ts';
+
+/** Name of the opened disk below `/dev/mapper`. */
+const MAPPER = 'dstack_data_disk';
+export const MAPPED_DEVICE: string = `/dev/mapper/${MAPPER}`;
+
+/** As much of the header area and of the data area as tells an empty disk from a used one, bytes. */
+const HEADER_PROBE = 32 * 1024;
+const DATA_PROBE = 1024 * 1024;
+
+/** The key is 32 random bytes, which no number of iterations makes better; the format's minimum is fastest. */
+const FORMAT = [
+  ...['--type', 'luks2', '--offset', String(LUKS_DATA_OFFSET / 512), '--sector-size', '512'],
+  ...['--cipher', 'aes-xts-plain64', '--key-size', '512', '--hash', 'sha256'],
+  ...['--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000', '--use-urandom'],
+];
+
+export interface EncryptedDiskOptions {
+  readonly host: MachineHost;
+  /** The disk or partition. */
+  readonly device: string;
+  /** 32 bytes; the passphrase is its lower-case hex. */
+  readonly key: Uint8Array;
+  /** Folder in memory, for the copy of the header. */
+  readonly scratch: string;
+  readonly log: Logger;
+}
+
+/**
+ * Opens the data disk, or makes it when it is empty or was never finished. The header is read once, checked, and the
+ * checked copy is what opens the disk: a host that changes it in between changes nothing.
+ *
+ * @returns whether the disk is new: it has no file system yet, and `finishDisk` must follow when it has one
+ * @throws GuestError `disk-refused`, `disk-failed`
+ */
+export async function openEncryptedDisk(options: EncryptedDiskOptions): Promise<{ fresh: boolean }> {
+  const { host, device, log } = options;
+  const state = await stateOf(options);
+  if (state !== 'luks') {
+    log.info({ device, state }, 'Data disk is formatted');
+    const label = ['--label', UNFINISHED_LABEL];
+    await mustRun(
+      host,
+      'cryptsetup',
+      ['luksFormat', '--batch-mode', ...FORMAT, ...label, '--key-file', '-', device],
+      {
+        input: passphrase(options.key),
+      },
+    );
+    await mustRun(host, 'cryptsetup', ['open', '--type', 'luks2', '--key-file', '-', device, MAPPER], {
+      input: passphrase(options.key),
+    });
+    return { fresh: true };
+  }
+  const header = await host.read(device, 0, LUKS_DATA_OFFSET);
+  const { uuid } = checkLuksHeader(header);
+  const copy = join(options.scratch, 'luks-header');
+  await mkdir(options.scratch, { recursive: true, mode: 0o700 });
+  await writeFileAtomic(copy, header);
+  try {
+    const args = ['open', '--type', 'luks2', '--header', copy, '--key-file', '-', device, MAPPER];
+    await mustRun(host, 'cryptsetup', args, { input: passphrase(options.key) });
+  } finally {
+    await rm(copy, { force: true });
+  }
+  log.info({ device, uuid }, 'Data disk is open');
+  return { fresh: false };
+}
+
+/** Marks a new disk as complete, once its file system is on it. */
+export async function finishDisk({
+  host,
+  device,
+}: Pick<EncryptedDiskOptions, 'host' | 'device'>): Promise<void> {
+  await mustRun(host, 'sync', ['--', MAPPED_DEVICE]);
+  await mustRun(host, 'cryptsetup', ['config', device, '--label', '']);
+  await mustRun(host, 'sync', ['--', device]);
+}
+
+async function stateOf({ host, device }: EncryptedDiskOptions): Promise<DiskState> {
+  return diskState(
+    await host.read(device, 0, HEADER_PROBE),
+    await host.read(device, LUKS_DATA_OFFSET, DATA_PROBE),
+  );
+}
+
+function passphrase(key: Uint8Array): Uint8Array {
+  return utf8(toHex(key));
+}
