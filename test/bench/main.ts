@@ -1,8 +1,11 @@
 /**
  * `npm run bench [-- SUITE…] [--json]`: figures of this machine, each beside a reference measured in the same
- * run. Benchmarks are never tests: machines differ and are noisy.
+ * run. `npm run bench -- kms --against COMMIT`: key release beside that of another commit. Benchmarks are never tests:
+ * machines differ and are noisy.
  */
 import { cpus, totalmem } from 'node:os';
+import { parseArgs } from 'node:util';
+import { runAgainst } from './kms-against.ts';
 import { isMet, type Result } from './result.ts';
 
 const suites: Record<string, () => Promise<{ run(): Promise<Result[]> }>> = {
@@ -15,18 +18,34 @@ const suites: Record<string, () => Promise<{ run(): Promise<Result[]> }>> = {
   verifier: () => import('./verifier.ts'),
 };
 
-const args = process.argv.slice(2);
-const json = args.includes('--json');
-const names = args.filter((argument) => !argument.startsWith('-'));
-const unknown = names.filter((name) => !(name in suites));
+const USAGE = `Usage: npm run bench [-- SUITE…] [--json]
+       npm run bench -- kms --against COMMIT [--json]
 
-if (args.includes('--help') || args.includes('-h') || unknown.length > 0) {
+Suites: ${Object.keys(suites).join(', ')}`;
+
+const {
+  values: { json, help, against },
+  positionals: names,
+} = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
+    against: { type: 'string' },
+  },
+});
+const unknown = names.filter((name) => !(name in suites));
+const isAmiss = unknown.length > 0 || (against !== undefined && names.join() !== 'kms');
+
+if (help || isAmiss) {
   if (unknown.length > 0) console.error(`No such suite: ${unknown.join(', ')}`);
-  console.log(`Usage: npm run bench [-- SUITE…] [--json]\n\nSuites: ${Object.keys(suites).join(', ')}`);
-  process.exitCode = unknown.length > 0 ? 2 : 0;
+  else if (isAmiss) console.error('--against compares the suite kms, and no other');
+  console.log(USAGE);
+  process.exitCode = isAmiss ? 2 : 0;
 } else {
   const results: Result[] = [];
-  for (const [name, load] of Object.entries(suites)) {
+  if (against !== undefined) results.push(...(await runAgainst(against)));
+  for (const [name, load] of against === undefined ? Object.entries(suites) : []) {
     // What takes ten minutes runs only when it is asked for by name.
     if (names.length > 0 ? !names.includes(name) : name === 'kms-soak') continue;
     if (!json) console.error(`Running ${name} ...`);

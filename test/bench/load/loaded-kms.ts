@@ -25,8 +25,12 @@ workers = 1
 [core.rate_limit]
 attested_per_minute = 1000000000
 attested_burst = 1000000000
+app_per_minute = 1000000000
+app_burst = 1000000000
 open_per_minute = 1000000000
 open_burst = 1000000000
+network_cost_per_minute = 1000000000
+network_cost_burst = 1000000000
 `;
 
 export type Load = Pick<LoadPlan, 'url' | 'identities' | 'body' | 'connections'>;
