@@ -32,7 +32,7 @@ export { TokenBuckets } from './server/connections/token-buckets.ts';
 export { memoizeEncoding } from './server/encoding.ts';
 export { frameworkAnswer } from './server/framework-answer.ts';
 export { createPrpcHandler } from './server/handler.ts';
-export { boundedLines } from './server/line-budget.ts';
+export { boundedLines, type HeldBack, LineBudget } from './server/line-budget.ts';
 export {
   type CallRecord,
   DEFAULT_BODY_LIMIT,
@@ -43,5 +43,6 @@ export {
   type PrpcHandlerOptions,
   type PublicError,
 } from './server/options.ts';
-export { readBody } from './server/read-body.ts';
+export { BodyBudget, readBody } from './server/read-body.ts';
 export { implement, type ServiceImplementation, type ServiceMethods } from './server/service.ts';
+export { Turnstile } from './server/turnstile.ts';

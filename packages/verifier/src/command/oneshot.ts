@@ -66,8 +66,8 @@ export async function oneshotCertificate(
 async function requestResponse(path: string, options: Omit<VerifyOptions, 'now'>): Promise<Response> {
   const now = currentTime();
   try {
-    const text = new TextDecoder().decode(await readInput(path, MAX_REQUEST_BYTES));
-    return await verifyRequest(parseVerifyRequest(text), { ...options, now });
+    const bytes = await readInput(path, MAX_REQUEST_BYTES);
+    return await verifyRequest(parseVerifyRequest(bytes), { ...options, now });
   } catch (error) {
     if (!(error instanceof HttpError) && !(error instanceof VerifierError)) throw error;
     const message = error instanceof HttpError ? `Failed to parse JSON: ${error.message}` : error.message;

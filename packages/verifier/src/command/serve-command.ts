@@ -14,6 +14,8 @@ import { EXIT, jsonText, type Output } from './output.ts';
 import { readInput } from './read-input.ts';
 
 const MAX_FILE_BYTES = 1024 * 1024;
+/** How long requests under way may take once the service is told to stop. */
+const STOP_MS = 5_000;
 const HELP = `Verifies attestation evidence: as a service, or one file at a time
 
 Usage: dstack-verifier [OPTIONS]
@@ -102,6 +104,10 @@ async function serve(config: Config, options: Omit<VerifyOptions, 'now'>): Promi
     verify: options,
     now: () => Math.floor(Date.now() / 1000),
     maxConcurrency: config.max_concurrency,
+    connections: {
+      max: config.max_connections,
+      maxPerNetwork: config.max_connections_per_address,
+    },
     metrics: createMetrics(simulated),
     log: (fields, message) => log.info(fields, message),
   });
@@ -119,6 +125,8 @@ async function serve(config: Config, options: Omit<VerifyOptions, 'now'>): Promi
   const stop = (): void => {
     server.close();
     server.closeIdleConnections();
+    // Whoever still sends or reads then has had his time.
+    setTimeout(() => process.exit(EXIT.good), STOP_MS).unref();
   };
   process.once('SIGINT', stop);
   process.once('SIGTERM', stop);

@@ -10,6 +10,8 @@ export interface Config {
   readonly image_download_timeout_secs: number;
   readonly pccs_url?: string | undefined;
   readonly max_concurrency: number;
+  readonly max_connections: number;
+  readonly max_connections_per_address: number;
   readonly attestation: {
     readonly insecure_allow_external_trust_anchors: boolean;
     readonly firmware_endorsement?: boolean | undefined;
@@ -85,6 +87,20 @@ export const ConfigSchema: z.ZodType<Config> = z.strictObject({
     .describe('Read for compatibility: images are judged by their measurement documents'),
   image_download_timeout_secs: z.number().int().positive().default(300),
   pccs_url: url.optional().describe('Older name of attestation.urls.pccs'),
-  max_concurrency: z.number().int().min(1).max(1024).default(32).describe('Verifications at the same time'),
+  max_concurrency: z
+    .number()
+    .int()
+    .min(1)
+    .max(1024)
+    .default(32)
+    .describe('Verifications at the same time, half of them of one address'),
+  max_connections: z.number().int().min(1).max(65535).default(1024),
+  max_connections_per_address: z
+    .number()
+    .int()
+    .min(1)
+    .max(65535)
+    .default(256)
+    .describe('Behind a proxy all clients have its address: set it to max_connections there'),
   attestation: attestation.prefault({}),
 });

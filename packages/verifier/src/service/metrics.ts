@@ -5,6 +5,8 @@ export interface Metrics {
   readonly contentType: string;
   text(): Promise<string>;
   request(status: number): void;
+  /** Counts a connection that was turned away or cut. */
+  connectionRefused(reason: string): void;
   /** Starts a verification; the answer ends it with its mode and code. */
   start(): (mode: string, code: string) => void;
 }
@@ -17,6 +19,12 @@ export function createMetrics(simulatedRoots: number): Metrics {
     name: 'dstack_verifier_requests_total',
     help: 'HTTP requests by status',
     labelNames: ['status'],
+    registers,
+  });
+  const connections = new Counter({
+    name: 'dstack_verifier_connections_refused_total',
+    help: 'Connections turned away, or ended before their time, by reason',
+    labelNames: ['reason'],
     registers,
   });
   const verdicts = new Counter({
@@ -40,6 +48,7 @@ export function createMetrics(simulatedRoots: number): Metrics {
     contentType: registry.contentType,
     text: () => registry.metrics(),
     request: (status) => requests.inc({ status: String(status) }),
+    connectionRefused: (reason) => connections.inc({ reason }),
     start: () => {
       const end = seconds.startTimer();
       return (mode, code) => {

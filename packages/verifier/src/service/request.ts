@@ -4,7 +4,7 @@ import {
   attestationFromQuote,
   decodeAttestation,
 } from '@dstack-cloud/attestation';
-import { bytesFromText, EncodingError, fromHex } from '@dstack-cloud/encoding';
+import { bytesFromText, EncodingError, fromHex, utf8Text } from '@dstack-cloud/encoding';
 import { HttpError } from './http-error.ts';
 
 /** Body of POST /verify (chapter 20 section 8); absent and null members mean the same. */
@@ -36,10 +36,10 @@ export class UndecodableRequest extends Error {
  * Reads the JSON of a request; unknown members are ignored, as the original does.
  * @throws HttpError 400 for what is not JSON, 422 for members of other types and bad hex
  */
-export function parseVerifyRequest(text: string): VerifyRequest {
+export function parseVerifyRequest(json: Uint8Array): VerifyRequest {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(utf8Text(json));
   } catch {
     throw new HttpError(400, 'not-json', 'The body is not JSON');
   }

@@ -126,13 +126,17 @@ describeWithFixtures('answers of the service', MOCK, () => {
     state.collateral = { tdx: () => gate.then(() => Promise.reject(unavailable)) };
     const body = JSON.stringify({ attestation: toHex(fixture(`${MOCK}/set-a/evidence/tdx-good.v0.bin`)) });
     const post = () => fetch(`${base}/verify`, { method: 'POST', body });
-    const first = Array.from({ length: options.maxConcurrency }, post);
-    await new Promise((resolve) => setTimeout(resolve, 200));
-    const refused = await post();
+    // Of one address half of the places are taken, and so many wait.
+    const places = 2 + 2 * options.maxConcurrency;
+    const all = Array.from({ length: places + 1 }, post);
+    const refused = await Promise.race(all);
     expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1']);
+    expect(await refused.json()).toEqual({
+      error: { code: 'busy', message: 'Too many verifications at once; try again' },
+    });
     release();
-    const answers = await Promise.all(first);
-    expect(answers.map((answer) => answer.status)).toEqual([200, 200, 200, 200]);
+    const answers = (await Promise.all(all)).filter((answer) => answer !== refused);
+    expect(answers.map((answer) => answer.status)).toEqual(Array.from({ length: places }, () => 200));
     expect(await answers[0]!.json()).toMatchObject({ is_valid: false, code: 'collateral-unavailable' });
   });
 

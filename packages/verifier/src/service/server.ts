@@ -1,44 +1,96 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { VerifyOptions } from '@dstack-cloud/attestation';
+import { AttestationError, type CollateralVendor, type VerifyOptions } from '@dstack-cloud/attestation';
+import {
+  BodyBudget,
+  type ConnectionLimits,
+  configureServer,
+  countRefusal,
+  LineBudget,
+  networkOf,
+  RpcError,
+  Turnstile,
+  takeToll,
+} from '@dstack-cloud/prpc';
+import { bodyOf } from './body-of.ts';
+import { FairTurns } from './fair-turns.ts';
 import { HttpError } from './http-error.ts';
 import type { Metrics } from './metrics.ts';
-import { readBody } from './read-body.ts';
 import { parseVerifyRequest } from './request.ts';
 import type { Response } from './response.ts';
 import { verifyRequest } from './verify-request.ts';
 
-/** Time in which a client must have sent its whole request. */
-const REQUEST_TIMEOUT_MS = 30_000;
+/** A body has 1 MiB at most: whoever sends it has time for that, and no more. */
+const TIMES = { requestTimeout: 10_000, headersTimeout: 5_000 };
+/**
+ * Large bodies that have come, in part or whole, and are not verified yet; one network may have a quarter. Reading one
+ * takes several milliseconds, in which nobody else is served. Evidence of real machines has less than 64 KiB.
+ */
+const MAX_HELD_BYTES = 16 * 2 ** 20;
+/** What a request to a vendor costs the network whose evidence causes it, where a connection costs 1. */
+const COLLATERAL_COST = 50;
+const LIMITS: Partial<ConnectionLimits> = { costPerMinute: 6_000, costBurst: 2_000 };
 
 export interface ServiceOptions {
   readonly verify: Omit<VerifyOptions, 'now'>;
   /** Unix seconds. */
   readonly now: () => number;
-  /** Verifications at the same time; more are told to come back. */
+  /** Verifications at the same time, half of them of one network; some more wait, the rest is told to come back. */
   readonly maxConcurrency: number;
+  readonly connections?: Partial<ConnectionLimits>;
   readonly metrics: Metrics;
-  /** One line for each verdict; never evidence. */
+  /** One line for each verdict, within bounds; never evidence. */
   readonly log: (fields: Readonly<Record<string, unknown>>, message: string) => void;
 }
 
-/** The HTTP service of chapter 20 section 8: /verify, /health, /metrics. */
+/** What the requests of one service share. */
+interface Shared {
+  readonly options: ServiceOptions;
+  readonly turnstile: Turnstile;
+  readonly turns: FairTurns;
+  readonly bodies: BodyBudget;
+  /** Writes a line, unless its source has caused many like it: those are counted, and told in one line. */
+  readonly say: (source: string, fields: Readonly<Record<string, unknown>>, message: string) => void;
+}
+
+/** The HTTP service of the original: /verify, /health, /metrics. */
 export function createService(options: ServiceOptions): Server {
-  const state = { running: 0 };
+  const lines = new LineBudget(({ message, ...heldBack }) =>
+    options.log({ ...heldBack, held_back: message }, 'log lines held back'),
+  );
+  const shared: Shared = {
+    options,
+    turnstile: new Turnstile(options.maxConcurrency),
+    turns: new FairTurns(),
+    bodies: new BodyBudget(MAX_HELD_BYTES),
+    say: (source, fields, message) => {
+      const reason = String(fields['code'] ?? fields['error'] ?? fields['reason'] ?? '');
+      if (lines.takes(message, source, reason)) options.log({ source, ...fields }, message);
+    },
+  };
   const server = createServer((request, response) => {
-    answer(request, options, state)
-      .catch((error: unknown) => failure(error, options))
-      .then(({ status, type, body, headers }) => {
-        options.metrics.request(status);
-        send(response, request, status, type, body, headers);
+    answer(request, response, shared)
+      .catch((error: unknown) => failure(error, request, shared))
+      .then((made) => {
+        options.metrics.request(made.status);
+        send(response, request, made);
       })
       .catch((error: unknown) => {
-        options.log({ error: String(error) }, 'Answer could not be sent');
+        shared.say(sourceOf(request), { error: String(error) }, 'Answer could not be sent');
         response.destroy();
       });
   });
-  server.requestTimeout = REQUEST_TIMEOUT_MS;
-  server.headersTimeout = REQUEST_TIMEOUT_MS;
-  return server;
+  const refused = (message: string) => (reason: string, address: string) => {
+    options.metrics.connectionRefused(reason);
+    shared.say(networkOf(address), { reason }, message);
+  };
+  configureServer(server, {
+    ...LIMITS,
+    ...options.connections,
+    onTurnedAway: refused('Connection turned away'),
+    onCut: refused('Connection cut'),
+  });
+  server.on('close', () => lines.flush());
+  return Object.assign(server, TIMES);
 }
 
 interface Answer {
@@ -48,41 +100,62 @@ interface Answer {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-async function answer(
-  request: IncomingMessage,
-  options: ServiceOptions,
-  state: { running: number },
-): Promise<Answer> {
+async function answer(request: IncomingMessage, response: ServerResponse, shared: Shared): Promise<Answer> {
   const path = (request.url ?? '/').split('?')[0];
   const get = request.method === 'GET' || request.method === 'HEAD';
   if (get && path === '/health') return json(200, { status: 'ok', service: 'dstack-verifier' });
   if (get && path === '/metrics') {
-    return { status: 200, type: options.metrics.contentType, body: await options.metrics.text() };
+    const { metrics } = shared.options;
+    return { status: 200, type: metrics.contentType, body: await metrics.text() };
   }
-  if (request.method === 'POST' && path === '/verify') return verifyAnswer(request, options, state);
+  if (request.method === 'POST' && path === '/verify') return verifyAnswer(request, response, shared);
   throw new HttpError(404, 'not-found', 'No such path or method');
 }
 
+/** A place is taken only once the body is there: who sends slowly, or not at all, keeps nobody waiting. */
 async function verifyAnswer(
   request: IncomingMessage,
-  options: ServiceOptions,
-  state: { running: number },
+  response: ServerResponse,
+  { options, turnstile, turns, bodies, say }: Shared,
 ): Promise<Answer> {
-  if (state.running >= options.maxConcurrency) {
-    throw new HttpError(503, 'busy', 'Too many verifications at once; try again');
-  }
-  state.running++;
-  const end = options.metrics.start();
+  const source = sourceOf(request);
+  const body = await bodyOf(request, bodies);
+  bodies.count(source, body.length);
   try {
-    const parsed = parseVerifyRequest(await readBody(request));
-    const result = await verifyRequest(parsed, { ...options.verify, now: options.now() });
-    const mode = result.details['tee_variant'];
-    end(typeof mode === 'string' ? mode : 'unknown', result.code ?? 'valid');
-    options.log(verdictFields(result), 'Verdict');
-    return json(200, result);
+    return await turnstile.run(source, async () => {
+      await turns.next(source);
+      // Nobody reads the answer.
+      if (response.destroyed) throw new HttpError(400, 'not-json', 'The client is gone');
+      const end = options.metrics.start();
+      const permit = permitOf(request);
+      const parsed = parseVerifyRequest(body);
+      const result = await verifyRequest(parsed, { ...options.verify, permit, now: options.now() });
+      const mode = result.details['tee_variant'];
+      end(typeof mode === 'string' ? mode : 'unknown', result.code ?? 'valid');
+      say(source, verdictFields(result), 'Verdict');
+      return json(200, result);
+    });
+  } catch (error) {
+    if (!(error instanceof RpcError)) throw error;
+    throw new HttpError(503, 'busy', 'Too many verifications at once; try again');
   } finally {
-    state.running--;
+    bodies.count(source, -body.length);
   }
+}
+
+/** Whoever shows evidence chooses what a vendor is asked for: one network cannot use up what all may ask. */
+function permitOf(request: IncomingMessage): (vendor: CollateralVendor, requests: number) => void {
+  return (vendor, requests) => {
+    if (takeToll(request, requests * COLLATERAL_COST)) return;
+    throw new AttestationError(
+      'collateral-unavailable',
+      `Too many requests for collateral of ${vendor}; try again later`,
+    );
+  };
+}
+
+function sourceOf({ socket }: IncomingMessage): string {
+  return networkOf(socket.remoteAddress ?? '');
 }
 
 function verdictFields(result: Response): Record<string, unknown> {
@@ -96,15 +169,13 @@ function verdictFields(result: Response): Record<string, unknown> {
   };
 }
 
-function failure(error: unknown, options: ServiceOptions): Answer {
+function failure(error: unknown, request: IncomingMessage, { say }: Shared): Answer {
   if (error instanceof HttpError) {
     const retry = error.status === 503 ? { 'retry-after': '1' } : {};
     return { ...json(error.status, { error: { code: error.code, message: error.message } }), headers: retry };
   }
-  options.log(
-    { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
-    'Unexpected error',
-  );
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  say(sourceOf(request), { error: text }, 'Unexpected error');
   return json(500, { error: { code: 'internal', message: 'Internal error' } });
 }
 
@@ -115,13 +186,12 @@ function json(status: number, value: unknown): Answer {
 function send(
   response: ServerResponse,
   request: IncomingMessage,
-  status: number,
-  type: string,
-  body: string,
-  headers: Readonly<Record<string, string>> = {},
+  { status, type, body, headers }: Answer,
 ): void {
+  if (response.headersSent || response.destroyed) return;
+  const mustEnd = status >= 400 && countRefusal(request);
   // A request whose body was not read to its end leaves nothing usable on the connection.
-  if (!request.complete) response.setHeader('connection', 'close');
+  if (mustEnd || !request.complete) response.setHeader('connection', 'close');
   response.writeHead(status, {
     'content-type': type,
     'content-length': String(Buffer.byteLength(body)),

@@ -1,0 +1,42 @@
+import { setImmediate as nextLoop } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { FairTurns } from './fair-turns.ts';
+
+function work(ms: number): void {
+  const end = performance.now() + ms;
+  while (performance.now() < end);
+}
+
+it('goes around the sources, however much one of them asks for', async () => {
+  const turns = new FairTurns();
+  const order: string[] = [];
+  const task = async (source: string): Promise<void> => {
+    await turns.next(source);
+    order.push(source);
+  };
+  await Promise.all(['a', 'a', 'a', 'a', 'b', 'c', 'b'].map(task));
+  expect(order).toEqual(['a', 'b', 'c', 'a', 'b', 'a', 'a']);
+});
+
+it('lets a newcomer in after one long turn, not after all that wait', async () => {
+  const turns = new FairTurns();
+  const order: string[] = [];
+  const task = async (source: string): Promise<void> => {
+    await turns.next(source);
+    order.push(source);
+    work(6);
+  };
+  const many = Array.from({ length: 10 }, () => task('flood'));
+  await nextLoop();
+  const one = task('newcomer');
+  await Promise.all([...many, one]);
+  expect(order.indexOf('newcomer')).toBeLessThanOrEqual(2);
+  expect(order).toHaveLength(11);
+});
+
+it('goes on after it was idle, and after a task that fails', async () => {
+  const turns = new FairTurns();
+  await turns.next('a');
+  await expect(turns.next('a').then(() => Promise.reject(new Error('no')))).rejects.toThrow('no');
+  await turns.next('a');
+});

@@ -1,0 +1,50 @@
+/** How long turns may follow each other before the loop looks for what has come meanwhile. */
+const SLICE_MS = 4;
+
+type Enter = () => void;
+
+/**
+ * Hands out the thread to tasks that keep it for milliseconds: the next turn is of the source that has waited longest
+ * for one, and new requests are read in between. Who sends much, or what is large, delays himself.
+ */
+export class FairTurns {
+  /** In the order of their next turns. */
+  readonly #waiting = new Map<string, Enter[]>();
+  #isScheduled = false;
+
+  /** Resolves when it is the turn of this source; what is done then without waiting belongs to the turn. */
+  next(source: string): Promise<void> {
+    return new Promise((enter) => {
+      const own = this.#waiting.get(source);
+      if (own === undefined) this.#waiting.set(source, [enter]);
+      else own.push(enter);
+      this.#schedule();
+    });
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled || this.#waiting.size === 0) return;
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      this.#turn(performance.now());
+    });
+  }
+
+  #turn(began: number): void {
+    const [first] = this.#waiting;
+    if (first === undefined) return;
+    if (performance.now() - began >= SLICE_MS) {
+      this.#schedule();
+      return;
+    }
+    const [source, waiting] = first;
+    const enter = waiting.shift();
+    // Behind the others.
+    this.#waiting.delete(source);
+    if (waiting.length > 0) this.#waiting.set(source, waiting);
+    enter?.();
+    // After what the task does at once.
+    queueMicrotask(() => this.#turn(began));
+  }
+}
