@@ -4,7 +4,7 @@ import {
   type CollateralSource,
   type VerifiedAttestation,
 } from '@dstack-cloud/attestation';
-import { RpcError } from '@dstack-cloud/prpc';
+import { RpcError, Turnstile } from '@dstack-cloud/prpc';
 import {
   type PeerCertificate,
   parseRaTlsCertificate,
@@ -20,7 +20,6 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { platformOptions } from './platform-options.ts';
 import { publicRefusal } from './refusal.ts';
 import type { Trust } from './trust.ts';
-import { Turnstile } from './turnstile.ts';
 import { VerdictCache } from './verdict-cache.ts';
 
 /** Judges evidence in certificates and signing requests, a bounded number at a time. */
