@@ -22,7 +22,7 @@ export async function removeMachineVolumes(manifest: CvmManifest): Promise<void>
       if (runner.engine === 'auto') continue;
       throw new VmmError(
         'engine_down',
-        `${program} does not answer: the volumes of ${manifest.name} cannot be removed`,
+        `${program} does not answer: the volumes of ${manifest.name} cannot be removed (--force leaves them there)`,
         { expected: `${program} as it was at the deployment`, found: 'no answer' },
       );
     }
