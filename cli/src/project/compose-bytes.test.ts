@@ -77,12 +77,23 @@ describe('app-compose.json', () => {
     });
   });
 
-  it('turns the gateway off without a KMS', async () => {
-    const { bytes } = await bytesOf({ name: 'demo', key_provider: 'none', gateway_enabled: true });
-    expect(JSON.parse(new TextDecoder().decode(bytes))).toMatchObject({
-      gateway_enabled: false,
-      key_provider: 'none',
+  it('keeps what app.json says of the gateway, also without a KMS, as the original does', async () => {
+    for (const gateway_enabled of [true, false]) {
+      const { bytes } = await bytesOf({ name: 'demo', key_provider: 'none', gateway_enabled });
+      expect(JSON.parse(new TextDecoder().decode(bytes))).toMatchObject({ gateway_enabled });
+    }
+  });
+
+  it('keeps a byte order mark in the measured text, and says so', async () => {
+    const compose = '\ufeffservices:\n  web:\n    image: x@sha256:00\n    restart: always\n';
+    const { bytes, warnings } = await bytesOf({ name: 'demo' }, compose);
+    expect(new TextDecoder().decode(bytes)).toContain('"docker_compose_file": "\\ufeffservices:');
+    expect(warnings).toEqual([expect.stringMatching(/^docker-compose\.yaml begins with a byte order mark/)]);
+    const both = await bytesOf({ name: 'demo' }, compose, '\ufeffecho hello\n');
+    expect(JSON.parse(new TextDecoder().decode(both.bytes))).toMatchObject({
+      pre_launch_script: '\ufeffecho hello\n',
     });
+    expect(both.warnings).toHaveLength(2);
   });
 
   it('ships app_compose_file as it is, and refuses one that is none', async () => {

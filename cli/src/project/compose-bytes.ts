@@ -43,7 +43,7 @@ export async function composeBytes(project: Project): Promise<ComposeBytes> {
   const fields: AppComposeFields = {
     name: config.name,
     dockerComposeFile: compose,
-    gatewayEnabled: config.gateway_enabled && config.key_provider === 'kms',
+    gatewayEnabled: config.gateway_enabled,
     publicLogs: config.public_logs,
     publicSysinfo: config.public_sysinfo,
     publicTcbinfo: config.public_tcbinfo,
@@ -63,7 +63,11 @@ export async function composeBytes(project: Project): Promise<ComposeBytes> {
       hint: `Make ${config.docker_compose_file} or ${config.prelaunch_script} smaller`,
     });
   checkForGuest(bytes, 'app-compose.json');
-  return { bytes, allowedEnvs, warnings: [...warnings, ...env.warnings], blockers };
+  const marks = [
+    ...byteOrderMark(compose, config.docker_compose_file),
+    ...byteOrderMark(script, config.prelaunch_script),
+  ];
+  return { bytes, allowedEnvs, warnings: [...marks, ...warnings, ...env.warnings], blockers };
 }
 
 /** Comments and blank lines make no files. */
@@ -115,6 +119,13 @@ function checkForGuest(bytes: Uint8Array, name: string): AppCompose {
   }
 }
 
+function byteOrderMark(text: string, name: string): string[] {
+  if (!text.startsWith('\ufeff')) return [];
+  return [
+    `${name} begins with a byte order mark, which becomes a part of the measured text: save it as UTF-8 without one if that is not meant`,
+  ];
+}
+
 /** A text file of the project; a missing optional one is empty. */
 async function readText(project: Project, name: string, required: string | undefined): Promise<string> {
   const path = resolve(project.directory, name);
@@ -130,7 +141,8 @@ async function readText(project: Project, name: string, required: string | undef
     });
   }
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    // As the original reads it: a byte order mark is a part of the text.
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (error) {
     throw new CliError('bad_compose_file', `${path} is no UTF-8 text`, { cause: error });
   }

@@ -60,6 +60,7 @@ export async function prepareShared(
       kmsUrls: app.key_provider === 'kms' ? config.services.kms_urls : [],
       gatewayUrls: config.services.gateway_urls,
       pccsUrl: config.services.pccs_url || undefined,
+      amdKdsUrl: config.services.amd_kds_url || undefined,
       dockerRegistry: undefined,
       hostApiUrl: undefined,
       vmConfig: image.vmConfig,

@@ -55,6 +55,8 @@ const requirements = z.strictObject({
   tdx_measure_acpi_tables: z.boolean().nullish(),
   launch_token_hash: hex.nullish(),
   gpu_policy: gpuPolicy.nullish(),
+  health_check: z.boolean().nullish(),
+  health_status_file: z.string().nullish(),
 });
 
 const verityVolume = z.object({
@@ -150,6 +152,8 @@ export interface AppRequirements {
   platforms?: string[] | null | undefined;
   tdx_measure_acpi_tables?: boolean | null | undefined;
   launch_token_hash?: string | null | undefined;
+  health_check?: boolean | null | undefined;
+  health_status_file?: string | null | undefined;
   gpu_policy?:
     | {
         attest_gpu: boolean;

@@ -12,6 +12,8 @@ export interface MachineFacts {
   /** `VERSION_ID` of os-release; undefined when unreadable. */
   readonly osVersion: string | undefined;
   readonly userConfig: Uint8Array | undefined;
+  /** Graphics processors that are attached; undefined when that cannot be found out. */
+  readonly gpus: number | undefined;
 }
 
 /** Shortest launch token. */
@@ -48,8 +50,17 @@ export function checkRequirements({ requirements: wanted }: AppCompose, machine:
   }
   if (wanted.tdx_measure_acpi_tables)
     refuse('tdx_measure_acpi_tables', 'measured ACPI tables', 'not supported by this guest');
-  if (wanted.gpu_policy?.attest_gpu) refuse('gpu_policy', 'GPU attestation', 'not supported by this guest');
+  if (wanted.gpu_policy) {
+    const { attest_gpu: attest, rego } = wanted.gpu_policy;
+    // Also without a GPU it decides: on no claims at all.
+    if (typeof rego === 'string') refuse('gpu_policy.rego', 'no Rego policy', 'not evaluated by this guest');
+    if (attest && machine.gpus !== 0)
+      refuse('gpu_policy.attest_gpu', 'no GPU, since this guest attests none', gpusText(machine.gpus));
+  }
 }
+
+const gpusText = (gpus: number | undefined): string =>
+  gpus === undefined ? 'a machine whose devices cannot be listed' : `${gpus} attached`;
 
 /** os-release may leave out the last parts of a version, `VERSION_ID=13`. */
 function completed(version: string): string {

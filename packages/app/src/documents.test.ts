@@ -103,3 +103,40 @@ describe('.sys-config.json and vm_config', () => {
     expect(() => parseVmConfig('{"memory_size":-1}')).toThrow(/memory_size/);
   });
 });
+
+describe('collateral services of .sys-config.json', () => {
+  const read = (members: object) => parseSysConfig(JSON.stringify({ vm_config: '{}', ...members }));
+  it.each([
+    [{}, undefined, undefined],
+    [{ pccs_url: 'https://a' }, 'https://a', undefined],
+    [{ pccs_url: null, collateral_urls: null }, undefined, undefined],
+    [{ collateral_urls: {} }, undefined, undefined],
+    [{ collateral_urls: { pccs: 'https://a' } }, 'https://a', undefined],
+    [{ collateral_urls: { amd_kds: 'https://b' } }, undefined, 'https://b'],
+    [{ pccs_url: 'https://a', collateral_urls: { amd_kds: 'https://b' } }, 'https://a', 'https://b'],
+    [{ pccs_url: 'https://a', collateral_urls: { pccs: 'https://a', amd_kds: '' } }, 'https://a', undefined],
+  ])('%j', (members, pccsUrl, amdKdsUrl) => {
+    const config = read(members);
+    expect([config.pccsUrl, config.amdKdsUrl]).toEqual([pccsUrl, amdKdsUrl]);
+    expect(parseSysConfig(serializeSysConfig(config))).toEqual(config);
+  });
+  it.each([
+    { pccs_url: 'https://a/SECRET', collateral_urls: { pccs: 'https://b/SECRET' } },
+    { collateral_urls: [] },
+    { collateral_urls: { pccs: 1 } },
+    { collateral_urls: 'https://a/SECRET' },
+  ])('%j is refused', (members) => {
+    expect(() => read(members)).toThrow(expect.objectContaining({ code: 'sys-config-invalid' }));
+    expect(() => read(members)).toThrow(
+      expect.objectContaining({ message: expect.not.stringContaining('SECRET') }),
+    );
+  });
+  it('are written by the names of older and newer guests', () => {
+    const config = { ...read({}), pccsUrl: 'https://a', amdKdsUrl: 'https://b' };
+    expect(JSON.parse(new TextDecoder().decode(serializeSysConfig(config)))).toMatchObject({
+      pccs_url: 'https://a',
+      collateral_urls: { pccs: 'https://a', amd_kds: 'https://b' },
+    });
+    expect(new TextDecoder().decode(serializeSysConfig(read({})))).not.toContain('collateral_urls');
+  });
+});

@@ -108,6 +108,16 @@ const RULES: readonly Rule[] = [
     ({ verityVolumes }) => (verityVolumes.length > 0 ? `${verityVolumes.length} volumes` : undefined),
     'this guest mounts no verity volumes; remove the member',
   ],
+  [
+    'requirements.health_check',
+    ({ requirements }) => (requirements?.health_check ? 'true' : undefined),
+    'only a gateway asks whether an application is healthy, and this guest has no gateway client; remove the member',
+  ],
+  [
+    'requirements.health_status_file',
+    ({ requirements }) => (text(requirements?.health_status_file ?? undefined) ? 'a path' : undefined),
+    'this guest reports no health to a gateway; remove the member',
+  ],
 ];
 
 /** Every member that the guest would have to refuse. */

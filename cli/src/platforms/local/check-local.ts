@@ -16,7 +16,7 @@ import { projectMachine } from './paths.ts';
 import { requireOwner } from './require-owner.ts';
 
 /** What a machine of this platform says of itself when its application demands something. */
-const MACHINE = { platform: 'dstack-tdx', osVersion: undefined };
+const MACHINE = { platform: 'dstack-tdx', osVersion: undefined, gpus: 0 };
 
 /**
  * Refuses what the guest would refuse, by the guest's own code, and what this host cannot give: ports, names, seed; before

@@ -65,7 +65,7 @@ export async function createAgent(options: CreateAgentOptions): Promise<CreatedA
           caCert,
           device,
           vmConfig: sys.vmConfig,
-          verify: await peerVerifier(config, sys.pccsUrl),
+          verify: await peerVerifier(config, sys),
           requireAttestation: config.requireKmsAttestation,
           now,
         })

@@ -17,6 +17,9 @@ export async function emitEvent(agent: Agent, event: string, payload: Uint8Array
   const refuse = (text: string): never => {
     throw new RpcError(text, { code: 'INVALID_ARGUMENT' });
   };
+  // Nothing would be extended, and who is told that it was would rely on it.
+  if (agent.fixture)
+    refuse('Events cannot be emitted: this agent serves recorded evidence, which no event can change');
   if (!agent.config.allowAppEvents) refuse('Events of applications are switched off (allow_app_events)');
   if (event === '') refuse('Event name is empty');
   if (utf8(event).length > MAX_NAME) refuse(`Event name is longer than ${MAX_NAME} bytes`);

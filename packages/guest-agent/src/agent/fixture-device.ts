@@ -39,7 +39,7 @@ export class FixtureDevice implements EvidenceDevice {
   }
 
   async emitEvent(_event: RuntimeEvent): Promise<void> {
-    // A recorded quote cannot be extended.
+    throw new Error('recorded evidence cannot be extended');
   }
 
   async events(): Promise<RuntimeEvent[]> {

@@ -1,4 +1,4 @@
-import { readFileBounded } from '@dstack-cloud/app';
+import { readFileBounded, type SysConfig } from '@dstack-cloud/app';
 import {
   addRoot,
   rootCertificate,
@@ -16,13 +16,20 @@ const MAX_ROOT_BYTES = 64 * 1024;
  * Judges the evidence of other machines: vendor roots, and the one root beside them that the configuration names for
  * simulated hardware.
  *
- * @param pccsUrl of the sys-config, used when the configuration names none; what it serves is signed, so an untrusted
- *   host may choose it
+ * @param sys names the services of collateral that the configuration does not; what they serve is signed, so an
+ *   untrusted host may choose them
  * @throws GuestError `config-invalid` when the root cannot be read
  */
-export async function peerVerifier(config: GuestConfig, pccsUrl: string | undefined): Promise<PeerVerifier> {
+export async function peerVerifier(
+  config: GuestConfig,
+  sys: Pick<SysConfig, 'pccsUrl' | 'amdKdsUrl'>,
+): Promise<PeerVerifier> {
   const roots = await trustRoots(config.tdxRootFile);
-  const collateral = vendorCollateral({ roots, pccs: config.pccsUrl ?? pccsUrl });
+  const collateral = vendorCollateral({
+    roots,
+    pccs: config.pccsUrl ?? sys.pccsUrl,
+    amdKds: config.amdKdsUrl ?? sys.amdKdsUrl,
+  });
   return (certificate) =>
     verifyPeerAttestation(certificate, { roots, collateral, now: Math.floor(Date.now() / 1000) });
 }

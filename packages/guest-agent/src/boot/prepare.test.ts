@@ -13,9 +13,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { asAppId, composeHash, mrConfigIdV1, mrConfigIdV2, parseAppKeys } from '@dstack-cloud/app';
-import { utf8 } from '@dstack-cloud/encoding';
+import { decodeAttestation } from '@dstack-cloud/attestation';
+import { fromHex, utf8 } from '@dstack-cloud/encoding';
 import { encryptEnv, x25519PublicKey } from '@dstack-cloud/keys';
-import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
+import { describeWithFixtures, fixture, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { parseGuestConfig } from '../config/guest-config.ts';
@@ -352,5 +353,40 @@ describeWithFixtures('boot', 'simulator/attestation.bin', () => {
     spoil();
     await expect(boot()).rejects.toThrow(message);
     expect(device.names).toEqual([]);
+  });
+});
+
+const NEWER = 'interop-original/gpu-policy-hash';
+describeWithFixtures('files of the original’s newer line', `${NEWER}/attestation.v0.bin`, () => {
+  const file = (name: string): Uint8Array => fixture(`${NEWER}/host-shared/${name}`);
+  /** Its files, with our KMS in the place of the one whose keys nobody has. */
+  const shareThem = (kmsUrl: string): void => {
+    for (const name of ['app-compose.json', '.instance_info', '.user-config']) share(name, file(name));
+    const sys = fixtureJson<object>(`${NEWER}/host-shared/.sys-config.json`);
+    share('.sys-config.json', JSON.stringify({ ...sys, kms_urls: [kmsUrl] }));
+  };
+
+  it('boot our guest, which measures what theirs measured', async () => {
+    const { url } = await kms();
+    shareThem(url);
+    const sealed = encryptEnv([{ key: 'SECRET', value: 's3' }], x25519PublicKey(new Uint8Array(32).fill(2)));
+    share('.encrypted-env', sealed);
+    await boot();
+    expect(JSON.parse(readFileSync(written('.decrypted-env.json'), 'utf8'))).toEqual({ SECRET: 's3' });
+    const theirs = decodeAttestation(fixture(`${NEWER}/attestation.v0.bin`)).runtimeEvents;
+    for (const name of ['app-id', 'compose-hash', 'instance-id']) {
+      const payload = (events: typeof theirs) => events.find(({ event }) => event === name)?.payload;
+      expect(payload(device.emitted), name).toBeDefined();
+      expect(payload(device.emitted), name).toEqual(payload(theirs));
+    }
+    expect(device.emitted.find(({ event }) => event === 'app-id')?.payload).toEqual(fromHex('a1'.repeat(20)));
+  });
+
+  it('need the keys that their environment was sealed for', async () => {
+    const { url } = await kms();
+    shareThem(url);
+    share('.encrypted-env', file('.encrypted-env'));
+    await expect(boot()).rejects.toMatchObject({ code: 'env-undecryptable' });
+    expect(existsSync(written('.decrypted-env'))).toBe(false);
   });
 });

@@ -21,6 +21,7 @@ import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { osRelease } from '../machine/system-info.ts';
 import { requireShell } from '../runner/source-script.ts';
+import { attachedGpus } from './attached-gpus.ts';
 import { type NamedEnvKey, writeEnvironment } from './environment.ts';
 import { requireUnmeasured } from './fresh-machine.ts';
 import type { NotifyHost } from './host-api.ts';
@@ -93,6 +94,7 @@ async function boot(options: PrepareOptions, device: EvidenceDevice, shared: Hos
     platform: device.mode,
     osVersion: osRelease(config.root).get('VERSION_ID'),
     userConfig: shared.userConfig,
+    gpus: attachedGpus(config.root),
   };
   checkRequirements(compose, facts);
   requireShell(compose);
@@ -156,7 +158,7 @@ async function provideKeys(
     urls: sysConfig.kmsUrls,
     device,
     vmConfig: sysConfig.vmConfig,
-    verify: await peerVerifier(config, sysConfig.pccsUrl),
+    verify: await peerVerifier(config, sysConfig),
     requireAttestation: config.requireKmsAttestation,
     keyProviderId: compose.keyProviderId,
     held: await readKeyState(config.dataDir, appId),

@@ -23,7 +23,7 @@ const schema = z.strictObject({
   attestation: z
     .strictObject({
       root_ca: z.strictObject({ tdx: path.nullish() }).default({}),
-      urls: z.strictObject({ pccs: z.string().nullish() }).default({}),
+      urls: z.strictObject({ pccs: z.string().nullish(), amd_kds: z.string().nullish() }).default({}),
     })
     .default({ root_ca: {}, urls: {} }),
   require_kms_attestation: z.boolean().default(true),
@@ -77,6 +77,7 @@ export interface GuestConfig {
   /** File of a TDX root beside the vendor's, for simulated hardware; undefined for the vendor's alone. */
   readonly tdxRootFile: string | undefined;
   readonly pccsUrl: string | undefined;
+  readonly amdKdsUrl: string | undefined;
   /** Refuse a KMS whose certificate carries no attestation. */
   readonly requireKmsAttestation: boolean;
   readonly allowAppEvents: boolean;
@@ -170,6 +171,7 @@ function withDefaults(config: z.infer<typeof schema>, at: (path: string) => stri
     hostApiUrl: config.host_api_url,
     tdxRootFile: optional(config.attestation.root_ca.tdx),
     pccsUrl: config.attestation.urls.pccs || undefined,
+    amdKdsUrl: config.attestation.urls.amd_kds || undefined,
     requireKmsAttestation: config.require_kms_attestation,
     allowAppEvents: config.allow_app_events,
     listen: {

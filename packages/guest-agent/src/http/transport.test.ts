@@ -53,6 +53,17 @@ describeWithFixtures('what raw clients of the socket rely on', 'simulator/attest
     expect(answer).toMatch(/^HTTP\/1\.1 400/);
   });
 
+  it('EmitEvent over recorded evidence is an error, since nothing is extended', async () => {
+    const body = '{"event":"mine","payload":"00"}';
+    const answer = await raw(
+      `POST /EmitEvent HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    expect(answer).toMatch(/^HTTP\/1\.1 400/);
+    expect(JSON.parse(answer.split('\r\n\r\n')[1] ?? '')).toMatchObject({
+      error: expect.stringContaining('Events cannot be emitted'),
+    });
+  });
+
   it("a request without Host is answered, as the original's Rust client sends it", async () => {
     const request = fixtureText('interop-original/rust-tappd-no-host.http');
     expect(request).not.toMatch(/^host:/im);

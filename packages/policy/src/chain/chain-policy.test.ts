@@ -62,7 +62,7 @@ describe('one endpoint', () => {
       kmsContract,
       chainId: 31_337,
       gatewayAppId: 'gateway',
-      appImplementation: `0x${'abc'.padStart(40, '0')}`,
+      appImplementation: `0x${'aBc'.padStart(40, '0')}`,
       ethRpcUrl: node!.url,
     });
     expect(node!.seen).toHaveLength(2);

@@ -1,5 +1,6 @@
 import type { PolicyInfo } from '../policy.ts';
 import type { ChainSettings } from './chain-options.ts';
+import { checksumAddress } from './checksum-address.ts';
 import { decodeAddress, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
 import { assertPolicyContract, gatewayOf } from './eth-call-verdicts.ts';
 import { readContract } from './read-contract.ts';
@@ -18,9 +19,10 @@ export function ethCallInfo(settings: ChainSettings): InfoReader {
     const results = await readContract(endpoints, settings, head, settings.kmsContract, calls);
     const [gateway, implementation, isPolicy] = results;
     assertPolicyContract(isPolicy);
+    const address = typeof implementation === 'string' ? decodeAddress(implementation) : undefined;
     return {
       gatewayAppId: gatewayOf(gateway),
-      appImplementation: (typeof implementation === 'string' && decodeAddress(implementation)) || '',
+      appImplementation: address === undefined ? '' : checksumAddress(address),
     };
   };
 }

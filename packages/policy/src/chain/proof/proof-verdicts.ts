@@ -1,6 +1,7 @@
 import { toHex } from '@dstack-cloud/encoding';
 import { PolicyError } from '../../errors.ts';
 import type { ChainSettings } from '../chain-options.ts';
+import { checksumAddress } from '../checksum-address.ts';
 import type { ContractInfo } from '../contract-info.ts';
 import type { Verdict, VerdictReader } from '../verdict-reader.ts';
 import type { Block } from '../view/block.ts';
@@ -101,7 +102,10 @@ export class ProofVerdicts {
     const kms = await this.#kmsContract(state);
     if (kms.is !== 'known') throw new PolicyError('chain-mismatch', `KMS ${kms.why}`);
     const implementation = toHex(slotBytes(state.slot(this.#kms, kmsSlot.appImplementation)).subarray(12));
-    return { gatewayAppId: await this.#gatewayAppId(state), appImplementation: `0x${implementation}` };
+    return {
+      gatewayAppId: await this.#gatewayAppId(state),
+      appImplementation: checksumAddress(`0x${implementation}`),
+    };
   }
 
   #stateAt(view: ChainView, block: Block): ProvenState {
