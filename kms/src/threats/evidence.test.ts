@@ -5,9 +5,10 @@ import { OID } from '@dstack-cloud/ra-tls';
 import { createPlatform, DEBUG_ATTRIBUTES } from '@dstack-cloud/tee-simulator';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { RunningKms } from '../start-kms.ts';
-import { type ClientIdentity, call } from '../test/ask.ts';
+import { ask, type ClientIdentity, call } from '../test/ask.ts';
 import { forgeCertificate } from '../test/forge-certificate.ts';
-import { type Lab, openLab } from '../test/lab.ts';
+import { keptConnection } from '../test/kept-connection.ts';
+import { LAB_NOW, type Lab, openLab } from '../test/lab.ts';
 import { bootEvents } from '../test/simulated-guest.ts';
 
 let lab: Lab;
@@ -77,6 +78,36 @@ describe('evidence', () => {
     }
     await expect(keys()).rejects.toThrow();
     await expect.poll(async () => (await keys()).status, { timeout: 5_000 }).toBe(200);
+  });
+
+  test('verdict-age: ten minutes from the judging, whatever connections and caches lie between', async () => {
+    let now = LAB_NOW;
+    const aging = await lab.start({ options: { now: () => now } });
+    const client = lab.client(lab.guest());
+    const judged = async () => {
+      const { body } = await ask(aging.main.port, '/metrics', { method: 'GET' });
+      const name = 'dstack_kms_attestation_verifications_total{platform="dstack-tdx",result="ok"}';
+      const line = body
+        .toString()
+        .split('\n')
+        .find((text) => text.startsWith(name));
+      return Number(line?.slice(name.length));
+    };
+    const first = keptConnection(aging.main.port, client);
+    expect((await first.post('GetAppKey', keyRequest)).status).toBe(200);
+    now += 540;
+    // A connection that begins with a verdict of nine minutes.
+    const second = keptConnection(aging.main.port, client);
+    expect((await second.post('GetAppKey', keyRequest)).status).toBe(200);
+    now += 59;
+    for (const { post } of [first, second]) expect((await post('GetAppKey', keyRequest)).status).toBe(200);
+    expect(await judged()).toBe(1);
+    now += 1;
+    const late = await second.post('GetAppKey', keyRequest);
+    expect([late.status, late.reused, await judged()]).toEqual([200, true, 2]);
+    expect((await first.post('GetAppKey', keyRequest)).status).toBe(200);
+    expect(await judged()).toBe(2);
+    for (const { close } of [first, second]) close();
   });
 
   test('replayed-attestation: evidence of another key is refused on every method', async () => {
