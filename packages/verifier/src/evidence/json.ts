@@ -26,6 +26,12 @@ export function recogniseJson(value: unknown, inner: (bytes: Uint8Array) => Evid
   const parts = optionalObject(json['attestation']);
   const tpm = optionalObject(optionalObject(parts?.['tpm'])?.['ecc_p256']);
   if (parts && tpm) return vaporEvidence(json, parts, tpm);
+  if (json['format'] === 'dstack-evidence-bundle') {
+    throw new VerifierError(
+      'form-unknown',
+      'An offline bundle, which brings its own time and collateral: it is opened only from a file of the reader',
+    );
+  }
   throw new VerifierError(
     'form-unknown',
     'JSON of no known form: no attestation, quote, tdx.quote or TPM quote',

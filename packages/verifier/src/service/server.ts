@@ -63,8 +63,11 @@ export function createService(options: ServiceOptions): Server {
     turns: new FairTurns(),
     bodies: new BodyBudget(MAX_HELD_BYTES),
     say: (source, fields, message) => {
+      const isGood = fields['valid'] === true;
       const reason = String(fields['code'] ?? fields['error'] ?? fields['reason'] ?? '');
-      if (lines.takes(message, source, reason)) options.log({ source, ...fields }, message);
+      // Good verdicts have a bound of their own, and one line each as long as that lasts.
+      if (lines.takes(isGood ? `${message} (valid)` : message, isGood ? '' : source, reason))
+        options.log({ source, ...fields }, message);
     },
   };
   const server = createServer((request, response) => {
