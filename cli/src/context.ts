@@ -13,6 +13,8 @@ export interface Host {
   readonly stderr: (text: string) => void;
   /** Fires on Ctrl-C. */
   readonly signal: AbortSignal;
+  /** Fires when nobody reads the output any more. */
+  readonly unread: AbortSignal;
 }
 
 /** Longest text that is written at once. */

@@ -13,22 +13,26 @@ export interface GlobalOptions {
   readonly config: string | undefined;
 }
 
-const FLAGS: Readonly<Record<string, Partial<GlobalOptions>>> = {
-  '-v': { verbose: true },
-  '--verbose': { verbose: true },
-  '-q': { quiet: true },
-  '--quiet': { quiet: true },
-  '--json': { json: true },
-  '-y': { yes: true },
-  '--yes': { yes: true },
-  '--no-color': { color: false },
-  '--exit-code': { exitCode: true },
-};
-const VALUES: Readonly<Record<string, 'chdir' | 'config'>> = {
-  '-C': 'chdir',
-  '--directory': 'chdir',
-  '--config': 'config',
-};
+const FLAGS = new Map<string, Partial<GlobalOptions>>(
+  Object.entries({
+    '-v': { verbose: true },
+    '--verbose': { verbose: true },
+    '-q': { quiet: true },
+    '--quiet': { quiet: true },
+    '--json': { json: true },
+    '-y': { yes: true },
+    '--yes': { yes: true },
+    '--no-color': { color: false },
+    '--exit-code': { exitCode: true },
+  }),
+);
+const VALUES = new Map<string, 'chdir' | 'config'>(
+  Object.entries({
+    '-C': 'chdir',
+    '--directory': 'chdir',
+    '--config': 'config',
+  } as const),
+);
 
 /** Help text of the flags above. */
 export const GLOBAL_HELP = `
@@ -67,8 +71,9 @@ export function splitGlobalOptions(
       break;
     }
     const [name, inline] = splitInline(word);
-    const key = VALUES[name];
-    if (FLAGS[word] !== undefined) options = { ...options, ...FLAGS[word] };
+    const key = VALUES.get(name);
+    const flag = FLAGS.get(word);
+    if (flag !== undefined) options = { ...options, ...flag };
     else if (key !== undefined) {
       if (inline === undefined) i += 1;
       const value = inline ?? argv[i];

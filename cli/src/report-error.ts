@@ -11,12 +11,15 @@ interface Described {
 }
 
 /** Prints an error in one shape: what failed, what was expected and found, what to do. Returns the exit code. */
-export function reportError(error: unknown, host: Host, context: Context | undefined): number {
+export function reportError(
+  error: unknown,
+  host: Host,
+  { json, verbose }: Pick<Context, 'json' | 'verbose'>,
+): number {
   const described = describe(error);
-  if (context?.json === true) host.stdout(jsonText({ error: described }));
+  if (json) host.stdout(jsonText({ error: described }));
   host.stderr(text(described));
-  if (context?.verbose === true && error instanceof Error)
-    host.stderr(`${printable(error.stack ?? '', { keep: '\n\t' })}\n`);
+  if (verbose && error instanceof Error) host.stderr(`${printable(error.stack ?? '', { keep: '\n\t' })}\n`);
   return error instanceof CliError ? error.exitCode : EXIT.failure;
 }
 

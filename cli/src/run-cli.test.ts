@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Sandbox } from './testing.ts';
@@ -49,6 +49,33 @@ describe('exit codes (chapter 50 section 1.1)', () => {
     const outcome = await box.run(...argv);
     expect(outcome.code).toBe(code);
     expect(outcome.stderr).toMatch(/^[Ee]rror: /);
+  });
+
+  it.each([
+    ['an unknown command', ['nosuch', '--json']],
+    ['an unknown option', ['--json', 'status', '--nosuch']],
+    ['a missing argument', ['new', '--json']],
+    ['a global flag without value', ['--json', 'status', '-C']],
+    ['a value that is no choice', ['new', 'x', '--fs', 'ntfs', '--json']],
+    ['a bad number', ['logs', '-n', 'ten', '--json']],
+  ])('%s is JSON with --json', async (_name, argv) => {
+    const { code, stdout } = await box.run(...argv);
+    expect(code).toBe(2);
+    expect(JSON.parse(stdout)).toMatchObject({
+      error: {
+        code: expect.stringMatching(/^(usage|bad_argument)$/),
+        message: expect.not.stringMatching(/^error/),
+      },
+    });
+  });
+
+  it('takes no inherited name for a flag', async () => {
+    await box.run('new', 'app', '--platform', 'local');
+    for (const name of ['constructor', 'toString', 'hasOwnProperty']) {
+      writeFileSync(box.path('app/.env'), `${name}=1\n`);
+      expect((await box.run('-C', 'app', 'env', 'unset', name)).stdout).toBe(`Removed ${name}\n`);
+      expect((await box.run(name)).stderr).toContain('unknown command');
+    }
   });
 
   it('prints one error object with --json', async () => {
@@ -106,11 +133,71 @@ describe('new', () => {
     ['an unknown platform', ['--platform', 'azure'], 'Unknown platform azure'],
     ['an unknown key provider', ['--key-provider', 'sgx'], 'sgx'],
     ['a disk size that is no number', ['--data-size', 'big'], '--data-size'],
+    [
+      'an instance name that no machine takes',
+      ['--platform', 'local', '--instance-name', 'a/b'],
+      'instance name',
+    ],
+    ['one that is too long', ['--platform', 'local', '--instance-name', 'x'.repeat(129)], 'instance name'],
+    ['one that no cloud takes', ['--instance-name', 'UPPER'], 'instance name'],
+    ['an image name that leads elsewhere', ['--os-image', '../image'], 'OS image'],
+    ['an image name that is too long', ['--os-image', 'x'.repeat(65)], 'OS image'],
   ])('refuses %s', async (_name, flags, message) => {
     const { code, stderr } = await box.run('new', 'x', ...flags);
     expect(code).toBe(2);
     expect(stderr).toContain(message);
     expect(existsSync(box.path('x'))).toBe(false);
+  });
+});
+
+describe('names that a later step would not take', () => {
+  it.each([
+    ['too long', 'x'.repeat(64)],
+    ['too long for a folder', 'x'.repeat(300)],
+    ['with a line end', 'a\nb'],
+    ['with a control character', 'a\u001bb'],
+    ['that turns the direction of text', 'a\u202eb'],
+  ])('%s are refused by new', async (_name, name) => {
+    const { code, stderr } = await box.run('new', name, '--platform', 'local');
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/The name of the project/);
+    expect(readdirSync(box.directory)).toEqual([]);
+  });
+
+  it('are what it takes, up to the longest', async () => {
+    for (const name of ['x'.repeat(63), 'café 1', 'KMS_prod']) {
+      expect((await box.run('new', name, '--platform', 'local', '--kp', 'none')).code).toBe(0);
+      expect((await box.run('-C', name, 'measure')).code).toBe(0);
+    }
+  });
+});
+
+describe('config-edit', () => {
+  const script = '#!/bin/sh\nprintf "%s\\n" "$@" > "$(dirname "$0")/arguments"\n';
+
+  it.each([
+    ['a program', (path: string) => `"${path}"`, []],
+    ['arguments', (path: string) => `'${path}' --wait -n`, ['--wait', '-n']],
+    [
+      'arguments in quotes',
+      (path: string) => `'${path}' --title "two words" ''`,
+      ['--title', 'two words', ''],
+    ],
+  ])('starts an EDITOR with %s', async (_name, editor, args) => {
+    const program = box.path('my editor');
+    writeFileSync(program, script, { mode: 0o755 });
+    box.env = { EDITOR: editor(program) };
+    const { code, stderr } = await box.run('config-edit');
+    expect(code, stderr).toBe(0);
+    const config = box.path('.config/dstack-cloud/config.json');
+    expect(readFileSync(box.path('arguments'), 'utf8')).toBe(`${[...args, config].join('\n')}\n`);
+  });
+
+  it('says which editor cannot be started, or ended badly', async () => {
+    box.env = { VISUAL: 'nosuch-editor -w' };
+    expect((await box.run('config-edit')).stderr).toContain('Cannot start the editor nosuch-editor -w');
+    box.env = { EDITOR: 'sh -c "exit 3"' };
+    expect((await box.run('config-edit')).stderr).toContain('ended with 3');
   });
 });
 

@@ -1,5 +1,6 @@
+import { surviveClosedOutput } from '@dstack-cloud/files';
 import { CommanderError } from 'commander';
-import { type Context, createContext, type Host } from './context.ts';
+import { type Context, createContext, type Host, jsonText } from './context.ts';
 import { CliError, EXIT } from './errors.ts';
 import { splitGlobalOptions } from './global-options.ts';
 import { createProgram } from './program.ts';
@@ -22,15 +23,25 @@ export async function runCli(argv: readonly string[], host: Host = processHost()
     await program.parseAsync(rest, { from: 'user' });
     return exitCode;
   } catch (error) {
-    if (error instanceof CommanderError) return commanderExit(error);
+    const json = context?.json ?? wantsJson(argv);
+    if (error instanceof CommanderError) return commanderExit(error, host, json);
     if (host.signal.aborted) return EXIT.interrupted;
-    return reportError(error, host, context);
+    return reportError(error, host, { json, verbose: context?.verbose ?? false });
   }
 }
 
-/** Commander has printed its message; help and version are no failures. */
-function commanderExit(error: CommanderError): number {
-  return error.exitCode === 0 || error.code === 'commander.help' ? EXIT.ok : EXIT.usage;
+/** Commander has printed its message for people; help and version are no failures. */
+function commanderExit(error: CommanderError, host: Host, json: boolean): number {
+  if (error.exitCode === 0 || error.code === 'commander.help') return EXIT.ok;
+  const message = error.message.replace(/^error: /, '');
+  if (json) host.stdout(jsonText({ error: { code: 'usage', message, hint: 'See dstack-cloud --help' } }));
+  return EXIT.usage;
+}
+
+/** Whether an answer is to be JSON, of a command line that cannot be read to its end. */
+function wantsJson(argv: readonly string[]): boolean {
+  const end = argv.indexOf('--');
+  return argv.slice(0, end < 0 ? argv.length : end).includes('--json');
 }
 
 function processHost(): Host {
@@ -40,10 +51,9 @@ function processHost(): Host {
     // A second Ctrl-C ends at once.
     process.once('SIGINT', () => process.exit(EXIT.interrupted));
   });
-  // A reader that went away (`| head`) is no error.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(EXIT.ok);
-  });
+  // A reader that went away (`| head`) is no error, and no reason to leave a deploy half way.
+  const unread = new AbortController();
+  surviveClosedOutput(() => unread.abort());
   return {
     cwd: process.cwd(),
     env: process.env,
@@ -52,5 +62,6 @@ function processHost(): Host {
     stdout: (text) => void process.stdout.write(text),
     stderr: (text) => void process.stderr.write(text),
     signal: interrupt.signal,
+    unread: unread.signal,
   };
 }

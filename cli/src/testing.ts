@@ -46,6 +46,7 @@ export class Sandbox {
       stdout: () => {},
       stderr: () => {},
       signal: new AbortController().signal,
+      unread: new AbortController().signal,
     };
   }
 

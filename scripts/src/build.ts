@@ -4,6 +4,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { surviveClosedOutput } from '@dstack-cloud/files';
 import { type BuildResult, buildAll } from './build/build-all.ts';
 
 /** Builds what is out of date. Throws with the compiler's or bundler's message. */
@@ -12,6 +13,7 @@ export async function build(options: { force?: boolean } = {}): Promise<BuildRes
 }
 
 async function main(): Promise<void> {
+  surviveClosedOutput();
   const { values } = parseArgs({
     options: { force: { type: 'boolean', default: false }, json: { type: 'boolean', default: false } },
   });

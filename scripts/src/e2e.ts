@@ -2,13 +2,16 @@
  * `npm run e2e -- NAME…` runs end-to-end tests by name, `npm run e2e -- --list` lists them,
  * `npm run e2e` runs all. The name is the text before the colon of the test's title.
  */
+import { surviveClosedOutput } from '@dstack-cloud/files';
 import { build } from './build.ts';
 import { endToEndTests, runVitest } from './run-vitest.ts';
 
+surviveClosedOutput();
 const args = process.argv.slice(2);
-const tests = await endToEndTests();
+const wantsHelp = args.includes('--help') || args.includes('-h');
+const tests = wantsHelp ? [] : await endToEndTests();
 
-if (args.includes('--help') || args.includes('-h')) {
+if (wantsHelp) {
   console.log('Usage: npm run e2e [-- --list | NAME…]\n\nRuns end-to-end tests, all or by name.');
 } else if (args.includes('--list')) {
   for (const { title } of tests) console.log(title);

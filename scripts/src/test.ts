@@ -2,6 +2,7 @@
  * `npm test [-- FILTER…]`: builds what the tests start, runs the unit tests, then the end-to-end tests one file
  * at a time (each starts whole services), and closes with one line of counts.
  */
+import { surviveClosedOutput } from '@dstack-cloud/files';
 import { build } from './build.ts';
 import { type Counts, runVitest } from './run-vitest.ts';
 
@@ -9,6 +10,7 @@ import { type Counts, runVitest } from './run-vitest.ts';
 const unitTests = ['--exclude', 'test/e2e/**'];
 const endToEnd = ['test/e2e/', '--no-file-parallelism'];
 
+surviveClosedOutput();
 const filters = process.argv.slice(2);
 await build();
 const phases = filters.length > 0 ? [filters] : [unitTests, endToEnd];

@@ -5,6 +5,7 @@
  */
 import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
+import { surviveClosedOutput } from '@dstack-cloud/files';
 import { runAgainst } from './kms-against.ts';
 import { isMet, type Result } from './result.ts';
 
@@ -18,6 +19,7 @@ const suites: Record<string, () => Promise<{ run(): Promise<Result[]> }>> = {
   verifier: () => import('./verifier.ts'),
 };
 
+surviveClosedOutput();
 const USAGE = `Usage: npm run bench [-- SUITE…] [--json]
        npm run bench -- kms --against COMMIT [--json]
 
@@ -34,7 +36,7 @@ const {
     against: { type: 'string' },
   },
 });
-const unknown = names.filter((name) => !(name in suites));
+const unknown = names.filter((name) => !Object.hasOwn(suites, name));
 const isAmiss = unknown.length > 0 || (against !== undefined && names.join() !== 'kms');
 
 if (help || isAmiss) {

@@ -59,6 +59,7 @@ export async function localLab(): Promise<LocalLab> {
         out.stderr += text;
       },
       signal: new AbortController().signal,
+      unread: new AbortController().signal,
       ...host,
     });
     return { code, ...out };

@@ -1,19 +1,23 @@
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { writeFileAtomic } from '@dstack-cloud/app';
 import { printableMessage } from '@dstack-cloud/encoding';
+import { isThere } from '@dstack-cloud/files';
 import { ask } from '../ask.ts';
-import { parseGlobalConfig } from '../config/global-config.ts';
+import { parseGlobalConfig, readGlobalConfig } from '../config/global-config.ts';
 import { CONFIG_TEMPLATE } from '../config/template.ts';
 import type { Context } from '../context.ts';
 import { CliError, messageOf } from '../errors.ts';
 
+/** Exit status of a shell that cannot run its command. */
+const NOT_FOUND = 127;
+const NOT_EXECUTABLE = 126;
+
 /** `config-edit`: makes the global configuration when absent, opens the editor, checks the result. */
 export async function run(context: Context): Promise<undefined> {
   const path = context.configPath;
-  if (!existsSync(path)) {
+  if (!isThere(path)) {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     await writeFileAtomic(path, CONFIG_TEMPLATE, { mode: 0o600 });
     context.info(`Created ${path}`);
@@ -21,7 +25,7 @@ export async function run(context: Context): Promise<undefined> {
   for (;;) {
     await edit(context, path);
     try {
-      const { warnings } = parseGlobalConfig(await readFile(path, 'utf8'), path);
+      const { warnings } = parseGlobalConfig((await readGlobalConfig(path)) ?? '', path);
       for (const warning of warnings) context.warn(warning);
       context.result({ path, valid: true });
       return undefined;
@@ -33,19 +37,21 @@ export async function run(context: Context): Promise<undefined> {
 
 async function edit(context: Context, path: string): Promise<void> {
   const command = context.env['VISUAL'] || context.env['EDITOR'] || 'vi';
-  const [program, ...args] = command.split(/\s+/).filter((word) => word !== '') as [string, ...string[]];
+  const failed = (why: string, cause?: unknown): CliError =>
+    new CliError('no_editor', why, {
+      ...(cause === undefined ? {} : { cause }),
+      hint: `Correct EDITOR (or VISUAL), or edit ${path} yourself`,
+    });
   const code = await new Promise<number | null>((resolve, reject) => {
-    const child = spawn(program, [...args, path], { stdio: 'inherit' });
+    // A shell reads the command, as for git and crontab: it may hold arguments and quotes.
+    const child = spawn('/bin/sh', ['-c', `${command} "$@"`, command, path], { stdio: 'inherit' });
     child.once('error', (error) =>
-      reject(
-        new CliError('no_editor', `Cannot start the editor ${program}: ${messageOf(error)}`, {
-          hint: `Set EDITOR, or edit ${path} yourself`,
-        }),
-      ),
+      reject(failed(`Cannot start the editor ${command}: ${messageOf(error)}`, error)),
     );
     child.once('exit', resolve);
   });
-  if (code !== 0) throw new CliError('no_editor', `The editor ${program} ended with ${code ?? 'a signal'}`);
+  if (code === NOT_FOUND || code === NOT_EXECUTABLE) throw failed(`Cannot start the editor ${command}`);
+  if (code !== 0) throw failed(`The editor ${command} ended with ${code ?? 'a signal'}`);
 }
 
 /** Asks whether to open the editor again; a script gets the error. */

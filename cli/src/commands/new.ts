@@ -1,16 +1,22 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { toHex } from '@dstack-cloud/encoding';
+import { isThere } from '@dstack-cloud/files';
+import { isImageName, isMachineName } from '@dstack-cloud/vmm';
 import { loadGlobalConfig } from '../config/global-config.ts';
+import { parseJsonObject } from '../config/json-comments.ts';
 import type { Context } from '../context.ts';
-import { CliError } from '../errors.ts';
+import { CliError, EXIT } from '../errors.ts';
 import { notYet } from '../platforms/platform.ts';
+import { parseAppConfig } from '../project/app-schema.ts';
 import { instanceName } from '../project/instance-name.ts';
-import { projectFiles, type TemplateOptions } from '../templates/project-files.ts';
+import { type ProjectFile, projectFiles, type TemplateOptions } from '../templates/project-files.ts';
 
-/** `new NAME`: a project folder that deploys as it is (chapter 50 section 1.2). */
+/** What a DNS label takes; also what a later step makes a name of. */
+const MAX_NAME = 63;
+
+/** `new NAME`: a project folder that deploys as it is. */
 export async function run(
   context: Context,
   [name]: readonly string[],
@@ -18,12 +24,13 @@ export async function run(
 ): Promise<undefined> {
   const config = await loadGlobalConfig(context);
   const directory = resolve(context.directory, name as string);
-  if (existsSync(directory))
-    throw new CliError('exists', `Directory '${name}' already exists.`, { hint: 'Choose another name' });
-  if (!existsSync(dirname(directory)))
-    throw new CliError('bad_argument', `${dirname(directory)} does not exist`, { hint: 'Make it first' });
   const options = templateOptions(basename(directory), config.platform, flags);
   const files = projectFiles(options);
+  checkNames(options, files);
+  if (isThere(directory))
+    throw new CliError('exists', `Directory '${name}' already exists.`, { hint: 'Choose another name' });
+  if (!isThere(dirname(directory)))
+    throw new CliError('bad_argument', `${dirname(directory)} does not exist`, { hint: 'Make it first' });
   await mkdir(directory, { mode: 0o755 });
   try {
     await mkdir(join(directory, 'shared'), { mode: 0o700 });
@@ -85,6 +92,25 @@ function templateOptions(
     machineType: text('machineType'),
     dataSize: dataSize(text('dataSize')),
   };
+}
+
+/** Refuses what a later step would: names that no machine, image, DNS label or `app.json` takes. */
+function checkNames(options: TemplateOptions, files: readonly ProjectFile[]): void {
+  const { name, instanceName: instance, osImage, platform } = options;
+  const refuse = (what: string, found: string, expected: string): never => {
+    throw new CliError('bad_argument', `${what} cannot be used`, { expected, found, exitCode: EXIT.usage });
+  };
+  if (!/^[^\p{C}\p{Zl}\p{Zp}]+$/u.test(name) || name.length > MAX_NAME)
+    refuse('The name of the project', name, `at most ${MAX_NAME} characters, all of them visible`);
+  if (platform === 'local' && !isMachineName(instance))
+    refuse('The instance name', instance, 'at most 128 letters, digits, blanks and _.@~!$^()-');
+  if (platform !== 'local' && !/^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/.test(instance))
+    refuse('The instance name', instance, 'at most 63 lower-case letters, digits and -, from a letter on');
+  if (osImage !== undefined && !isImageName(osImage))
+    refuse('The name of the OS image', osImage, 'at most 64 letters, digits and _.-');
+  const path = 'app.json';
+  const app = files.find((file) => file.name === path)?.text ?? '';
+  parseAppConfig(parseJsonObject(app, path, 'bad_app_json'), path);
 }
 
 function dataSize(text: string | undefined): number {

@@ -1,4 +1,4 @@
-import { readFileBounded } from '@dstack-cloud/app';
+import { readFileBounded, table } from '@dstack-cloud/app';
 import { ROOT_NAMES, type RootName } from '@dstack-cloud/attestation';
 import { plainHttpWarnings } from '@dstack-cloud/policy';
 import { z } from 'zod';
@@ -65,7 +65,7 @@ const schema: z.ZodType<GlobalConfig> = z.looseObject({
   image_search_paths: z.array(z.string()).default([]),
   gcp: z.looseObject({}).default({}),
   nitro: z.looseObject({}).default({}),
-  trusted_signers: z.record(z.string(), z.string().regex(/^(0x)?[0-9a-fA-F]{66}$/)).default({}),
+  trusted_signers: table(z.string().regex(/^(0x)?[0-9a-fA-F]{66}$/)).default({}),
   chain: z
     .looseObject({
       rpc_url: url,
@@ -82,7 +82,7 @@ const schema: z.ZodType<GlobalConfig> = z.looseObject({
       run_path: z.string().default('~/.local/share/dstack-cloud/vm'),
       seed_file: z.string().default('~/.local/share/dstack-cloud/platform.seed'),
       engine: z.enum(['auto', 'docker', 'podman', 'process']).default('auto'),
-      env: z.record(z.string(), z.string()).default({}),
+      env: table(z.string()).default({}),
       owner: z.looseObject({ pid: z.int().positive(), start_time: z.string() }).optional(),
     })
     .prefault({}),
@@ -108,27 +108,31 @@ const KNOWN = {
 /** Reads the global configuration; without a file every default holds. */
 export async function loadGlobalConfig(context: Context): Promise<GlobalConfig> {
   const path = context.configPath;
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFileBounded(path, MAX_CONFIG_BYTES);
-  } catch (error) {
-    if ((error as { code?: string }).code !== 'file-missing')
-      throw new CliError('bad_config', `${path} cannot be read`, {
-        cause: error,
-        hint: `Check ${path}, or name another file with --config`,
-      });
+  const text = await readGlobalConfig(path);
+  if (text === undefined) {
     if (context.config !== undefined || context.env['DSTACK_CLOUD_CONFIG'])
       throw new CliError('bad_config', `${path} does not exist`, {
         hint: 'Correct --config or DSTACK_CLOUD_CONFIG, or make the file with dstack-cloud config-edit',
       });
     return defaultGlobalConfig();
   }
-  const { config, warnings } = parseGlobalConfig(decode(bytes, path), path);
+  const { config, warnings } = parseGlobalConfig(text, path);
   for (const warning of warnings) context.warn(warning);
   return config;
 }
 
-function decode(bytes: Uint8Array, path: string): string {
+/** Text of the global configuration, or undefined when there is none. Throws `bad_config`. */
+export async function readGlobalConfig(path: string): Promise<string | undefined> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFileBounded(path, MAX_CONFIG_BYTES);
+  } catch (error) {
+    if ((error as { code?: string }).code === 'file-missing') return undefined;
+    throw new CliError('bad_config', `${path} cannot be read`, {
+      cause: error,
+      hint: `Check ${path}, or name another file with --config`,
+    });
+  }
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (error) {

@@ -34,7 +34,8 @@ export async function sealEnvironment(
 }
 
 function trustedSigner(config: GlobalConfig, url: string, named: string | undefined): string {
-  const signer = named ?? config.trusted_signers[url];
+  const known = config.trusted_signers;
+  const signer = named ?? (Object.hasOwn(known, url) ? known[url] : undefined);
   if (signer === undefined)
     throw new CliError('kms_untrusted', `Nothing says which key ${url} must sign with`, {
       expected: 'chain in the global configuration, or a trusted signer',

@@ -1,8 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { AppError, readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import { AppError, readFileBounded, table, writeFileAtomic } from '@dstack-cloud/app';
 import type { SignedTreeHead } from '@dstack-cloud/audit-log';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
+import { z } from 'zod';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
 import type { AuditHead } from './audit.ts';
@@ -24,6 +25,8 @@ interface Seen {
  */
 type SeenHeads = Record<string, Seen | SignedTreeHead>;
 
+const seenHeads = table(z.looseObject({}));
+
 /** A head seen before; `head` is not yet checked. */
 export interface SeenHead extends AuditSigner {
   readonly head: unknown;
@@ -36,7 +39,7 @@ export async function lastSeenHead(
   { rootKey, publicKey }: AuditSigner,
 ): Promise<SeenHead | undefined> {
   const heads = await read(context);
-  const seen = heads[url];
+  const seen = Object.hasOwn(heads, url) ? heads[url] : undefined;
   if (seen !== undefined && 'audit_key' in seen) {
     return { rootKey: seen.root_key, publicKey: keyOf(context, seen.audit_key), head: seen.head };
   }
@@ -79,10 +82,10 @@ async function read(context: Context): Promise<SeenHeads> {
     });
   }
   try {
-    return JSON.parse(text) as SeenHeads;
+    return seenHeads.parse(JSON.parse(text)) as SeenHeads;
   } catch (cause) {
     // Forgetting them silently would hide a rewritten log.
-    throw new CliError('bad_config', `${path(context)} is no JSON`, {
+    throw new CliError('bad_config', `${path(context)} is damaged`, {
       cause,
       hint: 'It holds the heads of audit logs seen before; restore it, or move it away if you know why it is damaged',
     });

@@ -1,4 +1,5 @@
 import { isEnvName } from '@dstack-cloud/app';
+import { isImageName } from '@dstack-cloud/vmm';
 import { z } from 'zod';
 import { CliError } from '../errors.ts';
 
@@ -52,7 +53,10 @@ const text = (value: string) => z.string().default(value);
 const schema: z.ZodType<AppConfig> = z.looseObject({
   name: z.string().min(1).max(128).default('myapp'),
   platform: z.enum(['local', 'gcp', 'nitro']).default('gcp'),
-  os_image: text('dstack-cloud-0.6.0'),
+  os_image: z
+    .string()
+    .refine(isImageName, 'must be a name of at most 64 letters, digits and _.-')
+    .default('dstack-cloud-0.6.0'),
   docker_compose_file: text('docker-compose.yaml'),
   prelaunch_script: text('prelaunch.sh'),
   env_file: text('.env'),

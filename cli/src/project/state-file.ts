@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import { readFileBounded, table, writeFileAtomic } from '@dstack-cloud/app';
 import { z } from 'zod';
 import { CliError } from '../errors.ts';
 
@@ -60,7 +60,7 @@ const schema: z.ZodType<ProjectState> = z.looseObject({
   os_image_hash: text,
   machine_dir: text,
   other_machine_dir: z.string().optional(),
-  urls: z.record(z.string(), z.string()).default({}),
+  urls: table(z.string()).default({}),
   revisions: z
     .array(z.looseObject({ compose_hash: z.string(), os_image_hash: z.string(), time: z.string() }))
     .default([]),

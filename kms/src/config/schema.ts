@@ -1,3 +1,4 @@
+import { table } from '@dstack-cloud/app';
 import { ATTESTATION_MODES, GCE_TDX_PCR0, TCB_STATUSES } from '@dstack-cloud/attestation';
 import { codeNames } from '@dstack-cloud/policy';
 import { z } from 'zod';
@@ -56,7 +57,7 @@ const rpc = z.strictObject({
     })
     .prefault({}),
   /** Body limits by method: "1MiB", "64KiB" or bytes. */
-  limits: z.record(z.string(), z.union([z.string(), z.int().min(1)])).default({}),
+  limits: table(z.union([z.string(), z.int().min(1)])).default({}),
 });
 
 function isHttpUrl(text: string): boolean {

@@ -21,7 +21,7 @@ const NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 
 /** Whether an environment takes this name: what a guest demands, and so what everybody who writes one must. */
 export function isEnvName(name: string): boolean {
-  return NAME.test(name) && name.length <= ENV_LIMITS.keyBytes;
+  return NAME.test(name) && name.length <= ENV_LIMITS.keyBytes && name !== '__proto__';
 }
 
 /** Reads the plaintext of `.encrypted-env`, `{"env":[{"key","value"}]}`. @throws AppError `env-invalid` */
@@ -56,7 +56,7 @@ export function validateEnv(vars: readonly EnvVar[], allowed: readonly string[])
     const keyBytes = utf8(key).length;
     const valueBytes = utf8(value).length;
     if (keyBytes > ENV_LIMITS.keyBytes) fail('has a name that is too long', ENV_LIMITS.keyBytes, keyBytes);
-    if (!NAME.test(key)) {
+    if (!isEnvName(key)) {
       throw new AppError('env-invalid', `Environment has the bad name ${JSON.stringify(key)}`, {
         expected: NAME.source,
         found: key,

@@ -57,6 +57,7 @@ export {
 export { type ReadFileOptions, readFileBounded } from './read-file-bounded.ts';
 export { JsonFloat, parseStrictJson, type StrictJson } from './strict-json.ts';
 export { parseSysConfig, type SysConfig, serializeSysConfig } from './sys-config.ts';
+export { table } from './table.ts';
 export {
   DEFAULT_FILE_SYSTEM,
   DIRECTORY_MACHINE,

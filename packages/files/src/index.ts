@@ -1,4 +1,5 @@
 export { removeAbandoned, temporaryName } from './abandoned.ts';
+export { surviveClosedOutput } from './closed-output.ts';
 export { FilesError, type FilesErrorCode } from './errors.ts';
 export { isThere } from './is-there.ts';
 export { type LockOptions, lockHolder, withLock } from './lock.ts';

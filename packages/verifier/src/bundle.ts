@@ -124,7 +124,7 @@ function sourceOf(collateral: z.infer<typeof Schema>['collateral']): CollateralS
       return { ask: bytes(snp.ask), vcek: bytes(snp.vcek), ...crl };
     },
     crl: async (url) => {
-      const value = collateral.crls[url];
+      const value = Object.hasOwn(collateral.crls, url) ? collateral.crls[url] : undefined;
       if (value === undefined) throw missing('revocation list');
       return bytes(value);
     },

@@ -12,7 +12,7 @@ export { Guard } from './guard.ts';
 export { removeCvm, type StartOptions, startCvm, stopCvm } from './lifecycle.ts';
 export { cvmLogPath, cvmLogs, followCvmLogs, type LogOptions } from './logs.ts';
 export { machineFolder } from './machine-folder.ts';
-export { type CvmManifest, readManifest } from './manifest.ts';
+export { type CvmManifest, isImageName, isMachineName, readManifest } from './manifest.ts';
 export { hasOpenUpdate } from './open-update.ts';
 export { freePort, requireFreePort } from './ports.ts';
 export { guestProgramDirectory, programDirectory, resolveProgram } from './programs.ts';

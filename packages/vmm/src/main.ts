@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { printableJson, printableLine, printableMessage } from '@dstack-cloud/encoding';
+import { surviveClosedOutput } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
 import { removeCvm, startCvm, stopCvm } from './lifecycle.ts';
 import { cvmLogs } from './logs.ts';
@@ -27,6 +28,7 @@ const { values, positionals } = parseArgs({
 });
 
 async function run(): Promise<number> {
+  surviveClosedOutput();
   const [command, directory] = positionals;
   if (values.version) process.stdout.write('dstack-vmm 0.1.0\n');
   if (values.version) return 0;

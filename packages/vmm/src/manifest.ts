@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { AppError, readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import { AppError, readFileBounded, table, writeFileAtomic } from '@dstack-cloud/app';
 import type { ProcessIdentity } from '@dstack-cloud/files';
 import { z } from 'zod';
 import { VmmError } from './errors.ts';
@@ -12,6 +12,16 @@ const identity = z.strictObject({ pid: z.int().positive(), start_time: z.string(
 /** Limits of labels: chapter 50 section 7.5. */
 const CVM_NAME = /^[A-Za-z0-9_. @~!$^()-]{1,128}$/;
 const IMAGE_NAME = /^(?!.*\.\.)[A-Za-z0-9_.-]{1,64}$/;
+
+/** Whether a machine takes this name. */
+export function isMachineName(name: string): boolean {
+  return CVM_NAME.test(name);
+}
+
+/** Whether this can be the name of an OS image: it is also part of paths. */
+export function isImageName(name: string): boolean {
+  return IMAGE_NAME.test(name);
+}
 
 /** `vm-manifest.json`: what a machine is, as opposed to what it does now (`vm-state.json`). */
 export interface CvmManifest {
@@ -73,8 +83,8 @@ const manifestSchema: z.ZodType<CvmManifest> = z.strictObject({
   agent_port: z.strictObject({ address: z.string(), from: port, fixed: z.boolean() }),
   runner: z.strictObject({
     engine: z.enum(['auto', 'docker', 'podman', 'process']),
-    env: z.record(z.string(), z.string()),
-    engine_env: z.record(z.string(), z.string()).default({}),
+    env: table(z.string()),
+    engine_env: table(z.string()).default({}),
   }),
   owner: identity.nullable(),
   project: z.string().nullable(),

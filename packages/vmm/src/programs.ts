@@ -38,7 +38,7 @@ export function guestProgramDirectory(): string {
  * through tsx when this process itself runs from source. `DSTACK_BIN_DIR` names another folder of bundles.
  */
 export function resolveProgram(name: string): string[] {
-  const source = SOURCES[name];
+  const source = Object.hasOwn(SOURCES, name) ? SOURCES[name] : undefined;
   if (source === undefined) throw new VmmError('program_missing', `There is no program named ${name}`);
   const directory = programDirectory();
   const path =

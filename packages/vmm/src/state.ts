@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { AppError, readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import { AppError, readFileBounded, table, writeFileAtomic } from '@dstack-cloud/app';
 import type { ProcessIdentity } from '@dstack-cloud/files';
 import { z } from 'zod';
 import { VmmError } from './errors.ts';
@@ -33,8 +33,8 @@ const stateSchema: z.ZodType<CvmState> = z.strictObject({
   boot_progress: z.string(),
   error: z.string().nullable(),
   instance_id: z.string().nullable(),
-  urls: z.record(z.string(), z.string()),
-  ports: z.record(z.string(), z.int()),
+  urls: table(z.string()),
+  ports: table(z.int()),
   started_at: z.string().nullable(),
   running_at: z.string().nullable(),
   stopped_at: z.string().nullable(),

@@ -3,6 +3,7 @@
  * with a simulated TEE.
  */
 import { parseArgs } from 'node:util';
+import { surviveClosedOutput } from '@dstack-cloud/files';
 import { runDemo } from './run-demo.ts';
 
 const HELP = `npm run demo [-- --once] [--json] [--keep]
@@ -21,5 +22,6 @@ const { values } = parseArgs({
   },
 });
 
+surviveClosedOutput();
 if (values.help) process.stdout.write(HELP);
 else process.exitCode = await runDemo(values);

@@ -1,3 +1,4 @@
+import { surviveClosedOutput } from '@dstack-cloud/files';
 import { Cleanup } from './cleanup.ts';
 import { farewell } from './farewell.ts';
 import { type DemoReport, jsonReport } from './report.ts';
@@ -22,6 +23,8 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     // Whoever insists leaves at once; the guard and the machines' supervisors still end everything.
     if (interrupts > 2) process.exit(130);
   };
+  // Nobody would see where it runs, nor stop it.
+  surviveClosedOutput(interrupt);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
   const steps = new Steps({ quiet: options.json, signal: stop.signal });
   const report: DemoReport = { denied: [] };

@@ -25,6 +25,6 @@ export async function logsLocal(place: Place, state: ProjectState, request: LogR
     context.record({ line });
     context.print(printableLine(line, MAX_LINE));
   };
-  await followCvmLogs(dir, options, show, context.signal);
+  await followCvmLogs(dir, options, show, AbortSignal.any([context.signal, context.unread]));
   context.print('Stopped following logs.');
 }

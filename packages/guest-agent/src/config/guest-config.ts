@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { DIRECTORY_MACHINE, DISK_MACHINE, type MachineAbilities } from '@dstack-cloud/app';
+import { DIRECTORY_MACHINE, DISK_MACHINE, type MachineAbilities, table } from '@dstack-cloud/app';
 import type { PortMapping } from '@dstack-cloud/app/compose-file';
 import { z } from 'zod';
 import { GuestError } from '../errors.ts';
@@ -49,8 +49,8 @@ const schema = z.strictObject({
     .strictObject({
       engine: z.enum(['auto', 'docker', 'podman', 'process']).default('auto'),
       log_dir: path.optional(),
-      env: z.record(z.string(), z.string()).default({}),
-      engine_env: z.record(z.string(), z.string()).default({}),
+      env: table(z.string()).default({}),
+      engine_env: table(z.string()).default({}),
       project: z
         .string()
         .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/)

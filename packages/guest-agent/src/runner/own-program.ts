@@ -3,10 +3,10 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** Programs of this product that may run as an application, and where their source lies in a checkout. */
-const SOURCES: Readonly<Record<string, string>> = {
-  'dstack-kms': 'kms/src/main.ts',
-  'dstack-verifier': 'packages/verifier/src/main.ts',
-};
+const SOURCES = new Map([
+  ['dstack-kms', 'kms/src/main.ts'],
+  ['dstack-verifier', 'packages/verifier/src/main.ts'],
+]);
 
 /**
  * For services of one process with a core to itself, whose requests are short:
@@ -33,7 +33,7 @@ export function ownProgram(
   name: string,
   env: Readonly<Record<string, string | undefined>>,
 ): string[] | undefined {
-  const source = SOURCES[name];
+  const source = SOURCES.get(name);
   if (source === undefined) return undefined;
   const here = dirname(fileURLToPath(import.meta.url));
   for (const directory of [env['DSTACK_BIN_DIR'], here, dirname(here)]) {

@@ -11,6 +11,7 @@ import {
   parseAppCompose,
   parseSysConfig,
   readFileBounded,
+  table,
   writeFileAtomic,
 } from '@dstack-cloud/app';
 import { readComposeFile } from '@dstack-cloud/app/compose-file';
@@ -147,5 +148,5 @@ async function readShared(
 async function decryptedEnv(directory: string): Promise<Record<string, string>> {
   const path = join(directory, GUEST_FILES.decryptedEnvJson);
   const bytes = await readFileBounded(path, MAX_ENV_FILE, { noFollow: true });
-  return z.record(z.string(), z.string()).parse(JSON.parse(utf8Text(bytes)));
+  return table(z.string()).parse(JSON.parse(utf8Text(bytes)));
 }

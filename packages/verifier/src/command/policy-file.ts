@@ -1,4 +1,4 @@
-import { AppError, parseStrictJson } from '@dstack-cloud/app';
+import { AppError, parseStrictJson, table } from '@dstack-cloud/app';
 import { snpPolicyFromConfig, TCB_STATUSES } from '@dstack-cloud/attestation';
 import { z } from 'zod';
 import { VerifierError } from '../errors.ts';
@@ -21,7 +21,7 @@ const Schema = z.strictObject({
       accept_unchecked_aliases: z.boolean().optional(),
     })
     .optional(),
-  expect: z.record(z.string(), z.string()).optional(),
+  expect: table(z.string()).optional(),
 });
 
 /** Reads a local policy, JSON. @throws VerifierError naming the member that is wrong */
