@@ -1,5 +1,6 @@
 /** The command line and real machines against what lies in files: paths of strangers, damage, a guest that talks much. */
 import {
+  chmodSync,
   existsSync,
   linkSync,
   mkdirSync,
@@ -69,7 +70,9 @@ describe('machines', () => {
     const own = processIdentity(process.pid);
     const bait = join(directory, 'dstack-abcdef');
     mkdirSync(bait, { mode: 0o700 });
-    writeFileSync(join(bait, 'machine'), 'another machine');
+    const mark = `${id}\n${runPath}/gone\n1-1-1-1\n`;
+    writeFileSync(join(bait, 'machine'), mark);
+    chmodSync(bait, 0o750);
     mkdirSync(runPath, { mode: 0o700 });
     symlinkSync(inside, join(runPath, 'linked'));
     mkdirSync(join(runPath, 'empty'), { mode: 0o700 });
@@ -98,7 +101,8 @@ describe('machines', () => {
           machine_dir,
         };
         writeFileSync(join(path, 'state.json'), JSON.stringify(text));
-        const commands = [['stop'], ['remove', '--force'], ['logs'], ['status']];
+        const commands = [['stop'], ['remove', '--force']];
+        if (machine_dir === inside) commands.push(['logs'], ['status']);
         const outcomes = await Promise.all(commands.map((args) => cli('-C', path, ...args)));
         for (const { code, stdout } of outcomes.slice(0, 2)) {
           if (machine_dir === join(runPath, 'empty') && code === 0) continue;
@@ -107,7 +111,7 @@ describe('machines', () => {
       }
     }
     expect(readFileSync(join(precious, 'thesis'), 'utf8')).toBe('years of work');
-    expect(readFileSync(join(bait, 'machine'), 'utf8')).toBe('another machine');
+    expect(readFileSync(join(bait, 'machine'), 'utf8')).toBe(mark);
     expect(readFileSync(join(runPath, 'empty/notes'), 'utf8')).toBe('mine');
     expect(readFileSync(join(inside, 'vm-manifest.json'), 'utf8')).toContain(id);
 

@@ -16,7 +16,7 @@ export async function cleanUpRun(dir: string, runFolder: string | null): Promise
   const paths = cvmPaths(dir);
   const manifest = await manifestIfReadable(dir);
   const containers = await endMachineContainers(paths, manifest);
-  if (manifest !== undefined) removeRunFolders(manifest.id, runFolder);
+  removeRunFolders({ id: manifest?.id, dir }, runFolder);
   removeBootSecrets(paths.work);
   return containers;
 }

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -14,6 +15,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { holderTag } from '@dstack-cloud/files';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createCvm } from './create.ts';
 import { removeCvm, startCvm, stopCvm } from './lifecycle.ts';
@@ -93,7 +95,8 @@ describe('the run folder that a state names', () => {
   const forged: readonly (readonly [string, (id: string) => string])[] = [
     ['any folder', () => victim],
     ['a folder of the right name', () => renamed('dstack-abcdef')],
-    ['one that names another machine', () => marked(renamed('dstack-abcdef'), 'another')],
+    ['one that names another machine', () => marked(renamed('dstack-abcdef'), randomUUID())],
+    ['one that names nothing', () => marked(renamed('dstack-abcdef'), '')],
     ['one that is open to others', (id) => opened(marked(renamed('dstack-abcdef'), id))],
     ['one whose mark is a link', (id) => linked(renamed('dstack-abcdef'), id, symlinkSync)],
     ['one whose mark is a hard link', (id) => linked(renamed('dstack-abcdef'), id, linkSync)],
@@ -109,7 +112,7 @@ describe('the run folder that a state names', () => {
     return path;
   };
   const marked = (path: string, id: string): string => {
-    writeFileSync(join(path, 'machine'), id);
+    writeFileSync(join(path, 'machine'), `${id}\n${join(victim, 'somewhere')}\n${holderTag()}\n`);
     return path;
   };
   const opened = (path: string): string => {
@@ -117,7 +120,7 @@ describe('the run folder that a state names', () => {
     return path;
   };
   const linked = (path: string, id: string, link: (target: string, path: string) => void): string => {
-    writeFileSync(join(path, 'other'), id);
+    writeFileSync(join(path, 'other'), `${id}\n${lab.options.dir}\n${holderTag()}\n`);
     link(join(path, 'other'), join(path, 'machine'));
     return path;
   };
@@ -139,16 +142,24 @@ describe('the run folder that a state names', () => {
     expect(isWhole()).toBe(true);
   });
 
-  it('is removed when it is the own one, also when the state does not name it', () => {
-    const named = makeRunFolder('machine-1');
-    expect(removeRunFolder(named, 'machine-2')).toBe(false);
-    expect(removeRunFolder(named, '')).toBe(false);
-    expect(removeRunFolder(named, 'machine-1')).toBe(true);
-    const forgotten = makeRunFolder('machine-1');
-    const other = makeRunFolder('machine-2');
-    removeRunFolders('machine-1', null);
-    expect([forgotten, other].map((path) => existsSync(path))).toEqual([false, true]);
-    removeRunFolder(other, 'machine-2');
+  it('is removed when it is the own one, also when the state does not name it, or the machine is gone', () => {
+    const one = { id: randomUUID(), dir: lab.root };
+    const two = { id: randomUUID(), dir: victim };
+    const named = makeRunFolder(one);
+    expect(removeRunFolder(named, two)).toBe(false);
+    expect(removeRunFolder(named, { id: undefined, dir: victim })).toBe(false);
+    expect(removeRunFolder(named, one)).toBe(true);
+    const forgotten = makeRunFolder(one);
+    const other = makeRunFolder(two);
+    const living = makeRunFolder({ id: randomUUID(), dir: join(lab.root, 'none') });
+    const ofNobody = makeRunFolder({ id: randomUUID(), dir: join(lab.root, 'none') });
+    const mark = readFileSync(join(ofNobody, 'machine'), 'utf8');
+    // As a supervisor that has ended would have left it.
+    writeFileSync(join(ofNobody, 'machine'), mark.replace(`\n${process.pid}-`, '\n4194304-'));
+    removeRunFolders({ id: undefined, dir: lab.root }, null);
+    expect([forgotten, ofNobody].map((path) => existsSync(path))).toEqual([false, false]);
+    expect([living, other].map((path) => existsSync(path))).toEqual([true, true]);
+    for (const path of [living, other]) rmSync(path, { recursive: true });
   });
 });
 

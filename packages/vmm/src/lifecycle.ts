@@ -14,6 +14,7 @@ import { canonical, requireMachineFolder, withMachine } from './machine-folder.t
 import { endMachineProcesses } from './machine-processes.ts';
 import { removeMachineVolumes } from './machine-volumes.ts';
 import { readManifest } from './manifest.ts';
+import { removeRunFolders } from './run-folder.ts';
 import { sendSignal } from './send-signal.ts';
 import { finishUpdate } from './shared-update.ts';
 import { type SpawnedSupervisor, spawnSupervisor } from './spawn-supervisor.ts';
@@ -69,7 +70,11 @@ export async function startCvm(directory: string, options: StartOptions = {}): P
  */
 export async function stopCvm(directory: string): Promise<boolean> {
   const dir = canonical(directory);
-  if (!isThere(dir)) return (await endMachineProcesses(dir, ORPHAN_GRACE_MS)) > 0;
+  if (!isThere(dir)) {
+    const ended = await endMachineProcesses(dir, ORPHAN_GRACE_MS);
+    removeRunFolders({ id: undefined, dir }, null);
+    return ended > 0;
+  }
   return await withMachine(dir, { evenWhenFull: true }, () => stopLocked(dir));
 }
 

@@ -73,7 +73,7 @@ async function run(dir: string, signal: AbortSignal): Promise<number> {
   await endMachineProcesses(dir, ORPHAN_GRACE_MS);
   hostApi.closeAllConnections();
   hostApi.close();
-  removeRunFolder(runDir, manifest.id);
+  removeRunFolder(runDir, { id: manifest.id, dir });
   try {
     removeBootSecrets(paths.work);
   } catch (error) {
@@ -100,7 +100,7 @@ async function open(dir: string): Promise<Opened> {
   await cleanUpRun(dir, before.run_dir);
   const paths = cvmPaths(dir);
   for (const folder of [paths.logs, paths.containerLogs, paths.guest]) makeOwnDirectory(folder);
-  const runDir = makeRunFolder(manifest.id);
+  const runDir = makeRunFolder({ id: manifest.id, dir });
   const keeper = new StateKeeper(dir, {
     ...before,
     status: 'preparing',
@@ -119,7 +119,7 @@ async function open(dir: string): Promise<Opened> {
     // On disk before anybody else may look.
     await keeper.flush();
   } catch (error) {
-    removeRunFolder(runDir, manifest.id);
+    removeRunFolder(runDir, { id: manifest.id, dir });
     throw error;
   }
   return { manifest, runDir, keeper };
