@@ -62,18 +62,18 @@ interface Sink {
 
 const SINKS: readonly Sink[] = [
   {
-    name: 'dstack-cloud: a member of app.json',
+    name: 'dstack-cloud: a name in a compose file',
     run: () => {
       const ids = { app_id: '11'.repeat(20), instance_id_seed: '22'.repeat(20) };
       const app = {
-        name: HOSTILE,
+        name: 'x',
         platform: 'local',
         os_image: 'dstack-sim-0.6.0',
         key_provider: 'none',
         ...ids,
       };
       file('app.json', JSON.stringify(app));
-      file('docker-compose.yaml', 'services:\n  web:\n    image: x\n');
+      file('docker-compose.yaml', JSON.stringify({ services: { [HOSTILE]: { image: 'x' } } }));
       return { program: 'dstack-cloud', args: ['-C', directory, 'deploy', '--dry-run'] };
     },
   },

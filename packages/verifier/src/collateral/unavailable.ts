@@ -5,7 +5,7 @@ export function noCollateral(): CollateralSource {
   return { tdx: () => Promise.reject(missing('collateral of the quote')) };
 }
 
-/** @throws nothing; the error to reject with when `what` is not to be had */
+/** @throws nothing; the error to reject with when there is no `what` */
 export function missing(what: string): AttestationError {
   return new AttestationError('collateral-unavailable', `No ${what} was given, and none may be fetched`);
 }

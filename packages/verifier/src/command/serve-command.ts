@@ -125,7 +125,7 @@ async function serve(config: Config, options: Omit<VerifyOptions, 'now'>): Promi
   const stop = (): void => {
     server.close();
     server.closeIdleConnections();
-    // Whoever still sends or reads then has had his time.
+    // A client that still sends or reads by then is cut off.
     setTimeout(() => process.exit(EXIT.good), STOP_MS).unref();
   };
   process.once('SIGINT', stop);

@@ -5,7 +5,7 @@ type Enter = () => void;
 
 /**
  * Hands out the thread to tasks that keep it for milliseconds: the next turn is of the source that has waited longest
- * for one, and new requests are read in between. Who sends much, or what is large, delays himself.
+ * for one, and new requests are read in between. A source that sends much, or something large, delays only itself.
  */
 export class FairTurns {
   /** In the order of their next turns. */
