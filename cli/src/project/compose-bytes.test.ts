@@ -108,6 +108,17 @@ describe('app-compose.json', () => {
     });
   });
 
+  it('names a member of a shipped file that is nearly one that a guest reads', async () => {
+    const text =
+      '{"manifest_version":2,"name":"x","runner":"bash","bash_script":"x","port_polcy":{},"salt":"x","verity_volume":[]}';
+    writeFileSync(join(directory, 'exact.json'), text);
+    const { warnings } = await bytesOf({ name: 'demo', app_compose_file: 'exact.json' });
+    expect(warnings).toEqual([
+      'exact.json: unknown key port_polcy; did you mean port_policy?',
+      'exact.json: unknown key verity_volume; did you mean verity_volumes?',
+    ]);
+  });
+
   it('warns about what the hash does not cover', async () => {
     const { warnings } = await bytesOf({ name: 'demo' });
     expect(warnings).toEqual([

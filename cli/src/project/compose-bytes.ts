@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import {
+  APP_COMPOSE_MEMBERS,
   type AppCompose,
   type AppComposeFields,
   assertKnown,
@@ -9,6 +10,7 @@ import {
   readFileBounded,
   writeAppCompose,
 } from '@dstack-cloud/app';
+import { unknownKeys } from '../config/unknown-keys.ts';
 import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
 import { checkComposeFile, type LintOptions, type LintResult } from './compose-lint.ts';
@@ -90,12 +92,21 @@ async function shippedFile(
       found: dropped.slice(0, 20).join(', '),
       hint: `Add the names to allowed_envs, or remove them from ${project.config.env_file}`,
     });
+  const own = [...slips(bytes, name), ...warnings];
   if (runner !== 'docker-compose' || dockerComposeFile === undefined)
-    return { bytes, allowedEnvs, warnings, blockers: [] };
+    return { bytes, allowedEnvs, warnings: own, blockers: [] };
   const scripts = [preLaunchScript ?? '', ...initScripts];
   const options = { ...project, hasSealedEnv: vars.length > 0, hasScript: scripts.some(doesSomething) };
   const found = checkShipped(dockerComposeFile, `docker_compose_file of ${name}`, options);
-  return { bytes, allowedEnvs, warnings: [...found.warnings, ...warnings], blockers: found.blockers };
+  return { bytes, allowedEnvs, warnings: [...found.warnings, ...own], blockers: found.blockers };
+}
+
+/** Members that no guest reads are measured and without effect; one that is nearly the name of another is a slip. */
+function slips(bytes: Uint8Array, name: string): string[] {
+  const members = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
+  return unknownKeys(members, { '': APP_COMPOSE_MEMBERS })
+    .filter((text) => text.includes('did you mean'))
+    .map((text) => `${name}: ${text}`);
 }
 
 /** The bytes of a shipped file are measured whatever they hold; only a deployment needs a compose file that can be read. */

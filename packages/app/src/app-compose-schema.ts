@@ -66,7 +66,7 @@ const verityVolume = z.object({
 });
 
 /** The members of app-compose.json that a guest reads; every other member is ignored but measured. */
-export const appComposeSchema: z.ZodType<AppComposeMembers> = z.object({
+const members = z.object({
   manifest_version: manifestVersion,
   name: z.string(),
   runner: z.string(),
@@ -113,6 +113,11 @@ export const appComposeSchema: z.ZodType<AppComposeMembers> = z.object({
     )
     .default([]),
 });
+
+export const appComposeSchema: z.ZodType<AppComposeMembers> = members;
+
+/** Names of the members that a guest reads. */
+export const APP_COMPOSE_MEMBERS: readonly string[] = Object.keys(members.shape);
 
 /** Output of {@link appComposeSchema}. */
 export interface AppComposeMembers {

@@ -6,6 +6,7 @@ export {
   MAX_MANIFEST_VERSION,
   parseAppCompose,
 } from './app-compose.ts';
+export { APP_COMPOSE_MEMBERS } from './app-compose-schema.ts';
 export { type AppKeysFile, type AppKeysProvider, parseAppKeys, serializeAppKeys } from './app-keys-file.ts';
 export { hostSharedCopies, removeBootSecrets } from './boot-secrets.ts';
 export { checkRequirements, launchTokenHash, type MachineFacts } from './check-requirements.ts';

@@ -30,7 +30,9 @@ export interface ContainerPlan {
 }
 
 /** Members that reach beyond the containers of the machine when the engine is its host's. */
-const HOST_MEMBERS = ['privileged', 'devices', 'cgroup_parent', 'device_cgroup_rules'];
+const HOST_MEMBERS = [
+  ...['privileged', 'cap_add', 'security_opt', 'devices', 'device_cgroup_rules', 'cgroup_parent'],
+];
 const NAMESPACES = ['network_mode', 'pid', 'ipc', 'uts', 'userns_mode', 'cgroup'];
 
 /**
@@ -102,6 +104,7 @@ class Planner {
     };
     set('volumes', (node) => this.#volumes(node));
     set('env_file', (node) => this.#paths(node, 'path'));
+    set('label_file', (node) => this.#paths(node, 'path'));
     set('build', (node) => this.#paths(node, 'context'));
     if (ports !== undefined)
       set('ports', ({ at }) =>

@@ -1,6 +1,6 @@
 import { AGENT_SOCKETS } from '../agent-sockets.ts';
 import type { ComposeFile } from './compose-file.ts';
-import { type ComposeMap, memberOf } from './compose-node.ts';
+import { type ComposeMap, type ComposeNode, memberOf } from './compose-node.ts';
 import { quoted } from './compose-source.ts';
 import type { ProcessService } from './process-plan.ts';
 
@@ -8,6 +8,15 @@ import type { ProcessService } from './process-plan.ts';
 const DONE = new Set([
   ...['image', 'command', 'entrypoint', 'environment', 'env_file', 'working_dir', 'restart', 'stop_signal'],
   ...['stop_grace_period', 'depends_on', 'volumes', 'ports', 'configs', 'secrets', 'profiles'],
+]);
+/** Members of the long forms that plain processes do. */
+const DONE_INSIDE: ReadonlyMap<string, readonly string[]> = new Map([
+  ['env_file', ['path', 'required']],
+  ['depends_on', ['condition', 'required']],
+  ['volumes', ['type', 'source', 'target', 'read_only']],
+  ['ports', ['target', 'published', 'protocol']],
+  ['configs', ['source', 'target', 'mode']],
+  ['secrets', ['source', 'target', 'mode']],
 ]);
 /** Top-level members that are done or have no effect. */
 const DONE_ABOVE = new Set(['services', 'configs', 'secrets', 'version', 'name']);
@@ -26,16 +35,32 @@ export function notesOn(
 
 function undone(file: ComposeFile, active: ReadonlyMap<string, ComposeMap>): string[] {
   const users = new Map<string, string[]>();
+  const use = (member: string, name: string): void => {
+    users.set(member, [...(users.get(member) ?? []).filter((other) => other !== name), name]);
+  };
   for (const [name, service] of active)
-    for (const member of service.entries.keys())
-      if (!DONE.has(member) && !member.startsWith('x-') && memberOf(service, member) !== undefined)
-        users.set(member, [...(users.get(member) ?? []), name]);
+    for (const member of service.entries.keys()) {
+      const node = memberOf(service, member);
+      if (node === undefined || member.startsWith('x-')) continue;
+      if (!DONE.has(member)) use(member, name);
+      const done = DONE_INSIDE.get(member);
+      if (done === undefined) continue;
+      for (const inner of innerMembers(node))
+        if (!done.includes(inner) && !inner.startsWith('x-')) use(`${member}.${inner}`, name);
+    }
   const above = [...file.root.entries.keys()].filter(
     (member) => !DONE_ABOVE.has(member) && !member.startsWith('x-') && !isPlainVolumes(file, member),
   );
   const inServices = [...users].map(([member, names]) => `${shown(member)} of ${listed(names)}`);
   const parts = [...inServices, ...above.map((member) => `top-level ${shown(member)}`)];
   return parts.length === 0 ? [] : [`Not done for plain processes: ${parts.join('; ')}`];
+}
+
+/** Members of the mappings in a list, or under the names of a mapping. */
+function innerMembers(node: ComposeNode): string[] {
+  const inside = node.kind === 'list' ? node.items : [];
+  const named = node.kind === 'map' ? [...node.entries.values()].map(({ value }) => value) : [];
+  return [...inside, ...named].flatMap((one) => (one.kind === 'map' ? [...one.entries.keys()] : []));
 }
 
 /** Volumes that only have a name are folders; drivers and other people's volumes are an engine's. */

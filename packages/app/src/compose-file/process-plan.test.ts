@@ -233,6 +233,21 @@ include: [x]`;
       'Not done for plain processes: healthcheck of a; user of a, b; cap_drop of a; networks of b; "bad\\nmember" of b; top-level networks; top-level include',
     ]);
   });
+  it('name members of the long forms, too', () => {
+    const text = `services:
+  a:
+    command: x
+    secrets: [{ source: s, uid: "1", x-y: 1 }]
+    volumes: [{ type: volume, source: v, target: /v, volume: {nocopy: true} }]
+    depends_on: { b: { condition: service_started, restart: true } }
+    env_file: [{ path: .env, format: raw }]
+    ports: [{ target: 1, published: "\${PORT}", mode: host }]
+  b: { command: x }
+secrets: { s: { content: x } }`;
+    expect(plan(text).notes).toEqual([
+      'Not done for plain processes: secrets.uid of a; volumes.volume of a; depends_on.restart of a; env_file.format of a; ports.mode of a',
+    ]);
+  });
   it('are none when there is nothing to say', () => {
     expect(
       notes(

@@ -1,4 +1,4 @@
-import { isAbsolute } from 'node:path';
+import { posix } from 'node:path';
 import { ENGINE_SOCKET } from '@dstack-cloud/app/compose-file';
 import { agentSocketOf } from './app-environment.ts';
 import { machinePath, type ProcessFolders } from './place-service.ts';
@@ -9,11 +9,14 @@ const OF_THE_SYSTEM =
 
 /**
  * Where a path of the machine lies when its containers run in the engine of the host: the agent's sockets, then below
- * the machine's folder. Undefined for a path that stays: relative ones, the engine's socket, and those of the system.
+ * the machine's folder. Undefined for a path that stays: those below the compose file, the engine's socket, and those of
+ * the system.
  */
 export function placeInEngine(path: string, folders: ProcessFolders): string | undefined {
   const socket = agentSocketOf(path, folders.sockets);
   if (socket !== undefined) return socket;
-  if (ENGINE_SOCKET.test(path) || OF_THE_SYSTEM.test(path)) return undefined;
-  return isAbsolute(path) || /^~(?:\/|$)/.test(path) ? machinePath(path, folders) : undefined;
+  const whole = posix.resolve('/dstack', path);
+  if (ENGINE_SOCKET.test(whole) || OF_THE_SYSTEM.test(whole)) return path === whole ? undefined : whole;
+  const isBelow = !/^[/~]/.test(path) && /^\/dstack(?:\/|$)/.test(whole);
+  return isBelow ? undefined : machinePath(path, folders);
 }

@@ -1,4 +1,4 @@
-import { isAbsolute, join, normalize, resolve } from 'node:path';
+import { join, normalize, posix } from 'node:path';
 import type { ProcessService, VolumeUse } from '@dstack-cloud/app/compose-file';
 import { type AgentSockets, agentSocketOf } from './app-environment.ts';
 
@@ -69,14 +69,15 @@ function volumePath(
   return type === 'volume' ? join(folders.dataDir, '.volumes', source) : machinePath(source, folders);
 }
 
-/** A path of the machine; one that is not absolute is relative to the compose file. */
+/**
+ * A path of the machine; one that is not absolute is relative to the compose file, which lies in `/dstack`. As in every
+ * machine, `..` ends at its root.
+ */
 export function machinePath(
   source: string,
   { root, workDir, runDir }: Omit<ProcessFolders, 'sockets'>,
 ): string {
-  const path = source.replace(/^~(?=\/|$)/, '/root');
-  if (!isAbsolute(path)) return resolve(workDir, path);
-  const below = normalize(path);
+  const below = posix.resolve('/dstack', source.replace(/^~(?=\/|$)/, '/root'));
   const [, folder, rest = ''] = /^\/(dstack|(?:var\/)?run)(\/.*)?$/.exec(below) ?? [];
   if (folder === undefined) return join(root, below);
   return join(folder === 'dstack' ? workDir : runDir, rest);

@@ -1,5 +1,14 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: compose files interpolate with the same signs
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -244,6 +253,22 @@ it.each([
   ],
 ])('refuses %s', async (_, member, top, message) => {
   await expect(run(`services:\n  a: { command: "true", ${member} }\n${top}`)).rejects.toThrow(message);
+});
+
+it('takes no file from outside of the machine, however its path climbs', async () => {
+  writeFileSync(join(dir, '..', 'outside-of-machine'), 'secret of the host');
+  try {
+    const climb = '../../../../../../../../..';
+    const text = (file: string) => `services:
+  a: { command: "true", secrets: [s], volumes: ["${climb}${dir}/..:/x"] }
+secrets: { s: { file: ${climb}${file} } }`;
+    await expect(run(text(join(dir, '../outside-of-machine')))).rejects.toThrow(
+      /cannot be read in the machine/,
+    );
+    expect(existsSync(join(dir, tmpdir()))).toBe(true);
+  } finally {
+    rmSync(join(dir, '..', 'outside-of-machine'));
+  }
 });
 
 it('finds the agent at its usual path, in arguments too, and has a home of its own', async () => {
