@@ -45,6 +45,9 @@ const REFUSED: readonly (readonly [string, object])[] = [
   ['launch_token_hash', requirements({ launch_token_hash: '' })],
   ['launch_token_hash', requirements({ launch_token_hash: TOKEN_HASH })],
   ['tdx_measure_acpi_tables', requirements({ tdx_measure_acpi_tables: true })],
+  ['requirements.health_check', requirements({ health_check: true })],
+  ['requirements.health_status_file', requirements({ health_status_file: '/dstack/health' })],
+  ['gpu_policy.rego', requirements({ gpu_policy: { rego: 'package policy' } })],
 ];
 
 /** One of the guest's own, one of requirements. */

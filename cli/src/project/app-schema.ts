@@ -2,6 +2,7 @@ import { isEnvName } from '@dstack-cloud/app';
 import { isImageName } from '@dstack-cloud/vmm';
 import { z } from 'zod';
 import { CliError } from '../errors.ts';
+import { checkGcpConfig } from './gcp-config.ts';
 
 const hex20 = z
   .string()
@@ -116,6 +117,7 @@ export function parseAppConfig(
       });
     nested[name] = value;
   }
+  if (place === 'gcp_config') checkGcpConfig(nested, path);
   const shaped: Record<string, unknown> = { ...raw, [place]: nested };
   // Platform local has no gateway, so nobody who did not ask for one shall be refused for it.
   if (platform === 'local') shaped['gateway_enabled'] ??= false;

@@ -1,3 +1,4 @@
+import { nearestName } from '@dstack-cloud/encoding';
 import { z } from 'zod';
 
 /** Largest number of init scripts (chapter 30 section 2.1). */
@@ -41,7 +42,23 @@ const memorySize = z
   ])
   .refine((value) => value >= 0n && value <= U64, 'must fit 64 bits');
 
-const gpuPolicy = z.strictObject({
+/** What is demanded must be understood: an unknown member is an error, which names the nearest known one. */
+function demands<T extends z.core.$ZodLooseShape>(shape: T) {
+  return z.strictObject(shape, {
+    error: (issue) => {
+      if (issue.code !== 'unrecognized_keys') return undefined;
+      const { keys } = issue as { readonly keys: readonly string[] };
+      return keys
+        .map((key) => {
+          const near = nearestName(key, Object.keys(shape));
+          return `unknown member ${key}${near === undefined ? '' : `; did you mean ${near}?`}`;
+        })
+        .join('; ');
+    },
+  });
+}
+
+const gpuPolicy = demands({
   attest_gpu: z.boolean().default(true),
   rego: z.string().nullish(),
   allow_devtools: z.boolean().default(false),
@@ -49,7 +66,7 @@ const gpuPolicy = z.strictObject({
   allow_insecure_boot: z.boolean().default(false),
 });
 
-const requirements = z.strictObject({
+const requirements = demands({
   os_version: z.string().nullish(),
   platforms: textList.nullish(),
   tdx_measure_acpi_tables: z.boolean().nullish(),

@@ -144,6 +144,40 @@ describe('assertSupported', () => {
     expect(() => assertSupported(compose, DIRECTORY_MACHINE)).toThrow(expect.objectContaining(refusal));
   });
 
+  it('reads what newer releases demand, does nothing for who demands nothing, and refuses the rest by name', () => {
+    const check = (requirements: object) => () =>
+      assertSupported(
+        parseAppCompose(
+          JSON.stringify({
+            ...{
+              manifest_version: '3',
+              name: 'x',
+              runner: 'docker-compose',
+              docker_compose_file: 'services: {}',
+            },
+            requirements,
+          }),
+        ),
+        DIRECTORY_MACHINE,
+      );
+    expect(check({ health_check: false })).not.toThrow();
+    expect(check({ health_check: null, health_status_file: null })).not.toThrow();
+    expect(check({ health_check: true })).toThrow(/requirements\.health_check: only a gateway/);
+    expect(check({ health_status_file: '/dstack/health' })).toThrow(/requirements\.health_status_file/);
+    expect(check({ health_check: 'yes' })).toThrow(expect.objectContaining({ code: 'app-compose-invalid' }));
+  });
+
+  it.each([
+    [{ healthcheck: true }, /requirements: unknown member healthcheck; did you mean health_check\?/],
+    [{ os_versions: '*' }, /did you mean os_version\?/],
+    [{ gpu_policy: { allow_debugger: true } }, /requirements\.gpu_policy: .*did you mean allow_debug\?/],
+    [{ constructor: 1 }, /unknown member constructor/],
+    [{ zzzzzzzzz: 1 }, /unknown member zzzzzzzzz$/],
+  ])('an unknown demand is an error that names the nearest known one: %j', (requirements, message) => {
+    const text = JSON.stringify({ manifest_version: '3', name: 'x', runner: 'bash', requirements });
+    expect(() => parseAppCompose(text)).toThrow(message);
+  });
+
   it('takes swap and refuses the file system that its kernel lacks, on a machine of the OS image', () => {
     const compose = (members: string) => parseAppCompose(withMember(`${file},${members}`));
     expect(() =>

@@ -24,6 +24,7 @@ export { type FromHexOptions, fromHex, toHex } from './hex.ts';
 export { escapeNonAscii } from './json.ts';
 export { decodeMsgpack, encodeMsgpack, type MsgpackLimits } from './msgpack.ts';
 export { MsgpackView } from './msgpack-view.ts';
+export { nearestName } from './nearest-name.ts';
 export { decodePem, decodePemAll, encodePem } from './pem.ts';
 export {
   type LogDestination,

@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { DIRECTORY_MACHINE, DISK_MACHINE, type MachineAbilities, table } from '@dstack-cloud/app';
 import type { PortMapping } from '@dstack-cloud/app/compose-file';
+import { nearestName } from '@dstack-cloud/encoding';
 import { z } from 'zod';
 import { GuestError } from '../errors.ts';
-import { nearestName } from './nearest-name.ts';
 
 /** Largest configuration file, bytes. */
 const MAX_CONFIG_BYTES = 64 * 1024;

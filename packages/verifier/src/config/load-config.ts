@@ -1,7 +1,7 @@
+import { nearestName } from '@dstack-cloud/encoding';
 import { parse, TomlError } from 'smol-toml';
 import { z } from 'zod';
 import { VerifierError } from '../errors.ts';
-import { nearest } from '../nearest-key.ts';
 import { type Config, ConfigSchema } from './schema.ts';
 
 const PREFIX = 'DSTACK_VERIFIER_';
@@ -76,7 +76,7 @@ function issueText(issue: z.core.$ZodIssue): string {
   return issue.keys
     .map((key) => {
       const full = path === '' ? key : `${path}.${key}`;
-      const near = nearest(key, knownKeys(issue.path));
+      const near = nearestName(key, knownKeys(issue.path));
       return `unknown key ${full}${near === undefined ? '' : `; did you mean ${near}?`}`;
     })
     .join('\n');

@@ -1,5 +1,5 @@
+import { nearestName } from '@dstack-cloud/encoding';
 import { VerifierError } from '../errors.ts';
-import { nearest } from '../nearest-key.ts';
 
 const MODES: readonly string[] = [
   'dstack-tdx',
@@ -87,7 +87,7 @@ function expectedValue(name: string, value: unknown): string {
 }
 
 function unknownName(name: string): VerifierError {
-  const near = nearest(name, NAMES);
+  const near = nearestName(name, NAMES);
   const hint =
     near === undefined
       ? `known are ${NAMES.filter((known) => !/^pcr\d/.test(known)).join(', ')}, pcr0 to pcr31`
