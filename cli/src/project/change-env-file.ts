@@ -1,9 +1,8 @@
-import { resolve } from 'node:path';
 import { formatDotEnvValue } from '@dstack-cloud/app';
 import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
 import { type EnvEntry, parseDotEnv } from './dotenv.ts';
-import { checkVariables, type EnvFile, loadEnvFile } from './env-file.ts';
+import { checkVariables, type EnvFile, envPath, loadEnvFile } from './env-file.ts';
 import { replaceFile } from './replace-file.ts';
 
 /**
@@ -16,7 +15,7 @@ export async function changeEnvFile(
   value: string | undefined,
 ): Promise<boolean> {
   const file = await loadEnvFile(project);
-  const path = file?.path ?? resolve(project.directory, project.config.env_file || '.env');
+  const path = file?.path ?? (await envPath(project));
   const text = value === undefined ? without(file, name) : withValue(file, name, value);
   if (text === undefined || text === file?.text) return false;
   const after = parseDotEnv(text, path).vars;

@@ -1,4 +1,3 @@
-import { resolve } from 'node:path';
 import {
   APP_COMPOSE_MEMBERS,
   type AppCompose,
@@ -15,6 +14,7 @@ import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
 import { checkComposeFile, type LintOptions, type LintResult } from './compose-lint.ts';
 import { readEnvFile } from './env-file.ts';
+import { publishedPath } from './project-path.ts';
 
 /** What the compose hash is made of. */
 export interface ComposeBytes {
@@ -37,8 +37,8 @@ export async function composeBytes(project: Project): Promise<ComposeBytes> {
   const env = await readEnvFile(project);
   const allowedEnvs = [...new Set([...config.allowed_envs, ...env.vars.map(({ key }) => key)])];
   if (config.app_compose_file !== '') return await shippedFile(project, env.vars, env.warnings);
-  const compose = await readText(project, config.docker_compose_file, 'docker_compose_file');
-  const script = await readText(project, config.prelaunch_script, undefined);
+  const compose = await readText(project, 'docker_compose_file');
+  const script = await readText(project, 'prelaunch_script');
   const hasSealedEnv = env.vars.length > 0;
   const options = { directory: project.directory, hasSealedEnv, hasScript: doesSomething(script) };
   const { warnings, blockers } = checkComposeFile(compose, config.docker_compose_file, options);
@@ -83,7 +83,7 @@ async function shippedFile(
   warnings: readonly string[],
 ): Promise<ComposeBytes> {
   const name = project.config.app_compose_file;
-  const bytes = await readFileBounded(resolve(project.directory, name), MAX_TEXT_BYTES);
+  const bytes = await readFileBounded(await publishedPath(project, 'app_compose_file'), MAX_TEXT_BYTES);
   const { allowedEnvs, runner, dockerComposeFile, preLaunchScript, initScripts } = checkForGuest(bytes, name);
   const dropped = vars.filter(({ key }) => !allowedEnvs.includes(key)).map(({ key }) => key);
   if (dropped.length > 0)
@@ -138,17 +138,22 @@ function byteOrderMark(text: string, name: string): string[] {
 }
 
 /** A text file of the project; a missing optional one is empty. */
-async function readText(project: Project, name: string, required: string | undefined): Promise<string> {
-  const path = resolve(project.directory, name);
+async function readText(
+  project: Project,
+  member: 'docker_compose_file' | 'prelaunch_script',
+): Promise<string> {
+  const path = await publishedPath(project, member);
+  const name = project.config[member];
+  const required = member === 'docker_compose_file';
   let bytes: Uint8Array;
   try {
     bytes = await readFileBounded(path, MAX_TEXT_BYTES);
   } catch (error) {
     const missing = (error as { code?: string }).code === 'file-missing';
-    if (missing && required === undefined) return '';
+    if (missing && !required) return '';
     throw new CliError('file_missing', missing ? `${path} does not exist` : `${path} cannot be read`, {
       cause: error,
-      hint: required === undefined ? `Check ${name}` : `Write ${name}, or correct ${required} in app.json`,
+      hint: required ? `Write ${name}, or correct ${member} in app.json` : `Check ${name}`,
     });
   }
   try {

@@ -1,10 +1,10 @@
-import { resolve } from 'node:path';
 import { type EnvVar, HOST_SHARED_LIMITS, readFileBounded, validateEnv } from '@dstack-cloud/app';
 import { sealedEnvLength } from '@dstack-cloud/keys';
 import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
 import { decodeEnv } from './decode-env.ts';
 import { type DotEnv, parseDotEnv } from './dotenv.ts';
+import { projectPath } from './project-path.ts';
 
 const MAX_ENV_BYTES = 1024 * 1024;
 
@@ -14,9 +14,15 @@ export interface EnvFile extends DotEnv {
   readonly text: string;
 }
 
+/** Where the project's environment file is, or would be. @throws CliError `bad_app_json` */
+export async function envPath(project: Project): Promise<string> {
+  const config = { ...project.config, env_file: project.config.env_file || '.env' };
+  return await projectPath({ ...project, config }, 'env_file');
+}
+
 /** Reads `.env`, or undefined when there is none. Throws `bad_env` naming the line. */
 export async function loadEnvFile(project: Project): Promise<EnvFile | undefined> {
-  const path = resolve(project.directory, project.config.env_file || '.env');
+  const path = await envPath(project);
   let bytes: Uint8Array;
   try {
     bytes = await readFileBounded(path, MAX_ENV_BYTES);
