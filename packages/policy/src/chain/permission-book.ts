@@ -3,6 +3,8 @@ import type { Verdict, VerdictRequest } from './verdict-reader.ts';
 
 /** More permissions than this at one block push out the oldest. */
 const MAX_PERMISSIONS = 10_000;
+/** Longer questions are asked each time: whoever asks an auth API chooses their length. */
+const MAX_KEPT_CALL = 8_192;
 /** Heads and settled blocks of a few views. */
 const MAX_BLOCKS = 8;
 /** Of so many requests it is known when they came last; the longest silent are forgotten first. */
@@ -55,11 +57,13 @@ export class PermissionBook {
 
   /** Keeps a permission that was read at the block. */
   write(blockHash: string, { call }: VerdictRequest, verdict: Verdict): void {
+    if (call.length > MAX_KEPT_CALL) return;
     keep(this.#page(blockHash).known, call, verdict, MAX_PERMISSIONS);
   }
 
   /** Somebody asked this now. */
   touch(request: VerdictRequest): void {
+    if (request.call.length > MAX_KEPT_CALL) return;
     const now = this.#clock();
     const before = this.#recent.get(request.call);
     if (before && now - before.at < RECENT_STEP_MS) return;

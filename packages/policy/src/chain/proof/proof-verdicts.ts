@@ -24,6 +24,8 @@ import { readText, textSlots } from './solidity-text.ts';
 const MAX_GATEWAY_APP_ID = 256;
 /** What was proven is kept for so many blocks: head and settled block of a few views. */
 const MAX_BLOCKS = 4;
+/** Accounts and slots that are kept of a block; who asks chooses them, so then all are proven again. */
+const MAX_FACTS = 20_000;
 
 /** What contracts were last time: mostly they still are, and then one exchange is enough. */
 type Guess<Logic> = { logic: Logic; implementation: string } | undefined;
@@ -111,7 +113,8 @@ export class ProofVerdicts {
   #stateAt(view: ChainView, block: Block): ProvenState {
     // The header is held to number and time too, so facts of one are not facts of the other.
     const name = `${block.hash}/${block.number}/${block.timestamp}`;
-    const facts = this.#facts.get(name) ?? new ProvenFacts();
+    const kept = this.#facts.get(name);
+    const facts = kept && kept.size < MAX_FACTS ? kept : new ProvenFacts();
     this.#facts.set(name, facts);
     if (this.#facts.size > MAX_BLOCKS) this.#facts.delete(this.#facts.keys().next().value!);
     return new ProvenState(block, askEndpoints(view.endpoints, this.#settings), facts);

@@ -23,6 +23,8 @@ const codeSchema = z.string().regex(/^0x([0-9a-f]{2}){0,24576}$/i);
 export class ProvenFacts {
   header: Header | undefined;
   readonly accounts: Map<string, { account: ProvenAccount; values: Map<bigint, bigint> }> = new Map();
+  /** Accounts and slots that were added. */
+  size = 0;
 }
 
 /** Reads the state at one block; anything not loaded cannot be read. */
@@ -53,6 +55,7 @@ export class ProvenState {
       const { account, values } = proven[index]!;
       const before = accounts.get(address)?.values ?? [];
       accounts.set(address, { account, values: new Map([...before, ...values]) });
+      this.#facts.size += 1 + values.size;
     });
   }
 
