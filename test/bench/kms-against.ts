@@ -1,9 +1,11 @@
 /**
  * Key release of this tree and of another commit, in one run: both services stand side by side on the same core, and are
- * loaded in turn, so that a machine that is busy for a while slows both. What is compared are pairs, never two runs.
+ * loaded in turn, so that a machine that is busy for a while slows both. What is compared are pairs, never two runs; and
+ * the processor's time for each request, which others that use the machine hardly change.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -18,10 +20,15 @@ const WARM_UP_MS = 1_500;
 const DURATION_MS = 3_000;
 /** A stack starts in some seconds; a checkout is built before. */
 const START_TIMEOUT_MS = 600_000;
-const GOAL: Goal = { ratio: 0.9 };
+/** Of the other commit's rate, and of its time for a request the other way round. */
+const GOAL = 0.9;
+/** The kernel counts in hundredths of a second, on every machine that runs this. */
+const MS_PER_TICK = 10;
 const KINDS = ['fresh', 'kept'] as const;
 
-type Served = { readonly fresh: Load; readonly kept: Load; stop(): Promise<void> };
+type Served = { readonly pid: number; readonly fresh: Load; readonly kept: Load; stop(): Promise<void> };
+/** One round of one side. */
+type Round = { readonly perSecond: number; readonly completed: number; readonly cpuMs: number };
 
 /** @throws Error when the commit is none or does not start, or when a request fails */
 export async function runAgainst(commit: string): Promise<Result[]> {
@@ -31,24 +38,8 @@ export async function runAgainst(commit: string): Promise<Result[]> {
     served.push(await serve(repository), await serve(checkout.directory));
     const [ours, theirs] = served as [Served, Served];
     const results: Result[] = [];
-    for (const kind of KINDS) {
-      const { pairs, counts } = await alternate(ours[kind], theirs[kind]);
-      const [own, other] = [0, 1].map((side) => median(pairs.map((pair) => pair[side]!)));
-      const ratio = median(pairs.map(([one, two]) => one / two));
-      const name = `get-app-key-${kind}`;
-      // The ratio is that of the pairs, which need not be the ratio of the medians.
-      const peer = { name: `${kind} at ${checkout.commit}`, value: own! / ratio };
-      results.push(
-        { suite: 'kms', name: `${name}-per-s`, value: own!, unit: '1/s', n: counts[0], peer, goal: GOAL },
-        {
-          suite: 'kms',
-          name: `${name}-per-s-at-${checkout.commit}`,
-          value: other!,
-          unit: '1/s',
-          n: counts[1],
-        },
-      );
-    }
+    for (const kind of KINDS)
+      results.push(...compared(kind, checkout.commit, await alternate(kind, ours, theirs)));
     return results;
   } finally {
     await Promise.all(served.map(({ stop }) => stop()));
@@ -56,30 +47,61 @@ export async function runAgainst(commit: string): Promise<Result[]> {
   }
 }
 
-/** Rates of both sides in pairs; who is first changes from pair to pair. */
+function compared(kind: string, commit: string, pairs: readonly (readonly [Round, Round])[]): Result[] {
+  const figures = (
+    figure: 'perSecond' | 'cpuMs',
+    name: string,
+    unit: Result['unit'],
+    goal: (ratio: number) => Goal,
+  ): Result[] => {
+    const [own, other] = [0, 1].map((side) => median(pairs.map((pair) => pair[side]![figure])));
+    const ratio = median(pairs.map(([one, two]) => one[figure] / two[figure]));
+    const [n, others] = [0, 1].map((side) => pairs.reduce((sum, pair) => sum + pair[side]!.completed, 0));
+    // The ratio is that of the pairs, which need not be the ratio of the medians.
+    const peer = { name: `${kind} at ${commit}`, value: own! / ratio };
+    return [
+      { suite: 'kms', name, value: own!, unit, n: n!, peer, goal: goal(own! / ratio) },
+      { suite: 'kms', name: `${name}-at-${commit}`, value: other!, unit, n: others! },
+    ];
+  };
+  const name = `get-app-key-${kind}`;
+  return [
+    ...figures('perSecond', `${name}-per-s`, '1/s', () => ({ ratio: GOAL })),
+    ...figures('cpuMs', `${name}-cpu-ms`, 'ms', (peer) => ({ atMost: peer / GOAL })),
+  ];
+}
+
+/** Rounds of both sides in pairs; who is first changes from pair to pair. */
 async function alternate(
-  ours: Load,
-  theirs: Load,
-): Promise<{ pairs: [number, number][]; counts: [number, number] }> {
-  const pairs: [number, number][] = [];
-  const counts: [number, number] = [0, 0];
+  kind: (typeof KINDS)[number],
+  ...sides: [Served, Served]
+): Promise<[Round, Round][]> {
+  const pairs: [Round, Round][] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const pair: [number, number] = [0, 0];
-    const order = round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
-    for (const side of order) {
-      const report = await load({
-        ...[ours, theirs][side]!,
-        concurrency: CONCURRENCY,
-        warmUpMs: WARM_UP_MS,
-        durationMs: DURATION_MS,
-      });
-      if (report.failed > 0) throw new Error(`${report.failed} requests failed: ${report.failure}`);
-      pair[side] = report.perSecond;
-      counts[side] += report.completed;
-    }
-    pairs.push(pair);
+    const pair: Round[] = [];
+    for (const side of round % 2 === 0 ? [0, 1] : [1, 0]) pair[side] = await roundOf(sides[side]!, kind);
+    pairs.push(pair as [Round, Round]);
   }
-  return { pairs, counts };
+  return pairs;
+}
+
+async function roundOf({ pid, ...loads }: Served, kind: (typeof KINDS)[number]): Promise<Round> {
+  const before = cpuMsOf(pid);
+  const report = await load({
+    ...loads[kind],
+    concurrency: CONCURRENCY,
+    warmUpMs: WARM_UP_MS,
+    durationMs: DURATION_MS,
+  });
+  if (report.failed > 0) throw new Error(`${report.failed} requests failed: ${report.failure}`);
+  const { perSecond, completed, answered } = report;
+  return { perSecond, completed, cpuMs: (cpuMsOf(pid) - before) / answered };
+}
+
+/** Time that a process has had of a processor, itself and for the system (proc_pid_stat(5)). */
+function cpuMsOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
 }
 
 async function serve(checkout: string): Promise<Served> {
@@ -97,7 +119,7 @@ async function serve(checkout: string): Promise<Served> {
   };
   try {
     await untilReady(child);
-    const loads = JSON.parse(await readFile(file, 'utf8')) as Pick<Served, 'fresh' | 'kept'>;
+    const loads = JSON.parse(await readFile(file, 'utf8')) as Omit<Served, 'stop'>;
     return { ...loads, stop };
   } catch (error) {
     await stop();

@@ -82,7 +82,8 @@ function printTable(results: readonly Result[]): void {
 function goalOf(result: Result): string {
   const { goal } = result;
   if (goal === undefined) return '';
-  const wanted = goal.ratio === undefined ? `at most ${goal.atMost}` : `at least ${goal.ratio}x`;
+  const wanted =
+    goal.ratio === undefined ? `at most ${round(goal.atMost ?? Number.NaN)}` : `at least ${goal.ratio}x`;
   return `  goal: ${wanted}, ${isMet(result) === true ? 'met' : 'MISSED'}`;
 }
 
