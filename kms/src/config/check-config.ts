@@ -6,22 +6,13 @@ import { KmsError } from '../errors.ts';
 import { parseSize } from './duration.ts';
 import type { FileConfig, KmsConfig } from './kms-config.ts';
 import { nearestKey } from './nearest-key.ts';
-import { SECRET_KEYS } from './print-config.ts';
+import { ADDRESS_KEYS, SECRET_KEYS } from './print-config.ts';
 import { knownKeys, MAX_WORKERS, parseTable, type TableIssue } from './schema.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 type RawTable = Record<string, unknown>;
 
 const MIN_SHARE_OF_ADDRESS = 64;
-/** Keys of addresses whose paths, queries and user names may be API keys, also where they cannot be parsed. */
-const ADDRESS_KEYS: ReadonlySet<string> = new Set([
-  'rpc_urls',
-  'light_client_url',
-  'url',
-  'urls',
-  'pccs_url',
-  'download_url',
-]);
 const LOG_LEVELS: readonly string[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /**

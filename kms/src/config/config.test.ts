@@ -332,6 +332,48 @@ test('printConfig hides tokens and API keys', () => {
   expect(JSON.parse(text)).toMatchObject({ core: { onboard: { token: '<hidden>' } } });
 });
 
+test.each([
+  'rpc.example.com/v2/secret',
+  'ftp://user:secret@rpc.example.com',
+  'user:secret@rpc.example.com/x',
+])('printConfig shows no address that cannot be used: %s', (address) => {
+  const kms_contract = `0x${'11'.repeat(20)}`;
+  const chain = checkConfig(
+    { core: { auth_api: { type: 'chain', chain: { rpc_urls: [address], kms_contract } } } },
+    {},
+  );
+  const webhook = checkConfig({ core: { pccs_url: address, auth_api: { webhook: { url: address } } } }, {});
+  for (const config of [chain, webhook]) expect(printConfig(config)).not.toContain('secret');
+});
+
+test('a configuration of the original’s newest line is taken without a change', () => {
+  const newest = {
+    default: { workers: 1, ident: 'DStack KMS', temp_dir: '/tmp', keep_alive: 10, log_level: 'info' },
+    rpc: {
+      address: '0.0.0.0',
+      port: 8000,
+      tls: { key: '/etc/kms/certs/rpc.key', certs: '/etc/kms/certs/rpc.crt' },
+    },
+    core: {
+      ...{ cert_dir: '/etc/kms/certs', subject_postfix: '.dstack', site_name: '', attest_rpc_cert: true },
+      ...{ enforce_self_authorization: true, sev_snp_key_release: false, aws_nitro_tpm_key_release: false },
+      nitro_enclave_key_release: false,
+      attestation: {
+        insecure_allow_external_trust_anchors: false,
+        urls: { pccs: 'https://pccs.example', amd_kds: 'https://kds.example/vcek/v1' },
+        root_ca: {},
+      },
+      admin: { enabled: true, address: '127.0.0.1', port: 8001, auth_token: 'a', htpasswd_file: '' },
+      metrics: { enabled: true },
+      auth_api: { type: 'webhook', webhook: { url: 'https://auth.example' }, dev: { gateway_app_id: 'any' } },
+      onboard: { enabled: true, auto_bootstrap_domain: '', address: '0.0.0.0', port: 8000, auth_token: 'b' },
+    },
+  };
+  const { core, warnings } = checkConfig(newest, {});
+  expect(core).toMatchObject({ nitro_enclave_key_release: false, onboard: { token: 'b' } });
+  expect(warnings).toEqual([]);
+});
+
 describe('tables by app id', () => {
   const app = 'Ab'.repeat(20);
   const check = (core: object) => checkConfig({ core }, { DSTACK_AGENT_ADDRESS: 'unix:/none' }).core;
