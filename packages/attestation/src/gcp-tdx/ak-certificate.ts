@@ -1,4 +1,5 @@
 import { equalBytes, utf8 } from '@dstack-cloud/encoding';
+import type { CheckRecorder } from '../check-recorder.ts';
 import type { TpmCollateral } from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
 import { anchorParts } from '../roots/anchor-parts.ts';
@@ -8,11 +9,10 @@ import { type Certificate, parseCertificate } from '../x509/certificate.ts';
 import { type CertificateRevocationList, parseCrl } from '../x509/crl.ts';
 import { derForms } from '../x509/der-form.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
+import { GCE_INSTANCE, gceInstance } from './gce-instance.ts';
 
 /** tcg-kp-EKCertificate; Google's intermediates carry it for AK certificates too (chapter 20 section 4.4). */
 const EKU_TPM = '2.23.133.8.1';
-/** GCE instance information: zone, project, instance. */
-const GCE_INSTANCE = '1.3.6.1.4.1.11129.2.1.21';
 const MAX_CRLS = 8;
 const MAX_CERTIFICATES = 8;
 const SECTION = 'chapter 20 section 4.5 step 6';
@@ -86,8 +86,28 @@ async function judgeAk(
     expected: 'digitalSignature, not a CA',
     found: () => usageText(leaf),
   });
+  await requireMachine(path, checks);
   requireRevocation(path, crls, rules, context);
   return { leaf, path, validFrom: path.validFrom, validUntil: path.validUntil };
+}
+
+/**
+ * Google names the machine in the certificates of its TPMs, and whether the TPM is one of production (go-tpm-tools
+ * takes no other's word for where it runs). Test roots need not.
+ */
+async function requireMachine({ chain, anchor }: ValidatedPath, checks: CheckRecorder): Promise<void> {
+  const reference = 'go-tpm-tools, GCE instance information';
+  const instance = anchor.simulated
+    ? undefined
+    : await checks.attempt('tpm.ak-machine', reference, () => gceInstance(chain[0]!));
+  checks.require(anchor.simulated || instance?.isProduction === true, {
+    id: 'tpm.ak-machine',
+    reference,
+    code: 'chain-invalid',
+    message: "The certificate is not that of a production machine's TPM",
+    expected: 'GCE instance information of a machine in production',
+    found: () => (instance ? `not production, ${instance.zone.slice(0, 64)}` : 'none'),
+  });
 }
 
 /** Certificates that name a revocation list must be covered by one (chapter 20 section 4.4, RFC 5280 section 6.3). */

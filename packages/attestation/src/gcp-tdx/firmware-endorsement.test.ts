@@ -26,6 +26,7 @@ function certificate(
   key: KeyObject,
   signer: KeyObject,
   isCa: boolean,
+  usage: number = isCa ? 0x06 : 0x80,
 ): Uint8Array {
   const name = (cn: string) => der.sequence(der.set(der.sequence(der.oid('2.5.4.3'), der.utf8String(cn))));
   const algorithm = der.sequence(der.oid('1.2.840.113549.1.1.11'), der.null());
@@ -43,10 +44,7 @@ function certificate(
       3,
       der.sequence(
         extension('2.5.29.19', isCa ? der.sequence(der.boolean(true)) : der.sequence()),
-        extension(
-          '2.5.29.15',
-          isCa ? der.bitString(Uint8Array.of(0x06), 1) : der.bitString(Uint8Array.of(0x80), 7),
-        ),
+        extension('2.5.29.15', der.bitString(Uint8Array.of(usage), Math.log2(usage & -usage))),
       ),
     ),
   );
@@ -57,16 +55,19 @@ function certificate(
 const root = rsa();
 const leaf = rsa();
 const rootDer = certificate('root', 'root', root.publicKey, root.privateKey, true);
-const leafDer = certificate('leaf', 'root', leaf.publicKey, root.privateKey, false);
+const signer = (name: string, isCa = false, usage?: number): Uint8Array =>
+  certificate(name, 'root', leaf.publicKey, root.privateKey, isCa, usage);
+const leafDer = signer('GCE-uefi-signer');
 const anchors: TrustRoot[] = [{ name: 'test', der: rootDer, simulated: true }];
 
 function endorsement(
   mrTds: readonly Uint8Array[],
   change: (golden: Uint8Array) => Uint8Array = (g) => g,
+  signer = leafDer,
 ): Uint8Array {
   const measurements = mrTds.map((mrTd) => field(2, concatBytes(Uint8Array.of(8, 16), field(3, mrTd))));
   const golden = concatBytes(
-    field(4, leafDer),
+    field(4, signer),
     field(6, utf8(encodePem('CERTIFICATE', rootDer))),
     field(8, concatBytes(Uint8Array.of(8, 1), ...measurements)),
   );
@@ -107,6 +108,19 @@ describe('Google firmware endorsement', () => {
     await expect(verifyFirmwareEndorsement(bytes, MRTD, context(), anchors)).rejects.toMatchObject({
       check,
       code,
+    });
+  });
+
+  it.each([
+    ['the signer of another component', signer('GCE-svsm-signer'), 'gcp.endorsement-signer'],
+    ['a certificate that deciphers', signer('GCE-uefi-signer', false, 0x20), 'gcp.endorsement-signer'],
+    ['a CA', signer('GCE-uefi-signer', true), 'gcp.endorsement-chain'],
+    ['the root', rootDer, 'gcp.endorsement-chain'],
+  ])('refuses one that %s signed', async (_name, der, check) => {
+    const signed = endorsement([MRTD], undefined, der);
+    await expect(verifyFirmwareEndorsement(signed, MRTD, context(), anchors)).rejects.toMatchObject({
+      check,
+      code: 'chain-invalid',
     });
   });
 

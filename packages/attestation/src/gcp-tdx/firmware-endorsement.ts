@@ -3,7 +3,7 @@ import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
 import type { TrustRoot } from '../roots/trust-roots.ts';
 import type { VerifyContext } from '../verify-context.ts';
-import { parseCertificate } from '../x509/certificate.ts';
+import { nameAttribute, parseCertificate } from '../x509/certificate.ts';
 import { validatePath } from '../x509/validate-path.ts';
 import { lastField, protobufBytes } from './protobuf-fields.ts';
 
@@ -12,6 +12,12 @@ import { lastField, protobufBytes } from './protobuf-fields.ts';
  * refuses every endorsement and can accept none.
  */
 const GCE_TCB_ROOT_SHA256 = 'e876bc6978bf4f3da445f98a0a82363c8c0bae5a1fc033c6df65846a6cb0f18c';
+/**
+ * Under the same root Google keeps a signer for SVSM firmware (gce-tcb-verifier). That of UEFI firmware is
+ * "GCE-uefi-signer" unless somebody chose another name, so it is known by what it is not.
+ */
+const OTHER_SIGNER = /svsm/i;
+const COMMON_NAME = '2.5.4.3';
 const MAX_ENDORSEMENT_BYTES = 256 * 1024;
 const MAX_CERTIFICATES = 8;
 const SECTION = 'chapter 20 section 7.4';
@@ -52,7 +58,17 @@ export async function verifyFirmwareEndorsement(
       cache,
     ),
   );
-  const key = await cache.key(crypto, path.chain[0]!.spki);
+  const leaf = path.chain[0]!;
+  const name = nameAttribute(leaf.subject, COMMON_NAME) ?? '';
+  checks.require(leaf.keyUsage?.digitalSignature !== false && !OTHER_SIGNER.test(name), {
+    id: 'gcp.endorsement-signer',
+    reference: SECTION,
+    code: 'chain-invalid',
+    message: 'The firmware endorsement is signed by a certificate that is not for firmware',
+    expected: 'the signer of UEFI firmware, with digitalSignature',
+    found: name.slice(0, 64),
+  });
+  const key = await cache.key(crypto, leaf.spki);
   checks.require(await crypto.verify(key, 'rsa-pss-sha256', signature, golden), {
     id: 'gcp.endorsement-signature',
     reference: SECTION,

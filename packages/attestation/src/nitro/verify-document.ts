@@ -8,6 +8,7 @@ import { requireOptionalRevocation } from '../x509/optional-revocation.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
 import { type CoseSign1, parseCoseSign1, signedBytes } from './cose-sign1.ts';
 import { type NitroDocument, parseNitroDocument } from './document.ts';
+import { requireDocumentSigner } from './document-signer.ts';
 
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 const DEFAULT_MAX_AGE_SECONDS = 300;
@@ -42,6 +43,7 @@ export async function verifyNitroDocument(
   const [from, until] = requireFresh(document, context);
   const anchors = kind === 'nsm' ? context.roots.nitro : context.roots.nitroTpm;
   const path = await verifyChain(document, anchors, context);
+  requireDocumentSigner(kind, document.moduleId, path, checks);
   await verifySignature(cose, path.chain[0]!, context);
   const verified = {
     document,
@@ -114,13 +116,6 @@ async function judgeChain(
       cache,
     ),
   );
-  // Without the extension any use is allowed (RFC 5280 section 4.2.1.3).
-  checks.require(leaf.keyUsage?.digitalSignature !== false, {
-    id: 'nitro.leaf-usage',
-    reference,
-    code: 'chain-invalid',
-    message: 'The certificate of the attestation document may not sign (keyUsage digitalSignature)',
-  });
   const anchor = path.chain.at(-1)!;
   checks.require(equalBytes(bundle[0]!.spki, anchor.spki), {
     id: 'nitro.cabundle-root',

@@ -57,6 +57,7 @@ export const CHECK_TITLES: Readonly<Record<string, string>> = {
   'tpm.ak-form': "The TPM key's certificate is well formed",
   'tpm.ak-chain': "The TPM key's certificate comes from a trusted root",
   'tpm.ak-usage': 'The certificate is for a TPM attestation key',
+  'tpm.ak-machine': "The certificate is that of a machine's TPM",
   'tpm.ak-revocation': "The TPM key's certificate is not revoked",
   'tpm.ak-urls': 'The certificate points only to hosts that may be asked',
   'tpm.collateral': 'Issuers and revocation lists of the TPM key are at hand',
@@ -83,6 +84,7 @@ export const CHECK_TITLES: Readonly<Record<string, string>> = {
   'gcp.firmware-endorsement': "Google's endorsement of the firmware is at hand",
   'gcp.endorsement-form': 'The endorsement is well formed',
   'gcp.endorsement-chain': 'The signer of the endorsement comes from a trusted root',
+  'gcp.endorsement-signer': 'The signer of the endorsement is for firmware',
   'gcp.endorsement-signature': 'The endorsement is signed by that signer',
   'gcp.endorsed-mrtd': 'Google endorses the firmware that was measured',
 
@@ -91,6 +93,7 @@ export const CHECK_TITLES: Readonly<Record<string, string>> = {
   'nitro.certificates': 'The certificates in the document are well formed',
   'nitro.chain': 'The certificates come from a trusted root and are in force',
   'nitro.leaf-usage': 'The signing certificate is for such documents',
+  'nitro.module': 'The document speaks for the module that its certificate names',
   'nitro.cabundle-root': "The document's own root is the trusted one",
   'nitro.cabundle-order': 'The document has its chain in order, and nothing else',
   'nitro.chain-keys': 'All keys of the chain are P-384',

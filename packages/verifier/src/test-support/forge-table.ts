@@ -37,7 +37,7 @@ export function forgeTable<D>(
           expect(found, `${seed}, ${form}: ${found}`).toBe(verdict);
           expect(process.cpuUsage(started).user / 1000).toBeLessThan(1000);
           if (!report.isValid) continue;
-          expect(report.simulated).toBe(true);
+          expect(report.simulated).toBe(Object.keys(forged.roots).some((name) => !isVendors(forged, name)));
           expect(report.validFrom ?? 0).toBeLessThanOrEqual(forged.now);
           expect(report.validUntil ?? forged.now).toBeGreaterThanOrEqual(forged.now);
         }
@@ -46,6 +46,8 @@ export function forgeTable<D>(
     });
   }
 }
+
+const isVendors = ({ vendors = [] }: Forged, name: string): boolean => vendors.some((own) => own === name);
 
 /** Checks that the hardware's own evidence goes through, with or without an attestation around it. */
 const BARE_CHECKS =

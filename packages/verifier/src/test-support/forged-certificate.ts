@@ -1,3 +1,4 @@
+import { constants, type KeyObject, sign } from 'node:crypto';
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { der } from '@dstack-cloud/encoding';
 import { type MockKey, signWith } from './mock-keys.ts';
@@ -20,6 +21,8 @@ export interface CertificatePlan {
   spki: Uint8Array;
   extensions: Extension[];
   signer: MockKey;
+  /** RSA key in place of the signer: RSASSA-PSS with SHA-384, as AMD's. */
+  rsa?: KeyObject;
 }
 
 /** A revocation list before it is signed. */
@@ -43,6 +46,16 @@ export const USAGE = { sign: 0x80, encipher: 0x20, certificates: 0x04, lists: 0x
 
 const ALGORITHMS = { 'P-256': '1.2.840.10045.4.3.2', 'P-384': '1.2.840.10045.4.3.3' } as const;
 
+const SHA384 = der.sequence(der.oid('2.16.840.1.101.3.4.2.2'));
+const PSS_SHA384 = der.sequence(
+  der.oid('1.2.840.113549.1.1.10'),
+  der.sequence(
+    der.explicit(0, SHA384),
+    der.explicit(1, der.sequence(der.oid('1.2.840.113549.1.1.8'), SHA384)),
+    der.explicit(2, der.integer(48)),
+  ),
+);
+
 /** The plan of a certificate of the fixtures, for this key and signed by that one. */
 export function planOf(certificate: Uint8Array, spki: Uint8Array, signer: MockKey): CertificatePlan {
   const { subject, issuer, serial, notBefore, notAfter, extensions } = parseCertificate(certificate);
@@ -59,7 +72,7 @@ export function writeCertificate(plan: CertificatePlan): Uint8Array {
 }
 
 function signedCertificate(plan: CertificatePlan): Uint8Array {
-  const algorithm = der.sequence(der.oid(ALGORITHMS[plan.signer.curve]));
+  const algorithm = plan.rsa ? PSS_SHA384 : der.sequence(der.oid(ALGORITHMS[plan.signer.curve]));
   const extensions = plan.extensions.map(({ oid, critical, value }) =>
     der.sequence(der.oid(oid), ...(critical ? [der.boolean(true)] : []), der.octetString(value)),
   );
@@ -73,7 +86,13 @@ function signedCertificate(plan: CertificatePlan): Uint8Array {
     plan.spki,
     ...(extensions.length > 0 ? [der.explicit(3, der.sequence(...extensions))] : []),
   );
-  return der.sequence(tbs, algorithm, der.bitString(signWith(plan.signer, tbs, 'der')));
+  const signature = plan.rsa ? pssSignature(plan.rsa, tbs) : signWith(plan.signer, tbs, 'der');
+  return der.sequence(tbs, algorithm, der.bitString(signature));
+}
+
+function pssSignature(key: KeyObject, tbs: Uint8Array): Uint8Array {
+  const padding = constants.RSA_PKCS1_PSS_PADDING;
+  return new Uint8Array(sign('sha384', tbs, { key, padding, saltLength: 48 }));
 }
 
 export function writeCrl(plan: CrlPlan): Uint8Array {

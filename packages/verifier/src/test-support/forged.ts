@@ -6,6 +6,8 @@ import {
   encodeAttestationV1,
   type RootName,
   replaceRoot,
+  type TrustRoot,
+  type TrustRoots,
   VerificationCache,
   vendorRoots,
 } from '@dstack-cloud/attestation';
@@ -24,6 +26,8 @@ export interface Forged {
   readonly alterBytes?: ((written: Uint8Array) => Uint8Array) | undefined;
   readonly now: number;
   readonly roots: Readonly<Partial<Record<RootName, Uint8Array>>>;
+  /** Roots that are taken for the vendors' own, under which every rule of theirs holds. */
+  readonly vendors?: readonly RootName[];
   readonly collateral: readonly unknown[];
 }
 
@@ -67,10 +71,10 @@ async function judge(
   form: Form,
   other: { readonly now?: number; readonly policy?: VerifierPolicy },
 ): Promise<Report> {
-  const roots = Object.entries(forged.roots).reduce(
-    (all, [name, certificate]) => replaceRoot(all, name as RootName, certificate),
-    vendorRoots(),
-  );
+  const roots = Object.entries(forged.roots).reduce((all, [name, certificate]) => {
+    const replaced = replaceRoot(all, name as RootName, certificate);
+    return forged.vendors?.includes(name as RootName) ? asVendors(replaced, certificate) : replaced;
+  }, vendorRoots());
   const { quote } = forged.attestation;
   const chain = form === 'bare' && 'certChain' in quote ? quote.certChain.flatMap(certificatesOf) : [];
   return verify(bytesOf(forged, form), {
@@ -82,6 +86,20 @@ async function judge(
     cache,
     platform: { gcpFirmwareEndorsement: false },
   });
+}
+
+/** The same roots, with this one taken for a vendor's own. */
+function asVendors(roots: TrustRoots, certificate: Uint8Array): TrustRoots {
+  const own = (list: readonly TrustRoot[]) =>
+    list.map((root) => (root.der === certificate ? { ...root, simulated: false } : root));
+  const { milan, genoa, turin } = roots.sevSnp;
+  return {
+    tdx: own(roots.tdx),
+    gcpTpm: own(roots.gcpTpm),
+    nitro: own(roots.nitro),
+    nitroTpm: own(roots.nitroTpm),
+    sevSnp: { milan: own(milan), genoa: own(genoa), turin: own(turin) },
+  };
 }
 
 function bytesOf({ attestation, alterBytes }: Forged, form: Form): Uint8Array {

@@ -27,6 +27,7 @@ interface Selection {
 
 /** A vTPM quote beside a TDX quote, before anything is signed. */
 export interface GcpDraft {
+  readonly keys: Keys;
   readonly tdx: TdxDraft;
   magic: string;
   type: string;
@@ -77,6 +78,7 @@ export function gcpDraft(keys: Keys): GcpDraft {
     signer,
   });
   return {
+    keys,
     tdx,
     magic: 'ff544347',
     type: '8018',
