@@ -2,8 +2,8 @@ import { type AddressInfo, createServer } from 'node:net';
 import { ratlsReportData } from '@dstack-cloud/attestation';
 import { generateP256Key } from '@dstack-cloud/keys';
 import { afterEach, describe, expect, it } from 'vitest';
-import { certificatePem } from '../certificate/issue-certificate.ts';
-import { appLeaf, rpcCertificate } from '../certificate/profiles.ts';
+import { certificatePem, issuerOf } from '../certificate/issue-certificate.ts';
+import { appCa, appLeaf, rpcCertificate } from '../certificate/profiles.ts';
 import { RaTlsError } from '../errors.ts';
 import {
   attestationFor,
@@ -59,6 +59,24 @@ describe('the agent', () => {
     const first = ask(impostor, { verifyServer: 'dangerously-unverified' });
     await expect(first).rejects.toEqual(code('wrong-usage'));
     expect(await ask(kms, { verifyServer: 'dangerously-unverified' })).toBe('200 anonymous');
+  });
+
+  it('a certificate for KMSs from the CA of an application is none', async () => {
+    const kms = testKms();
+    const key = generateP256Key();
+    const der = appCa({ issuer: kms.root, key, appId: new Uint8Array(20), now });
+    const leaf = rpcCertificate({
+      issuer: issuerOf(der, key),
+      domain: '127.0.0.1',
+      spki: kms.rpcKey.spki,
+      attestation: attestationFor(kms.rpcKey),
+      now,
+    });
+    const impostor = { ...kms, rpcPem: `${certificatePem(leaf)}${certificatePem(der)}` };
+    const request = ask(impostor, { ca: kms.rootPem, verifyServer: { verify: bindingOnly } });
+    await expect(request).rejects.toEqual(code('wrong-usage'));
+    const other = ask(impostor, { ca: kms.rootPem, verifyServer: { usage: null, verify: bindingOnly } });
+    expect(await other).toBe('200 anonymous');
   });
 
   it.each<[string, string, (kms: TestKms) => Parameters<typeof raTlsAgent>[0]]>([

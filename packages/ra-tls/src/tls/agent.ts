@@ -78,8 +78,8 @@ class CheckedAgent extends Agent {
   async #connect(target: RequestOptions): Promise<TLSSocket> {
     const socket = await handshake(target, this.#options);
     try {
-      const { verifyServer } = this.#options;
-      await checkServer(socket, verifyServer === 'dangerously-unverified' ? USAGE_ALONE : verifyServer);
+      const { verifyServer, ca } = this.#options;
+      await checkServer(socket, verifyServer === 'dangerously-unverified' ? USAGE_ALONE : verifyServer, ca);
       if (socket.destroyed) throw new RaTlsError('connection', 'The server closed the connection');
       return socket;
     } catch (error) {

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
@@ -19,17 +20,28 @@ export interface ServerRules {
   readonly onServer?: (certificate: RaTlsCertificate, verified?: VerifiedAttestation) => void | Promise<void>;
 }
 
-/** Checks the server of a finished handshake. @throws RaTlsError */
-export async function checkServer(socket: TLSSocket, rules: ServerRules): Promise<void> {
-  const der = socket.getPeerX509Certificate()?.raw;
-  if (!der) throw new RaTlsError('connection', 'The server showed no certificate');
-  const certificate = parseRaTlsCertificate(new Uint8Array(der));
+/**
+ * Checks the server of a finished handshake.
+ * @param root PEM of the root that the handshake was held to
+ * @throws RaTlsError
+ */
+export async function checkServer(socket: TLSSocket, rules: ServerRules, root?: string): Promise<void> {
+  const shown = socket.getPeerX509Certificate();
+  if (!shown) throw new RaTlsError('connection', 'The server showed no certificate');
+  const certificate = parseRaTlsCertificate(new Uint8Array(shown.raw));
   const { usage = USAGE.kmsRpc, evidence = 'if-present', pinnedSpki, verify } = rules;
   if (usage !== null && certificate.usage !== usage) {
     const found = certificate.usage ?? 'none';
     throw new RaTlsError('wrong-usage', `The server's certificate is for "${found}", expected "${usage}"`, {
       expected: usage,
       found,
+    });
+  }
+  // Usage is text that any CA can write: below the root there are the CAs of applications.
+  if (usage === USAGE.kmsRpc && root !== undefined && !isIssuedBy(shown, new X509Certificate(root))) {
+    throw new RaTlsError('wrong-usage', "The server's certificate is not one that the root itself issued", {
+      expected: 'issued by the root',
+      found: shown.issuer,
     });
   }
   if (pinnedSpki && !equalBytes(pinnedSpki, certificate.spki)) {
@@ -46,4 +58,8 @@ export async function checkServer(socket: TLSSocket, rules: ServerRules): Promis
     throw new RaTlsError('attestation-refused', 'Nothing can verify the evidence of the server');
   const verified = wanted ? await verify!(certificate) : undefined;
   await rules.onServer?.(certificate, verified);
+}
+
+function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
+  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 }
