@@ -1,4 +1,4 @@
-import { equalBytes, utf8 } from '@dstack-cloud/encoding';
+import { utf8 } from '@dstack-cloud/encoding';
 import type { CheckRecorder } from '../check-recorder.ts';
 import type { TpmCollateral } from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
@@ -8,6 +8,7 @@ import type { VerifyContext } from '../verify-context.ts';
 import { type Certificate, parseCertificate } from '../x509/certificate.ts';
 import { type CertificateRevocationList, parseCrl } from '../x509/crl.ts';
 import { derForms } from '../x509/der-form.ts';
+import { coversCertificate } from '../x509/revocation.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
 import { GCE_INSTANCE, gceInstance } from './gce-instance.ts';
 
@@ -119,7 +120,10 @@ function requireRevocation(
 ): void {
   const uncovered = path.chain
     .slice(0, -1)
-    .filter((certificate) => certificate.crlUrls.length > 0 && !crls.some((crl) => covers(crl, certificate)));
+    .filter(
+      (certificate) =>
+        certificate.crlUrls.length > 0 && !crls.some((crl) => coversCertificate(crl, certificate)),
+    );
   if (rules.revocation === 'soft') {
     checks.pass('tpm.ak-revocation', SECTION, uncovered.length > 0 ? 'no list at hand' : 'covered');
     return;
@@ -157,9 +161,4 @@ function usageText(leaf: Certificate): string {
     (name) => usage[name],
   );
   return [...names, ...(leaf.isCa ? ['CA'] : [])].join(', ') || 'none';
-}
-
-function covers(list: CertificateRevocationList, certificate: Certificate): boolean {
-  if (!equalBytes(list.issuer, certificate.issuer)) return false;
-  return list.scopeUrls === undefined || list.scopeUrls.some((url) => certificate.crlUrls.includes(url));
 }

@@ -1,7 +1,9 @@
+import { toHex } from '@dstack-cloud/encoding';
 import { AttestationError } from '../errors.ts';
 import type { VerifyContext } from '../verify-context.ts';
+import type { Certificate } from './certificate.ts';
 import { type CertificateRevocationList, parseCrl } from './crl.ts';
-import { checkRevocation } from './revocation.ts';
+import { checkRevocation, coversCertificate } from './revocation.ts';
 import type { ValidatedPath } from './validate-path.ts';
 
 export interface OptionalRevocation {
@@ -46,7 +48,25 @@ export async function requireOptionalRevocation(
   }
   const onList = async (list: CertificateRevocationList, isGood: boolean): Promise<void> =>
     collateral.judged?.(answers.get(list)!, isGood);
-  await checks.step(id, reference, () =>
-    checkRevocation(path.chain, { now, revocation: 'available', crls, onList }, crypto, cache),
+  await checks.step(id, reference, () => {
+    if (mode === 'hard') requireCovered(wanted, crls);
+    return checkRevocation(path.chain, { now, revocation: 'available', crls, onList }, crypto, cache);
+  });
+}
+
+/** What was served may be a list of anybody's: a certificate is covered by one of its own issuer. */
+function requireCovered(
+  certificates: readonly Certificate[],
+  crls: readonly CertificateRevocationList[],
+): void {
+  const uncovered = certificates.find((one) => !crls.some((list) => coversCertificate(list, one)));
+  if (!uncovered) return;
+  throw new AttestationError(
+    'revocation-unknown',
+    'The list that was served is not one for the certificate',
+    {
+      expected: `a list of the issuer of serial ${toHex(uncovered.serial)}`,
+      found: 'lists of others',
+    },
   );
 }

@@ -31,7 +31,7 @@ export async function checkRevocation(
   const used: CertificateRevocationList[] = [];
   if (rules.revocation === 'none') return used;
   for (const [i, certificate] of chain.slice(0, -1).entries()) {
-    const lists = (rules.crls ?? []).filter((list) => covers(list, certificate));
+    const lists = (rules.crls ?? []).filter((list) => coversCertificate(list, certificate));
     if (lists.length === 0 && rules.revocation === 'available') continue;
     if (lists.length === 0) {
       throw new AttestationError('revocation-unknown', 'No revocation list covers a certificate', {
@@ -90,7 +90,8 @@ export function checkNotListed(certificate: Certificate, list: CertificateRevoca
   }
 }
 
-function covers(list: CertificateRevocationList, certificate: Certificate): boolean {
+/** Whether a list is of the certificate's issuer, and for its distribution point when it is for one. */
+export function coversCertificate(list: CertificateRevocationList, certificate: Certificate): boolean {
   if (!equalBytes(list.issuer, certificate.issuer)) return false;
   return list.scopeUrls === undefined || list.scopeUrls.some((url) => certificate.crlUrls.includes(url));
 }
