@@ -1,6 +1,6 @@
 import { constants, type KeyObject, sign } from 'node:crypto';
 import { parseCertificate } from '@dstack-cloud/attestation';
-import { der } from '@dstack-cloud/encoding';
+import { der, utf8 } from '@dstack-cloud/encoding';
 import { type MockKey, signWith } from './mock-keys.ts';
 
 interface Extension {
@@ -32,6 +32,8 @@ export interface CrlPlan {
   nextUpdate: number;
   serials: Uint8Array[];
   signer: MockKey;
+  /** RSA key in place of the signer. */
+  rsa?: KeyObject;
 }
 
 export const OID = {
@@ -39,6 +41,7 @@ export const OID = {
   basicConstraints: '2.5.29.19',
   extendedKeyUsage: '2.5.29.37',
   nameConstraints: '2.5.29.30',
+  crlUrls: '2.5.29.31',
 } as const;
 
 /** Bits of keyUsage as they stand in the first byte. */
@@ -72,7 +75,7 @@ export function writeCertificate(plan: CertificatePlan): Uint8Array {
 }
 
 function signedCertificate(plan: CertificatePlan): Uint8Array {
-  const algorithm = plan.rsa ? PSS_SHA384 : der.sequence(der.oid(ALGORITHMS[plan.signer.curve]));
+  const algorithm = algorithmOf(plan);
   const extensions = plan.extensions.map(({ oid, critical, value }) =>
     der.sequence(der.oid(oid), ...(critical ? [der.boolean(true)] : []), der.octetString(value)),
   );
@@ -86,17 +89,23 @@ function signedCertificate(plan: CertificatePlan): Uint8Array {
     plan.spki,
     ...(extensions.length > 0 ? [der.explicit(3, der.sequence(...extensions))] : []),
   );
-  const signature = plan.rsa ? pssSignature(plan.rsa, tbs) : signWith(plan.signer, tbs, 'der');
-  return der.sequence(tbs, algorithm, der.bitString(signature));
+  return der.sequence(tbs, algorithm, der.bitString(signatureOf(plan, tbs)));
 }
 
-function pssSignature(key: KeyObject, tbs: Uint8Array): Uint8Array {
+type Signer = Pick<CertificatePlan, 'signer' | 'rsa'>;
+
+function algorithmOf({ signer, rsa }: Signer): Uint8Array {
+  return rsa ? PSS_SHA384 : der.sequence(der.oid(ALGORITHMS[signer.curve]));
+}
+
+function signatureOf({ signer, rsa: key }: Signer, tbs: Uint8Array): Uint8Array {
+  if (!key) return signWith(signer, tbs, 'der');
   const padding = constants.RSA_PKCS1_PSS_PADDING;
   return new Uint8Array(sign('sha384', tbs, { key, padding, saltLength: 48 }));
 }
 
 export function writeCrl(plan: CrlPlan): Uint8Array {
-  const algorithm = der.sequence(der.oid(ALGORITHMS[plan.signer.curve]));
+  const algorithm = algorithmOf(plan);
   const entries = plan.serials.map((serial) => der.sequence(der.integer(serial), der.time(plan.thisUpdate)));
   const tbs = der.sequence(
     der.integer(1),
@@ -106,7 +115,7 @@ export function writeCrl(plan: CrlPlan): Uint8Array {
     der.time(plan.nextUpdate),
     ...(entries.length > 0 ? [der.sequence(...entries)] : []),
   );
-  return der.sequence(tbs, algorithm, der.bitString(signWith(plan.signer, tbs, 'der')));
+  return der.sequence(tbs, algorithm, der.bitString(signatureOf(plan, tbs)));
 }
 
 /** Puts an extension in, in place of one of the same OID; without value it is taken out. */
@@ -130,6 +139,12 @@ export function setCa(plan: CertificatePlan, isCa: boolean, pathLength?: number)
 
 export function setPurpose(plan: CertificatePlan, ...oids: string[]): void {
   setExtension(plan, OID.extendedKeyUsage, der.sequence(...oids.map((oid) => der.oid(oid))), false);
+}
+
+/** Has a certificate name the URL of its list. */
+export function setCrlUrl(plan: CertificatePlan, url: string): void {
+  const fullName = der.implicit(0, der.implicit(6, utf8(url)), true);
+  setExtension(plan, OID.crlUrls, der.sequence(der.sequence(der.implicit(0, fullName, true))), false);
 }
 
 /** DER of a Name of one CN. */

@@ -1,6 +1,7 @@
 import {
   type Attestation,
   AttestationError,
+  type CollateralSource,
   decodeAttestation,
   encodeAttestation,
   encodeAttestationV1,
@@ -29,6 +30,8 @@ export interface Forged {
   /** Roots that are taken for the vendors' own, under which every rule of theirs holds. */
   readonly vendors?: readonly RootName[];
   readonly collateral: readonly unknown[];
+  /** Revocation lists by the URL that certificates name them with. */
+  readonly crls?: Readonly<Record<string, Uint8Array>>;
 }
 
 /** What a row of a table expects: `good`, or code and check of the refusal. */
@@ -79,13 +82,25 @@ async function judge(
   const chain = form === 'bare' && 'certChain' in quote ? quote.certChain.flatMap(certificatesOf) : [];
   return verify(bytesOf(forged, form), {
     roots,
-    collateral: staticSource(readCollateral(forged.collateral)),
+    collateral: { ...staticSource(readCollateral(forged.collateral)), ...crlSource(forged) },
     now: forged.now,
     ...other,
     chain,
     cache,
     platform: { gcpFirmwareEndorsement: false },
   });
+}
+
+function crlSource({ crls }: Forged): Pick<CollateralSource, 'crl'> {
+  if (!crls) return {};
+  return {
+    crl: (url) => {
+      const list = crls[url];
+      return list
+        ? Promise.resolve(list)
+        : Promise.reject(new AttestationError('collateral-unavailable', `No list at ${url}`));
+    },
+  };
 }
 
 /** The same roots, with this one taken for a vendor's own. */

@@ -10,7 +10,18 @@ import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { describe } from 'vitest';
 import { forgeTable, type Row } from './forge-table.ts';
 import type { Forged, Keys } from './forged.ts';
-import { commonName, OID, setCa, setExtension, setUsage, USAGE } from './forged-certificate.ts';
+import {
+  type CertificatePlan,
+  type CrlPlan,
+  commonName,
+  OID,
+  setCa,
+  setCrlUrl,
+  setExtension,
+  setUsage,
+  USAGE,
+  writeCrl,
+} from './forged-certificate.ts';
 import { type GcpDraft, gcpDraft, sealGcp } from './gcp-forge.ts';
 import { type NitroDraft, nitroDraft, sealNitro } from './nitro-forge.ts';
 import { SNP, type SnpDraft, sealSnp, snpDraft } from './snp-forge.ts';
@@ -426,6 +437,83 @@ const AMD: readonly Row<SnpDraft>[] = [
   ],
 ];
 
+const AMD_LIST = 'https://kdsintf.amd.com/vcek/v1/Genoa/crl';
+/** AMD's list, which the ASK names, as changed. */
+function listed(seal: (d: SnpDraft) => Forged, change: (list: CrlPlan, d: SnpDraft) => void) {
+  return (d: SnpDraft): Forged => {
+    const { ark, ask } = d.certificates;
+    setCrlUrl(ask, AMD_LIST);
+    const list: CrlPlan = { ...listOf(ark), rsa: ARK.privateKey };
+    change(list, d);
+    return { ...seal(d), crls: { [AMD_LIST]: writeCrl(list) } };
+  };
+}
+const LISTS: readonly [string, (list: CrlPlan, d: SnpDraft) => void, string][] = [
+  ['of the root', () => undefined, 'good UpToDate'],
+  [
+    'of the root, which names the ASK',
+    (list, { certificates }) => {
+      list.serials = [certificates.ask.serial];
+    },
+    'revoked snp.revocation',
+  ],
+  [
+    'signed by the ASK',
+    (list) => {
+      list.rsa = ASK.privateKey;
+    },
+    'signature-invalid snp.revocation',
+  ],
+  [
+    'signed by a chip',
+    (list, { keys }) => {
+      delete list.rsa;
+      list.signer = keys('sev-vcek');
+    },
+    'signature-invalid snp.revocation',
+  ],
+];
+
+const AWS_LIST = 'http://crl.example/zone.crl';
+function zoneList(change: (list: CrlPlan, d: NitroDraft) => void) {
+  return (d: NitroDraft): Forged => {
+    const { intermediate, leaf } = d.certificates;
+    setCrlUrl(leaf, AWS_LIST);
+    const list = { ...listOf(intermediate), signer: d.keys('nsm-intermediate') };
+    change(list, d);
+    return { ...sealNitro(d), crls: { [AWS_LIST]: writeCrl(list) } };
+  };
+}
+const ZONE_LISTS: readonly [string, (list: CrlPlan, d: NitroDraft) => void, string][] = [
+  ['of the CA', () => undefined, 'good'],
+  [
+    'of the CA, which names the module',
+    (list, { certificates }) => {
+      list.serials = [certificates.leaf.serial];
+    },
+    'revoked nitro.revocation',
+  ],
+  [
+    'signed by the root',
+    (list, { keys }) => {
+      list.signer = keys('nsm-root');
+    },
+    'signature-invalid nitro.revocation',
+  ],
+  [
+    'signed by a module',
+    (list, { keys }) => {
+      list.signer = keys('nsm-leaf');
+    },
+    'signature-invalid nitro.revocation',
+  ],
+];
+
+function listOf({ subject, signer }: CertificatePlan): CrlPlan {
+  const times = { thisUpdate: 1781524800 - 60, nextUpdate: 1781524800 + 60 };
+  return { issuer: subject, ...times, serials: [], signer };
+}
+
 /** Judged as if its roots were the vendors' own. */
 const asVendors =
   <D>(seal: (draft: D) => Forged, ...vendors: RootName[]) =>
@@ -443,4 +531,10 @@ describeWithFixtures('signers of another role', 'mock-evidence/expected.json', (
   describe('NitroTPM of a test root', () => forgeTable(tpm, sealNitro, otherKind(ENCLAVE, 'good UpToDate')));
   const snp = asVendors(sealSnp, 'sev_snp_milan', 'sev_snp_genoa', 'sev_snp_turin');
   describe('SEV-SNP', () => forgeTable(snpDraft, snp, AMD));
+  describe.each(LISTS)('list of AMD %s', (_name, change, verdict) =>
+    forgeTable(snpDraft, listed(snp, change), [['the chip', asAmd, verdict]]),
+  );
+  describe.each(ZONE_LISTS)('list of AWS %s', (_name, change, verdict) =>
+    forgeTable(enclave, zoneList(change), [['the enclave', () => undefined, verdict]]),
+  );
 });
