@@ -4,7 +4,7 @@ import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { deriveAppKeys } from '@dstack-cloud/keys';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import type { Forged } from '@dstack-cloud/verifier/test-support/forged';
-import { setPcr, setPcr2 } from '@dstack-cloud/verifier/test-support/gcp-forge';
+import { gceInstance, setMachine, setPcr, setPcr2 } from '@dstack-cloud/verifier/test-support/gcp-forge';
 import { SNP } from '@dstack-cloud/verifier/test-support/snp-forge';
 import { setTd } from '@dstack-cloud/verifier/test-support/tdx-forge';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -164,7 +164,7 @@ describeWithFixtures('measurements of all platforms', 'mock-evidence/expected.js
   });
 
   test('GCP: firmware without an endorsement is taken of simulated machines alone, and only when configured so', async () => {
-    const client = modeClient(gcpEvidence());
+    const client = modeClient(gcpEvidence((draft) => setMachine(draft, gceInstance(true))));
     const trust = modesTrust(lab.platform);
     const asked: boolean[] = [];
     // As if the root of the mock were Google's.

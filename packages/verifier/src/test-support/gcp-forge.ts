@@ -8,17 +8,20 @@ import {
   type TpmEvent,
   type TpmPlatform,
 } from '@dstack-cloud/attestation';
-import { ByteWriter, concatBytes, decodePem, encodePem, fromHex, toHex } from '@dstack-cloud/encoding';
+import { ByteWriter, concatBytes, decodePem, der, encodePem, fromHex, toHex } from '@dstack-cloud/encoding';
 import { baseAttestation, baseCollateral, baseRoot, type Forged, type Keys } from './forged.ts';
 import {
   type CertificatePlan,
   type CrlPlan,
   planOf,
+  setExtension,
   writeCertificate,
   writeCrl,
 } from './forged-certificate.ts';
 import { type MockKey, signWith } from './mock-keys.ts';
 import { measure, sealCollateral, sealQuote, type TdxDraft, tdxDraft } from './tdx-forge.ts';
+
+const GCE_INSTANCE = '1.3.6.1.4.1.11129.2.1.21';
 
 interface Selection {
   algorithm: number;
@@ -216,4 +219,25 @@ function attest(draft: GcpDraft, quote: Uint8Array): Uint8Array {
   writer.bytes(digest);
   writer.bytes(draft.attestTail);
   return writer.finish();
+}
+
+/** As Google issues it: `[0] { [0] { security version }, [1] { production } }` after the machine's names. */
+export function gceInstance(isProduction?: boolean): Uint8Array {
+  const properties = der.sequence(
+    der.explicit(0, der.integer(0)),
+    ...(isProduction === undefined ? [] : [der.explicit(1, der.boolean(isProduction))]),
+  );
+  return der.sequence(
+    der.utf8String('us-central1-a'),
+    der.integer(1234567890),
+    der.utf8String('project'),
+    der.integer(987654321),
+    der.utf8String('machine'),
+    der.explicit(0, properties),
+  );
+}
+
+/** Has the attestation key's certificate name this machine, or none. */
+export function setMachine(draft: GcpDraft, value?: Uint8Array): void {
+  setExtension(draft.certificates.ak, GCE_INSTANCE, value, false);
 }

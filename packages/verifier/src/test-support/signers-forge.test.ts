@@ -22,13 +22,12 @@ import {
   USAGE,
   writeCrl,
 } from './forged-certificate.ts';
-import { type GcpDraft, gcpDraft, sealGcp } from './gcp-forge.ts';
+import { type GcpDraft, gceInstance, gcpDraft, sealGcp, setMachine } from './gcp-forge.ts';
 import { type NitroDraft, nitroDraft, sealNitro } from './nitro-forge.ts';
 import { SNP, type SnpDraft, sealSnp, snpDraft } from './snp-forge.ts';
 import { sealTdx, type TdxDraft, tdxDraft } from './tdx-forge.ts';
 
 const SGX_EXTENSION = '1.2.840.113741.1.13.1';
-const GCE_INSTANCE = '1.3.6.1.4.1.11129.2.1.21';
 
 /** A PCK key of an opened machine: it turns OutOfDate into UpToDate by writing the TCB info itself. */
 function pckSignsTcbInfo(d: TdxDraft): void {
@@ -187,23 +186,6 @@ const INTEL: readonly Row<TdxDraft>[] = [
   ],
 ];
 
-/** As Google issues it: `[0] { [0] { security version }, [1] { production } }` after the machine's names. */
-function gceInstance(isProduction?: boolean): Uint8Array {
-  const properties = der.sequence(
-    der.explicit(0, der.integer(0)),
-    ...(isProduction === undefined ? [] : [der.explicit(1, der.boolean(isProduction))]),
-  );
-  return der.sequence(
-    der.utf8String('us-central1-a'),
-    der.integer(1234567890),
-    der.utf8String('project'),
-    der.integer(987654321),
-    der.utf8String('machine'),
-    der.explicit(0, properties),
-  );
-}
-const setMachine = (d: GcpDraft, value?: Uint8Array): void =>
-  setExtension(d.certificates.ak, GCE_INSTANCE, value, false);
 /** A key's certificate of the AK's CA that is for another use. */
 const akUsage =
   (bits: number) =>
