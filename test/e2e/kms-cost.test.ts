@@ -18,6 +18,8 @@ const AT_ONCE = 4;
 const LIMITS = {
   enabled: true,
   refused_evidence_per_minute: 1,
+  network_cost_per_minute: 100_000,
+  network_cost_burst: 100_000,
   refused_evidence_burst: BURST,
   collateral_per_minute: 8,
 };

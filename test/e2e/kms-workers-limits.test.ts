@@ -26,7 +26,17 @@ const until = (condition: () => boolean) =>
 describe('limits of a service of several processes', () => {
   const limited = (limits: object) => ({
     ...TWO,
-    core: { rate_limit: { enabled: true, open_per_minute: 10_000, open_burst: 10_000, ...limits } },
+    core: {
+      rate_limit: {
+        enabled: true,
+        open_per_minute: 10_000,
+        open_burst: 10_000,
+        // All of it comes from one address.
+        network_cost_per_minute: 100_000,
+        network_cost_burst: 100_000,
+        ...limits,
+      },
+    },
   });
 
   test('connections-per-address: who holds all that one address may have leaves the rest to others', async () => {

@@ -5,7 +5,7 @@ const WINDOW_MS = 60_000;
 /** Kinds of refusals with a record of their own at a time; what comes beyond them is counted together. */
 const MAX_KINDS = 128;
 /** Bytes that the records of refusals may have in a minute, and at once; they are on disk for as long as the log is. */
-const BYTES_PER_MINUTE = 64 * 1024;
+export const BYTES_PER_MINUTE: number = 64 * 1024;
 const BURST_BYTES = 1024 * 1024;
 /** Number, time and two hashes of a record. */
 const RECORD_BYTES = 256;

@@ -198,7 +198,7 @@ const rateLimit = z.strictObject({
   collateral_per_minute: z.int().min(4).default(40),
   vendor_per_minute: z.int().min(4).default(400),
   network_cost_per_minute: z.int().min(1).default(600),
-  network_cost_burst: z.int().min(1).default(300),
+  network_cost_burst: z.int().min(1).default(120),
   max_verifications: z.int().min(1).max(10_000).default(64),
 });
 

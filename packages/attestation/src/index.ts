@@ -19,6 +19,7 @@ export {
 } from './codec/encode-attestation.ts';
 export { eventLogFromJson, eventLogToJson } from './codec/event-json.ts';
 export { attestationFromQuote } from './codec/legacy.ts';
+export { MSGPACK_SHAPE } from './codec/msgpack-v1.ts';
 export { stripEvent, stripForCertificate } from './codec/strip.ts';
 export type * from './collateral-source.ts';
 export type * from './crypto/backend.ts';

@@ -9,7 +9,7 @@ const STOP_POLL_MS = 50;
 
 /** Who asks is a key service, which has many connections, and keeps them. */
 const TIMES = { requestTimeout: 10_000, headersTimeout: 5_000, keepAliveTimeout: 60_000 };
-const CONNECTIONS = {
+export const CONNECTIONS = {
   max: 1_024,
   maxPerNetwork: 512,
   maxSilentPerNetwork: 128,

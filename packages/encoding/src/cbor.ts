@@ -4,7 +4,7 @@ import { EncodingError } from './errors.ts';
 
 const DEFAULT_MAX_DEPTH = 16;
 /** Items in one text, keys included; an NSM document has less than two hundred. */
-const MAX_ITEMS = 4_096;
+export const MAX_CBOR_ITEMS = 4_096;
 /** Major type 6, value 18. */
 const TAG_18 = 0xd2;
 
@@ -65,7 +65,7 @@ class BoundedTokenizer extends Tokenizer {
   override next(): Token {
     const token = super.next();
     this.#items += 1;
-    if (this.#items > MAX_ITEMS) throw new EncodingError('too-large', 'CBOR has too many items');
+    if (this.#items > MAX_CBOR_ITEMS) throw new EncodingError('too-large', 'CBOR has too many items');
     if (Type.equals(token.type, Type.break)) this.#closeIndefinite();
     else {
       this.#count();

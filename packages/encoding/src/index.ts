@@ -12,7 +12,7 @@ export {
   utf8Text,
 } from './bytes.ts';
 export { bytesFromText, type TextBytes } from './bytes-from-text.ts';
-export { type CborLimits, decodeCbor, encodeCbor } from './cbor.ts';
+export { type CborLimits, decodeCbor, encodeCbor, MAX_CBOR_ITEMS } from './cbor.ts';
 export { type DerElement, DerReader, readDer } from './der/der-reader.ts';
 export { contextTag, derTag } from './der/der-tag.ts';
 export { derTime } from './der/der-time.ts';

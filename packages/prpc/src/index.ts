@@ -16,7 +16,9 @@ export { Admin, KMS, Onboard } from './gen/kms_pb.ts';
 export { decodeJson, decodeQuery } from './json/decode-json.ts';
 export { encodeJson } from './json/encode-json.ts';
 export { type JsonExtras, withJsonExtras } from './json/json-extras.ts';
+export { JSON_LIMITS } from './json/parse-json.ts';
 export { openApiDocument } from './open-api.ts';
+export { MAX_WIRE_FIELDS } from './server/check-wire.ts';
 export { configureServer } from './server/configure-server.ts';
 export { countRefusal, markProven, takeToll } from './server/connections/connection-guard.ts';
 export {
@@ -30,9 +32,10 @@ export {
 export { networkOf } from './server/connections/network-of.ts';
 export { TokenBuckets } from './server/connections/token-buckets.ts';
 export { memoizeEncoding } from './server/encoding.ts';
+export { FairTurns } from './server/fair-turns.ts';
 export { frameworkAnswer } from './server/framework-answer.ts';
 export { createPrpcHandler } from './server/handler.ts';
-export { boundedLines, type HeldBack, LineBudget } from './server/line-budget.ts';
+export { boundedLines, type HeldBack, LINE_LIMITS, LineBudget } from './server/line-budget.ts';
 export {
   type CallRecord,
   DEFAULT_BODY_LIMIT,

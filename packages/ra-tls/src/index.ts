@@ -31,6 +31,7 @@ export {
   decodeCsrV2,
   encodeCsrV1,
   encodeCsrV2,
+  MAX_CSR_BYTES,
 } from './csr/csr.ts';
 export { signCsr, type VerifiedCsr, verifyCsr } from './csr/verify-csr.ts';
 export { RaTlsError, type RaTlsErrorCode, type RaTlsErrorDetails } from './errors.ts';

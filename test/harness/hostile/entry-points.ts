@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fixturePath } from '@dstack-cloud/test/fixtures';
 import { freePort } from '@dstack-cloud/vmm';
 import { type KmsHost, type KmsLab, startKmsLab } from '../kms-lab.ts';
+import { startLoopbackServer } from '../loopback-server.ts';
 import { startWatched, type WatchedProgram } from './watched-program.ts';
 
 export type EntryPoint = {
@@ -25,6 +26,8 @@ export type EntryPoints = {
   readonly host: KmsHost;
   readonly all: readonly EntryPoint[];
   readonly of: (name: EntryPoint['name']) => EntryPoint;
+  /** Requests to the collateral services of Intel and AMD so far. */
+  fetches(): number;
   stop(): Promise<void>;
 };
 
@@ -33,6 +36,7 @@ const TOKEN = 'a-token-that-nobody-guesses';
 /** Starts them all. The guest agent has the identity of the simulator's fixtures. */
 export async function startEntryPoints(): Promise<EntryPoints> {
   const lab = await startKmsLab();
+  const vendor = await startLoopbackServer((_, response) => void response.writeHead(404).end());
   const directory = mkdtempSync(join(tmpdir(), 'entry-points-'));
   const programs: WatchedProgram[] = [];
   const start = (...input: Parameters<typeof startWatched>): WatchedProgram => {
@@ -59,7 +63,9 @@ export async function startEntryPoints(): Promise<EntryPoints> {
       rpc: { port: main },
       core: {
         admin: { enabled: true, port: admin, auth_token: TOKEN },
-        rate_limit: { enabled: true },
+        // Genuine workloads ask more often than any would.
+        rate_limit: { enabled: true, attested_per_minute: 10_000, attested_burst: 10_000 },
+        attestation: { urls: { amd_kds: vendor.url } },
       },
     });
     const kms = start('dstack-kms', ['--config', host.configFile], { env: host.environment });
@@ -72,7 +78,9 @@ export async function startEntryPoints(): Promise<EntryPoints> {
       env: { PORT: String(authApi), AUTH_CONFIG_PATH: file('auth-config.json', {}) },
     });
     const toml = join(directory, 'dstack-verifier.toml');
-    writeFileSync(toml, `address = "127.0.0.1"\nport = ${verifier}\n`);
+    const urls = `urls = { pccs = "${lab.pccs.url}", amd_kds = "${vendor.url}" }`;
+    const trust = `insecure_allow_external_trust_anchors = true\nroot_ca = { tdx = "${lab.rootFile}" }`;
+    writeFileSync(toml, `address = "127.0.0.1"\nport = ${verifier}\n[attestation]\n${urls}\n${trust}\n`);
     const verify = start('dstack-verifier', ['--config', toml]);
     const home = join(directory, 'guest');
     mkdirSync(home);
@@ -145,10 +153,17 @@ export async function startEntryPoints(): Promise<EntryPoints> {
     ];
     const stop = async (): Promise<void> => {
       await Promise.all(programs.map((program) => program.stop()));
-      await lab.stop();
+      await Promise.all([lab.stop(), vendor.close()]);
       rmSync(directory, { recursive: true, force: true });
     };
-    return { lab, host, all, of: (name) => all.find((one) => one.name === name)!, stop };
+    return {
+      lab,
+      host,
+      all,
+      of: (name) => all.find((one) => one.name === name)!,
+      fetches: () => lab.pccs.seen.length + vendor.seen.length,
+      stop,
+    };
   } catch (error) {
     await Promise.all(programs.map((program) => program.stop()));
     await lab.stop();

@@ -20,11 +20,11 @@ export const TPM_PLATFORM_NAMES = ['dstack', 'gcp', 'nitroenclave', 'aws-ec2'] a
  * Bounds of the text before anything is read of it: no map of the format has more than seven members, byte strings may be
  * arrays of numbers.
  */
-const SHAPE = { maxDepth: 8, maxValues: 262_144, maxKeys: 16 } as const;
+export const MSGPACK_SHAPE = { maxDepth: 8, maxValues: 262_144, maxKeys: 16 } as const;
 
 /** Reads the MessagePack form (chapter 20 section 1.4). @throws EncodingError, AttestationError */
 export function readMsgpackAttestation(bytes: Uint8Array): Attestation {
-  const root = new MsgpackFields(MsgpackView.of(bytes, SHAPE), 'attestation');
+  const root = new MsgpackFields(MsgpackView.of(bytes, MSGPACK_SHAPE), 'attestation');
   root.only('version', 'platform', 'stack');
   const version = root.integer('version');
   if (version !== 1) {

@@ -1,15 +1,19 @@
 import { PrpcError } from '../errors.ts';
 import type { JsonNode, JsonObjectNode, JsonShape } from './json-node.ts';
 
-/** Deeper nesting than any message needs; the original stops at 128 too. */
-const MAX_DEPTH = 128;
-
-/** Values in one text, those included that nobody asks for. Messages of ours have far fewer. */
-const MAX_VALUES = 16_384;
-/** Names in one object that its message does not have; newer peers have a few. */
-const MAX_UNKNOWN = 64;
-/** Items of a list; the longest, a page of the audit log, has a thousand. */
-const MAX_ITEMS = 4_096;
+/** Bounds of one text. */
+export const JSON_LIMITS = {
+  /** Deeper nesting than any message needs; the original stops at 128 too. */
+  depth: 128,
+  /** Values that the message asks for. */
+  values: 8_192,
+  /** And those that nobody asks for; newer peers have a few. */
+  unknownValues: 1_024,
+  /** Names in one object that its message does not have. */
+  unknownFields: 64,
+  /** Items of a list; the longest, a page of the audit log, has a thousand. */
+  items: 4_096,
+} as const;
 
 const numberPattern = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const spacePattern = /[ \t\n\r]*/y;
@@ -31,7 +35,7 @@ export function position(text: string, offset: number): string {
 
 /**
  * Parses one JSON text strictly (RFC 8259): no byte order mark, nothing after the value, nesting at most 128, at most
- * 16,384 values. Only what the shape asks for is in the result; anything else is there by its kind alone.
+ * 8,192 values that the shape asks for and 1,024 others. The others are there by their kind alone.
  * @throws PrpcError `bad_json`
  */
 export function parseJson(text: string, shape?: JsonShape): JsonNode {
@@ -45,6 +49,7 @@ class Parser {
   private readonly text: string;
   private offset = 0;
   private values = 0;
+  private unknown = 0;
 
   constructor(text: string) {
     this.text = text;
@@ -54,9 +59,12 @@ class Parser {
     this.space();
     const first = this.text[this.offset];
     if (first === undefined) throw this.error('EOF while parsing a value', this.offset);
-    if (depth > MAX_DEPTH) throw this.error('recursion limit exceeded', this.offset + 1);
-    this.values += 1;
-    if (this.values > MAX_VALUES) throw this.error('too many values', this.offset + 1);
+    if (depth > JSON_LIMITS.depth) throw this.error('recursion limit exceeded', this.offset + 1);
+    if (shape === undefined) this.unknown += 1;
+    else this.values += 1;
+    if (this.values > JSON_LIMITS.values || this.unknown > JSON_LIMITS.unknownValues) {
+      throw this.error('too many values', this.offset + 1);
+    }
     if (first === '{') return this.object(depth, shape?.kind === 'message' ? shape.members() : undefined);
     if (first === '[') return this.array(depth, shape?.kind === 'list' ? shape.item : undefined);
     if (first === '"') return { kind: 'string', text: this.string(), end: this.offset };
@@ -87,7 +95,7 @@ class Parser {
       if (this.text[this.offset] !== ':') throw this.unexpected('expected `:`', 'an object');
       this.offset += 1;
       const shape = wanted?.get(name);
-      if (wanted !== undefined && shape === undefined && ++unknown > MAX_UNKNOWN) {
+      if (wanted !== undefined && shape === undefined && ++unknown > JSON_LIMITS.unknownFields) {
         throw this.error('too many unknown fields', this.offset);
       }
       const value = this.value(depth + 1, shape);
@@ -110,7 +118,7 @@ class Parser {
     if (this.text[this.offset] === ']') return this.close({ kind: 'array', items });
     for (;;) {
       const item = this.value(depth + 1, shape);
-      if (shape !== undefined && items.push(item) > MAX_ITEMS) {
+      if (shape !== undefined && items.push(item) > JSON_LIMITS.items) {
         throw this.error('too many items', this.offset);
       }
       this.space();

@@ -5,7 +5,7 @@ import { PrpcError } from '../errors.ts';
 const MAX_DEPTH = 100;
 
 /** Fields in one message, nested ones included. Ours have far fewer. */
-const MAX_FIELDS = 4_096;
+export const MAX_WIRE_FIELDS = 4_096;
 
 const WIRE_TYPES = [
   'Varint',
@@ -83,7 +83,7 @@ class WireReader {
 
   #tag(end: number): { number: number; wireType: number } {
     this.#fields += 1;
-    if (this.#fields > MAX_FIELDS) throw failure('too many fields');
+    if (this.#fields > MAX_WIRE_FIELDS) throw failure('too many fields');
     const tag = this.#varint(end);
     if (tag > 0xffff_ffffn) throw failure(`invalid key value: ${tag}`);
     const wireType = Number(tag & 7n);

@@ -1,7 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { DescMethod } from '@bufbuild/protobuf';
 import { PrpcError, RpcError } from '../errors.ts';
+import { networkOf } from './connections/network-of.ts';
 import { decodeRequest, encodeError, encodeResponse, takesNothing, wantsJson } from './encoding.ts';
+import { FairTurns } from './fair-turns.ts';
 import { frameworkAnswer } from './framework-answer.ts';
 import {
   DEFAULT_BODY_LIMIT,
@@ -26,6 +28,7 @@ export function createPrpcHandler<C = undefined>(
 ): (request: IncomingMessage, response: ServerResponse) => void {
   const common = answerHeaders(options.headers);
   const budget = new BodyBudget(options.maxBufferedBytes ?? DEFAULT_BUFFERED_BYTES);
+  const turns = new FairTurns();
   const tables = new Map(options.mounts.map((mount) => [mount, methodTable(mount)]));
 
   async function answer(
@@ -70,6 +73,7 @@ export function createPrpcHandler<C = undefined>(
       // What a method without arguments is sent says nothing; Node reads and drops it while the answer goes out.
       const isNeeded = verb === 'POST' && !(takesNothing(method.desc) && hasBodyUpTo(limit, request));
       const body = isNeeded ? await readBody(request, limit, budget) : NO_BODY;
+      if (body.length > SHORT_BODY) await turns.next(networkOf(request.socket.remoteAddress ?? ''));
       const input = decodeRequest(method.desc, { json, body, ...(verb === 'POST' ? {} : { query }) });
       const output = method.run(input, ready);
       result = encodeResponse(method.desc, output instanceof Promise ? await output : output, json);
@@ -122,6 +126,9 @@ export function createPrpcHandler<C = undefined>(
 
 /** What a caller that was turned away is told to wait: a request to the minute's tenth (RFC 9110 section 10.2.3). */
 const RETRY_AFTER_SECONDS = '6';
+
+/** A body of this size is decoded in no time; longer ones wait for their turn. */
+const SHORT_BODY = 16_384;
 
 /** Largest unread body that is worth reading to keep the connection: a new one costs a handshake. */
 const SMALL_BODY = 65_536;

@@ -81,8 +81,8 @@ test('readers throw nothing but their own error', () => {
 
 test('a large text of many small values is refused before it holds up everybody else', () => {
   const values = (count: number): string => `{"x":[${'[],'.repeat(count)}1]}`;
-  expect(decodeJson(AppKeyResponseSchema, values(16_000)).keyEpoch).toBeUndefined();
-  expect(() => decodeJson(AppKeyResponseSchema, values(17_000))).toThrow('too many values');
+  expect(decodeJson(AppKeyResponseSchema, values(1_000)).keyEpoch).toBeUndefined();
+  expect(() => decodeJson(AppKeyResponseSchema, values(1_100))).toThrow('too many values');
   const names = (count: number): string =>
     `{${Array.from({ length: count }, (_, index) => `"n${index}":0`).join()}}`;
   expect(decodeJson(AppKeyResponseSchema, names(64)).keyEpoch).toBeUndefined();

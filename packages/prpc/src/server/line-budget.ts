@@ -1,8 +1,11 @@
-/** A window; what was held back in it is told at its end. */
-const WINDOW_MS = 10_000;
-/** Lines of one message in a window, and of them those that one source causes. */
-const MAX_LINES = 50;
-const MAX_OF_SOURCE = 5;
+/** Bounds of a log. */
+export const LINE_LIMITS = {
+  /** What is held back in a window is told at its end. */
+  windowMs: 10_000,
+  /** Lines of one message in a window, and of them those that one source causes. */
+  lines: 50,
+  linesOfSource: 5,
+} as const;
 /** Sources and reasons told apart in a window; those beyond are counted together. */
 const MAX_KINDS = 256;
 /** Kinds that a summary names. */
@@ -41,8 +44,8 @@ export class LineBudget {
     const told = this.#of(message);
     const kind = kindOf(told, source, reason.slice(0, MAX_TEXT));
     const ofSource = told.bySource.get(source) ?? 0;
-    const hasHad = source !== '' && (kind.isWritten || ofSource >= MAX_OF_SOURCE);
-    if (hasHad || told.written >= MAX_LINES) {
+    const hasHad = source !== '' && (kind.isWritten || ofSource >= LINE_LIMITS.linesOfSource);
+    if (hasHad || told.written >= LINE_LIMITS.lines) {
       kind.held += 1;
       return false;
     }
@@ -77,7 +80,7 @@ export class LineBudget {
     const told: Told = { written: 0, bySource: new Map(), kinds: new Map() };
     this.#told.set(message, told);
     if (this.#timer === undefined) {
-      this.#timer = setTimeout(() => this.flush(), WINDOW_MS);
+      this.#timer = setTimeout(() => this.flush(), LINE_LIMITS.windowMs);
       this.#timer.unref();
     }
     return told;

@@ -247,6 +247,15 @@ describe('TLS', () => {
     expect(await get(running.port, agentFor(running))).toBe('200 anonymous');
   });
 
+  it('handshakes that wait for their turn are finished all the same', async () => {
+    const running = await startServer();
+    const identities = [identity(running.kms, 'temp'), undefined];
+    const answers = await Promise.all(
+      Array.from({ length: 40 }, (_, index) => get(running.port, agentFor(running, identities[index % 2]))),
+    );
+    expect(new Set(answers)).toEqual(new Set(['200 attested', '200 anonymous']));
+  });
+
   it('new connections get a reloaded certificate', async () => {
     const running = await startServer();
     const before = agentFor(running);

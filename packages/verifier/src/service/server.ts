@@ -5,6 +5,7 @@ import {
   type ConnectionLimits,
   configureServer,
   countRefusal,
+  FairTurns,
   LineBudget,
   networkOf,
   RpcError,
@@ -12,7 +13,6 @@ import {
   takeToll,
 } from '@dstack-cloud/prpc';
 import { bodyOf } from './body-of.ts';
-import { FairTurns } from './fair-turns.ts';
 import { HttpError } from './http-error.ts';
 import type { Metrics } from './metrics.ts';
 import { parseVerifyRequest } from './request.ts';

@@ -1,10 +1,13 @@
 import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
 import type { Socket } from 'node:net';
+import { FairTurns } from '../fair-turns.ts';
 import { type Connection, connectionOf } from './connection.ts';
 import { type ConnectionLimits, MAX_PIPELINED } from './connection-limits.ts';
 import { ConnectionTable } from './connection-table.ts';
 
+/** Handshakes that begin in one turn of the event loop: each takes a millisecond or two. */
+const HANDSHAKES_PER_TURN = 4;
 /** How often connections are looked at that may be kept for no reason. */
 const SWEEP_MS = 1_000;
 
@@ -15,18 +18,26 @@ const SWEEP_MS = 1_000;
 export function guardConnections(server: HttpServer | HttpsServer, limits: ConnectionLimits): void {
   const table = new ConnectionTable(limits);
   const isTls = 'setSecureContext' in server;
+  const handshakes = new FairTurns(HANDSHAKES_PER_TURN);
   /** By address and port, since a TLS socket does not say which socket is below it. */
   const inHandshake = new Map<string, Connection>();
 
   takeOver<[Socket]>(server, 'connection', (pass, socket) => {
     const connection = table.admit(socket, typeof server.address() === 'string');
     if (connection === undefined) return;
-    if (isTls) {
-      const name = endpoint(socket);
-      inHandshake.set(name, connection);
-      socket.once('close', () => inHandshake.delete(name));
-    } else connection.serves(socket);
-    pass(socket);
+    if (!isTls) {
+      connection.serves(socket);
+      pass(socket);
+      return;
+    }
+    const name = endpoint(socket);
+    inHandshake.set(name, connection);
+    socket.once('close', () => inHandshake.delete(name));
+    // One that goes away while it waits says so to nobody else.
+    socket.on('error', () => socket.destroy());
+    handshakes.take(connection.network, () => {
+      if (!socket.destroyed) pass(socket);
+    });
   });
   server.prependListener('secureConnection', (socket: Socket) => {
     const connection = inHandshake.get(endpoint(socket));

@@ -8,18 +8,27 @@ type Enter = () => void;
  * for one, and new requests are read in between. A source that sends much, or something large, delays only itself.
  */
 export class FairTurns {
+  readonly #perLoop: number;
   /** In the order of their next turns. */
   readonly #waiting = new Map<string, Enter[]>();
   #isScheduled = false;
 
+  /** @param perLoop turns at most before the loop goes on, for tasks whose work comes later */
+  constructor(perLoop: number = Number.POSITIVE_INFINITY) {
+    this.#perLoop = perLoop;
+  }
+
   /** Resolves when it is the turn of this source; what is done then without waiting belongs to the turn. */
   next(source: string): Promise<void> {
-    return new Promise((enter) => {
-      const own = this.#waiting.get(source);
-      if (own === undefined) this.#waiting.set(source, [enter]);
-      else own.push(enter);
-      this.#schedule();
-    });
+    return new Promise((enter) => this.take(source, enter));
+  }
+
+  /** As `next`, without a promise. */
+  take(source: string, enter: Enter): void {
+    const own = this.#waiting.get(source);
+    if (own === undefined) this.#waiting.set(source, [enter]);
+    else own.push(enter);
+    this.#schedule();
   }
 
   #schedule(): void {
@@ -27,14 +36,14 @@ export class FairTurns {
     this.#isScheduled = true;
     setImmediate(() => {
       this.#isScheduled = false;
-      this.#turn(performance.now());
+      this.#turn(performance.now(), this.#perLoop);
     });
   }
 
-  #turn(began: number): void {
+  #turn(began: number, left: number): void {
     const [first] = this.#waiting;
     if (first === undefined) return;
-    if (performance.now() - began >= SLICE_MS) {
+    if (left <= 0 || performance.now() - began >= SLICE_MS) {
       this.#schedule();
       return;
     }
@@ -45,6 +54,6 @@ export class FairTurns {
     if (waiting.length > 0) this.#waiting.set(source, waiting);
     enter?.();
     // After what the task does at once.
-    queueMicrotask(() => this.#turn(began));
+    queueMicrotask(() => this.#turn(began, left - 1));
   }
 }

@@ -34,6 +34,19 @@ it('lets a newcomer in after one long turn, not after all that wait', async () =
   expect(order).toHaveLength(11);
 });
 
+it('takes no more than so many in one turn of the loop', async () => {
+  const turns = new FairTurns(2);
+  let begun = 0;
+  for (let index = 0; index < 5; index++) turns.take(`${index}`, () => (begun += 1));
+  const seen: number[] = [];
+  for (let loop = 0; loop < 4; loop++) {
+    await nextLoop();
+    seen.push(begun);
+  }
+  expect(begun).toBe(5);
+  expect(Math.max(...seen.map((count, loop) => count - (seen[loop - 1] ?? 0)))).toBeLessThanOrEqual(2);
+});
+
 it('goes on after it was idle, and after a task that fails', async () => {
   const turns = new FairTurns();
   await turns.next('a');
