@@ -12,7 +12,7 @@ export type AttackTarget = {
   readonly headers: Readonly<Record<string, string>>;
 };
 
-export type Identity = { readonly cert: string; readonly key: string };
+type Identity = { readonly cert: string; readonly key: string };
 
 /** What takes long to make, made once. */
 export type Material = {
@@ -23,7 +23,7 @@ export type Material = {
   readonly unbacked: readonly string[];
 };
 
-export type AttackContext = {
+type AttackContext = {
   readonly target: AttackTarget;
   readonly from: string;
   /** `Date.now()` at which it ends. */

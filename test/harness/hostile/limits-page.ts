@@ -116,7 +116,7 @@ export function limitsTable(): string {
   return ['| What | Of | At most |', '| --- | --- | --- |', ...rows].join('\n');
 }
 
-export const PAGE_HEAD = `# Limits
+const PAGE_HEAD = `# Limits
 
 What a stranger can take of each service, and what is left to others meanwhile. Made by a test:
 \`DSTACK_WRITE_LIMITS=1 npx vitest run test/e2e/hostile-inputs.test.ts\` rewrites it, and every run holds the first table
