@@ -121,7 +121,7 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     () => import('./commands/image-build.ts'),
     image,
   )
-    .option('--dev', 'development image: shell on the console, may run on a simulated TEE')
+    .option('--dev', 'development image: not for secrets, and its hash says so')
     .option('--name <NAME>', 'name of the image (default: dstack-cloud-VERSION, dstack-cloud-dev-VERSION)')
     .option('-o, --output <DIR>', 'folder to put it in (default: the first of image_search_paths)')
     .option('--lock <FILE>', 'another list of locked packages')

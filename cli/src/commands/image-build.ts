@@ -39,9 +39,7 @@ export async function run(
   context.print(`folder:        ${built.folder}`);
   context.print(`os-image-hash: ${built.digest}`);
   context.print(`uki-hash:      ${built.authHash}`);
-  context.print(
-    `flavour:       ${flavour}${flavour === 'dev' ? ' (has a shell on the console; not for secrets)' : ''}`,
-  );
+  context.print(`flavour:       ${flavour}${flavour === 'dev' ? ' (for development; not for secrets)' : ''}`);
   context.result({
     name,
     folder: built.folder,

@@ -3,7 +3,7 @@ import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
 
 /**
- * Why a platform gets no keys at all: an operator must switch it on or may switch it off (chapter 10 section 5.2).
+ * Why a platform gets no keys at all: an operator must switch it on or may switch it off.
  * Undefined for those that may get some.
  */
 export function closedGate(mode: AttestationMode, { core }: KmsConfig): string | undefined {

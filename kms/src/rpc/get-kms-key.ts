@@ -13,7 +13,7 @@ export async function getKmsKey(
   { attestation, address }: Caller,
 ): Promise<MessageInitShape<typeof proto.KmsKeyResponseSchema>> {
   if (attestation === undefined) throw new RpcError('No attestation provided', { code: 'UNAUTHORIZED' });
-  // Receivers that know of no history refuse more than one (chapter 10 section 10.2).
+  // Receivers that know of no history refuse more than one.
   const released = [kms.keys, ...(acceptHistory === true ? kms.keys.history : [])];
   const { info } = await authorize(kms, attestation, {
     event: 'kms-key',

@@ -10,7 +10,7 @@ export type Prover = {
   readonly permit: FetchPermit;
 };
 
-/** Who may ask how often (chapter 10 section 10.2). What an attacker chose is never given back. */
+/** Who may ask how often. What an attacker chose is never given back. */
 export type RateLimits = {
   /** Counts an open request of one address. @throws RpcError `RATE_LIMITED`, status 429 */
   open(address: string): void;

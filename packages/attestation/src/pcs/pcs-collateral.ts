@@ -35,7 +35,7 @@ const MAX_RUNNING = { sets: 16, certificates: 8 };
 const REQUESTS_OF_SET = 4;
 
 /**
- * Client of Intel's PCS v4 or a PCCS (chapter 20 section 3.2). A set is fetched once at a time. One that verified is
+ * Client of Intel's PCS v4 or a PCCS. A set is fetched once at a time. One that verified is
  * kept in memory and in `cacheDir` until the first nextUpdate in it, and never served after that, not even when the
  * service is down.
  * @throws AttestationError `malformed` for a bad URL

@@ -5,7 +5,7 @@ import type { ServiceImplementation } from './service.ts';
 /** Body limit of a request unless the mount names another one: enough for all that carries no evidence and no user data. */
 export const DEFAULT_BODY_LIMIT: number = 64 * 1024;
 
-/** The original's limit of any body (chapter 10 section 1.5), for callers who are trusted with so much. */
+/** The original's limit of any body, for callers who are trusted with so much. */
 export const LARGE_BODY_LIMIT: number = 10 * 1024 * 1024;
 
 /** Bytes of unfinished bodies held at once unless the handler names another number. */

@@ -29,7 +29,7 @@ export function signCsr(csr: Uint8Array, key: P256Key): Uint8Array {
 
 /**
  * Reads a request of format 1 or 2 up to its evidence and checks its size, key, signature and confirm word, in this
- * order (chapter 10 section 3.6). The signature is checked over the bytes as received.
+ * order. The signature is checked over the bytes as received.
  * @param apiVersion 1 or 2
  * @throws RaTlsError with the contexts and texts of the original
  */

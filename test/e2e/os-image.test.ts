@@ -1,0 +1,56 @@
+/** Our OS image, built from the locked packages as a user builds it. */
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describeWithPrograms } from '@dstack-cloud/test/requires';
+import { afterAll, beforeAll, expect, type TestContext, test } from 'vitest';
+import { type Outcome, repository, runCommand } from '../harness/run-command.ts';
+
+const BUILD_MS = 300_000;
+const cloud = join(repository, 'dist/bin/dstack-cloud.js');
+
+let directory: string;
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'dstack-image-'));
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+function run(args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
+  // No configuration of the user's own; the downloads are shared.
+  const own = { XDG_CONFIG_HOME: directory, ...env };
+  return runCommand([process.execPath, cloud, 'image', ...args, '--json'], { env: own, timeoutMs: BUILD_MS });
+}
+
+/** A mirror has only the newest versions: when one that the lock names is gone, nothing can be built here. */
+async function build(context: TestContext, output: string, env?: Record<string, string>): Promise<object> {
+  const { code, stdout, stderr } = await run(['build', '--dev', '--name', 'image', '--output', output], env);
+  if (code !== 0 && stdout.includes('"package-missing"')) context.skip(`the lock is old: ${stderr.trim()}`);
+  expect([code, stderr]).toEqual([0, expect.any(String)]);
+  return JSON.parse(stdout) as object;
+}
+
+describeWithPrograms('os image', ['apt-get', 'dpkg-deb'], () => {
+  test('image-reproducible: two builds in different folders and under other settings are equal, byte for byte', {
+    timeout: 2 * BUILD_MS,
+  }, async (context) => {
+    const [one, two] = [join(directory, 'one'), join(directory, 'another/folder')];
+    const first = await build(context, one);
+    const second = await build(context, two, { TZ: 'Asia/Tokyo', LC_ALL: 'C' });
+    const { folder: _, ...facts } = first as { folder: string };
+    expect(second).toMatchObject(facts);
+    for (const name of ['disk.raw', 'uki.efi', 'rootfs.img.parted.verity', 'sha256sum.txt', 'sbom.cdx.json'])
+      expect(
+        Buffer.compare(readFileSync(join(one, 'image', name)), readFileSync(join(two, 'image', name))),
+      ).toBe(0);
+    const diff = await run(['diff', join(one, 'image'), join(two, 'image')]);
+    expect([diff.code, JSON.parse(diff.stdout)]).toEqual([0, []]);
+    const measured = await run(['measure', join(one, 'image')]);
+    expect(JSON.parse(measured.stdout)).toMatchObject({ flavour: 'dev', ...hashesOf(first) });
+    expect(statSync(join(one, 'image/rootfs.img.parted.verity')).size).toBeLessThan(220 * 1024 * 1024);
+  });
+});
+
+function hashesOf(built: object): object {
+  const { os_image_hash, auth_hash } = built as { os_image_hash: string; auth_hash: string };
+  return { os_image_hash, auth_hash };
+}
