@@ -3,6 +3,7 @@ import { isImageName } from '@dstack-cloud/vmm';
 import { z } from 'zod';
 import { CliError } from '../errors.ts';
 import { checkGcpConfig } from './gcp-config.ts';
+import { checkMembers } from './unknown-members.ts';
 
 const hex20 = z
   .string()
@@ -51,7 +52,15 @@ interface LocalConfig {
 const bool = (value: boolean) => z.boolean().default(value);
 const text = (value: string) => z.string().default(value);
 
-const schema: z.ZodType<AppConfig> = z.looseObject({
+const localConfig = z.looseObject({
+  instance_name: text(''),
+  port: port.default(0),
+  container_port: port.default(8080),
+  agent_port: port.default(0),
+  engine: z.enum(['auto', 'docker', 'podman', 'process']).optional(),
+});
+
+const members = z.looseObject({
   name: z.string().min(1).max(128).default('myapp'),
   platform: z.enum(['local', 'gcp', 'nitro']).default('gcp'),
   os_image: z
@@ -82,26 +91,24 @@ const schema: z.ZodType<AppConfig> = z.looseObject({
   app_compose_file: text(''),
   gcp_config: z.looseObject({}).default({}),
   nitro_config: z.looseObject({}).default({}),
-  local_config: z
-    .looseObject({
-      instance_name: text(''),
-      port: port.default(0),
-      container_port: port.default(8080),
-      agent_port: port.default(0),
-      engine: z.enum(['auto', 'docker', 'podman', 'process']).optional(),
-    })
-    .prefault({}),
-}) as unknown as z.ZodType<AppConfig>;
+  local_config: localConfig.prefault({}),
+});
+const schema = members as unknown as z.ZodType<AppConfig>;
 
 /** Top-level members of the documented flat shape, aliases of the platform's own object. */
 const ALIASES = ['instance_name', 'project', 'zone', 'bucket', 'machine_type', 'data_size'] as const;
+
+/** Members of `local_config`; the documented flat shape may put the aliases there too. */
+function localMembers(): string[] {
+  return [...Object.keys(localConfig.shape), ...ALIASES];
+}
 
 /** Brings either shape of `app.json` into one. Throws `bad_app_json` naming the member. */
 export function parseAppConfig(
   raw: Readonly<Record<string, unknown>>,
   path: string,
 ): { config: AppConfig; warnings: string[] } {
-  const warnings: string[] = [];
+  const warnings = checkMembers(raw, [...Object.keys(members.shape), ...ALIASES], path);
   const platform = typeof raw['platform'] === 'string' ? raw['platform'] : 'gcp';
   const place = platform === 'nitro' || platform === 'local' ? `${platform}_config` : 'gcp_config';
   const nested = { ...((raw[place] ?? {}) as Record<string, unknown>) };
@@ -118,6 +125,7 @@ export function parseAppConfig(
     nested[name] = value;
   }
   if (place === 'gcp_config') checkGcpConfig(nested, path);
+  if (place === 'local_config') warnings.push(...checkMembers(nested, localMembers(), path, place));
   const shaped: Record<string, unknown> = { ...raw, [place]: nested };
   // Platform local has no gateway, so nobody who did not ask for one shall be refused for it.
   if (platform === 'local') shaped['gateway_enabled'] ??= false;
