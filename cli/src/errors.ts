@@ -29,7 +29,7 @@ export type CliErrorCode =
   | 'unreachable'
   | 'usage';
 
-/** Exit codes of chapter 50 section 1.1. */
+/** Exit codes of the command line. */
 export const EXIT = {
   ok: 0,
   failure: 1,

@@ -1,6 +1,6 @@
 import { CliError, EXIT } from './errors.ts';
 
-/** Flags that work before and after the subcommand (chapter 50 section 1.1). */
+/** Flags that work before and after the subcommand. */
 export interface GlobalOptions {
   readonly verbose: boolean;
   readonly quiet: boolean;

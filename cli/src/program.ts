@@ -19,7 +19,7 @@ interface CommandModule {
 type Load = () => Promise<CommandModule>;
 
 /**
- * The table of commands (chapter 50 section 1.2). Each command's file is loaded only when it runs, so that
+ * The table of commands. Each command's file is loaded only when it runs, so that
  * `--help` stays fast.
  */
 export function createProgram(context: Context, finish: (exitCode: number) => void): Command {

@@ -32,7 +32,7 @@ describe('help and version', () => {
   });
 });
 
-describe('exit codes (chapter 50 section 1.1)', () => {
+describe('exit codes', () => {
   it.each([
     ['an unknown command', ['nosuch'], 2],
     ['an unknown option', ['status', '--nosuch'], 2],

@@ -61,6 +61,7 @@ describe('an update that is refused', () => {
     const app = texts[0] ?? '';
     const wrong: readonly (readonly [string, string, RegExp])[] = [
       ['app.json', app.replace('"port": 0', `"port": ${port}`), new RegExp(String(port))],
+      ['app.json', app.replace('"port": 0', '"port": 41999').replace('"agent_port": 0', '"agent_port": 41999'), /41999.*twice/],
       ['app.json', app.replace('"instance_name": "', '"instance_name": "a/'), /name/],
       ['app.json', app.replace('dstack-sim-0.6.0', 'nosuch'), /nosuch/],
       ['app.json', app.replace('"key_provider": "none"', '"key_provider": "tpm"'), /tpm/],

@@ -1,4 +1,4 @@
-/** The calls of DstackKms and DstackApp that the command line makes (chapter 60 sections 2 and 3). */
+/** The calls of DstackKms and DstackApp that the command line makes. */
 const BOOT_INFO =
   '(address appId, bytes32 composeHash, address instanceId, bytes32 deviceId, bytes32 mrAggregated, bytes32 mrSystem, bytes32 osImageHash, string tcbStatus, string[] advisoryIds)';
 

@@ -69,7 +69,7 @@ function templateOptions(
       expected: 'local, gcp or nitro',
       exitCode: 2,
     });
-  // Its projects have another form (chapter 50 section 4.1): half of one would be of no use.
+  // Its projects have another form: half of one would be of no use.
   if (platform === 'nitro' || platform === 'aws') throw notYet('Platform nitro');
   const appId = (text('appId') ?? toHex(randomBytes(20))).replace(/^0x/, '').toLowerCase();
   if (!/^[0-9a-f]{40}$/.test(appId))

@@ -14,7 +14,7 @@ const rootCa = z.strictObject(
 );
 const address = z.string().regex(/^0x[0-9a-fA-F]{40}$/, 'must be an address, 0x and 40 hex digits');
 
-/** The global configuration (chapter 50 section 2.1) with our additions. */
+/** The global configuration with our additions. */
 export interface GlobalConfig {
   /** Platform of new projects. */
   readonly platform?: 'local' | 'gcp' | 'nitro' | undefined;

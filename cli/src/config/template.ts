@@ -1,4 +1,4 @@
-/** What `config-edit` writes when there is no configuration yet (chapter 50 section 1.2). */
+/** What `config-edit` writes when there is no configuration yet. */
 export const CONFIG_TEMPLATE: string = `${JSON.stringify(
   {
     _comment_platform: 'Platform of new projects: local, gcp or nitro',

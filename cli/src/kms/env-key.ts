@@ -3,7 +3,7 @@ import { type EnvKeyName, type EnvPublicKeyClaim, verifyEnvPublicKey } from '@ds
 import { CliError, EXIT, messageOf } from '../errors.ts';
 import { postKms } from './post-kms.ts';
 
-/** A signed key older than this is not accepted (chapter 50 section 2.4). */
+/** A signed key older than this is not accepted. */
 const MAX_AGE_SECONDS = 300;
 
 /** What the KMS says about an app's environment key, not yet believed. */

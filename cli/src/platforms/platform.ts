@@ -20,7 +20,7 @@ export interface MachineReport {
   readonly error: string | null;
   readonly urls: Readonly<Record<string, string>>;
   readonly instanceId: string | null;
-  /** Rows for people: label and value (chapter 50 section 1.2, `status`). */
+  /** Rows for people: label and value. */
   readonly rows: readonly (readonly [string, string])[];
 }
 

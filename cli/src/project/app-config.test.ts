@@ -19,7 +19,7 @@ import { parseAppConfig } from './app-schema.ts';
 import { instanceName } from './instance-name.ts';
 
 describe('app.json', () => {
-  it('has the documented defaults (chapter 50 section 2.2)', () => {
+  it('has the documented defaults', () => {
     expect(parseAppConfig({}, 'app.json').config).toMatchObject({
       name: 'myapp',
       os_image: 'dstack-cloud-0.6.0',

@@ -22,7 +22,7 @@ export interface Project {
 export async function findProject(start: string): Promise<string | undefined> {
   let directory = resolve(start);
   for (;;) {
-    if (await exists(join(directory, 'app.json'))) return directory;
+    if (await exists(join(directory, 'app.json'), directory === resolve(start))) return directory;
     const parent = dirname(directory);
     if (parent === directory) return undefined;
     directory = parent;
@@ -118,12 +118,14 @@ async function readAppJson(path: string): Promise<string> {
   }
 }
 
-async function exists(path: string): Promise<boolean> {
+async function exists(path: string, isHere: boolean): Promise<boolean> {
   try {
     await lstat(path);
     return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    const { code } = error as NodeJS.ErrnoException;
+    // A folder above that may not be looked into holds no project of this user.
+    if (code === 'ENOENT' || (code === 'EACCES' && !isHere)) return false;
     throw new CliError('bad_app_json', `${path} cannot be looked at`, {
       cause: error,
       hint: `Check ${dirname(path)}`,

@@ -11,7 +11,7 @@ const hex20 = z
   .transform((text) => text.replace(/^0x/, '').toLowerCase());
 const port = z.int().min(0).max(65_535);
 
-/** `app.json` after both documented shapes were brought into one (chapter 50 section 2.2). */
+/** `app.json` after both documented shapes were brought into one. */
 export interface AppConfig {
   readonly name: string;
   readonly platform: 'local' | 'gcp' | 'nitro';

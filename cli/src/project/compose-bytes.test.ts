@@ -24,7 +24,7 @@ async function bytesOf(app: Record<string, unknown>, compose = COMPOSE, prelaunc
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 describe('app-compose.json', () => {
-  it('equals vector 11.3 of chapter 50, byte for byte', async () => {
+  it('equals the vector, byte for byte', async () => {
     const { bytes } = await bytesOf({ name: 'demo', allowed_envs: ['API_KEY', 'DATABASE_URL'] });
     expect(bytes.length).toBe(588);
     expect(sha256(bytes)).toBe('1d6adcfaba63cc64c5413c934b4ad6cdad2873c1fb19095e12092b0b93a816a9');

@@ -15,8 +15,8 @@ export interface OsImage {
 }
 
 /**
- * The measured OS image of a project: `digest.txt` or `auth_hash.txt` of the image's folder in the search paths
- * (chapter 50 section 2.6). A simulated image has no files; the simulator computes its measurements from its name.
+ * The measured OS image of a project: `digest.txt` or `auth_hash.txt` of the image's folder in the search paths. A
+ * simulated image has no files; the simulator computes its measurements from its name.
  */
 export async function osImage(context: Context, config: GlobalConfig, project: Project): Promise<OsImage> {
   const { os_image: name, platform } = project.config;

@@ -37,7 +37,7 @@ const PRELAUNCH = `#!/bin/sh
 const ENV = `# NAME=value, as Docker Compose reads it; sealed to the app's key at deploy
 `;
 
-/** The files of a new project (chapter 50 section 1.2). */
+/** The files of a new project. */
 export function projectFiles(options: TemplateOptions): ProjectFile[] {
   const compose = options.platform === 'local' ? LOCAL_COMPOSE : COMPOSE;
   const files: ProjectFile[] = [

@@ -1,7 +1,7 @@
 import { nearestName } from '@dstack-cloud/encoding';
 import { z } from 'zod';
 
-/** Largest number of init scripts (chapter 30 section 2.1). */
+/** Largest number of init scripts. */
 const MAX_INIT_SCRIPTS = 5;
 /** Largest number of entries of any list in app-compose.json; our own bound. */
 const MAX_LIST = 1024;

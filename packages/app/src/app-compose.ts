@@ -8,7 +8,7 @@ import { type MachineAbilities, unsupportedMembers } from './unsupported-members
 /** Newest manifest version that this guest understands. */
 export const MAX_MANIFEST_VERSION = 3;
 
-/** app-compose.json as a guest understands it (chapter 30 section 2.1), defaults filled in. */
+/** app-compose.json as a guest understands it, defaults filled in. */
 export interface AppCompose {
   readonly manifestVersion: number;
   readonly name: string;

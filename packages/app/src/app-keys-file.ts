@@ -17,7 +17,7 @@ export type AppKeysProvider =
       readonly tmpCaCert: string;
     };
 
-/** `.appkeys.json` (chapter 30 section 3). Secret. */
+/** `.appkeys.json`. Secret. */
 export interface AppKeysFile {
   /** 32 bytes. */
   readonly diskCryptKey: Uint8Array;

@@ -8,7 +8,7 @@ const sha256 = (...parts: Uint8Array[]): Uint8Array => {
   return new Uint8Array(hash.digest());
 };
 
-/** SHA-256 of the exact bytes of app-compose.json; nothing is normalised (chapter 30 section 2.2). */
+/** SHA-256 of the exact bytes of app-compose.json; nothing is normalised. */
 export function composeHash(bytes: Uint8Array): ComposeHash {
   return sha256(bytes) as ComposeHash;
 }
@@ -19,7 +19,7 @@ export function defaultAppId(hash: ComposeHash): AppId {
 }
 
 /**
- * First 20 bytes of SHA-256(seed || app id), chapter 30 section 2.2.
+ * First 20 bytes of SHA-256(seed || app id).
  *
  * @param seed instance_id_seed, 20 bytes
  */
@@ -28,7 +28,7 @@ export function instanceId(seed: Uint8Array, appId: AppId): InstanceId {
 }
 
 /**
- * Deterministic JSON of the SDKs' `getComposeHash`, by the JavaScript rules of chapter 30 section 2.3: keys sorted by
+ * Deterministic JSON of the SDKs' `getComposeHash`, by the rules of its JavaScript form: keys sorted by
  * UTF-16 code units at every level, compact, NaN and infinities null, `undefined` members dropped. Integer-like keys
  * come first in numerical order, as in every JavaScript object.
  */

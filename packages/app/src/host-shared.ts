@@ -6,7 +6,7 @@ export type HostSharedName =
   | '.encrypted-env'
   | '.user-config';
 
-/** Names and largest sizes in bytes of what the host hands to the guest (chapter 30 section 3). */
+/** Names and largest sizes in bytes of what the host hands to the guest. */
 export const HOST_SHARED_LIMITS: Readonly<Record<HostSharedName, number>> = {
   'app-compose.json': 256 * 1024,
   '.sys-config.json': 32 * 1024,

@@ -17,7 +17,7 @@ import {
   writeAppCompose,
 } from './index.ts';
 
-describe('chapter 50 section 11', () => {
+describe('vectors', () => {
   it('11.1 instance id', () => {
     const seed = fromHex('000102030405060708090a0b0c0d0e0f10111213');
     const app = asAppId('00112233445566778899aabbccddeeff00112233');

@@ -12,7 +12,7 @@ export const KEY_PROVIDER_NAME: Readonly<Record<KeyProviderKind, string>> = {
 };
 
 /**
- * Payload of the `key-provider` event: compact JSON, members in the order name, id (chapter 20 section 2.6).
+ * Payload of the `key-provider` event: compact JSON, members in the order name, id.
  *
  * @param id SPKI DER of the KMS root for kms, MRENCLAVE for local, SPKI DER of the app key for tpm, empty for none
  */

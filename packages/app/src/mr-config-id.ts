@@ -25,7 +25,7 @@ function form(version: number, hash: Uint8Array): Uint8Array {
   return value;
 }
 
-/** Form 1: the compose hash (chapter 30 section 2.4). */
+/** Form 1: the compose hash. */
 export function mrConfigIdV1(composeHash: ComposeHash): Uint8Array {
   return form(1, composeHash);
 }

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { AppError } from './errors.ts';
 import { parseDocument } from './parse-document.ts';
 
-/** `.sys-config.json`: what the host tells the guest about its services (chapter 30 section 3); not measured. */
+/** `.sys-config.json`: what the host tells the guest about its services; not measured. */
 export interface SysConfig {
   /** Base URLs without `/prpc`. */
   readonly kmsUrls: readonly string[];

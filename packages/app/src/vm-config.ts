@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { asOsImageHash, type OsImageHash } from './ids.ts';
 import { parseDocument } from './parse-document.ts';
 
-/** The VM configuration that a guest presents (chapter 10 section 5.3); absent members are undefined. */
+/** The VM configuration that a guest presents; absent members are undefined. */
 export interface VmConfig {
   readonly osImageHash: OsImageHash | undefined;
   readonly cpuCount: number | undefined;

@@ -2,7 +2,7 @@ import { utf8 } from '@dstack-cloud/encoding';
 import { AppError } from './errors.ts';
 import type { KeyProviderKind } from './key-provider.ts';
 
-/** What the command line puts into app-compose.json (chapter 50 section 2.5). */
+/** What the command line puts into app-compose.json. */
 export interface AppComposeFields {
   readonly name: string;
   /** YAML text; CRLF becomes LF. */

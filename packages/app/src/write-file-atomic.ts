@@ -19,7 +19,7 @@ export interface WriteFileOptions {
 
 /**
  * Replaces a file so that every reader, also after a crash at any moment, sees the whole old or the whole new content:
- * write a temporary file beside it, fsync, rename, fsync the directory (chapter 00 section 5).
+ * write a temporary file beside it, fsync, rename, fsync the directory.
  *
  * @throws AppError `file-write-failed`; the old file is then untouched and the temporary one removed
  */

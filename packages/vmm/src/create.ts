@@ -205,6 +205,15 @@ async function checkChange(
   await requireReadable('The seed of the simulated hardware', seedFile, true);
   if (rootCaTdx != null) await requireReadable('The TDX root', rootCaTdx, false);
   const ports = [...manifest.port_map, manifest.agent_port].filter(({ fixed }) => fixed);
+  const twice = ports.find(
+    ({ from, address }, index) =>
+      ports.findIndex((one) => one.from === from && one.address === address) < index,
+  );
+  if (twice !== undefined)
+    throw new VmmError(
+      'bad_option',
+      `Port ${twice.from} is asked for twice: choose another one for one of them`,
+    );
   for (const { from, address } of ports) if (!ownPorts.includes(from)) await requireFreePort(from, address);
 }
 
