@@ -61,7 +61,11 @@ describe('an update that is refused', () => {
     const app = texts[0] ?? '';
     const wrong: readonly (readonly [string, string, RegExp])[] = [
       ['app.json', app.replace('"port": 0', `"port": ${port}`), new RegExp(String(port))],
-      ['app.json', app.replace('"port": 0', '"port": 41999').replace('"agent_port": 0', '"agent_port": 41999'), /41999.*twice/],
+      [
+        'app.json',
+        app.replace('"port": 0', '"port": 41999').replace('"agent_port": 0', '"agent_port": 41999'),
+        /41999.*twice/,
+      ],
       ['app.json', app.replace('"instance_name": "', '"instance_name": "a/'), /name/],
       ['app.json', app.replace('dstack-sim-0.6.0', 'nosuch'), /nosuch/],
       ['app.json', app.replace('"key_provider": "none"', '"key_provider": "tpm"'), /tpm/],
@@ -234,12 +238,18 @@ describe('two at once', () => {
     });
 
   test('check-then-swap: two deploys, starts or prepares follow one another', async () => {
+    let refused = 0;
     for (const command of ['deploy', 'start', 'prepare', 'deploy', 'stop']) {
       const both = await Promise.all([program(command), program(command)]);
-      for (const { code, stderr } of both) expect(code, stderr).toBe(0);
+      expect(both.map(({ code }) => code)).toContain(0);
+      // Who waits too long, on a machine that is very busy, is refused and has done nothing.
+      for (const { code, stderr } of both) {
+        if (code !== 0) expect(stderr).toContain('is being worked on');
+        if (code !== 0 && command === 'deploy') refused += 1;
+      }
     }
     const { machine_dir: machine, revisions } = stateOf(project);
-    expect(revisions).toHaveLength(4);
+    expect(revisions).toHaveLength(4 - refused);
     expect(supervisorOf(machine)).toBeUndefined();
     expect(machines()).toContain(machine.split('/').at(-1));
   }, 120_000);

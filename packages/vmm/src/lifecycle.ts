@@ -20,7 +20,7 @@ import { finishUpdate } from './shared-update.ts';
 import { type SpawnedSupervisor, spawnSupervisor } from './spawn-supervisor.ts';
 import { type CvmState, INITIAL_STATE, readState, writeState } from './state.ts';
 import { type CvmStatus, cvmStatus, isMachine } from './status.ts';
-import { supervisorOf } from './supervisor-of.ts';
+import { supervisorOf, supervisorsOfGone } from './supervisor-of.ts';
 
 const POLL_MS = 30;
 const STOP_TIMEOUT_MS = 25_000;
@@ -70,11 +70,7 @@ export async function startCvm(directory: string, options: StartOptions = {}): P
  */
 export async function stopCvm(directory: string): Promise<boolean> {
   const dir = canonical(directory);
-  if (!isThere(dir)) {
-    const ended = await endMachineProcesses(dir, ORPHAN_GRACE_MS);
-    removeRunFolders({ id: undefined, dir }, null);
-    return ended > 0;
-  }
+  if (!isThere(dir)) return await stopVanished(dir);
   return await withMachine(dir, { evenWhenFull: true }, () => stopLocked(dir));
 }
 
@@ -121,7 +117,19 @@ async function launch(dir: string, options: StartOptions): Promise<SpawnedSuperv
   const supervisor = spawnSupervisor(dir);
   // Known before the supervisor itself can write it, so that a stop never misses it.
   await writeState(dir, { ...preparing, supervisor: processIdentity(supervisor.pid) ?? null });
+  supervisor.begin();
   return supervisor;
+}
+
+/** Its supervisor sees by itself that the folder is gone; whoever stops it waits for that. */
+async function stopVanished(dir: string): Promise<boolean> {
+  const supervisors = supervisorsOfGone(dir);
+  for (const { pid } of supervisors) sendSignal(pid, 'SIGTERM');
+  const ended = await endMachineProcesses(dir, ORPHAN_GRACE_MS);
+  for (const supervisor of supervisors)
+    if (!(await untilGone(supervisor, STOP_TIMEOUT_MS))) sendSignal(supervisor.pid, 'SIGKILL');
+  removeRunFolders({ id: undefined, dir }, null);
+  return ended + supervisors.length > 0;
 }
 
 async function stopLocked(dir: string): Promise<boolean> {

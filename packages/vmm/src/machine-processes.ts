@@ -58,7 +58,8 @@ function markedProcesses(isMark: (line: string) => boolean): { identity: Process
   });
 }
 
-function processIds(): number[] {
+/** Ids of all processes; none where there is no /proc. */
+export function processIds(): number[] {
   try {
     return readdirSync('/proc').flatMap((name) => (/^[0-9]+$/.test(name) ? [Number(name)] : []));
   } catch {

@@ -22,6 +22,7 @@ const { values, positionals } = parseArgs({
   options: {
     lines: { type: 'string', short: 'n', default: '100' },
     container: { type: 'string' },
+    'when-told': { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
     version: { type: 'boolean', short: 'V', default: false },
   },
@@ -60,10 +61,17 @@ async function logLines(dir: string): Promise<string[]> {
 }
 
 async function superviseUntilSignal(dir: string): Promise<number> {
+  if (values['when-told'] && !(await isTold())) return 0;
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
     process.on(signal, () => stop.abort(new Error(signal)));
   return await supervise(dir, stop.signal);
+}
+
+/** Whether the process that started this one told it to begin; it says nothing when it was killed. */
+async function isTold(): Promise<boolean> {
+  for await (const _ of process.stdin) return true;
+  return false;
 }
 
 try {

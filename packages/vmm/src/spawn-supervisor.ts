@@ -9,20 +9,25 @@ import { resolveProgram } from './programs.ts';
 export interface SpawnedSupervisor {
   readonly pid: number;
   exited(): boolean;
+  /** Lets it begin; it ends without having done anything when this process dies before. */
+  begin(): void;
 }
 
-/** Starts the supervisor of the machine in `dir`, in a session of its own. */
+/**
+ * Starts the supervisor of the machine in `dir`, in a session of its own. It waits until it is told to begin: by then it is
+ * on record, so that a kill in between leaves none that nobody knows.
+ */
 export function spawnSupervisor(dir: string): SpawnedSupervisor {
   const [program, ...args] = resolveProgram('dstack-vmm') as [string, ...string[]];
   makeOwnDirectory(join(dir, 'logs'));
   const log = openOwnFile(join(dir, 'logs/supervisor.log'), 'append');
   const { [MACHINE_MARK]: _outer, ...env } = process.env;
-  const child = spawn(program, [...args, 'supervise', dir], {
+  const child = spawn(program, [...args, 'supervise', dir, '--when-told'], {
     cwd: dir,
     // Not a process of the machine in which this may run itself.
     env,
     detached: true,
-    stdio: ['ignore', log, log],
+    stdio: ['pipe', log, log],
   });
   closeSync(log);
   let gone = false;
@@ -33,5 +38,7 @@ export function spawnSupervisor(dir: string): SpawnedSupervisor {
     gone = true;
   });
   child.unref();
-  return { pid: child.pid ?? -1, exited: () => gone };
+  // It may be gone already.
+  child.stdin?.on('error', () => undefined);
+  return { pid: child.pid ?? -1, exited: () => gone, begin: () => void child.stdin?.end('begin') };
 }

@@ -1,4 +1,6 @@
-import { isAlive, isThere, lockHolder, type ProcessIdentity } from '@dstack-cloud/files';
+import { readFileSync, readlinkSync } from 'node:fs';
+import { isAlive, isThere, lockHolder, type ProcessIdentity, processIdentity } from '@dstack-cloud/files';
+import { processIds } from './machine-processes.ts';
 
 import type { CvmState } from './state.ts';
 
@@ -14,4 +16,19 @@ export function supervisorOf(dir: string, state: CvmState | undefined): ProcessI
   if (holder !== undefined) return holder;
   const named = state?.supervisor;
   return named != null && isAlive(named) ? named : undefined;
+}
+
+/** Living supervisors of a machine whose folder was removed: it was their working directory. Linux only. */
+export function supervisorsOfGone(dir: string): ProcessIdentity[] {
+  return processIds().flatMap((pid) => {
+    const identity = processIdentity(pid);
+    try {
+      const isOurs = readlinkSync(`/proc/${pid}/cwd`) === `${dir} (deleted)`;
+      const isSupervisor = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes('supervise');
+      return identity !== undefined && isOurs && isSupervisor && isAlive(identity) ? [identity] : [];
+    } catch {
+      // It ended, or is another user's.
+      return [];
+    }
+  });
 }
