@@ -20,7 +20,11 @@ const systemPackages = [
   { name: 'docker.io', program: 'dockerd', use: 'applications in containers' },
   { name: 'docker-compose', program: 'docker-compose', use: 'applications in containers' },
   { name: 'chromium', program: 'chromium', use: 'the verifier in a browser' },
-  { name: 'cryptsetup-bin', program: 'cryptsetup', use: 'disk headers and verity trees against the reference tools' },
+  {
+    name: 'cryptsetup-bin',
+    program: 'cryptsetup',
+    use: 'disk headers and verity trees against the reference tools',
+  },
   { name: 'gdisk', program: 'sgdisk', use: 'partition tables against the reference tool' },
   { name: 'dosfstools', program: 'fsck.fat', use: 'FAT volumes against the reference tools' },
   { name: 'mtools', program: 'mtype', use: 'FAT volumes against the reference tools' },

@@ -7,6 +7,7 @@ import {
   createWalletClient,
   defineChain,
   type Hex,
+  type HttpTransport,
   http,
   type PublicClient,
   parseAbi,
@@ -38,9 +39,17 @@ export interface Writer extends Reader {
 
 const TIMEOUT_MS = 10_000;
 
+/**
+ * The endpoint itself, and no other that it sends us to: what the configuration was warned about must be what is asked. A
+ * refused request is not repeated: how long to wait would be the endpoint's choice.
+ */
+function transportTo({ rpc_url }: ChainConfig): HttpTransport {
+  return http(rpc_url, { timeout: TIMEOUT_MS, retryCount: 0, fetchOptions: { redirect: 'error' } });
+}
+
 /** Connects, and checks the chain id when the configuration names one. Throws `chain_unreachable`, `bad_config`. */
 export async function connectReader(config: ChainConfig): Promise<Reader> {
-  const transport = http(config.rpc_url, { timeout: TIMEOUT_MS, retryCount: 1 });
+  const transport = transportTo(config);
   let id: number;
   try {
     id = await createPublicClient({ transport }).getChainId();
@@ -70,7 +79,7 @@ export async function connectReader(config: ChainConfig): Promise<Reader> {
 export async function connectWriter(context: Context, config: ChainConfig): Promise<Writer> {
   const reader = await connectReader(config);
   const account = await readAccount(context, config);
-  const transport = http(config.rpc_url, { timeout: TIMEOUT_MS, retryCount: 1 });
+  const transport = transportTo(config);
   return { ...reader, account, wallet: createWalletClient({ chain: reader.chain, transport, account }) };
 }
 

@@ -185,3 +185,29 @@ describe.runIf(process.geteuid?.() === 0 && process.platform === 'linux')('on a 
     });
   });
 });
+
+it('a machine that no project made is nobody’s to stop or remove, whatever a state.json says', async () => {
+  const foreign = box.path('vm/kms');
+  await createCvm({
+    dir: foreign,
+    name: 'kms',
+    appId: '22'.repeat(20),
+    image: 'dstack-sim-0.6.0',
+    shared: { 'app-compose.json': Buffer.from('{}'), '.sys-config.json': Buffer.from('{}') },
+    seedFile: box.path('seed'),
+  });
+  const state = JSON.parse(readFileSync(box.path('app/state.json'), 'utf8')) as object;
+  writeFileSync(
+    box.path('app/state.json'),
+    JSON.stringify({ ...state, machine_dir: foreign, status: 'RUNNING' }),
+  );
+  for (const command of [['stop'], ['start'], ['remove', '--force'], ['deploy'], ['deploy', '--delete']]) {
+    const { code, stderr } = await cli(...command);
+    expect([command.join(' '), code === 0, stderr.includes('was made by no project')]).toEqual([
+      command.join(' '),
+      false,
+      true,
+    ]);
+  }
+  expect(existsSync(`${foreign}/vm-manifest.json`)).toBe(true);
+});

@@ -2,6 +2,8 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Sandbox } from '../testing.ts';
 
+const IDS = { app_id: '11'.repeat(20), instance_id_seed: '22'.repeat(20) };
+
 let sandbox: Sandbox;
 beforeEach(() => {
   sandbox = new Sandbox();
@@ -17,6 +19,7 @@ function project(config: object): void {
     os_image: 'dstack-sim-0.6.0',
     platform: 'local',
     key_provider: 'kms',
+    ...IDS,
     ...config,
   };
   writeFileSync(sandbox.path('app/app.json'), JSON.stringify(text));
@@ -38,7 +41,7 @@ it.each(['docker_compose_file', 'prelaunch_script', 'app_compose_file', 'env_fil
     ]);
     writeFileSync(
       sandbox.path('app/app.json'),
-      JSON.stringify({ name: 'web', platform: 'local', key_provider: 'kms', [member]: 'link' }),
+      JSON.stringify({ name: 'web', platform: 'local', key_provider: 'kms', ...IDS, [member]: 'link' }),
     );
     const linked = await measure();
     expect([linked.code, JSON.parse(linked.stdout).error.message]).toEqual([
@@ -61,5 +64,14 @@ it('takes links inside of the project', async () => {
   project({ prelaunch_script: 'start.sh' });
   writeFileSync(sandbox.path('app/real.sh'), '# nothing\n');
   symlinkSync('real.sh', sandbox.path('app/start.sh'));
-  expect((await measure()).stderr).not.toContain('leads out of the project');
+  const { code, stderr } = await measure();
+  expect(code, stderr).toBe(0);
+});
+
+it('refuses a .user-config that is a link out of the project', async () => {
+  project({});
+  symlinkSync('../private', sandbox.path('app/.user-config'));
+  const { code, stdout, stderr } = await measure();
+  expect([code, stderr]).toEqual([1, expect.stringContaining('.user-config leads out of the project')]);
+  expect(stdout + stderr).not.toContain('secret');
 });

@@ -3,6 +3,8 @@ import { relative, resolve, sep } from 'node:path';
 import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
 
+const USER_CONFIG = '.user-config';
+
 type Member = 'docker_compose_file' | 'prelaunch_script' | 'app_compose_file' | 'env_file';
 
 /**
@@ -13,15 +15,24 @@ type Member = 'docker_compose_file' | 'prelaunch_script' | 'app_compose_file' | 
  * @throws CliError `bad_app_json`
  */
 export async function projectPath(project: Project, member: Member): Promise<string> {
-  const name = project.config[member];
-  const path = resolve(project.directory, name);
+  const hint = `Put the file into the project and name it in ${member} of app.json`;
+  return await pathInside(project.directory, project.config[member], member, hint);
+}
+
+/** Path of the project's `.user-config`, by the same rule. @throws CliError `bad_app_json` */
+export async function userConfigPath(directory: string): Promise<string> {
+  return await pathInside(directory, USER_CONFIG, USER_CONFIG, `Put the file itself into ${directory}`);
+}
+
+async function pathInside(directory: string, name: string, what: string, hint: string): Promise<string> {
+  const path = resolve(directory, name);
   const real = await realPath(path);
-  const root = (await realPath(project.directory)) ?? project.directory;
-  if (isOutside(project.directory, path) || (real !== undefined && isOutside(root, real)))
-    throw new CliError('bad_app_json', `${member} leads out of the project`, {
-      expected: `a file below ${project.directory}`,
+  const root = (await realPath(directory)) ?? directory;
+  if (isOutside(directory, path) || (real !== undefined && isOutside(root, real)))
+    throw new CliError('bad_app_json', `${what} leads out of the project`, {
+      expected: `a file below ${directory}`,
       found: real ?? path,
-      hint: `Put the file into the project and name it in ${member} of app.json`,
+      hint,
     });
   return path;
 }

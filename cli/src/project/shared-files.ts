@@ -20,6 +20,7 @@ import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
 import { composeBytes } from './compose-bytes.ts';
 import { osImage } from './os-image.ts';
+import { userConfigPath } from './project-path.ts';
 
 /** Everything that a machine gets from its host, and the identities that follow from it. */
 export interface Prepared {
@@ -120,7 +121,7 @@ function predictInstanceId(
 }
 
 async function readUserConfig(directory: string): Promise<Uint8Array | undefined> {
-  const path = join(directory, '.user-config');
+  const path = await userConfigPath(directory);
   try {
     return await readFileBounded(path, HOST_SHARED_LIMITS['.user-config']);
   } catch (cause) {

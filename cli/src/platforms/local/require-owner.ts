@@ -11,8 +11,17 @@ import { machineIfThere } from './paths.ts';
  * @throws CliError `not_owner`
  */
 export async function requireOwner({ project }: Place, dir: string): Promise<void> {
-  const owner = (await machineIfThere(dir))?.manifest?.project;
-  if (owner == null || isSameFolder(owner, project.directory) || !(await stillNames(owner, dir))) return;
+  const manifest = (await machineIfThere(dir))?.manifest;
+  // Nothing there, or nothing that can be read: whoever is left with it may clear it away.
+  if (manifest === undefined) return;
+  const owner = manifest.project;
+  if (owner === null)
+    throw new CliError('not_owner', `The machine in ${dir} was made by no project`, {
+      expected: `a machine of ${project.directory}`,
+      found: 'a machine without a project, such as the key service of a demo',
+      hint: `Remove ${project.directory}/state.json, which names it; whoever started that machine ends it`,
+    });
+  if (isSameFolder(owner, project.directory) || !(await stillNames(owner, dir))) return;
   throw new CliError(
     'not_owner',
     `The machine belongs to the project in ${owner}; ${project.directory} is a copy of it`,
