@@ -57,6 +57,11 @@ describe('parseStrictJson', () => {
     expect(() => parseStrictJson('{\n  "a": bad}')).toThrow('Expected a value at line 2 column 8');
   });
 
+  it('stops at more values than it may read', () => {
+    expect(parseStrictJson('{"a":[1,2]}', 4)).toEqual({ a: [1, 2] });
+    expect(() => parseStrictJson('{"a":[1,2,3]}', 4)).toThrow('More than 4 values at line 1 column 11');
+  });
+
   it('keeps 2.0 apart from 2 and large integers exact', () => {
     expect(parseStrictJson('[2.0,2,18446744073709551615]')).toEqual([new JsonFloat(2), 2, 2n ** 64n - 1n]);
   });

@@ -28,10 +28,11 @@ const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[
  * RFC 8259 JSON as the original's parser takes it: a repeated member, a byte-order mark, text after the value and
  * a lone surrogate are errors (`JSON.parse` accepts the first silently), and `2.0` stays apart from `2`.
  *
+ * @param maxValues values at most, those within others too: a reader of strangers' texts stops there
  * @throws AppError `json-invalid`
  */
-export function parseStrictJson(text: string): StrictJson {
-  const reader = new Reader(text);
+export function parseStrictJson(text: string, maxValues: number = Number.POSITIVE_INFINITY): StrictJson {
+  const reader = new Reader(text, maxValues);
   const value = reader.value(0);
   reader.finish();
   return value;
@@ -39,10 +40,13 @@ export function parseStrictJson(text: string): StrictJson {
 
 class Reader {
   readonly #text: string;
+  readonly #maxValues: number;
   #at = 0;
+  #values = 0;
 
-  constructor(text: string) {
+  constructor(text: string, maxValues: number) {
     this.#text = text;
+    this.#maxValues = maxValues;
   }
 
   finish(): void {
@@ -52,6 +56,8 @@ class Reader {
 
   value(depth: number): StrictJson {
     if (depth > MAX_DEPTH) this.#fail(`Nested deeper than ${MAX_DEPTH} levels`);
+    this.#values += 1;
+    if (this.#values > this.#maxValues) this.#fail(`More than ${this.#maxValues} values`);
     this.#space();
     switch (this.#text[this.#at]) {
       case '{':

@@ -3,6 +3,7 @@ import { webhookBody } from '@dstack-cloud/policy';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { describe, expect, test } from 'vitest';
 import { parseBootRequest } from './boot-request.ts';
+import { QUESTION_LIMITS } from './question-limits.ts';
 
 const body = {
   attestationMode: 'dstack-tdx',
@@ -43,6 +44,18 @@ describe('accepts', () => {
       extra: {},
     });
     expect(facts).toMatchObject({ mrSystem: new Uint8Array(), tcbStatus: '', advisoryIds: [] });
+  });
+  test('the largest question that a key service may send', () => {
+    const { length } = webhookBody({
+      ...parse({
+        attestationMode: 'm'.repeat(64),
+        tcbStatus: 's'.repeat(128),
+        advisoryIds: Array.from({ length: 128 }, () => 'a'.repeat(256)),
+      }),
+      keyProviderInfo: new Uint8Array(4_096),
+      hostId: new Uint8Array(32),
+    });
+    expect(length).toBeLessThan(QUESTION_LIMITS.bytes);
   });
   test.each(['', '0x'])('%j as instanceId and mrSystem', (empty) => {
     expect(parse({ instanceId: empty, mrSystem: empty })).toMatchObject({
@@ -90,6 +103,11 @@ describe('refuses', () => {
         }),
       );
     }
+  });
+  test('more values than a question has, at the first of them', () => {
+    const text = `{${Array.from({ length: 4_000 }, (_, index) => `"k${index}":1`).join()}}`;
+    // It is read no further than this.
+    expect(() => parseBootRequest(text)).toThrow(/More than 256 values at line 1 column \d{4}$/);
   });
   test.each(['', '{', 'null', '[]', '5', '"x"'])('%j', (text) => {
     expect(() => parseBootRequest(text)).toThrow(expect.objectContaining({ code: 'bad-request' }));

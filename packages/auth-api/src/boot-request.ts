@@ -3,6 +3,7 @@ import { fromHex } from '@dstack-cloud/encoding';
 import { type BootFacts, publicText } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import { AuthApiError } from './errors.ts';
+import { QUESTION_LIMITS } from './question-limits.ts';
 
 /**
  * Hex of exactly `length` bytes, with or without 0x. The original pads short values with zeros, which can turn a
@@ -46,7 +47,7 @@ export function parseBootRequest(body: string): BootFacts {
   let json: unknown;
   try {
     // Strict: of two values under one name the later would win here, and perhaps the earlier elsewhere.
-    json = parseStrictJson(body);
+    json = parseStrictJson(body, QUESTION_LIMITS.values);
   } catch (cause) {
     const why = cause instanceof AppError ? `: ${publicText(cause.message)}` : '';
     throw new AuthApiError('bad-request', `the body is not JSON${why}`, { cause });

@@ -1,5 +1,5 @@
 /** Why the service does not start, or does not accept a request. */
-export type AuthApiErrorCode = 'bad-configuration' | 'bad-request' | 'body-too-large';
+export type AuthApiErrorCode = 'bad-configuration' | 'bad-request' | 'body-too-large' | 'too-many-requests';
 
 /** The one error class of this package. */
 export class AuthApiError extends Error {

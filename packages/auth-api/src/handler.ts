@@ -2,23 +2,26 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { toHex } from '@dstack-cloud/encoding';
 import { type BootFacts, type BootKind, type Policy, PolicyError } from '@dstack-cloud/policy';
-import { countRefusal } from '@dstack-cloud/prpc';
+import { countRefusal, FairTurns } from '@dstack-cloud/prpc';
 import type { Logger } from 'pino';
-import { parseBootRequest } from './boot-request.ts';
 import { AuthApiError } from './errors.ts';
 import { type Metrics, resultOf } from './metrics.ts';
-import { readBody } from './read-body.ts';
+import { readQuestion } from './read-question.ts';
+
+/** What a network that has spent what it may cost is told to wait. */
+const RETRY_AFTER_SECONDS = '6';
 
 /** What the routes work with. */
 export type Services = { readonly policy: Policy; readonly metrics: Metrics; readonly log: Logger };
 
 type Reply = { readonly status: number; readonly body: unknown; readonly text?: string };
-type Route = (services: Services, request: IncomingMessage) => Promise<Reply>;
+/** @param turns who may have the thread next, for what takes it for long */
+type Route = (services: Services, request: IncomingMessage, turns: FairTurns) => Promise<Reply>;
 
 const routes: Readonly<Record<string, Route>> = {
   'GET /': describe,
-  'POST /bootAuth/app': (services, request) => bootAuth(services, request, 'app'),
-  'POST /bootAuth/kms': (services, request) => bootAuth(services, request, 'kms'),
+  'POST /bootAuth/app': (services, request, turns) => bootAuth(services, request, turns, 'app'),
+  'POST /bootAuth/kms': (services, request, turns) => bootAuth(services, request, turns, 'kms'),
   'GET /health': async () => ({ status: 200, body: undefined, text: 'OK' }),
   'GET /metrics': async ({ metrics }) => ({
     status: 200,
@@ -31,8 +34,9 @@ const routes: Readonly<Record<string, Route>> = {
 export function createHandler(
   services: Services,
 ): (request: IncomingMessage, response: ServerResponse) => void {
+  const turns = new FairTurns();
   return (request, response) => {
-    void reply(services, request).then(
+    void reply(services, request, turns).then(
       ({ status, body, text }) => send(request, response, status, body, text),
       (error: unknown) => {
         services.log.error({ err: error }, 'Request failed');
@@ -42,12 +46,12 @@ export function createHandler(
   };
 }
 
-async function reply(services: Services, request: IncomingMessage): Promise<Reply> {
+async function reply(services: Services, request: IncomingMessage, turns: FairTurns): Promise<Reply> {
   const path = (request.url ?? '').split('?')[0] ?? '';
   // A HEAD is a GET whose body is not sent: container health checks ask so.
   const name = `${request.method === 'HEAD' ? 'GET' : request.method} ${path}`;
   const route = Object.hasOwn(routes, name) && routes[name];
-  if (route) return await route(services, request);
+  if (route) return await route(services, request, turns);
   return {
     status: 404,
     body: { status: 'error', message: `no ${request.method} ${path.slice(0, 100)} here` },
@@ -75,13 +79,18 @@ async function describe({ policy, log }: Services): Promise<Reply> {
   }
 }
 
-async function bootAuth(services: Services, request: IncomingMessage, kind: BootKind): Promise<Reply> {
+async function bootAuth(
+  services: Services,
+  request: IncomingMessage,
+  turns: FairTurns,
+  kind: BootKind,
+): Promise<Reply> {
   const { policy, metrics, log } = services;
   const started = performance.now();
   const done = (result: Parameters<Metrics['decided']>[1]): void =>
     metrics.decided(kind, result, (performance.now() - started) / 1_000);
   try {
-    const facts = parseBootRequest(await readBody(request));
+    const facts = await readQuestion(request, turns);
     const decision = await policy.authorize(kind, facts);
     done(resultOf(decision));
     const { allowed, reason, gatewayAppId } = decision;
@@ -89,8 +98,9 @@ async function bootAuth(services: Services, request: IncomingMessage, kind: Boot
     return { status: 200, body: { isAllowed: allowed, reason, gatewayAppId } };
   } catch (error) {
     if (isInvalid(error)) {
-      done('invalid');
-      const status = error.code === 'body-too-large' ? 413 : 400;
+      const isLimited = error.code === 'too-many-requests';
+      done(isLimited ? 'turned-away' : 'invalid');
+      const status = isLimited ? 429 : error.code === 'body-too-large' ? 413 : 400;
       // The reason is the original's; the message says which field.
       return { status, body: { ...denied('invalid authorization request'), message: error.message } };
     }
@@ -135,6 +145,8 @@ function send(
     'content-type': text === undefined ? 'application/json; charset=utf-8' : 'text/plain; charset=utf-8',
     'content-length': bytes.length,
     'cache-control': 'no-store',
+    // RFC 9110 section 10.2.3.
+    ...(status === 429 ? { 'retry-after': RETRY_AFTER_SECONDS } : {}),
     // A body that was not read to its end must not become the next request.
     ...(mustEnd || !request.complete ? { connection: 'close' } : {}),
   });

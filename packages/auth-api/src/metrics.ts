@@ -7,7 +7,11 @@ export type Metrics = {
   /** Count a connection that was turned away or ended. */
   connectionRefused(reason: string): void;
   /** Count one answered question. */
-  decided(kind: BootKind, result: 'allowed' | 'denied' | 'failed' | 'invalid', seconds: number): void;
+  decided(
+    kind: BootKind,
+    result: 'allowed' | 'denied' | 'failed' | 'invalid' | 'turned-away',
+    seconds: number,
+  ): void;
 };
 
 /** @param lagSeconds age of the block of the last decision; undefined before the first and without a chain */

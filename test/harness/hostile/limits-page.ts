@@ -1,6 +1,6 @@
 /** The page of limits: what is bounded by how much, and what the largest hostile inputs did when the page was made. */
 import { MSGPACK_SHAPE } from '@dstack-cloud/attestation';
-import { CONNECTIONS } from '@dstack-cloud/auth-api';
+import { CONNECTIONS, QUESTION_LIMITS } from '@dstack-cloud/auth-api';
 import { MAX_CBOR_ITEMS } from '@dstack-cloud/encoding';
 import { defaultLimits } from '@dstack-cloud/kms';
 import {
@@ -69,6 +69,11 @@ function limits(): [what: string, of: string, limit: string][] {
     ],
     ['', 'auth API', `${many(CONNECTIONS.costPerMinute)} a minute; ${many(CONNECTIONS.costBurst)}`],
     ['', 'any other listener', `${many(other.costPerMinute)} a minute; ${other.costBurst}`],
+    [
+      'cost of a question',
+      'auth API',
+      `1 for each ${kib(QUESTION_LIMITS.costBytes)} above ${kib(QUESTION_LIMITS.freeBytes)}`,
+    ],
     ['refused requests on one connection', 'all', `${MAX_REFUSALS}`],
     ['requests at once on one connection', 'all', `${MAX_PIPELINED}`],
     ['a handshake', 'KMS', seconds(tls.handshake_timeout * 1_000)],
@@ -87,6 +92,7 @@ function limits(): [what: string, of: string, limit: string][] {
     ['a message', 'KMS `SignCert`', kib(bodies['SignCert']!)],
     ['', 'KMS `GetAppKey`, `GetKey`, `GetKmsKey`', kib(bodies['GetAppKey']!)],
     ['', 'KMS `Admin.CheckBoot`; the applications of a guest', kib(LARGE_BODY_LIMIT)],
+    ['', 'auth API', kib(QUESTION_LIMITS.bytes)],
     ['', 'any other method', kib(DEFAULT_BODY_LIMIT)],
     ['a signing request', 'KMS', kib(MAX_CSR_BYTES)],
     [
@@ -94,6 +100,7 @@ function limits(): [what: string, of: string, limit: string][] {
       'all',
       `${many(JSON_LIMITS.values)}; ${JSON_LIMITS.depth}; ${many(JSON_LIMITS.items)}; ${JSON_LIMITS.unknownFields}; ${many(JSON_LIMITS.unknownValues)}`,
     ],
+    ['JSON of a question: values', 'auth API', many(QUESTION_LIMITS.values)],
     ['protobuf: fields', 'all', many(MAX_WIRE_FIELDS)],
     [
       'evidence in MessagePack: values; nesting; members of a map',
