@@ -47,14 +47,18 @@ export async function checkImage(verified: VerifiedAttestation, { config, images
       });
     }
     if (!(error instanceof AttestationError)) throw error;
-    const { expected, found } = error;
     // The hash of an enclave is computed from its PCRs; the others are registers or digests as they are.
-    const measured = verified.mode === 'dstack-nitro-enclave' ? 'computed' : 'actual';
-    const values =
-      expected !== undefined && found !== undefined ? `: expected=${expected}, ${measured}=${found}` : '';
-    throw new RpcError(`${CONTEXT}: ${error.message}${values}`, {
-      code: 'MEASUREMENT_NOT_FOUND',
-      cause: error,
-    });
+    throw imageRefusal(error, verified.mode === 'dstack-nitro-enclave' ? 'computed' : 'actual');
   }
+}
+
+/** What a caller is told of another image, whoever found it: the check here, or the one before collateral is fetched. */
+export function imageRefusal(error: AttestationError, measured: 'actual' | 'computed' = 'actual'): RpcError {
+  const { expected, found } = error;
+  const values =
+    expected !== undefined && found !== undefined ? `: expected=${expected}, ${measured}=${found}` : '';
+  return new RpcError(`${CONTEXT}: ${error.message}${values}`, {
+    code: 'MEASUREMENT_NOT_FOUND',
+    cause: error,
+  });
 }

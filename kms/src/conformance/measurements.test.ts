@@ -116,6 +116,24 @@ describeWithFixtures('measurements of all platforms', 'mock-evidence/expected.js
       expect(json['error']).toMatch(text);
       expect(lab.webhook.asked.filter(({ path }) => path === '/bootAuth/app')).toEqual([]);
     });
+    test('refused in the same words before collateral is fetched', async () => {
+      const trust = modesTrust(lab.platform);
+      const asked: string[] = [];
+      const tdx: typeof trust.collateral.tdx = (request) => {
+        asked.push(request.fmspc);
+        return trust.collateral.tdx(request);
+      };
+      const bare = { ...trust, collateral: { ...trust.collateral, atHand: () => false, tdx } };
+      const running = await start({}, bare);
+      asked.length = 0;
+      for (const at of [0, 2]) {
+        const client = modeClient(cases[at]![1]);
+        const usual = await getAppKey(client);
+        expect(await getAppKey(client, '', running)).toEqual(usual);
+        expect(usual.json['error']).toMatch(cases[at]![2]);
+      }
+      expect(asked).toEqual([]);
+    });
 
     test('GCP: a firmware that is not on the list is refused as evidence', async () => {
       const client = modeClient(

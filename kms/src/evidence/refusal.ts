@@ -1,10 +1,20 @@
 import { AttestationError } from '@dstack-cloud/attestation';
-import type { RpcErrorCode } from '@dstack-cloud/prpc';
+import type { RpcError, RpcErrorCode } from '@dstack-cloud/prpc';
 import { RaTlsError } from '@dstack-cloud/ra-tls';
+import { imageRefusal } from '../authorize/check-image.ts';
 
 /** Whether nothing was found against the evidence, but what to judge it by cannot be had. */
 function lacksCollateral({ cause }: RaTlsError): boolean {
   return cause instanceof AttestationError && cause.code === 'collateral-unavailable';
+}
+
+/**
+ * Evidence of another image than its configuration names is refused before collateral is fetched for it: its caller is
+ * told the same as by the check that follows otherwise. Undefined for any other refusal.
+ */
+export function earlyImageRefusal({ cause }: RaTlsError): RpcError | undefined {
+  if (!(cause instanceof AttestationError)) return undefined;
+  return cause.check === 'image.tdx' || cause.check === 'image.gcp-tdx' ? imageRefusal(cause) : undefined;
 }
 
 /** What a caller is told. Where collateral comes from is for the log alone (chapter 10 section 10.1 item 16). */

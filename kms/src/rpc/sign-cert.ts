@@ -17,7 +17,7 @@ import {
 import { recordedNames } from '../audit/recorded-names.ts';
 import { type Authorized, authorize } from '../authorize/authorize.ts';
 import { findInitScripts } from '../evidence/init-scripts.ts';
-import { refusalCode } from '../evidence/refusal.ts';
+import { earlyImageRefusal, refusalCode } from '../evidence/refusal.ts';
 import type { Caller, Kms } from '../kms.ts';
 
 /** Signs an application's certificate; the request carries its own evidence (chapter 10 section 5.10). */
@@ -77,6 +77,8 @@ async function verifyEvidence(
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;
     if (error.code === 'csr-malformed') throw publicForm(error);
+    const image = earlyImageRefusal(error);
+    if (image !== undefined) throw image;
     const reason = error.message.replace(/^invalid quote: /, '');
     throw new RpcError(`Quote verification failed: ${reason}`, { code: refusalCode(error), cause: error });
   }

@@ -13,7 +13,7 @@ import { hasAdminTokenHash } from '../admin/credentials.ts';
 import { loginGuard } from '../admin/login-guard.ts';
 import { auditHead, consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
 import { serverNonces } from '../evidence/nonces.ts';
-import { refusalCode } from '../evidence/refusal.ts';
+import { earlyImageRefusal, refusalCode } from '../evidence/refusal.ts';
 import { withNonces } from '../evidence/with-nonces.ts';
 import type { Caller, Kms } from '../kms.ts';
 import { getAppEnvEncryptPubKey } from '../rpc/get-app-env-encrypt-pub-key.ts';
@@ -31,6 +31,8 @@ import { healthRoute, metricsRoute, nonceRoute, readyRoute } from './plain-route
 
 const TOO_MANY = 'Too many requests; try again later';
 const LIMITED_BY_WORKLOAD = new Set(['GetAppKey', 'GetKey', 'GetKmsKey', 'SignCert']);
+/** Their refusals begin with "App not allowed". */
+const FOR_APPS = new Set(['GetAppKey', 'GetKey']);
 
 /** The main listener: RPC for attested and open callers, health, readiness, metrics. */
 export function mainHandler(service: Kms): RequestListener {
@@ -106,10 +108,16 @@ function callerOf(kms: Kms, request: IncomingMessage, method: string): Caller | 
   // Most calls come without a certificate, and nothing has to be waited for.
   return peer.certificate === undefined
     ? { address, request, attestation: undefined }
-    : attested(kms, request, address, peer);
+    : attested(kms, request, address, peer, method);
 }
 
-async function attested(kms: Kms, request: IncomingMessage, address: string, peer: Peer): Promise<Caller> {
+async function attested(
+  kms: Kms,
+  request: IncomingMessage,
+  address: string,
+  peer: Peer,
+  method: string,
+): Promise<Caller> {
   try {
     const { evidence, limits } = kms;
     const attestation = await peer.attestation(async (certificate) => {
@@ -120,6 +128,8 @@ async function attested(kms: Kms, request: IncomingMessage, address: string, pee
     return { address, request, attestation };
   } catch (error) {
     if (!(error instanceof RaTlsError)) throw error;
+    const image = earlyImageRefusal(error);
+    if (image !== undefined) throw FOR_APPS.has(method) ? image.within('App not allowed') : image;
     throw new RpcError(error.message, { code: refusalCode(error), cause: error });
   }
 }

@@ -73,7 +73,7 @@ export { type MrConfig, readMrConfig } from './measurements/mr-config.ts';
 export { type CoseSign1, parseCoseSign1 } from './nitro/cose-sign1.ts';
 export { type NitroDocument, parseNitroDocument } from './nitro/document.ts';
 export { type VerifiedDocument, verifyNitroDocument } from './nitro/verify-document.ts';
-export { nitroResult } from './nitro/verify-nitro.ts';
+export { nitroResult, requireImagePcrs } from './nitro/verify-nitro.ts';
 export { nitroTpmResult } from './nitro-tpm/verify-nitro-tpm.ts';
 export { type PcsOptions, pcsCollateral } from './pcs/pcs-collateral.ts';
 export { type VendorCrlOptions, vendorCrls } from './pcs/vendor-crls.ts';

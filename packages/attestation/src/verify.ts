@@ -5,8 +5,9 @@ import { type Check, CheckRecorder } from './check-recorder.ts';
 import { attestedConfig } from './codec/attested-config.ts';
 import { VerificationCache } from './crypto/verification-cache.ts';
 import { AttestationError } from './errors.ts';
+import { requireExpectedReportData, requireReportData } from './expected-report-data.ts';
 import { PLATFORMS } from './platforms.ts';
-import { ratlsReportData, reportData } from './report-data.ts';
+import { reportData } from './report-data.ts';
 import type { PlatformResult, VerifiedAttestation, VerifyContext, VerifyOptions } from './verify-context.ts';
 
 /** Result of `inspectAttestation`; without `ok` the failing check is the last one. */
@@ -107,23 +108,12 @@ function checkPodPayload(attestation: Attestation, context: VerifyContext): void
 
 /** What the hardware signed is what the attestation says, and binds what the caller asked for. */
 function checkReportData(attestation: Attestation, result: PlatformResult, context: VerifyContext): void {
-  const { checks, options } = context;
-  requireEqual('report-data', 'chapter 20 section 3.4', attestation.reportData);
-  if (options.ratlsSpki) {
-    requireEqual('ratls.binding', 'chapter 20 section 1.2', ratlsReportData(options.ratlsSpki));
-  }
-  if (options.expectedReportData) {
-    requireEqual('report-data.expected', 'chapter 20 section 1.2', options.expectedReportData);
-  }
-
-  function requireEqual(id: string, reference: string, expected: Uint8Array): void {
-    checks.require(equalBytes(expected, result.reportData), {
-      id,
-      reference,
-      code: 'mismatch',
-      message: 'The attested report data is another',
-      expected: () => toHex(expected),
-      found: () => toHex(result.reportData),
-    });
-  }
+  requireReportData(
+    'report-data',
+    'chapter 20 section 3.4',
+    attestation.reportData,
+    result.reportData,
+    context,
+  );
+  requireExpectedReportData(result.reportData, context);
 }

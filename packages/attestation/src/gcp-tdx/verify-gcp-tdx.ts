@@ -5,6 +5,7 @@ import type { TpmCollateral } from '../collateral-source.ts';
 import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
 import { replayRuntimeEvents } from '../events/runtime-events.ts';
+import { requireExpectedReportData } from '../expected-report-data.ts';
 import { requireGcpImage } from '../measurements/image/gcp-image.ts';
 import { readImageConfig } from '../measurements/image/image-config.ts';
 import { parseTdxQuote } from '../tdx/quote.ts';
@@ -32,11 +33,22 @@ export async function verifyGcpTdx(
   context: VerifyContext,
 ): Promise<PlatformResult> {
   const quote = attestation.quote as GcpTdxAttestationQuote;
-  const tdx = await unlessUnavailable(() => verifyTdx(attestation, context));
-  const vtpm = await verifyVtpmQuote(quote, attestation, context);
+  let judged: VtpmQuote | undefined;
+  const tdx = await unlessUnavailable(() =>
+    verifyTdx(attestation, context, async () => {
+      judged ??= await verifyVtpmQuote(quote, attestation, context);
+      await checkImageWithoutCollateral(attestation, judged.ukiDigest, context);
+    }),
+  );
+  const vtpm = judged ?? (await verifyVtpmQuote(quote, attestation, context));
   if (isMissing(tdx)) {
     await checkImageWithoutCollateral(attestation, vtpm.ukiDigest, context);
     throw tdx;
+  }
+  // A source that has Intel's collateral at hand may have to ask for the key's certificates all the same.
+  if (judged === undefined && context.collateral.atHand !== undefined) {
+    requireExpectedReportData(tdx.reportData, context);
+    await checkImageWithoutCollateral(attestation, vtpm.ukiDigest, context);
   }
   const ak = await unlessUnavailable(() => verifyVtpmKey(quote.tpmQuote, vtpm.mrTd, context));
   if (isMissing(ak)) {
@@ -137,8 +149,11 @@ async function checkImageWithoutCollateral(
   ukiDigest: Uint8Array,
   { checks, crypto }: VerifyContext,
 ): Promise<void> {
+  const config = attestedConfig(attestation.config);
+  // The configuration may come beside the attestation: whoever has it judges the image.
+  if (config.trim() === '') return;
   await checks.step('image.gcp-tdx', 'chapter 20 section 4.6', () =>
-    requireGcpImage(ukiDigest, readImageConfig(attestedConfig(attestation.config), undefined), crypto),
+    requireGcpImage(ukiDigest, readImageConfig(config, undefined), crypto),
   );
 }
 

@@ -1,6 +1,7 @@
 import { equalBytes, toHex, utf8 } from '@dstack-cloud/encoding';
 import type { Attestation, NitroTpmAttestationQuote } from '../attestation.ts';
 import { replayRuntimeEvents } from '../events/runtime-events.ts';
+import { requireExpectedReportData } from '../expected-report-data.ts';
 import { type VerifiedDocument, verifyNitroDocument } from '../nitro/verify-document.ts';
 import { pcrRegisters, requireUserData } from '../nitro/verify-nitro.ts';
 import { requireUntouched } from '../tpm/require-untouched.ts';
@@ -45,6 +46,7 @@ function requireBinding(verified: VerifiedDocument, attestation: Attestation, co
     expected: toHex(pcrs.get(14)!),
     found: toHex(replayed),
   });
+  requireExpectedReportData(attestation.reportData, context);
 }
 
 /** What a verified NitroTPM document says. AWS has no TCB levels: the original reports `UpToDate`. */

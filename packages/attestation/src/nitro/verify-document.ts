@@ -33,7 +33,7 @@ export async function verifyNitroDocument(
   bytes: Uint8Array,
   kind: 'nsm' | 'nitro-tpm',
   context: VerifyContext,
-  alone: (verified: VerifiedDocument) => void = () => undefined,
+  alone: (verified: VerifiedDocument) => void | Promise<void> = () => undefined,
 ): Promise<VerifiedDocument> {
   const { checks } = context;
   const cose = await checks.step('nitro.cose', `${SECTION} step 1, RFC 9052`, () => parseCoseSign1(bytes));
@@ -51,7 +51,7 @@ export async function verifyNitroDocument(
     validFrom: Math.max(path.validFrom, from),
     validUntil: Math.min(path.validUntil, until),
   };
-  alone(verified);
+  await alone(verified);
   const mode = context.options.platform?.nitroCrl ?? 'soft';
   await requireOptionalRevocation(
     path,

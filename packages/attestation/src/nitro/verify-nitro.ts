@@ -1,5 +1,6 @@
 import { equalBytes, isZero, toHex, utf8 } from '@dstack-cloud/encoding';
 import type { Attestation, NitroAttestationQuote } from '../attestation.ts';
+import { requireExpectedReportData } from '../expected-report-data.ts';
 import { pcrOf } from '../measurements/pcr.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 import { type VerifiedDocument, verifyNitroDocument } from './verify-document.ts';
@@ -11,15 +12,16 @@ const SECTION = 'chapter 20 section 5';
 /** dstack-nitro-enclave: the document, its binding to report_data, and no debug enclave. */
 export async function verifyNitro(attestation: Attestation, context: VerifyContext): Promise<PlatformResult> {
   const { nsmQuote } = attestation.quote as NitroAttestationQuote;
-  const verified = await verifyNitroDocument(nsmQuote, 'nsm', context, (document) =>
-    requireUserData(document, attestation.reportData, context),
-  );
+  const verified = await verifyNitroDocument(nsmQuote, 'nsm', context, (found) => {
+    requireUserData(found, attestation.reportData, context);
+    requireImagePcrs(found, context);
+    requireExpectedReportData(attestation.reportData, context);
+  });
   return nitroResult(verified, context);
 }
 
-/** What a verified NSM document says; refuses debug enclaves (chapter 20 section 5.5). */
-export function nitroResult(verified: VerifiedDocument, context: VerifyContext): PlatformResult {
-  const { document, path } = verified;
+/** Refuses debug enclaves (chapter 20 section 5.5). @returns whether it is one that is allowed */
+export function requireImagePcrs({ document }: VerifiedDocument, context: VerifyContext): boolean {
   const missing = IMAGE_PCRS.filter((index) => !document.pcrs.has(index));
   context.checks.require(missing.length === 0, {
     id: 'nitro.image-pcrs',
@@ -39,6 +41,13 @@ export function nitroResult(verified: VerifiedDocument, context: VerifyContext):
     expected: 'PCR 0, 1 and 2 set',
     found: 'zero',
   });
+  return debug;
+}
+
+/** What a verified NSM document says; refuses debug enclaves. */
+export function nitroResult(verified: VerifiedDocument, context: VerifyContext): PlatformResult {
+  const { document, path } = verified;
+  const debug = requireImagePcrs(verified, context);
   return {
     simulated: path.anchor.simulated,
     reportData: document.userData ?? new Uint8Array(0),

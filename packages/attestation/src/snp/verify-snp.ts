@@ -2,6 +2,7 @@ import { equalBytes, toHex, utf8 } from '@dstack-cloud/encoding';
 import type { Attestation, SnpAttestationQuote } from '../attestation.ts';
 import type { SnpCollateral } from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
+import { requireExpectedReportData } from '../expected-report-data.ts';
 import { mrConfigHash, readMrConfig } from '../measurements/mr-config.ts';
 import { anchorParts } from '../roots/anchor-parts.ts';
 import type { TrustRoot } from '../roots/trust-roots.ts';
@@ -47,6 +48,7 @@ async function requireBinding(
   requireEqual('report-data', attestation.reportData, report.reportData, context);
   requireEqual('host-data', mrConfigHash(quote.mrConfig), report.hostData, context);
   await context.checks.step('snp.mr-config', 'chapter 20 section 2.8', () => readMrConfig(quote.mrConfig));
+  requireExpectedReportData(report.reportData, context);
 }
 
 export interface VerifiedReport {

@@ -15,26 +15,38 @@ export interface VerifiedQuote {
 /**
  * A TDX or SGX quote on its own: fetches its collateral and judges it (chapter 20 section 3.3). What dstack
  * binds to quotes is not asked.
+ * @param alone what else of the quote needs nobody to be asked; judged before Intel is
  * @throws AttestationError; `collateral-unavailable` only when nothing is wrong with what the quote shows alone
  */
-export async function verifyBareQuote(bytes: Uint8Array, context: VerifyContext): Promise<VerifiedQuote> {
+export async function verifyBareQuote(
+  bytes: Uint8Array,
+  context: VerifyContext,
+  alone: (quote: TdxQuote) => void = () => undefined,
+): Promise<VerifiedQuote> {
   const { checks } = context;
   const quote = await checks.step('tdx.quote-form', 'chapter 20 section 3.3 step 2', () =>
     parseTdxQuote(bytes),
   );
-  if (!carriesPckChain(quote)) await checkQuoteWithoutPck(quote, context);
+  if (!carriesPckChain(quote)) {
+    await checkQuoteWithoutPck(quote, context);
+    alone(quote);
+  }
   const request = await checks.step('tdx.pck-path', 'chapter 20 section 3.3 step 5', () =>
     collateralRequest(quote, context),
   );
   const { collateral: source, options } = context;
   const atHand = source.atHand?.(request) ?? true;
-  if (!atHand) await checkQuoteWithoutCollateral(quote, context);
+  if (!atHand) {
+    await checkQuoteWithoutCollateral(quote, context);
+    alone(quote);
+  }
   const outcome = await source.tdx(request, options.permit).catch((error: unknown) => {
     if (error instanceof AttestationError) return error;
     throw error;
   });
   if (atHand && outcome instanceof AttestationError && outcome.code === 'collateral-unavailable') {
     await checkQuoteWithoutCollateral(quote, context);
+    alone(quote);
   }
   const collateral = await checks.step('tdx.collateral', 'chapter 20 section 3.2', () => {
     if (outcome instanceof AttestationError) throw outcome;

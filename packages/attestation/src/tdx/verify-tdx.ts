@@ -4,6 +4,7 @@ import type { DcapCollateral, DcapCollateralRequest } from '../collateral-source
 import { AttestationError } from '../errors.ts';
 import { checkEventLogs } from '../events/check-event-logs.ts';
 import { replayRuntimeEvents } from '../events/runtime-events.ts';
+import { requireExpectedReportData } from '../expected-report-data.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 import {
   checkImageWithoutCollateral,
@@ -18,11 +19,13 @@ import { verifyDcap } from './verify-dcap.ts';
 
 /**
  * DCAP, then what dstack checks in addition (chapter 20 section 3.4). Serves dstack-tdx and the TDX leg of GCP.
+ * @param beside what else of the evidence needs nobody to be asked; judged before Intel is
  * @throws AttestationError
  */
 export async function verifyTdx(
   attestation: Attestation,
   context: VerifyContext,
+  beside: () => Promise<void> = async () => undefined,
 ): Promise<PlatformResult & { readonly evidence: TdxEvidence }> {
   const { checks } = context;
   const { quote: bytes, eventLog } = tdxPart(attestation);
@@ -32,18 +35,23 @@ export async function verifyTdx(
       throw new AttestationError('unsupported', 'The quote is not of a TD', { found: parsed.tee });
     return { ...parsed, td: parsed.td };
   });
+  const alone = async (): Promise<void> => {
+    checkBinding(attestation, eventLog, quote.td, context);
+    requireExpectedReportData(quote.td.reportData, context);
+    await beside();
+    await checkImageWithoutCollateral(attestation, quote, context);
+  };
   // A quote that does not carry its PCK certificate is judged as far as it goes before that is asked for.
   if (!carriesPckChain(quote)) {
     await checkQuoteWithoutPck(quote, context);
-    checkBinding(attestation, eventLog, quote.td, context);
+    await alone();
   }
   const request = await checks.step('tdx.pck-path', 'chapter 20 section 3.3 step 5', () =>
     collateralRequest(quote, context),
   );
   const collateral = await fetchCollateral(request, context, async () => {
     await checkQuoteWithoutCollateral(quote, context);
-    checkBinding(attestation, eventLog, quote.td, context);
-    await checkImageWithoutCollateral(attestation, quote, context);
+    await alone();
   });
   const dcap = await verifyDcap(quote, collateral, context);
   checkBinding(attestation, eventLog, quote.td, context);

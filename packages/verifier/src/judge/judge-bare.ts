@@ -4,6 +4,8 @@ import {
   nitroTpmResult,
   type PlatformResult,
   p256Spki,
+  parseCertificate,
+  requireImagePcrs,
   snpResult,
   type VerifyContext,
   verifyAkCertificate,
@@ -51,17 +53,26 @@ async function judge(
     case 'quote':
       return judgeQuote(evidence.quote, context);
     case 'nitro-document': {
-      const verified = await verifyNitroDocument(evidence.document, 'nsm', context);
+      const verified = await verifyNitroDocument(evidence.document, 'nsm', context, (found) => {
+        requireImagePcrs(found, context);
+        requireReportData(found.document.userData, context);
+      });
       return platform(nitroResult(verified, context));
     }
     case 'nitro-tpm-document': {
-      const verified = await verifyNitroDocument(evidence.document, 'nitro-tpm', context);
-      if (evidence.tpm) await judgeNitroTpmQuote(evidence.tpm, verified.document, context);
+      const { document, tpm } = evidence;
+      const verified = await verifyNitroDocument(document, 'nitro-tpm', context, async (found) => {
+        if (tpm) await judgeNitroTpmQuote(tpm, found.document, context);
+        requireReportData(found.document.userData, context);
+      });
       return platform(nitroTpmResult(verified));
     }
     case 'snp-report': {
       const bundle = chain.map((der) => encodePem('CERTIFICATE', der)).join('');
-      const verified = await verifySnpReport(evidence.report, bundle === '' ? [] : [utf8(bundle)], context);
+      const certificates = bundle === '' ? [] : [utf8(bundle)];
+      const verified = await verifySnpReport(evidence.report, certificates, context, async (report) =>
+        requireReportData(report.reportData, context),
+      );
       return platform(snpResult(verified.report, '', verified));
     }
     case 'gcp-vtpm':
@@ -70,7 +81,9 @@ async function judge(
 }
 
 async function judgeQuote(bytes: Uint8Array, context: VerifyContext): Promise<Findings> {
-  const { quote, dcap } = await verifyBareQuote(bytes, context);
+  const { quote, dcap } = await verifyBareQuote(bytes, context, ({ td, enclave }) =>
+    requireReportData(td?.reportData ?? enclave?.reportData, context),
+  );
   const { td, enclave } = quote;
   return {
     simulated: dcap.simulated,
@@ -122,11 +135,16 @@ async function judgeGcpVtpm(
     certificates(evidence.certChainPem),
   );
   if (!akCert) throw new AttestationError('malformed', 'The vTPM quote has no certificate of its key');
-  const collateral = await vtpmCollateral(akCert, issuers, context);
-  const { leaf, path } = await verifyAkCertificate(akCert, collateral, { revocation: 'soft' }, context);
-  requireEqual('tpm.key', leaf.spki, p256Spki(evidence.tpm.key), context);
-  const attest = await verifyTpmQuote({ ...evidence.tpm, key: leaf.spki }, context);
+  const { spki: key } = await context.checks.attempt('tpm.ak-form', 'RFC 5280', () =>
+    parseCertificate(akCert),
+  );
+  requireEqual('tpm.key', key, p256Spki(evidence.tpm.key), context);
+  const attest = await verifyTpmQuote({ ...evidence.tpm, key }, context);
   if (evidence.tpm.nonce) requireEqual('tpm.nonce', evidence.tpm.nonce, attest.extraData, context);
+  requireReportData(attest.extraData, context);
+  // Nothing is wrong with the quote: whose key signed it may have to be asked.
+  const collateral = await vtpmCollateral(akCert, issuers, context);
+  const { path } = await verifyAkCertificate(akCert, collateral, { revocation: 'soft' }, context);
   return {
     ...NOTHING,
     simulated: path.anchor.simulated,

@@ -5,6 +5,7 @@ import {
   replaceRoot,
   VerificationCache,
   type VerifiedAttestation,
+  type VerifyOptions,
   vendorRoots,
   verifyAttestation,
 } from '@dstack-cloud/attestation';
@@ -13,7 +14,7 @@ import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { expect, it } from 'vitest';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
 import { type Forged, SEED_A } from './forged.ts';
-import { type GcpDraft, gcpDraft, sealGcp } from './gcp-forge.ts';
+import { type GcpDraft, gcpDraft, sealGcp, setPcr, setPcr2 } from './gcp-forge.ts';
 import { mockKeys } from './mock-keys.ts';
 import { type NitroDraft, nitroDraft, sealNitro } from './nitro-forge.ts';
 import { SNP, type SnpDraft, sealSnp, snpDraft } from './snp-forge.ts';
@@ -26,11 +27,13 @@ describeWithFixtures('evidence that is bad by itself', 'mock-evidence/expected.j
   /** Judges evidence with a source that has nothing at hand; gives what was asked for. */
   async function askedFor(
     forged: Forged,
+    binding: Pick<VerifyOptions, 'expectedReportData' | 'ratlsSpki'> = {},
+    atHand = false,
   ): Promise<{ asked: string[]; result: VerifiedAttestation | string }> {
     const asked: string[] = [];
     const given = staticSource(readCollateral(forged.collateral));
     const collateral: CollateralSource = {
-      atHand: () => false,
+      atHand: () => atHand,
       tdx: (request) => {
         asked.push('tdx');
         return given.tdx(request);
@@ -57,6 +60,7 @@ describeWithFixtures('evidence that is bad by itself', 'mock-evidence/expected.j
       vendorRoots(),
     );
     const result = await verifyAttestation(forged.attestation, {
+      ...binding,
       roots,
       collateral,
       now: forged.now,
@@ -189,23 +193,78 @@ describeWithFixtures('evidence that is bad by itself', 'mock-evidence/expected.j
     expect(await askedFor(make())).toEqual({ asked: [], result: check });
   });
 
-  it.each<[string, () => Forged, string]>([
+  const flipped = (bytes: Uint8Array): Uint8Array => bytes.map((byte, at) => (at === 0 ? byte ^ 1 : byte));
+  const badVtpms: [string, (draft: GcpDraft) => void, string][] = [
+    ['signed by another key', (d) => Object.assign(d, { signer: other }), 'tpm.signature'],
     [
-      'signed by another key',
-      gcp((d) => {
-        d.signer = other;
-      }),
-      'tpm.signature',
+      'with a malformed signature',
+      (d) => Object.assign(d, { alterSignature: (tpmt: Uint8Array) => tpmt.slice(1) }),
+      'tpm.signature-form',
     ],
     [
       'for another TDX quote',
-      gcp((d) => {
-        d.extraData = new Uint8Array(32);
-      }),
+      (d) => Object.assign(d, { extraData: new Uint8Array(32) }),
       'tpm.qualifying-data',
     ],
-  ])('vTPM quote %s: no certificates of its key are asked for', async (_name, make, check) => {
-    expect(await askedFor(make())).toEqual({ asked: ['tdx'], result: check });
+    ['of other PCR values', (d) => Object.assign(d, { pcrDigest: new Uint8Array(32) }), 'tpm.pcr-digest'],
+    [
+      'without PCR 0',
+      (d) => {
+        d.pcrValues = d.pcrValues.filter(({ index }) => index !== 0);
+        d.selections = [{ algorithm: 0x000b, pcrs: [2, 14] }];
+      },
+      'tpm.required-pcrs',
+    ],
+    ['with another event log', (d) => setPcr(d, 2, new Uint8Array(32).fill(9)), 'tpm.replay-pcr2'],
+    ['of other runtime events', (d) => setPcr(d, 14, new Uint8Array(32).fill(9)), 'tpm.pcr14'],
+    [
+      'of unknown firmware',
+      (d) => {
+        d.eventLog = d.eventLog.filter(({ pcrIndex }) => pcrIndex !== 0);
+        setPcr(d, 0, new Uint8Array(32).fill(9));
+      },
+      'image.pcr0',
+    ],
+    [
+      'with one more boot application',
+      (d) => setPcr2(d, (digests) => [...digests, new Uint8Array(32).fill(9)]),
+      'image.pcr2-sequence',
+    ],
+    [
+      'of another OS image',
+      (d) => setPcr2(d, (digests) => digests.map((digest, at) => (at === 2 ? flipped(digest) : digest))),
+      'image.gcp-tdx',
+    ],
+  ];
+
+  it.each(badVtpms)('vTPM quote %s: asks nobody', async (_name, change, check) => {
+    expect(await askedFor(gcp(change)())).toEqual({ asked: [], result: check });
+    // Nor for the PCK certificate of a TDX quote that names it alone.
+    const without = gcp((draft) => {
+      withoutPck(draft.tdx);
+      change(draft);
+    });
+    expect(await askedFor(without())).toEqual({ asked: [], result: check });
+    // Nor for its own certificates, when Intel's answers are at hand.
+    expect(await askedFor(gcp(change)(), {}, true)).toEqual({ asked: ['tdx'], result: check });
+  });
+
+  it.each<[string, () => Forged]>([
+    ['bare TDX', tdx(() => undefined)],
+    ['bare TDX without a PCK certificate', tdx(withoutPck)],
+    ['TDX with a vTPM', gcp(() => undefined)],
+    ['SEV-SNP', snp(() => undefined)],
+    ['Nitro Enclaves', nitro(() => undefined)],
+  ])('good evidence of %s that answers another challenge: asks nobody', async (_name, make) => {
+    const expectedReportData = new Uint8Array(64).fill(9);
+    const asked = { asked: [], result: 'report-data.expected' };
+    expect(await askedFor(make(), { expectedReportData })).toEqual(asked);
+    expect(await askedFor(make(), { ratlsSpki: other.spki })).toEqual({ asked: [], result: 'ratls.binding' });
+  });
+
+  it('debug enclave: asks nobody', async () => {
+    const debug = nitro((d) => void d.pcrs.set(0, new Uint8Array(48)));
+    expect(await askedFor(debug())).toEqual({ asked: [], result: 'nitro.debug' });
   });
 
   it('while good evidence is', async () => {
