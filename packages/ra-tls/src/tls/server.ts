@@ -133,6 +133,8 @@ function judge(socket: TLSSocket, { hasOne, chained, certificate }: Shown, now: 
   if (certificate && (now < certificate.notBefore * 1000 || now > certificate.notAfter * 1000 + 999)) {
     return refused('the client certificate is not in force');
   }
+  if (kind === 'attested' && certificate?.isRepeated)
+    return refused('the client certificate has evidence twice');
   if (kind === 'other') {
     return refused(
       'connection from unverified peer: the client certificate is neither of the client CA nor attested',

@@ -23,6 +23,8 @@ export interface ShownCertificate {
   readonly notAfter: number;
   /** Bytes of evidence in it, unread; 0 when there is none. */
   readonly evidenceBytes: number;
+  /** An extension with evidence stands in it twice (against RFC 5280 section 4.2): of two attestations, which one is it? */
+  readonly isRepeated: boolean;
 }
 
 /** Extensions that hold evidence; the event log is nothing without a quote. */
@@ -45,20 +47,26 @@ export function glanceAt(certificate: Uint8Array): ShownCertificate {
   fields.optional(contextTag(1, false));
   fields.optional(contextTag(2, false));
   const extensions = fields.optional(contextTag(3));
-  const evidenceBytes = extensions === undefined ? 0 : evidenceIn(readDer(extensions.contents).contents);
-  return { der: certificate, spki, notBefore, notAfter, evidenceBytes };
+  const none = { evidenceBytes: 0, isRepeated: false };
+  const evidence = extensions === undefined ? none : evidenceIn(readDer(extensions.contents).contents);
+  return { der: certificate, spki, notBefore, notAfter, ...evidence };
 }
 
-function evidenceIn(extensions: Uint8Array): number {
+function evidenceIn(extensions: Uint8Array): Pick<ShownCertificate, 'evidenceBytes' | 'isRepeated'> {
   const list = new DerReader(extensions);
-  let [evidence, eventLog] = [0, 0];
+  const seen: Uint8Array[] = [];
+  let [evidence, eventLog, isRepeated] = [0, 0, false];
   for (let count = 0; count < MAX_EXTENSIONS && !list.done; count++) {
     const extension = new DerReader(list.next(derTag.sequence).contents);
     const oid = extension.next(derTag.oid).raw;
     extension.optional(derTag.boolean);
     const { length } = derOctetString(extension.next(derTag.octetString));
-    if (EVIDENCE.some((one) => equalBytes(one, oid))) evidence += length;
-    else if (equalBytes(EVENT_LOG, oid)) eventLog += length;
+    const isEvidence = EVIDENCE.some((one) => equalBytes(one, oid));
+    if (!isEvidence && !equalBytes(EVENT_LOG, oid)) continue;
+    isRepeated ||= seen.some((one) => equalBytes(one, oid));
+    seen.push(oid);
+    if (isEvidence) evidence += length;
+    else eventLog += length;
   }
-  return evidence === 0 ? 0 : evidence + eventLog;
+  return { evidenceBytes: evidence === 0 ? 0 : evidence + eventLog, isRepeated };
 }
