@@ -65,7 +65,7 @@ const DT_STRTAB = 5n;
 const PT_LOAD = 1;
 const PT_DYNAMIC = 2;
 
-/** Names in the DT_NEEDED entries of a 64-bit ELF file (System V ABI, chapter 5). */
+/** Names in the DT_NEEDED entries of a 64-bit ELF file (System V ABI, dynamic section). */
 function neededLibraries(file: Uint8Array): string[] {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   if (file.length < 64 || view.getUint32(0) !== 0x7f454c46 || file[4] !== 2) return [];

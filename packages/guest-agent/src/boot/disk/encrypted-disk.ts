@@ -59,24 +59,31 @@ export async function openEncryptedDisk(options: EncryptedDiskOptions): Promise<
         input: passphrase(options.key),
       },
     );
-    await mustRun(host, 'cryptsetup', ['open', '--type', 'luks2', '--key-file', '-', device, MAPPER], {
-      input: passphrase(options.key),
-    });
+    await openChecked(options, UNFINISHED_LABEL);
     return { fresh: true };
   }
+  const { uuid } = await openChecked(options, '');
+  log.info({ device, uuid }, 'Data disk is open');
+  return { fresh: false };
+}
+
+/** Opens the disk by a copy of its header that was checked; also a new one, which the host can change after formatting. */
+async function openChecked(
+  { host, device, key, scratch }: EncryptedDiskOptions,
+  label: string,
+): Promise<{ uuid: string }> {
   const header = await host.read(device, 0, LUKS_DATA_OFFSET);
-  const { uuid } = checkLuksHeader(header);
-  const copy = join(options.scratch, 'luks-header');
-  await mkdir(options.scratch, { recursive: true, mode: 0o700 });
+  const { uuid } = checkLuksHeader(header, label);
+  const copy = join(scratch, 'luks-header');
+  await mkdir(scratch, { recursive: true, mode: 0o700 });
   await writeFileAtomic(copy, header);
   try {
     const args = ['open', '--type', 'luks2', '--header', copy, '--key-file', '-', device, MAPPER];
-    await mustRun(host, 'cryptsetup', args, { input: passphrase(options.key) });
+    await mustRun(host, 'cryptsetup', args, { input: passphrase(key) });
   } finally {
     await rm(copy, { force: true });
   }
-  log.info({ device, uuid }, 'Data disk is open');
-  return { fresh: false };
+  return { uuid };
 }
 
 /** Marks a new disk as complete, once its file system is on it. */

@@ -93,7 +93,9 @@ describeWithPrograms('the header of the data disk, as cryptsetup writes it', ['c
   it('tells a disk that was never finished', () => {
     const header = format([...CIPHER, '--label', 'dstack-unfinished']);
     expect(diskState(header, new Uint8Array(4096))).toBe('unfinished');
-    expect(() => checkLuksHeader(header)).toThrow(/a label/);
+    expect(() => checkLuksHeader(header)).toThrow(/another label/);
+    expect(checkLuksHeader(header, 'dstack-unfinished').uuid).toMatch(/^[0-9a-f-]{36}$/);
+    expect(() => checkLuksHeader(good, 'dstack-unfinished')).toThrow(/another label/);
   });
 });
 

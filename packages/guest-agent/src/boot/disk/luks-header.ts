@@ -88,12 +88,13 @@ export interface LuksHeader {
  * shape that this guest makes.
  *
  * @param bytes the start of the disk, at least both copies
+ * @param label that it must have; none but on a disk that this boot has just formatted
  * @throws GuestError `disk-refused`
  */
-export function checkLuksHeader(bytes: Uint8Array): LuksHeader {
+export function checkLuksHeader(bytes: Uint8Array, label = ''): LuksHeader {
   const size = headerSize(bytes);
-  const primary = readCopy(bytes, 0, size, MAGIC.primary);
-  const secondary = readCopy(bytes, size, size, MAGIC.secondary);
+  const primary = readCopy(bytes, 0, size, MAGIC.primary, label);
+  const secondary = readCopy(bytes, size, size, MAGIC.secondary, label);
   for (const name of ['uuid', 'sequence', 'json'] as const)
     if (primary[name] !== secondary[name]) throw refused(`two copies that differ in their ${name}`);
   const { uuid, sequence, json } = primary;
@@ -159,7 +160,7 @@ interface Copy {
   readonly json: string;
 }
 
-function readCopy(all: Uint8Array, at: number, size: number, magic: string): Copy {
+function readCopy(all: Uint8Array, at: number, size: number, magic: string, label: string): Copy {
   const bytes = all.slice(at, at + size);
   try {
     const reader = new ByteReader(bytes);
@@ -167,7 +168,7 @@ function readCopy(all: Uint8Array, at: number, size: number, magic: string): Cop
     if (reader.u16be() !== 2) throw refused('another version');
     if (reader.u64be() !== BigInt(size)) throw refused('copies of different sizes');
     const sequence = reader.u64be();
-    if (!isZero(reader.take(LABEL_BYTES))) throw refused('a label');
+    if (padded(reader.take(LABEL_BYTES)) !== label) throw refused('another label');
     if (padded(reader.take(32)) !== 'sha256') throw refused('another checksum');
     reader.take(64);
     const uuid = padded(reader.take(40));
