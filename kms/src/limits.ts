@@ -1,4 +1,4 @@
-import { LOGINS_PER_MINUTE } from './admin/login-guard.ts';
+import { LOGINS_PER_MINUTE } from '@dstack-cloud/prpc';
 import { BYTES_PER_MINUTE } from './audit/fold-refusals.ts';
 import { checkConfig } from './config/check-config.ts';
 import type { KmsConfig } from './config/kms-config.ts';

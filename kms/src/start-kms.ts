@@ -1,6 +1,6 @@
 import { k256Backend } from '@dstack-cloud/keys';
 import { startAdminListener } from './admin/admin-listener.ts';
-import { loadPasswordCheck } from './admin/htpasswd.ts';
+import { loadPasswordCheck } from './admin/load-password-check.ts';
 import { openAudit } from './audit/audit-log.ts';
 import { unknownRoots } from './authorize/unknown-roots.ts';
 import type { ConfiguredFiles } from './config/configured-files.ts';

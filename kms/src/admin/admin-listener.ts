@@ -1,5 +1,16 @@
 import { createServer } from 'node:http';
-import { Admin, configureServer, createPrpcHandler, implement } from '@dstack-cloud/prpc';
+import {
+  Admin,
+  comesFromOtherSite,
+  configureServer,
+  createPrpcHandler,
+  implement,
+  isOperator,
+  type OperatorAccess,
+  type PasswordCheck,
+  showsCredential,
+  TOO_MANY_LOGINS,
+} from '@dstack-cloud/prpc';
 import { auditPage } from '../audit/audit-rpc.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
@@ -7,11 +18,9 @@ import { ADMIN_BODY_LIMITS } from '../server/body-limits.ts';
 import { callFailure, stepOf } from '../server/call-log.ts';
 import { type Listener, listen } from '../server/listen.ts';
 import { openApiRoute } from '../server/open-api.ts';
-import { comesFromOtherSite } from '../server/other-site.ts';
 import { watchedConnections } from '../server/watched-connections.ts';
 import { checkBoot } from './check-boot.ts';
-import { isOperator, type OperatorAccess, type PasswordCheck, showsCredential } from './credentials.ts';
-import { loginGuard, TOO_MANY_LOGINS } from './login-guard.ts';
+import { watchedLogins } from './watched-logins.ts';
 
 const UNAUTHORIZED = {
   status: 401,
@@ -29,7 +38,7 @@ export async function startAdminListener(
   checkPassword: PasswordCheck | undefined,
 ): Promise<Listener> {
   const { admin } = kms.config.core;
-  const logins = loginGuard('admin', kms);
+  const logins = watchedLogins('admin', kms);
   const access: OperatorAccess = { header: 'x-admin-token', token: admin.auth_token, checkPassword };
   const handler = createPrpcHandler({
     mounts: [

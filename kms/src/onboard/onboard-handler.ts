@@ -1,27 +1,27 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { toHex } from '@dstack-cloud/encoding';
 import {
+  comesFromOtherSite,
   create,
   createPrpcHandler,
   implement,
+  isOperator,
+  type LoginGuard,
   Onboard,
+  type OperatorAccess,
+  type PasswordCheck,
   type PlainResponse,
   kms as proto,
   RpcError,
+  showsCredential,
+  TOO_MANY_LOGINS,
   withJsonExtras,
 } from '@dstack-cloud/prpc';
-import {
-  isOperator,
-  type OperatorAccess,
-  type PasswordCheck,
-  showsCredential,
-} from '../admin/credentials.ts';
-import { type LoginGuard, loginGuard, TOO_MANY_LOGINS } from '../admin/login-guard.ts';
+import { watchedLogins } from '../admin/watched-logins.ts';
 import { KmsError } from '../errors.ts';
 import { keyDirectoryState } from '../key-directory/commit.ts';
 import { callFailure, stepOf } from '../server/call-log.ts';
 import { openApiRoute } from '../server/open-api.ts';
-import { comesFromOtherSite } from '../server/other-site.ts';
 import { healthRoute } from '../server/plain-routes.ts';
 import { attestationInfo } from './attestation-info.ts';
 import { bootstrap } from './bootstrap.ts';
@@ -47,7 +47,7 @@ export function onboardHandler(
   finish: () => void,
 ): RequestListener {
   const { config, log, metrics } = onboarding;
-  const logins = loginGuard('onboard', onboarding);
+  const logins = watchedLogins('onboard', onboarding);
   const { token } = config.core.onboard;
   const access: OperatorAccess = { header: 'x-onboard-token', token, checkPassword };
   let last: Promise<unknown> = Promise.resolve();

@@ -1,6 +1,6 @@
 import { createServer } from 'node:http';
 import { configureServer } from '@dstack-cloud/prpc';
-import { loadPasswordCheck } from '../admin/htpasswd.ts';
+import { loadPasswordCheck } from '../admin/load-password-check.ts';
 import { type Listener, listen } from '../server/listen.ts';
 import { watchedConnections } from '../server/watched-connections.ts';
 import { onboardHandler } from './onboard-handler.ts';

@@ -9,8 +9,8 @@ import {
   takeToll,
 } from '@dstack-cloud/prpc';
 import { type Peer, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
-import { hasAdminTokenHash } from '../admin/credentials.ts';
-import { loginGuard } from '../admin/login-guard.ts';
+import { hasAdminTokenHash } from '../admin/admin-token-hash.ts';
+import { watchedLogins } from '../admin/watched-logins.ts';
 import { auditHead, consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
 import { serverNonces } from '../evidence/nonces.ts';
 import { earlyImageRefusal, refusalCode } from '../evidence/refusal.ts';
@@ -40,7 +40,7 @@ export function mainHandler(service: Kms): RequestListener {
   const { require_nonce: required } = service.config.core.attestation;
   const kms: Kms = { ...service, evidence: withNonces(service.evidence, nonces, required) };
   const getMeta = metaSource(kms);
-  const logins = loginGuard('main', kms);
+  const logins = watchedLogins('main', kms);
   const { config } = kms;
   const methods = implement(KMS)<Caller>({
     GetMeta: () => getMeta(),

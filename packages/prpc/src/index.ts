@@ -13,6 +13,8 @@ export * as hostApi from './gen/host_api_pb.ts';
 export { HostApi } from './gen/host_api_pb.ts';
 export * as kms from './gen/kms_pb.ts';
 export { Admin, KMS, Onboard } from './gen/kms_pb.ts';
+export * as vmm from './gen/vmm_pb.ts';
+export { Vmm } from './gen/vmm_pb.ts';
 export { decodeJson, decodeQuery } from './json/decode-json.ts';
 export { encodeJson } from './json/encode-json.ts';
 export { type JsonExtras, withJsonExtras } from './json/json-extras.ts';
@@ -36,6 +38,20 @@ export { FairTurns } from './server/fair-turns.ts';
 export { frameworkAnswer } from './server/framework-answer.ts';
 export { createPrpcHandler } from './server/handler.ts';
 export { boundedLines, type HeldBack, LINE_LIMITS, LineBudget } from './server/line-budget.ts';
+export {
+  isOperator,
+  type OperatorAccess,
+  type PasswordCheck,
+  showsCredential,
+} from './server/operator/credentials.ts';
+export {
+  LOGINS_PER_MINUTE,
+  type LoginGuard,
+  loginGuard,
+  TOO_MANY_LOGINS,
+} from './server/operator/login-guard.ts';
+export { comesFromOtherSite } from './server/operator/other-site.ts';
+export { passwordCheck } from './server/operator/password-check.ts';
 export {
   type CallRecord,
   DEFAULT_BODY_LIMIT,

@@ -1,15 +1,16 @@
 import type { IncomingMessage } from 'node:http';
+import { LOGINS_PER_MINUTE } from '@dstack-cloud/prpc';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { createMetrics } from '../telemetry/metrics.ts';
-import { LOGINS_PER_MINUTE, loginGuard } from './login-guard.ts';
+import { watchedLogins } from './watched-logins.ts';
 
 function guard() {
   let now = 0;
   const lines: string[] = [];
   const metrics = createMetrics({ version: '0', simulated: false, imageVerified: true });
   const log = pino({}, { write: (line: string) => void lines.push(line) });
-  const logins = loginGuard('admin', { metrics, log }, () => now);
+  const logins = watchedLogins('admin', { metrics, log }, () => now);
   const from = (remoteAddress: string) => ({ socket: { remoteAddress } }) as IncomingMessage;
   return {
     lines,

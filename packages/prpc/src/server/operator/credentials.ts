@@ -1,17 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { equalConstantTime, fromHex, utf8 } from '@dstack-cloud/encoding';
-import type { KmsConfig } from '../config/kms-config.ts';
+import { equalConstantTime, utf8 } from '@dstack-cloud/encoding';
 
 /** Whether two texts are the same, in a time that tells nothing of where they differ or how long they are. */
 export function sameSecret(a: string, b: string): boolean {
   return equalConstantTime(sha256(a), sha256(b));
-}
-
-/** Whether the v0.6 token in a body is that of `core.admin_token_hash`. */
-export function hasAdminTokenHash({ core }: KmsConfig, token: string): boolean {
-  const expected = core.admin_token_hash;
-  return expected !== '' && equalConstantTime(sha256(token), fromHex(expected, { prefix: 'allow' }));
 }
 
 /** What a listener of the operator takes as credentials. */
@@ -35,7 +28,7 @@ export function showsCredential(
 export type PasswordCheck = (user: string, password: string) => Promise<boolean>;
 
 /**
- * Whether a request carries a credential of the operator (section 7.4): `Bearer`, the listener's own header, or HTTP
+ * Whether a request carries a credential of the operator: `Bearer`, the listener's own header, or HTTP
  * Basic with a user of the htpasswd file, with the token as password, or with the token as user and no password.
  */
 export async function isOperator(

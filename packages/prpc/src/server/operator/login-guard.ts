@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
-import { networkOf, type PlainResponse, TokenBuckets } from '@dstack-cloud/prpc';
-import type { Kms } from '../kms.ts';
+import { networkOf } from '../connections/network-of.ts';
+import { TokenBuckets } from '../connections/token-buckets.ts';
+import type { PlainResponse } from '../options.ts';
 
 /** Wrong credentials that one network may show. */
 export const LOGINS_PER_MINUTE = 10;
@@ -15,40 +16,35 @@ export const TOO_MANY_LOGINS: PlainResponse = {
   body: 'Too many failed logins; try again later\n',
 };
 
-/** Counts, logs and limits failed logins. */
+/** Counts and limits failed logins. */
 export type LoginGuard = {
   /** Checks a credential, unless the client's network has shown too many wrong ones. */
-  check(request: IncomingMessage, isRight: () => boolean | Promise<boolean>): Promise<Login>;
+  check(request: Pick<IncomingMessage, 'socket'>, isRight: () => boolean | Promise<boolean>): Promise<Login>;
   /** A request came without any. */
   missing(): void;
 };
 
+/** @param failed told of each login that failed, and from which network (empty on a Unix socket) */
 export function loginGuard(
-  listener: 'admin' | 'onboard' | 'main',
-  { metrics, log }: Pick<Kms, 'metrics' | 'log'>,
+  failed: (result: 'missing' | 'wrong' | 'limited', source: string) => void,
   now: () => number = () => performance.now(),
 ): LoginGuard {
   const wrong = new TokenBuckets(LOGINS_PER_MINUTE, LOGIN_BURST, now);
-  const failed = (result: 'missing' | 'wrong' | 'limited'): void => {
-    metrics.loginFailures.inc({ listener, result });
-    metrics.refused.inc({ step: 'login' });
-  };
   return {
     async check({ socket }, isRight) {
       const source = networkOf(socket.remoteAddress ?? '');
       // Taken before, so that many at once count as well.
       if (!wrong.take(source)) {
-        failed('limited');
+        failed('limited', source);
         return 'limited';
       }
       if (await isRight()) {
         wrong.give(source);
         return 'right';
       }
-      failed('wrong');
-      log.warn({ source, listener }, 'login failed');
+      failed('wrong', source);
       return 'wrong';
     },
-    missing: () => failed('missing'),
+    missing: () => failed('missing', ''),
   };
 }

@@ -1,5 +1,3 @@
-import { readFile } from 'node:fs/promises';
-import { KmsError } from '../errors.ts';
 import { bcryptMatches } from './bcrypt.ts';
 import { type PasswordCheck, sameSecret } from './credentials.ts';
 
@@ -9,28 +7,15 @@ const MAX_WAITING = 64;
 /** Checked when there are no users at all. */
 const NOBODY = '$2y$10$abcdefghijklmnopqrstuuAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA';
 
-/**
- * Reads a bcrypt htpasswd file; no check when none is configured.
- * @param key of the configuration that names it
- * @throws KmsError `config-invalid`
- */
-export async function loadPasswordCheck(
-  file: string,
-  key = 'core.admin.htpasswd_file',
-): Promise<PasswordCheck | undefined> {
-  if (file === '') return undefined;
-  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
-    throw new KmsError('config-invalid', `${key}: "${file}" cannot be read`, { cause });
-  });
+/** The check that a bcrypt htpasswd file describes; undefined when a line of it is something else. */
+export function passwordCheck(htpasswd: string): PasswordCheck | undefined {
   const users = new Map<string, string>();
-  for (const line of text.split('\n').slice(0, MAX_LINES)) {
+  for (const line of htpasswd.split('\n').slice(0, MAX_LINES)) {
     const entry = line.trim();
     if (entry === '' || entry.startsWith('#')) continue;
     const colon = entry.indexOf(':');
     const hash = entry.slice(colon + 1);
-    if (colon < 1 || !/^\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}$/.test(hash)) {
-      throw new KmsError('config-invalid', `${key}: "${file}" must hold bcrypt entries (htpasswd -B)`);
-    }
+    if (colon < 1 || !/^\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}$/.test(hash)) return undefined;
     users.set(entry.slice(0, colon), hash);
   }
   // Checked for unknown users, so that the time does not tell who exists: `htpasswd` gives all the same cost.

@@ -1,22 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { PasswordCheck } from './credentials.ts';
-import { loadPasswordCheck } from './htpasswd.ts';
+import { expect, test } from 'vitest';
+import { passwordCheck } from './password-check.ts';
 
 // crypt_blowfish's own vector for "U*U", at cost 5.
 const ALICE = 'alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n';
 
-let directory: string;
-let check: PasswordCheck;
-beforeAll(async () => {
-  directory = mkdtempSync(join(tmpdir(), 'htpasswd-'));
-  writeFileSync(join(directory, 'users'), ALICE);
-  check = (await loadPasswordCheck(join(directory, 'users')))!;
-});
-afterAll(() => rmSync(directory, { recursive: true }));
+const check = passwordCheck(ALICE)!;
 
 /** Turns of the event loop that a check takes: bcrypt gives way every so many rounds. */
 async function turnsOf(user: string, password: string): Promise<number> {
@@ -52,9 +41,17 @@ test('many guesses are checked one after the other, and the right password among
 
 test('of many guesses at once only so many wait; the rest is refused, and afterwards all is well', async () => {
   // Loaded anew: the pair that was right in the test above would be known without a check.
-  const fresh = (await loadPasswordCheck(join(directory, 'users')))!;
+  const fresh = passwordCheck(ALICE)!;
   const waiting = Array.from({ length: 64 }, () => fresh('alice', 'guess'));
   expect(await fresh('alice', 'U*U')).toBe(false);
   expect(await Promise.all(waiting)).toEqual(waiting.map(() => false));
   expect(await fresh('alice', 'U*U')).toBe(true);
+});
+
+test.each([
+  ['a plain password', 'alice:secret'],
+  ['another hash', 'alice:$apr1$abc$def'],
+  ['no user', ':$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW'],
+])('a file with %s is none', (_name, text) => {
+  expect(passwordCheck(text)).toBeUndefined();
 });
