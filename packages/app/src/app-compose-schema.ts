@@ -101,6 +101,7 @@ const members = z.object({
   local_key_provider_enabled: z.boolean().default(false),
   key_provider: z.enum(['none', 'kms', 'local', 'tpm']).nullish(),
   key_provider_id: hex.default(''),
+  seal_approval_key: hex.default(''),
   allowed_envs: textList.default([]),
   no_instance_id: z.boolean().default(false),
   secure_time: z.boolean().default(true),
@@ -155,6 +156,7 @@ export interface AppComposeMembers {
   local_key_provider_enabled: boolean;
   key_provider?: 'none' | 'kms' | 'local' | 'tpm' | null | undefined;
   key_provider_id: string;
+  seal_approval_key: string;
   allowed_envs: string[];
   no_instance_id: boolean;
   secure_time: boolean;

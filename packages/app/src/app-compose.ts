@@ -27,6 +27,11 @@ export interface AppCompose {
   readonly keyProvider: KeyProviderKind;
   /** Pinned identity of the provider; empty when any is accepted. */
   readonly keyProviderId: Uint8Array;
+  /**
+   * SPKI DER of the P-256 key that may approve another system for what key provider `tpm` has sealed; empty for none.
+   * An addition of ours: the original measures it and reads it not.
+   */
+  readonly sealApprovalKey: Uint8Array;
   readonly allowedEnvs: readonly string[];
   readonly noInstanceId: boolean;
   readonly secureTime: boolean;
@@ -76,6 +81,7 @@ export function parseAppCompose(source: Uint8Array | string): AppCompose {
       members.key_provider ??
       (members.kms_enabled ? 'kms' : members.local_key_provider_enabled ? 'local' : 'none'),
     keyProviderId: fromHex(members.key_provider_id.toLowerCase()),
+    sealApprovalKey: fromHex(members.seal_approval_key.toLowerCase()),
     allowedEnvs: members.allowed_envs,
     noInstanceId: members.no_instance_id,
     secureTime: members.secure_time,

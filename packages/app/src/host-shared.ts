@@ -4,7 +4,8 @@ export type HostSharedName =
   | '.sys-config.json'
   | '.instance_info'
   | '.encrypted-env'
-  | '.user-config';
+  | '.user-config'
+  | '.seal-approval.json';
 
 /** Names and largest sizes in bytes of what the host hands to the guest. */
 export const HOST_SHARED_LIMITS: Readonly<Record<HostSharedName, number>> = {
@@ -13,6 +14,7 @@ export const HOST_SHARED_LIMITS: Readonly<Record<HostSharedName, number>> = {
   '.instance_info': 10 * 1024,
   '.encrypted-env': 256 * 1024,
   '.user-config': 1024 * 1024,
+  '.seal-approval.json': 1024,
 };
 
 /** The files without which a guest does not boot. */

@@ -30,6 +30,9 @@ type Rule = readonly [
   problem: string,
 ];
 
+/** Bytes of a P-256 key as SubjectPublicKeyInfo (RFC 5480). */
+const P256_SPKI = 91;
+
 /** Only `tproxy-net` had a meaning that is still known: it turns the gateway on. */
 const KNOWN_FEATURES = ['tproxy-net'];
 
@@ -91,6 +94,18 @@ const RULES: readonly Rule[] = [
     ({ portPolicy: { ports, restrictMode } }) =>
       restrictMode ? 'restrict_mode true' : ports.length > 0 ? `${ports.length} ports` : undefined,
     'only a gateway enforces it, and this guest has no gateway client; remove the member',
+  ],
+  [
+    'seal_approval_key',
+    ({ sealApprovalKey, keyProvider }) =>
+      sealApprovalKey.length > 0 && keyProvider !== 'tpm' ? `key_provider ${keyProvider}` : undefined,
+    'only key_provider tpm seals anything; remove the member',
+  ],
+  [
+    'seal_approval_key',
+    ({ sealApprovalKey: { length } }) =>
+      length === 0 || length === P256_SPKI ? undefined : `${length} bytes`,
+    'it is the SPKI DER of a P-256 key in hex: openssl pkey -in KEY -pubout -outform DER | xxd -p -c 0',
   ],
   [
     'swap_size',

@@ -8,6 +8,8 @@ export type GuestErrorCode =
   | 'disk-refused'
   | 'disk-failed'
   | 'key-provider-unsupported'
+  | 'key-provider-failed'
+  | 'seal-refused'
   | 'key-provider-mismatch'
   | 'kms-unreachable'
   | 'kms-refused'

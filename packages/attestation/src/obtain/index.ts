@@ -7,7 +7,14 @@ export { type GcpTdxDeviceOptions, openGcpTdxDevice } from './open-gcp-tdx-devic
 export { type NitroDeviceOptions, nitroImageHash, openNitroDevice } from './open-nitro-device.ts';
 export { openTdxDevice, type TdxDeviceOptions } from './open-tdx-device.ts';
 export { GCE_AK_INDICES, type GceAttestationKey, gceAttestationKey } from './tpm/gce-attestation-key.ts';
-export { openSealedSeed, type SealedSeed, type SealedSeedOptions } from './tpm/sealed-seed.ts';
+export { requireMeasuredImage } from './tpm/measured-image.ts';
+export {
+  approvedBytes,
+  parseSealApproval,
+  type SealApproval,
+  serializeSealApproval,
+} from './tpm/seal-approval.ts';
+export { openSealedSeed, presentPolicy, type SealedSeed, type SealedSeedOptions } from './tpm/sealed-seed.ts';
 export { Tpm, withTpm } from './tpm/tpm.ts';
 export { type TpmIdentity, tpmHandles, tpmIdentity, tpmPcrBanks } from './tpm/tpm-capabilities.ts';
 export { HANDLE, type PcrBank } from './tpm/tpm-constants.ts';

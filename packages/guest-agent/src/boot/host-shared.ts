@@ -33,6 +33,8 @@ export interface HostShared {
   /** Sealed environment; undefined when there is none. */
   readonly encryptedEnv: Uint8Array | undefined;
   readonly userConfig: Uint8Array | undefined;
+  /** The owner's word that this system may have what a TPM sealed to another. */
+  readonly sealApproval: Uint8Array | undefined;
 }
 
 /** Where the guest keeps its copies. */
@@ -62,6 +64,7 @@ export async function loadHostShared(
   const instance = await read('.instance_info');
   const encryptedEnv = await read('.encrypted-env');
   const userConfig = await read('.user-config');
+  const sealApproval = await read('.seal-approval.json');
   return await parsing(() => {
     const compose = parseAppCompose(app);
     assertSupported(compose, machine);
@@ -74,6 +77,7 @@ export async function loadHostShared(
       instance: parseInstanceInfo(instance === undefined || instance.length === 0 ? '{}' : instance),
       encryptedEnv: encryptedEnv?.length ? encryptedEnv : undefined,
       userConfig,
+      sealApproval,
     };
   });
 }

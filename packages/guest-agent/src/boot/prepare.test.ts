@@ -239,10 +239,13 @@ describeWithFixtures('boot', 'simulator/attestation.bin', () => {
     await expect(boot()).rejects.toMatchObject({ code: 'kms-unreachable' });
   });
 
-  it.each(['local', 'tpm'])('key provider %s is refused clearly', async (key_provider) => {
-    shareApp({ key_provider });
-    await expect(boot()).rejects.toMatchObject({ code: 'key-provider-unsupported' });
-  });
+  it.each(['local', 'tpm'])(
+    'key provider %s is refused clearly where there is none',
+    async (key_provider) => {
+      shareApp({ key_provider });
+      await expect(boot()).rejects.toMatchObject({ code: 'key-provider-unsupported' });
+    },
+  );
 
   it('MRCONFIGID of this application boots, of another one does not', async () => {
     const hash = composeHash(shareApp());

@@ -33,8 +33,9 @@ import { keysFromKms } from './kms-keys.ts';
 import { type Measure, measureIdentities, measurer } from './measure.ts';
 import { peerVerifier } from './peer-verifier.ts';
 import { waitForTime } from './secure-time.ts';
-import { keysWithoutProvider } from './seed-keys.ts';
+import { keysFromSeed, keysWithoutProvider } from './seed-keys.ts';
 import { measureStorage, storageOf, writeAgentConfig } from './storage.ts';
+import { seedFromTpm } from './tpm-seed.ts';
 
 /** What a boot works with. */
 export interface PrepareOptions {
@@ -136,22 +137,35 @@ interface ProvidedKeys {
 
 async function provideKeys(
   { config, log }: PrepareOptions,
-  { compose, sysConfig }: HostShared,
+  { compose, sysConfig, sealApproval }: HostShared,
   { appId }: Identities,
   device: EvidenceDevice,
   measure: Measure,
 ): Promise<ProvidedKeys> {
+  const now = Math.floor(Date.now() / 1000);
   if (compose.keyProvider === 'none') {
-    const now = Math.floor(Date.now() / 1000);
     return { keys: await keysWithoutProvider(device, now), providerId: new Uint8Array(0), envKeys: [] };
+  }
+  if (compose.keyProvider === 'tpm') {
+    const seed = await seedFromTpm({
+      config,
+      device,
+      approver: compose.sealApprovalKey,
+      approval: sealApproval,
+      log,
+    });
+    let providerId: Uint8Array = new Uint8Array(0);
+    const keys = await keysFromSeed(device, now, seed, (key, pubkey) => {
+      providerId = pubkey;
+      return { kind: 'tpm', key, pubkey };
+    });
+    return { keys, providerId, envKeys: [] };
   }
   if (compose.keyProvider !== 'kms') {
     throw new GuestError(
       'key-provider-unsupported',
-      compose.keyProvider === 'local'
-        ? 'Key provider local needs an SGX key provider behind the host API, which this host has not; use kms or none'
-        : 'Key provider tpm is not available on this machine; use kms or none',
-      { expected: 'kms or none', found: compose.keyProvider },
+      'Key provider local needs an SGX key provider behind the host API, which this host has not; use kms or none',
+      { expected: 'kms, tpm or none', found: compose.keyProvider },
     );
   }
   const { keys, name, previous, providerId, mrKms, osImageHash } = await keysFromKms({

@@ -18,6 +18,7 @@ const schema = z.strictObject({
   run_dir: path.optional(),
   data_dir: path.optional(),
   devices: z.strictObject({ tsm: path, rtmr: path, ccel: path.optional() }).optional(),
+  tpm: z.strictObject({ device: path, event_log: path }).optional(),
   event_log: path.optional(),
   host_api_url: z.string().min(1).optional(),
   attestation: z
@@ -72,6 +73,8 @@ export interface GuestConfig {
   /** The data disk's mount point; in a simulated machine a plain directory. */
   readonly dataDir: string;
   readonly devices: { readonly tsm: string; readonly rtmr: string; readonly ccel: string | undefined };
+  /** The TPM of key provider `tpm`: devices in order of preference, and the log of the firmware. */
+  readonly tpm: { readonly devices: readonly string[]; readonly eventLog: string };
   readonly eventLog: string;
   readonly hostApiUrl: string | undefined;
   /** File of a TDX root beside the vendor's, for simulated hardware; undefined for the vendor's alone. */
@@ -155,7 +158,7 @@ function withDefaults(config: z.infer<typeof schema>, at: (path: string) => stri
   const workDir = optional(config.work_dir) ?? join(root, 'dstack');
   const runDir = optional(config.run_dir) ?? join(root, 'run');
   const device = (value: string) => (value.startsWith('unix:') ? `unix:${at(value.slice(5))}` : at(value));
-  const { devices, listen, runner, simulator } = config;
+  const { devices, listen, runner, simulator, tpm } = config;
   return {
     root,
     hostShared: optional(config.host_shared) ?? join(root, 'tmp/.host-shared'),
@@ -166,6 +169,10 @@ function withDefaults(config: z.infer<typeof schema>, at: (path: string) => stri
       tsm: devices ? device(devices.tsm) : join(root, 'sys/kernel/config/tsm/report/com.intel.dcap'),
       rtmr: devices ? device(devices.rtmr) : join(root, 'sys/devices/virtual/misc/tdx_guest/measurements'),
       ccel: devices ? devices.ccel && device(devices.ccel) : join(root, 'sys/firmware/acpi/tables/data/CCEL'),
+    },
+    tpm: {
+      devices: tpm ? [device(tpm.device)] : ['dev/tpmrm0', 'dev/tpm0'].map((name) => join(root, name)),
+      eventLog: tpm ? at(tpm.event_log) : join(root, 'sys/kernel/security/tpm0/binary_bios_measurements'),
     },
     eventLog: optional(config.event_log) ?? join(root, 'run/log/dstack/runtime_events.log'),
     hostApiUrl: config.host_api_url,

@@ -14,9 +14,13 @@ export const COMMAND = {
   quote: 0x158,
   unseal: 0x15e,
   flushContext: 0x165,
+  loadExternal: 0x167,
   nvReadPublic: 0x169,
+  policyAuthorize: 0x16a,
+  policyOr: 0x171,
   readPublic: 0x173,
   startAuthSession: 0x176,
+  verifySignature: 0x177,
   getCapability: 0x17a,
   getRandom: 0x17b,
   pcrRead: 0x17e,
@@ -33,7 +37,17 @@ export const HANDLE = {
   platform: 0x4000000c,
 } as const;
 
-export const ALG = { aes: 0x0006, sha256: 0x000b, sha384: 0x000c, null: 0x0010, cfb: 0x0043 } as const;
+export const ALG = {
+  aes: 0x0006,
+  sha256: 0x000b,
+  sha384: 0x000c,
+  null: 0x0010,
+  ecdsa: 0x0018,
+  ecc: 0x0023,
+  cfb: 0x0043,
+} as const;
+/** TPM_ECC_NIST_P256. */
+export const CURVE_P256 = 0x0003;
 
 /** Hash algorithms of PCR banks, with their sizes in bytes. */
 export const BANKS: Readonly<Record<PcrBank, { readonly id: number; readonly size: number }>> = {
@@ -49,6 +63,10 @@ export const RC = {
   initialize: 0x100,
   yielded: 0x908,
   testing: 0x90a,
+  /** TPM_RC_NV_RATE and TPM_RC_NV_UNAVAILABLE: NV memory takes no command just now. */
+  nvRate: 0x920,
+  nvUnavailable: 0x923,
+  lockout: 0x921,
   retry: 0x922,
   /** TPM_RC_HANDLE for the first handle: nothing is there. */
   handle1: 0x18b,

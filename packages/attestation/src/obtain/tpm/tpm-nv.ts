@@ -9,6 +9,8 @@ import { take2b, tpm2b } from './tpm-structures.ts';
 /** TPMs take at most 1024 bytes of NV data a command. */
 const CHUNK = 1024;
 const MAX_NV_BYTES = 16_384;
+/** TPMA_NV_WRITTEN. */
+const NV_WRITTEN = 0x20000000;
 
 export interface NvPublic {
   readonly attributes: number;
@@ -34,12 +36,16 @@ export async function nvReadPublic(tpm: Tpm, index: number): Promise<NvPublic | 
   }
 }
 
-/** Everything at an NV index; undefined when nothing is defined there. @throws AttestationError `device` */
+/**
+ * Everything at an NV index; undefined when nothing is defined there, or nothing was written to it yet.
+ * @throws AttestationError `device`
+ */
 export async function nvRead(tpm: Tpm, index: number): Promise<Uint8Array | undefined> {
   const defined = await nvReadPublic(tpm, index);
   if (!defined) return undefined;
   if (defined.size > MAX_NV_BYTES) throw new AttestationError('device', `NV index of ${defined.size} bytes`);
   const data = new Uint8Array(defined.size);
+  if ((defined.attributes & NV_WRITTEN) === 0) return undefined;
   for (let offset = 0; offset < data.length; offset += CHUNK) {
     const length = Math.min(CHUNK, data.length - offset);
     data.set(await readChunk(tpm, index, offset, length), offset);

@@ -6,16 +6,15 @@ import { parseTpmsAttest } from '../../tpm/tpms-attest.ts';
 import { parseTpmtSignature } from '../../tpm/tpmt-signature.ts';
 import { pcrPolicyDigest, policyDigest, policyPcr } from './pcr-policy.ts';
 import { SaltedSession } from './salted-session.ts';
-import { openSealedSeed, SEED_NV_INDEX } from './sealed-seed.ts';
-import { STORAGE_KEY_HANDLE, storageKey } from './storage-key.ts';
+import { SEED_NV_INDEX } from './sealed-slots.ts';
+import { storageKey } from './storage-key.ts';
 import { Tpm, withTpm } from './tpm.ts';
 import { tpmHandles, tpmIdentity, tpmPcrBanks } from './tpm-capabilities.ts';
-import { createPrimary, evictControl } from './tpm-keys.ts';
+import { createPrimary } from './tpm-keys.ts';
 import { nvDefine, nvRead, nvReadPublic, nvUndefine, nvWrite } from './tpm-nv.ts';
 import { extendPcr, readPcrs } from './tpm-pcr.ts';
 import { tpmQuote } from './tpm-quote.ts';
 import { tpmRandom } from './tpm-random.ts';
-import { openTpmTransport, type TpmTransport } from './tpm-transport.ts';
 
 const ECC_AK = fromHex('0023000b00050072000000100018000b0003001000000000');
 const RSA_AK = fromHex('0001000b00050072000000100014000b0800000000000000');
@@ -112,6 +111,13 @@ describeWithSwtpm('a software TPM', () => {
     });
   });
 
+  test('has nothing at an index that was defined and never written', async () => {
+    await use(async (tpm) => {
+      await nvDefine(tpm, 0x01801234, 40);
+      expect(await nvRead(tpm, 0x01801234)).toBeUndefined();
+    });
+  });
+
   test('names the code of what it refuses', async () => {
     const refused = use((tpm) => nvUndefine(tpm, 0x01809999));
     await expect(refused).rejects.toMatchObject({ code: 'device', responseCode: 0x28b });
@@ -124,84 +130,6 @@ describeWithSwtpm('a software TPM', () => {
       await policyPcr(tpm, session.handle, 'sha256', [0, 2, 14]);
       const values = await readPcrs(tpm, 'sha256', [14, 0, 2]);
       expect(await policyDigest(tpm, session.handle)).toEqual(pcrPolicyDigest('sha256', values));
-    });
-  });
-
-  describe('a sealed seed', () => {
-    test('comes back for the same PCRs, also after a restart', async () => {
-      const first = await use((tpm) => openSealedSeed(tpm));
-      expect(first).toMatchObject({ created: true });
-      expect(first.seed).toHaveLength(32);
-      expect(await use((tpm) => openSealedSeed(tpm))).toEqual({ seed: first.seed, created: false });
-      await software.restart();
-      expect(await use((tpm) => openSealedSeed(tpm))).toEqual({ seed: first.seed, created: false });
-    });
-
-    test.each([
-      ['runtime events', 14],
-      ['add-on of the boot stub', 12],
-      ['system extensions', 13],
-      ['boot applications', 4],
-    ])('is not released to a system of other %s, and is not replaced', async (_what, register) => {
-      const { seed } = await use((tpm) => openSealedSeed(tpm));
-      await use((tpm) => extendPcr(tpm, register, { sha256: new Uint8Array(32) }));
-      for (let i = 0; i < 2; i++) {
-        await expect(use((tpm) => openSealedSeed(tpm))).rejects.toMatchObject({ code: 'mismatch' });
-      }
-      await software.restart();
-      expect((await use((tpm) => openSealedSeed(tpm))).seed).toEqual(seed);
-    });
-
-    test('is made anew when the index holds no blob', async () => {
-      await use(async (tpm) => {
-        await nvDefine(tpm, SEED_NV_INDEX, 40);
-        await nvWrite(tpm, SEED_NV_INDEX, new Uint8Array(40).fill(0xff));
-        expect((await openSealedSeed(tpm)).created).toBe(true);
-        expect((await openSealedSeed(tpm)).created).toBe(false);
-      });
-    });
-
-    test('is not sealed under a key that somebody put in the place of ours', async () => {
-      await use(async (tpm) => {
-        const foreign = fromHex('0001000b00030472000000060080004300100800000000000000');
-        const { handle } = await createPrimary(tpm, 'owner', foreign);
-        await evictControl(tpm, handle, STORAGE_KEY_HANDLE);
-        await expect(openSealedSeed(tpm)).rejects.toThrow('is no storage key of dstack');
-      });
-    });
-
-    test('and its unsealed value never travel in the clear', async () => {
-      const transport = await openTpmTransport(software.location, 5000);
-      const traffic: Uint8Array[] = [];
-      const watched: TpmTransport = {
-        exchange: async (command) => {
-          const response = await transport.exchange(command);
-          traffic.push(command.slice(), response.slice());
-          return response;
-        },
-        close: () => transport.close(),
-      };
-      const tpm = new Tpm(watched);
-      const { seed } = await openSealedSeed(tpm);
-      expect((await openSealedSeed(tpm)).seed).toEqual(seed);
-      await tpm.close();
-      expect(traffic.map(toHex).join(' ')).not.toContain(toHex(seed));
-    });
-
-    test('in a response that was changed on the bus is refused', async () => {
-      await use((tpm) => openSealedSeed(tpm));
-      const transport = await openTpmTransport(software.location, 5000);
-      const tpm = new Tpm({
-        exchange: async (command) => {
-          const response = await transport.exchange(command);
-          // TPM2_Unseal: flip a bit of the encrypted data.
-          if (toHex(command.subarray(6, 10)) === '0000015e') response[20] = response[20]! ^ 1;
-          return response;
-        },
-        close: () => transport.close(),
-      });
-      await expect(openSealedSeed(tpm)).rejects.toThrow('is not signed with the session key');
-      await tpm.close();
     });
   });
 });
@@ -231,21 +159,30 @@ describe('a TPM that misbehaves', () => {
     return { tpm, sent };
   };
 
-  test.each(['00000922', '00000908', '0000090a'])('is asked again after the warning %s', async (warning) => {
-    const { tpm, sent } = answering(
-      `80010000000a${warning}`,
-      `80010000000a${warning}`,
-      '80010000000e000000000002' + '0709',
-    );
-    expect(await tpmRandom(tpm, 2)).toEqual(Uint8Array.of(7, 9));
-    expect(sent).toHaveLength(3);
-  });
+  test.each(['00000922', '00000908', '0000090a', '00000920', '00000923'])(
+    'is asked again after the warning %s',
+    async (warning) => {
+      const { tpm, sent } = answering(
+        `80010000000a${warning}`,
+        `80010000000a${warning}`,
+        '80010000000e000000000002' + '0709',
+      );
+      expect(await tpmRandom(tpm, 2)).toEqual(Uint8Array.of(7, 9));
+      expect(sent).toHaveLength(3);
+    },
+  );
 
   test('is not asked for ever', async () => {
     const { tpm, sent } = answering('80010000000a00000922');
     await expect(tpmRandom(tpm, 2)).rejects.toMatchObject({ responseCode: 0x922 });
     expect(sent.length).toBeLessThan(20);
   }, 20_000);
+
+  test('in lockout says what to do, at once', async () => {
+    const { tpm, sent } = answering('80010000000a00000921');
+    await expect(tpmRandom(tpm, 2)).rejects.toThrow(/lockout; wait for its recovery time, or clear it/);
+    expect(sent).toHaveLength(1);
+  });
 
   test.each([
     ['a size that lies', '80010000000b00000000'],
@@ -266,8 +203,8 @@ describe('a TPM that misbehaves', () => {
   });
 });
 
-test('the policy of the chapter', () => {
-  // Chapter 20 section 4.7 gives pcrDigest and policy; the three values are those of its synthetic GCP evidence.
+test('the PCR policy of recorded evidence', () => {
+  // pcrDigest and policy are those of the original for the three values of synthetic GCP evidence.
   const code = fromHex('0000017f');
   const selection = fromHex('00000001000b03054000');
   const pcrDigest = fromHex('a610a51f77eed6485c36b84eb02745151b130e9aed91ddae6d1e0d028107c538');

@@ -7,7 +7,7 @@ import { take2b } from './tpm-structures.ts';
 import { openTpmTransport, type TpmTransport } from './tpm-transport.ts';
 
 const HEADER_BYTES = 10;
-const WARNINGS: readonly number[] = [RC.retry, RC.yielded, RC.testing];
+const WARNINGS: readonly number[] = [RC.retry, RC.yielded, RC.testing, RC.nvRate, RC.nvUnavailable];
 const MAX_TRIES = 12;
 const FIRST_WAIT_MS = 2;
 const DEFAULT_TIMEOUT_MS = 30_000;
@@ -39,7 +39,7 @@ export class Tpm {
   }
 
   /**
-   * Sends a command, again after a warning that asks for it (0x922, 0x908, 0x90a), and takes its response apart.
+   * Sends a command, again after a warning that asks for it (`WARNINGS`), and takes its response apart.
    * @throws TpmResponseError for error codes, AttestationError `device` for responses that are none
    */
   async execute(command: TpmCommand): Promise<TpmResponse> {
