@@ -128,6 +128,15 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .option('--packages <DIR>', 'take packages from this folder before the mirror')
     .option('--release', 'compress as well as possible (minutes instead of seconds)');
   command(
+    'container [PROGRAM...]',
+    'make container images of dstack-kms, dstack-auth-api, dstack-verifier',
+    () => import('./commands/image-container.ts'),
+    image,
+  )
+    .option('-o, --output <DIR>', 'folder to put them in (default: this one)')
+    .option('--lock <FILE>', 'another list of locked packages')
+    .option('--packages <DIR>', 'take packages from this folder before the mirror');
+  command(
     'lock',
     'compare the locked packages with the newest ones',
     () => import('./commands/image-lock.ts'),

@@ -3,7 +3,17 @@
  * Images are made from files of this machine, because no registry is reachable.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { chmodSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -12,6 +22,8 @@ import { findProgram } from '@dstack-cloud/test/requires';
 export type Dockerd = {
   /** DOCKER_HOST and DOCKER_CONFIG for whoever uses this engine. */
   readonly env: Record<string, string>;
+  /** Socket of the engine's containerd. */
+  readonly containerd: string;
   stop(): Promise<void>;
 };
 
@@ -44,7 +56,7 @@ export async function startDockerd(): Promise<Dockerd> {
     }
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
-  return { env, stop };
+  return { env, containerd: join(directory, 'exec/containerd/containerd.sock'), stop };
 }
 
 function answers(env: Record<string, string>): boolean {
@@ -56,8 +68,8 @@ function answers(env: Record<string, string>): boolean {
   }
 }
 
-/** Runs `docker ARGS…`. */
-function docker(env: Record<string, string>, ...args: string[]): string {
+/** Runs `docker ARGS…` and returns what it printed. */
+export function docker(env: Record<string, string>, ...args: string[]): string {
   const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe'];
   return execFileSync('docker', args, { env: { ...process.env, ...env }, stdio, timeout: 60_000 }).toString();
 }
@@ -87,7 +99,19 @@ async function stopDockerd(child: ChildProcess, directory: string): Promise<void
     await ended;
     clearTimeout(timer);
   }
+  releaseNamespaces(join(directory, 'exec/netns'));
   rmSync(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+}
+
+/** An engine that ran a container in the network of the host leaves that namespace mounted. */
+function releaseNamespaces(folder: string): void {
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder))
+    try {
+      execFileSync('umount', [join(folder, name)], { stdio: 'ignore' });
+    } catch {
+      // A plain file.
+    }
 }
 
 /** An image `tag` with this machine's node and the unchanged npm SDK. */

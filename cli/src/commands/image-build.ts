@@ -1,14 +1,11 @@
 import { resolve } from 'node:path';
-import { buildImage, type Flavour, readLock, recipeFolder } from '@dstack-cloud/os-image';
+import { buildImage, COMPRESSION, type Flavour, readLock, recipeFolder } from '@dstack-cloud/os-image';
 import { guestProgramDirectory } from '@dstack-cloud/vmm';
 import { loadGlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
 import { imageCache, imageFolder, imagePath } from '../image/places.ts';
 import { requireAbsent } from '../image/require-absent.ts';
 import { VERSION } from '../version.ts';
-
-/** Level of zstd for quick builds, and for images that are published. */
-const COMPRESSION = { quick: 6, release: 19 };
 
 /** `image build`: an OS image from locked packages. */
 export async function run(
@@ -22,7 +19,10 @@ export async function run(
     options[key] === undefined ? undefined : resolve(context.directory, String(options[key]));
   const folder = path('output') ?? imageFolder(context, await loadGlobalConfig(context));
   const output = imagePath(folder, name);
-  await requireAbsent(output, name);
+  await requireAbsent(
+    output,
+    `Remove it with dstack-cloud image rm ${name}, or give another name with --name`,
+  );
   const recipe = recipeFolder(context.env);
   const given = path('packages');
   const built = await buildImage({

@@ -1,5 +1,12 @@
-export { type BuildImageOptions, buildImage, type ImageFiles } from './build/build-image.ts';
+export { type BuildImageOptions, buildImage, COMPRESSION, type ImageFiles } from './build/build-image.ts';
 export type { Flavour } from './build/command-line.ts';
+export {
+  type BuildContainersOptions,
+  buildContainers,
+  type ContainerFiles,
+  containerFileNames,
+} from './containers/build-containers.ts';
+export { CONTAINER_PROGRAMS } from './containers/container-recipe.ts';
 export { diffImages, type ImageDifference } from './diff-images.ts';
 export { OsImageError, type OsImageErrorCode } from './errors.ts';
 export { formatLock, type ImageLock, readLock } from './lock/image-lock.ts';

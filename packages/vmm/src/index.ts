@@ -15,7 +15,12 @@ export { machineFolder } from './machine-folder.ts';
 export { type CvmManifest, isImageName, isMachineName, readManifest } from './manifest.ts';
 export { hasOpenUpdate } from './open-update.ts';
 export { freePort, requireFreePort } from './ports.ts';
-export { guestProgramDirectory, programDirectory, resolveProgram } from './programs.ts';
+export {
+  containerProgramsDirectory,
+  guestProgramDirectory,
+  programDirectory,
+  resolveProgram,
+} from './programs.ts';
 export { sendSignal } from './send-signal.ts';
 export type { HostShared } from './shared-update.ts';
 export type { CvmState } from './state.ts';

@@ -25,12 +25,22 @@ export function programDirectory(): string | undefined {
   return undefined;
 }
 
-/** Folder with the programs that an OS image gets: `guest` beside the folder of bundles, or where the build puts it. */
+/** Folder with the programs that an OS image gets. */
 export function guestProgramDirectory(): string {
+  return besidePrograms('guest');
+}
+
+/** Folder with the programs that container images get, a folder for each. */
+export function containerProgramsDirectory(): string {
+  return besidePrograms('containers');
+}
+
+/** A folder beside that of the bundles, or where the build puts it. */
+function besidePrograms(name: string): string {
   const directory = programDirectory();
   return directory === undefined
-    ? join(dirname(fileURLToPath(import.meta.url)), '../../../dist/guest')
-    : join(dirname(directory), 'guest');
+    ? join(dirname(fileURLToPath(import.meta.url)), '../../../dist', name)
+    : join(dirname(directory), name);
 }
 
 /**

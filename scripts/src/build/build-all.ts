@@ -1,12 +1,20 @@
 import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { buildContracts } from '@dstack-cloud/contracts';
-import { buildGuest } from './build-guest.ts';
+import { buildImagePrograms } from './build-image-programs.ts';
 import { withBuildLock } from './build-lock.ts';
 import { buildVerifierPage } from './build-verifier-page.ts';
 import { bundlePrograms } from './bundle-programs.ts';
-import { binDirectory, distDirectory, guestDirectory, repository, verifierPageDirectory } from './paths.ts';
-import { PROGRAMS } from './programs.ts';
+import {
+  binDirectory,
+  containersDirectory,
+  distDirectory,
+  guestDirectory,
+  repository,
+  verifierPageDirectory,
+} from './paths.ts';
+import { CONTAINER_PROGRAMS, GUEST_PROGRAMS, PROGRAMS } from './programs.ts';
 
 export interface BuildResult {
   readonly directory: string;
@@ -36,11 +44,13 @@ export async function buildAll(options: { force?: boolean } = {}): Promise<Build
       keepOldChunks: true,
       sources: PROGRAMS,
     });
-    const guest = await buildGuest({
-      repository,
-      outDirectory: guestDirectory,
-      force: options.force === true,
-    });
+    const force = options.force === true;
+    const folders: [string, Readonly<Record<string, string>>][] = [[guestDirectory, GUEST_PROGRAMS]];
+    for (const name of CONTAINER_PROGRAMS)
+      folders.push([join(containersDirectory, name), { [name]: PROGRAMS[name]! }]);
+    let images = true;
+    for (const [outDirectory, sources] of folders)
+      images = (await buildImagePrograms({ repository, outDirectory, force, sources })).fresh && images;
     const page = await buildVerifierPage({
       repository,
       outDirectory: verifierPageDirectory,
@@ -51,7 +61,7 @@ export async function buildAll(options: { force?: boolean } = {}): Promise<Build
       programs: bundles.programs,
       contracts: contracts.directory,
       verifierPage: verifierPageDirectory,
-      fresh: bundles.fresh && guest.fresh && page.fresh && !contracts.compiled,
+      fresh: bundles.fresh && images && page.fresh && !contracts.compiled,
       ms: Math.round(performance.now() - started),
     };
   });

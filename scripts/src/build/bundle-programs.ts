@@ -23,16 +23,18 @@ interface BundleOptions {
 /**
  * Bundles every program whose source exists into `<out>/<name>.js`, with an executable link `<out>/<name>`.
  * Files are replaced by rename, chunks first, so that a program started meanwhile sees old or new, never half.
+ *
+ * @returns `inputs`: the source files, relative to the checkout; empty when all was up to date
  */
 export async function bundlePrograms(
   options: BundleOptions,
-): Promise<{ programs: string[]; fresh: boolean }> {
+): Promise<{ programs: string[]; fresh: boolean; inputs: readonly string[] }> {
   const entries = Object.entries(options.sources).filter(([, source]) =>
     existsSync(join(options.repository, source)),
   );
   const programs = entries.map(([name]) => name);
   if (!options.force && (await isUpToDate(options.repository, options.outDirectory, programs)))
-    return { programs, fresh: true };
+    return { programs, fresh: true, inputs: [] };
 
   const result = await build({
     absWorkingDir: options.repository,
@@ -61,8 +63,9 @@ export async function bundlePrograms(
   for (const file of result.outputFiles.filter(isEntry)) await writeEntry(file);
   const current = new Set(result.outputFiles.map((file) => basename(file.path)));
   await removeOldChunks(options.outDirectory, current, options.keepOldChunks ? KEEP_CHUNKS_MS : 0);
-  await writeStamp(options.repository, options.outDirectory, programs, Object.keys(result.metafile.inputs));
-  return { programs, fresh: false };
+  const inputs = Object.keys(result.metafile.inputs);
+  await writeStamp(options.repository, options.outDirectory, programs, inputs);
+  return { programs, fresh: false, inputs };
 }
 
 async function writeEntry(file: OutputFile): Promise<void> {

@@ -15,3 +15,6 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
   'dstack-tee-simulator': 'packages/tee-simulator/src/main.ts',
   'dstack-verifier': 'packages/verifier/src/main.ts',
 };
+
+/** Services that are made into container images, one program in each. */
+export const CONTAINER_PROGRAMS: readonly string[] = ['dstack-kms', 'dstack-auth-api', 'dstack-verifier'];

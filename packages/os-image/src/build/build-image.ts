@@ -5,20 +5,23 @@ import { OsImageError } from '../errors.ts';
 import { writeUki } from '../formats/uki.ts';
 import type { ImageLock } from '../lock/image-lock.ts';
 import { PackageStore, type PackageStoreOptions } from '../packages/package-store.ts';
+import { isDropped } from '../recipe/recipe.ts';
 import { runCommand } from '../tools/run-command.ts';
 import { ToolBox } from '../tools/tool-box.ts';
 import { addPackages } from '../tree/add-packages.ts';
 import { FileTree } from '../tree/file-tree.ts';
 import { writeTar } from '../tree/write-tar.ts';
+import { addNode } from './add-node.ts';
+import { addPrograms } from './add-programs.ts';
 import { protectRoot, writeDisk, writeRootDisk } from './assemble.ts';
+import { billOfMaterials } from './bill-of-materials.ts';
 import { buildStub } from './build-stub.ts';
 import { commandLine, type Flavour } from './command-line.ts';
 import { describeImage, type ImageHashes } from './describe-image.ts';
-import { addGuestPrograms } from './guest-programs.ts';
 import { buildInitramfs } from './initramfs.ts';
 import { prepareModules } from './kernel-modules.ts';
+import { programPackages } from './program-packages.ts';
 import { configureRoot, filePath } from './root-tree.ts';
-import { sbom } from './sbom.ts';
 
 export interface BuildImageOptions {
   readonly lock: ImageLock;
@@ -31,13 +34,27 @@ export interface BuildImageOptions {
   /** Folder of the image to make; must not exist. */
   readonly output: string;
   readonly store: PackageStoreOptions;
-  /** zstd level of the root: 6 for development, 15 or more for a release. */
-  readonly compression?: number;
+  /** How the root is compressed; `COMPRESSION.quick` unless given. */
+  readonly compression?: Compression;
   readonly say?: (line: string) => void;
 }
 
-/** Times of all files in the image: the same for ever, so that they say nothing. 1 January 2026. */
-const EPOCH = 1_767_225_600;
+/** How a squashfs is compressed. */
+interface Compression {
+  /** Of zstd. */
+  readonly level: number;
+  /** Size of a block that is compressed at once, bytes. */
+  readonly block: number;
+}
+
+/** Seconds, for development; minutes, for images that are published. */
+export const COMPRESSION: Readonly<Record<'quick' | 'release', Compression>> = {
+  quick: { level: 6, block: 128 * 1024 },
+  release: { level: 19, block: 1024 * 1024 },
+};
+
+/** Times of all files in images: the same for ever, so that they say nothing. 1 January 2026. */
+export const EPOCH = 1_767_225_600;
 
 /**
  * Makes an image folder. It is made beside its place and renamed when all is there, so a failed or killed build leaves
@@ -51,45 +68,30 @@ export async function buildImage(options: BuildImageOptions): Promise<ImageFiles
   await mkdir(parent, { recursive: true });
   const work = await mkdtemp(join(parent, `.${basename(output)}-`));
   try {
+    const npm = await programPackages(options.programs);
     const store = new PackageStore(lock, options.store);
     say('Packages');
     const packages = await store.files(lock.image);
     const tools = await ToolBox.unpack(await store.files(lock.tools), join(work, 'tools'));
     say('Root file system');
     const tree = new FileTree();
-    await addPackages(packages, tree, join(work, 'blobs'));
+    const named = lock.image.map(({ name }, index) => ({ name, file: packages[index]! }));
+    await addPackages(named, tree, { blobs: join(work, 'blobs'), wanted: (path) => !isDropped(path) });
     const kernel = await kernelOf(packages, lock, work);
     const modules = await prepareModules(tree, tools, work);
-    await addGuestPrograms(tree, tools, {
-      nodeTarball: await store.nodeTarball(),
-      programs: options.programs,
-      work,
-    });
+    await addNode(tree, tools, { nodeTarball: await store.nodeTarball(), work });
+    await addPrograms(options.programs, tree);
     await configureRoot(tree, filePath(recipe, 'root'));
     const initramfs = await compress(await buildInitramfs(tree, modules, recipe), tools, work);
     const squashfs = join(work, 'rootfs.squashfs');
-    const level = String(options.compression ?? 6);
+    const { level, block } = options.compression ?? COMPRESSION.quick;
     const args = [
-      '-comp',
-      'zstd',
-      '-Xcompression-level',
-      level,
-      '-b',
-      '131072',
-      '-no-xattrs',
-      '-exit-on-error',
+      ...['-comp', 'zstd', '-Xcompression-level', String(level), '-b', String(block)],
+      ...['-no-xattrs', '-exit-on-error'],
     ];
     const times = [
-      '-mkfs-time',
-      String(EPOCH),
-      '-root-time',
-      String(EPOCH),
-      '-root-mode',
-      '0755',
-      '-root-uid',
-      '0',
-      '-root-gid',
-      '0',
+      ...['-mkfs-time', String(EPOCH), '-root-time', String(EPOCH)],
+      ...['-root-mode', '0755', '-root-uid', '0', '-root-gid', '0'],
     ];
     const archive = join(work, 'rootfs.tar');
     await writeTar(tree, EPOCH, archive);
@@ -109,15 +111,14 @@ export async function buildImage(options: BuildImageOptions): Promise<ImageFiles
     const rootHash = toHex(root.rootHash);
     const description = metadata(options, text, rootHash);
     const parts = { firmware, kernel, initrd: initramfs, commandLine: text, uki, metadata: description };
-    const named = await describeImage(image, parts);
+    const hashes = await describeImage(image, parts);
     await writeRootDisk(join(image, 'rootfs.img.parted.verity'), root);
     await writeDisk(join(image, 'disk.raw'), uki, root);
-    await writeFile(
-      join(image, 'sbom.cdx.json'),
-      sbom(lock, { name: basename(output), version: options.version }),
-    );
+    const component = { type: 'operating-system', name: 'dstack-cloud', version: options.version } as const;
+    const materials = { component, lock, debian: lock.image, npm, sizes: tree.sizes() };
+    await writeFile(join(image, 'sbom.cdx.json'), billOfMaterials(materials));
     await rename(image, output);
-    return { folder: output, ...named, rootHash, commandLine: text };
+    return { folder: output, ...hashes, rootHash, commandLine: text };
   } finally {
     await rm(work, { recursive: true, force: true });
   }

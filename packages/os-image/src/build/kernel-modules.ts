@@ -1,4 +1,4 @@
-import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { OsImageError } from '../errors.ts';
 import { DROPPED_MODULES, INITRAMFS_MODULES, KERNEL } from '../recipe/recipe.ts';
@@ -44,9 +44,11 @@ export async function prepareModules(tree: FileTree, tools: ToolBox, work: strin
     throw new OsImageError('bad-recipe', `The packages have no modules of kernel ${KERNEL}`);
   await tools.run('usr/bin/xz', ['--decompress', '--', ...kept.map((path) => join(root, path))]);
   for (const path of kept) {
+    const origin = tree.get(path)?.origin;
     tree.remove(path);
     const plain = path.slice(0, -'.xz'.length);
-    tree.file(plain, { file: join(root, plain), size: (await readFile(join(root, plain))).length });
+    const { size } = await stat(join(root, plain));
+    tree.file(plain, { file: join(root, plain), size }, 0o644, origin);
   }
   await symlink('usr/lib', join(root, 'lib'));
   await tools.run('usr/bin/kmod', ['-b', root, KERNEL], {}, 'depmod');

@@ -10,7 +10,7 @@ import { SystemUsers } from '../tree/system-users.ts';
 /** What the maintainer scripts of packages would have done, and our own settings and units. */
 export async function configureRoot(tree: FileTree, filesFolder: string): Promise<void> {
   await users(tree);
-  await certificates(tree);
+  await addCertificates(tree);
   programs(tree);
   for (const path of ['/etc/machine-id', '/etc/fstab']) tree.file(path, '');
   tree.symlink('/etc/resolv.conf', '../run/systemd/resolve/stub-resolv.conf');
@@ -48,7 +48,7 @@ async function users(tree: FileTree): Promise<void> {
 }
 
 /** The bundle that programs of Go and OpenSSL read: Mozilla's roots, one after the other. */
-async function certificates(tree: FileTree): Promise<void> {
+export async function addCertificates(tree: FileTree): Promise<void> {
   const folder = '/usr/share/ca-certificates/mozilla';
   const parts: string[] = [];
   for (const path of tree.list(folder)) parts.push(utf8Text(await bytesOf(tree, path)).trimEnd());

@@ -8,6 +8,8 @@ export type Entry = {
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
+  /** Package that it is from; not part of the image. */
+  readonly origin?: string;
 } & (
   | { readonly kind: 'directory' }
   | { readonly kind: 'file'; readonly content: Content }
@@ -58,13 +60,14 @@ export class FileTree {
   }
 
   /** A file of root, 0644 unless said otherwise. */
-  file(path: string, content: Content | string, mode = 0o644): void {
+  file(path: string, content: Content | string, mode = 0o644, origin?: string): void {
     this.set(path, {
       kind: 'file',
       content: typeof content === 'string' ? utf8(content) : content,
       mode,
       uid: 0,
       gid: 0,
+      ...(origin === undefined ? {} : { origin }),
     });
   }
 
@@ -74,6 +77,16 @@ export class FileTree {
 
   directory(path: string, mode = 0o755): void {
     this.set(path, { kind: 'directory', mode, uid: 0, gid: 0 });
+  }
+
+  /** Bytes of the files from each package. */
+  sizes(): Map<string, number> {
+    const sizes = new Map<string, number>();
+    for (const entry of this.#entries.values()) {
+      if (entry.kind !== 'file' || entry.origin === undefined) continue;
+      sizes.set(entry.origin, (sizes.get(entry.origin) ?? 0) + contentSize(entry.content));
+    }
+    return sizes;
   }
 
   /** Removes an entry and all below it; `false` when there was none. */
@@ -140,6 +153,11 @@ export class FileTree {
     const prefix = path === '/' ? '/' : `${path}/`;
     return [...this.#entries.keys()].filter((one) => one !== '/' && one.startsWith(prefix));
   }
+}
+
+/** Size in bytes. */
+export function contentSize(content: Content): number {
+  return content instanceof Uint8Array ? content.length : content.size;
 }
 
 /** Removes `.` and `..` from an absolute path; `..` of the root is the root. */

@@ -17,6 +17,8 @@ export interface ReadTarOptions {
   readonly blobs: string;
   /** Which paths are taken; the others are read over. */
   readonly wanted: (path: string) => boolean;
+  /** Package that the files come from. */
+  readonly owner?: string;
   /** Makes file names in `blobs` that are used once. */
   readonly nextBlob: () => string;
 }
@@ -61,7 +63,12 @@ async function toEntry(
   tree: FileTree,
   options: ReadTarOptions,
 ): Promise<Entry> {
-  const owner = { mode: (header.mode ?? 0o644) & 0o7777, uid: header.uid ?? 0, gid: header.gid ?? 0 };
+  const owner = {
+    mode: (header.mode ?? 0o644) & 0o7777,
+    uid: header.uid ?? 0,
+    gid: header.gid ?? 0,
+    ...(options.owner === undefined ? {} : { origin: options.owner }),
+  };
   switch (header.type) {
     case 'directory':
       content.resume();

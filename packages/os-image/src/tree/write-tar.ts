@@ -2,7 +2,7 @@ import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { type Header, pack } from 'tar-stream';
-import type { Content, Entry, FileTree } from './file-tree.ts';
+import { type Content, contentSize, type Entry, type FileTree } from './file-tree.ts';
 
 /** Writes the tree as a tar file, in the order of its paths, every time the same. One file at a time is in memory. */
 export async function writeTar(tree: FileTree, mtimeSeconds: number, file: string): Promise<void> {
@@ -38,8 +38,4 @@ function header(path: string, entry: Entry, mtimeSeconds: number): Partial<Heade
 
 async function bytes(content: Content): Promise<Buffer> {
   return content instanceof Uint8Array ? Buffer.from(content) : await readFile(content.file);
-}
-
-function contentSize(content: Content): number {
-  return content instanceof Uint8Array ? content.length : content.size;
 }

@@ -1,9 +1,9 @@
-import { cp, mkdir, rm, stat } from 'node:fs/promises';
+import { cp, mkdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { bundlePrograms } from './bundle-programs.ts';
-import { GUEST_PROGRAMS } from './programs.ts';
+import { bundledPackages } from './bundled-packages.ts';
 
-/** Files of the packages with native code that a guest on x86-64 loads; all else of them stays out of the image. */
+/** Files of the packages with native code that programs on x86-64 load; all else of them stays out of images. */
 const NATIVE_FILES: readonly string[] = [
   ...['koffi/package.json', 'koffi/index.js', 'koffi/index.cjs', 'koffi/indirect.js', 'koffi/indirect.cjs'],
   ...['koffi/src/koffi', 'koffi/LICENSE.txt'],
@@ -17,14 +17,18 @@ const NATIVE_FILES: readonly string[] = [
 /** Of those folders, what runs; sources of native code stay out. */
 const RUN_TIME_FILE = /(\.(c?js|json|node)|LICENSE(\.txt)?)$/;
 
-/** Builds the folder that the OS image takes the guest's programs from. */
-export async function buildGuest(options: {
+/** What an image is told of the npm packages in a folder of programs; the leading dot keeps it out of the image. */
+const PACKAGES_FILE = '.packages.json';
+
+/** Builds a folder of programs for an image: bundles, the native modules that they load, and the list of npm packages. */
+export async function buildImagePrograms(options: {
   readonly repository: string;
   readonly outDirectory: string;
   readonly force: boolean;
+  readonly sources: Readonly<Record<string, string>>;
 }): Promise<{ fresh: boolean }> {
   const { repository, outDirectory } = options;
-  const { fresh } = await bundlePrograms({ ...options, keepOldChunks: false, sources: GUEST_PROGRAMS });
+  const { fresh, inputs } = await bundlePrograms({ ...options, keepOldChunks: false });
   if (fresh) return { fresh };
   const modules = join(outDirectory, 'node_modules');
   await rm(modules, { recursive: true, force: true });
@@ -34,5 +38,8 @@ export async function buildGuest(options: {
       recursive: true,
       filter: async (source) => (await stat(source)).isDirectory() || RUN_TIME_FILE.test(source),
     });
+  const files = [...inputs, ...NATIVE_FILES.map((name) => join('node_modules', name))];
+  const packages = await bundledPackages(repository, files);
+  await writeFile(join(outDirectory, PACKAGES_FILE), `${JSON.stringify(packages, null, 2)}\n`);
   return { fresh };
 }
