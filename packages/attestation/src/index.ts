@@ -58,7 +58,11 @@ export { type BootInfo, type BootInfoOptions, bootInfo } from './measurements/bo
 export { encodeGcpDocument } from './measurements/image/gcp-image.ts';
 export { measureTdxImage, type TdxImageParts } from './measurements/image/measure-tdx-image.ts';
 export { MAX_FIRMWARE_BYTES } from './measurements/image/tdvf.ts';
-export { encodeTdxDocument, type TdxMeasurementDocument } from './measurements/image/tdx-document.ts';
+export {
+  encodeTdxDocument,
+  parseTdxDocument,
+  type TdxMeasurementDocument,
+} from './measurements/image/tdx-document.ts';
 export type { TdxRegisterRequest, TdxRegisterSource } from './measurements/image/tdx-image.ts';
 export type { TdxRegisters } from './measurements/image/tdx-lite.ts';
 export {

@@ -19,16 +19,20 @@ export async function choosePorts(manifest: CvmManifest): Promise<ChosenPorts> {
   for (const mapping of manifest.port_map) port_map.push({ ...mapping, from: await settle(mapping) });
   const named: Record<string, number> = { agent: agent.from };
   for (const mapping of port_map) named[String(mapping.to)] = mapping.from;
-  const first = port_map[0];
+  const first = port_map.find(({ protocol }) => protocol === 'tcp');
+  // On a bridge the guest has an address of its own, and nothing of the host leads to it.
+  const isMapped = manifest.driver === 'process' || manifest.vm.networks.some(({ mode }) => mode === 'user');
   return {
     manifest: { ...manifest, agent_port: agent, port_map },
     agent: agent.from,
     app: first?.from,
     named,
-    urls: {
-      agent: `http://${agent.address}:${agent.from}`,
-      ...(first === undefined ? {} : { app: `http://${first.address}:${first.from}` }),
-    },
+    urls: isMapped
+      ? {
+          agent: `http://${agent.address}:${agent.from}`,
+          ...(first === undefined ? {} : { app: `http://${first.address}:${first.from}` }),
+        }
+      : {},
   };
 }
 

@@ -17,6 +17,8 @@ interface ComponentOptions {
   readonly logPath: string;
   readonly serial: LogFile;
   readonly guard: Guard;
+  /** Takes the lines of standard output, which then are in no log. */
+  readonly onOutput?: (line: string) => void;
 }
 
 const TAIL_LINES = 20;
@@ -46,7 +48,7 @@ export class Component {
       if (this.#tail.length > TAIL_LINES) this.#tail.shift();
     };
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
-      const splitter = lineSplitter(record);
+      const splitter = lineSplitter((stream === this.#child.stdout ? options.onOutput : undefined) ?? record);
       stream?.on('data', (chunk: Uint8Array) => splitter.write(chunk));
       stream?.on('end', () => splitter.end());
     }
@@ -66,6 +68,11 @@ export class Component {
         resolve({ code, signal });
       });
     });
+  }
+
+  /** Undefined when it could not be started. */
+  get pid(): number | undefined {
+    return this.#child.pid;
   }
 
   get running(): boolean {

@@ -10,13 +10,26 @@ import {
   temporaryName,
 } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
-import { asVmmErrors, requireMachineFolder, withMachine } from './machine-folder.ts';
-import { type CvmManifest, MANIFEST_FILE, parseManifest, readManifest, writeManifest } from './manifest.ts';
+import { asVmmErrors, canonical, requireMachineFolder, withMachine } from './machine-folder.ts';
+import {
+  type CvmManifest,
+  MANIFEST_FILE,
+  type PortMapping,
+  type ProcessManifest,
+  parseManifest,
+  readManifest,
+  type VmManifest,
+  writeManifest,
+} from './manifest.ts';
 import { confirmUpdate, hasOpenUpdate, openUpdate, renewGuest, undoUpdate } from './open-update.ts';
+import { cvmPaths } from './paths.ts';
 import { requireFreePort } from './ports.ts';
 import { finishUpdate, type HostShared, stageUpdate, writeShared } from './shared-update.ts';
 import { INITIAL_STATE, readState, writeState } from './state.ts';
 import { supervisorOf } from './supervisor-of.ts';
+import { checkVm } from './vm/check-vm.ts';
+import { checkDataDisk, growDataDisk, makeDataDisk, requireGrowth } from './vm/data-disk.ts';
+import { type VmOptions, vmSettings } from './vm/vm-settings.ts';
 
 /** Larger than any seed or certificate. */
 const MAX_INPUT_BYTES = 64 * 1024;
@@ -26,8 +39,14 @@ export interface CreateOptions {
   readonly dir: string;
   readonly name: string;
   readonly appId: string;
-  /** Name of the OS image; decides the simulated MRTD and RTMR0 to 2. */
+  /** Name of the OS image; without a virtual machine it decides the simulated MRTD and RTMR0 to 2. */
   readonly image: string;
+  /** Makes it a virtual machine; without, the guest's programs are processes of this host. */
+  readonly vm?: VmOptions;
+  /** Of a virtual machine; the simulated TDX by default. */
+  readonly tee?: 'simulated-tdx' | 'tdx' | 'none';
+  /** Port of the host's quote generation service on its vsock, for a real TD. */
+  readonly qgsPort?: number;
   readonly shared: HostShared;
   /** 32-byte seed of the simulated hardware; made when missing. */
   readonly seedFile: string;
@@ -36,9 +55,14 @@ export interface CreateOptions {
   readonly rootCaTdx?: string | null;
   readonly pccsUrl?: string | null;
   /** Host port 0 means any free one. */
-  readonly ports?: readonly { host: number; guest: number; address?: string }[];
+  readonly ports?: readonly {
+    host: number;
+    guest: number;
+    address?: string;
+    protocol?: PortMapping['protocol'];
+  }[];
   readonly agentPort?: number;
-  readonly engine?: CvmManifest['runner']['engine'];
+  readonly engine?: ProcessManifest['runner']['engine'];
   readonly env?: Readonly<Record<string, string>>;
   /** Which daemon of the engine: DOCKER_HOST and the like. */
   readonly engineEnv?: Readonly<Record<string, string>>;
@@ -72,6 +96,7 @@ export async function createCvm(options: CreateOptions): Promise<CvmManifest> {
     await writeShared(staged, options.shared);
     await writeState(staged, INITIAL_STATE);
     await writeManifest(staged, manifest);
+    if (manifest.driver === 'vm') await makeDataDisk(cvmPaths(staged).dataDisk, manifest.vm.disk_size);
     // A machine is there whole or not at all; of two made at once the second fails here.
     await rename(staged, dir).catch((cause: NodeJS.ErrnoException) => {
       if (cause.code === 'EEXIST' || cause.code === 'ENOTEMPTY')
@@ -112,6 +137,8 @@ export async function updateCvm(options: CreateOptions, update: UpdateOptions = 
   return await withStopped(dir, async (before) => {
     const next = nextManifest(before, options);
     await checkChange(options, next);
+    // A disk that is larger than its machine says does no harm, should the update be taken back.
+    if (next.driver === 'vm') await growDataDisk(cvmPaths(dir).dataDisk, next.vm.disk_size);
     if (update.open || update.fresh) await openUpdate(dir);
     else await confirmUpdate(dir);
     if (update.fresh) await renewGuest(dir);
@@ -141,47 +168,79 @@ async function withStopped<T>(dir: string, body: (before: CvmManifest) => Promis
 
 function nextManifest(manifest: CvmManifest, options: CreateOptions): CvmManifest {
   const wanted = makeManifest(options);
+  if (wanted.driver !== manifest.driver)
+    throw new VmmError(
+      'bad_option',
+      `${manifest.name} has driver ${manifest.driver}: its data does not move to another driver; deploy --delete-data makes a new machine`,
+      { expected: manifest.driver, found: wanted.driver },
+    );
+  if (wanted.driver === 'vm' && manifest.driver === 'vm')
+    requireGrowth(manifest.vm.disk_size, wanted.vm.disk_size);
   const kept = wanted.port_map.map((mapping, index) => {
     const before = manifest.port_map[index];
     return !mapping.fixed && before?.to === mapping.to ? { ...mapping, from: before.from } : mapping;
   });
   const agent_port = wanted.agent_port.fixed ? wanted.agent_port : { ...manifest.agent_port, fixed: false };
-  const { id, created_at_ms, tee } = manifest;
+  const { id, created_at_ms } = manifest;
+  const tee = manifest.tee.kind === wanted.tee.kind ? manifest.tee : wanted.tee;
   const next = { ...wanted, id, created_at_ms, tee, port_map: kept, agent_port };
   return parseManifest(JSON.stringify(next), join(options.dir, MANIFEST_FILE));
 }
 
 function makeManifest(options: CreateOptions): CvmManifest {
-  return {
+  const common = {
     schema: 1,
-    driver: 'process',
     id: randomUUID(),
     name: options.name,
     app_id: options.appId,
     image: options.image,
     created_at_ms: Date.now(),
-    tee: { kind: 'simulated-tdx', seed_file: options.seedFile, machine: options.machine ?? 'machine-0' },
     attestation: { root_ca_tdx: options.rootCaTdx ?? null, pccs_url: options.pccsUrl ?? null },
     port_map: (options.ports ?? []).map((mapping) => ({
       address: mapping.address ?? '127.0.0.1',
-      protocol: 'tcp' as const,
+      protocol: mapping.protocol ?? ('tcp' as const),
       from: mapping.host,
       to: mapping.guest,
       fixed: mapping.host !== 0,
     })),
     agent_port: { address: '127.0.0.1', from: options.agentPort ?? 0, fixed: (options.agentPort ?? 0) !== 0 },
+    owner: options.owner ?? null,
+    project: options.project ?? null,
+  } as const;
+  const simulated = {
+    kind: 'simulated-tdx',
+    seed_file: options.seedFile,
+    machine: options.machine ?? 'machine-0',
+  } as const;
+  if (options.vm !== undefined)
+    return {
+      ...common,
+      driver: 'vm',
+      tee: teeOf(options, simulated),
+      vm: vmSettings(canonical(options.dir), options.vm),
+    };
+  return {
+    ...common,
+    driver: 'process',
+    tee: simulated,
     runner: {
       engine: options.engine ?? 'auto',
       env: { ...options.env },
       engine_env: { ...options.engineEnv },
     },
-    owner: options.owner ?? null,
-    project: options.project ?? null,
   };
 }
 
+/** Port at which a host's quote generation service listens unless it was told otherwise. */
+const QGS_PORT = 4050;
+
+function teeOf({ tee, qgsPort }: CreateOptions, simulated: ProcessManifest['tee']): VmManifest['tee'] {
+  if (tee === 'tdx') return { kind: 'tdx', qgs_port: qgsPort ?? QGS_PORT };
+  return tee === 'none' ? { kind: 'none' } : simulated;
+}
+
 async function checkChange(
-  { shared, seedFile, rootCaTdx }: CreateOptions,
+  { dir, shared, seedFile, rootCaTdx }: CreateOptions,
   manifest: CvmManifest,
   ownPorts: readonly number[] = [],
 ): Promise<void> {
@@ -215,6 +274,15 @@ async function checkChange(
       `Port ${twice.from} is asked for twice: choose another one for one of them`,
     );
   for (const { from, address } of ports) if (!ownPorts.includes(from)) await requireFreePort(from, address);
+  if (manifest.driver !== 'vm') return;
+  await checkVm(dir, manifest);
+  if (isThere(dir)) await checkDataDisk(cvmPaths(dir).dataDisk, (await readVm(dir)).vm.disk_size);
+}
+
+async function readVm(dir: string): Promise<VmManifest> {
+  const manifest = await readManifest(dir);
+  if (manifest.driver === 'vm') return manifest;
+  throw new VmmError('bad_manifest', `The machine in ${dir} is no virtual machine`);
 }
 
 async function requireReadable(what: string, path: string, mayBeMissing: boolean): Promise<void> {

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import type { CvmManifest } from './manifest.ts';
+import type { ProcessManifest } from './manifest.ts';
 
 const TIMEOUT_MS = 20_000;
 const MAX_OUTPUT = 1024 * 1024;
@@ -7,7 +7,7 @@ const MAX_OUTPUT = 1024 * 1024;
 export const ENGINE_ID: RegExp = /^[0-9a-f]{12,64}$/;
 
 /** The engines that a machine may have used; none for one of plain processes. */
-export function enginesOf(runner: CvmManifest['runner'] | undefined): readonly string[] {
+export function enginesOf(runner: ProcessManifest['runner'] | undefined): readonly string[] {
   const engine = runner?.engine ?? 'auto';
   if (engine === 'process') return [];
   return engine === 'auto' ? ['docker', 'podman'] : [engine];
@@ -20,7 +20,7 @@ export function composeProject(machineId: string): string {
 
 /** Lines of what an engine printed; undefined when it is not there or refuses. */
 export async function engineCommand(
-  runner: CvmManifest['runner'] | undefined,
+  runner: ProcessManifest['runner'] | undefined,
   program: string,
   args: readonly string[],
 ): Promise<string[] | undefined> {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { composeProject } from './engine-command.ts';
 import { MACHINE_MARK } from './machine-processes.ts';
-import type { CvmManifest } from './manifest.ts';
+import type { ProcessManifest } from './manifest.ts';
 import type { CvmPaths, RunPaths } from './paths.ts';
 
 /**
@@ -9,7 +9,7 @@ import type { CvmPaths, RunPaths } from './paths.ts';
  * `/sys/kernel/config/tsm/report` and so on; here a folder stands for the machine.
  */
 export function guestConfig(
-  manifest: CvmManifest,
+  manifest: ProcessManifest,
   paths: CvmPaths,
   run: RunPaths,
   ports: GuestPorts,

@@ -12,7 +12,14 @@ export { Guard } from './guard.ts';
 export { removeCvm, type StartOptions, startCvm, stopCvm } from './lifecycle.ts';
 export { cvmLogPath, cvmLogs, followCvmLogs, type LogOptions } from './logs.ts';
 export { machineFolder } from './machine-folder.ts';
-export { type CvmManifest, isImageName, isMachineName, readManifest } from './manifest.ts';
+export {
+  type CvmManifest,
+  isImageName,
+  isMachineName,
+  type ProcessManifest,
+  readManifest,
+  type VmManifest,
+} from './manifest.ts';
 export { hasOpenUpdate } from './open-update.ts';
 export { freePort, requireFreePort } from './ports.ts';
 export {
@@ -23,5 +30,9 @@ export {
 } from './programs.ts';
 export { sendSignal } from './send-signal.ts';
 export type { HostShared } from './shared-update.ts';
-export type { CvmState } from './state.ts';
+export type { CvmState, VmRun } from './state.ts';
 export { type CvmStatus, cvmStatus, listCvms } from './status.ts';
+export { callGuest } from './vm/call-guest.ts';
+export { vmImage } from './vm/vm-image.ts';
+export type { VmNetwork, VmOptions, VmSettings } from './vm/vm-settings.ts';
+export { dialGuest } from './vm/vsock.ts';

@@ -24,11 +24,17 @@ import { supervisorOf, supervisorsOfGone } from './supervisor-of.ts';
 
 const POLL_MS = 30;
 const STOP_TIMEOUT_MS = 25_000;
+/** A guest that shuts down without hardware acceleration, on a loaded machine; longer than its supervisor waits. */
+const VM_STOP_TIMEOUT_MS = 150_000;
 const KILL_TIMEOUT_MS = 5_000;
 /** What an orphan gets to end by itself. */
 const ORPHAN_GRACE_MS = 3_000;
 /** Longer than every time-out inside the boot. */
 const START_TIMEOUT_MS = 330_000;
+/** What is checked and started before a virtual machine boots, and what is ended when it does not. */
+const VM_START_EXTRA_MS = 180_000;
+/** Tells a supervisor to end its machine without asking the guest. */
+export const HURRY = 'SIGQUIT';
 
 export interface StartOptions {
   /** Told about each new `boot.progress`. */
@@ -44,7 +50,7 @@ export async function startCvm(directory: string, options: StartOptions = {}): P
   const dir = canonical(directory);
   const supervisor = await withMachine(dir, lockOptions(options), () => launch(dir, options));
   let shown = '';
-  const deadline = Date.now() + START_TIMEOUT_MS;
+  const deadline = Date.now() + (await startTimeout(dir));
   for (;;) {
     const state = await readState(dir);
     const mine = state.run_dir !== null || state.status !== 'preparing';
@@ -67,11 +73,13 @@ export async function startCvm(directory: string, options: StartOptions = {}): P
 /**
  * Stops the machine in `dir` and all that runs of it: also without a supervisor, with a state that cannot be read, and
  * when its folder is gone. True when something ran.
+ *
+ * @param options.force does not ask the guest of a virtual machine to shut down
  */
-export async function stopCvm(directory: string): Promise<boolean> {
+export async function stopCvm(directory: string, options: { force?: boolean } = {}): Promise<boolean> {
   const dir = canonical(directory);
   if (!isThere(dir)) return await stopVanished(dir);
-  return await withMachine(dir, { evenWhenFull: true }, () => stopLocked(dir));
+  return await withMachine(dir, { evenWhenFull: true }, () => stopLocked(dir, options.force === true));
 }
 
 /**
@@ -121,6 +129,16 @@ async function launch(dir: string, options: StartOptions): Promise<SpawnedSuperv
   return supervisor;
 }
 
+async function startTimeout(dir: string): Promise<number> {
+  const manifest = await readManifest(dir);
+  return manifest.driver === 'vm' ? manifest.vm.boot_timeout * 1000 + VM_START_EXTRA_MS : START_TIMEOUT_MS;
+}
+
+async function stopTimeout(dir: string, force: boolean): Promise<number> {
+  const manifest = await readManifest(dir).catch(() => undefined);
+  return manifest?.driver === 'vm' && !force ? VM_STOP_TIMEOUT_MS : STOP_TIMEOUT_MS;
+}
+
 /** Its supervisor sees by itself that the folder is gone; whoever stops it waits for that. */
 async function stopVanished(dir: string): Promise<boolean> {
   const supervisors = supervisorsOfGone(dir);
@@ -132,12 +150,12 @@ async function stopVanished(dir: string): Promise<boolean> {
   return ended + supervisors.length > 0;
 }
 
-async function stopLocked(dir: string): Promise<boolean> {
+async function stopLocked(dir: string, force: boolean): Promise<boolean> {
   const state = await stateIfReadable(dir);
   const supervisor = supervisorOf(dir, state);
   if (supervisor !== undefined) {
-    sendSignal(supervisor.pid, 'SIGTERM');
-    if (!(await untilGone(supervisor, STOP_TIMEOUT_MS))) {
+    sendSignal(supervisor.pid, force ? HURRY : 'SIGTERM');
+    if (!(await untilGone(supervisor, await stopTimeout(dir, force)))) {
       sendSignal(supervisor.pid, 'SIGKILL');
       await untilGone(supervisor, KILL_TIMEOUT_MS);
     }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { endMachineContainers } from './machine-containers.ts';
 import { removeMachineVolumes } from './machine-volumes.ts';
-import type { CvmManifest } from './manifest.ts';
+import type { CvmManifest, ProcessManifest } from './manifest.ts';
 import { cvmPaths } from './paths.ts';
 
 const ID = '11111111-1111-4111-8111-111111111111';
@@ -31,7 +31,7 @@ const calls = (name: string): string[] =>
   readFileSync(join(dir, `${name}.calls`), 'utf8')
     .trimEnd()
     .split('\n');
-const manifest = (wanted: CvmManifest['runner']['engine']): CvmManifest =>
+const manifest = (wanted: ProcessManifest['runner']['engine']): CvmManifest =>
   ({
     id: ID,
     name: 'app',

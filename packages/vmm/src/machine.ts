@@ -1,12 +1,13 @@
 import { mkdir } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { childEnvironment } from './child-environment.ts';
 import { Component } from './component.ts';
 import { VmmError } from './errors.ts';
 import type { Guard } from './guard.ts';
 import type { LogFile } from './log-file.ts';
 import { MACHINE_MARK } from './machine-processes.ts';
-import type { CvmManifest } from './manifest.ts';
+import type { ProcessManifest } from './manifest.ts';
 import type { CvmPaths, RunPaths } from './paths.ts';
 import { resolveProgram } from './programs.ts';
 import type { StateKeeper } from './state-keeper.ts';
@@ -18,7 +19,7 @@ const APP_STOP_GRACE_MS = 10_000;
 const STOP_GRACE_MS = 3_000;
 
 interface MachineOptions {
-  readonly manifest: CvmManifest;
+  readonly manifest: ProcessManifest;
   readonly paths: CvmPaths;
   readonly run: RunPaths;
   readonly serial: LogFile;
@@ -26,8 +27,18 @@ interface MachineOptions {
   readonly keeper: StateKeeper;
 }
 
-/** The programs of one machine, in the order in which a guest's services start (chapter 30 section 4.1). */
-export class Machine {
+/** What a supervisor does with its machine, whatever drives it. */
+export interface MachineDriver {
+  /** Starts everything; returns when the application is up, or `stop` fires. */
+  boot(stop: AbortSignal): Promise<void>;
+  /** Waits until `stop` fires, or the machine ends as it should; throws when it ends otherwise. */
+  runUntil(stop: AbortSignal): Promise<void>;
+  /** Ends all of it; what is asked to end in order is ended at once when `hurry` fires. */
+  stop(hurry: AbortSignal): Promise<void>;
+}
+
+/** The programs of one machine, in the order in which a guest's services start. */
+export class Machine implements MachineDriver {
   readonly #options: MachineOptions;
   readonly #running: Component[] = [];
 
@@ -135,14 +146,6 @@ export class Machine {
       await sleep(15);
     }
   }
-}
-
-/** What the guest's programs get of our environment: nothing that could hold a secret of the host. */
-function childEnvironment(): NodeJS.ProcessEnv {
-  const kept = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'DSTACK_BIN_DIR', 'DOCKER_HOST', 'NO_COLOR', 'LOG_LEVEL'];
-  return Object.fromEntries(
-    kept.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
-  );
 }
 
 function failed(component: Component, what: string): VmmError {

@@ -3,16 +3,19 @@ import { parseArgs } from 'node:util';
 import { printableJson, printableLine, printableMessage } from '@dstack-cloud/encoding';
 import { surviveClosedOutput } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
-import { removeCvm, startCvm, stopCvm } from './lifecycle.ts';
+import { HURRY, removeCvm, startCvm, stopCvm } from './lifecycle.ts';
 import { cvmLogs } from './logs.ts';
 import { cvmStatus, listCvms } from './status.ts';
 import { supervise } from './supervise.ts';
 
-const USAGE = `dstack-vmm: confidential machines on this host, driver "process" (a simulated TEE, no isolation)
+const USAGE = `dstack-vmm: confidential machines on this host
+
+A machine has driver "process" (a simulated TEE, no isolation) or "vm" (an OS image under QEMU).
 
   dstack-vmm list RUN_DIR          machines below a folder, as JSON
   dstack-vmm status DIR            one machine, as JSON
   dstack-vmm start|stop|remove DIR
+  dstack-vmm stop DIR --force      at once, without asking the guest
   dstack-vmm logs DIR [-n LINES] [--container NAME]
   dstack-vmm supervise DIR         run a machine in the foreground until SIGTERM
 `;
@@ -22,6 +25,7 @@ const { values, positionals } = parseArgs({
   options: {
     lines: { type: 'string', short: 'n', default: '100' },
     container: { type: 'string' },
+    force: { type: 'boolean', default: false },
     'when-told': { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
     version: { type: 'boolean', short: 'V', default: false },
@@ -44,7 +48,7 @@ async function run(): Promise<number> {
   if (command === 'list') print(await listCvms(dir));
   else if (command === 'status') print(await cvmStatus(dir));
   else if (command === 'start') print(await startCvm(dir));
-  else if (command === 'stop') await stopCvm(dir);
+  else if (command === 'stop') await stopCvm(dir, { force: values.force });
   else if (command === 'remove') await removeCvm(dir);
   else if (command === 'logs')
     process.stdout.write(`${(await logLines(dir)).map((line) => printableLine(line)).join('\n')}\n`);
@@ -63,9 +67,14 @@ async function logLines(dir: string): Promise<string[]> {
 async function superviseUntilSignal(dir: string): Promise<number> {
   if (values['when-told'] && !(await isTold())) return 0;
   const stop = new AbortController();
+  const hurry = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
     process.on(signal, () => stop.abort(new Error(signal)));
-  return await supervise(dir, stop.signal);
+  process.on(HURRY, () => {
+    hurry.abort(new Error(HURRY));
+    stop.abort(new Error(HURRY));
+  });
+  return await supervise(dir, stop.signal, hurry.signal);
 }
 
 /** Whether the process that started this one told it to begin; it says nothing when it was killed. */

@@ -3,6 +3,7 @@ import { AppError, readFileBounded, table, writeFileAtomic } from '@dstack-cloud
 import type { ProcessIdentity } from '@dstack-cloud/files';
 import { z } from 'zod';
 import { VmmError } from './errors.ts';
+import { type VmSettings, vmSettingsSchema } from './vm/vm-settings.ts';
 
 export const MANIFEST_FILE = 'vm-manifest.json';
 const MAX_MANIFEST_BYTES = 256 * 1024;
@@ -24,26 +25,48 @@ export function isImageName(name: string): boolean {
 }
 
 /** `vm-manifest.json`: what a machine is, as opposed to what it does now (`vm-state.json`). */
-export interface CvmManifest {
-  readonly schema: 1;
+export type CvmManifest = ProcessManifest | VmManifest;
+
+/** The guest's programs as processes of this host. */
+export interface ProcessManifest extends CommonManifest {
   readonly driver: 'process';
-  readonly id: string;
-  readonly name: string;
-  readonly app_id: string;
-  readonly image: string;
-  readonly created_at_ms: number;
-  /** The simulated hardware that this machine runs on. */
-  readonly tee: { readonly kind: 'simulated-tdx'; readonly seed_file: string; readonly machine: string };
-  readonly attestation: { readonly root_ca_tdx: string | null; readonly pccs_url: string | null };
-  /** `from` on the host to `to` in the machine. */
-  readonly port_map: readonly PortMapping[];
-  readonly agent_port: { readonly address: string; readonly from: number; readonly fixed: boolean };
+  readonly tee: SimulatedTee;
   readonly runner: {
     readonly engine: 'auto' | 'docker' | 'podman' | 'process';
     readonly env: Readonly<Record<string, string>>;
     /** Variables by which the client of the engine finds the daemon that was meant at the deployment. */
     readonly engine_env: Readonly<Record<string, string>>;
   };
+}
+
+/** An OS image in a virtual machine. */
+export interface VmManifest extends CommonManifest {
+  readonly driver: 'vm';
+  readonly tee:
+    | SimulatedTee
+    | { readonly kind: 'tdx'; readonly qgs_port: number }
+    | { readonly kind: 'none' };
+  readonly vm: VmSettings;
+}
+
+/** The simulated hardware that a machine runs on. */
+interface SimulatedTee {
+  readonly kind: 'simulated-tdx';
+  readonly seed_file: string;
+  readonly machine: string;
+}
+
+interface CommonManifest {
+  readonly schema: 1;
+  readonly id: string;
+  readonly name: string;
+  readonly app_id: string;
+  readonly image: string;
+  readonly created_at_ms: number;
+  readonly attestation: { readonly root_ca_tdx: string | null; readonly pccs_url: string | null };
+  /** `from` on the host to `to` in the machine. */
+  readonly port_map: readonly PortMapping[];
+  readonly agent_port: { readonly address: string; readonly from: number; readonly fixed: boolean };
   /** The machine stops when this process is gone: a demo's machines end with the demo. */
   readonly owner: ProcessIdentity | null;
   /** Folder of the project it was deployed from; information only. */
@@ -53,27 +76,30 @@ export interface CvmManifest {
 /** A port of the host that nobody asked for by number (`fixed` false) may change at a start. */
 export interface PortMapping {
   readonly address: string;
-  readonly protocol: 'tcp';
+  readonly protocol: 'tcp' | 'udp';
   readonly from: number;
   readonly to: number;
   readonly fixed: boolean;
 }
 
-const manifestSchema: z.ZodType<CvmManifest> = z.strictObject({
+const simulatedTee = z.strictObject({
+  kind: z.literal('simulated-tdx'),
+  seed_file: z.string(),
+  machine: z.string(),
+});
+const common = {
   schema: z.literal(1),
-  driver: z.literal('process'),
   id: z.uuid(),
   name: z.string().regex(CVM_NAME),
   app_id: z.string().regex(/^[0-9a-f]{40}$/),
   image: z.string().regex(IMAGE_NAME),
   created_at_ms: z.int().nonnegative(),
-  tee: z.strictObject({ kind: z.literal('simulated-tdx'), seed_file: z.string(), machine: z.string() }),
   attestation: z.strictObject({ root_ca_tdx: z.string().nullable(), pccs_url: z.string().nullable() }),
   port_map: z
     .array(
       z.strictObject({
         address: z.string(),
-        protocol: z.literal('tcp'),
+        protocol: z.enum(['tcp', 'udp']),
         from: port,
         to: port,
         fixed: z.boolean(),
@@ -81,14 +107,32 @@ const manifestSchema: z.ZodType<CvmManifest> = z.strictObject({
     )
     .max(64),
   agent_port: z.strictObject({ address: z.string(), from: port, fixed: z.boolean() }),
-  runner: z.strictObject({
-    engine: z.enum(['auto', 'docker', 'podman', 'process']),
-    env: table(z.string()),
-    engine_env: table(z.string()).default({}),
-  }),
   owner: identity.nullable(),
   project: z.string().nullable(),
-});
+};
+
+const manifestSchema: z.ZodType<CvmManifest> = z.discriminatedUnion('driver', [
+  z.strictObject({
+    ...common,
+    driver: z.literal('process'),
+    tee: simulatedTee,
+    runner: z.strictObject({
+      engine: z.enum(['auto', 'docker', 'podman', 'process']),
+      env: table(z.string()),
+      engine_env: table(z.string()).default({}),
+    }),
+  }),
+  z.strictObject({
+    ...common,
+    driver: z.literal('vm'),
+    tee: z.discriminatedUnion('kind', [
+      simulatedTee,
+      z.strictObject({ kind: z.literal('tdx'), qgs_port: port }),
+      z.strictObject({ kind: z.literal('none') }),
+    ]),
+    vm: vmSettingsSchema,
+  }),
+]);
 
 /** Reads and checks the manifest of the machine in `dir`. Throws `not_found` when there is none, else `bad_manifest`. */
 export async function readManifest(dir: string): Promise<CvmManifest> {

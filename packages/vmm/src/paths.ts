@@ -15,6 +15,12 @@ export interface CvmPaths {
   readonly serial: string;
   readonly guestConfig: string;
   readonly teeState: string;
+  /** Of a virtual machine: what it keeps, encrypted by the guest. */
+  readonly dataDisk: string;
+  /** Of a virtual machine: the host-shared files of this boot, as a disk. */
+  readonly sharedDisk: string;
+  /** Of a virtual machine with a software TPM: the TPM's state. */
+  readonly tpm: string;
 }
 
 /** Paths below the folder of a machine. */
@@ -33,6 +39,9 @@ export function cvmPaths(dir: string): CvmPaths {
     serial: join(logs, 'serial.log'),
     guestConfig: join(dir, 'guest.json'),
     teeState: join(dir, 'tee-state.json'),
+    dataDisk: join(dir, 'data.img'),
+    sharedDisk: join(dir, 'shared.img'),
+    tpm: join(dir, 'tpm'),
   };
 }
 

@@ -34,7 +34,13 @@ export class StateKeeper {
     return this.#state;
   }
 
-  /** The last `boot.error` that the guest reported in this run. */
+  /** A boot begins: what the guest said in an earlier one is over. */
+  bootBegins(): void {
+    this.#bootError = null;
+    this.update({ status: 'preparing', boot_progress: 'booting', error: null });
+  }
+
+  /** The last `boot.error` that the guest reported in this boot. */
   get bootError(): string | null {
     return this.#bootError;
   }

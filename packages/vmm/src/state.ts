@@ -24,6 +24,21 @@ export interface CvmState {
   readonly running_at: string | null;
   readonly stopped_at: string | null;
   readonly events: readonly { readonly event: string; readonly body: string; readonly timestamp: number }[];
+  /** How a virtual machine runs; null for the process driver and before the first start. */
+  readonly vm: VmRun | null;
+}
+
+/** What was found out when a virtual machine was started. */
+export interface VmRun {
+  readonly acceleration: 'kvm' | 'tcg';
+  /** Why it is not KVM; null when it is. */
+  readonly no_kvm: string | null;
+  readonly qemu_version: string;
+  readonly vsock: 'vhost-user' | 'vhost';
+  /** SHA-256 of the image's list of files, hex. */
+  readonly os_image_hash: string;
+  /** How often it ended by itself and was started again in this run. */
+  readonly restarts: number;
 }
 
 const stateSchema: z.ZodType<CvmState> = z.strictObject({
@@ -39,6 +54,17 @@ const stateSchema: z.ZodType<CvmState> = z.strictObject({
   running_at: z.string().nullable(),
   stopped_at: z.string().nullable(),
   events: z.array(z.strictObject({ event: z.string(), body: z.string(), timestamp: z.int() })).max(64),
+  vm: z
+    .strictObject({
+      acceleration: z.enum(['kvm', 'tcg']),
+      no_kvm: z.string().nullable(),
+      qemu_version: z.string(),
+      vsock: z.enum(['vhost-user', 'vhost']),
+      os_image_hash: z.string(),
+      restarts: z.int().nonnegative(),
+    })
+    .nullable()
+    .default(null),
 });
 
 /** The state of a machine that was never started. */
@@ -55,6 +81,7 @@ export const INITIAL_STATE: CvmState = {
   running_at: null,
   stopped_at: null,
   events: [],
+  vm: null,
 };
 
 /** Longest texts of the guest that the state keeps, bytes as JSON: the file must stay readable whatever they are. */

@@ -7,7 +7,7 @@ import { guestConfig } from './guest-config.ts';
 import { GuestNotes } from './guest-notes.ts';
 import { startHostApi } from './host-api.ts';
 import { LogFile } from './log-file.ts';
-import { Machine } from './machine.ts';
+import { Machine, type MachineDriver } from './machine.ts';
 import { asVmmErrors, canonical, withMachine } from './machine-folder.ts';
 import { endMachineProcesses, machineMark } from './machine-processes.ts';
 import { type CvmManifest, readManifest, writeManifest } from './manifest.ts';
@@ -18,6 +18,8 @@ import { finishUpdate } from './shared-update.ts';
 import { readState } from './state.ts';
 import { StateKeeper } from './state-keeper.ts';
 import { SUPERVISOR_LOCK } from './supervisor-of.ts';
+import { HOST_API_PORT, VirtualMachine } from './vm/virtual-machine.ts';
+import { hostSocket } from './vm/vsock.ts';
 import { watchFolders } from './watch-folders.ts';
 
 const ORPHAN_GRACE_MS = 1_000;
@@ -25,11 +27,17 @@ const ORPHAN_GRACE_MS = 1_000;
 /**
  * Runs one machine until it is told to stop (SIGTERM, SIGINT), its owner or its folder is gone, or one of its programs
  * ends. Returns the exit code. The caller has made this process the leader of its own session.
+ *
+ * @param hurry cuts short what a stop in order may take
  */
-export async function supervise(directory: string, signal: AbortSignal): Promise<number> {
+export async function supervise(
+  directory: string,
+  signal: AbortSignal,
+  hurry: AbortSignal = new AbortController().signal,
+): Promise<number> {
   const dir = canonical(directory);
   const lock = { waitMs: 0, what: `The machine in ${dir}`, signal };
-  return await asVmmErrors(dir, () => withLock(dir, SUPERVISOR_LOCK, lock, () => run(dir, signal)));
+  return await asVmmErrors(dir, () => withLock(dir, SUPERVISOR_LOCK, lock, () => run(dir, signal, hurry)));
 }
 
 interface Opened {
@@ -38,7 +46,7 @@ interface Opened {
   readonly keeper: StateKeeper;
 }
 
-async function run(dir: string, signal: AbortSignal): Promise<number> {
+async function run(dir: string, signal: AbortSignal, hurry: AbortSignal): Promise<number> {
   const { manifest, runDir, keeper } = await withMachine(dir, { signal }, () => open(dir));
   const paths = cvmPaths(dir);
   const runFiles = runPaths(runDir);
@@ -47,15 +55,24 @@ async function run(dir: string, signal: AbortSignal): Promise<number> {
   const watch = watchFolders([dir, runDir]);
   const stop = AbortSignal.any([signal, onOwnerGone(manifest.owner), watch.gone]);
   const notes = new GuestNotes(serial, keeper);
-  const hostApi = await startHostApi(runFiles.hostApi, (notification) => notes.take(notification));
-  const machine = new Machine({ manifest, paths, run: runFiles, serial, guard, keeper });
+  const hostApi = await startHostApi(
+    manifest.driver === 'vm' ? hostSocket(runDir, HOST_API_PORT) : runFiles.hostApi,
+    (notification) => notes.take(notification),
+  );
+  let machine: MachineDriver | undefined;
   let failure: unknown;
   try {
     const ports = await choosePorts(manifest);
     await writeManifest(dir, ports.manifest);
     keeper.update({ ports: ports.named, urls: ports.urls });
-    const config = guestConfig(ports.manifest, paths, runFiles, ports);
-    await writeFileAtomic(paths.guestConfig, `${JSON.stringify(config, null, 2)}\n`, { mode: 0o600 });
+    const options = { paths, run: runFiles, serial, guard, keeper };
+    if (ports.manifest.driver === 'vm')
+      machine = new VirtualMachine({ ...options, manifest: ports.manifest });
+    else {
+      const config = guestConfig(ports.manifest, paths, runFiles, ports);
+      await writeFileAtomic(paths.guestConfig, `${JSON.stringify(config, null, 2)}\n`, { mode: 0o600 });
+      machine = new Machine({ ...options, manifest: ports.manifest });
+    }
     await machine.boot(stop);
     if (!stop.aborted) {
       keeper.update({ status: 'running', running_at: new Date().toISOString(), boot_progress: 'done' });
@@ -69,7 +86,7 @@ async function run(dir: string, signal: AbortSignal): Promise<number> {
   if (watch.gone.aborted && !signal.aborted) failure = watch.gone.reason;
   if (failure !== undefined) serial.append(`[host] ${message(failure)}`);
   watch.end();
-  await machine.stop();
+  await machine?.stop(hurry);
   await endMachineProcesses(dir, ORPHAN_GRACE_MS);
   hostApi.closeAllConnections();
   hostApi.close();

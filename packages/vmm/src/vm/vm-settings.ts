@@ -1,0 +1,98 @@
+import { z } from 'zod';
+
+/** One network interface of a virtual machine. */
+export type VmNetwork =
+  /** QEMU's own NAT: mapped ports of the host lead in, and the host's loopback is 10.0.2.2. */
+  | { readonly mode: 'user' }
+  /** A bridge of the host, through QEMU's bridge helper. */
+  | { readonly mode: 'bridge'; readonly bridge_name: string };
+
+/** What a machine of driver `vm` is made of. Names and units are those of the original VMM where it has them. */
+export interface VmSettings {
+  /** Folder of the machine itself, to see that it was moved or copied. */
+  readonly home: string;
+  /** Folder of the OS image. */
+  readonly image_folder: string;
+  readonly vcpu: number;
+  /** MiB. */
+  readonly memory: number;
+  /** GiB; only grows. */
+  readonly disk_size: number;
+  /** `direct`: QEMU loads kernel and initramfs; `disk`: firmware starts the image's `disk.raw`. */
+  readonly boot: 'direct' | 'disk';
+  readonly tpm: 'none' | 'swtpm';
+  readonly networks: readonly VmNetwork[];
+  /** `auto`: KVM where a probe shows that a guest runs with it. */
+  readonly acceleration: 'auto' | 'kvm' | 'tcg';
+  /** Context id of the guest on its vsock; matters only where the kernel's vsock carries it. */
+  readonly cid: number;
+  /** Read-only disk with container images; null for none. */
+  readonly images_disk: string | null;
+  /** Mirror of the public container registry. */
+  readonly docker_registry: string | null;
+  /** Program name or path of QEMU. */
+  readonly qemu: string;
+  /** Seconds from power-on to the application. */
+  readonly boot_timeout: number;
+  /** Start it again, with growing pauses, when it ends without having been told to. */
+  readonly restart: boolean;
+}
+
+/** What may be left out when a machine is made. */
+export type VmOptions = Pick<VmSettings, 'image_folder'> & Partial<Omit<VmSettings, 'image_folder' | 'home'>>;
+
+/** Context ids 0 to 2 are the hypervisor's and the host's; the last is any. */
+const MIN_CID = 3;
+const MAX_CID = 0xffff_fffe;
+const MAX_VCPU = 512;
+const MAX_MEMORY_MIB = 16 * 1024 * 1024;
+const MAX_DISK_GIB = 64 * 1024;
+/** As the kernel bounds names of interfaces. */
+const BRIDGE = /^[A-Za-z0-9_.-]{1,15}$/;
+
+export const vmSettingsSchema: z.ZodType<VmSettings> = z.strictObject({
+  home: z.string().min(1),
+  image_folder: z.string().min(1),
+  vcpu: z.int().min(1).max(MAX_VCPU),
+  memory: z.int().min(256).max(MAX_MEMORY_MIB),
+  disk_size: z.int().min(1).max(MAX_DISK_GIB),
+  boot: z.enum(['direct', 'disk']),
+  tpm: z.enum(['none', 'swtpm']),
+  networks: z
+    .array(
+      z.discriminatedUnion('mode', [
+        z.strictObject({ mode: z.literal('user') }),
+        z.strictObject({ mode: z.literal('bridge'), bridge_name: z.string().regex(BRIDGE) }),
+      ]),
+    )
+    .max(8),
+  acceleration: z.enum(['auto', 'kvm', 'tcg']),
+  cid: z.int().min(MIN_CID).max(MAX_CID),
+  images_disk: z.string().min(1).nullable(),
+  docker_registry: z.string().nullable(),
+  qemu: z.string().min(1),
+  boot_timeout: z.int().min(1).max(86_400),
+  restart: z.boolean(),
+});
+
+/** The settings with what was left out. */
+export function vmSettings(home: string, options: VmOptions): VmSettings {
+  return {
+    vcpu: 2,
+    memory: 2048,
+    disk_size: 20,
+    boot: 'direct',
+    tpm: 'none',
+    networks: [{ mode: 'user' }],
+    acceleration: 'auto',
+    cid: MIN_CID,
+    images_disk: null,
+    docker_registry: null,
+    qemu: 'qemu-system-x86_64',
+    // Without hardware acceleration, on a loaded machine, a boot takes minutes.
+    boot_timeout: 900,
+    restart: true,
+    ...options,
+    home,
+  };
+}
