@@ -1,16 +1,10 @@
-import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import { printableMessage } from '@dstack-cloud/encoding';
-import { createAgent } from './agent/create-agent.ts';
-import { hostNotifier } from './boot/host-api.ts';
 import { loadGuestConfig } from './config/guest-config.ts';
 import { warnIfSimulated } from './config/warn-if-simulated.ts';
 import { causeChain } from './errors.ts';
-import { createHandlers } from './http/handlers.ts';
-import { startListeners } from './http/start-listeners.ts';
 import { createLogger } from './log.ts';
-import { applicationContainers, dockerSocketPath } from './machine/containers.ts';
-import { openConfiguredDevice } from './open-device.ts';
+import { serveAgent } from './serve-agent.ts';
 import { VERSION } from './version.ts';
 
 const USAGE = `Usage: dstack-guest-agent --config FILE
@@ -41,37 +35,10 @@ async function main(): Promise<void> {
   const config = loadGuestConfig(values.config);
   const log = createLogger('dstack-guest-agent');
   warnIfSimulated(config, log);
-  const openDevice = (vmConfig: () => string) => openConfiguredDevice(config, vmConfig);
-  const { agent, close } = await createAgent({ config, openDevice, log });
-  const handlers = createHandlers(agent, {
-    containers: applicationContainers(
-      config.runDir,
-      config.runner.logDir,
-      dockerSocketPath({ ...process.env, ...config.runner.engineEnv }),
-      config.root === '/' ? undefined : config.runner.project,
-    ),
-    notify: hostNotifier(config.hostApiUrl, log),
-    powerOff: () => powerOff(config.root),
-  });
-  const listeners = await startListeners(config, handlers);
-  // Makes Info complete as soon as somebody can ask for it.
-  agent.demoCertificate.current();
-  process.stdout.write(`dstack-guest-agent ready: ${listeners.addresses.join(' ')}\n`);
+  const served = await serveAgent(config, log);
+  process.stdout.write(`dstack-guest-agent ready: ${served.addresses.join(' ')}\n`);
   await stopped;
-  await listeners.close();
-  await close();
-}
-
-/** Ends the machine: as its service manager does, or, where a directory stands for it, by ending the agent. */
-function powerOff(root: string): void {
-  if (root !== '/') {
-    process.kill(process.pid, 'SIGTERM');
-    return;
-  }
-  const child = spawn('systemctl', ['poweroff'], { stdio: 'ignore' });
-  child.once('error', (error) =>
-    process.stderr.write(`Cannot power off: ${printableMessage(error.message)}\n`),
-  );
+  await served.close();
 }
 
 main().then(

@@ -3,6 +3,7 @@ export type GuestErrorCode =
   | 'config-invalid'
   | 'host-shared-invalid'
   | 'already-measured'
+  | 'tee-missing'
   | 'evidence-failed'
   | 'time-not-synchronised'
   | 'disk-refused'

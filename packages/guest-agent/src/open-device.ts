@@ -1,4 +1,4 @@
-import { type EvidenceDevice, openTdxDevice } from '@dstack-cloud/attestation/obtain';
+import { type EvidenceDevice, isEndpoint, openTdxDevice } from '@dstack-cloud/attestation/obtain';
 import { isThere } from '@dstack-cloud/files';
 import type { GuestConfig } from './config/guest-config.ts';
 
@@ -19,5 +19,5 @@ export function openConfiguredDevice(
 
 /** A machine without the table has no firmware log; one that is named by an endpoint must answer. */
 function hasFirmwareLog(ccel: string | undefined): ccel is string {
-  return ccel !== undefined && (ccel.startsWith('unix:') || isThere(ccel));
+  return ccel !== undefined && (isEndpoint(ccel) || isThere(ccel));
 }

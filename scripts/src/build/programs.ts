@@ -1,5 +1,6 @@
 /** Programs of a guest, which the OS image has too. */
 export const GUEST_PROGRAMS: Readonly<Record<string, string>> = {
+  'dstack-guest': 'packages/guest-agent/src/guest-main.ts',
   'dstack-prepare': 'packages/guest-agent/src/prepare-main.ts',
   'dstack-guest-agent': 'packages/guest-agent/src/agent-main.ts',
   'dstack-app-runner': 'packages/guest-agent/src/runner-main.ts',

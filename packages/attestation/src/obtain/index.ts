@@ -1,6 +1,8 @@
 export { detectPlatform, PLATFORM_PATHS, type PlatformPaths } from './detect-platform.ts';
 export type { EvidenceDevice } from './evidence-device.ts';
 export { RuntimeEventLog } from './log/runtime-event-log.ts';
+export { notifyServiceManager } from './native/service-manager.ts';
+export { connectVsock, HOST_CID, listenVsock, type VsockListener } from './native/vsock.ts';
 export { Nsm, type NsmAttestationInput, type NsmDescription } from './nsm/nsm.ts';
 export { type DeviceOptions, openDevice } from './open-device.ts';
 export { type GcpTdxDeviceOptions, openGcpTdxDevice } from './open-gcp-tdx-device.ts';
@@ -25,3 +27,4 @@ export { tpmQuote } from './tpm/tpm-quote.ts';
 export { tpmRandom } from './tpm/tpm-random.ts';
 export { TpmResponseError } from './tpm/tpm-response-error.ts';
 export { openTpmTransport, type TpmTransport } from './tpm/tpm-transport.ts';
+export { isEndpoint } from './tsm/open-files.ts';

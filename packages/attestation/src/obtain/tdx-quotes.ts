@@ -2,7 +2,7 @@ import { AttestationError } from '../errors.ts';
 import { tdReportByIoctl } from './native/tdx-guest.ts';
 import { connectVsock, HOST_CID } from './native/vsock.ts';
 import { quoteFromService } from './quote-service.ts';
-import { openTsmFiles } from './tsm/open-files.ts';
+import { isEndpoint, openTsmFiles } from './tsm/open-files.ts';
 import { type TsmQuoteOptions, tsmQuote } from './tsm/tsm-quote.ts';
 
 const VSOCK = 'vsock:';
@@ -16,7 +16,7 @@ export interface QuoteSource {
 }
 
 /**
- * Quotes from a TSM report entry (a directory, or `unix:PATH`), or from the host's quote service (`vsock:PORT`).
+ * Quotes from a TSM report entry (a directory, `unix:PATH` or `vsock:CID:PORT`), or from the host's quote service (`vsock:PORT`).
  * All calls go one after another: the entry is shared.
  * @throws AttestationError `device`
  */
@@ -25,7 +25,7 @@ export async function openQuotes(
   options: TsmQuoteOptions & { guestDevice?: string } = {},
 ): Promise<QuoteSource> {
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-  if (location.startsWith(VSOCK)) {
+  if (location.startsWith(VSOCK) && !isEndpoint(location)) {
     const port = Number(location.slice(VSOCK.length));
     if (!Number.isSafeInteger(port) || port < 1 || port > 0xffff_fffe) {
       throw new AttestationError('device', `"${location}" names no vsock port`);

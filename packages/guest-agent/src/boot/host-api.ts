@@ -1,9 +1,11 @@
 import { type RequestOptions, request } from 'node:http';
+import { connectVsock } from '@dstack-cloud/attestation/obtain';
 import type { Logger } from '../log.ts';
 
 /** Largest payload that the host keeps (chapter 50 section 7.4), bytes. */
 const MAX_PAYLOAD = 4096;
 const TIMEOUT_MS = 30_000;
+const VSOCK_URL = /^vsock:\/\/(\d{1,10}):(\d{1,10})(\/[A-Za-z0-9/._-]*?)?\/*$/;
 
 /** Events of chapter 30 section 4.11. */
 type HostEvent = 'boot.progress' | 'boot.error' | 'instance.info' | 'shutdown.progress';
@@ -12,8 +14,8 @@ type HostEvent = 'boot.progress' | 'boot.error' | 'instance.info' | 'shutdown.pr
 export type NotifyHost = (event: HostEvent, payload: string) => Promise<void>;
 
 /**
- * Notifier for `host_api_url`: `http://HOST:PORT/api`, or `unix:PATH` for a machine whose host listens on a socket.
- * Without a URL, or with one that this guest has no transport for (vsock), nothing is sent.
+ * Notifier for `host_api_url`: `vsock://CID:PORT/api`, `http://HOST:PORT/api`, or `unix:PATH` for a machine whose host
+ * listens on a socket. Without a URL, or with one of another form, nothing is sent.
  */
 export function hostNotifier(url: string | undefined, log: Logger): NotifyHost {
   const target = url === undefined ? undefined : requestTarget(url);
@@ -30,9 +32,23 @@ export function hostNotifier(url: string | undefined, log: Logger): NotifyHost {
 
 function requestTarget(url: string): RequestOptions | undefined {
   if (url.startsWith('unix:')) return { socketPath: url.slice(5), path: '/api/Notify?json' };
+  const vsock = VSOCK_URL.exec(url);
+  if (vsock !== null) return vsockTarget(Number(vsock[1]), Number(vsock[2]), vsock[3] ?? '');
   if (!url.startsWith('http://') || !URL.canParse(url)) return undefined;
   const { hostname, port, pathname } = new URL(url);
   return { host: hostname, port, path: `${pathname.replace(/\/+$/, '')}/Notify?json` };
+}
+
+function vsockTarget(cid: number, port: number, base: string): RequestOptions {
+  return {
+    path: `${base}/Notify?json`,
+    createConnection: (_options, done) => {
+      // An error of the callback is the request's; the type of Node asks for a stream even then.
+      const failed = done as (error: Error) => void;
+      connectVsock(cid, port).then((stream) => done(null, stream), failed);
+      return undefined;
+    },
+  };
 }
 
 /** At most MAX_PAYLOAD bytes, cut between characters: the host drops longer ones silently. */

@@ -30,6 +30,7 @@ import { type Identities, identities } from './identities.ts';
 import { runInitScripts } from './init-scripts.ts';
 import { readKeyState, writeKeyState } from './key-state.ts';
 import { keysFromKms } from './kms-keys.ts';
+import type { MachineSteps } from './machine-steps.ts';
 import { type Measure, measureIdentities, measurer } from './measure.ts';
 import { peerVerifier } from './peer-verifier.ts';
 import { waitForTime } from './secure-time.ts';
@@ -44,6 +45,8 @@ export interface PrepareOptions {
   readonly openDevice: (vmConfig: () => string) => Promise<EvidenceDevice>;
   readonly notify: NotifyHost;
   readonly log: Logger;
+  /** Where the machine is one of its own; undefined where a directory stands for it. */
+  readonly machine?: MachineSteps;
 }
 
 /** What a boot ended with. */
@@ -66,13 +69,26 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   const { workDir, hostShared } = options.config;
   forgetEarlierBoot(workDir);
   try {
-    const shared = await loadHostShared(hostShared, workDir, machineAbilities(options.config));
+    const shared = await readShared(options, hostShared, workDir);
     vmConfig = shared.sysConfig.vmConfig;
     return await boot(options, device, shared);
   } catch (error) {
     // A boot that failed leaves nothing for whoever starts a program all the same.
     forgetEarlierBoot(workDir);
     throw error;
+  }
+}
+
+async function readShared(
+  { config, machine }: PrepareOptions,
+  source: string,
+  workDir: string,
+): Promise<HostShared> {
+  try {
+    await machine?.attachShared();
+    return await loadHostShared(source, workDir, machineAbilities(config));
+  } finally {
+    await machine?.detachShared();
   }
 }
 
@@ -110,6 +126,8 @@ async function boot(options: PrepareOptions, device: EvidenceDevice, shared: Hos
   await notify('boot.progress', 'initializing data disk');
   await measureStorage(compose, measure);
   await storage.open(compose, provided.keys.diskCryptKey);
+  // The engine takes a while to start: meanwhile the boot goes on. Init scripts may change what it finds.
+  if (compose.initScripts.length === 0) await options.machine?.startEngine(sysConfig);
   await notify('instance.info', serializeInstanceInfo(ids.info));
   await measure(EVENT.systemReady);
   await notify('boot.progress', 'data disk ready');
@@ -122,6 +140,7 @@ async function boot(options: PrepareOptions, device: EvidenceDevice, shared: Hos
   await writeAgentConfig(config, config.pccsUrl ?? sysConfig.pccsUrl);
   await linkFiles(config, shared);
   await runInitScripts(compose, config, notify);
+  if (compose.initScripts.length > 0) await options.machine?.startEngine(sysConfig);
   log.info({ app_id: toHex(ids.appId), instance_id: toHex(ids.instanceId) }, 'Machine is prepared');
   return { identities: ids, keyProvider: compose.keyProvider };
 }

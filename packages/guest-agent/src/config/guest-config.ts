@@ -19,6 +19,7 @@ const schema = z.strictObject({
   data_dir: path.optional(),
   devices: z.strictObject({ tsm: path, rtmr: path, ccel: path.optional() }).optional(),
   tpm: z.strictObject({ device: path, event_log: path }).optional(),
+  simulated_tee: z.strictObject({ endpoint: z.string().regex(/^vsock:\d{1,10}:\d{1,10}$/) }).optional(),
   event_log: path.optional(),
   host_api_url: z.string().min(1).optional(),
   attestation: z
@@ -75,6 +76,8 @@ export interface GuestConfig {
   readonly devices: { readonly tsm: string; readonly rtmr: string; readonly ccel: string | undefined };
   /** The TPM of key provider `tpm`: devices in order of preference, and the log of the firmware. */
   readonly tpm: { readonly devices: readonly string[]; readonly eventLog: string };
+  /** TSM endpoint that stands in for TDX hardware; only a development image has it. */
+  readonly simulatedTee: string | undefined;
   readonly eventLog: string;
   readonly hostApiUrl: string | undefined;
   /** File of a TDX root beside the vendor's, for simulated hardware; undefined for the vendor's alone. */
@@ -174,6 +177,7 @@ function withDefaults(config: z.infer<typeof schema>, at: (path: string) => stri
       devices: tpm ? [device(tpm.device)] : ['dev/tpmrm0', 'dev/tpm0'].map((name) => join(root, name)),
       eventLog: tpm ? at(tpm.event_log) : join(root, 'sys/kernel/security/tpm0/binary_bios_measurements'),
     },
+    simulatedTee: config.simulated_tee?.endpoint,
     eventLog: optional(config.event_log) ?? join(root, 'run/log/dstack/runtime_events.log'),
     hostApiUrl: config.host_api_url,
     tdxRootFile: optional(config.attestation.root_ca.tdx),

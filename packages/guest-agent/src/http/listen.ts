@@ -5,19 +5,24 @@ import { dirname, join } from 'node:path';
 import { configureServer } from '@dstack-cloud/prpc';
 import { GuestError } from '../errors.ts';
 
-/** Where a listener is: a Unix socket path, a descriptor handed over by the service manager, or a TCP address. */
+/** Where a listener of Node's own is: a Unix socket path, a descriptor handed over by the service manager, or a TCP address. */
 export type ListenAddress =
   | { readonly kind: 'unix'; readonly path: string; readonly mode?: number }
   | { readonly kind: 'fd'; readonly fd: number }
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
 
-/** Reads `unix:PATH` or `HOST:PORT`. @throws GuestError `config-invalid` */
-export function parseListenAddress(text: string): ListenAddress {
+/** Reads `unix:PATH`, `vsock:PORT` or `HOST:PORT`. @throws GuestError `config-invalid` */
+export function parseListenAddress(text: string): ListenAddress | { kind: 'vsock'; port: number } {
   if (text.startsWith('unix:')) return { kind: 'unix', path: text.slice(5) };
+  const vsock = /^vsock:([0-9]{1,10})$/.exec(text);
+  if (vsock !== null) return { kind: 'vsock', port: Number(vsock[1]) };
   const found = /^(?:\[([0-9a-fA-F:]+)\]|([^:]+)):([0-9]{1,5})$/.exec(text);
   const port = Number(found?.[3]);
   if (found === null || port > 65_535) {
-    throw new GuestError('config-invalid', `Listen address ${text} is not unix:PATH or HOST:PORT`);
+    throw new GuestError(
+      'config-invalid',
+      `Listen address ${text} is not unix:PATH, vsock:PORT or HOST:PORT`,
+    );
   }
   return { kind: 'tcp', host: found[1] ?? found[2] ?? '', port };
 }

@@ -2,6 +2,7 @@ import type { Server } from 'node:http';
 import type { GuestConfig } from '../config/guest-config.ts';
 import type { Handlers } from './handlers.ts';
 import { inheritedSockets, linkSecondLocation, listen, parseListenAddress } from './listen.ts';
+import { type HostListener, listenToHost } from './listen-vsock.ts';
 
 const CLOSE_TIMEOUT_MS = 2_000;
 /** A container's user may be anybody. */
@@ -17,7 +18,9 @@ export interface Listeners {
 /** Opens all listeners, or none. @throws GuestError `listen-failed` */
 export async function startListeners(config: GuestConfig, handlers: Handlers): Promise<Listeners> {
   const servers: Server[] = [];
+  const hostListeners: HostListener[] = [];
   const close = async (): Promise<void> => {
+    for (const listener of hostListeners) listener.close();
     await Promise.all(servers.map(closeServer));
   };
   try {
@@ -32,13 +35,19 @@ export async function startListeners(config: GuestConfig, handlers: Handlers): P
     };
     await unix(dstackSock, dstackFd, 'dstack.sock', handlers.dstack);
     await unix(tappdSock, tappdFd, 'tappd.sock', handlers.tappd);
-    if (external !== undefined) servers.push(await listen(parseListenAddress(external), handlers.external));
-    if (guestApi !== undefined) servers.push(await listen(parseListenAddress(guestApi), handlers.guestApi));
+    const open = async (text: string | undefined, handler: Handlers['dstack']): Promise<void> => {
+      if (text === undefined) return;
+      const address = parseListenAddress(text);
+      if (address.kind === 'vsock') hostListeners.push(await listenToHost(address.port, handler));
+      else servers.push(await listen(address, handler));
+    };
+    await open(external, handlers.external);
+    await open(guestApi, handlers.guestApi);
   } catch (error) {
     await close();
     throw error;
   }
-  return { addresses: servers.map(addressOf), close };
+  return { addresses: [...servers.map(addressOf), ...hostListeners.map(({ address }) => address)], close };
 }
 
 /**

@@ -143,6 +143,7 @@ describe('listen addresses', () => {
   it.each([
     ['unix:/a b', { kind: 'unix', path: '/a b' }],
     ['127.0.0.1:8090', { kind: 'tcp', host: '127.0.0.1', port: 8090 }],
+    ['vsock:8000', { kind: 'vsock', port: 8000 }],
     ['[::1]:1', { kind: 'tcp', host: '::1', port: 1 }],
   ])('%s', (text, expected) => expect(parseListenAddress(text)).toEqual(expected));
   it.each(['8090', 'x:70000', 'vsock:3:8000', ''])('%j is refused', (text) => {

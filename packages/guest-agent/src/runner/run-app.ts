@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import {
   type AppCompose,
   assertSupported,
+  type ContainerEngine,
   chooseEngine,
   ENV_LIMITS,
   engineProbe,
@@ -32,6 +33,9 @@ import { sourceScript } from './source-script.ts';
 /** The text form of the largest environment, every byte escaped. */
 const MAX_ENV_FILE = ENV_LIMITS.totalBytes * 6 + 1024;
 
+/** A machine of its own has Docker, and started it. */
+const OWN_ENGINE: ContainerEngine = { name: 'docker', compose: ['docker', 'compose'] };
+
 /** What the runner needs beside its configuration. */
 export interface RunAppOptions {
   readonly config: GuestConfig;
@@ -39,6 +43,8 @@ export interface RunAppOptions {
   readonly say: (line: string) => void;
   readonly machineEnv: NodeJS.ProcessEnv;
   readonly signal: AbortSignal;
+  /** The application runs already, started by a program that has ended since. */
+  readonly resume?: boolean;
 }
 
 /**
@@ -63,7 +69,8 @@ export async function runApp(options: RunAppOptions): Promise<RunningApp> {
     ...sealedEnv,
   };
   const onOutput = (bytes: Uint8Array) => process.stderr.write(bytes);
-  if (compose.preLaunchScript !== undefined) {
+  const resume = options.resume === true && compose.runner === 'docker-compose';
+  if (compose.preLaunchScript !== undefined && !resume) {
     await notify('boot.progress', 'pre-launch');
     const { preLaunchScript: script } = compose;
     say(script.trim() === '' ? 'pre_launch_script is empty' : 'Running pre_launch_script');
@@ -73,8 +80,8 @@ export async function runApp(options: RunAppOptions): Promise<RunningApp> {
       ...{ script, workDir, env: variables, signal, onOutput },
     });
   }
-  const app = await start(compose, { variables, sealedEnv }, options, onOutput);
-  await notify('boot.progress', 'done');
+  const app = await start(compose, { variables, sealedEnv }, { ...options, resume }, onOutput);
+  if (!resume) await notify('boot.progress', 'done');
   return app;
 }
 
@@ -84,15 +91,16 @@ async function start(
   options: RunAppOptions,
   onOutput: (bytes: Uint8Array) => void,
 ): Promise<RunningApp> {
-  const { config, notify, say, signal } = options;
+  const { config, notify, say, signal, resume = false } = options;
   const sockets: AgentSockets = { dstack: config.listen.dstackSock, tappd: config.listen.tappdSock };
   if (compose.runner === 'bash') {
     await notify('boot.progress', 'running main script');
     return await runBash(compose.bashScript ?? '', variables, config, say);
   }
-  await notify('boot.progress', 'starting containers');
+  if (!resume) await notify('boot.progress', 'starting containers');
   const engineEnv = { ...variables, ...config.runner.engineEnv };
-  const engine = await chooseEngine(config.runner.engine, engineProbe(engineEnv));
+  const engine =
+    config.root === '/' ? OWN_ENGINE : await chooseEngine(config.runner.engine, engineProbe(engineEnv));
   const composeText = compose.dockerComposeFile ?? '';
   const file = readComposeFile(composeText);
   const { logDir, project, ports } = config.runner;
@@ -108,6 +116,7 @@ async function start(
   // Containers mount the sockets, and their users may be anybody; the folder around them stays closed.
   for (const socket of Object.values(sockets)) await chmod(socket, CONTAINERS_MODE).catch(() => undefined);
   return await runEngine({
+    resume,
     ...{ engine, composeText, file, sealedEnv, project, folders, ports, logDir, onOutput, signal, say },
     env: engineEnv,
   });

@@ -41,6 +41,8 @@ export interface EngineRunOptions {
   readonly onOutput: (bytes: Uint8Array) => void;
   readonly say: (line: string) => void;
   readonly signal?: AbortSignal;
+  /** The containers run already. */
+  readonly resume?: boolean;
 }
 
 /**
@@ -60,16 +62,21 @@ export async function runEngine(options: EngineRunOptions): Promise<RunningApp> 
       stdio: ['ignore', 'pipe', 'pipe'],
     });
   };
+  const services = [...options.file.services.keys()];
+  const down = () => ended(compose('down', '--timeout', '5'), AbortSignal.timeout(STOP_TIMEOUT_MS));
+  const stopAll = async (): Promise<void> => void (await down());
+  if (options.resume) return { services, stop: stopAll };
   say(`Starting the application with ${engine.compose.join(' ')}, project ${project}`);
   const up = compose('up', '--remove-orphans', '-d', '--build');
   up.stdout?.on('data', options.onOutput);
   up.stderr?.on('data', options.onOutput);
   const code = await ended(up, options.signal);
   if (code !== 0) {
-    await ended(compose('down', '--timeout', '5'), AbortSignal.timeout(STOP_TIMEOUT_MS));
+    await down();
     throw new GuestError('start-failed', `${engine.compose.join(' ')} up failed with status ${code}`);
   }
-  const services = [...options.file.services.keys()];
+  // A machine of its own has the containers' logs from its engine.
+  if (folders.root === '/') return { services, stop: stopAll };
   const followers = services.map((service) => {
     const log = new ServiceLog(join(options.logDir, `${service}.log`));
     const follower = compose('logs', '--follow', '--no-color', '--no-log-prefix', service);
@@ -80,7 +87,7 @@ export async function runEngine(options: EngineRunOptions): Promise<RunningApp> 
   });
   const stop = async (): Promise<void> => {
     for (const follower of followers) follower.kill('SIGTERM');
-    await ended(compose('down', '--timeout', '5'), AbortSignal.timeout(STOP_TIMEOUT_MS));
+    await down();
   };
   return { services, stop };
 }

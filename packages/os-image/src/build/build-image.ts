@@ -21,7 +21,7 @@ import { describeImage, type ImageHashes } from './describe-image.ts';
 import { buildInitramfs } from './initramfs.ts';
 import { prepareModules } from './kernel-modules.ts';
 import { programPackages } from './program-packages.ts';
-import { configureRoot, filePath } from './root-tree.ts';
+import { configureRoot } from './root-tree.ts';
 
 export interface BuildImageOptions {
   readonly lock: ImageLock;
@@ -81,7 +81,7 @@ export async function buildImage(options: BuildImageOptions): Promise<ImageFiles
     const modules = await prepareModules(tree, tools, work);
     await addNode(tree, tools, { nodeTarball: await store.nodeTarball(), work });
     await addPrograms(options.programs, tree);
-    await configureRoot(tree, filePath(recipe, 'root'));
+    await configureRoot(tree, recipe, options.flavour);
     const initramfs = await compress(await buildInitramfs(tree, modules, recipe), tools, work);
     const squashfs = join(work, 'rootfs.squashfs');
     const { level, block } = options.compression ?? COMPRESSION.quick;

@@ -2,13 +2,14 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { utf8Text } from '@dstack-cloud/encoding';
 import { OsImageError } from '../errors.ts';
-import { EXTRA_USERS, MASKED_UNITS, STARTED_UNITS } from '../recipe/recipe.ts';
+import { DEV_STARTED_UNITS, EXTRA_USERS, MASKED_UNITS, STARTED_UNITS } from '../recipe/recipe.ts';
 import { addFolder } from '../tree/add-folder.ts';
 import type { Content, FileTree } from '../tree/file-tree.ts';
 import { SystemUsers } from '../tree/system-users.ts';
+import type { Flavour } from './command-line.ts';
 
 /** What the maintainer scripts of packages would have done, and our own settings and units. */
-export async function configureRoot(tree: FileTree, filesFolder: string): Promise<void> {
+export async function configureRoot(tree: FileTree, recipe: string, flavour: Flavour): Promise<void> {
   await users(tree);
   await addCertificates(tree);
   programs(tree);
@@ -30,8 +31,10 @@ export async function configureRoot(tree: FileTree, filesFolder: string): Promis
   ])
     if (tree.get(path) === undefined) tree.directory(path);
   units(tree);
-  await addFolder(filesFolder, tree);
-  startedUnits(tree);
+  await addFolder(filePath(recipe, 'root'), tree);
+  await addFolder(filePath(recipe, `root-${flavour}`), tree);
+  startedUnits(tree, STARTED_UNITS);
+  if (flavour === 'dev') startedUnits(tree, DEV_STARTED_UNITS);
 }
 
 async function users(tree: FileTree): Promise<void> {
@@ -77,8 +80,8 @@ function units(tree: FileTree): void {
   tree.symlink('/etc/systemd/system/default.target', '/usr/lib/systemd/system/multi-user.target');
 }
 
-function startedUnits(tree: FileTree): void {
-  for (const [target, names] of Object.entries(STARTED_UNITS)) {
+function startedUnits(tree: FileTree, started: Readonly<Record<string, readonly string[]>>): void {
+  for (const [target, names] of Object.entries(started)) {
     for (const name of names) {
       const at = [`/etc/systemd/system/${name}`, `/usr/lib/systemd/system/${name}`].find((path) =>
         tree.get(path),

@@ -140,13 +140,18 @@ export const STARTED_UNITS: Readonly<Record<string, readonly string[]>> = {
   ],
   'sockets.target': [
     ...['systemd-journald.socket', 'systemd-journald-dev-log.socket', 'systemd-udevd-control.socket'],
-    ...['systemd-udevd-kernel.socket', 'dstack-guest-agent.socket'],
+    ...['systemd-udevd-kernel.socket', 'dstack-guest.socket'],
   ],
-  'local-fs.target': ['tmp.mount'],
+  'local-fs.target': ['tmp.mount', 'dstack.mount'],
   'multi-user.target': [
     ...['systemd-networkd.service', 'systemd-resolved.service', 'chrony.service'],
-    ...['dstack-prepare.service', 'dstack-guest-agent.service', 'docker.service', 'app-compose.service'],
+    ...['dstack-disk.service', 'dstack-guest.service'],
   ],
+};
+
+/** What a development image starts besides. */
+export const DEV_STARTED_UNITS: Readonly<Record<string, readonly string[]>> = {
+  'multi-user.target': ['dev-shell.service'],
 };
 
 /** Units that others ask for by name and that would do nothing here, or open a way in. */
@@ -160,6 +165,12 @@ export const MASKED_UNITS: readonly string[] = [
   ],
   ...['console-getty.service', 'container-getty@.service', 'docker.socket', 'containerd.service'],
   ...['systemd-logind.service', 'systemd-machine-id-commit.service', 'systemd-random-seed.service'],
+  // They would take settings that nothing measures.
+  ...['systemd-udev-load-credentials.service', 'systemd-creds.socket', 'systemd-sysext.socket'],
+  ...['systemd-network-generator.service', 'systemd-hostnamed.socket', 'systemd-confext.service'],
+  // They keep state on a root that is in memory, or wait for what is loaded already.
+  ...['systemd-networkd-persistent-storage.service', 'modprobe@.service', 'systemd-journal-flush.service'],
+  ...['systemd-tmpfiles-clean.timer', 'systemd-update-done.service', 'systemd-sysusers.service'],
 ];
 
 /** Users that packages make in maintainer scripts, in the form of sysusers.d(5). */

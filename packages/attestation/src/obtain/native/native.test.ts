@@ -1,13 +1,15 @@
 import { once } from 'node:events';
-import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openRtmrs } from '../rtmr.ts';
 import { flock } from './flock.ts';
 import { nativeCalls } from './koffi.ts';
+import { notifyServiceManager } from './service-manager.ts';
 import { extendRtmrByIoctl, tdReportByIoctl } from './tdx-guest.ts';
-import { adoptSocket } from './vsock.ts';
+import { adoptSocket, serveStreams } from './vsock.ts';
 
 let directory: string;
 beforeEach(() => {
@@ -40,6 +42,60 @@ describe.skipIf(!installed)(`native calls${installed ? '' : ' (skipped: koffi is
     one.destroy();
     other.resume();
     await closed;
+  });
+
+  test('serve streams on a descriptor, and end those of strangers', async () => {
+    const { libc } = (await nativeCalls())!;
+    const socket = libc.func('int socket(int domain, int type, int protocol)');
+    const bind = libc.func('int bind(int fd, const uint8_t *address, unsigned int size)');
+    const path = join(directory, 'served');
+    const address = new Uint8Array(Buffer.concat([Buffer.from([1, 0]), Buffer.from(path), Buffer.from([0])]));
+    const fd = socket(1, 1, 0) as number;
+    expect(bind(fd, address, address.length)).toBe(0);
+    let welcome = true;
+    const listener = await serveStreams(
+      fd,
+      () => welcome,
+      (stream) => stream.end('hello'),
+    );
+    const first = connect({ path });
+    expect(String((await once(first, 'data'))[0])).toBe('hello');
+    welcome = false;
+    const second = connect({ path });
+    let received = '';
+    second.on('data', (bytes) => {
+      received += String(bytes);
+    });
+    await once(second, 'close');
+    expect(received).toBe('');
+    first.destroy();
+    await listener.close();
+  });
+
+  test('tell a service manager, by path and by abstract name', async () => {
+    const { libc } = (await nativeCalls())!;
+    const socket = libc.func('int socket(int domain, int type, int protocol)');
+    const bind = libc.func('int bind(int fd, const uint8_t *address, unsigned int size)');
+    const recv = libc.func('long recv(int fd, _Out_ uint8_t *bytes, unsigned long size, int flags)');
+    const abstract = `dstack-notify-${process.pid}`;
+    for (const [text, name] of [
+      [join(directory, 'notify'), join(directory, 'notify')],
+      [`@${abstract}`, `\0${abstract}`],
+    ] as const) {
+      const address = new Uint8Array(Buffer.concat([Buffer.from([1, 0]), Buffer.from(name)]));
+      const fd = socket(1, 2, 0) as number;
+      expect(bind(fd, address, address.length)).toBe(0);
+      expect(await notifyServiceManager('READY=1', text)).toBe(true);
+      const bytes = new Uint8Array(64);
+      const length = Number(recv(fd, bytes, bytes.length, 0));
+      expect(Buffer.from(bytes.subarray(0, length)).toString()).toBe('READY=1');
+      closeSync(fd);
+    }
+    expect(await notifyServiceManager('READY=1', '')).toBe(false);
+    await expect(notifyServiceManager('READY=1', 'relative')).rejects.toMatchObject({ code: 'device' });
+    await expect(notifyServiceManager('READY=1', join(directory, 'none'))).rejects.toMatchObject({
+      code: 'device',
+    });
   });
 
   test('lock a file', async () => {

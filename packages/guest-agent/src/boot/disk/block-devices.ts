@@ -6,6 +6,8 @@ export interface BlockDevice {
   /** Name below `/dev`. */
   readonly name: string;
   readonly kind: 'disk' | 'partition';
+  /** Serial number that the host gave the disk; not measured. */
+  readonly serial: string | undefined;
   /** Name in the partition table. */
   readonly partitionName: string | undefined;
   readonly partitionUuid: string | undefined;
@@ -31,6 +33,7 @@ export async function blockDevices(sys = '/sys/class/block'): Promise<BlockDevic
     devices.push({
       name,
       kind: isPartition ? 'partition' : 'disk',
+      serial: isPartition ? undefined : await serialOf(join(sys, name)),
       partitionName: event.get('PARTNAME'),
       partitionUuid: event.get('PARTUUID')?.toLowerCase(),
       disk: isPartition ? match[1] : undefined,
@@ -39,6 +42,19 @@ export async function blockDevices(sys = '/sys/class/block'): Promise<BlockDevic
     });
   }
   return devices;
+}
+
+/** virtio has the number at the disk, NVMe at its controller. */
+async function serialOf(folder: string): Promise<string | undefined> {
+  for (const file of ['serial', 'device/serial']) {
+    const text = await readFile(join(folder, file), 'utf8').catch(absent);
+    if (text !== undefined) return text.trim() || undefined;
+  }
+  return undefined;
+}
+
+function absent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
 }
 
 function split(line: string): [string, string] {

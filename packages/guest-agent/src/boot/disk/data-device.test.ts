@@ -7,6 +7,7 @@ const GIB = 1024 ** 3;
 const disk = (name: string, more: Partial<BlockDevice> = {}): BlockDevice => ({
   name,
   kind: 'disk',
+  serial: undefined,
   partitionName: undefined,
   partitionUuid: undefined,
   disk: undefined,

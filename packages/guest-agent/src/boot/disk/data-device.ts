@@ -1,12 +1,11 @@
 import { GuestError } from '../../errors.ts';
 import type { BlockDevice } from './block-devices.ts';
 import type { MachineHost } from './machine-host.ts';
+import { isSharedDisk } from './shared-disk.ts';
 
 const DATA_NAME = 'dstack-data';
 const ROOT_NAME = 'dstack-rootfs';
-const SHARED_LABEL = 'DSTACKSHR';
-/** Where a FAT32 volume has its label (Microsoft FAT specification 1.03, section 3.3). */
-const FAT_LABEL_AT = 71;
+const DATA_SERIAL = 'data';
 const MIN_BYTES = 64 * 1024 * 1024;
 
 /** What `dstack.data_device=` on the measured command line names. */
@@ -21,8 +20,9 @@ export interface DataDevice {
 }
 
 /**
- * Chooses the data device: the one that the command line names, else the partition `dstack-data`, else the one disk
- * that is nothing else (not the root's, not the shared files', not read-only).
+ * Chooses the data device: the one that the command line names, else the partition `dstack-data`, else the disk with
+ * the serial number `data`, else the one disk that is nothing else (not the root's, not the shared files', not
+ * read-only).
  *
  * @throws GuestError `disk-refused` when there is none or more than one
  */
@@ -34,11 +34,13 @@ export async function chooseDataDevice(
   if (argument !== undefined) return byArgument(devices, argument);
   const named = devices.filter((one) => one.partitionName === DATA_NAME);
   if (named.length > 0) return only(named, `are named ${DATA_NAME}`);
+  const bySerial = devices.filter((one) => one.kind === 'disk' && one.serial === DATA_SERIAL);
+  if (bySerial.length > 0) return only(bySerial, `have the serial number ${DATA_SERIAL}`);
   const used = new Set(devices.flatMap(({ disk, name }) => (disk === undefined ? [] : [disk, name])));
   const candidates: BlockDevice[] = [];
   for (const one of devices) {
     if (one.kind !== 'disk' || one.readOnly || one.size < MIN_BYTES || used.has(one.name)) continue;
-    if ((await labelOf(one, host)) !== SHARED_LABEL) candidates.push(one);
+    if (!(await isSharedDisk(one, host))) candidates.push(one);
   }
   return only(candidates, 'could be the data disk');
 }
@@ -77,9 +79,4 @@ function only(found: readonly BlockDevice[], what: string): DataDevice {
       `${device.name} cannot hold data: it is ${device.readOnly ? 'read-only' : 'the root'}`,
     );
   return { path: `/dev/${device.name}`, disk: device.disk };
-}
-
-async function labelOf(device: BlockDevice, host: Pick<MachineHost, 'read'>): Promise<string> {
-  const bytes = await host.read(`/dev/${device.name}`, FAT_LABEL_AT, 11);
-  return new TextDecoder('latin1').decode(bytes).trimEnd();
 }

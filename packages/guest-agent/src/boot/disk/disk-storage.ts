@@ -1,9 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GuestConfig } from '../../config/guest-config.ts';
 import type { Logger } from '../../log.ts';
 import type { Storage } from '../storage.ts';
-import { blockDevices } from './block-devices.ts';
 import { chooseDataDevice } from './data-device.ts';
 import { finishDisk, MAPPED_DEVICE, openEncryptedDisk } from './encrypted-disk.ts';
 import { makeExt4, makeSwap, mountExt4 } from './file-system.ts';
@@ -34,7 +32,7 @@ export function diskStorage(config: GuestConfig, host: MachineHost, log: Logger)
 }
 
 async function findDevice(host: MachineHost): Promise<{ path: string }> {
-  const words = (await readFile('/proc/cmdline', 'utf8')).trim().split(/\s+/);
+  const words = await host.commandLine();
   const argument = words.find((word) => word.startsWith(ARGUMENT))?.slice(ARGUMENT.length);
-  return await chooseDataDevice(await blockDevices(), host, argument);
+  return await chooseDataDevice(await host.blockDevices(), host, argument);
 }

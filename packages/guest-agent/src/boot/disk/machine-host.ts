@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
-import { open } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
+import { isThere } from '@dstack-cloud/files';
 import { GuestError } from '../../errors.ts';
+import { type BlockDevice, blockDevices } from './block-devices.ts';
 
 /** Longest that one program of the boot may take. A file system check of a large disk takes minutes. */
 const TIMEOUT_MS = 30 * 60_000;
@@ -19,10 +21,17 @@ export interface MachineHost {
   run(program: string, args: readonly string[], input?: Uint8Array): Promise<Ran>;
   /** Bytes of a file or device; fewer when it ends before. */
   read(path: string, offset: number, length: number): Promise<Uint8Array>;
+  isThere(path: string): boolean;
+  /** Words of the measured kernel command line. */
+  commandLine(): Promise<readonly string[]>;
+  blockDevices(): Promise<readonly BlockDevice[]>;
 }
 
 /** The machine that this process runs on. */
 export const thisMachine: MachineHost = {
+  isThere,
+  commandLine: async () => (await readFile('/proc/cmdline', 'utf8')).trim().split(/\s+/),
+  blockDevices: () => blockDevices(),
   run: async (program, args, input) =>
     await new Promise<Ran>((resolve, reject) => {
       const child = spawn(program, args, {

@@ -1,0 +1,53 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isThere } from '@dstack-cloud/files';
+import { type MachineHost, mustRun } from '../boot/disk/machine-host.ts';
+import type { NotifyHost } from '../boot/host-api.ts';
+import { loadImages } from '../boot/load-images.ts';
+import { dockerRoot, leftContainers } from '../boot/start-docker.ts';
+import type { GuestConfig } from '../config/guest-config.ts';
+import { causeChain } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { runApp } from './run-app.ts';
+import type { RunningApp } from './run-processes.ts';
+
+export interface MachineAppOptions {
+  readonly config: GuestConfig;
+  readonly host: MachineHost;
+  readonly notify: NotifyHost;
+  readonly log: Logger;
+  readonly say: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Runs the application of a machine of its own. An application that does not start is told to the host; the agent goes on
+ * to serve, so that somebody can look.
+ *
+ * @returns undefined when it did not start
+ */
+export async function runMachineApp(options: MachineAppOptions): Promise<RunningApp | undefined> {
+  const { config, host, notify, log, say, signal } = options;
+  const marker = join(config.runDir, 'dstack', 'app-started');
+  const resume = isThere(marker);
+  try {
+    if (!resume) await engineReady(options);
+    const app = await runApp({ config, notify, say, machineEnv: process.env, signal, resume });
+    if (!resume) await writeFile(marker, '', { mode: 0o600 });
+    say(`Application runs: ${app.services.join(', ')}`);
+    return app;
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    log.error({ error: causeChain(error) }, 'The application does not start');
+    await notify('boot.error', `failed to start containers: ${causeChain(error)}`);
+    return undefined;
+  }
+
+  async function engineReady({ config: { dataDir, runDir } }: MachineAppOptions): Promise<void> {
+    await mustRun(host, 'systemctl', ['start', 'docker.service']);
+    // Containers of an earlier boot are made again from the compose file; volumes stay.
+    if ((await leftContainers(dockerRoot(dataDir))).length > 0)
+      await mustRun(host, 'docker', ['container', 'prune', '--force']);
+    await loadImages(host, join(runDir, 'dstack-images'), log);
+  }
+}
