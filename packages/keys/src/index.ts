@@ -37,6 +37,7 @@ export {
 export { keccak256 } from './keccak256.ts';
 export { generateP256Key, type P256Key, p256KeyFromPem, p256KeyFromScalar, p256KeyPem } from './p256-key.ts';
 export { rootId } from './root-id.ts';
+export { openSealedBox, sealBox } from './sealed-box.ts';
 export {
   decryptEnv,
   type EnvVariable,

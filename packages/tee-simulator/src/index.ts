@@ -14,6 +14,12 @@ export {
   simulatedBoot,
 } from './image/simulated-image.ts';
 export {
+  type KeyProvider,
+  type KeyProviderOptions,
+  keyProvider,
+  sealingKeyFor,
+} from './key-provider/key-provider.ts';
+export {
   createNitro,
   type NitroDocumentInput,
   type NitroOptions,
@@ -23,7 +29,7 @@ export {
 export { type NsmEndpointOptions, nsmEndpoint } from './nitro/nsm-endpoint.ts';
 export { createPlatform, type PlatformOptions, type SimulatedPlatform } from './platform.ts';
 export type { CollateralOptions } from './tdx/collateral.ts';
-export type { QuoteOptions } from './tdx/quote.ts';
+export type { QuoteOptions, SimulatedEnclave } from './tdx/quote.ts';
 export { DEBUG_ATTRIBUTES, PRODUCTION_ATTRIBUTES, type TdState } from './tdx/td-state.ts';
 export type { SocketServer } from './tsm/socket-server.ts';
 export { TsmDevice, type TsmDeviceOptions, type TsmEntry } from './tsm/tsm-device.ts';

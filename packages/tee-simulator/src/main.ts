@@ -17,6 +17,9 @@ const HELP = `dstack-tee-simulator: simulated TEEs for development. Nothing here
       [--quote-version 4|5] [--debug-td] [--exit-with-stdin]
       One boot of a simulated TD: configfs-tsm, RTMR and CCEL files on a unix socket. RTMR3 starts at zero.
 
+  dstack-tee-simulator key-provider --seed-file FILE [--port PORT] [--host 127.0.0.1] [--exit-with-stdin]
+      A simulated SGX key provider (key_provider local): gives each TD of the seed's machines a key of its own.
+
   dstack-tee-simulator nsm --seed-file FILE --socket PATH [--machine NAME] [--image NAME] [--debug-enclave]
       [--exit-with-stdin]
       A simulated Nitro security module: the CBOR of /dev/nsm on a unix socket, each message after its length.
@@ -37,6 +40,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   collateral: async () => (await import('./command/collateral-command.ts')).collateralCommand,
   'gcp-tpm': async () => (await import('./command/gcp-tpm-command.ts')).gcpTpmCommand,
   image: async () => (await import('./command/image-command.ts')).imageCommand,
+  'key-provider': async () => (await import('./command/key-provider-command.ts')).keyProviderCommand,
   nsm: async () => (await import('./command/nsm-command.ts')).nsmCommand,
   root: async () => (await import('./command/root-command.ts')).rootCommand,
   tdx: async () => (await import('./command/tdx-command.ts')).tdxCommand,

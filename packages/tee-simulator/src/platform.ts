@@ -1,7 +1,7 @@
 import type { CollateralSource, DcapCollateral } from '@dstack-cloud/attestation';
 import { SimulatorError } from './errors.ts';
 import { type CollateralOptions, tdxCollateral } from './tdx/collateral.ts';
-import { type QuoteOptions, quotingEnclave } from './tdx/quote.ts';
+import { type QuoteOptions, quotingEnclave, type SimulatedEnclave } from './tdx/quote.ts';
 import type { TdState } from './tdx/td-state.ts';
 import { tdxPki } from './tdx/tdx-pki.ts';
 
@@ -30,6 +30,8 @@ export interface SimulatedPlatform {
    * @throws SimulatorError `argument` for a field of another size
    */
   quote(reportData: Uint8Array, td: TdState, options?: QuoteOptions): Uint8Array;
+  /** An SGX quote of an enclave of this machine. @param reportData 64 bytes */
+  enclaveQuote(reportData: Uint8Array, enclave: SimulatedEnclave): Uint8Array;
   /** Collateral in force at `now` (unix seconds). */
   collateral(now: number, options?: CollateralOptions): DcapCollateral;
   /** A source of that collateral, renewed with the clock. */
@@ -55,6 +57,7 @@ export function createPlatform(seed: Uint8Array, options: PlatformOptions = {}):
     ppid: pki.ppid,
     fmspc: pki.fmspc,
     quote: (reportData, td, quoteOptions) => enclave.quote(reportData, td, quoteOptions),
+    enclaveQuote: (reportData, description) => enclave.enclaveQuote(reportData, description),
     collateral: (now, collateralOptions) => tdxCollateral(pki, now, collateralOptions),
     collateralSource: (now, collateralOptions) => ({
       tdx: ({ tee }) => Promise.resolve(tdxCollateral(pki, now(), { ...collateralOptions, tee })),

@@ -7,6 +7,7 @@ import {
   RpcError,
   type ServiceImplementation,
 } from '@dstack-cloud/prpc';
+import { askKeyProvider, type KeyProviderAddress } from './key-provider.ts';
 
 /** A notification with a longer payload is dropped, and its sender not told (chapter 50 section 7.4). */
 export const MAX_NOTIFY_PAYLOAD = 4096;
@@ -18,6 +19,9 @@ export interface Notification {
   readonly payload: string;
 }
 
+/** Where hosts have the key provider enclave of key provider `local`. */
+const KEY_PROVIDER: KeyProviderAddress = { host: '127.0.0.1', port: 3443 };
+
 /** Of one machine, whose programs have a few each. */
 const MAX_CONNECTIONS = 32;
 
@@ -28,13 +32,14 @@ const MAX_CONNECTIONS = 32;
 export async function startHostApi(
   socketPath: string,
   onNotify: (notification: Notification) => void,
+  keyProvider: KeyProviderAddress = KEY_PROVIDER,
 ): Promise<Server> {
   const handler = createPrpcHandler<undefined>({
     mounts: [
       {
         path: '/api',
         trim: 'HostApi.',
-        services: [hostService(onNotify)],
+        services: [hostService(onNotify, keyProvider)],
         limits: { Info: MAX_BODY_BYTES, Notify: MAX_BODY_BYTES, GetSealingKey: MAX_BODY_BYTES },
       },
     ],
@@ -54,7 +59,11 @@ export async function startHostApi(
   return server;
 }
 
-function hostService(onNotify: (notification: Notification) => void): ServiceImplementation<undefined> {
+function hostService(
+  onNotify: (notification: Notification) => void,
+  keyProvider: KeyProviderAddress,
+): ServiceImplementation<undefined> {
+  let asking = false;
   return implement(HostApi)<undefined>({
     Info: () => ({ name: 'dstack VMM', version: '0.1.0' }),
     Notify: ({ event, payload }) => {
@@ -62,8 +71,15 @@ function hostService(onNotify: (notification: Notification) => void): ServiceImp
         throw new RpcError(`Notify needs an event of 1 to ${MAX_EVENT_BYTES} bytes`);
       if (Buffer.byteLength(payload) <= MAX_NOTIFY_PAYLOAD) onNotify({ event, payload });
     },
-    GetSealingKey: () => {
-      throw new RpcError('This host has no local key provider');
+    GetSealingKey: async ({ quote }) => {
+      // A machine asks once a boot.
+      if (asking) throw new RpcError('Another request for a sealing key is being answered');
+      asking = true;
+      try {
+        return await askKeyProvider(keyProvider, quote);
+      } finally {
+        asking = false;
+      }
     },
   });
 }

@@ -12,7 +12,7 @@ import { EVENT, findEvent, ratlsReportData } from '@dstack-cloud/attestation';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { equalBytes, toHex, utf8Text } from '@dstack-cloud/encoding';
 import { hostSharedCopy } from '../boot/host-shared.ts';
-import { peerVerifier } from '../boot/peer-verifier.ts';
+import { judgesOf, peerVerifier } from '../boot/peer-verifier.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
@@ -65,7 +65,7 @@ export async function createAgent(options: CreateAgentOptions): Promise<CreatedA
           caCert,
           device,
           vmConfig: sys.vmConfig,
-          verify: await peerVerifier(config, sys),
+          verify: peerVerifier(await judgesOf(config, sys)),
           requireAttestation: config.requireKmsAttestation,
           now,
         })

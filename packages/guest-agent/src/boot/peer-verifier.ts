@@ -1,6 +1,7 @@
 import { readFileBounded, type SysConfig } from '@dstack-cloud/app';
 import {
   addRoot,
+  type CollateralSource,
   rootCertificate,
   type TrustRoots,
   vendorCollateral,
@@ -12,6 +13,12 @@ import { GuestError } from '../errors.ts';
 
 const MAX_ROOT_BYTES = 64 * 1024;
 
+/** What the evidence of others is judged by. */
+export interface Judges {
+  readonly roots: TrustRoots;
+  readonly collateral: CollateralSource;
+}
+
 /**
  * Judges the evidence of other machines: vendor roots, and the one root beside them that the configuration names for
  * simulated hardware.
@@ -20,16 +27,21 @@ const MAX_ROOT_BYTES = 64 * 1024;
  *   untrusted host may choose them
  * @throws GuestError `config-invalid` when the root cannot be read
  */
-export async function peerVerifier(
+export async function judgesOf(
   config: GuestConfig,
   sys: Pick<SysConfig, 'pccsUrl' | 'amdKdsUrl'>,
-): Promise<PeerVerifier> {
+): Promise<Judges> {
   const roots = await trustRoots(config.tdxRootFile);
   const collateral = vendorCollateral({
     roots,
     pccs: config.pccsUrl ?? sys.pccsUrl,
     amdKds: config.amdKdsUrl ?? sys.amdKdsUrl,
   });
+  return { roots, collateral };
+}
+
+/** Judges the certificates of other machines. */
+export function peerVerifier({ roots, collateral }: Judges): PeerVerifier {
   return (certificate) =>
     verifyPeerAttestation(certificate, { roots, collateral, now: Math.floor(Date.now() / 1000) });
 }

@@ -25,14 +25,16 @@ import { attachedGpus } from './attached-gpus.ts';
 import { type NamedEnvKey, writeEnvironment } from './environment.ts';
 import { requireUnmeasured } from './fresh-machine.ts';
 import type { NotifyHost } from './host-api.ts';
+import { seedFromHost } from './host-seed.ts';
 import { type HostShared, loadHostShared } from './host-shared.ts';
+import { hostTransport } from './host-transport.ts';
 import { type Identities, identities } from './identities.ts';
 import { runInitScripts } from './init-scripts.ts';
 import { readKeyState, writeKeyState } from './key-state.ts';
 import { keysFromKms } from './kms-keys.ts';
 import type { MachineSteps } from './machine-steps.ts';
 import { type Measure, measureIdentities, measurer } from './measure.ts';
-import { peerVerifier } from './peer-verifier.ts';
+import { judgesOf, peerVerifier } from './peer-verifier.ts';
 import { waitForTime } from './secure-time.ts';
 import { keysFromSeed, keysWithoutProvider } from './seed-keys.ts';
 import { measureStorage, storageOf, writeAgentConfig } from './storage.ts';
@@ -180,18 +182,18 @@ async function provideKeys(
     });
     return { keys, providerId, envKeys: [] };
   }
-  if (compose.keyProvider !== 'kms') {
-    throw new GuestError(
-      'key-provider-unsupported',
-      'Key provider local needs an SGX key provider behind the host API, which this host has not; use kms or none',
-      { expected: 'kms, tpm or none', found: compose.keyProvider },
-    );
+  if (compose.keyProvider === 'local') {
+    const host = hostTransport(config.hostApiUrl);
+    const judges = await judgesOf(config, sysConfig);
+    const { seed, mrEnclave } = await seedFromHost({ host, device, judges, log });
+    const keys = await keysFromSeed(device, now, seed, (key) => ({ kind: 'local', key, mr: mrEnclave }));
+    return { keys, providerId: mrEnclave, envKeys: [] };
   }
   const { keys, name, previous, providerId, mrKms, osImageHash } = await keysFromKms({
     urls: sysConfig.kmsUrls,
     device,
     vmConfig: sysConfig.vmConfig,
-    verify: await peerVerifier(config, sysConfig),
+    verify: peerVerifier(await judgesOf(config, sysConfig)),
     requireAttestation: config.requireKmsAttestation,
     keyProviderId: compose.keyProviderId,
     held: await readKeyState(config.dataDir, appId),

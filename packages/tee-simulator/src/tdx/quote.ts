@@ -8,11 +8,14 @@ import type { TdxPki } from './tdx-pki.ts';
 
 const QE_VENDOR_ID = fromHex('939a7233f79c4ca9940a0db3957f0607');
 const TEE_TDX = 0x81;
+const TEE_SGX = 0x00;
 const KEY_ECDSA_P256 = 2;
 const BODY_TD_10 = 2;
 const BODY_TD_15 = 3;
 const CERTIFICATION_QE_REPORT = 6;
 const CERTIFICATION_PCK_CHAIN = 5;
+/** SGX ATTRIBUTES, bit 1. */
+const ENCLAVE_DEBUG = 2;
 const XFAM = fromHex('e700060000000000');
 
 export interface QuoteOptions {
@@ -24,13 +27,26 @@ export interface QuoteOptions {
 /** The parts of a quote which no TD changes: QE report and its signature, made once per machine. */
 export interface QuotingEnclave {
   quote(reportData: Uint8Array, td: TdState, options?: QuoteOptions): Uint8Array;
+  /** An SGX quote (version 3) of another enclave of this machine. */
+  enclaveQuote(reportData: Uint8Array, enclave: SimulatedEnclave): Uint8Array;
+}
+
+/** An enclave as its report describes it. */
+export interface SimulatedEnclave {
+  /** 32 bytes. */
+  readonly mrEnclave: Uint8Array;
+  /** Its report says DEBUG. */
+  readonly debug?: boolean;
 }
 
 /** The simulated quoting enclave of a machine: signs its attestation key once, then any number of quotes. */
 export function quotingEnclave(seed: Uint8Array, pki: TdxPki): QuotingEnclave {
   const authData = seededBytes(seed, 'qe-auth', 32);
   const binding = createHash('sha256').update(pki.attestationKey.publicKey).update(authData).digest();
-  const report = enclaveReport(seed, padRight(new Uint8Array(binding), 64));
+  const report = enclaveReport(
+    { ...QUOTING_ENCLAVE, mrEnclave: seededBytes(seed, 'qe-mrenclave', 32), isvSvn: PLATFORM_TCB.qeIsvSvn },
+    padRight(new Uint8Array(binding), 64),
+  );
   const chain = utf8(pki.pck.pem + pki.pckCa.pem + pki.root.pem);
   const certification = new ByteWriter()
     .bytes(report)
@@ -52,6 +68,28 @@ export function quotingEnclave(seed: Uint8Array, pki: TdxPki): QuotingEnclave {
         .u32le(certification.length)
         .bytes(certification)
         .finish();
+      return new ByteWriter().bytes(signed).u32le(auth.length).bytes(auth).finish();
+    },
+    enclaveQuote(reportData, { mrEnclave, debug = false }) {
+      const attributes = QUOTING_ENCLAVE.attributes.slice();
+      if (debug) attributes[0]! |= ENCLAVE_DEBUG;
+      const mrSigner = seededBytes(seed, 'enclave-signer', 32);
+      const body = enclaveReport(
+        { attributes, mrEnclave: sized(mrEnclave, 32), mrSigner, isvProdId: 0, isvSvn: 0 },
+        sized(reportData, 64),
+      );
+      const signed = new ByteWriter()
+        .u16le(3)
+        .u16le(KEY_ECDSA_P256)
+        .u32le(TEE_SGX)
+        .u16le(PLATFORM_TCB.qeIsvSvn)
+        .u16le(PLATFORM_TCB.pceSvn)
+        .bytes(QE_VENDOR_ID)
+        .bytes(padRight(qeId, 20))
+        .bytes(body)
+        .finish();
+      // Version 3 has the report of the quoting enclave without a wrapper of its own.
+      const auth = concatBytes(pki.attestationKey.sign(signed), pki.attestationKey.publicKey, certification);
       return new ByteWriter().bytes(signed).u32le(auth.length).bytes(auth).finish();
     },
   };
@@ -96,19 +134,28 @@ function tdReport(reportData: Uint8Array, td: TdState, body: '1.0' | '1.5'): Uin
   return body === '1.0' ? report : concatBytes(report, PLATFORM_TCB.teeTcbSvn, zeros(48));
 }
 
-/** SGX enclave report of the quoting enclave, 384 bytes. */
-function enclaveReport(seed: Uint8Array, reportData: Uint8Array): Uint8Array {
+/** SGX enclave report, 384 bytes. */
+function enclaveReport(
+  enclave: {
+    readonly attributes: Uint8Array;
+    readonly mrEnclave: Uint8Array;
+    readonly mrSigner: Uint8Array;
+    readonly isvProdId: number;
+    readonly isvSvn: number;
+  },
+  reportData: Uint8Array,
+): Uint8Array {
   return new ByteWriter()
     .bytes(PLATFORM_TCB.cpuSvn)
     .u32le(0)
     .bytes(zeros(28))
-    .bytes(QUOTING_ENCLAVE.attributes)
-    .bytes(seededBytes(seed, 'qe-mrenclave', 32))
+    .bytes(enclave.attributes)
+    .bytes(enclave.mrEnclave)
     .bytes(zeros(32))
-    .bytes(QUOTING_ENCLAVE.mrSigner)
+    .bytes(enclave.mrSigner)
     .bytes(zeros(96))
-    .u16le(QUOTING_ENCLAVE.isvProdId)
-    .u16le(PLATFORM_TCB.qeIsvSvn)
+    .u16le(enclave.isvProdId)
+    .u16le(enclave.isvSvn)
     .bytes(zeros(60))
     .bytes(reportData)
     .finish();
