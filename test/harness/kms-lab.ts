@@ -59,9 +59,10 @@ export type KmsLab = {
 
 const IMAGE = 'dstack-sim-0.6.0';
 
-export async function startKmsLab(): Promise<KmsLab> {
+/** @param parent where its folder is made */
+export async function startKmsLab(parent: string = tmpdir()): Promise<KmsLab> {
   await build();
-  const directory = mkdtempSync(join(tmpdir(), 'kms-'));
+  const directory = mkdtempSync(join(parent, 'kms-'));
   const seed = new Uint8Array(randomBytes(32));
   const seedFile = join(directory, 'seed');
   writeFileSync(seedFile, seed, { mode: 0o600 });

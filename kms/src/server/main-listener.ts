@@ -8,20 +8,38 @@ import {
   type SessionEvent,
 } from '@dstack-cloud/ra-tls';
 import type { Kms } from '../kms.ts';
-import { type Listener, listen } from './listen.ts';
+import { type Listener, listen, type Served, serveGiven } from './listen.ts';
 import { mainHandler } from './main-handler.ts';
 import { watchedConnections } from './watched-connections.ts';
 
-/** The main listener over RA-TLS. */
-export type MainListener = Listener & {
+type Certified = {
   /** New connections get this RPC certificate (DER) from now on. */
   useCertificate(certificate: Uint8Array): void;
-  /** Rejects when it can go on no longer. */
-  readonly failed?: Promise<never>;
 };
 
+/** The main listener over RA-TLS. */
+export type MainListener = Listener &
+  Certified & {
+    /** Rejects when it can go on no longer. */
+    readonly failed?: Promise<never>;
+  };
+
 export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): Promise<MainListener> {
-  const { address, port, tls } = kms.config.rpc;
+  const { address, port } = kms.config.rpc;
+  const { server, useCertificate } = mainServer(kms, rpcCertificate);
+  return { ...(await listen(server, address, port)), useCertificate };
+}
+
+/** As the main listener, for connections that another process has taken. */
+export function serveMain(kms: Kms, rpcCertificate: Uint8Array): Served & Certified {
+  const { server, useCertificate } = mainServer(kms, rpcCertificate);
+  return { ...serveGiven(server), useCertificate };
+}
+
+function mainServer(
+  kms: Kms,
+  rpcCertificate: Uint8Array,
+): Certified & { readonly server: ReturnType<typeof createRaTlsServer> } {
   const certificateOf = (certificate: Uint8Array): { key: string; certChain: string; clientCa: string } => {
     kms.metrics.rpcCertExpiry.set(parseCertificate(certificate).notAfter);
     return {
@@ -33,21 +51,19 @@ export async function startMainListener(kms: Kms, rpcCertificate: Uint8Array): P
   const server = createRaTlsServer({
     ...certificateOf(rpcCertificate),
     handler: mainHandler(kms),
-    handshakeTimeoutMs: tls.handshake_timeout * 1000,
+    handshakeTimeoutMs: kms.config.rpc.tls.handshake_timeout * 1000,
     onSession: (event) => logSession(kms, event),
     now: () => kms.now() * 1000,
     connections: connectionLimits(kms),
   });
-  const listener = await listen(server, address, port);
   return {
-    ...listener,
+    server,
     useCertificate: (certificate) => reloadCertificate(server, certificateOf(certificate)),
   };
 }
 
 function connectionLimits({ config, limits, metrics, log }: Kms): Partial<ConnectionLimits> {
   const { tls } = config.rpc;
-  const watched = watchedConnections({ metrics, log });
   const { enabled, network_cost_per_minute, network_cost_burst } = config.core.rate_limit;
   return {
     max: tls.max_connections,
@@ -57,11 +73,19 @@ function connectionLimits({ config, limits, metrics, log }: Kms): Partial<Connec
     costPerMinute: enabled ? network_cost_per_minute : Number.MAX_SAFE_INTEGER,
     costBurst: enabled ? network_cost_burst : Number.MAX_SAFE_INTEGER,
     admits: (address) => limits.mayConnect(address),
-    ...watched,
-    onTurnedAway: (why, address) => {
-      metrics.tlsHandshakes.inc({ result: 'turned-away' });
-      watched.onTurnedAway(why, address);
-    },
+    ...watchedConnections({ metrics, log }),
+    onTurnedAway: turnedAwayFrom({ metrics, log }),
+  };
+}
+
+/** Counts and logs, in bounds, who was turned away from the main listener. */
+export function turnedAwayFrom(
+  kms: Pick<Kms, 'metrics' | 'log'>,
+): ReturnType<typeof watchedConnections>['onTurnedAway'] {
+  const { onTurnedAway } = watchedConnections(kms);
+  return (why, address) => {
+    kms.metrics.tlsHandshakes.inc({ result: 'turned-away' });
+    onTurnedAway(why, address);
   };
 }
 

@@ -1,7 +1,6 @@
 import { toBase64 } from '@dstack-cloud/encoding';
 import { allPresentKeys } from '../authorize/present-keys.ts';
 import type { ConfiguredFiles } from '../config/configured-files.ts';
-import type { KmsConfig } from '../config/kms-config.ts';
 import type { Kms } from '../kms.ts';
 import type { SharedRateLimits } from '../server/rate-limits.ts';
 import { type HandlersOf, toWire } from './link.ts';
@@ -12,15 +11,16 @@ import { writeKeys } from './write-keys.ts';
 export type Primary = {
   readonly kms: Kms;
   readonly limits: SharedRateLimits;
-  /** That of a worker that starts now. */
-  readonly config: KmsConfig;
   readonly files: ConfiguredFiles;
   /** RPC certificate now in use, DER. */
   readonly certificate: Uint8Array;
 };
 
 /** What the workers do to one of them. */
-export type WorkerEvents = Pick<HandlersOf<PrimaryMethods>, 'serving' | 'failed' | 'taken' | 'presentKeys'>;
+export type WorkerEvents = Pick<
+  HandlersOf<PrimaryMethods>,
+  'serving' | 'took' | 'failed' | 'taken' | 'presentKeys'
+>;
 
 /**
  * What one worker may ask of the primary.
@@ -35,10 +35,10 @@ export function primaryHandlers(
   const audit = async (): Promise<Kms['audit']> => (await kms()).audit;
   return {
     start: async () => {
-      const { kms: primary, config, limits, files, certificate } = await ready;
+      const { kms: primary, limits, files, certificate } = await ready;
       return {
         number,
-        config,
+        config: primary.config,
         files,
         keys: writeKeys(primary.keys),
         certificate: toBase64(certificate),

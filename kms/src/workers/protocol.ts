@@ -29,8 +29,10 @@ export type WorkerStart = {
 export type PrimaryMethods = {
   /** Waits until there is something to serve. */
   start(input: null): WorkerStart;
-  /** The worker takes connections. */
-  serving(input: { readonly address: string; readonly port: number }): null;
+  /** The worker may be given connections. */
+  serving(input: null): null;
+  /** It has the connection that it was given. */
+  took(input: null): void;
   /** The worker cannot serve and ends. */
   failed(input: WireError): null;
   /** Answers when each record is on disk, or says why it is not. */

@@ -3,13 +3,13 @@ import { learnPresentKeys, tellPresentKeys } from '../authorize/present-keys.ts'
 import { errorChain } from '../errors.ts';
 import type { ImageKeeper } from '../image/os-images.ts';
 import type { Kms } from '../kms.ts';
-import { type MainListener, startMainListener } from '../server/main-listener.ts';
+import { serveMain } from '../server/main-listener.ts';
 import { rateLimits, type SharedRateLimits } from '../server/rate-limits.ts';
 import { openServices } from '../services.ts';
 import { createLog } from '../telemetry/log.ts';
 import { readMetrics } from '../telemetry/metrics.ts';
 import { type HandlersOf, Link, toWire } from './link.ts';
-import { primaryPort } from './process-port.ts';
+import { onConnection, primaryPort } from './process-port.ts';
 import type { PrimaryMethods, WorkerMethods, WorkerStart } from './protocol.ts';
 import { remoteAudit } from './remote-audit.ts';
 import { shareOf } from './share-of.ts';
@@ -32,8 +32,13 @@ export async function runWorker(): Promise<void> {
   try {
     // The primary answers when there is something to serve, which may be after an onboarding.
     const start = await link.call('start', null);
-    const listener = await worker.begin(link, start);
-    await link.call('serving', { address: listener.address, port: listener.port });
+    const main = worker.begin(link, start);
+    onConnection((socket) => {
+      // Before any work on it: the next one is on its way meanwhile.
+      link.tell('took', null);
+      if (socket !== undefined) main.serve(socket);
+    });
+    await link.call('serving', null);
   } catch (error) {
     await link.call('failed', toWire(error), QUERY_TIMEOUT_MS).catch(() => undefined);
     process.exit(1);
@@ -45,7 +50,7 @@ class Serving {
   #limits: SharedRateLimits | undefined;
   #certificate = '';
   #kms: Kms | undefined;
-  #main: MainListener | undefined;
+  #main: ReturnType<typeof serveMain> | undefined;
 
   readonly handlers: HandlersOf<WorkerMethods> = {
     metrics: ({ isScrape }) => (this.#kms === undefined ? [] : readMetrics(this.#kms.metrics, isScrape)),
@@ -56,7 +61,7 @@ class Serving {
     stop: ({ graceMs }) => void this.#stop(graceMs),
   };
 
-  async begin(link: Link<PrimaryMethods>, start: WorkerStart): Promise<MainListener> {
+  begin(link: Link<PrimaryMethods>, start: WorkerStart): ReturnType<typeof serveMain> {
     const config = shareOf(start.config);
     const log = createLog(config.logLevel, undefined, { fields: { worker: start.number }, isShared: true });
     process.on('uncaughtExceptionMonitor', (error) =>
@@ -90,7 +95,7 @@ class Serving {
       },
     };
     this.#kms = kms;
-    const main = await startMainListener(kms, fromBase64(start.certificate));
+    const main = serveMain(kms, fromBase64(start.certificate));
     this.#main = main;
     if (this.#certificate !== '') this.#useCertificate(this.#certificate);
     return main;

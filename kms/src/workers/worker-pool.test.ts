@@ -1,3 +1,4 @@
+import { connect, type Socket } from 'node:net';
 import { afterEach, expect, test, vi } from 'vitest';
 import { checkConfig } from '../config/check-config.ts';
 import type { ConfiguredFiles } from '../config/configured-files.ts';
@@ -19,32 +20,8 @@ const other = await issueRpcCertificate(keys, NOW + 86_400, undefined);
 
 const files: ConfiguredFiles = { rootCa: { tdx: 'AAAA' }, webhookCa: 'as it was' };
 
-/** What node:cluster does: who asks for port 0 while another has one that it got that way, gets the same. */
-class Ports {
-  #next = 40_000;
-  readonly #handles = new Map<number, { readonly port: number; readonly owners: Set<FakeWorker> }>();
-
-  listen(owner: FakeWorker, asked: number): number {
-    const handle = this.#handles.get(asked) ?? {
-      port: asked === 0 ? this.#next++ : asked,
-      owners: new Set<FakeWorker>(),
-    };
-    this.#handles.set(asked, handle);
-    handle.owners.add(owner);
-    return handle.port;
-  }
-
-  leave(owner: FakeWorker): void {
-    for (const [asked, { owners }] of this.#handles) {
-      owners.delete(owner);
-      if (owners.size === 0) this.#handles.delete(asked);
-    }
-  }
-}
-
 /** A worker that does as it is told, in this process. */
 class FakeWorker {
-  readonly #ports: Ports;
   readonly link: Link<PrimaryMethods>;
   readonly told: [string, unknown][] = [];
   readonly pid = Math.floor(Math.random() * 1e6);
@@ -54,11 +31,11 @@ class FakeWorker {
   metrics: WorkerMethods['metrics'] = () => [];
   /** Says nothing and does nothing. */
   isStuck = false;
+  readonly given: Socket[] = [];
   readonly #cut: () => void;
   readonly #exits: ((how: string) => void)[] = [];
 
-  constructor(ports: Ports) {
-    this.#ports = ports;
+  constructor() {
     const { ends, cut } = portPair();
     [this.port] = ends;
     this.#cut = cut;
@@ -85,18 +62,20 @@ class FakeWorker {
   }
 
   exit(how: string): void {
-    this.#ports.leave(this);
     this.#cut();
     for (const listener of this.#exits) listener(how);
   }
 
-  listen(): number {
-    return this.#ports.listen(this, this.start!.config.rpc.port);
+  give(socket: Socket): void {
+    this.given.push(socket);
+    if (this.isStuck) return;
+    // As across a channel.
+    setImmediate(() => this.link.tell('took', null));
   }
 
   async serve(): Promise<void> {
     this.start = await this.link.call('start', null);
-    await this.link.call('serving', { address: '127.0.0.1', port: this.listen() });
+    await this.link.call('serving', null);
   }
 }
 
@@ -104,7 +83,6 @@ const until = (condition: () => boolean) => vi.waitFor(() => expect(condition())
 
 async function pool(begin: (worker: FakeWorker) => void, options: Partial<WorkerPoolOptions> = {}) {
   const workers: FakeWorker[] = [];
-  const ports = new Ports();
   const config = checkConfig({ rpc: { address: '127.0.0.1', port: 0, workers: 2 } }, {});
   const metrics = createMetrics({ version: '0', simulated: true, imageVerified: true });
   const limits = rateLimits(config, metrics);
@@ -112,7 +90,7 @@ async function pool(begin: (worker: FakeWorker) => void, options: Partial<Worker
     count: 2,
     log: createLog('silent'),
     fork: () => {
-      const worker = new FakeWorker(ports);
+      const worker = new FakeWorker();
       workers.push(worker);
       begin(worker);
       return worker;
@@ -133,7 +111,17 @@ afterEach(async () => {
   running = undefined;
 });
 
-test('serves when all workers do; each has the keys and the same port', async () => {
+const clients: Socket[] = [];
+afterEach(() => {
+  for (const client of clients.splice(0)) client.destroy();
+});
+function visit(port: number): void {
+  const client = connect(port, '127.0.0.1');
+  client.on('error', () => undefined);
+  clients.push(client);
+}
+
+test('serves when all workers do; each has the keys', async () => {
   const { service, starting, workers } = await pool(() => undefined);
   serve(workers[0]!);
   await vi.waitFor(async () => expect((await service.service.workers()).serving).toBe(1));
@@ -142,51 +130,53 @@ test('serves when all workers do; each has the keys and the same port', async ()
   const main = await starting;
   running = main;
   expect(main.port).toBeGreaterThan(0);
-  expect(workers.map((worker) => worker.listen())).toEqual([main.port, main.port]);
   expect(workers.map(({ start }) => start?.number)).toEqual([1, 2]);
   expect(await service.service.workers()).toEqual({ configured: 2, serving: 2, started: true });
 });
 
-test('no port is tried before workers have it: each asks for the configured one', async () => {
+test('connections go to the workers in turn, and past one that has not taken the last', async () => {
   const { starting, workers } = await pool(serve);
   running = await starting;
-  expect(workers.map(({ start }) => start?.config.rpc.port)).toEqual([0, 0]);
+  const [one, two] = workers as [FakeWorker, FakeWorker];
+  const { port } = await starting;
+  for (let count = 1; count <= 6; count++) {
+    visit(port);
+    await until(() => one.given.length + two.given.length === count);
+  }
+  expect([one.given.length, two.given.length]).toEqual([3, 3]);
+  one.isStuck = true;
+  for (let count = 7; count <= 12; count++) visit(port);
+  await until(() => one.given.length + two.given.length === 12);
+  expect(one.given).toHaveLength(4);
 });
 
-test('the port that was found stays, also when all workers end and start anew', async () => {
-  const { starting, workers } = await pool(serve);
-  const main = await starting;
-  running = main;
-  workers[0]!.exit('SIGSEGV');
-  await until(() => workers[2]?.start !== undefined);
-  expect(workers[2]!.start!.config.rpc.port).toBe(0);
-  expect(workers[2]!.listen()).toBe(main.port);
-  for (const worker of workers.slice(1)) worker.exit('SIGSEGV');
-  await until(() => workers.length === 5 && workers.every(({ start }) => start !== undefined));
-  expect(workers.slice(3).map((worker) => worker.listen())).toEqual([main.port, main.port]);
-});
-
-test('a worker that got another port than the service has is ended, and its replacement has the right one', async () => {
+test('who comes while no worker serves is given to the first that does', async () => {
   let begun = 0;
-  const { service, starting, workers } = await pool((worker) => {
-    if (++begun < 3) serve(worker);
+  const { starting, workers } = await pool((worker) => {
+    if (++begun <= 2) serve(worker);
   });
   const main = await starting;
   running = main;
-  workers[0]!.exit('SIGSEGV');
-  await until(() => workers.length === 3);
-  // It is told to ask for any port while another worker has one, which then ends before it listens.
-  const late = workers[2]!;
-  late.start = await late.link.call('start', null);
-  workers[1]!.exit('SIGSEGV');
-  const port = late.listen();
-  expect(port).not.toBe(main.port);
-  void late.link.call('serving', { address: '127.0.0.1', port }).catch(() => undefined);
-  await until(() => late.isKilled);
-  await until(() => workers.length === 5);
-  for (const worker of workers.slice(3)) serve(worker);
-  await vi.waitFor(async () => expect((await service.service.workers()).serving).toBe(2));
-  expect(workers.slice(3).map((worker) => worker.listen())).toEqual([main.port, main.port]);
+  for (const worker of [...workers]) worker.exit('SIGSEGV');
+  visit(main.port);
+  await until(() => workers.length === 4);
+  serve(workers[3]!);
+  await until(() => workers[3]!.given.length === 1);
+});
+
+test('after the close nobody is let in, and who was waiting is cut', async () => {
+  const { starting, workers } = await pool(serve);
+  const main = await starting;
+  for (const worker of workers) worker.isStuck = true;
+  for (let count = 0; count < 3; count++) visit(main.port);
+  await until(() => workers.every(({ given }) => given.length === 1));
+  // The third waits for a worker.
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  await main.close(0);
+  await until(() => clients.filter(({ closed }) => closed).length === 1);
+  visit(main.port);
+  await until(() => clients[3]!.closed);
+  expect(workers.map(({ given }) => given.length)).toEqual([1, 1]);
 });
 
 test('a worker that cannot serve ends the start, with its reason', async () => {

@@ -1,16 +1,17 @@
+import type { Socket } from 'node:net';
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { toBase64 } from '@dstack-cloud/encoding';
 import { learnPresentKeys } from '../authorize/present-keys.ts';
-import type { KmsConfig } from '../config/kms-config.ts';
 import { deadlineOf } from '../deadline.ts';
 import { KmsError } from '../errors.ts';
 import type { Kms } from '../kms.ts';
-import type { MainListener } from '../server/main-listener.ts';
+import { type MainListener, turnedAwayFrom } from '../server/main-listener.ts';
 import type { SharedRateLimits } from '../server/rate-limits.ts';
 import type { Front, Shared } from '../start-kms.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type MetricJson, readMetrics } from '../telemetry/metrics.ts';
 import { type Deferred, deferred } from './deferred.ts';
+import { FrontDoor } from './front-door.ts';
 import { Link, type Port, type WireError } from './link.ts';
 import { type Primary, primaryHandlers } from './primary-handlers.ts';
 import type { WorkerMethods } from './protocol.ts';
@@ -21,6 +22,8 @@ import { addEnded, sumMetrics } from './sum-metrics.ts';
 export type WorkerProcess = {
   readonly pid: number | undefined;
   readonly port: Port;
+  /** Hands it a connection. */
+  give(socket: Socket): void;
   onExit(listener: (how: string) => void): void;
   kill(): void;
 };
@@ -61,17 +64,16 @@ export class WorkerPool implements Front {
   readonly #slots: readonly Slot[];
   readonly #now: () => number;
   readonly #primary: Deferred<Primary> = deferred();
-  readonly #listening: Deferred<{ address: string; port: number }> = deferred();
+  readonly #started: Deferred<void> = deferred();
   readonly #failed: Deferred<never> = deferred();
   #limits: SharedRateLimits | undefined;
   #kms: Kms | undefined;
   #certificate: Uint8Array | undefined;
   #ended: Promise<readonly MetricJson[]> = Promise.resolve([]);
   #exposition: Promise<string> | undefined;
-  /** Where all workers listen, since all have served at the same time once. */
-  #bound: { readonly address: string; readonly port: number } | undefined;
-  /** Port to ask for instead of the configured one. */
-  #port: number | undefined;
+  #door: FrontDoor | undefined;
+  /** All workers have served at the same time once. */
+  #hasStarted = false;
   #watching: NodeJS.Timeout | undefined;
   #isStopping = false;
 
@@ -88,7 +90,7 @@ export class WorkerPool implements Front {
       timer: undefined,
     }));
     // Whoever waits for them hears of it; nobody may.
-    for (const { promise } of [this.#listening, this.#failed]) promise.catch(() => undefined);
+    for (const { promise } of [this.#started, this.#failed]) promise.catch(() => undefined);
   }
 
   readonly service: Kms['service'] = {
@@ -102,7 +104,7 @@ export class WorkerPool implements Front {
     workers: async () => ({
       configured: this.#options.count,
       serving: this.#serving().length,
-      started: this.#bound !== undefined,
+      started: this.#hasStarted,
     }),
   };
 
@@ -126,20 +128,22 @@ export class WorkerPool implements Front {
     this.#kms = kms;
     this.#limits = limits;
     this.#useCertificate(certificate);
+    const { address, port, tls } = kms.config.rpc;
+    const { max_connections: max, max_connections_per_address: maxPerNetwork } = tls;
+    const door = new FrontDoor({ max, maxPerNetwork }, turnedAwayFrom(kms));
+    this.#door = door;
     this.prepare();
     const pool = this;
     this.#primary.resolve({
       kms,
       limits,
       files,
-      get config() {
-        return pool.#configOf(kms.config);
-      },
       get certificate() {
         return pool.#certificate ?? certificate;
       },
     });
-    const bound = await this.#listening.promise;
+    await this.#started.promise;
+    const bound = await door.listen(address, port);
     const { everyMs } = this.#options.watch ?? WATCH;
     this.#watching = setInterval(() => void this.#watch(), everyMs);
     this.#watching.unref();
@@ -151,16 +155,6 @@ export class WorkerPool implements Front {
     };
   }
 
-  /**
-   * Workers that ask for port 0 get one free port between them (node:cluster keys it by what was asked), for as long as
-   * one of them has it. When none has, whoever starts asks for that port itself: the service keeps its address.
-   */
-  #configOf(config: KmsConfig): KmsConfig {
-    if (this.#bound !== undefined && this.#serving().length === 0) this.#port = this.#bound.port;
-    const port = this.#port ?? config.rpc.port;
-    return { ...config, rpc: { ...config.rpc, port } };
-  }
-
   #begin(slot: Slot): void {
     const process = this.#options.fork();
     slot.process = process;
@@ -168,20 +162,17 @@ export class WorkerPool implements Front {
     slot.link = new Link<WorkerMethods>(
       process.port,
       primaryHandlers(slot.number, this.#primary.promise, {
-        serving: (bound) => {
-          if (bound.port !== (this.#bound?.port ?? bound.port)) {
-            this.#options.log.error({ worker: slot.number, port: bound.port }, 'worker has another port');
-            process.kill();
-            return null;
-          }
+        serving: () => {
           slot.isServing = true;
           this.#count();
           this.#options.log.info({ worker: slot.number, pid: process.pid }, 'worker serves');
-          if (this.#bound !== undefined || this.#serving().length < this.#slots.length) return null;
-          this.#bound = bound;
-          this.#listening.resolve(bound);
+          this.#door?.add(process);
+          if (this.#hasStarted || this.#serving().length < this.#slots.length) return null;
+          this.#hasStarted = true;
+          this.#started.resolve();
           return null;
         },
+        took: () => this.#door?.took(process),
         failed: (error) => {
           this.#refuseStart(slot, error);
           return null;
@@ -203,10 +194,11 @@ export class WorkerPool implements Front {
   #refuseStart({ number }: Slot, error: WireError): void {
     const cause = error.kind === 'kms' ? new KmsError(error.code, error.message) : new Error(error.message);
     this.#options.log.error({ worker: number, error: error.message }, 'worker cannot serve');
-    if (this.#bound === undefined) this.#listening.reject(cause);
+    if (!this.#hasStarted) this.#started.reject(cause);
   }
 
   #onExit(slot: Slot, process: WorkerProcess, how: string): void {
+    this.#door?.remove(process);
     if (slot.process !== process) return;
     const { metrics } = slot;
     Object.assign(slot, { process: undefined, link: undefined, isServing: false, metrics: [] });
@@ -219,7 +211,7 @@ export class WorkerPool implements Front {
     if (delay === undefined) {
       const text = `Worker ${slot.number} ends again and again, the last time by ${how}; the log says why`;
       const error = new KmsError('worker-failed', text);
-      this.#listening.reject(error);
+      this.#started.reject(error);
       this.#failed.reject(error);
       return;
     }
@@ -273,6 +265,7 @@ export class WorkerPool implements Front {
 
   async #stop(graceMs: number): Promise<void> {
     this.#isStopping = true;
+    this.#door?.close();
     clearInterval(this.#watching);
     await Promise.all(
       this.#slots.map(

@@ -1,6 +1,6 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { configureServer, networkOf } from '@dstack-cloud/prpc';
+import { configureServer, LISTEN_BACKLOG, networkOf } from '@dstack-cloud/prpc';
 import { createHandler, type Services } from './handler.ts';
 
 const STOP_DEADLINE_MS = 5_000;
@@ -41,7 +41,7 @@ export async function startServer(services: Services, host: string, port: number
   Object.assign(server, TIMES);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(port, host, () => resolve());
+    server.listen({ port, host, backlog: LISTEN_BACKLOG }, () => resolve());
   });
   const address = server.address() as AddressInfo;
   const shown = address.family === 'IPv6' ? `[${address.address}]` : address.address;

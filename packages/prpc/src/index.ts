@@ -27,6 +27,7 @@ export {
   CONNECTION_LIMITS,
   type ConnectionLimits,
   type Cut,
+  LISTEN_BACKLOG,
   MAX_PIPELINED,
   MAX_REFUSALS,
   type TurnedAway,

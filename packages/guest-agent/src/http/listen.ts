@@ -2,7 +2,7 @@ import { chmodSync, lstatSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
-import { configureServer } from '@dstack-cloud/prpc';
+import { configureServer, LISTEN_BACKLOG } from '@dstack-cloud/prpc';
 import { GuestError } from '../errors.ts';
 
 /** Where a listener of Node's own is: a Unix socket path, a descriptor handed over by the service manager, or a TCP address. */
@@ -51,7 +51,7 @@ export async function listen(address: ListenAddress, handler: RequestListener): 
     const ready = () => resolve();
     if (address.kind === 'unix') listenPrivately(server, address.path, ready);
     else if (address.kind === 'fd') server.listen({ fd: address.fd }, ready);
-    else server.listen(address.port, address.host, ready);
+    else server.listen({ port: address.port, host: address.host, backlog: LISTEN_BACKLOG }, ready);
   });
   if (address.kind === 'unix') chmodSync(address.path, address.mode ?? OWN_MODE);
   return server;

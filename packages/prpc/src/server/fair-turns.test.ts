@@ -35,7 +35,7 @@ it('lets a newcomer in after one long turn, not after all that wait', async () =
 });
 
 it('takes no more than so many in one turn of the loop', async () => {
-  const turns = new FairTurns(2);
+  const turns = new FairTurns({ perLoop: 2 });
   let begun = 0;
   for (let index = 0; index < 5; index++) turns.take(`${index}`, () => (begun += 1));
   const seen: number[] = [];
@@ -45,6 +45,18 @@ it('takes no more than so many in one turn of the loop', async () => {
   }
   expect(begun).toBe(5);
   expect(Math.max(...seen.map((count, loop) => count - (seen[loop - 1] ?? 0)))).toBeLessThanOrEqual(2);
+});
+
+it('begins no turn while something else goes first', async () => {
+  let isBusy = true;
+  const turns = new FairTurns({ mustWait: () => isBusy });
+  const order: string[] = [];
+  for (const source of ['a', 'a', 'b']) turns.take(source, () => order.push(source));
+  for (let loop = 0; loop < 5; loop++) await nextLoop();
+  expect(order).toEqual([]);
+  isBusy = false;
+  for (let loop = 0; loop < 2; loop++) await nextLoop();
+  expect(order).toEqual(['a', 'b', 'a']);
 });
 
 it('goes on after it was idle, and after a task that fails', async () => {

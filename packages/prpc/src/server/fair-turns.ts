@@ -9,13 +9,18 @@ type Enter = () => void;
  */
 export class FairTurns {
   readonly #perLoop: number;
+  readonly #mustWait: () => boolean;
   /** In the order of their next turns. */
   readonly #waiting = new Map<string, Enter[]>();
   #isScheduled = false;
 
-  /** @param perLoop turns at most before the loop goes on, for tasks whose work comes later */
-  constructor(perLoop: number = Number.POSITIVE_INFINITY) {
-    this.#perLoop = perLoop;
+  /**
+   * @param options.perLoop turns at most before the loop goes on, for tasks whose work comes later
+   * @param options.mustWait asked before turns begin, once in each turn of the loop: whether something else goes first
+   */
+  constructor(options: { readonly perLoop?: number; readonly mustWait?: () => boolean } = {}) {
+    this.#perLoop = options.perLoop ?? Number.POSITIVE_INFINITY;
+    this.#mustWait = options.mustWait ?? (() => false);
   }
 
   /** Resolves when it is the turn of this source; what is done then without waiting belongs to the turn. */
@@ -34,10 +39,15 @@ export class FairTurns {
   #schedule(): void {
     if (this.#isScheduled || this.#waiting.size === 0) return;
     this.#isScheduled = true;
-    setImmediate(() => {
+    const begin = (): void => {
+      if (this.#mustWait()) {
+        setImmediate(begin);
+        return;
+      }
       this.#isScheduled = false;
       this.#turn(performance.now(), this.#perLoop);
-    });
+    };
+    setImmediate(begin);
   }
 
   #turn(began: number, left: number): void {

@@ -2,6 +2,7 @@ import { lstatSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type TrustRoots, type VerifyOptions, vendorCollateral } from '@dstack-cloud/attestation';
 import { printableLog } from '@dstack-cloud/encoding';
+import { LISTEN_BACKLOG } from '@dstack-cloud/prpc';
 import { pino } from 'pino';
 import { loadConfig } from '../config/load-config.ts';
 import type { Config } from '../config/schema.ts';
@@ -119,7 +120,7 @@ async function serve(config: Config, options: Omit<VerifyOptions, 'now'>): Promi
         }),
       ),
     );
-    server.listen(config.port, config.address, resolve);
+    server.listen({ port: config.port, host: config.address, backlog: LISTEN_BACKLOG }, resolve);
   });
   log.info({ address: config.address, port: config.port, simulated: simulated > 0 }, 'Listening');
   const stop = (): void => {

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import http from 'node:http';
+import https from 'node:https';
 import net, { type AddressInfo, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { KMS } from '../../gen/kms_pb.ts';
@@ -184,4 +185,31 @@ test('a request without Host is answered', async () => {
   const socket = await open();
   socket.write('GET /prpc/GetTempCaCert HTTP/1.1\r\n\r\n');
   await expect.poll(() => answers(socket.text(), 200)).toBe(1);
+});
+
+test('who comes after a crowd of one network waits for the taking of its connections, not for its handshakes', async () => {
+  const CROWD = 60;
+  const server = https.createServer();
+  const order: (string | undefined)[] = [];
+  const begun = new Promise<void>((resolve) => {
+    server.prependListener('connection', ({ remoteAddress }: Socket) => {
+      order.push(remoteAddress);
+      // As a handshake does.
+      const end = performance.now() + 2;
+      while (performance.now() < end);
+      if (order.length > CROWD) resolve();
+    });
+  });
+  configureServer(server);
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  opened.push(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  // All are in the queue of the kernel before the server takes the first.
+  for (const localAddress of [...Array.from({ length: CROWD }, () => '127.0.0.2'), '127.0.0.3']) {
+    const socket = net.connect({ host: '127.0.0.1', port, localAddress });
+    socket.on('error', () => undefined);
+    opened.push(() => socket.destroy());
+  }
+  await begun;
+  expect(order.indexOf('127.0.0.3')).toBeLessThan(CROWD / 2);
 });

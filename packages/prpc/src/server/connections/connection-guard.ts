@@ -2,6 +2,7 @@ import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node
 import type { Server as HttpsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { FairTurns } from '../fair-turns.ts';
+import { Arrivals } from './arrivals.ts';
 import { type Connection, connectionOf } from './connection.ts';
 import { type ConnectionLimits, MAX_PIPELINED } from './connection-limits.ts';
 import { ConnectionTable } from './connection-table.ts';
@@ -18,11 +19,16 @@ const SWEEP_MS = 1_000;
 export function guardConnections(server: HttpServer | HttpsServer, limits: ConnectionLimits): void {
   const table = new ConnectionTable(limits);
   const isTls = 'setSecureContext' in server;
-  const handshakes = new FairTurns(HANDSHAKES_PER_TURN);
+  const arrivals = new Arrivals();
+  const handshakes = new FairTurns({
+    perLoop: HANDSHAKES_PER_TURN,
+    mustWait: () => arrivals.goFirst(),
+  });
   /** By address and port, since a TLS socket does not say which socket is below it. */
   const inHandshake = new Map<string, Connection>();
 
   takeOver<[Socket]>(server, 'connection', (pass, socket) => {
+    if (isTls) arrivals.note();
     const connection = table.admit(socket, typeof server.address() === 'string');
     if (connection === undefined) return;
     if (!isTls) {

@@ -68,6 +68,12 @@ export const CONNECTION_LIMITS: ConnectionLimits = {
   unreadMs: 20_000,
 };
 
+/**
+ * Connections that the kernel keeps until they are taken. Beyond it drops them, and whoever they are from tries again a
+ * second later. Linux has the least of this and of `net.core.somaxconn`.
+ */
+export const LISTEN_BACKLOG = 4_096;
+
 /** Requests of one connection under way at the same time; HTTP clients wait for one answer after the other. */
 export const MAX_PIPELINED = 8;
 
