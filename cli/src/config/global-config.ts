@@ -49,6 +49,12 @@ export interface GlobalConfig {
     readonly engine: 'auto' | 'docker' | 'podman' | 'process';
     readonly env: Readonly<Record<string, string>>;
     readonly owner?: { readonly pid: number; readonly start_time: string } | undefined;
+    /** Of machines whose app.json names none. */
+    readonly driver: 'process' | 'vm';
+    /** Program of virtual machines. */
+    readonly qemu: string;
+    /** Mirror of the public container registry, for virtual machines. */
+    readonly docker_registry: string;
   };
 }
 
@@ -84,6 +90,9 @@ const schema: z.ZodType<GlobalConfig> = z.looseObject({
       engine: z.enum(['auto', 'docker', 'podman', 'process']).default('auto'),
       env: table(z.string()).default({}),
       owner: z.looseObject({ pid: z.int().positive(), start_time: z.string() }).optional(),
+      driver: z.enum(['process', 'vm']).default('process'),
+      qemu: z.string().min(1).default('qemu-system-x86_64'),
+      docker_registry: z.union([z.literal(''), url]).default(''),
     })
     .prefault({}),
 }) as unknown as z.ZodType<GlobalConfig>;
@@ -102,7 +111,7 @@ const KNOWN = {
   ],
   services: ['kms_urls', 'gateway_urls', 'pccs_url', 'amd_kds_url'],
   chain: ['rpc_url', 'kms_contract', 'chain_id', 'private_key_file', 'create_apps'],
-  local: ['run_path', 'seed_file', 'engine', 'env', 'owner'],
+  local: ['run_path', 'seed_file', 'engine', 'env', 'owner', 'driver', 'qemu', 'docker_registry'],
 } as const;
 
 /** Reads the global configuration; without a file every default holds. */

@@ -47,6 +47,18 @@ interface LocalConfig {
   /** Port of the host for the guest agent; 0 for any free one. */
   readonly agent_port: number;
   readonly engine: 'auto' | 'docker' | 'podman' | 'process' | undefined;
+  /** Processes of this host, or a virtual machine; undefined for what the configuration says. */
+  readonly driver: 'process' | 'vm' | undefined;
+  /** Processors of a virtual machine. */
+  readonly cpus: number;
+  /** Memory of a virtual machine, MiB. */
+  readonly memory: number;
+  /** Data disk of a virtual machine, GiB; only grows. */
+  readonly data_size: number;
+  /** `auto`: KVM where a guest really runs with it. */
+  readonly acceleration: 'auto' | 'kvm' | 'tcg';
+  /** Seconds that a virtual machine gets from power-on to its application. */
+  readonly boot_timeout: number;
 }
 
 const bool = (value: boolean) => z.boolean().default(value);
@@ -58,6 +70,12 @@ const localConfig = z.looseObject({
   container_port: port.default(8080),
   agent_port: port.default(0),
   engine: z.enum(['auto', 'docker', 'podman', 'process']).optional(),
+  driver: z.enum(['process', 'vm']).optional(),
+  cpus: z.int().min(1).max(512).default(2),
+  memory: z.int().min(256).default(2048),
+  data_size: z.int().min(1).max(65_536).default(20),
+  acceleration: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
+  boot_timeout: z.int().min(1).max(86_400).default(900),
 });
 
 const members = z.looseObject({

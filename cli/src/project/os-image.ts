@@ -1,8 +1,11 @@
 import { join, resolve } from 'node:path';
 import { AppError, readFileBounded } from '@dstack-cloud/app';
+import { vmImage } from '@dstack-cloud/vmm';
 import type { GlobalConfig } from '../config/global-config.ts';
 import { type Context, expandHome } from '../context.ts';
 import { CliError } from '../errors.ts';
+import { findImage } from '../image/find-image.ts';
+import { localDriver } from '../platforms/local/driver.ts';
 import type { Project } from './app-config.ts';
 import { SIMULATED_IMAGE, simulatedImage } from './simulated-image.ts';
 
@@ -16,10 +19,12 @@ export interface OsImage {
 
 /**
  * The measured OS image of a project: `digest.txt` or `auth_hash.txt` of the image's folder in the search paths. A
- * simulated image has no files; the simulator computes its measurements from its name.
+ * simulated image has no files; the simulator computes its measurements from its name. Of a local virtual machine's image
+ * the files are hashed.
  */
 export async function osImage(context: Context, config: GlobalConfig, project: Project): Promise<OsImage> {
   const { os_image: name, platform } = project.config;
+  if (platform === 'local' && localDriver(config, project) === 'vm') return await folderImage(context, name);
   if (platform === 'local' && SIMULATED_IMAGE.test(name)) return await simulatedImage(name);
   const files = platform === 'gcp' ? ['auth_hash.txt', 'digest.txt'] : ['digest.txt', 'auth_hash.txt'];
   for (const search of config.image_search_paths) {
@@ -38,6 +43,20 @@ export async function osImage(context: Context, config: GlobalConfig, project: P
         ? 'Use a simulated image (os_image dstack-sim-0.6.0), or correct image_search_paths'
         : 'Correct image_search_paths with dstack-cloud config-edit',
   });
+}
+
+/** Of the image's own files, each compared with its list: what a machine that boots them measures. */
+async function folderImage(context: Context, name: string): Promise<OsImage> {
+  if (SIMULATED_IMAGE.test(name))
+    throw new CliError('file_missing', `A virtual machine boots no simulated image: ${name} has no files`, {
+      expected: 'os_image with the name of an image folder',
+      found: name,
+      hint: 'Build one with dstack-cloud image build --dev, and set os_image to its name (dstack-cloud image list)',
+    });
+  const { folder } = await findImage(context, name);
+  const { digest } = await vmImage(folder, 'direct');
+  // The driver adds what the machine's hardware is.
+  return { hash: digest, vmConfig: JSON.stringify({ spec_version: 1, os_image_hash: digest }) };
 }
 
 /** The hash in a file; undefined only when there is no file: an image must not be taken from elsewhere because of damage. */

@@ -14,6 +14,7 @@ import { canonical, requireMachineFolder, withMachine } from './machine-folder.t
 import { endMachineProcesses } from './machine-processes.ts';
 import { removeMachineVolumes } from './machine-volumes.ts';
 import { readManifest } from './manifest.ts';
+import { cvmPaths } from './paths.ts';
 import { removeRunFolders } from './run-folder.ts';
 import { sendSignal } from './send-signal.ts';
 import { finishUpdate } from './shared-update.ts';
@@ -21,6 +22,8 @@ import { type SpawnedSupervisor, spawnSupervisor } from './spawn-supervisor.ts';
 import { type CvmState, INITIAL_STATE, readState, writeState } from './state.ts';
 import { type CvmStatus, cvmStatus, isMachine } from './status.ts';
 import { supervisorOf, supervisorsOfGone } from './supervisor-of.ts';
+import { checkVm } from './vm/check-vm.ts';
+import { checkDataDisk } from './vm/data-disk.ts';
 
 const POLL_MS = 30;
 const STOP_TIMEOUT_MS = 25_000;
@@ -117,6 +120,11 @@ async function launch(dir: string, options: StartOptions): Promise<SpawnedSuperv
   if (supervisorOf(dir, before) !== undefined)
     throw new VmmError('already_running', `${manifest.name} runs already`);
   options.signal?.throwIfAborted();
+  if (manifest.driver === 'vm') {
+    // The supervisor does so again; whoever starts it is told at once, and with the code.
+    await checkVm(dir, manifest);
+    await checkDataDisk(cvmPaths(dir).dataDisk, manifest.vm.disk_size);
+  }
   await endMachineProcesses(dir, ORPHAN_GRACE_MS);
   await cleanUpRun(dir, before.run_dir);
   removeAbandoned(join(dir, 'guest/dstack'));

@@ -8,6 +8,7 @@ import {
 import { CliError, messageOf } from '../../errors.ts';
 import { readEnvFile } from '../../project/env-file.ts';
 import type { Place } from '../platform.ts';
+import { localDriver } from './driver.ts';
 import { hostEngine } from './host-engine.ts';
 
 /**
@@ -21,6 +22,10 @@ export async function checkCompose(place: Place, compose: AppCompose): Promise<v
   const { context, project } = place;
   const { docker_compose_file, app_compose_file } = project.config;
   const name = app_compose_file === '' ? docker_compose_file : `docker_compose_file of ${app_compose_file}`;
+  if (localDriver(place.config, project) === 'vm') {
+    context.info('Services run in containers inside a virtual machine of their own');
+    return requireReadable(compose, name);
+  }
   const { engine } = await hostEngine(place);
   try {
     const file = readComposeFile(compose.dockerComposeFile ?? '', name);
@@ -35,6 +40,16 @@ export async function checkCompose(place: Place, compose: AppCompose): Promise<v
   } catch (error) {
     const code = (error as { code?: string }).code;
     if (code !== 'compose-file-invalid' && code !== 'compose-file-unsupported') throw error;
+    throw new CliError('bad_compose_file', messageOf(error), { hint: `Change ${name}`, cause: error });
+  }
+}
+
+/** Docker in the guest does what it can; what is not even a compose file is refused here. */
+function requireReadable(compose: AppCompose, name: string): void {
+  try {
+    readComposeFile(compose.dockerComposeFile ?? '', name);
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'compose-file-invalid') return;
     throw new CliError('bad_compose_file', messageOf(error), { hint: `Change ${name}`, cause: error });
   }
 }

@@ -6,7 +6,12 @@ import { checkGuest } from './check-local.ts';
 const TOKEN = 'unit-test-launch-token-0000000001';
 const TOKEN_HASH = '28faa1319055d733ad9651f5ab7689c15b04609846bcd27b3c5bc8df6246f5a3';
 
-async function check(members: object, userConfig?: string, app_compose_file = ''): Promise<void> {
+async function check(
+  members: object,
+  userConfig?: string,
+  app_compose_file = '',
+  driver: 'process' | 'vm' = 'process',
+): Promise<void> {
   const compose = {
     ...{ manifest_version: '3', name: 'x', runner: 'docker-compose', docker_compose_file: 'services: {}' },
     ...members,
@@ -15,7 +20,8 @@ async function check(members: object, userConfig?: string, app_compose_file = ''
     'app-compose.json': Buffer.from(JSON.stringify(compose)),
     ...(userConfig === undefined ? {} : { '.user-config': Buffer.from(userConfig) }),
   };
-  const place = { project: { config: { app_compose_file } } } as Place;
+  const config = { app_compose_file, local_config: { driver } };
+  const place = { project: { config } } as Place;
   checkGuest(place, { files } as unknown as Prepared);
 }
 
@@ -46,5 +52,10 @@ describe('what a local guest would refuse', () => {
     await check({ init_script: 'true', key_provider: 'kms' });
     const user = JSON.stringify({ dstack: { launch_token: TOKEN } });
     await check({ requirements: { launch_token_hash: TOKEN_HASH, platforms: ['dstack-tdx'] } }, user);
+  });
+
+  it('of a virtual machine is what its kernel and disk can do', async () => {
+    await expect(check({ swap_size: 1, storage_fs: 'ext4' }, undefined, '', 'vm')).resolves.toBeUndefined();
+    await expect(check({ storage_fs: 'zfs' }, undefined, '', 'vm')).rejects.toThrow(/storage_fs/);
   });
 });

@@ -3,6 +3,7 @@ import {
   assertSupported,
   checkRequirements,
   DIRECTORY_MACHINE,
+  DISK_MACHINE,
   parseAppCompose,
 } from '@dstack-cloud/app';
 import { checkCvm } from '@dstack-cloud/vmm';
@@ -12,6 +13,7 @@ import type { ProjectState } from '../../project/state-file.ts';
 import type { Place } from '../platform.ts';
 import { checkCompose } from './check-compose.ts';
 import { createOptions, newDirectory } from './create-options.ts';
+import { localDriver } from './driver.ts';
 import { projectMachine } from './paths.ts';
 import { requireOwner } from './require-owner.ts';
 
@@ -40,9 +42,10 @@ export async function checkLocal(
 export function checkGuest(place: Place, prepared: Prepared): AppCompose {
   const { files } = prepared;
   const compose = parseAppCompose(files['app-compose.json'] ?? new Uint8Array());
+  const isVm = localDriver(place.config, place.project) === 'vm';
   refuseKeyProvider(compose);
   try {
-    assertSupported(compose, DIRECTORY_MACHINE);
+    assertSupported(compose, isVm ? DISK_MACHINE : DIRECTORY_MACHINE);
     checkRequirements(compose, { ...MACHINE, userConfig: files['.user-config'] });
     return compose;
   } catch (error) {

@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { join, resolve } from 'node:path';
-import type { CreateOptions } from '@dstack-cloud/vmm';
+import type { CreateOptions, VmOptions } from '@dstack-cloud/vmm';
 import { expandHome } from '../../context.ts';
+import { findImage } from '../../image/find-image.ts';
 import type { Prepared } from '../../project/shared-files.ts';
 import type { Place } from '../platform.ts';
+import { localDriver } from './driver.ts';
 import { hostEngine } from './host-engine.ts';
 import { runPath } from './paths.ts';
 
@@ -11,7 +13,6 @@ import { runPath } from './paths.ts';
 export async function createOptions(place: Place, prepared: Prepared, dir: string): Promise<CreateOptions> {
   const { context, config, project } = place;
   const { local_config: local, name } = project.config;
-  const { engine, env: engineEnv } = await hostEngine(place);
   const rootCa = config.attestation.root_ca.tdx;
   return {
     dir,
@@ -24,12 +25,29 @@ export async function createOptions(place: Place, prepared: Prepared, dir: strin
     pccsUrl: config.services.pccs_url || null,
     ports: [{ host: local.port, guest: local.container_port }],
     agentPort: local.agent_port,
-    // The one that was found: another one at a later start would not have the machine's data.
-    engine: engine.name,
-    engineEnv,
-    env: config.local.env,
     owner: config.local.owner ?? null,
     project: project.directory,
+    ...(localDriver(config, project) === 'vm' ? { vm: await vmOptions(place) } : await engineOptions(place)),
+  };
+}
+
+async function engineOptions(place: Place): Promise<Pick<CreateOptions, 'engine' | 'engineEnv' | 'env'>> {
+  const { engine, env: engineEnv } = await hostEngine(place);
+  // The one that was found: another one at a later start would not have the machine's data.
+  return { engine: engine.name, engineEnv, env: place.config.local.env };
+}
+
+async function vmOptions({ context, config, project }: Place): Promise<VmOptions> {
+  const { local_config: local, os_image } = project.config;
+  return {
+    image_folder: (await findImage(context, os_image)).folder,
+    vcpu: local.cpus,
+    memory: local.memory,
+    disk_size: local.data_size,
+    acceleration: local.acceleration,
+    boot_timeout: local.boot_timeout,
+    qemu: config.local.qemu,
+    docker_registry: config.local.docker_registry || null,
   };
 }
 

@@ -2,7 +2,8 @@ import { printableLine } from '@dstack-cloud/encoding';
 import { cvmLogs, followCvmLogs } from '@dstack-cloud/vmm';
 import type { ProjectState } from '../../project/state-file.ts';
 import type { LogRequest, Place } from '../platform.ts';
-import { projectMachine } from './paths.ts';
+import { containerLogs } from './container-logs.ts';
+import { machineIfThere, projectMachine } from './paths.ts';
 
 /** As long as the machine's log has them. */
 const MAX_LINE = 64 * 1024;
@@ -11,6 +12,9 @@ const MAX_LINE = 64 * 1024;
 export async function logsLocal(place: Place, state: ProjectState, request: LogRequest): Promise<void> {
   const { context } = place;
   const dir = projectMachine(place, state);
+  const machine = await machineIfThere(dir);
+  if (machine?.manifest?.driver === 'vm' && request.container !== undefined)
+    return await containerLogs(context, machine, { ...request, container: request.container });
   const options = {
     lines: request.lines,
     ...(request.container === undefined ? {} : { container: request.container }),

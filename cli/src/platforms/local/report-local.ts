@@ -58,10 +58,25 @@ function rows(state: ProjectState, status: string, machine: CvmStatus | undefine
     found.push(['Update:', 'under way, or interrupted: then deploy repeats it, and start goes back']);
   if (machine === undefined) return found;
   found.push(['TEE:', 'SIMULATED Intel TDX (development only)']);
+  found.push(...vmRows(machine));
   if (machine.state.boot_progress !== '') found.push(['Progress:', machine.state.boot_progress]);
   if (machine.state.error !== null) found.push(['Error:', machine.state.error]);
   const { app, agent } = machine.state.urls;
   if (app !== undefined) found.push(['App URL:', app]);
   if (agent !== undefined) found.push(['Agent URL:', agent]);
+  return found;
+}
+
+function vmRows({ manifest, state }: CvmStatus): [string, string][] {
+  if (manifest?.driver !== 'vm') return [];
+  const { vcpu, memory, disk_size } = manifest.vm;
+  const found: [string, string][] = [
+    ['Driver:', `virtual machine, ${vcpu} CPUs, ${memory} MiB, data disk ${disk_size} GiB`],
+  ];
+  const { vm } = state;
+  if (vm === null) return found;
+  const how = vm.no_kvm === null ? 'KVM' : `none, software emulation (KVM: ${vm.no_kvm})`;
+  found.push(['Acceleration:', how], ['QEMU:', vm.qemu_version], ['Booted image:', vm.os_image_hash]);
+  if (vm.restarts > 0) found.push(['Restarts:', `${vm.restarts}: it ended by itself; see dstack-cloud logs`]);
   return found;
 }

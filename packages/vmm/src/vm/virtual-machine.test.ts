@@ -1,0 +1,199 @@
+import {
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { checkCvm, closeUpdate, createCvm, updateCvm } from '../create.ts';
+import { removeCvm, startCvm, stopCvm } from '../lifecycle.ts';
+import { machineProcesses } from '../machine-processes.ts';
+import { readManifest, type VmManifest } from '../manifest.ts';
+import { readState } from '../state.ts';
+import { cvmStatus } from '../status.ts';
+import { until } from '../test/machine-lab.ts';
+import { type VmLab, vmLab, writeImage } from '../test/vm-lab.ts';
+
+/** Supervisors start from source: seconds each where others work too. */
+vi.setConfig({ testTimeout: 120_000 });
+
+let lab: VmLab;
+let dir: string;
+beforeEach(() => {
+  lab = vmLab();
+  dir = lab.options.dir;
+});
+afterEach(() => lab.cleanUp());
+
+const text = (name: string): string => readFileSync(join(dir, name), 'utf8');
+const qemuPid = (): number => Number(text('qemu.pid'));
+
+describe('a virtual machine', () => {
+  it('starts, says how it runs, ends in order, and keeps its ports', async () => {
+    await createCvm(lab.options);
+    const progress: string[] = [];
+    const { state } = await startCvm(dir, { onProgress: (one) => progress.push(one) });
+    expect(state.status).toBe('running');
+    expect(state.vm).toMatchObject({
+      acceleration: 'tcg',
+      qemu_version: '7.2.22',
+      vsock: 'vhost-user',
+      restarts: 0,
+    });
+    const argv = JSON.parse(text('argv.json')) as string[];
+    expect(argv).toContain(`if=none,id=data,format=raw,discard=unmap,file=${dir}/data.img`);
+    expect(argv.join(' ')).toContain(
+      `user,id=net0,hostfwd=tcp:127.0.0.1:${state.ports['80']}-:80,hostfwd=tcp:127.0.0.1:${state.ports['agent']}-:8090`,
+    );
+    const shared = readFileSync(join(dir, 'shared.img')).toString('latin1');
+    for (const part of ['https://10.0.2.2:9', 'vsock://2:10000/api', 'pre202505'])
+      expect(shared).toContain(part);
+    expect(text('logs/serial.log')).toMatch(/^kernel says hello$/m);
+    await expect(startCvm(dir)).rejects.toMatchObject({ code: 'already_running' });
+    expect(await stopCvm(dir)).toBe(true);
+    // The guest was asked, and ended by itself.
+    expect(text('qmp.txt')).toBe('qmp_capabilities\nsystem_powerdown\n');
+    expect(machineProcesses(dir)).toEqual([]);
+    expect((await readState(dir)).status).toBe('stopped');
+    const again = await startCvm(dir);
+    expect(again.state.ports).toEqual(state.ports);
+    await stopCvm(dir, { force: true });
+    expect(text('qmp.txt').split('\n').at(-2)).toBe('quit');
+    await removeCvm(dir);
+    expect(existsSync(dir)).toBe(false);
+  });
+
+  it('that is killed starts again by itself, with the same disk and ports', async () => {
+    await createCvm(lab.options);
+    const { state } = await startCvm(dir);
+    const before = qemuPid();
+    process.kill(before, 'SIGKILL');
+    await until(
+      async () => (await readState(dir)).vm?.restarts === 1 && (await readState(dir)).status === 'running',
+    );
+    expect(qemuPid()).not.toBe(before);
+    expect((await readState(dir)).ports).toEqual(state.ports);
+    await stopCvm(dir);
+    expect(machineProcesses(dir)).toEqual([]);
+  });
+
+  it('whose guest powers off has ended, and is not started again', async () => {
+    await createCvm(lab.withMode('leaves'));
+    await startCvm(dir);
+    await until(async () => (await readState(dir)).status === 'stopped');
+    expect((await readState(dir)).error).toBeNull();
+    expect(machineProcesses(dir)).toEqual([]);
+  });
+
+  it('whose console says too much fills no disk', async () => {
+    await createCvm(lab.withMode('flood'));
+    await startCvm(dir);
+    await stopCvm(dir, { force: true });
+    const logs = readdirSync(join(dir, 'logs')).map((name) => statSync(join(dir, 'logs', name)).size);
+    expect(logs.reduce((sum, size) => sum + size, 0)).toBeLessThan(18 * 1024 * 1024);
+  });
+});
+
+describe('a boot that fails says why, and leaves nothing running:', () => {
+  it.each([
+    ['denied', 'boot_failed', /^Boot denied: Compose hash not allowed$/],
+    ['reboots', 'boot_failed', /The guest ended \(guest-reset\); last on its console:[\s\S]*Kernel panic/],
+    ['taken', 'boot_failed', /Could not set up host forwarding rule/],
+    [
+      'silent',
+      'boot_failed',
+      /did not bring its application up within 1 s .*requesting app keys.*local_config\.boot_timeout/,
+    ],
+  ])('%s', async (mode, code, message) => {
+    const options = lab.withMode(mode);
+    const vm = {
+      ...options.vm,
+      image_folder: lab.imageFolder,
+      ...(mode === 'silent' && { boot_timeout: 1 }),
+    };
+    await createCvm({ ...options, vm });
+    await expect(startCvm(dir)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+    expect((await cvmStatus(dir)).state).toMatchObject({ status: 'failed', supervisor: null });
+    expect(machineProcesses(dir)).toEqual([]);
+  });
+});
+
+describe('checks before anything is changed', () => {
+  const refused = async (code: string, message: RegExp, change: object = {}): Promise<void> => {
+    const options = { ...lab.options, vm: { ...lab.options.vm, image_folder: lab.imageFolder, ...change } };
+    await expect(createCvm(options)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+    expect(existsSync(dir)).toBe(false);
+  };
+
+  it('no QEMU', () => refused('program_missing', /install QEMU/, { qemu: 'qemu-nowhere' }));
+  it('memory that cannot be measured', () => refused('bad_option', /1024 MiB/, { memory: 1024 }));
+  it('ports without a network that maps them', () =>
+    refused('bad_option', /network of mode user/, { networks: [{ mode: 'bridge', bridge_name: 'br0' }] }));
+  it('an image of another flavour', async () => {
+    writeImage(lab.imageFolder, false);
+    await refused('bad_image', /flavour prod.*image build --dev/);
+  });
+  it('an image of which a file was changed', async () => {
+    writeFileSync(join(lab.imageFolder, 'bzImage'), 'other');
+    await refused('bad_image', /bzImage is not the file/);
+  });
+  it('an image whose list was changed', async () => {
+    writeFileSync(join(lab.imageFolder, 'digest.txt'), '00');
+    await refused('bad_image', /digest\.txt/);
+  });
+  it('a folder that is no image', async () => {
+    rmSync(join(lab.imageFolder, 'metadata.json'));
+    await refused('bad_image', /metadata\.json is missing/);
+  });
+  it('a port that is taken', async () => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as { port: number };
+    const options = { ...lab.options, ports: [{ host: port, guest: 80 }] };
+    await expect(createCvm(options)).rejects.toMatchObject({ code: 'port_in_use' });
+    server.close();
+  });
+});
+
+describe('a machine that is there', () => {
+  it('does not start when its folder was moved or copied, or its disk is gone or cut off', async () => {
+    await createCvm(lab.options);
+    const other = `${dir}-other`;
+    cpSync(dir, other, { recursive: true });
+    await expect(startCvm(other)).rejects.toMatchObject({ code: 'moved' });
+    rmSync(other, { recursive: true });
+    renameSync(dir, other);
+    await expect(startCvm(other)).rejects.toThrow(/move the folder back/);
+    renameSync(other, dir);
+    truncateSync(join(dir, 'data.img'), 1024);
+    await expect(startCvm(dir)).rejects.toThrow(/smaller than before/);
+    rmSync(join(dir, 'data.img'));
+    await expect(startCvm(dir)).rejects.toThrow(/cannot be opened/);
+    expect(existsSync(join(dir, 'data.img'))).toBe(false);
+    expect(machineProcesses(dir)).toEqual([]);
+  });
+
+  it('gets another image and a larger disk, keeps its data, and goes back', async () => {
+    await createCvm(lab.options);
+    const before = (await readManifest(dir)) as VmManifest;
+    const vm = { ...lab.options.vm, image_folder: join(lab.root, 'newer'), disk_size: 2 };
+    writeImage(vm.image_folder, true, 'newer');
+    await updateCvm({ ...lab.options, vm }, { open: true });
+    expect(((await readManifest(dir)) as VmManifest).vm).toMatchObject({ ...vm });
+    expect(statSync(join(dir, 'data.img')).size).toBe(2 * 1024 ** 3);
+    await closeUpdate(dir, 'undo');
+    expect(await readManifest(dir)).toEqual(before);
+    await updateCvm({ ...lab.options, vm });
+    await expect(checkCvm({ ...lab.options, vm: { ...vm, disk_size: 1 } })).rejects.toThrow(/cannot shrink/);
+    const { vm: _, ...process } = lab.options;
+    await expect(updateCvm(process)).rejects.toThrow(/has driver vm/);
+    expect(((await readManifest(dir)) as VmManifest).vm).toMatchObject({ ...vm });
+  });
+});
