@@ -29,6 +29,7 @@ interface IAppAuth is IERC165 {
         string[] advisoryIds;
     }
 
+    /// @notice May this workload have its keys?
     /// @param bootInfo the verified facts
     /// @return isAllowed true if keys may be released
     /// @return reason why not; empty when allowed

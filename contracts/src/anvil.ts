@@ -1,9 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
 import { bytesToHex, type Hex } from 'viem';
 import { mnemonicToAccount } from 'viem/accounts';
 import { ContractsError } from './errors.ts';
+import { foundryProgram } from './foundry-program.ts';
 
 /** The phrase that anvil itself documents for its development accounts. Worthless by design. */
 const MNEMONIC = 'test test test test test test test test test test test junk';
@@ -40,25 +39,6 @@ export type Anvil = {
   stop(): Promise<void>;
 };
 
-/** Path of the anvil program that npm installed for this platform. */
-export function anvilPath(): string {
-  const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
-  const name = `@foundry-rs/anvil-${process.platform}-${architecture}`;
-  const require = createRequire(import.meta.url);
-  try {
-    // The platform package is an optional dependency of the main one, so look from there.
-    const fromMain = createRequire(require.resolve('@foundry-rs/anvil/package.json'));
-    const program = process.platform === 'win32' ? 'anvil.exe' : 'anvil';
-    return join(dirname(fromMain.resolve(`${name}/package.json`)), 'bin', program);
-  } catch (cause) {
-    throw new ContractsError(
-      'anvil-missing',
-      `No anvil for ${process.platform}-${process.arch}: npm package ${name} is not installed. Run \`npm ci\` without --omit=optional.`,
-      { cause },
-    );
-  }
-}
-
 /** Start a local chain and wait until it listens. It ends with this process at the latest. */
 export async function startAnvil(options: AnvilOptions = {}): Promise<Anvil> {
   const { port = 0, chainId = 31_337, blockTimeSeconds, hardfork, timeoutMs = 15_000, cwd } = options;
@@ -68,7 +48,7 @@ export async function startAnvil(options: AnvilOptions = {}): Promise<Anvil> {
   // Mixed mining: a transaction gets its block at once, and time moves on without transactions too.
   if (blockTimeSeconds !== undefined) args.push('--block-time', String(blockTimeSeconds), '--mixed-mining');
 
-  const child = spawnBound(anvilPath(), args, cwd);
+  const child = spawnBound(foundryProgram('anvil'), args, cwd);
   const killNow = (): void => void child.kill('SIGKILL');
   process.once('exit', killNow);
   const gone = new Promise<void>((done) => {

@@ -8,9 +8,12 @@ import { ContractsError } from './errors.ts';
 export type ContractName =
   | 'DstackKms'
   | 'DstackApp'
+  | 'DstackTimelock'
+  | 'DstackAttestationRegistry'
   | 'ERC1967Proxy'
   | 'IAppAuth'
-  | 'IAppAuthBasicManagement';
+  | 'IAppAuthBasicManagement'
+  | 'IPolicyEpoch';
 
 /** One variable of a contract's linear storage, as solc reports it. */
 export type StorageVariable = {
@@ -44,14 +47,26 @@ export const artifactsDirectory: string = join(contractsDirectory, 'artifacts');
  * @throws ContractsError `artifact-missing` when the contracts have not been built
  */
 export function loadArtifact(name: ContractName, directory: string = artifactsDirectory): Artifact {
-  const path = join(directory, `${name}.json`);
+  return readArtifact(join(directory, `${name}.json`), 'Run `npm run build` to compile the contracts.');
+}
+
+/** Releases whose code is recorded. */
+export type Release = '0.6';
+
+/** Code of an earlier release, as it was compiled then: it is deployed, and proxies are upgraded from it. */
+export function loadRelease(release: Release, name: 'DstackKms' | 'DstackApp'): Artifact {
+  return readArtifact(
+    join(contractsDirectory, 'releases', release, `${name}.json`),
+    'It belongs to the sources.',
+  );
+}
+
+function readArtifact(path: string, hint: string): Artifact {
   try {
     return JSON.parse(readFileSync(path, 'utf8')) as Artifact;
   } catch (cause) {
-    throw new ContractsError(
-      'artifact-missing',
-      `No usable compiled contract at ${path}. Run \`npm run build\` to compile the contracts.`,
-      { cause },
-    );
+    throw new ContractsError('artifact-missing', `No usable compiled contract at ${path}. ${hint}`, {
+      cause,
+    });
   }
 }

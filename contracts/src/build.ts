@@ -15,8 +15,11 @@ const LOCK_POLL_MS = 100;
 const wanted: Record<ContractName, string> = {
   DstackKms: 'contracts/DstackKms.sol',
   DstackApp: 'contracts/DstackApp.sol',
+  DstackTimelock: 'contracts/DstackTimelock.sol',
+  DstackAttestationRegistry: 'contracts/DstackAttestationRegistry.sol',
   IAppAuth: 'contracts/IAppAuth.sol',
   IAppAuthBasicManagement: 'contracts/IAppAuthBasicManagement.sol',
+  IPolicyEpoch: 'contracts/IPolicyEpoch.sol',
   ERC1967Proxy: '@openzeppelin/contracts/proxy/ERC1967/ERC1967Proxy.sol',
 };
 

@@ -4,7 +4,7 @@ import type { Abi } from 'viem';
 import type { StorageVariable } from './artifact.ts';
 import { ContractsError } from './errors.ts';
 
-/** Settings of every release (chapter 60 section 9.1); changing one changes all addresses and code hashes. */
+/** Settings of every release; changing one changes all addresses and code hashes. */
 export const compilerSettings = {
   optimizer: { enabled: true, runs: 200 },
   evmVersion: 'paris',
@@ -15,8 +15,11 @@ export const compilerSettings = {
 export type CompiledContract = {
   abi: Abi;
   evm: { bytecode: { object: string }; deployedBytecode: { object: string } };
-  storageLayout?: { storage: readonly StorageVariable[] };
+  storageLayout?: { storage: readonly StorageVariable[]; types?: Readonly<Record<string, StorageType>> };
 };
+
+/** A type of a storage layout; structs have members. */
+type StorageType = { label: string; members?: readonly StorageVariable[] };
 
 type Diagnostic = { severity: string; formattedMessage: string };
 type Output = {

@@ -8,7 +8,7 @@ import {
   zeroHash,
 } from 'viem';
 import { dstackKmsAbi } from './abi/dstack-kms.ts';
-import { loadArtifact } from './artifact.ts';
+import { type Artifact, loadArtifact, loadRelease, type Release } from './artifact.ts';
 import type { ChainClient } from './chain-client.ts';
 import { ContractsError } from './errors.ts';
 import { deployCode, transact } from './transact.ts';
@@ -20,6 +20,8 @@ export type DeployKmsOptions = {
   owner?: Address;
   /** Implementation behind app proxies; default: deploy a new one. `null` leaves it unset. */
   appImplementation?: Address | null;
+  /** Code of an earlier release; default: this one. */
+  release?: Release;
 };
 
 /** Addresses of a new KMS domain. */
@@ -32,14 +34,14 @@ export type KmsDeployment = {
   blockNumber: bigint;
 };
 
-/** Deploy DstackApp's implementation, DstackKms' implementation and the KMS proxy (chapter 60 section 7.1). */
+/** Deploy DstackApp's implementation, DstackKms' implementation and the KMS proxy. */
 export async function deployKms(options: DeployKmsOptions): Promise<KmsDeployment> {
   const { client, owner = client.account.address } = options;
   const appImplementation =
     options.appImplementation === undefined
-      ? await deployAppImplementation(client)
+      ? await deployAppImplementation(client, options.release)
       : options.appImplementation;
-  const kmsImplementation = await deployKmsImplementation(client);
+  const kmsImplementation = await deployKmsImplementation(client, options.release);
   const setUp = encodeFunctionData({
     abi: dstackKmsAbi,
     functionName: 'initialize',
@@ -55,15 +57,19 @@ export async function deployKms(options: DeployKmsOptions): Promise<KmsDeploymen
 }
 
 /** Deploy the contract behind app proxies. */
-export async function deployAppImplementation(client: ChainClient): Promise<Address> {
-  const { abi, bytecode } = loadArtifact('DstackApp');
+export async function deployAppImplementation(client: ChainClient, release?: Release): Promise<Address> {
+  const { abi, bytecode } = codeOf('DstackApp', release);
   return (await deployCode(client, abi, bytecode)).address;
 }
 
 /** Deploy the contract behind KMS proxies. */
-export async function deployKmsImplementation(client: ChainClient): Promise<Address> {
-  const { abi, bytecode } = loadArtifact('DstackKms');
+export async function deployKmsImplementation(client: ChainClient, release?: Release): Promise<Address> {
+  const { abi, bytecode } = codeOf('DstackKms', release);
   return (await deployCode(client, abi, bytecode)).address;
+}
+
+function codeOf(name: 'DstackKms' | 'DstackApp', release: Release | undefined): Artifact {
+  return release === undefined ? loadArtifact(name) : loadRelease(release, name);
 }
 
 /** What `deployApp` needs. */
@@ -91,7 +97,7 @@ export type AppDeployment = {
   blockNumber: bigint;
 };
 
-/** Create and register an app through the factory of the KMS (chapter 60 section 2.3). */
+/** Create and register an app through the factory of the KMS. */
 export async function deployApp(options: DeployAppOptions): Promise<AppDeployment> {
   const { client, kms, owner = client.account.address } = options;
   const receipt = await transact(client, kms, dstackKmsAbi, 'deployAndRegisterApp', [

@@ -2,7 +2,7 @@
 export type ContractsErrorCode =
   | 'compile-failed'
   | 'artifact-missing'
-  | 'anvil-missing'
+  | 'foundry-missing'
   | 'anvil-not-ready'
   | 'transaction-reverted'
   | 'event-missing'

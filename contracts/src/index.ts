@@ -1,12 +1,14 @@
 /** Contracts of dstack-cloud: typed ABIs, compiled artifacts, deployment, management, and a local chain. */
 export { dstackAppAbi } from './abi/dstack-app.ts';
 export { dstackKmsAbi } from './abi/dstack-kms.ts';
-export { type Anvil, type AnvilAccount, type AnvilOptions, anvilPath, startAnvil } from './anvil.ts';
+export { type Anvil, type AnvilAccount, type AnvilOptions, startAnvil } from './anvil.ts';
 export {
   type Artifact,
   artifactsDirectory,
   type ContractName,
   loadArtifact,
+  loadRelease,
+  type Release,
   type StorageVariable,
 } from './artifact.ts';
 export { type BuildResult, buildContracts } from './build.ts';
@@ -23,6 +25,7 @@ export {
   type KmsDeployment,
 } from './deploy.ts';
 export { ContractsError, type ContractsErrorCode } from './errors.ts';
+export { foundryProgram } from './foundry-program.ts';
 export {
   addComposeHash,
   addDevice,
@@ -42,3 +45,4 @@ export {
   setGatewayAppId,
   setKmsInfo,
 } from './manage.ts';
+export { transact } from './transact.ts';

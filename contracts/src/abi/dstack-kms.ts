@@ -1,7 +1,7 @@
 import { type ParseAbi, parseAbi } from 'viem';
 import { sharedSignatures } from './shared-signatures.ts';
 
-/** Human-readable ABI of DstackKms v0.6 (chapter 60 section 2). */
+/** Human-readable ABI of DstackKms: that of the 0.6 line, of its successor, and ours. */
 const dstackKmsSignatures = [
   'struct KmsInfo { bytes k256Pubkey; bytes caPubkey; bytes quote; bytes eventlog; }',
   'function initialize(address initialOwner, address appImplementation)',
@@ -12,12 +12,30 @@ const dstackKmsSignatures = [
   'function registerApp(address appId)',
   'function setAppImplementation(address implementation)',
   'function deployAndRegisterApp(address initialOwner, bool disableUpgrades, bool allowAnyDevice, bytes32 initialDeviceId, bytes32 initialComposeHash) returns (address appId)',
+  'function deployAndRegisterApp(address initialOwner, bool disableUpgrades, bool requireTcbUpToDate, bool allowAnyDevice, bytes32 initialDeviceId, bytes32 initialComposeHash) returns (address appId)',
+  'function deployAndRegisterAppDeterministic(bytes32 salt, address initialOwner, bool disableUpgrades, bool requireTcbUpToDate, bool allowAnyDevice, bytes32 initialDeviceId, bytes32 initialComposeHash) returns (address appId)',
+  'function predictAppAddress(address deployer, bytes32 salt, address initialOwner, bool disableUpgrades, bool requireTcbUpToDate, bool allowAnyDevice, bytes32 initialDeviceId, bytes32 initialComposeHash) view returns (address appId)',
   'function addKmsAggregatedMr(bytes32 mrAggregated)',
   'function removeKmsAggregatedMr(bytes32 mrAggregated)',
   'function addKmsDevice(bytes32 deviceId)',
   'function removeKmsDevice(bytes32 deviceId)',
   'function addOsImageHash(bytes32 osImageHash)',
   'function removeOsImageHash(bytes32 osImageHash)',
+  'function addMeasurement(bytes32 measurement)',
+  'function removeMeasurement(bytes32 measurement)',
+  'function addOsImageHashUntil(bytes32 osImageHash, uint64 notAfter)',
+  'function osImageNotAfter(bytes32 osImageHash) view returns (uint64)',
+  'function setAppPolicyExpiry(address appId, uint64 notAfter)',
+  'function appNotAfter(address appId) view returns (uint64)',
+  'function blockApp(address appId)',
+  'function unblockApp(address appId)',
+  'function blockedApps(address appId) view returns (bool)',
+  'function denyAdvisory(string advisoryId)',
+  'function allowAdvisory(string advisoryId)',
+  'function advisoryDenied(bytes32 advisoryHash) view returns (bool)',
+  'function pause()',
+  'function unpause()',
+  'function paused() view returns (bool)',
   'function isKmsAllowed(AppBootInfo bootInfo) view returns (bool isAllowed, string reason)',
   'function isAppAllowed(AppBootInfo bootInfo) view returns (bool isAllowed, string reason)',
   'function kmsInfo() view returns (bytes k256Pubkey, bytes caPubkey, bytes quote, bytes eventlog)',
@@ -38,6 +56,14 @@ const dstackKmsSignatures = [
   'event KmsDeviceRemoved(bytes32 deviceId)',
   'event OsImageHashAdded(bytes32 osImageHash)',
   'event OsImageHashRemoved(bytes32 osImageHash)',
+  'event OsImageExpirySet(bytes32 indexed osImageHash, uint64 notAfter)',
+  'event AppPolicyExpirySet(address indexed appId, uint64 notAfter)',
+  'event AppBlocked(address indexed appId, address indexed actor)',
+  'event AppUnblocked(address indexed appId, address indexed actor)',
+  'event AdvisoryDenied(bytes32 indexed advisoryHash, string advisoryId)',
+  'event AdvisoryAllowed(bytes32 indexed advisoryHash, string advisoryId)',
+  'event Paused(address account)',
+  'event Unpaused(address account)',
 ] as const;
 
 /** ABI of DstackKms, typed for viem. */

@@ -31,10 +31,13 @@ test('two processes at once: one compiles, both succeed, nothing is left behind'
   expect(outputs.map(({ stdout }) => stdout.trim()).sort()).toEqual(['false', 'true']);
   expect((await readdir(directory)).sort()).toEqual([
     'DstackApp.json',
+    'DstackAttestationRegistry.json',
     'DstackKms.json',
+    'DstackTimelock.json',
     'ERC1967Proxy.json',
     'IAppAuth.json',
     'IAppAuthBasicManagement.json',
+    'IPolicyEpoch.json',
     'build.json',
   ]);
 }, 60_000);

@@ -1,4 +1,4 @@
-/** The call data that an auth API sends (chapter 60 section 8.1). */
+/** The call data that an auth API sends. */
 import { createHash } from 'node:crypto';
 import { decodeFunctionResult, encodeFunctionData, encodeFunctionResult, type Hex } from 'viem';
 import { expect, test } from 'vitest';

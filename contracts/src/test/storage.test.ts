@@ -1,7 +1,10 @@
-/** Storage of chapter 60 section 2.4: linear slots that proxies of the 0.6 line share. */
+/** Storage: linear slots that proxies of the 0.6 line share. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { concat, encodeAbiParameters, type Hex, keccak256, numberToHex, pad, toHex } from 'viem';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loadArtifact } from '../artifact.ts';
+import { contractsDirectory, loadArtifact, loadRelease, type StorageVariable } from '../artifact.ts';
+import { compile } from '../compile.ts';
 import { addComposeHash, addOsImageHash, registerApp } from '../manage.ts';
 import { repeated, startTestChain, type TestChain } from './test-chain.ts';
 
@@ -43,12 +46,70 @@ describe('linear layout', () => {
       '1.0 _upgradesDisabled',
       '1.1 allowAnyDevice',
       '2.0 allowedDeviceIds',
-      '3.0 __gap',
+      '3.0 requireTcbUpToDate',
+      '4.0 __gap',
     ]);
   });
-  test.each(['DstackKms', 'DstackApp'] as const)('%s ends with a gap of 50', (name) => {
-    expect(loadArtifact(name).storageLayout.storage.at(-1)?.type).toMatch(/t_array\(t_uint256\)50_storage/);
+  test.each([
+    ['DstackKms', 10 + 50],
+    ['DstackApp', 3 + 50],
+  ] as const)('%s ends where the 0.6 line ends', (name, end) => {
+    const gap = loadArtifact(name).storageLayout.storage.at(-1);
+    const slots = /t_array\(t_uint256\)(\d+)_storage/.exec(gap?.type ?? '')?.[1];
+    expect(Number(gap?.slot) + Number(slots)).toBe(end);
   });
+  test.each(['DstackKms', 'DstackApp'] as const)('%s has each variable of 0.6 where it was', (name) => {
+    const now = loadArtifact(name).storageLayout.storage;
+    const before = loadRelease('0.6', name).storageLayout.storage.filter(({ label }) => label !== '__gap');
+    // Types are named with numbers that change with every compilation.
+    const plain = (variables: readonly StorageVariable[]): object[] =>
+      variables.map(({ type, ...rest }) => ({ ...rest, type: type.replace(/\)\d+_/g, ')_') }));
+    expect(plain(now).slice(0, before.length)).toEqual(plain(before));
+  });
+});
+
+describe('namespaced structs', () => {
+  // A contract that holds the structs lets the compiler tell where their members are.
+  const probe = `// SPDX-License-Identifier: Apache-2.0
+    pragma solidity ^0.8.22;
+    import {DstackKms} from "./DstackKms.sol";
+    import {DstackApp} from "./DstackApp.sol";
+    contract Probe { DstackKms.DstackKmsExt kms; DstackApp.DstackAppExt app; }`;
+
+  test('have every member where state proofs read it; new ones are appended', () => {
+    const directory = join(contractsDirectory, 'contracts');
+    const sources = new Map(
+      readdirSync(directory).map((name) => [
+        `contracts/${name}`,
+        readFileSync(join(directory, name), 'utf8'),
+      ]),
+    );
+    sources.set('contracts/Probe.sol', probe);
+    const layout = compile(sources, contractsDirectory).get('contracts/Probe.sol:Probe')!.storageLayout!;
+    const members = layout.storage.map(({ type }) =>
+      (layout.types![type]!.members ?? []).map(
+        ({ slot, offset, label, type: member }) =>
+          `${slot}.${offset} ${layout.types![member]!.label} ${label}`,
+      ),
+    );
+    expect(members).toEqual([
+      [
+        '0.0 uint64 epoch',
+        '0.8 bool paused',
+        '1.0 mapping(address => bool) guardians',
+        '2.0 mapping(address => bool) blocked',
+        '3.0 mapping(bytes32 => uint64) osNotAfter',
+        '4.0 mapping(address => uint64) appNotAfter',
+        '5.0 mapping(bytes32 => bool) deniedAdvisories',
+      ],
+      [
+        '0.0 uint64 epoch',
+        '0.8 address kms',
+        '1.0 mapping(address => bool) guardians',
+        '2.0 mapping(bytes32 => uint64) composeNotAfter',
+      ],
+    ]);
+  }, 120_000);
 });
 
 describe('namespaced slots', () => {
@@ -58,6 +119,7 @@ describe('namespaced slots', () => {
       'f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00',
     ],
     ['openzeppelin.storage.Ownable', '9016d09d72d40fdae2fd8ceac6b6234c7706214fd39c1cd1e609a0528c199300'],
+    ['openzeppelin.storage.Ownable2Step', '237e158222e3e6968b72b9db0d8043aacf074ad9f650f0d1606b4d82ee432c00'],
     ['dstack.storage.DstackKmsExt', '73d0001025a09922cc035ecb5964a5e707f8610a2012e1cf98cf6a27908dfb00'],
     ['dstack.storage.DstackAppExt', '451ed33d735f5df28dda509c37110ec8f232f1d0ad223da5b44858684af11800'],
   ])('%s', (id, slot) => expect(erc7201(id)).toBe(slot));

@@ -51,7 +51,7 @@ export function repeated(byte: string, count: number): Hex {
   return `0x${byte.repeat(count)}`;
 }
 
-/** Boot information of chapter 60 section 8.1's vector. */
+/** Boot information that recorded call data was made of. */
 export const vectorBootInfo: BootInfo = {
   appId: repeated('11', 20),
   composeHash: repeated('22', 32),

@@ -6,7 +6,7 @@ const MAX_ADVISORIES = 128;
 const MAX_ADVISORY = 256;
 const MAX_KEY_PROVIDER_INFO = 4096;
 
-/** Exact lengths; padding a short value could turn it into another, allowed one (chapter 10 section 8.2). */
+/** Exact lengths; padding a short value could turn it into another, allowed one. */
 const lengths = {
   appId: [20],
   composeHash: [32],

@@ -21,7 +21,7 @@ export type Decision = {
   readonly gatewayAppId: string;
   /** Block the decision was read at. */
   readonly blockNumber?: bigint;
-  /** Key epoch of the application, u32; absent when the source knows none (chapter 10 section 10.2). */
+  /** Key epoch of the application, u32; absent when the source knows none. */
   readonly keyEpoch?: number;
   /** Oldest epoch whose keys are still released, for migration; absent means none but the present one. */
   readonly minKeyEpoch?: number;

@@ -7,7 +7,7 @@ const address = /\b[a-z][a-z0-9+.-]*:\/\/[^\s"'<>]+/gi;
 
 /**
  * Make a backend's words fit to show: no addresses (they may carry API keys), nothing that commands or hides, bounded.
- * The cut falls between characters: the original ends its process when it does not (chapter 10 section 8.1).
+ * The cut falls between characters: the original ends its process when it does not.
  */
 export function publicText(text: string, maxBytes: number = MAX_PUBLIC_TEXT): string {
   // Bound the work first; a character is at least one byte.

@@ -1,4 +1,4 @@
-/** auth-simple's file, with our stricter rules (chapter 10 section 8.4). */
+/** auth-simple's file, with our stricter rules. */
 import { mkdtemp, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

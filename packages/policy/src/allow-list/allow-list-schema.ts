@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** SHA-256 of nothing: the device id of evidence without one (chapter 10 section 5.1). */
+/** SHA-256 of nothing: the device id of evidence without one. */
 const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 /** SHA-256 of three zero PCRs: a Nitro enclave in debug mode. */
 const NITRO_DEBUG = '81c611f35bff79491538b2f7cf201c7597a661a5c549633541c62bdc8af1613f';
@@ -51,7 +51,7 @@ function byAppId<T>(apps: Readonly<Record<string, T>>, context: z.RefinementCtx)
 const ZERO_ADDRESS = `0x${'00'.repeat(20)}`;
 
 /**
- * The file of auth-simple (chapter 10 section 8.4). Its defaults deny everything; unknown keys and values of wrong
+ * The file of auth-simple. Its defaults deny everything; unknown keys and values of wrong
  * length are errors, because a typing error must not look like a rule.
  */
 export const allowListSchema: z.ZodType<AllowList> = z.strictObject({

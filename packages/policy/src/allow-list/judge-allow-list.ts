@@ -3,7 +3,7 @@ import type { BootFacts, BootKind } from '../policy.ts';
 import type { AllowList, DeviceRule } from './allow-list-schema.ts';
 
 /**
- * Why an allow-list refuses these facts, or the empty string: the order and the texts of chapter 10 section 8.4.
+ * Why an allow-list refuses these facts, or the empty string: the order and texts of the file format of auth-simple.
  * Unlike the original, empty lists of measurements or devices allow nothing.
  */
 export function judgeAllowList(list: AllowList, kind: BootKind, info: BootFacts): string {

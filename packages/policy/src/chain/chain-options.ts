@@ -10,7 +10,7 @@ export type Finality = 'latest' | 'safe' | 'finalized' | number;
 /** How verdicts are learned: `calls` are executed by the endpoints, `proofs` show the storage that we decide by. */
 export type Reads = 'calls' | 'proofs';
 
-/** Configuration of the chain source (chapter 60 section 8.2). */
+/** Configuration of the chain source. */
 export type ChainPolicyOptions = {
   /** One or more JSON-RPC endpoints. */
   readonly rpcUrls: readonly string[];

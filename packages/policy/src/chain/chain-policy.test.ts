@@ -1,4 +1,4 @@
-/** The chain source against nodes that are dead, slow, stale, forked, or lie (chapter 60 section 8.2). */
+/** The chain source against nodes that are dead, slow, stale, forked, or lie. */
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { facts } from '../test/facts.ts';
 import { type FakeChain, type FakeState, startFakeChain } from '../test/fake-chain.ts';

@@ -59,7 +59,7 @@ type EndpointStatus = {
 export type ChainPolicy = Policy & { status(): ChainStatus };
 
 /**
- * Decide by DstackKms and DstackApp on chain, read at one agreed block (chapter 60 section 8.2). Whatever cannot be
+ * Decide by DstackKms and DstackApp on chain, read at one agreed block. Whatever cannot be
  * read, is too old, or is not agreed upon denies.
  * @throws PolicyError `bad-configuration`
  */

@@ -21,7 +21,7 @@ const abi = parseAbi([
 
 const word = (value: number | bigint): string => value.toString(16).padStart(64, '0');
 
-describe('call data (chapter 60 section 8.1)', () => {
+describe('call data', () => {
   test('vector', () => {
     const data = encodeDecisionCall('app', facts());
     expect(data.length / 2 - 1).toBe(516);

@@ -2,7 +2,7 @@ import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import type { BootFacts, BootKind } from '../policy.ts';
 import { publicText } from '../public-text.ts';
 
-/** Function selectors of DstackKms (chapter 60 section 2). */
+/** Function selectors of DstackKms. */
 const selector = {
   app: '1e079198', // isAppAllowed
   kms: 'e067ec9d', // isKmsAllowed
@@ -17,7 +17,7 @@ const WORD = 64;
 /** Longest answer of a contract that is looked at, in bytes. */
 const MAX_RETURN_BYTES = 16_384;
 
-/** Call data of `isAppAllowed` or `isKmsAllowed` (chapter 60 sections 1.1 and 8.1), 0x hex. */
+/** Call data of `isAppAllowed` or `isKmsAllowed`, 0x hex. */
 export function encodeDecisionCall(kind: BootKind, info: BootFacts): string {
   const status = encodeText(info.tcbStatus);
   const advisories = encodeTexts(info.advisoryIds);

@@ -42,7 +42,7 @@ export function ethCallVerdicts(settings: ChainSettings): VerdictReader {
   };
 }
 
-/** An app contract that reverts or answers nonsense allows nothing (chapter 60 section 5.1). */
+/** An app contract that reverts or answers nonsense allows nothing. */
 function decisionOf(result: CallResult | undefined): Pick<Verdict, 'allowed' | 'reason'> {
   const decision = typeof result === 'string' ? decodeDecision(result) : undefined;
   if (decision) return decision;

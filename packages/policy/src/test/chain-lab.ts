@@ -1,5 +1,12 @@
 /** A local chain with a KMS and an app, written to by raw JSON-RPC: nothing is cached, so states can be taken back. */
-import { type Artifact, buildContracts, loadArtifact, startAnvil } from '@dstack-cloud/contracts';
+import {
+  type Artifact,
+  buildContracts,
+  loadArtifact,
+  loadRelease,
+  type Release,
+  startAnvil,
+} from '@dstack-cloud/contracts';
 import { type Abi, encodeDeployData, encodeFunctionData, type Hex } from 'viem';
 import { vi } from 'vitest';
 import type { ChainPolicyOptions } from '../chain/chain-options.ts';
@@ -98,11 +105,11 @@ export type LabContracts = {
   readonly appImplementation: Hex;
 };
 
-export async function deployContracts(lab: ChainLab): Promise<LabContracts> {
-  const [kmsArtifact, appArtifact]: [Artifact, Artifact] = [
-    loadArtifact('DstackKms'),
-    loadArtifact('DstackApp'),
-  ];
+/** @param release whose code; default: the present one */
+export async function deployContracts(lab: ChainLab, release?: Release): Promise<LabContracts> {
+  const load = (name: 'DstackKms' | 'DstackApp'): Artifact =>
+    release === undefined ? loadArtifact(name) : loadRelease(release, name);
+  const [kmsArtifact, appArtifact] = [load('DstackKms'), load('DstackApp')];
   const appImplementation = await lab.deploy(appArtifact);
   const kmsImplementation = await lab.deploy(kmsArtifact);
   const { abi: kmsAbi } = kmsArtifact;

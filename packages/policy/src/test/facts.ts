@@ -5,7 +5,7 @@ export function filled(length: number, value: number): Uint8Array {
   return new Uint8Array(length).fill(value);
 }
 
-/** The facts of chapter 60 section 8.1's vector. */
+/** The facts that recorded call data was made of. */
 export function facts(changes: Partial<BootFacts> = {}): BootFacts {
   return {
     mode: 'dstack-tdx',

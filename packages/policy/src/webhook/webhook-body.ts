@@ -2,7 +2,7 @@ import { toHex } from '@dstack-cloud/encoding';
 import type { BootFacts } from '../policy.ts';
 
 /**
- * JSON body of `POST {url}/bootAuth/app|kms` (chapter 10 section 8.1): keys in the recorded order, byte fields as
+ * JSON body of `POST {url}/bootAuth/app|kms`: keys in the recorded order, byte fields as
  * lower-case hex without 0x. Carries the name of both generations for the kind of evidence.
  */
 export function webhookBody(info: BootFacts): string {

@@ -1,4 +1,4 @@
-/** The auth API client: only a complete, well-typed answer in time allows anything (chapter 10 section 8.1). */
+/** The auth API client: only a complete, well-typed answer in time allows anything. */
 
 import type { ServerResponse } from 'node:http';
 import { createServer } from 'node:net';

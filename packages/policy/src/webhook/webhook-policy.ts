@@ -13,7 +13,7 @@ const MAX_ANSWER_BYTES = 65_536;
 const RETRY_DELAY_MS = 50;
 const INFO_REUSE_MS = 1_000;
 
-/** Configuration of the auth API client (chapter 10 section 8.1). */
+/** Configuration of the auth API client. */
 export type WebhookPolicyOptions = {
   /** For example `http://auth-api:8000`. */
   url: string;
@@ -64,7 +64,7 @@ export function webhookPolicy(options: WebhookPolicyOptions): Policy {
       assertBootFacts(info);
       return decisionFromAnswer(await send('POST', below(base, `bootAuth/${kind}`), webhookBody(info)));
     },
-    // Anonymous callers reach this through GetMeta: share one question among them (chapter 60 section 8.2).
+    // Anonymous callers reach this through GetMeta: share one question among them.
     describe: sharedFor(INFO_REUSE_MS, async () => infoFromAnswer(await send('GET', base))),
     close: () => connections.close(),
   };

@@ -20,7 +20,7 @@ export type Check = {
 /** A workload and the block's time, unix seconds. */
 export type Question = { readonly kind: BootKind; readonly info: BootFacts; readonly time: number };
 
-/** What DstackKms checks itself, in order (chapter 60 sections 2.2 and 5.1). */
+/** What DstackKms checks itself, in order. */
 export function kmsChecks(logic: KmsLogic, question: Question): Check[] {
   const { kind, info } = question;
   const isExtended = logic === 'dstack-kms-3';
@@ -63,7 +63,7 @@ export function kmsChecks(logic: KmsLogic, question: Question): Check[] {
   ];
 }
 
-/** What DstackApp checks, in order (chapter 60 sections 3, 4.1 and 5.2). */
+/** What DstackApp checks, in order. */
 export function appChecks(logic: AppLogic, question: Question): Check[] {
   const { info } = question;
   const tcb = upToDate(info);

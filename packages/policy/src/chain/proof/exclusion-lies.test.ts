@@ -1,4 +1,4 @@
-/** lying-rpc, with proofs: what denies on chain cannot be shown to be absent (contracts of the later versions). */
+/** lying-rpc, with proofs: what denies on chain cannot be shown to be absent. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { ChainLab } from '../../test/chain-lab.ts';
 import { startChainLab } from '../../test/chain-lab.ts';
@@ -6,19 +6,19 @@ import { facts } from '../../test/facts.ts';
 import { isProof, type LyingRelay, type Proof, startLyingRelay } from '../../test/lying-relay.ts';
 import type { ChainPolicy } from '../chain-policy.ts';
 import { bytesOf, hex } from './test/compare.ts';
-import { deployLaterVersions, type LaterVersions } from './test/later-versions.ts';
+import { deployMixedDomain, type MixedDomain } from './test/mixed-domain.ts';
 
 const { composeHash, deviceId, osImageHash } = facts();
 
 let lab: ChainLab;
 let relay: LyingRelay;
-let later: LaterVersions;
+let domain: MixedDomain;
 let policy: ChainPolicy;
 beforeAll(async () => {
   lab = await startChainLab();
   relay = await startLyingRelay(lab.url);
-  later = await deployLaterVersions(lab);
-  const { kms: kmsContract, knownCode } = later;
+  domain = await deployMixedDomain(lab);
+  const { kms: kmsContract, knownCode } = domain;
   const own = { rpcUrls: [relay.url], lightClientUrl: lab.url };
   policy = lab.policy(kmsContract, { ...own, reads: 'proofs', knownCode });
 }, 60_000);
@@ -28,17 +28,17 @@ afterAll(async () => {
 });
 
 const send = (name: string, ...args: unknown[]): Promise<void> =>
-  lab.send(later.kms, later.kmsAbi, name, args);
-const ask = () => policy.authorize('app', facts({ appId: bytesOf(later.app3) }));
+  lab.send(domain.kms, domain.kmsAbi, name, args);
+const ask = () => policy.authorize('app', facts({ appId: bytesOf(domain.app) }));
 
 test('a denial that is written on chain cannot be shown to be absent', async () => {
-  await send('setRegistered', later.app3, true);
-  await send('setImage', hex(osImageHash), true);
+  await send('registerApp', domain.app);
+  await send('addOsImageHash', hex(osImageHash));
   for (const [name, value] of [
-    ['setComposeHash', hex(composeHash)],
-    ['setDevice', hex(deviceId)],
+    ['addComposeHash', hex(composeHash)],
+    ['addDevice', hex(deviceId)],
   ] as const) {
-    await lab.send(later.app3, later.appAbi, name, [value, true]);
+    await lab.send(domain.app, domain.appAbi, name, [value]);
   }
   expect(await ask()).toMatchObject({ allowed: true });
   const absent = relay
@@ -48,15 +48,21 @@ test('a denial that is written on chain cannot be shown to be absent', async () 
     .filter(({ value }) => value === '0x0');
   expect(absent.length).toBeGreaterThan(2);
 
-  const levers: [string, unknown[], unknown[], string][] = [
-    ['setPaused', [true], [false], 'KMS contract is paused'],
-    ['setAdvisory', ['INTEL-SA-00837', true], ['INTEL-SA-00837', false], 'Advisory is denied'],
-    ['setBlocked', [later.app3, true], [later.app3, false], 'App is blocked'],
-    ['setAppNotAfter', [later.app3, 1], [later.app3, 0], 'App authorization expired'],
-    ['setImageNotAfter', [hex(osImageHash), 1], [hex(osImageHash), 0], 'OS image authorization expired'],
+  type Call = [name: string, ...args: unknown[]];
+  const image = hex(osImageHash);
+  const levers: [on: Call, off: Call, string][] = [
+    [['pause'], ['unpause'], 'KMS contract is paused'],
+    [['denyAdvisory', 'INTEL-SA-00837'], ['allowAdvisory', 'INTEL-SA-00837'], 'Advisory is denied'],
+    [['blockApp', domain.app], ['unblockApp', domain.app], 'App is blocked'],
+    [
+      ['setAppPolicyExpiry', domain.app, 1],
+      ['setAppPolicyExpiry', domain.app, 0],
+      'App authorization expired',
+    ],
+    [['addOsImageHashUntil', image, 1], ['addOsImageHash', image], 'OS image authorization expired'],
   ];
-  for (const [name, on, off, reason] of levers) {
-    await send(name, ...on);
+  for (const [on, off, reason] of levers) {
+    await send(...on);
     relay.lie = undefined;
     relay.take();
     expect(await ask()).toMatchObject({ allowed: false, reason });
@@ -86,7 +92,7 @@ test('a denial that is written on chain cannot be shown to be absent', async () 
       expect((await ask()).allowed).toBe(false);
     }
     relay.lie = undefined;
-    await send(name, ...off);
+    await send(...off);
   }
   expect(await ask()).toMatchObject({ allowed: true });
 }, 60_000);

@@ -1,6 +1,6 @@
 /** Which code is known: ours as it is compiled and deployed, what is configured, and nothing else. */
 
-import { buildContracts, loadArtifact } from '@dstack-cloud/contracts';
+import { buildContracts, loadArtifact, loadRelease } from '@dstack-cloud/contracts';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
 import type { Hex } from 'viem';
@@ -15,11 +15,19 @@ describe('the builds in the list', () => {
   // A changed contract needs a new entry (docs/decisions); old ones stay, because they are deployed.
   test.each([
     ['ERC1967Proxy', 'erc1967-proxy'],
-    ['DstackKms', 'dstack-kms-0.6'],
-    ['DstackApp', 'dstack-app-0.6'],
+    ['DstackKms', 'dstack-kms-3'],
+    ['DstackApp', 'dstack-app-3'],
   ] as const)('have %s as it is compiled now', async (artifact, name) => {
     await buildContracts();
     const code = bytesOf(loadArtifact(artifact).deployedBytecode);
+    expect(builds).toContainEqual(expect.objectContaining({ name, bytes: code.length, hash: hashOf(code) }));
+  });
+
+  test.each([
+    ['DstackKms', 'dstack-kms-0.6'],
+    ['DstackApp', 'dstack-app-0.6'],
+  ] as const)('have %s of release 0.6', (artifact, name) => {
+    const code = bytesOf(loadRelease('0.6', artifact).deployedBytecode);
     expect(builds).toContainEqual(expect.objectContaining({ name, bytes: code.length, hash: hashOf(code) }));
   });
 
@@ -28,12 +36,15 @@ describe('the builds in the list', () => {
   });
 });
 
-describe('deployed code', () => {
+describe.each([
+  [undefined, 3],
+  ['0.6', 0.6],
+] as const)('deployed code of release %s', (release, version) => {
   let lab: ChainLab;
   let contracts: LabContracts;
   beforeAll(async () => {
     lab = await startChainLab();
-    contracts = await deployContracts(lab);
+    contracts = await deployContracts(lab, release);
   }, 60_000);
   afterAll(() => lab?.stop());
 
@@ -47,8 +58,8 @@ describe('deployed code', () => {
   });
 
   test.each([
-    ['kmsImplementation', 'dstack-kms-0.6'],
-    ['appImplementation', 'dstack-app-0.6'],
+    ['kmsImplementation', `dstack-kms-${version}`],
+    ['appImplementation', `dstack-app-${version}`],
   ] as const)('of %s is known by the code at its own address, and then by its hash', async (which, name) => {
     const codes = new KnownCode({});
     const code = await codeAt(contracts[which]);
@@ -74,14 +85,14 @@ describe('deployed code', () => {
 
   test('at another address is known there, and remembered within bounds', async () => {
     const codes = new KnownCode({});
-    const { ownAddress } = builds.find(({ name }) => name === 'dstack-app-0.6')!;
+    const { ownAddress } = builds.find(({ name }) => name === `dstack-app-${version}`)!;
     const code = await codeAt(contracts.appImplementation);
     const hashes = Array.from({ length: 1_100 }, (_, n) => {
       const address = n.toString(16).padStart(40, '0');
       const moved = code.slice();
       for (const offset of ownAddress) moved.set(fromHex(address), offset + 12);
       const codeHash = hashOf(moved);
-      expect(codes.byCode(codeHash, moved, `0x${address}`)).toBe('dstack-app-0.6');
+      expect(codes.byCode(codeHash, moved, `0x${address}`)).toBe(`dstack-app-${version}`);
       return codeHash;
     });
     expect(hashes.filter((hash) => codes.byHash(hash) !== undefined)).toHaveLength(1_000);

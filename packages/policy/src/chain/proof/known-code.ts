@@ -45,6 +45,18 @@ export const builds: readonly Build[] = [
     hash: '0xe9661711b0412af520a8626d00aafd5398169936c8c4910780c08c4f08c94fd9',
     ownAddress: [2_445, 2_486, 2_905],
   },
+  {
+    name: 'dstack-kms-3',
+    bytes: 19_103,
+    hash: '0xe52a5f7395ccb3512c91bb44079d69e9081102d1e3f3d3be50cc84ffd384c762',
+    ownAddress: [12_576, 12_618, 13_007],
+  },
+  {
+    name: 'dstack-app-3',
+    bytes: 10_814,
+    hash: '0xb75e8aba452a7b1e3047532dba1b477ebfda9cb166a7128763b05c465e61cc8f',
+    ownAddress: [6_629, 6_670, 7_090],
+  },
 ];
 
 /** Code hashes that were recognised are remembered, so many at most: each address has its own. */

@@ -31,7 +31,7 @@ const MAX_FACTS = 20_000;
 type Guess<Logic> = { logic: Logic; implementation: string } | undefined;
 
 /**
- * Verdicts computed here from storage that is proven to be in the state of the block (chapter 60 section 8.3). Only
+ * Verdicts computed here from storage that is proven to be in the state of the block. Only
  * the block's hash has to be right: an endpoint that lies about anything else is found out and not believed.
  */
 export class ProofVerdicts {

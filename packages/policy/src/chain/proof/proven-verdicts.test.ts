@@ -1,6 +1,6 @@
 /**
  * What is decided from proven storage is what the contracts decide, in the same words: the EVM of a real node is the
- * oracle (chapter 60 sections 2.2 and 3).
+ * oracle.
  */
 import { fromHex } from '@dstack-cloud/encoding';
 import fc from 'fast-check';
@@ -20,13 +20,13 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => lab?.stop());
 
-describe('our contracts', () => {
+describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release) => {
   let contracts: LabContracts;
   let pair: Pair;
   let onApp: (name: string, ...args: unknown[]) => Promise<void>;
   let onKms: (name: string, ...args: unknown[]) => Promise<void>;
   beforeAll(async () => {
-    contracts = await deployContracts(lab);
+    contracts = await deployContracts(lab, release);
     const { kms, kmsAbi, app, appAbi } = contracts;
     pair = { calls: lab.policy(kms), proofs: lab.policy(kms, { reads: 'proofs' }) };
     onKms = (name, ...args) => lab.send(kms, kmsAbi, name, args);
@@ -196,7 +196,7 @@ describe('our contracts', () => {
   test('a KMS upgraded to another address is followed', async () => {
     const { kms, kmsAbi } = contracts;
     expect(await verdict(pair, 'app', ofApp())).toEqual(allowed);
-    const { kmsImplementation } = await deployContracts(lab);
+    const { kmsImplementation } = await deployContracts(lab, release);
     await lab.send(kms, kmsAbi, 'upgradeToAndCall', [kmsImplementation, '0x']);
     expect(await verdict(pair, 'app', ofApp())).toEqual(allowed);
   });

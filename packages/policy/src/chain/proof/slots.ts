@@ -1,7 +1,7 @@
 import { concatBytes, fromHex, toHex } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
 
-/** Storage slots of the contracts (chapter 60 section 2.4). A slot is a number of 256 bits. */
+/** Storage slots of the contracts. A slot is a number of 256 bits. */
 export const kmsSlot = {
   gatewayAppId: 4n,
   registeredApps: 5n,

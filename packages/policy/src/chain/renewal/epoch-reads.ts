@@ -1,4 +1,4 @@
-/** Which calls tell that nothing has changed in a contract with `policyEpoch` (chapter 60 sections 1.2 and 5). */
+/** Which calls tell that nothing has changed in a contract with `policyEpoch`. */
 import { toHex } from '@dstack-cloud/encoding';
 import type { PackedAnswer, PackedRead } from '../packed/packed-code.ts';
 import type { VerdictRequest } from '../verdict-reader.ts';

@@ -1,4 +1,4 @@
-/** Renewal on a real node: contracts that count, contracts of today that do not, and hostile ones among them. */
+/** Renewal on a real node: our contracts, which count, those of the 0.6 line, which do not, and hostile ones among them. */
 import {
   type Anvil,
   addComposeHash,
@@ -8,17 +8,20 @@ import {
   connectChain,
   deployApp,
   deployKms,
+  dstackAppAbi,
+  dstackKmsAbi,
   registerApp,
   removeComposeHash,
   removeOsImageHash,
   startAnvil,
+  transact,
 } from '@dstack-cloud/contracts';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
-import type { Abi, Address, Hex } from 'viem';
+import type { Address, Hex } from 'viem';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { BootFacts } from '../../policy.ts';
-import { countingContracts } from '../../test/counting-contracts.ts';
 import { facts } from '../../test/facts.ts';
+import { startLyingRelay } from '../../test/lying-relay.ts';
 import type { Reads } from '../chain-options.ts';
 import { type ChainPolicy, chainPolicy } from '../chain-policy.ts';
 
@@ -48,10 +51,11 @@ async function asking(
   apps: readonly Address[],
   work: (it: Asking) => Promise<void>,
   reads: Reads = 'calls',
+  rpcUrl = anvil.rpcUrl,
 ): Promise<void> {
   const policy = chainPolicy({
     reads,
-    ...{ rpcUrls: [anvil.rpcUrl], kmsContract: kms, headReuseMs: 5_000 },
+    ...{ rpcUrls: [rpcUrl], kmsContract: kms, headReuseMs: 5_000 },
     // Some tests set the chain's clock forward.
     maxClockSkewSeconds: 100_000,
   });
@@ -75,46 +79,100 @@ async function asking(
   }
 }
 
+const POLICY_EPOCH = 'a921d322';
+const IS_APP_ALLOWED = `1e079198${'20'.padStart(64, '0')}`;
+
 describe('contracts that count', () => {
-  const compiled = countingContracts();
-  const deploy = async ({ abi, bytecode }: { abi: Abi; bytecode: Hex }): Promise<Address> => {
-    const hash = await client.wallet.deployContract({ abi, bytecode, args: [] });
-    return (await client.public.waitForTransactionReceipt({ hash })).contractAddress!;
-  };
-  const write = async (abi: Abi, address: Address, args: unknown[]): Promise<void> => {
-    const hash = await client.wallet.writeContract({ abi, address, functionName: 'set', args });
-    await client.public.waitForTransactionReceipt({ hash });
-  };
+  test.each(['calls', 'proofs'] as const)(
+    'are followed, and what they changed is seen: %s',
+    async (reads) => {
+      const { kms } = await deployKms({ client });
+      await addOsImageHash(client, kms, hex(osImageHash));
+      const deploy = async (): Promise<Address> =>
+        (await deployApp({ client, kms, allowAnyDevice: true, composeHash: hex(composeHash) })).appId;
+      const apps = [await deploy(), await deploy()] as const;
+      const onApp = (name: string, ...args: unknown[]) =>
+        transact(client, apps[1], dstackAppAbi, name, [hex(composeHash), ...args]);
+      await asking(
+        kms,
+        apps,
+        async ({ policy, askAll, next }) => {
+          expect(await askAll()).toEqual([true, true]);
+          const { misses } = policy.status().permissions;
+          for (let block = 0; block < 4; block++) expect(await next()).toEqual([true, true]);
+          expect(policy.status().permissions.misses).toBe(misses);
 
-  test('are followed by their counters, and what they changed is seen', async () => {
-    const kms = await deploy(compiled.kms);
-    const apps = [await deploy(compiled.app), await deploy(compiled.app)] as const;
-    const setApp = (app: Address, allow: boolean, end = 0n) =>
-      write(compiled.app.abi, app, [hex(composeHash), allow, end]);
-    await write(compiled.kms.abi, kms, [hex(osImageHash), true]);
-    for (const app of apps) await setApp(app, true);
-    await asking(kms, apps, async ({ policy, askAll, next }) => {
-      expect(await askAll()).toEqual([true, true]);
-      const { misses } = policy.status().permissions;
-      for (let block = 0; block < 4; block++) expect(await next()).toEqual([true, true]);
-      expect(policy.status().permissions.misses).toBe(misses);
+          await onApp('removeComposeHash');
+          expect(await next()).toEqual([true, false]);
+          const { timestamp } = await client.public.getBlock();
+          await onApp('addComposeHashUntil', timestamp + 100n);
+          for (let block = 0; block < 3; block++) expect(await next()).toEqual([true, true]);
+          await raw('evm_increaseTime', 200);
+          expect(await next()).toEqual([true, false]);
+          await onApp('addComposeHash');
+          expect(await next()).toEqual([true, true]);
+          for (const [on, off] of [
+            [
+              ['pause', []],
+              ['unpause', []],
+            ],
+            [
+              ['denyAdvisory', [facts().advisoryIds[0]]],
+              ['allowAdvisory', [facts().advisoryIds[0]]],
+            ],
+            [
+              ['removeOsImageHash', [hex(osImageHash)]],
+              ['addOsImageHash', [hex(osImageHash)]],
+            ],
+          ] as const) {
+            await transact(client, kms, dstackKmsAbi, on[0], on[1]);
+            await vi.waitFor(async () => expect(await askAll()).toEqual([false, false]), { timeout: 6_000 });
+            await transact(client, kms, dstackKmsAbi, off[0], off[1]);
+            await vi.waitFor(async () => expect(await askAll()).toEqual([true, true]), { timeout: 6_000 });
+          }
+          await transact(client, kms, dstackKmsAbi, 'blockApp', [apps[0]]);
+          await vi.waitFor(async () => expect(await askAll()).toEqual([false, true]), { timeout: 6_000 });
+        },
+        reads,
+      );
+    },
+    60_000,
+  );
 
-      await setApp(apps[1], false);
-      expect(await next()).toEqual([true, false]);
-      const { timestamp } = await client.public.getBlock();
-      await setApp(apps[1], true, timestamp + 100n);
-      for (let block = 0; block < 3; block++) expect(await next()).toEqual([true, true]);
-      await raw('evm_increaseTime', 200);
-      expect(await next()).toEqual([true, false]);
-      await write(compiled.kms.abi, kms, [hex(osImageHash), false]);
-      await vi.waitFor(async () => expect(await askAll()).toEqual([false, false]), { timeout: 6_000 });
+  test('are asked for their counters alone while nothing changes', async () => {
+    const { kms } = await deployKms({ client });
+    await addOsImageHash(client, kms, hex(osImageHash));
+    const { appId } = await deployApp({
+      ...{ client, kms, allowAnyDevice: true },
+      composeHash: hex(composeHash),
     });
+    const relay = await startLyingRelay(anvil.rpcUrl);
+    try {
+      await asking(
+        kms,
+        [appId],
+        async ({ askAll, next }) => {
+          expect(await askAll()).toEqual([true]);
+          // The first block is read whole, for the counters to start from.
+          expect(await next()).toEqual([true]);
+          relay.take();
+          expect(await next()).toEqual([true]);
+          const calls = JSON.stringify(relay.take());
+          expect(calls).toContain(POLICY_EPOCH);
+          expect(calls).not.toContain(IS_APP_ALLOWED);
+        },
+        'calls',
+        relay.url,
+      );
+    } finally {
+      await relay.close();
+    }
   }, 60_000);
 });
 
-describe('contracts of today', () => {
+describe('contracts of the 0.6 line', () => {
   test('are read again, and hostile apps harm nobody but themselves', async () => {
-    const { kms } = await deployKms({ client });
+    const { kms } = await deployKms({ client, release: '0.6' });
     await addOsImageHash(client, kms, hex(osImageHash));
     const honest = await Promise.all(
       Array.from({ length: 30 }, async () => {
@@ -153,7 +211,7 @@ describe('contracts of today', () => {
   }, 60_000);
 
   test('are proven again where proofs are asked for', async () => {
-    const { kms } = await deployKms({ client });
+    const { kms } = await deployKms({ client, release: '0.6' });
     await addOsImageHash(client, kms, hex(osImageHash));
     const deploy = async (): Promise<Address> =>
       (await deployApp({ client, kms, allowAnyDevice: true, composeHash: hex(composeHash) })).appId;

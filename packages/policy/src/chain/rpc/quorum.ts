@@ -9,7 +9,7 @@ const PATIENCE_MS = 1_500;
 /** An answer and who gave it. */
 export type Vote<Voter, T> = { readonly voter: Voter; readonly value: T };
 
-/** The refusal for lack of agreement (chapter 60 section 8.2). */
+/** The refusal for lack of agreement. */
 export function noQuorum(cause?: unknown): PolicyError {
   return new PolicyError('chain-no-quorum', outageReason['no-quorum'], { cause });
 }

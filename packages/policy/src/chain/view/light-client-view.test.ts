@@ -1,4 +1,4 @@
-/** With a light client the head is what it says, and nothing without it (chapter 60 section 8.3). */
+/** With a light client the head is what it says, and nothing without it. */
 import { afterEach, describe, expect, test } from 'vitest';
 import { facts } from '../../test/facts.ts';
 import { type FakeChain, type FakeState, startFakeChain } from '../../test/fake-chain.ts';

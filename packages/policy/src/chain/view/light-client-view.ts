@@ -4,7 +4,7 @@ import { type ChainView, readHead } from './read-view.ts';
 import { withSettled } from './settled-block.ts';
 
 /**
- * A view whose blocks come from a verifying light client alone (chapter 60 section 8.3): it has checked who signed
+ * A view whose blocks come from a verifying light client alone: it has checked who signed
  * them, so nobody has to agree. What the other endpoints say must belong to these blocks; they have no say in which.
  * @throws PolicyError when the light client cannot be asked or is on another chain: there is nobody else to ask
  */

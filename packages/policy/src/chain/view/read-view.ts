@@ -33,7 +33,7 @@ type Reading = {
 };
 
 /**
- * Agree on a view (chapter 60 section 8.2, points 1, 2 and 4).
+ * Agree on a view.
  * @throws PolicyError `chain-stale` for a head that is behind the one before
  */
 export async function readView(
