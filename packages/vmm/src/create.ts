@@ -27,8 +27,11 @@ import { requireFreePort } from './ports.ts';
 import { finishUpdate, type HostShared, stageUpdate, writeShared } from './shared-update.ts';
 import { INITIAL_STATE, readState, writeState } from './state.ts';
 import { supervisorOf } from './supervisor-of.ts';
+import { chooseAcceleration } from './vm/acceleration.ts';
 import { checkVm } from './vm/check-vm.ts';
 import { checkDataDisk, growDataDisk, makeDataDisk, requireGrowth } from './vm/data-disk.ts';
+import { planMachine } from './vm/plan-machine.ts';
+import { qemuArguments } from './vm/qemu-arguments.ts';
 import { type VmOptions, vmSettings } from './vm/vm-settings.ts';
 
 /** Larger than any seed or certificate. */
@@ -37,6 +40,8 @@ const MAX_INPUT_BYTES = 64 * 1024;
 export interface CreateOptions {
   /** Folder that will hold the machine; its parent is made when missing. */
   readonly dir: string;
+  /** UUID of a new machine; a random one when absent. */
+  readonly id?: string;
   readonly name: string;
   readonly appId: string;
   /** Name of the OS image; without a virtual machine it decides the simulated MRTD and RTMR0 to 2. */
@@ -75,6 +80,8 @@ export interface UpdateOptions {
   readonly open?: boolean;
   /** An open update that also gives the machine an empty guest; its data disk stays. */
   readonly fresh?: boolean;
+  /** Changes a running machine too: what it reads at its next boot. The caller has checked that nothing else changes. */
+  readonly whileRunning?: boolean;
 }
 
 /**
@@ -121,10 +128,28 @@ export async function checkCvm(options: CreateOptions): Promise<void> {
     return await checkChange(options, manifest);
   }
   await requireMachineFolder(dir);
-  const state = await readState(dir);
-  const isRunning = supervisorOf(dir, state) !== undefined;
   const next = nextManifest(await readManifest(dir), options);
-  await checkChange(options, next, isRunning ? Object.values(state.ports) : []);
+  await checkChange(options, next, await portsInUse(dir));
+}
+
+/** The command line of QEMU of a virtual machine that would be made so; makes nothing. Throws as `checkCvm`. */
+export async function plannedCommand(options: CreateOptions): Promise<string[]> {
+  const { dir, shared } = options;
+  const manifest = parseManifest(JSON.stringify(makeManifest(options)), join(dir, MANIFEST_FILE));
+  if (manifest.driver !== 'vm') throw new VmmError('bad_option', `${manifest.name} is no virtual machine`);
+  await checkChange(options, manifest);
+  const host = await checkVm(dir, manifest);
+  const { folder, kernel } = host.image;
+  const wanted = manifest.tee.kind === 'tdx' ? 'kvm' : manifest.vm.acceleration;
+  const { acceleration } = await chooseAcceleration(wanted, host.qemu.path, join(folder, kernel));
+  const run = { host, acceleration, shared, runDir: dir, hostPorts: [] };
+  return qemuArguments(planMachine(manifest, cvmPaths(dir), run));
+}
+
+/** Ports of the host that the machine has itself now. */
+async function portsInUse(dir: string): Promise<number[]> {
+  const state = await readState(dir);
+  return supervisorOf(dir, state) === undefined ? [] : Object.values(state.ports);
 }
 
 /**
@@ -134,9 +159,9 @@ export async function checkCvm(options: CreateOptions): Promise<void> {
  */
 export async function updateCvm(options: CreateOptions, update: UpdateOptions = {}): Promise<CvmManifest> {
   const { dir, shared } = options;
-  return await withStopped(dir, async (before) => {
+  return await withStopped(dir, update.whileRunning === true, async (before) => {
     const next = nextManifest(before, options);
-    await checkChange(options, next);
+    await checkChange(options, next, await portsInUse(dir));
     // A disk that is larger than its machine says does no harm, should the update be taken back.
     if (next.driver === 'vm') await growDataDisk(cvmPaths(dir).dataDisk, next.vm.disk_size);
     if (update.open || update.fresh) await openUpdate(dir);
@@ -148,19 +173,28 @@ export async function updateCvm(options: CreateOptions, update: UpdateOptions = 
   });
 }
 
+/** Does what a killed command had decided, so that all of a machine's files are of one update. Throws as `updateCvm`. */
+export async function settleCvm(dir: string): Promise<void> {
+  await withMachine(dir, {}, () => finishUpdate(dir));
+}
+
 /** Takes an open update of a stopped machine back, or lets it hold. False when there is none. Throws as `updateCvm`. */
 export async function closeUpdate(dir: string, outcome: 'undo' | 'confirm'): Promise<boolean> {
   const isOpen = hasOpenUpdate(dir);
   if (outcome === 'confirm') await withMachine(dir, { evenWhenFull: true }, () => confirmUpdate(dir));
-  else await withStopped(dir, () => undoUpdate(dir));
+  else await withStopped(dir, false, () => undoUpdate(dir));
   return isOpen;
 }
 
-async function withStopped<T>(dir: string, body: (before: CvmManifest) => Promise<T>): Promise<T> {
+async function withStopped<T>(
+  dir: string,
+  orRunning: boolean,
+  body: (before: CvmManifest) => Promise<T>,
+): Promise<T> {
   return await withMachine(dir, {}, async () => {
     await finishUpdate(dir);
     const before = await readManifest(dir);
-    if (supervisorOf(dir, await readState(dir)) !== undefined)
+    if (!orRunning && supervisorOf(dir, await readState(dir)) !== undefined)
       throw new VmmError('running', `${before.name} is running: stop it first`);
     return await body(before);
   });
@@ -190,7 +224,7 @@ function nextManifest(manifest: CvmManifest, options: CreateOptions): CvmManifes
 function makeManifest(options: CreateOptions): CvmManifest {
   const common = {
     schema: 1,
-    id: randomUUID(),
+    id: options.id ?? randomUUID(),
     name: options.name,
     app_id: options.appId,
     image: options.image,

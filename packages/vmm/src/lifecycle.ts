@@ -73,6 +73,12 @@ export async function startCvm(directory: string, options: StartOptions = {}): P
   }
 }
 
+/** Starts the machine in `dir` under a supervisor of its own, and does not wait for its boot. Throws as `startCvm`. */
+export async function launchCvm(directory: string): Promise<void> {
+  const dir = canonical(directory);
+  await withMachine(dir, {}, () => launch(dir, {}));
+}
+
 /**
  * Stops the machine in `dir` and all that runs of it: also without a supervisor, with a state that cannot be read, and
  * when its folder is gone. True when something ran.

@@ -16,14 +16,20 @@ const CHUNK_BYTES = 64 * 1024;
 export interface LogOptions {
   /** One container (service) instead of the serial console. */
   readonly container?: string;
+  /** What of the host's own programs instead: QEMU, or the supervisor. */
+  readonly channel?: 'serial' | 'qemu' | 'supervisor';
   /** Last so many lines; 0 for none. */
   readonly lines: number;
 }
 
 /** Path of the log asked for. Throws `not_found` with the names that exist. */
-export async function cvmLogPath(dir: string, container: string | undefined): Promise<string> {
+export async function cvmLogPath(
+  dir: string,
+  { container, channel = 'serial' }: Pick<LogOptions, 'container' | 'channel'>,
+): Promise<string> {
   const paths = cvmPaths(dir);
-  if (container === undefined) return paths.serial;
+  if (container === undefined)
+    return channel === 'serial' ? paths.serial : join(paths.logs, `${channel}.log`);
   const entries = await readdir(paths.containerLogs).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw error;
@@ -39,7 +45,7 @@ export async function cvmLogPath(dir: string, container: string | undefined): Pr
 
 /** The last lines of a machine's log. */
 export async function cvmLogs(dir: string, options: LogOptions): Promise<string[]> {
-  const path = await cvmLogPath(dir, options.container);
+  const path = await cvmLogPath(dir, options);
   return await asVmmErrors(dir, async () => tail(path, options.lines).lines);
 }
 
@@ -50,7 +56,7 @@ export async function followCvmLogs(
   onLine: (line: string) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const path = await cvmLogPath(dir, options.container);
+  const path = await cvmLogPath(dir, options);
   await asVmmErrors(dir, async () => {
     const start = tail(path, options.lines);
     for (const line of start.lines) onLine(line);

@@ -10,7 +10,13 @@ import { supervise } from './supervise.ts';
 
 const USAGE = `dstack-vmm: confidential machines on this host
 
-A machine has driver "process" (a simulated TEE, no isolation) or "vm" (an OS image under QEMU).
+  dstack-vmm [-c FILE] [serve]     serve machines of driver "vm" (an OS image under QEMU) on a socket
+  dstack-vmm [-c FILE] run VM.json [--workdir DIR] [--dry-run]
+                                   one machine in the foreground
+  dstack-vmm [-c FILE] check-config
+                                   what serve would refuse in its configuration; --print-config shows it
+
+One machine by its folder, of driver "vm" or "process" (a simulated TEE, no isolation):
 
   dstack-vmm list RUN_DIR          machines below a folder, as JSON
   dstack-vmm status DIR            one machine, as JSON
@@ -26,6 +32,10 @@ const { values, positionals } = parseArgs({
     lines: { type: 'string', short: 'n', default: '100' },
     container: { type: 'string' },
     force: { type: 'boolean', default: false },
+    config: { type: 'string', short: 'c' },
+    'print-config': { type: 'boolean', default: false },
+    workdir: { type: 'string' },
+    'dry-run': { type: 'boolean', default: false },
     'when-told': { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
     version: { type: 'boolean', short: 'V', default: false },
@@ -37,9 +47,13 @@ async function run(): Promise<number> {
   const [command, directory] = positionals;
   if (values.version) process.stdout.write('dstack-vmm 0.1.0\n');
   if (values.version) return 0;
-  if (values.help || command === undefined || directory === undefined) {
-    (values.help ? process.stdout : process.stderr).write(USAGE);
-    return values.help ? 0 : 2;
+  if (values.help) process.stdout.write(USAGE);
+  if (values.help) return 0;
+  const served = command ?? 'serve';
+  if (['serve', 'run', 'check-config'].includes(served)) return await runService(served, directory);
+  if (directory === undefined) {
+    process.stderr.write(USAGE);
+    return 2;
   }
   const dir = resolve(directory);
   const print = (value: unknown): void =>
@@ -64,8 +78,38 @@ async function logLines(dir: string): Promise<string[]> {
   });
 }
 
+/** Loaded only here: a supervisor needs none of it. */
+async function runService(command: string, file: string | undefined): Promise<number> {
+  const { loadConfig, serve, createLog, runOneShot, shownConfig } = await import('./service/index.ts');
+  const config = await loadConfig(values.config);
+  if (values['print-config'] || command === 'check-config') {
+    const text = values['print-config']
+      ? JSON.stringify(shownConfig(config), null, 2)
+      : 'The configuration is valid';
+    process.stdout.write(`${printableJson(text)}\n`);
+    return 0;
+  }
+  const { stop, hurry } = signals();
+  if (command === 'run') {
+    if (file === undefined) throw new VmmError('bad_option', 'run needs the file of a VM configuration');
+    return await runOneShot(config, {
+      ...{ file, workDir: values.workdir, dryRun: values['dry-run'], signal: stop, hurry },
+      print: (line) => void process.stdout.write(`${printableLine(line)}\n`),
+    });
+  }
+  const log = createLog(config.log_level);
+  await serve(config, stop, { log, ...(values.config === undefined ? {} : { configFile: values.config }) });
+  return 0;
+}
+
 async function superviseUntilSignal(dir: string): Promise<number> {
   if (values['when-told'] && !(await isTold())) return 0;
+  const { stop, hurry } = signals();
+  return await supervise(dir, stop, hurry);
+}
+
+/** What tells this process to stop, and to stop at once. */
+function signals(): { stop: AbortSignal; hurry: AbortSignal } {
   const stop = new AbortController();
   const hurry = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
@@ -74,7 +118,7 @@ async function superviseUntilSignal(dir: string): Promise<number> {
     hurry.abort(new Error(HURRY));
     stop.abort(new Error(HURRY));
   });
-  return await supervise(dir, stop.signal, hurry.signal);
+  return { stop: stop.signal, hurry: hurry.signal };
 }
 
 /** Whether the process that started this one told it to begin; it says nothing when it was killed. */

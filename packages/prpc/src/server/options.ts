@@ -15,8 +15,8 @@ export const DEFAULT_BUFFERED_BYTES: number = 128 * 1024 * 1024;
 export type Mount<C> = {
   /** `/prpc`, `/api` or `/`. */
   readonly path: string;
-  /** Prefix removed, repeatedly, from the method segment: `KMS.`; other services' prefixes are not known here. */
-  readonly trim?: string;
+  /** Prefixes removed, repeatedly, from the method segment: `KMS.`; other services' prefixes are not known here. */
+  readonly trim?: string | readonly string[];
   /** Looked through in order; the first that implements the method answers. */
   readonly services: readonly ServiceImplementation<C>[];
   /** Body limits in bytes by trimmed method name. */

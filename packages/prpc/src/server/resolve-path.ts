@@ -60,9 +60,7 @@ function decodeSegment(segment: string): string | undefined {
   }
 }
 
-function trimPrefix(method: string, prefix: string | undefined): string {
-  let trimmed = method;
-  while (prefix !== undefined && prefix !== '' && trimmed.startsWith(prefix))
-    trimmed = trimmed.slice(prefix.length);
-  return trimmed;
+function trimPrefix(method: string, prefixes: string | readonly string[] = []): string {
+  const prefix = [prefixes].flat().find((one) => one !== '' && method.startsWith(one));
+  return prefix === undefined ? method : trimPrefix(method.slice(prefix.length), prefixes);
 }

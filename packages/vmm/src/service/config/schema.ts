@@ -1,0 +1,169 @@
+import { z } from 'zod';
+import type { VmmConfig } from './vmm-config.ts';
+
+const port = z.int().min(0).max(65_535);
+const path = z.string().min(1);
+const urls = z.array(z.url({ protocol: /^https?$/ })).max(64);
+const url = z.union([z.literal(''), z.url({ protocol: /^https?$/ })]);
+/** As the kernel bounds names of interfaces; empty for none. */
+const bridge = z.string().regex(/^[A-Za-z0-9_.-]{0,15}$/, 'must be the name of a bridge');
+
+/** Settings of the original that are read so that its files load, without effect here. */
+const hints = {
+  workers: z.int().min(1).optional(),
+  max_blocking: z.int().min(1).optional(),
+  ident: z.string().optional(),
+  temp_dir: z.string().optional(),
+  keep_alive: z.int().min(0).optional(),
+  reuse: z.boolean().optional(),
+};
+
+const portRange = z
+  .strictObject({
+    protocol: z.enum(['tcp', 'udp']),
+    from: z.int().min(1).max(65_535),
+    to: z.int().min(1).max(65_535),
+  })
+  .refine(({ from, to }) => from <= to, 'from is above to');
+
+const networking = z.strictObject({
+  mode: z.enum(['user', 'bridge']).default('user'),
+  bridge: bridge.default(''),
+  net: z.string().optional(),
+  dhcp_start: z.string().optional(),
+  restrict: z.boolean().optional(),
+});
+
+const cvm = z.strictObject({
+  qemu_path: z.string().default(''),
+  platform: z.enum(['auto', 'tdx', 'simulated-tdx']).default('auto'),
+  simulated_tee_seed: z.string().default(''),
+  acceleration: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
+  kms_urls: urls.default([]),
+  gateway_urls: urls.default([]),
+  pccs_url: url.default(''),
+  docker_registry: z.string().default(''),
+  cid_start: z.int().min(2).max(0xffff_0000).default(1000),
+  cid_pool_size: z.int().min(2).max(65_536).default(1000),
+  max_cvm_number: z.int().min(1).max(65_535).default(100),
+  max_allocable_vcpu: z.int().min(1).max(65_536).default(20),
+  max_allocable_memory_in_mb: z.int().min(256).max(0x7fff_ffff).default(100_000),
+  max_disk_size_in_gb: z.int().min(1).max(65_536).default(1024),
+  boot_timeout: z.int().min(1).max(86_400).default(900),
+  qgs_port: port.default(4050),
+  tpm: z.enum(['none', 'swtpm']).default('none'),
+  networking: networking.prefault({}),
+  port_mapping: z
+    .strictObject({
+      enabled: z.boolean().default(false),
+      address: z.string().default('127.0.0.1'),
+      range: z
+        .array(portRange)
+        .max(64)
+        .default([{ protocol: 'tcp', from: 1, to: 20_000 }]),
+    })
+    .prefault({}),
+  auto_restart: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      interval: z.int().min(1).max(86_400).default(20),
+      max_retries: z.int().min(0).max(1000).default(5),
+      initial_backoff: z.int().min(1).max(86_400).default(5),
+      max_backoff: z.int().min(1).max(86_400).default(300),
+      reset_window: z.int().min(1).max(86_400).default(300),
+    })
+    .prefault({}),
+  gpu: z.strictObject({ enabled: z.literal(false).default(false) }).prefault({}),
+});
+
+const configSchema = z.strictObject({
+  ...hints,
+  log_level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
+  address: z.string().min(1).default('unix:./vmm.sock'),
+  port: port.default(8080),
+  kms_url: url.default(''),
+  event_buffer_size: z.int().min(1).optional(),
+  node_name: z
+    .string()
+    .regex(/^[A-Za-z0-9_. @~!$^()-]{0,128}$/, 'must be up to 128 letters, digits or marks')
+    .default(''),
+  image_path: path.default('~/.dstack-vmm/image'),
+  run_path: path.default('~/.dstack-vmm/vm'),
+  trash_ttl: z
+    .int()
+    .min(0)
+    .max(365 * 86_400)
+    .default(86_400),
+  tls: z.strictObject({ key: z.string().default(''), certs: z.string().default('') }).prefault({}),
+  auth: z
+    .strictObject({
+      enabled: z.boolean().default(false),
+      tokens: z.array(z.string().min(16, 'must have 16 characters at least')).max(64).default([]),
+      htpasswd_file: z.string().default(''),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      max_connections: z.int().min(8).max(65_536).default(256),
+      changes_per_minute: z.int().min(1).max(100_000).default(120),
+      log_streams: z.int().min(1).max(4096).default(32),
+    })
+    .prefault({}),
+  discovery: z.strictObject({ enabled: z.boolean().default(true) }).prefault({}),
+  cvm: cvm.prefault({}),
+  gateway: z
+    .strictObject({
+      base_domain: z.string().default('localhost'),
+      port: port.default(8082),
+      agent_port: port.default(8090),
+    })
+    .prefault({}),
+  key_provider: z
+    .strictObject({
+      enabled: z.boolean().optional(),
+      address: z.string().optional(),
+      port: port.optional(),
+    })
+    .prefault({}),
+  host_api: z
+    .strictObject({
+      ident: z.string().optional(),
+      address: z.string().optional(),
+      port: port.optional(),
+    })
+    .prefault({}),
+  supervisor: z
+    .strictObject({
+      exe: z.string().optional(),
+      sock: z.string().optional(),
+      pid_file: z.string().optional(),
+      log_file: z.string().optional(),
+      detached: z.boolean().optional(),
+      auto_start: z.boolean().optional(),
+    })
+    .prefault({}),
+});
+
+/** Checks a table and fills in the defaults. */
+export function checkTable(
+  table: unknown,
+): { readonly config: VmmConfig } | { readonly issues: readonly z.core.$ZodIssue[] } {
+  const result = configSchema.safeParse(table);
+  return result.success ? { config: result.data } : { issues: result.error.issues };
+}
+
+/** The keys that the table at `path` may have. */
+export function knownKeys(path: readonly PropertyKey[]): readonly string[] {
+  let schema: unknown = configSchema;
+  for (const name of path) schema = shapeOf(schema)?.[String(name)];
+  return Object.keys(shapeOf(schema) ?? {});
+}
+
+type SchemaNode = { shape?: Record<string, unknown>; def?: { innerType?: unknown } };
+
+/** The fields of an object schema, below its defaults. */
+function shapeOf(schema: unknown): Record<string, unknown> | undefined {
+  let node = schema as SchemaNode | undefined;
+  while (node !== undefined && node.shape === undefined) node = node.def?.innerType as SchemaNode | undefined;
+  return node?.shape;
+}

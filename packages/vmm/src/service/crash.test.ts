@@ -1,0 +1,129 @@
+/** The service killed at each change of the file system: what it finds afterwards is all of the old or all of the new. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { create, vmm } from '@dstack-cloud/prpc';
+import { changes, killedAt } from '@dstack-cloud/test/crash-points';
+import { describeWithPrograms } from '@dstack-cloud/test/requires';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { parseConfig } from './config/load-config.ts';
+import { Images } from './images.ts';
+import { configurationOf } from './machines/machine.ts';
+import { Machines } from './machines/machines.ts';
+import { appCompose } from './test/service-lab.ts';
+import { writeTinyImage } from './test/tiny-image.ts';
+
+vi.mock('node:fs/promises', async (load) =>
+  (await import('@dstack-cloud/test/crash-points')).watchFiles(await load()),
+);
+
+let root: string;
+let runPath: string;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'vmm-crash-'));
+  runPath = join(root, 'vm');
+  writeTinyImage(join(root, 'image'), 'tiny-sleeps', 'sleeps');
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+/** What a service that was just started knows. */
+function service(): Machines {
+  const config = parseConfig('', 'vmm.toml');
+  const paths = { run_path: runPath, image_path: join(root, 'image') };
+  const auto_restart = { ...config.cvm.auto_restart, enabled: false };
+  const cvm = { ...config.cvm, auto_restart, acceleration: 'tcg' as const };
+  return new Machines({ ...config, ...paths, cvm }, new Images(paths.image_path), () => undefined);
+}
+
+/** As `killedAt`; the locks of a killed process are free, and this one lives. */
+async function kill(at: number, work: () => Promise<unknown>): Promise<boolean> {
+  const happened = await killedAt(at, work);
+  const names = readdirSync(root).includes('vm') ? readdirSync(runPath, { recursive: true }) : [];
+  for (const name of names.map(String))
+    if (name.includes(`.${process.pid}-`) && name.endsWith('.lock')) rmSync(join(runPath, name));
+  return happened;
+}
+
+const request = () =>
+  create(vmm.VmConfigurationSchema, {
+    ...{ name: 'tiny', image: 'tiny-sleeps', composeFile: appCompose(), noTee: true, stopped: true },
+    ...{ vcpu: 1, memory: 256, diskSize: 1, kmsUrls: ['https://kms.example.com'] },
+  });
+
+/** A machine that is all there can be read, changed and removed. */
+async function configuration(id: string): Promise<object> {
+  const machine = await service().find(id);
+  expect(machine.manifest, JSON.stringify(machine.status)).toBeDefined();
+  return await configurationOf(machine, machine.manifest!);
+}
+
+describeWithPrograms('a service that is killed', ['qemu-system-x86_64'], () => {
+  it('in the middle of CreateVm leaves a whole machine or none', async () => {
+    const outcomes = new Set<number>();
+    for (let at = 1; ; at += 1) {
+      for (const { id } of await service().list()) await service().remove(id);
+      if (!(await kill(at, () => service().create(request())))) break;
+      const found = await service().list();
+      outcomes.add(found.length);
+      for (const { id, record } of found) {
+        expect(await configuration(id), `change ${at}`).toMatchObject({ composeFile: appCompose() });
+        expect(record.started).toBe(false);
+        await service().update(id, { ...NO_CHANGE, vcpu: 2 });
+        expect(await configuration(id)).toMatchObject({ vcpu: 2 });
+      }
+      if (at % 6 > 0) continue;
+      const id = await service().create(request());
+      expect(await configuration(id), `change ${at}`).toMatchObject({ vcpu: 1 });
+    }
+    expect(outcomes).toEqual(new Set([0, 1]));
+    expect(changes()).toBeGreaterThan(8);
+  }, 120_000);
+
+  it('in the middle of UpdateVm leaves all of the old or all of the new', async () => {
+    const id = await service().create(request());
+    const change = (turn: number) => ({
+      ...NO_CHANGE,
+      composeFile: appCompose({ name: `web${turn}` }),
+      userConfig: `turn ${turn}`,
+      vcpu: 1 + (turn % 3),
+    });
+    await killedAt(Number.MAX_SAFE_INTEGER, () => service().update(id, change(0)));
+    const all = changes();
+    expect(all).toBeGreaterThan(8);
+    const outcomes = new Set<boolean>();
+    for (let at = 1; at <= all; at += 1) {
+      const before = JSON.stringify(await configuration(id));
+      expect(await kill(at, () => service().update(id, change(at))), `change ${at}`).toBe(true);
+      // As the next start, or the next update, finishes what was decided.
+      await service().update(id, NO_CHANGE);
+      const after = await configuration(id);
+      const isNew = JSON.stringify(after) !== before;
+      outcomes.add(isNew);
+      if (isNew) {
+        const { composeFile, userConfig, vcpu } = change(at);
+        expect(after, `change ${at}`).toMatchObject({ composeFile, userConfig, vcpu });
+      }
+      const folder = readdirSync(join(runPath, id));
+      expect(folder.filter((name) => name.startsWith('.update'))).toEqual([]);
+    }
+    expect(outcomes).toEqual(new Set([false, true]));
+  }, 120_000);
+
+  it('in the middle of RemoveVm leaves the machine where it was, or in the trash', async () => {
+    for (let at = 1; ; at += 1) {
+      const id = await service().create(request());
+      const killed = await kill(at, () => service().remove(id));
+      const isThere = (await service().list()).some((machine) => machine.id === id);
+      if (isThere) {
+        await configuration(id);
+        await service().remove(id);
+      }
+      const trashed = readdirSync(join(runPath, '.trash')).find((name) => name.startsWith(id));
+      expect(readFileSync(join(runPath, '.trash', trashed!, 'vm-manifest.json'), 'utf8')).toContain(id);
+      if (!killed) break;
+      expect(at).toBeLessThan(50);
+    }
+  }, 120_000);
+});
+
+const NO_CHANGE = create(vmm.UpdateVmRequestSchema);

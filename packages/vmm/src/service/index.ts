@@ -1,0 +1,3 @@
+export { loadConfig, shownConfig } from './config/load-config.ts';
+export { runOneShot } from './one-shot.ts';
+export { createLog, serve } from './serve.ts';

@@ -1,0 +1,49 @@
+import type { vmm } from '@dstack-cloud/prpc';
+import type { VmmConfig } from '../config/vmm-config.ts';
+import { type Configuration, refuseUnsupported, wantedNetworks } from './configuration.ts';
+
+/** A change of a machine; what is empty or absent stays. */
+export type MachineChange = Pick<
+  vmm.UpdateVmRequest,
+  | 'composeFile'
+  | 'encryptedEnv'
+  | 'userConfig'
+  | 'updatePorts'
+  | 'ports'
+  | 'updateKmsUrls'
+  | 'kmsUrls'
+  | 'updateGatewayUrls'
+  | 'gatewayUrls'
+  | 'gpus'
+  | 'vcpu'
+  | 'memory'
+  | 'diskSize'
+  | 'image'
+  | 'noTee'
+  | 'updateNetworking'
+  | 'networks'
+>;
+
+/** What a machine is after a change. @throws VmmError `bad_option` */
+export function changedConfiguration(
+  before: Configuration,
+  change: MachineChange,
+  { cvm }: VmmConfig,
+): Configuration {
+  refuseUnsupported({ hugepages: false, pinNuma: false, ...(change.gpus && { gpus: change.gpus }) });
+  return {
+    ...before,
+    composeFile: change.composeFile || before.composeFile,
+    encryptedEnv: change.encryptedEnv.length > 0 ? change.encryptedEnv : before.encryptedEnv,
+    userConfig: change.userConfig || before.userConfig,
+    ports: change.updatePorts ? change.ports : before.ports,
+    kmsUrls: change.updateKmsUrls ? change.kmsUrls : before.kmsUrls,
+    gatewayUrls: change.updateGatewayUrls ? change.gatewayUrls : before.gatewayUrls,
+    vcpu: change.vcpu ?? before.vcpu,
+    memory: change.memory ?? before.memory,
+    diskSize: change.diskSize ?? before.diskSize,
+    image: change.image ?? before.image,
+    noTee: change.noTee ?? before.noTee,
+    networks: change.updateNetworking ? wantedNetworks(change.networks, cvm) : before.networks,
+  };
+}

@@ -1,0 +1,85 @@
+import { join } from 'node:path';
+import { parseSysConfig } from '@dstack-cloud/app';
+import { utf8Text } from '@dstack-cloud/encoding';
+import { isThere } from '@dstack-cloud/files';
+import { create, vmm } from '@dstack-cloud/prpc';
+import type { VmManifest } from '../../manifest.ts';
+import { type HostShared, readShared } from '../../shared-update.ts';
+import { type CvmStatus, cvmStatus } from '../../status.ts';
+import { supervisorOf } from '../../supervisor-of.ts';
+import type { Configuration } from './configuration.ts';
+import { NO_RECORD, readRecord, type ServiceRecord } from './service-record.ts';
+
+/** One machine of the service, as its folder says. */
+export interface Machine {
+  /** Name of its folder. */
+  readonly id: string;
+  readonly status: CvmStatus;
+  /** Undefined when it cannot be read, or is that of another folder. */
+  readonly manifest: VmManifest | undefined;
+  readonly record: ServiceRecord;
+  /** Whether something of it runs. */
+  readonly isAlive: boolean;
+}
+
+const ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** Whether this can be the id of a machine: it is also the name of its folder. */
+export function isMachineId(id: string): boolean {
+  return ID.test(id);
+}
+
+/** What is known of the machine in `dir`, whose folder is named `id`; damage is part of its status. */
+export async function readMachine(id: string, dir: string): Promise<Machine> {
+  return await machineOf(id, await cvmStatus(dir));
+}
+
+export async function machineOf(id: string, status: CvmStatus): Promise<Machine> {
+  const { manifest } = status;
+  // A copy of a machine's folder is not that machine.
+  const own = manifest?.driver === 'vm' && manifest.id === id ? manifest : undefined;
+  const record = await readRecord(status.dir).catch(() => NO_RECORD);
+  const { dir, state } = status;
+  // Without its folder it is only listed while programs of it run.
+  const isAlive = !isThere(dir) || supervisorOf(dir, { ...state, status: 'running' }) !== undefined;
+  return { id, status, manifest: own, record, isAlive };
+}
+
+/** What the machine is now, or will be at its next start. */
+export async function configurationOf(
+  { status: { dir }, record }: Machine,
+  manifest: VmManifest,
+): Promise<Configuration> {
+  const shared = await readShared(dir);
+  const text = (name: keyof HostShared): string => utf8Text(shared[name] ?? new Uint8Array());
+  return {
+    name: manifest.name,
+    image: manifest.image,
+    composeFile: text('app-compose.json'),
+    vcpu: manifest.vm.vcpu,
+    memory: manifest.vm.memory,
+    diskSize: manifest.vm.disk_size,
+    ports: manifest.port_map.map(({ protocol, address, from, to }) =>
+      create(vmm.PortMappingSchema, { protocol, hostAddress: address, hostPort: from, vmPort: to }),
+    ),
+    encryptedEnv: shared['.encrypted-env'] ?? new Uint8Array(),
+    appId: manifest.app_id,
+    userConfig: text('.user-config'),
+    kmsUrls: record.kms_urls,
+    gatewayUrls: record.gateway_urls,
+    noTee: manifest.tee.kind === 'none',
+    networks: manifest.vm.networks,
+  };
+}
+
+/** URLs of gateways that the guest was told of. */
+export async function gatewaysOf(dir: string): Promise<readonly string[]> {
+  const file = (await readShared(dir))['.sys-config.json'];
+  return file === undefined ? [] : parseSysConfig(file).gatewayUrls;
+}
+
+/** Whether the folder of a machine is there. */
+export function folderOf(runPath: string, id: string): string | undefined {
+  const dir = join(runPath, id);
+  return isMachineId(id) && isThere(dir) ? dir : undefined;
+}

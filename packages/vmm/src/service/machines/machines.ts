@@ -1,0 +1,377 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import {
+  asAppId,
+  composeHash,
+  defaultAppId,
+  serializeInstanceInfo,
+  serializeSysConfig,
+} from '@dstack-cloud/app';
+import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
+import { isThere, makeOwnDirectory } from '@dstack-cloud/files';
+import type { vmm } from '@dstack-cloud/prpc';
+import { type CreateOptions, checkCvm, createCvm, settleCvm, updateCvm } from '../../create.ts';
+import { VmmError } from '../../errors.ts';
+import { HURRY, launchCvm, removeCvm, stopCvm } from '../../lifecycle.ts';
+import { withMachine } from '../../machine-folder.ts';
+import type { VmManifest } from '../../manifest.ts';
+import { sendSignal } from '../../send-signal.ts';
+import { type HostShared, readShared } from '../../shared-update.ts';
+import { listCvms } from '../../status.ts';
+import type { VmmConfig } from '../config/vmm-config.ts';
+import type { Images } from '../images.ts';
+import { freeCid } from '../pools/cid-pool.ts';
+import { checkPorts, type MappedPort } from '../pools/port-rules.ts';
+import { requireResources } from '../pools/resources.ts';
+import { checkApp } from './check-app.ts';
+import {
+  type Configuration,
+  checkConfiguration,
+  normalAppId,
+  refuseUnsupported,
+  wantedNetworks,
+} from './configuration.ts';
+import { configurationOf, folderOf, isMachineId, type Machine, machineOf, readMachine } from './machine.ts';
+import { changedConfiguration, type MachineChange } from './machine-change.ts';
+import { Queue } from './queue.ts';
+import { readRecord, writeRecord } from './service-record.ts';
+import { teeOf } from './tee.ts';
+import { emptyTrash, moveToTrash } from './trash.ts';
+
+/** Told of what goes wrong where nobody waits for an answer. */
+type Failed = (id: string, what: string, error: unknown) => void;
+
+/**
+ * The machines below the run folder. What is known of them is read from there each time: the service keeps nothing that
+ * a restart would lose. What concerns several machines (ports, context ids, memory) is settled by one call at a time.
+ */
+export class Machines {
+  readonly #config: VmmConfig;
+  readonly #images: Images;
+  readonly #failed: Failed;
+  readonly #queue = new Queue();
+  /** Machines that are being stopped by us, which therefore do not stop by themselves. */
+  readonly #stopping = new Map<string, Promise<void>>();
+
+  constructor(config: VmmConfig, images: Images, failed: Failed) {
+    this.#config = config;
+    this.#images = images;
+    this.#failed = failed;
+  }
+
+  /** Finishes what a service that was killed had decided. */
+  async settle(): Promise<void> {
+    for (const { id, status } of await this.list())
+      if (isThere(status.dir))
+        await settleCvm(status.dir).catch((error: unknown) => this.#failed(id, 'update', error));
+  }
+
+  /** Every machine, oldest first. */
+  async list(): Promise<Machine[]> {
+    const all = await listCvms(this.#config.run_path);
+    const machines: Machine[] = [];
+    for (const status of all) {
+      const id = status.dir.slice(status.dir.lastIndexOf('/') + 1);
+      if (isMachineId(id)) machines.push(await machineOf(id, status));
+    }
+    return machines;
+  }
+
+  /** @throws VmmError `not_found` */
+  async find(id: string): Promise<Machine> {
+    const dir = folderOf(this.#config.run_path, id);
+    if (dir !== undefined) return await readMachine(id, dir);
+    const gone = (await this.list()).find((machine) => machine.id === id);
+    if (gone !== undefined) return gone;
+    throw new VmmError('not_found', `There is no VM ${JSON.stringify(id.slice(0, 64))}`);
+  }
+
+  /** Makes a machine and, unless it is to stay stopped, starts it. Leaves nothing behind when it fails. */
+  async create(request: vmm.VmConfiguration): Promise<string> {
+    refuseUnsupported(request);
+    const wanted = this.#requested(request);
+    return await this.#queue.run(async () => {
+      const machines = await this.list();
+      if (machines.length >= this.#config.cvm.max_cvm_number)
+        throw new VmmError('no_resources', `There are ${machines.length} machines already`, {
+          expected: `fewer than ${this.#config.cvm.max_cvm_number} (cvm.max_cvm_number)`,
+          found: String(machines.length),
+        });
+      const id = randomUUID();
+      const options = await this.#newMachine(id, wanted, machines);
+      if (!request.stopped) requireResources(wanted, machines, this.#config.cvm);
+      makeOwnDirectory(this.#config.run_path);
+      await createCvm(options);
+      const { dir } = options;
+      try {
+        const record = { schema: 1, kms_urls: wanted.kmsUrls, gateway_urls: wanted.gatewayUrls } as const;
+        await writeRecord(dir, { ...record, started: !request.stopped });
+        if (!request.stopped) await launchCvm(dir);
+      } catch (error) {
+        await removeCvm(dir, { force: true }).catch((left: unknown) => this.#failed(id, 'remove', left));
+        throw error;
+      }
+      return id;
+    });
+  }
+
+  /** How the driver is to make a machine in a folder of its own, which is none of the service's. */
+  async plan(request: vmm.VmConfiguration, dir: string): Promise<CreateOptions> {
+    refuseUnsupported(request);
+    const options = await this.#newMachine(randomUUID(), this.#requested(request), await this.list());
+    return { ...options, dir };
+  }
+
+  /** Powers a machine on; it boots on its own. */
+  async start(id: string): Promise<void> {
+    await this.#queue.run(async () => {
+      const machine = await this.#usable(id);
+      if (machine.isAlive) throw new VmmError('already_running', `${machine.status.name} runs already`);
+      const machines = (await this.list()).filter((other) => other.id !== id);
+      const configuration = await configurationOf(machine, machine.manifest);
+      requireResources(configuration, machines, this.#config.cvm);
+      this.#checkRules(id, configuration, machines);
+      await this.#setStarted(machine.status.dir, true);
+      await launchCvm(machine.status.dir);
+    });
+  }
+
+  /** Ends a machine at once. */
+  async stop(id: string): Promise<void> {
+    const { status } = await this.find(id);
+    await this.#setStarted(status.dir, false);
+    // Also when its guest is being asked to shut down, for which others would wait.
+    const { supervisor } = status.state;
+    if (supervisor !== null) sendSignal(supervisor.pid, HURRY);
+    await this.#stopping.get(id);
+    await this.#whileStopping(id, stopCvm(status.dir, { force: true }));
+  }
+
+  /** Asks the guest to shut down, and does not wait for it. */
+  async shutdown(id: string): Promise<void> {
+    const { status, isAlive } = await this.find(id);
+    if (!isAlive) throw new VmmError('not_running', `${status.name} is not running`);
+    await this.#setStarted(status.dir, false);
+    if (this.#stopping.has(id)) return;
+    void this.#whileStopping(id, stopCvm(status.dir)).catch((error: unknown) =>
+      this.#failed(id, 'shutdown', error),
+    );
+  }
+
+  /** Moves a stopped machine to the trash, from where it is deleted later. */
+  async remove(id: string): Promise<void> {
+    await this.#queue.run(async () => {
+      const { status } = await this.find(id);
+      const { dir } = status;
+      await withMachine(dir, { evenWhenFull: true }, async () => {
+        if ((await readMachine(id, dir)).isAlive)
+          throw new VmmError('running', `${status.name} is running: stop it first`);
+        await moveToTrash(this.#config.run_path, id, Date.now());
+      });
+      if (this.#config.trash_ttl === 0) await emptyTrash(this.#config.run_path, 0, Date.now());
+    });
+  }
+
+  /** Changes a machine: all that can be checked is checked before anything is written. */
+  async update(id: string, change: MachineChange): Promise<void> {
+    await this.#queue.run(async () => {
+      // Before anything of it is read.
+      await settleCvm((await this.find(id)).status.dir);
+      const machine = await this.#usable(id);
+      const before = await configurationOf(machine, machine.manifest);
+      const wanted = changedConfiguration(before, change, this.#config);
+      if (machine.isAlive) refuseWhileRunning(machine.status.name, before, wanted);
+      const machines = (await this.list()).filter((other) => other.id !== id);
+      const { dir } = machine.status;
+      const instanceInfo = (await readShared(dir))['.instance_info'];
+      const { cid } = machine.manifest.vm;
+      const options = await this.#options({ id, wanted, machines, cid, instanceInfo });
+      const record = await readRecord(dir);
+      // First: it only names what the files below hold.
+      await updateCvm(options, { whileRunning: true });
+      await writeRecord(dir, { ...record, kms_urls: wanted.kmsUrls, gateway_urls: wanted.gatewayUrls });
+    });
+  }
+
+  /** Stops what still runs of machines whose folder is gone. */
+  async stopVanished(): Promise<void> {
+    for (const { status } of await this.list()) if (!isThere(status.dir)) await stopCvm(status.dir);
+  }
+
+  /** Whether the service itself is stopping this machine now. */
+  isStopping(id: string): boolean {
+    return this.#stopping.has(id);
+  }
+
+  /** The machine stopped by itself, or somebody else stopped it: it is not to run any more. */
+  async hasStopped(id: string): Promise<void> {
+    const dir = folderOf(this.#config.run_path, id);
+    if (dir !== undefined) await this.#setStarted(dir, false);
+  }
+
+  /** Starts a machine that is to run and does not. */
+  async restart(id: string): Promise<void> {
+    await this.#queue.run(async () => {
+      const machine = await this.#usable(id);
+      if (machine.isAlive || !machine.record.started) return;
+      await launchCvm(machine.status.dir);
+    });
+  }
+
+  #requested(request: vmm.VmConfiguration): Configuration {
+    const networks = [...request.networks, ...(request.networking === undefined ? [] : [request.networking])];
+    const { name, image, composeFile, vcpu, memory, diskSize, ports, encryptedEnv, userConfig } = request;
+    const { kmsUrls, gatewayUrls, noTee } = request;
+    const byHash = toHex(defaultAppId(composeHash(utf8(composeFile))));
+    return {
+      ...{ name, image, composeFile, vcpu, memory, diskSize, ports, encryptedEnv, userConfig },
+      ...{ kmsUrls, gatewayUrls, noTee },
+      appId: request.appId ? normalAppId(request.appId) : byHash,
+      networks: wantedNetworks(networks, this.#config.cvm),
+    };
+  }
+
+  async #newMachine(id: string, wanted: Configuration, machines: readonly Machine[]): Promise<CreateOptions> {
+    // First: below it is written in hex.
+    checkConfiguration(wanted, this.#config);
+    const info = serializeInstanceInfo({
+      instanceIdSeed: new Uint8Array(randomBytes(20)),
+      instanceId: undefined,
+      appId: asAppId(fromHex(wanted.appId)),
+    });
+    const { cid_start: start, cid_pool_size: size } = this.#config.cvm;
+    const cid = freeCid({ start, size }, cidsOf(machines));
+    return await this.#options({ id, wanted, machines, cid, instanceInfo: utf8(info) });
+  }
+
+  /** Checks everything, and says how the driver is to make the machine. */
+  async #options(plan: {
+    readonly id: string;
+    readonly wanted: Configuration;
+    /** The others. */
+    readonly machines: readonly Machine[];
+    readonly cid: number;
+    readonly instanceInfo: Uint8Array | undefined;
+  }): Promise<CreateOptions> {
+    const { id, wanted, machines, cid, instanceInfo } = plan;
+    const { cvm, run_path } = this.#config;
+    checkConfiguration(wanted, this.#config);
+    const ports = this.#checkRules(id, wanted, machines);
+    const image = await this.#images.find(wanted.image);
+    const tee = teeOf(wanted.noTee, cvm);
+    const compose = checkApp(wanted.composeFile, wanted.userConfig, wanted.encryptedEnv, {
+      version: image.version,
+      commandLine: image.commandLine,
+      hasTee: tee !== 'none',
+    });
+    const kmsUrls = wanted.kmsUrls.length > 0 ? wanted.kmsUrls : cvm.kms_urls;
+    if (compose.keyProvider === 'kms' && kmsUrls.length === 0)
+      throw new VmmError(
+        'bad_option',
+        'The application gets its keys from a KMS, and no kms_urls are given',
+        {
+          expected: 'kms_urls of the machine, or cvm.kms_urls',
+          found: 'none',
+        },
+      );
+    const options: CreateOptions = {
+      id,
+      dir: join(run_path, id),
+      name: wanted.name,
+      appId: wanted.appId,
+      image: wanted.image,
+      shared: sharedFiles(wanted, kmsUrls, instanceInfo, this.#config),
+      seedFile: cvm.simulated_tee_seed || join(run_path, '.tee-seed'),
+      tee,
+      qgsPort: cvm.qgs_port,
+      pccsUrl: cvm.pccs_url || null,
+      ports: ports.map(({ protocol, address, from, to }) => ({ protocol, address, host: from, guest: to })),
+      vm: {
+        image_folder: image.folder,
+        vcpu: wanted.vcpu,
+        memory: wanted.memory,
+        disk_size: wanted.diskSize,
+        networks: wanted.networks,
+        tpm: compose.keyProvider === 'tpm' ? 'swtpm' : cvm.tpm,
+        acceleration: cvm.acceleration,
+        cid,
+        docker_registry: cvm.docker_registry || null,
+        ...(cvm.qemu_path === '' ? {} : { qemu: cvm.qemu_path }),
+        boot_timeout: cvm.boot_timeout,
+        restart: cvm.auto_restart.enabled,
+      },
+    };
+    await checkCvm(options);
+    return options;
+  }
+
+  #checkRules(id: string, { ports }: Configuration, machines: readonly Machine[]): MappedPort[] {
+    const others = machines.filter((other) => other.id !== id).flatMap(portsOf);
+    return checkPorts(ports, this.#config.cvm.port_mapping, others);
+  }
+
+  async #usable(id: string): Promise<Machine & { readonly manifest: VmManifest }> {
+    const machine = await this.find(id);
+    const { manifest, status } = machine;
+    if (manifest !== undefined) return { ...machine, manifest };
+    const why = status.state.error ?? 'its folder holds another machine';
+    throw new VmmError('damaged', `VM ${id} cannot be used: ${why}`);
+  }
+
+  async #setStarted(dir: string, started: boolean): Promise<void> {
+    const record = await readRecord(dir);
+    if (record.started !== started) await writeRecord(dir, { ...record, started });
+  }
+
+  async #whileStopping(id: string, stopped: Promise<boolean>): Promise<void> {
+    const done = stopped.then(() => undefined).finally(() => this.#stopping.delete(id));
+    this.#stopping.set(
+      id,
+      done.catch(() => undefined),
+    );
+    await done;
+  }
+}
+
+function cidsOf(machines: readonly Machine[]): Set<number> {
+  return new Set(machines.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest.vm.cid])));
+}
+
+function portsOf({ manifest }: Machine): (MappedPort & { machine: string })[] {
+  if (manifest === undefined) return [];
+  return manifest.port_map.map((port) => ({ ...port, machine: manifest.name }));
+}
+
+/** What the guest reads at its next boot can change at any time; what QEMU was started with cannot. */
+function refuseWhileRunning(name: string, before: Configuration, wanted: Configuration): void {
+  const fixed = ['vcpu', 'memory', 'diskSize', 'image', 'noTee'] as const;
+  const changed = fixed.find((key) => before[key] !== wanted[key]);
+  if (changed !== undefined || JSON.stringify(before.networks) !== JSON.stringify(wanted.networks))
+    throw new VmmError('running', `${name} is running: stop it to change ${changed ?? 'its networks'}`, {
+      expected: 'a stopped machine',
+      found: 'a running one',
+    });
+}
+
+function sharedFiles(
+  wanted: Configuration,
+  kmsUrls: readonly string[],
+  instanceInfo: Uint8Array | undefined,
+  { cvm }: VmmConfig,
+): HostShared {
+  return {
+    'app-compose.json': utf8(wanted.composeFile),
+    '.sys-config.json': serializeSysConfig({
+      kmsUrls,
+      gatewayUrls: wanted.gatewayUrls.length > 0 ? wanted.gatewayUrls : cvm.gateway_urls,
+      pccsUrl: cvm.pccs_url || undefined,
+      dockerRegistry: cvm.docker_registry || undefined,
+      // The driver fills in what only it knows.
+      hostApiUrl: undefined,
+      vmConfig: '{}',
+    }),
+    ...(instanceInfo === undefined ? {} : { '.instance_info': instanceInfo }),
+    ...(wanted.encryptedEnv.length === 0 ? {} : { '.encrypted-env': wanted.encryptedEnv }),
+    ...(wanted.userConfig === '' ? {} : { '.user-config': utf8(wanted.userConfig) }),
+  };
+}

@@ -1,0 +1,75 @@
+import { createHash } from 'node:crypto';
+import type { PlainResponse } from '@dstack-cloud/prpc';
+import { CONSOLE_SCRIPT } from './console-script.ts';
+
+const STYLE = `body{font:15px/1.5 system-ui,sans-serif;margin:1rem auto;max-width:80rem;padding:0 1rem;color-scheme:light dark}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid #8884;vertical-align:top}
+button{padding:.2rem .6rem}.link{border:0;background:none;color:inherit;text-decoration:underline;cursor:pointer;font:inherit;padding:0}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;margin:.4rem 0}dt{font-weight:600}dd{margin:0;word-break:break-all}
+.copy{font-size:.75em}.log{max-height:24rem;overflow:auto;background:#8882;padding:.6rem;white-space:pre-wrap;word-break:break-all}
+.log:empty{display:none}.error{color:#c33}.status-running{color:#292}.status-exited{color:#c33}
+dialog{max-width:48rem;width:90%}label{display:block;margin:.4rem 0}input:not([type=checkbox]),select,textarea{width:100%;box-sizing:border-box;font:inherit}
+textarea{font-family:ui-monospace,monospace;font-size:.85em}.row{display:grid;grid-template-columns:repeat(3,1fr);gap:.6rem}`;
+
+const BODY = `<h1>{{TITLE}}</h1>
+<p><label>Search <input id="search" type="search" autocomplete="off"></label>
+<button id="new" type="button">New machine</button> <button id="refresh" type="button">Refresh</button>
+<button id="reload" type="button">Reload machines</button> <a href="/api-docs">API</a></p>
+<p id="message" role="status" aria-live="polite"></p>
+<table><thead><tr><th>Name</th><th>Status</th><th>Uptime</th><th>Progress</th><th>Actions</th></tr></thead>
+<tbody id="machines"></tbody></table>
+<p><button id="previous" type="button">Previous</button> <span id="page"></span> <button id="next" type="button">Next</button></p>
+<dialog id="dialog" aria-labelledby="dialog-title"><h2 id="dialog-title"></h2><form id="form">
+<label>Name <input name="name" required maxlength="128"></label>
+<label>Image <select name="image" required></select></label>
+<div class="row"><label>vCPU <input name="vcpu" type="number" min="1" value="2" required></label>
+<label>Memory, MB <input name="memory" type="number" min="256" value="2048" required></label>
+<label>Disk, GB <input name="disk_size" type="number" min="1" value="20" required></label></div>
+<label>app-compose.json <textarea name="compose_file" rows="12" required spellcheck="false"></textarea></label>
+<p id="hash"></p>
+<label>Environment, sealed in this browser: NAME=value, one a line <textarea name="environment" rows="3" spellcheck="false"></textarea></label>
+<label>User configuration, not secret <textarea name="user_config" rows="3" spellcheck="false"></textarea></label>
+<label>Ports: tcp:127.0.0.1:HOST:VM, one a line <textarea name="ports" rows="2" spellcheck="false"></textarea></label>
+<label>KMS URLs, one a line <textarea name="kms_urls" rows="2" spellcheck="false"></textarea></label>
+<label>Gateway URLs, one a line <textarea name="gateway_urls" rows="2" spellcheck="false"></textarea></label>
+<label>App id <input name="app_id" placeholder="from the compose hash"></label>
+<label><input name="no_tee" type="checkbox"> Without TEE</label>
+<label><input name="stopped" type="checkbox"> Do not start it</label>
+<button type="submit">Save</button> <button id="cancel" type="button">Cancel</button></form></dialog>`;
+
+const hashOf = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
+
+/** Only the page's own script and style run, and only requests to this listener leave it. */
+const POLICY = [
+  "default-src 'none'",
+  `script-src ${hashOf(CONSOLE_SCRIPT)}`,
+  `style-src ${hashOf(STYLE)}`,
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join('; ');
+
+/**
+ * The console: everything is in it, nothing is loaded from elsewhere.
+ *
+ * @param nodeName a name that the configuration's schema let through
+ */
+export function consolePage(nodeName: string): PlainResponse {
+  const title = (nodeName === '' ? 'dstack-vmm' : `${nodeName} | dstack-vmm`).replaceAll('&', '&amp;');
+  const body = BODY.replace('{{TITLE}}', () => title);
+  return {
+    type: 'text/html; charset=utf-8',
+    headers: {
+      'Content-Security-Policy': POLICY,
+      'Cache-Control': 'no-store',
+      'Referrer-Policy': 'no-referrer',
+    },
+    body: `<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>${title}</title><style>${STYLE}</style></head><body>
+${body}
+<script>${CONSOLE_SCRIPT}</script></body></html>
+`,
+  };
+}
