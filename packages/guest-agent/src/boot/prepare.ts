@@ -34,6 +34,7 @@ import { readKeyState, writeKeyState } from './key-state.ts';
 import { keysFromKms } from './kms-keys.ts';
 import type { MachineSteps } from './machine-steps.ts';
 import { type Measure, measureIdentities, measurer } from './measure.ts';
+import { patiently } from './patient-kms.ts';
 import { judgesOf, peerVerifier } from './peer-verifier.ts';
 import { waitForTime } from './secure-time.ts';
 import { keysFromSeed, keysWithoutProvider } from './seed-keys.ts';
@@ -189,7 +190,7 @@ async function provideKeys(
     const keys = await keysFromSeed(device, now, seed, (key) => ({ kind: 'local', key, mr: mrEnclave }));
     return { keys, providerId: mrEnclave, envKeys: [] };
   }
-  const { keys, name, previous, providerId, mrKms, osImageHash } = await keysFromKms({
+  const input = {
     urls: sysConfig.kmsUrls,
     device,
     vmConfig: sysConfig.vmConfig,
@@ -199,7 +200,12 @@ async function provideKeys(
     held: await readKeyState(config.dataDir, appId),
     appId,
     log,
-  });
+  };
+  // A directory that stands for a machine belongs to somebody who waits for an answer.
+  const patient = config.root === '/' && sysConfig.kmsUrls.length > 0;
+  const { keys, name, previous, providerId, mrKms, osImageHash } = patient
+    ? await patiently(() => keysFromKms(input), log)
+    : await keysFromKms(input);
   // Only now: an attempt that failed must leave no event in RTMR3.
   if (mrKms !== undefined) await measure(EVENT.mrKms, mrKms);
   await measure(EVENT.osImageHash, osImageHash);

@@ -5,7 +5,6 @@ import { GuestError } from '../errors.ts';
 
 /** A listener that is no server of Node's own. */
 export interface HostListener {
-  readonly address: string;
   close(): void;
 }
 
@@ -15,7 +14,6 @@ export async function listenToHost(port: number, handler: RequestListener): Prom
   try {
     const listener = await listenVsock(port, HOST_CID, (stream) => server.emit('connection', stream));
     return {
-      address: `vsock:${port}`,
       close: () => {
         void listener.close();
         server.closeAllConnections();

@@ -19,6 +19,7 @@ export interface Listeners {
 export async function startListeners(config: GuestConfig, handlers: Handlers): Promise<Listeners> {
   const servers: Server[] = [];
   const hostListeners: HostListener[] = [];
+  const names: string[] = [];
   const close = async (): Promise<void> => {
     for (const listener of hostListeners) listener.close();
     await Promise.all(servers.map(closeServer));
@@ -31,15 +32,22 @@ export async function startListeners(config: GuestConfig, handlers: Handlers): P
       const address =
         fd === undefined ? ({ kind: 'unix', path, mode } as const) : ({ kind: 'fd', fd } as const);
       servers.push(await listen(address, handler));
-      if (fd === undefined) linkSecondLocation(path, name);
+      names.push(path);
+      linkSecondLocation(path, name);
     };
     await unix(dstackSock, dstackFd, 'dstack.sock', handlers.dstack);
     await unix(tappdSock, tappdFd, 'tappd.sock', handlers.tappd);
     const open = async (text: string | undefined, handler: Handlers['dstack']): Promise<void> => {
       if (text === undefined) return;
       const address = parseListenAddress(text);
-      if (address.kind === 'vsock') hostListeners.push(await listenToHost(address.port, handler));
-      else servers.push(await listen(address, handler));
+      if (address.kind === 'vsock') {
+        hostListeners.push(await listenToHost(address.port, handler));
+        names.push(text);
+        return;
+      }
+      const server = await listen(address, handler);
+      servers.push(server);
+      names.push(addressOf(server));
     };
     await open(external, handlers.external);
     await open(guestApi, handlers.guestApi);
@@ -47,7 +55,7 @@ export async function startListeners(config: GuestConfig, handlers: Handlers): P
     await close();
     throw error;
   }
-  return { addresses: [...servers.map(addressOf), ...hostListeners.map(({ address }) => address)], close };
+  return { addresses: names, close };
 }
 
 /**

@@ -13,12 +13,16 @@ export interface BlockDevice {
   readonly partitionUuid: string | undefined;
   /** The disk of a partition. */
   readonly disk: string | undefined;
+  /** Number of a partition in its table, and where it starts, bytes. */
+  readonly number: number | undefined;
+  readonly start: number;
   readonly readOnly: boolean;
   /** Bytes. */
   readonly size: number;
 }
 
-const SYS_SECTOR = 512;
+/** Sizes and starts in sysfs are in units of 512 bytes, whatever the device's own sectors are. */
+export const SYS_SECTOR = 512;
 const DISK_NAME = /^(vd[a-z]+|sd[a-z]+|nvme\d+n\d+)(p?\d+)?$/;
 
 /** The disks and partitions of this machine that can hold data; loop, mapper and RAM devices are left out. */
@@ -37,6 +41,8 @@ export async function blockDevices(sys = '/sys/class/block'): Promise<BlockDevic
       partitionName: event.get('PARTNAME'),
       partitionUuid: event.get('PARTUUID')?.toLowerCase(),
       disk: isPartition ? match[1] : undefined,
+      number: isPartition ? Number(event.get('PARTN')) : undefined,
+      start: isPartition ? Number(await text('start')) * SYS_SECTOR : 0,
       readOnly: (await text('ro')) === '1',
       size: Number(await text('size')) * SYS_SECTOR,
     });

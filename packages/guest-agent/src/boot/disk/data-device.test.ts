@@ -8,6 +8,8 @@ const disk = (name: string, more: Partial<BlockDevice> = {}): BlockDevice => ({
   name,
   kind: 'disk',
   serial: undefined,
+  number: undefined,
+  start: 0,
   partitionName: undefined,
   partitionUuid: undefined,
   disk: undefined,

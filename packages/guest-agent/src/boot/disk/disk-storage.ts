@@ -5,6 +5,7 @@ import type { Storage } from '../storage.ts';
 import { chooseDataDevice } from './data-device.ts';
 import { finishDisk, MAPPED_DEVICE, openEncryptedDisk } from './encrypted-disk.ts';
 import { makeExt4, makeSwap, mountExt4 } from './file-system.ts';
+import { growPartition } from './grow-partition.ts';
 import type { MachineHost } from './machine-host.ts';
 
 const ARGUMENT = 'dstack.data_device=';
@@ -18,6 +19,7 @@ export function diskStorage(config: GuestConfig, host: MachineHost, log: Logger)
     },
     open: async ({ swapSize }, key) => {
       const { path: device } = await findDevice(host);
+      await growPartition(device.slice('/dev/'.length), await host.blockDevices(), host, log);
       const scratch = join(config.runDir, 'dstack-boot');
       const { fresh } = await openEncryptedDisk({ host, device, key, scratch, log });
       const disk = { host, device: MAPPED_DEVICE, mountPoint: config.dataDir, log };

@@ -7,8 +7,6 @@ const SERIAL = 'shared';
 const LABEL = 'DSTACKSHR';
 /** Where a FAT32 volume has its label (Microsoft FAT specification 1.03, section 3.3). */
 const FAT_LABEL_AT = 71;
-/** The files have bounds of their own; a disk beyond this is none of them. */
-const MAX_BYTES = 1024 * 1024 * 1024;
 
 /** Whether a disk carries the files that the host hands over. */
 export async function isSharedDisk(
@@ -39,10 +37,6 @@ export async function mountSharedDisk(host: MachineHost, mountPoint: string): Pr
         : `${found.length} disks could have the host's files: ${found.map(({ name }) => name).join(', ')}`,
       { expected: 'one', found: String(found.length) },
     );
-  if (disk.size > MAX_BYTES)
-    throw new GuestError('host-shared-invalid', `The disk with the host's files is larger than 1 GiB`, {
-      found: String(disk.size),
-    });
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });
   const options = 'ro,nosuid,nodev,noexec,utf8=1,shortname=mixed,fmask=0177,dmask=0077,errors=remount-ro';
   await mustRun(host, 'mount', ['-t', 'vfat', '-o', options, `/dev/${disk.name}`, mountPoint]);

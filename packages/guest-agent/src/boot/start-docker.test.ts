@@ -1,0 +1,61 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createLogger } from '../log.ts';
+import { fakeHost } from '../test/fake-host.ts';
+import { startDocker } from './start-docker.ts';
+
+const log = createLogger('test');
+let dataDir: string;
+let daemonFile: string;
+beforeEach(() => {
+  dataDir = mkdtempSync(join(tmpdir(), 'start-docker-'));
+  daemonFile = join(dataDir, 'daemon.json');
+  writeFileSync(daemonFile, '{"data-root":"/x","log-driver":"json-file"}');
+});
+afterEach(() => rmSync(dataDir, { recursive: true }));
+
+function container(id: string, settings: string): string {
+  const folder = join(dataDir, 'docker/containers', id);
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'hostconfig.json'), settings);
+  return join(folder, 'hostconfig.json');
+}
+
+describe('Docker', () => {
+  it('starts without the containers of an earlier boot', async () => {
+    const settings = { Binds: ['/a:/b'], RestartPolicy: { Name: 'always', MaximumRetryCount: 3 } };
+    const file = container('a'.repeat(64), JSON.stringify(settings));
+    container('b'.repeat(64), '{half');
+    const other = join(dataDir, 'other');
+    writeFileSync(other, JSON.stringify(settings));
+    mkdirSync(join(dataDir, 'docker/containers', 'c'.repeat(64)));
+    symlinkSync(other, join(dataDir, 'docker/containers', 'c'.repeat(64), 'hostconfig.json'));
+    const host = fakeHost();
+    await startDocker({ dataDir }, { dockerRegistry: undefined }, host, log, daemonFile);
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({
+      Binds: ['/a:/b'],
+      RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
+    });
+    expect(JSON.parse(readFileSync(other, 'utf8'))).toEqual(settings);
+    expect(host.commands).toEqual(['systemctl start --no-block docker.service']);
+  });
+
+  it('has the mirror of the host, and all else as the image says', async () => {
+    const mirror = 'https://mirror.example';
+    await startDocker({ dataDir }, { dockerRegistry: mirror }, fakeHost(), log, daemonFile);
+    expect(JSON.parse(readFileSync(daemonFile, 'utf8'))).toEqual({
+      'data-root': '/x',
+      'log-driver': 'json-file',
+      'registry-mirrors': [mirror],
+    });
+  });
+
+  it('that the service manager does not start ends the boot', async () => {
+    const host = fakeHost({ ran: () => 1 });
+    await expect(
+      startDocker({ dataDir }, { dockerRegistry: undefined }, host, log, daemonFile),
+    ).rejects.toMatchObject({ message: expect.stringContaining('systemctl') });
+  });
+});
