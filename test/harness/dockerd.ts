@@ -3,20 +3,10 @@
  * Images are made from files of this machine, because no registry is reachable.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import {
-  chmodSync,
-  copyFileSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { createRequire } from 'node:module';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { join } from 'node:path';
+import { writeNodeImage } from '@dstack-cloud/scripts/demo/node-image';
 import { findProgram } from '@dstack-cloud/test/requires';
 
 export type Dockerd = {
@@ -118,66 +108,10 @@ function releaseNamespaces(folder: string): void {
 export function importNodeImage(env: Record<string, string>, tag: string): void {
   const directory = mkdtempSync(join(tmpdir(), 'image-'));
   try {
-    const root = join(directory, 'rootfs');
-    mkdirSync(join(root, 'bin'), { recursive: true });
-    for (const folder of ['tmp', 'etc', 'app', 'proc', 'dev', 'var/run'])
-      mkdirSync(join(root, folder), { recursive: true });
-    copyFileSync(process.execPath, join(root, 'bin/node'));
-    for (const library of libraries(process.execPath)) {
-      mkdirSync(join(root, dirname(library)), { recursive: true });
-      copyFileSync(library, join(root, library));
-    }
-    copySdk(join(root, 'app/node_modules'));
-    execFileSync(
-      'sh',
-      ['-c', 'tar -C "$1" -c . | docker import -c "ENV PATH=/bin" -c "WORKDIR /app" - "$2"', 'sh', root, tag],
-      { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'inherit'], timeout: 120_000 },
-    );
+    const archive = join(directory, 'node.tar');
+    writeNodeImage(archive, tag);
+    docker(env, 'load', '--quiet', '--input', archive);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
-}
-
-function libraries(program: string): string[] {
-  const output = execFileSync('ldd', [program]).toString();
-  return [...output.matchAll(/(\/\S+)\s+\(0x/g)].map((match) => match[1] ?? '');
-}
-
-/** The SDK and what it imports, as npm installed them. */
-function copySdk(target: string): void {
-  const require = createRequire(import.meta.url);
-  const pending = ['@phala/dstack-sdk'];
-  const seen = new Set<string>();
-  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
-    if (seen.has(name)) continue;
-    seen.add(name);
-    const folder = packageFolder(require, name);
-    if (folder === undefined) continue;
-    cpSync(folder, join(target, name), {
-      recursive: true,
-      dereference: true,
-      filter: (path) => basename(path) !== 'node_modules' || path === folder,
-    });
-    const { dependencies = {} } = require(join(folder, 'package.json')) as {
-      dependencies?: Record<string, string>;
-    };
-    // Peers first: the SDK's curve library is a peer, in the version that lies beside it.
-    pending.push(
-      ...Object.keys(dependencies),
-      ...(name === '@phala/dstack-sdk' ? ['@noble/curves', '@noble/hashes'] : []),
-    );
-  }
-}
-
-function packageFolder(require: NodeJS.Require, name: string): string | undefined {
-  const roots = require.resolve.paths(name) ?? [];
-  for (const root of roots) {
-    try {
-      require(join(root, name, 'package.json'));
-      return join(root, name);
-    } catch {
-      // Not here; look further up, as node does.
-    }
-  }
-  return undefined;
 }

@@ -49,6 +49,8 @@ export interface Stack {
 
 /** How a stack differs from the usual one. */
 export interface StackOptions {
+  /** Name of the KMS in its certificate, as its guests address it. */
+  readonly domain?: string;
   /** Environment of the KMS. */
   readonly kmsEnv?: Readonly<Record<string, string>>;
   /** Addresses by which the KMS reaches its chain and its collateral service, given theirs. */
@@ -64,7 +66,7 @@ const NO_RATE_LIMIT = '\n[core.rate_limit]\nenabled = false\n';
  */
 export async function startStack(
   extraConfig: string = NO_RATE_LIMIT,
-  { kmsEnv, relay }: StackOptions = {},
+  { domain, kmsEnv, relay }: StackOptions = {},
 ): Promise<Stack> {
   const { directory } = await build();
   const cleanup = new Cleanup();
@@ -86,7 +88,7 @@ export async function startStack(
       ...(kmsEnv && { env: kmsEnv }),
     });
     await registerKms(contracts, await kmsAttestation(booted));
-    const identity = await bootstrapKms(booted);
+    const identity = await bootstrapKms(booted, domain);
     await publishKms(contracts, identity);
     await finishKms(booted);
     const config = await writeConfig(space, { chain, contracts, platform: pccs, kmsUrl: booted.url });

@@ -18,7 +18,8 @@ interface Outcome {
   readonly stdout: string;
 }
 
-const TIMEOUT_MS = 120_000;
+/** A virtual machine without KVM, on a loaded host, takes minutes to boot. */
+const TIMEOUT_MS = 900_000;
 const MAX_OUTPUT = 16 * 1024 * 1024;
 
 export function commandLine(

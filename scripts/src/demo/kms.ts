@@ -116,9 +116,16 @@ export async function kmsAttestation(kms: Kms): Promise<KmsMeasurements> {
   };
 }
 
-/** Makes the root keys; the policy on chain is asked first. */
-export async function bootstrapKms(kms: Kms): Promise<KmsIdentity> {
-  const answer = await call(kms, 'Onboard.Bootstrap', { domain: '127.0.0.1' });
+/** The host's loopback as guests behind QEMU's NAT see it. */
+export const VM_DOMAIN = '10.0.2.2';
+
+/**
+ * Makes the root keys; the policy on chain is asked first.
+ *
+ * @param domain name in the certificate of the key service: as its guests address it
+ */
+export async function bootstrapKms(kms: Kms, domain: string = '127.0.0.1'): Promise<KmsIdentity> {
+  const answer = await call(kms, 'Onboard.Bootstrap', { domain });
   return {
     k256Pubkey: text(answer, 'k256_pubkey'),
     caPubkey: text(answer, 'ca_pubkey'),

@@ -1,13 +1,14 @@
 /**
- * `npm run demo [-- --once] [--json]`: from nothing to an attested application that holds keys, on this machine,
+ * `npm run demo [-- --vm] [--once] [--json]`: from nothing to an attested application that holds keys, on this machine,
  * with a simulated TEE.
  */
 import { parseArgs } from 'node:util';
 import { surviveClosedOutput } from '@dstack-cloud/files';
 import { runDemo } from './run-demo.ts';
 
-const HELP = `npm run demo [-- --once] [--json] [--keep]
+const HELP = `npm run demo [-- --vm] [--once] [--json] [--keep]
 
+  --vm    the applications run in virtual machines of our OS image; takes several minutes without KVM
   --once  exit when all is shown, instead of staying up until Ctrl-C
   --json  print one JSON document instead of the story
   --keep  leave the demo's folder behind (with --once)
@@ -15,6 +16,7 @@ const HELP = `npm run demo [-- --once] [--json] [--keep]
 
 const { values } = parseArgs({
   options: {
+    vm: { type: 'boolean', default: false },
     once: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },

@@ -11,7 +11,10 @@ export interface Page {
   readonly quote: string;
 }
 
-const TIMEOUT_MS = 15_000;
+/** A service in a virtual machine without KVM takes a while after its container was started. */
+const TIMEOUT_MS = 120_000;
+
+const ANSWER_MS = 30_000;
 
 /** Reads the application's page with a fresh nonce; waits while the service is still starting. */
 export async function readPage(url: string, signal: AbortSignal): Promise<Page> {
@@ -22,7 +25,7 @@ export async function readPage(url: string, signal: AbortSignal): Promise<Page> 
     try {
       const response = await fetch(`${url}/?nonce=${nonce}`, {
         headers: { accept: 'application/json' },
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        signal: AbortSignal.timeout(ANSWER_MS),
       });
       if (response.ok) return check((await response.json()) as Page, nonce);
       last = `status ${response.status}: ${(await response.text()).slice(0, 200)}`;

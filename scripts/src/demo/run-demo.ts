@@ -6,6 +6,7 @@ import { Steps } from './steps.ts';
 import { story } from './story.ts';
 
 export interface DemoOptions {
+  readonly vm: boolean;
   readonly once: boolean;
   readonly json: boolean;
   readonly keep: boolean;
@@ -30,7 +31,8 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   const report: DemoReport = { denied: [] };
   let failed = false;
   try {
-    await story({ steps, cleanup, report, keep: options.keep, signal: stop.signal });
+    const { keep, vm } = options;
+    await story({ steps, cleanup, report, keep, vm, signal: stop.signal });
   } catch (error) {
     failed = true;
     if (!stop.signal.aborted) steps.fail(error);

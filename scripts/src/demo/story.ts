@@ -2,7 +2,8 @@ import { build } from '../build.ts';
 import type { Cleanup } from './cleanup.ts';
 import { commandLine } from './command-line.ts';
 import { deployContracts, publishKms, registerKms } from './contracts.ts';
-import { bootKms, bootstrapKms, finishKms, kmsAttestation } from './kms.ts';
+import { bootKms, bootstrapKms, finishKms, kmsAttestation, VM_DOMAIN } from './kms.ts';
+import { prepareVm } from './prepare-vm.ts';
 import { readPage } from './read-page.ts';
 import type { DemoReport } from './report.ts';
 import { startChain } from './start-chain.ts';
@@ -15,11 +16,14 @@ export interface StoryOptions {
   readonly cleanup: Cleanup;
   readonly report: DemoReport;
   readonly keep: boolean;
+  /** Applications run in virtual machines of our OS image. */
+  readonly vm: boolean;
   readonly signal: AbortSignal;
 }
 
 /** The demo, step by step; the names are part of its JSON. */
-export async function story({ steps, cleanup, report, keep, signal }: StoryOptions): Promise<void> {
+export async function story(options: StoryOptions): Promise<void> {
+  const { steps, cleanup, report, keep, signal } = options;
   const programs = await steps.run('build', 'Build the programs and contracts', async () => {
     const built = await build();
     return [built.directory, `${built.programs.length} programs, ${built.fresh ? 'up to date' : 'built'}`];
@@ -66,7 +70,7 @@ export async function story({ steps, cleanup, report, keep, signal }: StoryOptio
     return [undefined, 'OS image, aggregated measurement and device are allowed'];
   });
   const identity = await steps.run('kms-bootstrap', 'Bootstrap the root keys inside the TEE', async () => {
-    const identity = await bootstrapKms(kms);
+    const identity = await bootstrapKms(kms, options.vm ? VM_DOMAIN : undefined);
     return [identity, `Root key 0x${identity.k256Pubkey}`];
   });
   await steps.run('kms-publish', 'Publish its public keys on chain', async () => {
@@ -79,13 +83,17 @@ export async function story({ steps, cleanup, report, keep, signal }: StoryOptio
     return [undefined, `RA-TLS at ${kms.url}`];
   });
 
-  report.config = await writeConfig(space, { chain, contracts, platform, kmsUrl: kms.url });
+  const image = options.vm ? await prepareVm({ steps, space, contracts }) : undefined;
+  const services = { chain, contracts, platform, kmsUrl: kms.url };
+  report.config = await writeConfig(space, { ...services, images: image?.images });
   const cli = commandLine(space, report.config, steps, signal);
   const first = 'guestbook';
   const second = 'notary';
   await steps.run('projects', 'Create two projects from the template', async () => {
     await cli.run(space.projects, 'new', first);
     await cli.run(space.projects, 'new', second);
+    if (image !== undefined)
+      for (const name of [first, second]) await image.settle(`${space.projects}/${name}`);
     const app = await cli.json(`${space.projects}/${first}`, 'app', 'create', '--no-compose-hash');
     return [undefined, `${first}: contract ${String(app['app_id'])}, which allows no compose hash yet`];
   });

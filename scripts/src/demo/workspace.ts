@@ -55,7 +55,14 @@ export async function makeWorkspace(cleanup: Cleanup, programs: string, keep: bo
 /** Writes the global configuration that the demo's own commands use, and the user's, by hand. */
 export async function writeConfig(
   space: Workspace,
-  parts: { chain: Chain; contracts: { kms: string }; platform: Platform; kmsUrl: string },
+  parts: {
+    chain: Chain;
+    contracts: { kms: string };
+    platform: Platform;
+    kmsUrl: string;
+    /** Folder with OS images: machines are virtual ones then. */
+    images?: string | undefined;
+  },
 ): Promise<string> {
   await writeFile(space.keyFile, `${parts.chain.ownerKey}\n`, { mode: 0o600 });
   const path = join(space.directory, 'config.json');
@@ -63,7 +70,7 @@ export async function writeConfig(
     _comment: 'Made by npm run demo; works as long as the demo runs',
     platform: 'local',
     services: { kms_urls: [parts.kmsUrl], gateway_urls: [], pccs_url: parts.platform.pccsUrl },
-    image_search_paths: [],
+    image_search_paths: parts.images === undefined ? [] : [parts.images],
     chain: {
       rpc_url: parts.chain.rpcUrl,
       kms_contract: parts.contracts.kms,
@@ -75,6 +82,7 @@ export async function writeConfig(
     local: {
       run_path: space.machines,
       seed_file: space.seedFile,
+      driver: parts.images === undefined ? 'process' : 'vm',
       engine: 'process',
       env: { NODE_PATH: sdkModules().join(':') },
       ...(space.owner === null ? {} : { owner: space.owner }),

@@ -1,6 +1,6 @@
 import { get } from 'node:http';
 import { printableLine } from '@dstack-cloud/encoding';
-import type { CvmStatus } from '@dstack-cloud/vmm';
+import { type CvmStatus, callGuest } from '@dstack-cloud/vmm';
 import type { Context } from '../../context.ts';
 import { CliError } from '../../errors.ts';
 import type { LogRequest } from '../platform.ts';
@@ -15,11 +15,13 @@ export async function containerLogs(
   machine: CvmStatus,
   request: LogRequest & { readonly container: string },
 ): Promise<void> {
-  const agent = machine.state.urls['agent'];
-  if (machine.state.status !== 'running' || agent === undefined)
+  const { run_dir, status, urls } = machine.state;
+  const agent = urls['agent'];
+  if (status !== 'running' || agent === undefined || run_dir === null)
     throw new CliError('not_deployed', `${machine.name} is not running, and containers end with it`, {
       hint: 'dstack-cloud start; the console of the last run: dstack-cloud logs',
     });
+  const container = await containerName(run_dir, request.container);
   const lines: string[] = [];
   const show = (line: string): void => {
     if (request.follow) context.record({ line });
@@ -28,10 +30,27 @@ export async function containerLogs(
   };
   const query = new URLSearchParams({ text: 'true', bare: 'true', tail: String(request.lines) });
   if (request.follow) query.set('follow', 'true');
-  const url = `${agent}/logs/${encodeURIComponent(request.container)}?${query}`;
+  const url = `${agent}/logs/${encodeURIComponent(container)}?${query}`;
   await read(url, request, AbortSignal.any([context.signal, context.unread]), show);
   if (request.follow) context.print('Stopped following logs.');
   else context.result({ lines });
+}
+
+/** Project of the application's containers in a guest. */
+const PROJECT = 'dstack';
+
+/** The container of that name, or of that service. */
+async function containerName(runDir: string, wanted: string): Promise<string> {
+  const answer = (await callGuest(runDir, 'ListContainers')) as { containers?: { names?: string[] }[] };
+  const names = (answer.containers ?? []).flatMap((one) =>
+    (one.names ?? []).map((name) => name.replace(/^\//, '')),
+  );
+  const found = [wanted, `${PROJECT}-${wanted}-1`].find((name) => names.includes(name));
+  if (found !== undefined) return found;
+  throw new CliError('bad_argument', `There is no container ${wanted}`, {
+    expected: names.length === 0 ? 'a container, but none runs' : names.sort().join(', '),
+    found: wanted,
+  });
 }
 
 async function read(
@@ -73,8 +92,8 @@ async function read(
 
 function refused(container: string, status: number): CliError {
   return new CliError('unreachable', `The agent shows no log of ${container} (status ${status})`, {
-    expected: 'public_logs true in app.json, and a container of this name',
+    expected: 'public_logs true in app.json',
     found: `status ${status}`,
-    hint: 'Set public_logs to true and deploy again, or ask for a name that docker compose ps has',
+    hint: 'Set public_logs to true and deploy again',
   });
 }

@@ -1,0 +1,57 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { addOsImageHash } from '@dstack-cloud/contracts';
+import type { Contracts } from './contracts.ts';
+import { devImage } from './dev-image.ts';
+import { writeNodeImage } from './node-image.ts';
+import type { Steps } from './steps.ts';
+import type { Workspace } from './workspace.ts';
+
+/** The image of the template's service, which no registry gives to a machine without internet. */
+const TEMPLATE_IMAGE = 'node:20-slim';
+/** GiB; the template keeps little. */
+const DATA_SIZE = 4;
+
+interface VmSetup {
+  /** Folder with the OS image. */
+  readonly images: string;
+  /** Makes a project one whose machine boots the image. */
+  settle(project: string): Promise<void>;
+}
+
+/** Everything that virtual machines need beside processes: an OS image that the contract allows, a container image. */
+export async function prepareVm(parts: {
+  readonly steps: Steps;
+  readonly space: Workspace;
+  readonly contracts: Contracts;
+}): Promise<VmSetup> {
+  const { steps, space, contracts } = parts;
+  const folder = await steps.run(
+    'os-image',
+    'Build the OS image, flavour dev, or take it as it is',
+    async () => {
+      const built = await devImage();
+      if ('missing' in built) throw new Error(`The OS image cannot be built: ${built.missing}`);
+      return [built.folder, built.folder];
+    },
+  );
+  await steps.run('os-image-register', 'Allow the OS image on chain', async () => {
+    const digest = (await readFile(join(folder, 'digest.txt'), 'utf8')).trim();
+    await addOsImageHash(contracts.client, contracts.kms, `0x${digest}`);
+    return [undefined, `OS image ${digest}`];
+  });
+  const archive = join(space.directory, 'node.tar');
+  await steps.run('container-image', 'Make a container image of this machine’s node', async () => {
+    writeNodeImage(archive, TEMPLATE_IMAGE);
+    return [undefined, `${TEMPLATE_IMAGE}, without a registry`];
+  });
+  return {
+    images: dirname(folder),
+    settle: async (project) => {
+      const path = join(project, 'app.json');
+      const app = JSON.parse(await readFile(path, 'utf8')) as { local_config?: object };
+      const local_config = { ...app.local_config, images: [archive], data_size: DATA_SIZE };
+      await writeFile(path, JSON.stringify({ ...app, os_image: basename(folder), local_config }, null, 2));
+    },
+  };
+}
