@@ -30,7 +30,7 @@ export type Enclave = {
   }): Promise<Attestation>;
 };
 
-/** OS image hash of such an enclave, hex (chapter 10 section 5.1). */
+/** OS image hash of such an enclave, hex (docs/protocol/verification.md section 8). */
 export function enclaveImageHash(pcr: number): string {
   return toHex(createHash('sha256').update(new Uint8Array(144).fill(pcr)).digest());
 }

@@ -43,7 +43,7 @@ export type Tampering = {
   config?: string;
 };
 
-/** The events of an honest boot, in their order (chapter 20 section 2.6). */
+/** The events of an honest boot, in their order (docs/protocol/event-logs.md section 4.1). */
 export function bootEvents(workload: Workload): RuntimeEvent[] {
   const event = (name: string, payload: Uint8Array = new Uint8Array()): RuntimeEvent => ({
     event: name,

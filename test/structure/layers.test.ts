@@ -58,7 +58,7 @@ const trustedRing = [
   'auth-api',
 ];
 
-/** Every run-time dependency of the trusted ring, with the reason it is there (chapter 80 section 15). */
+/** Every run-time dependency of the trusted ring, with the reason it is there. */
 const trustedDependencies: Record<string, string> = {
   '@bufbuild/protobuf': 'protobuf runtime with descriptors',
   '@noble/curves': 'recoverable secp256k1 and Ed25519, which node:crypto lacks or does not expose',

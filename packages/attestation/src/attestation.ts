@@ -1,4 +1,4 @@
-/** How a workload is attested; the order is the SCALE index of chapter 20 section 1.1. */
+/** How a workload is attested; the order is the SCALE index of docs/protocol/evidence.md section 1. */
 export const ATTESTATION_MODES = [
   'dstack-tdx',
   'dstack-gcp-tdx',
@@ -9,7 +9,7 @@ export const ATTESTATION_MODES = [
 
 export type AttestationMode = (typeof ATTESTATION_MODES)[number];
 
-/** One event that the guest measured after boot (chapter 20 section 2.5). */
+/** One event that the guest measured after boot (docs/protocol/event-logs.md section 3.1). */
 export interface RuntimeEvent {
   readonly event: string;
   readonly payload: Uint8Array;
@@ -95,7 +95,7 @@ export type AttestationQuote =
   | SnpAttestationQuote
   | NitroTpmAttestationQuote;
 
-/** A VersionedAttestation of either wire version, unverified (chapter 20 sections 1.3 and 1.4). */
+/** A VersionedAttestation of either wire version, unverified (docs/protocol/evidence.md sections 3.2 and 4.1). */
 export interface Attestation {
   readonly quote: AttestationQuote;
   readonly runtimeEvents: readonly RuntimeEvent[];

@@ -7,7 +7,7 @@ export interface Check {
   readonly ok: boolean;
   readonly expected?: string;
   readonly found?: string;
-  /** Where the rule comes from: chapter section, RFC, Intel, TCG or AWS document. */
+  /** Where the rule comes from: section of docs/protocol, RFC, Intel, TCG or AWS document. */
   readonly reference: string;
 }
 

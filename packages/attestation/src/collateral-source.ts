@@ -1,4 +1,4 @@
-/** Everything of Intel's that judging a quote needs besides the quote (chapter 20 section 3.1). */
+/** Everything of Intel's that judging a quote needs besides the quote (docs/protocol/verification.md section 1.1). */
 export interface DcapCollateral {
   /** PEM. */
   readonly pckCrlIssuerChain: string;
@@ -44,7 +44,7 @@ export interface TpmCollateral {
   /** DER, one per certificate that names a distribution point. */
   readonly crls: readonly Uint8Array[];
   readonly rootCaCrl?: Uint8Array;
-  /** Google's firmware endorsement of the MRTD (chapter 20 section 7.4), a protobuf. */
+  /** Google's firmware endorsement of the MRTD (docs/protocol/verification.md section 4 step 11), a protobuf. */
   readonly firmwareEndorsement?: Uint8Array;
 }
 

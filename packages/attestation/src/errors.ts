@@ -1,6 +1,6 @@
 /** Stable reasons for which evidence, or what belongs to it, is refused. The list is closed. */
 export type AttestationErrorCode =
-  /** Bytes that do not have the form which the chapter or standard demands. */
+  /** Bytes that do not have the form which the protocol or a standard demands. */
   | 'malformed'
   /** Larger, deeper or longer than a named limit. */
   | 'too-large'

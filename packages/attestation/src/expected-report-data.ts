@@ -13,7 +13,7 @@ export function requireExpectedReportData(
   context: Pick<VerifyContext, 'checks' | 'options'>,
 ): void {
   const { ratlsSpki, expectedReportData } = context.options;
-  const reference = 'chapter 20 section 1.2';
+  const reference = 'docs/protocol/evidence.md section 2';
   if (ratlsSpki) requireReportData('ratls.binding', reference, ratlsReportData(ratlsSpki), found, context);
   if (expectedReportData) {
     requireReportData('report-data.expected', reference, expectedReportData, found, context);

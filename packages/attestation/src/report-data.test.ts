@@ -2,7 +2,7 @@ import { toHex, utf8 } from '@dstack-cloud/encoding';
 import { describe, expect, it } from 'vitest';
 import { ratlsReportData, reportData } from './report-data.ts';
 
-/** Chapter 20 section 1.2: type app-data, content `test content`. */
+/** Type app-data, content `test content`; docs/protocol/evidence.md section 2. */
 const BY_HASH: [string, string][] = [
   [
     'sha512',

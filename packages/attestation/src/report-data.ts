@@ -3,7 +3,7 @@ import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js';
 import { keccak_256, keccak_384, keccak_512, sha3_256, sha3_384, sha3_512 } from '@noble/hashes/sha3.js';
 import { AttestationError } from './errors.ts';
 
-/** Hash names of chapter 20 section 1.2 besides `raw`; the empty name is sha512. */
+/** Hash names of docs/protocol/evidence.md section 2 besides `raw`; the empty name is sha512. */
 const HASHES = {
   '': sha512,
   sha256,

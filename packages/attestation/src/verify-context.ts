@@ -31,10 +31,10 @@ export interface PlatformOptions {
   /**
    * TDX: boot events in the log must replay to RTMR 0 to 2; default true. A key service that recomputes the registers
    * from the image switches it off: the log of a certificate may hold any part of the events, and nothing is read
-   * from them that the registers do not prove (chapter 10 section 3.2).
+   * from them that the registers do not prove (docs/protocol/evidence.md section 7.1).
    */
   readonly tdxBootEventReplay?: boolean;
-  /** Accept a non-zero MRSERVICETD (chapter 20 section 3.3 step 14). */
+  /** Accept a non-zero MRSERVICETD (docs/protocol/verification.md section 2.4). */
   readonly dangerouslyAllowServiceTd?: boolean;
   /** Nitro: accept a document whose PCR 0, 1 or 2 is zero. */
   readonly dangerouslyAllowDebugEnclave?: boolean;
@@ -95,7 +95,7 @@ export interface VerifiedAttestation extends PlatformResult {
   readonly mode: AttestationMode;
   readonly attestation: Attestation;
   readonly runtimeEvents: Attestation['runtimeEvents'];
-  /** Configuration text, unwrapped (chapter 20 section 1.3). */
+  /** Configuration text, unwrapped (docs/protocol/evidence.md section 6). */
   readonly config: string;
   /** In order, all ok. */
   readonly checks: readonly Check[];

@@ -61,7 +61,7 @@ async function judge(attestation: Attestation, context: VerifyContext): Promise<
   checkPodPayload(attestation, context);
   const result = await platformOf(attestation)(attestation, context);
   checkReportData(attestation, result, context);
-  const config = await context.checks.step('config.form', 'chapter 20 section 1.3', () =>
+  const config = await context.checks.step('config.form', 'docs/protocol/evidence.md section 6', () =>
     attestedConfig(attestation.config),
   );
   return {
@@ -78,7 +78,7 @@ async function judge(attestation: Attestation, context: VerifyContext): Promise<
 function checkTime(context: VerifyContext): void {
   context.checks.require(Number.isFinite(context.now) && context.now > 0, {
     id: 'time',
-    reference: 'chapter 20 section 3.1',
+    reference: 'docs/protocol/verification.md section 1.1',
     code: 'malformed',
     message: 'The time of verification is not a Unix time in seconds',
     found: String(context.now),
@@ -92,13 +92,13 @@ function platformOf(attestation: Attestation) {
   throw new AttestationError('unsupported', `Evidence of mode ${mode} cannot be verified`, { found: mode });
 }
 
-/** Section 1.4: before anything else. */
+/** docs/protocol/evidence.md section 4.1: before anything else. */
 function checkPodPayload(attestation: Attestation, context: VerifyContext): void {
   if (attestation.reportDataPayload === undefined) return;
   const expected = reportData({ tag: 'app-data', content: utf8(attestation.reportDataPayload) });
   context.checks.require(equalBytes(expected, attestation.reportData), {
     id: 'pod.report-data',
-    reference: 'chapter 20 section 1.4',
+    reference: 'docs/protocol/evidence.md section 4.1',
     code: 'mismatch',
     message: 'report_data does not match report_data_payload',
     expected: () => toHex(expected),
@@ -110,7 +110,7 @@ function checkPodPayload(attestation: Attestation, context: VerifyContext): void
 function checkReportData(attestation: Attestation, result: PlatformResult, context: VerifyContext): void {
   requireReportData(
     'report-data',
-    'chapter 20 section 3.4',
+    'docs/protocol/verification.md section 3',
     attestation.reportData,
     result.reportData,
     context,

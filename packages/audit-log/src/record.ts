@@ -7,7 +7,7 @@ import { AuditError } from './errors.ts';
 /** One line of the log is at most this long. */
 export const MAX_RECORD_BYTES: number = 16 * 1024;
 
-/** A decision to be recorded (chapter 10 section 10.2). Identities in hex; never a key. */
+/** A decision to be recorded (docs/protocol/kms.md section 9.1). Identities in hex; never a key. */
 export type AuditEntry = {
   /** What was decided: `app-key`, `kms-key`, `sign-cert`, `bootstrap`, `onboard`, `epoch`, ... */
   event: string;
@@ -127,8 +127,9 @@ export function sealRecord(entry: AuditEntry, seq: number, time: Date, previousH
 }
 
 /**
- * The members of canonical JSON (chapter 30 section 2.3: sorted by name) before and after the place of `hash`: what is
- * hashed and what is written are the same text but for that. All values are scalars or lists of texts; `event` always comes before, `seq` after.
+ * The members of canonical JSON (docs/protocol/app-compose.md section 2.2: sorted by name) before and after the place
+ * of `hash`: what is hashed and what is written are the same text but for that. All values are scalars or lists of
+ * texts; `event` always comes before, `seq` after.
  */
 function membersAroundHash(body: Readonly<Record<string, unknown>>): [before: string, after: string] {
   const before: string[] = [];
@@ -140,7 +141,7 @@ function membersAroundHash(body: Readonly<Record<string, unknown>>): [before: st
   return [before.join(','), after.join(',')];
 }
 
-/** SHA-256(prev_hash || canonical JSON of the record without `hash`), chapter 10 section 10.2. */
+/** SHA-256(prev_hash || canonical JSON of the record without `hash`), docs/protocol/kms.md section 9.1. */
 function recordHash(body: Omit<AuditRecord, 'hash'>): string {
   const digest = createHash('sha256');
   digest.update(fromHex(body.prev_hash));

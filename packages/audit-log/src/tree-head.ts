@@ -24,7 +24,7 @@ const headSchema = z.strictObject({
 
 const PREFIX = utf8('dstack-kms-audit:');
 
-/** The audit key of a root: HKDF of the k256 root, context `audit-log-key` (chapter 10 section 10.2). */
+/** The audit key of a root: HKDF of the k256 root, context `audit-log-key` (docs/protocol/kms.md section 9.2). */
 export function auditKey(k256Root: Uint8Array): Uint8Array {
   return hkdf(k256Root, [utf8('audit-log-key')], 32);
 }

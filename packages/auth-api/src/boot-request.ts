@@ -7,7 +7,7 @@ import { QUESTION_LIMITS } from './question-limits.ts';
 
 /**
  * Hex of exactly `length` bytes, with or without 0x. The original pads short values with zeros, which can turn a
- * 31-byte value into an allowed one; ours refuses them (chapter 10 section 8.2).
+ * 31-byte value into an allowed one; ours refuses them (docs/protocol/contracts.md section 7.1).
  */
 function hex(length: number): z.ZodType<Uint8Array> {
   return z

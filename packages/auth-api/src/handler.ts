@@ -30,7 +30,7 @@ const routes: Readonly<Record<string, Route>> = {
   }),
 };
 
-/** The request handler of the service (chapter 10 section 8.2). It always answers and never throws. */
+/** The request handler of the service (docs/protocol/contracts.md section 7). It always answers and never throws. */
 export function createHandler(
   services: Services,
 ): (request: IncomingMessage, response: ServerResponse) => void {

@@ -1,7 +1,7 @@
 import type { BootKind, Decision } from '@dstack-cloud/policy';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
-/** Metrics of the service (chapter 10 section 7.3, chapter 60 section 8.2). */
+/** Metrics of the service. */
 export type Metrics = {
   readonly registry: Registry;
   /** Count a connection that was turned away or ended. */

@@ -2,7 +2,7 @@ import { type CodeName, codeNames, publicText } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import { AuthApiError } from './errors.ts';
 
-/** What the environment asks for (chapter 10 section 8.2, chapter 60 section 8.2). */
+/** What the environment asks for. */
 export type Settings = {
   readonly host: string;
   readonly port: number;

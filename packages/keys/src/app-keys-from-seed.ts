@@ -14,7 +14,7 @@ export interface SeedKeys {
   readonly k256Signature: Uint8Array;
 }
 
-/** Keys from a sealed 32-byte seed (chapter 30 section 4.4: key providers local, tpm and none). */
+/** Keys from a sealed 32-byte seed (docs/protocol/keys.md section 3.2: key providers local, tpm and none). */
 export function appKeysFromSeed(seed: Uint8Array): SeedKeys {
   expectLength('Seed', seed, 32);
   const disk = deriveP256Key(seed, ['app-disk-key']);

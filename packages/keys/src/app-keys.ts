@@ -10,7 +10,7 @@ import { x25519PublicKey } from './x25519.ts';
 const MAX_CACHED = 4096;
 const ISSUED_PREFIX = utf8('dstack-kms-issued:');
 
-/** The two roots of a KMS (chapter 10 section 4.1). */
+/** The two roots of a KMS (docs/protocol/keys.md section 1). */
 export interface RootKeys {
   /** Scalar of the root CA key, P-256, 32 bytes. */
   readonly caScalar: Uint8Array;
@@ -18,7 +18,7 @@ export interface RootKeys {
   readonly k256: Uint8Array;
 }
 
-/** What a KMS releases to one workload (chapter 10 section 4.3). */
+/** What a KMS releases to one workload (docs/protocol/keys.md section 3.1). */
 export interface AppKeys {
   /** 32 bytes. */
   readonly diskCryptKey: Uint8Array;
@@ -86,7 +86,9 @@ export function deriveAppCaKey(roots: RootKeys, appId: Uint8Array, epoch = 0): P
   );
 }
 
-/** What comes after the label for an epoch above 0: `epoch:` and the number, u32 BE (chapter 10 section 10.2). */
+/**
+ * What comes after the label for an epoch above 0: `epoch:` and the number, u32 BE (docs/protocol/keys.md section 4.1).
+ */
 function epochContext(epoch: number): Uint8Array[] {
   if (!Number.isInteger(epoch) || epoch < 0 || epoch > 0xffff_ffff) {
     throw new KeysError('invalid-length', `Key epoch ${epoch} is no 32-bit number`);
@@ -95,7 +97,7 @@ function epochContext(epoch: number): Uint8Array[] {
   return [new ByteWriter().bytes(utf8('epoch:')).u32be(epoch).finish()];
 }
 
-/** What the KMS root signs to vouch for an application's k256 key (chapter 10 section 4.5). */
+/** What the KMS root signs to vouch for an application's k256 key (docs/protocol/keys.md section 5.1). */
 export function issuedKeyMessage(appId: Uint8Array, k256Public: Uint8Array): Uint8Array {
   return concatBytes(ISSUED_PREFIX, appId, k256Public);
 }

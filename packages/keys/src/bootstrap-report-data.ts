@@ -3,7 +3,7 @@ import { expectLength } from './errors.ts';
 import { keccak256 } from './keccak256.ts';
 
 /**
- * Report data (64 bytes) that binds the root keys of a KMS to its evidence (chapter 10 section 4.6).
+ * Report data (64 bytes) that binds the root keys of a KMS to its evidence (docs/protocol/keys.md section 6).
  * @param caSpki DER SubjectPublicKeyInfo of the root CA, 91 bytes
  * @param k256PublicKey compressed, 33 bytes
  */

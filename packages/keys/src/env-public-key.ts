@@ -18,7 +18,7 @@ export interface EnvKeyName {
 }
 
 /**
- * Signs an environment public key with the KMS root: 65 bytes (chapter 10 section 4.5).
+ * Signs an environment public key with the KMS root: 65 bytes (docs/protocol/keys.md section 5.1).
  * @param timestamp Unix seconds; with it the signature is `signature_v1`, without it the legacy one
  */
 export function signEnvPublicKey(

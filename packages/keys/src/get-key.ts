@@ -22,7 +22,8 @@ export interface DerivedKey {
 }
 
 /**
- * GetKey of the guest agent (chapter 30 section 1.5). Path and purpose are used as they are; only the path enters the key.
+ * GetKey of the guest agent (docs/protocol/keys.md section 3.3). Path and purpose are used as they are; only the path
+ * enters the key.
  * @param appRootKey `k256_key` of the application's keys, 32 bytes
  * @throws KeysError `Unsupported algorithm`
  */

@@ -9,8 +9,9 @@ const MAX_LENGTH = 255 * HASH_BYTES;
 export type Context = Uint8Array | string;
 
 /**
- * The KDF of chapter 10 section 4.2: HKDF-SHA256 (RFC 5869) with salt `RATLS`; info is the contexts joined without separators.
- * Written on HMAC because `crypto.hkdfSync` limits info to 1024 bytes and an application chooses the path.
+ * The KDF of docs/protocol/keys.md section 2.1: HKDF-SHA256 (RFC 5869) with salt `RATLS`; info is the contexts joined
+ * without separators. Written on HMAC because `crypto.hkdfSync` limits info to 1024 bytes and an application chooses
+ * the path.
  * @param length bytes wanted, 1 to 8160
  */
 export function hkdf(ikm: Uint8Array, contexts: readonly Context[], length: number): Uint8Array {

@@ -21,7 +21,7 @@ export function signK256(message: Uint8Array, secret: Uint8Array): Uint8Array {
 
 /**
  * Signs a 32-byte digest with secp256k1: `r || s || v`, 65 bytes, low S, v 0 or 1, nonce of RFC 6979
- * (chapter 10 section 4.4).
+ * (docs/protocol/keys.md section 5).
  */
 export function signK256Digest(digest: Uint8Array, secret: Uint8Array): Uint8Array {
   expectLength('Digest', digest, 32);

@@ -182,7 +182,7 @@ describe('sealed environment', () => {
   const secretKey = new Uint8Array(32).fill(0x42);
   const recipient = x25519PublicKey(secretKey);
 
-  // Chapter 50 section 11.4, with the spacing of Python.
+  // A value of an independent implementation, with the spacing of Python.
   it('equals the vector of the original command line', () => {
     const plaintext =
       '{"env": [{"key": "API_KEY", "value": "s3cr3t"}, {"key": "URL", "value": "postgres://u:p@h/db?x=1"}]}';

@@ -21,7 +21,7 @@ export interface SealOptions {
   readonly iv?: Uint8Array;
 }
 
-/** Seals environment variables to an application's public key (chapter 30 section 6). */
+/** Seals environment variables to an application's public key (docs/protocol/keys.md section 7). */
 export function encryptEnv(
   variables: readonly EnvVariable[],
   recipient: Uint8Array,

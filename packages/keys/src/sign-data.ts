@@ -10,7 +10,8 @@ import { signK256Digest } from './k256.ts';
 const ED25519_SPKI_PREFIX = fromHex('302a300506032b6570032100');
 
 /**
- * Sign of the guest agent (chapter 30 section 1.8): 64 bytes; secp256k1 signs SHA-256 of the data with low S and RFC 6979.
+ * Sign of the guest agent (docs/protocol/keys.md section 5.4): 64 bytes; secp256k1 signs SHA-256 of the data with low S
+ * and RFC 6979.
  * @param algorithm `secp256k1` (or `k256`), `secp256k1_prehashed`, `ed25519`
  * @throws KeysError `Unsupported algorithm`, or for a digest that is not 32 bytes
  */
@@ -21,7 +22,7 @@ export function signData(algorithm: string, key: Uint8Array, data: Uint8Array): 
 }
 
 /**
- * Verify of the guest agent (chapter 30 section 1.8). A high S is a wrong signature.
+ * Verify of the guest agent (docs/protocol/keys.md section 5.4). A high S is a wrong signature.
  * @param publicKey SEC1, 33 or 65 bytes, or Ed25519, 32 bytes
  * @throws KeysError for an unknown algorithm, and for keys and signatures that are not well formed
  */

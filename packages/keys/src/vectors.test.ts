@@ -1,4 +1,4 @@
-// Vectors of chapter 10 section 4.7, computed by an independent implementation and seen on the running original.
+// Vectors computed by an independent implementation and seen on the running original.
 import { concatBytes, fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { describe, expect, it } from 'vitest';
 import { deriveAppCaKey, deriveAppKeys, deriveEnvPublicKey, issuedKeyMessage } from './app-keys.ts';
@@ -144,7 +144,7 @@ describe('key derivation vectors', () => {
   });
 });
 
-// Chapter 50 sections 11.2.
+// Computed by an independent implementation.
 describe('environment key signatures of the SDKs', () => {
   const publicKey = fromHex('e33a1832c6562067ff8f844a61e51ad051f1180b66ec2551fb0251735f3ee90a');
 

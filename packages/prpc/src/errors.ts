@@ -22,7 +22,7 @@ export class PrpcError extends Error {
   }
 }
 
-/** Codes of the documented API (chapter 10 section 9); sent as JSON key `code` beside `error`. */
+/** Codes of the documented API (docs/protocol/kms.md section 1.4); sent as JSON key `code` beside `error`. */
 export type RpcErrorCode =
   | 'UNAUTHORIZED'
   | 'MEASUREMENT_NOT_FOUND'

@@ -1,4 +1,4 @@
-/** Object identifiers of chapter 10 section 3.1 (private enterprise number 62397). */
+/** Object identifiers of docs/protocol/ra-tls.md section 1.1 (private enterprise number 62397). */
 export const OID = {
   tdxQuote: '1.3.6.1.4.1.62397.1.1',
   tdxEventLog: '1.3.6.1.4.1.62397.1.2',
@@ -22,5 +22,5 @@ export const X509_OID = {
   ecdsaWithSha256: '1.2.840.10045.4.3.2',
 } as const;
 
-/** Texts of the usage extension in use (chapter 10 section 3.3). */
+/** Texts of the usage extension in use (docs/protocol/ra-tls.md section 2.3). */
 export const USAGE = { kmsRpc: 'kms:rpc', appCa: 'app:ca', appCustom: 'app:custom' } as const;

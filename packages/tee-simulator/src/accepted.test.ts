@@ -31,7 +31,7 @@ const image = 'dstack-test';
 const directory = mkdtempSync(join(tmpdir(), 'sim-'));
 let endpoints = 0;
 
-/** A booted simulated machine: the boot events of chapter 20 section 2.6 are measured. */
+/** A booted simulated machine: the boot events of docs/protocol/event-logs.md section 4.1 are measured. */
 async function machine(options: { td?: Partial<TdState>; quote?: QuoteOptions } = {}) {
   const socketPath = join(directory, `tsm-${endpoints++}.sock`);
   const endpoint = await tsmEndpoint(platform, { socketPath, image, ...options });

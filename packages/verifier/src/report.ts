@@ -3,7 +3,7 @@ import type { VerifierErrorCode } from './errors.ts';
 import type { Comparison } from './policy/judge-policy.ts';
 import { verdictOf } from './verdict.ts';
 
-/** Identities and measurements, as AppInfo of chapter 20 section 1.6: hex, in this order. */
+/** Identities and measurements, as in docs/protocol/verification.md section 8: hex, in this order. */
 export interface AppInfoJson {
   readonly app_id: string;
   readonly compose_hash: string;

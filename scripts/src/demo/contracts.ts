@@ -22,7 +22,7 @@ export async function deployContracts(chain: Chain): Promise<Contracts> {
   return { client, kms };
 }
 
-/** What an operator does after reading GetAttestationInfo (chapter 10 section 6.7). */
+/** What an operator does after reading GetAttestationInfo (docs/protocol/kms.md section 6.1). */
 export async function registerKms({ client, kms }: Contracts, measured: KmsMeasurements): Promise<void> {
   await addOsImageHash(client, kms, `0x${measured.osImageHash}`);
   await addKmsAggregatedMr(client, kms, `0x${measured.mrAggregated}`);

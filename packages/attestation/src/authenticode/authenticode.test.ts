@@ -5,7 +5,7 @@ import { defaultCrypto } from '#crypto';
 import { AttestationError } from '../errors.ts';
 import { authenticodeDigest } from './authenticode.ts';
 
-/** The file of chapter 50 section 11.6. */
+/** A small file whose digest an independent implementation computed. */
 function sample(trailing = 0): Uint8Array {
   const file = new Uint8Array(1536 + trailing).fill(0xaa, 1536);
   const view = new DataView(file.buffer);
@@ -36,7 +36,7 @@ function sample(trailing = 0): Uint8Array {
 const digest = (file: Uint8Array) => authenticodeDigest(file, 'sha256', defaultCrypto);
 
 describe('Authenticode digest, EDK2 rule', () => {
-  it('gives the vector of chapter 50 section 11.6', () => {
+  it('gives the digest of an independent implementation', () => {
     const { digest: found, regular } = digest(sample());
     expect(toHex(found)).toBe('c3a396816ba571766116fed2daa0b06542afa5be667c151228eebf92a9354248');
     expect(regular).toBe(true);

@@ -6,7 +6,7 @@ export interface AuthenticodeDigest {
   readonly digest: Uint8Array;
   /**
    * False when the file has data after its sections, or gaps: firmware and tools that follow another rule
-   * would then come to another digest. A builder must not make such files (chapter 50 section 6.2).
+   * would then come to another digest. A builder must not make such files (docs/protocol/images.md section 2.1).
    */
   readonly regular: boolean;
 }

@@ -31,7 +31,7 @@ export interface PeImage {
 }
 
 /**
- * Reads the headers of a PE32 or PE32+ file (Microsoft PE format; chapter 50 section 6.2). The file may be
+ * Reads the headers of a PE32 or PE32+ file (Microsoft PE format; docs/protocol/images.md section 2.1). The file may be
  * large; only its headers are looked at.
  * @throws AttestationError `malformed`, `too-large` for more than 96 sections
  */

@@ -20,7 +20,7 @@ export const MEASURED_SECTIONS = [
   '.pcrpkey',
 ] as const;
 
-/** What systemd-stub 252 measures; it carries `.sbat` but does not measure it (chapter 81 section 2). */
+/** What systemd-stub 252 measures; it carries `.sbat` but does not measure it. */
 export const MEASURED_SECTIONS_252: readonly string[] = [
   '.linux',
   '.osrel',
@@ -64,7 +64,7 @@ export function readUki(file: Uint8Array): UnifiedKernelImage {
   };
 }
 
-/** SHA-256 digests that booting a UKI measures, by PCR, in order (chapter 20 section 4.6, chapter 81 section 2). */
+/** SHA-256 digests that booting a UKI measures, by PCR, in order (docs/protocol/event-logs.md section 1). */
 export interface UkiMeasurements {
   /** Authenticode digests of the UKI and of the kernel inside. */
   readonly uki: Uint8Array;

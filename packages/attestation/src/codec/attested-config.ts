@@ -6,8 +6,8 @@ export const MAX_CONFIG: number = 1 << 20;
 
 /**
  * The configuration text of an attestation. A whole sys-config is unwrapped to its string member `vm_config`
- * (chapter 20 section 1.3). Text that is no JSON object is given back as it is: whoever needs a value in it
- * refuses it then.
+ * (docs/protocol/evidence.md section 6). Text that is no JSON object is given back as it is: whoever needs a value in
+ * it refuses it then.
  * @throws AttestationError `too-large`
  */
 export function attestedConfig(config: string): string {

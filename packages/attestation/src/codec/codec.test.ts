@@ -65,7 +65,7 @@ describeWithFixtures('attestation codec on real and mock evidence', SAMPLE, () =
     expect(refusal(Uint8Array.of(...encodeAttestationV1(decodeAttestation(bytes)), 0))).toBe('malformed');
   });
 
-  it('strips for a certificate as chapter 20 section 1.5 says', () => {
+  it('strips for a certificate as docs/protocol/evidence.md section 7 says', () => {
     const attestation = decodeAttestation(fixture(SAMPLE));
     const { quote } = stripForCertificate(attestation);
     if (quote.mode !== 'dstack-tdx') throw new Error('mode');

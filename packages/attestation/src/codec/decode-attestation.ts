@@ -6,8 +6,8 @@ import { readMsgpackAttestation } from './msgpack-v1.ts';
 import { readScaleAttestation } from './scale-v0.ts';
 
 /**
- * Reads a VersionedAttestation: V0 (SCALE) or V1 (MessagePack), told apart by the first byte (chapter 20
- * sections 1.3 and 1.4). At most 10 MiB; nothing may follow it.
+ * Reads a VersionedAttestation: V0 (SCALE) or V1 (MessagePack), told apart by the first byte (docs/protocol/evidence.md
+ * sections 3.2 and 4.1). At most 10 MiB; nothing may follow it.
  * @throws AttestationError `malformed`, `too-large`, `unsupported`
  */
 export function decodeAttestation(bytes: Uint8Array): Attestation {

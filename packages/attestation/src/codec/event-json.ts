@@ -7,7 +7,9 @@ import { stripEvent } from './strip.ts';
 
 const MAX_LOG_CHARACTERS = 4_194_304;
 
-/** JSON text of an event log (chapter 20 section 1.6); with `strip` each event reduced as GetQuote does. */
+/**
+ * JSON text of an event log (docs/protocol/evidence.md section 7.3); with `strip` each event reduced as GetQuote does.
+ */
 export function eventLogToJson(events: readonly TdxEvent[], options: { strip: boolean }): string {
   return JSON.stringify(events.map((event) => toJson(options.strip ? stripEvent(event) : event)));
 }

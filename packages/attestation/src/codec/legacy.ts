@@ -6,7 +6,7 @@ import { eventLogFromJson } from './event-json.ts';
 
 /**
  * A dstack-tdx attestation from a bare quote and its event log JSON: runtime events are those of the log, the
- * report data is the quote's (chapter 20 section 1.5).
+ * report data is the quote's (docs/protocol/evidence.md section 7).
  * @throws AttestationError `malformed`, `unsupported`, `too-large`
  */
 export function attestationFromQuote(quote: Uint8Array, eventLog: string, config = ''): Attestation {

@@ -2,7 +2,10 @@ import { encodeMsgpack } from '@dstack-cloud/encoding';
 import type { Attestation, AttestationQuote, RuntimeEvent, TdxEvent, TpmQuote } from '../attestation.ts';
 import { TPM_PLATFORM_NAMES } from './msgpack-v1.ts';
 
-/** Writes the MessagePack form: plain byte vectors as arrays, fields with a bytes adapter as bin (section 1.4). */
+/**
+ * Writes the MessagePack form: plain byte vectors as arrays, fields with a bytes adapter as bin
+ * (docs/protocol/evidence.md section 4.1).
+ */
 export function writeMsgpackAttestation(attestation: Attestation): Uint8Array {
   const isPod = attestation.reportDataPayload !== undefined;
   return encodeMsgpack({

@@ -22,7 +22,7 @@ export const TPM_PLATFORM_NAMES = ['dstack', 'gcp', 'nitroenclave', 'aws-ec2'] a
  */
 export const MSGPACK_SHAPE = { maxDepth: 8, maxValues: 262_144, maxKeys: 16 } as const;
 
-/** Reads the MessagePack form (chapter 20 section 1.4). @throws EncodingError, AttestationError */
+/** Reads the MessagePack form (docs/protocol/evidence.md section 4.1). @throws EncodingError, AttestationError */
 export function readMsgpackAttestation(bytes: Uint8Array): Attestation {
   const root = new MsgpackFields(MsgpackView.of(bytes, MSGPACK_SHAPE), 'attestation');
   root.only('version', 'platform', 'stack');

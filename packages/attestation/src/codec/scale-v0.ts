@@ -12,7 +12,10 @@ import type {
 import { AttestationError } from '../errors.ts';
 import { LIMITS } from './limits.ts';
 
-/** Reads the SCALE form after its version byte (chapter 20 section 1.3). @throws EncodingError, AttestationError */
+/**
+ * Reads the SCALE form after its version byte (docs/protocol/evidence.md section 3.2).
+ * @throws EncodingError, AttestationError
+ */
 export function readScaleAttestation(bytes: Uint8Array): Attestation {
   const reader = new ScaleReader(bytes);
   const attestation: Attestation = {

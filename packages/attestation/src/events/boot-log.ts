@@ -46,9 +46,9 @@ interface Bank {
 }
 
 /**
- * Parses a log in the crypto-agile TCG2 format: CCEL or binary_bios_measurements (chapter 20 section 2.4; TCG
- * PC Client Platform Firmware Profile section 10). It ends at an MR index of ffffffff, at zero padding, or with
- * the input; a record cut short ends it with an anomaly.
+ * Parses a log in the crypto-agile TCG2 format: CCEL or binary_bios_measurements (docs/protocol/event-logs.md section
+ * 2.1; TCG PC Client Platform Firmware Profile section 10). It ends at an MR index of ffffffff, at zero padding, or
+ * with the input; a record cut short ends it with an anomaly.
  * @throws AttestationError `malformed`, `too-large`
  */
 export function parseBootLog(bytes: Uint8Array): BootLog {

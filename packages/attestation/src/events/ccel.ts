@@ -4,7 +4,7 @@ import { EV_NO_ACTION, parseBootLog } from './boot-log.ts';
 
 /**
  * The events of a CCEL as dstack lists them: MR index 1..4 as imr 0..3, one SHA-384 digest each; events of
- * index 0, which GCP writes, and those that extend nothing are dropped (chapter 20 section 2.4).
+ * index 0, which GCP writes, and those that extend nothing are dropped (docs/protocol/event-logs.md section 2.2).
  * @throws AttestationError `malformed`, `too-large`
  */
 export function ccelEvents(bytes: Uint8Array): TdxEvent[] {

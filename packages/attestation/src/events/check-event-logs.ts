@@ -5,7 +5,7 @@ import { isAcpiData } from '../codec/strip.ts';
 import { replayDigests } from './replay.ts';
 import { RUNTIME_EVENT_TYPE, runtimeEventDigest, runtimeEventPreimage } from './runtime-events.ts';
 
-const REFERENCE = 'chapter 20 section 3.4';
+const REFERENCE = 'docs/protocol/verification.md section 3';
 const DIGEST_SIZE = 48;
 
 /**
@@ -41,14 +41,14 @@ export function checkEventLogs(
   const badPreimage = runtime.find((event) => !hasGoodPreimage(event));
   checks.require(badPreimage === undefined, {
     id: 'tdx.event-preimage',
-    reference: 'chapter 20 section 2.5',
+    reference: 'docs/protocol/event-logs.md section 3.1',
     code: 'event-log',
     message: 'A preimage in the event log is not the canonical one',
     found: badPreimage?.event,
   });
   for (const imr of [0, 1, 2]) {
     const events = eventLog.filter((event) => event.imr === imr);
-    // A certificate carries of RTMR0 only the ACPI events (section 1.5): nothing to replay.
+    // A certificate carries of RTMR0 only the ACPI events (docs/protocol/evidence.md section 7.1): nothing to replay.
     if (events.every(isAcpiData)) continue;
     const replayed = events.some((event) => event.digest.length !== DIGEST_SIZE)
       ? undefined
@@ -58,7 +58,7 @@ export function checkEventLogs(
         );
     checks.require(replayed !== undefined && equalBytes(replayed, rtmrs[imr]!), {
       id: `tdx.rtmr${imr}`,
-      reference: 'chapter 20 section 2.4',
+      reference: 'docs/protocol/event-logs.md section 2.3',
       code: 'mismatch',
       message: `RTMR${imr} is not the replay of the event log`,
       expected: () => toHex(rtmrs[imr]!),
@@ -87,7 +87,7 @@ function isSameEvent(logged: TdxEvent, runtime: RuntimeEvent): boolean {
 }
 
 function hasGoodPreimage(event: TdxEvent): boolean {
-  // Version 2 events carry their preimage, others none (chapter 20 section 2.5).
+  // Version 2 events carry their preimage, others none (docs/protocol/event-logs.md section 3.1).
   if (event.version !== 2) return event.preimage === undefined;
   return (
     event.preimage === hexOf(runtimeEventPreimage({ ...event, payload: event.eventPayload, version: 2 }))

@@ -115,13 +115,13 @@ describeWithFixtures('events on real logs', 'attestation/expected.json', () => {
 });
 
 describe('runtime events', () => {
-  it('hashes version 2 as canonical JSON (chapter 20 section 2.5)', () => {
+  it('hashes version 2 as canonical JSON (docs/protocol/event-logs.md section 3.1)', () => {
     expect(toHex(runtimeEventDigest({ ...event('app-id', '42'), version: 2 }, 'sha384'))).toBe(
       'c337d642ea14cb07041488f6fecd7bc537002325b647d1d295b65db4110bd74c3399c83ebe2eeccd66a3a03cd9e1c5e7',
     );
   });
 
-  it('replays the vectors of chapter 10 section 5.1', () => {
+  it('replays the vectors of docs/protocol/event-logs.md section 3.3', () => {
     const events = [
       event('system-preparing'),
       event('app-id', '11'.repeat(20)),

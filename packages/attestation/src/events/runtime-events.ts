@@ -7,7 +7,7 @@ import { systemPayloads } from './system-events.ts';
 export const RUNTIME_EVENT_TYPE = 0x08000001;
 
 const SIZES = { sha384: 48, sha256: 32 } as const;
-// Type as 4 bytes LE, then a colon (chapter 20 section 2.5).
+// Type as 4 bytes LE, then a colon (docs/protocol/event-logs.md section 3.1).
 const PREFIX = Uint8Array.of(0x01, 0x00, 0x00, 0x08, 0x3a);
 const COLON = Uint8Array.of(0x3a);
 

@@ -12,11 +12,14 @@ import { coversCertificate } from '../x509/revocation.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
 import { GCE_INSTANCE, gceInstance } from './gce-instance.ts';
 
-/** tcg-kp-EKCertificate; Google's intermediates carry it for AK certificates too (chapter 20 section 4.4). */
+/**
+ * tcg-kp-EKCertificate; Google's intermediates carry it for AK certificates too (docs/protocol/verification.md section
+ * 4 step 10).
+ */
 const EKU_TPM = '2.23.133.8.1';
 const MAX_CRLS = 8;
 const MAX_CERTIFICATES = 8;
-const SECTION = 'chapter 20 section 4.5 step 6';
+const SECTION = 'docs/protocol/verification.md section 4 step 10';
 
 export interface AkRules {
   /** `hard`: every certificate that names a revocation list must be covered by one. */
@@ -31,8 +34,8 @@ export interface VerifiedAk extends Dated {
 
 /**
  * Judges an attestation key's certificate: the chain to one of the GCP roots, revocation, and that it is a
- * signing key and no EK, which hangs off the same root with keyEncipherment (chapter 20 section 4.4).
- * Remembered by the hash of everything that goes in.
+ * signing key and no EK, which hangs off the same root with keyEncipherment (docs/protocol/verification.md section 4
+ * step 10). Remembered by the hash of everything that goes in.
  * @throws AttestationError
  */
 export function verifyAkCertificate(
@@ -81,7 +84,7 @@ async function judgeAk(
   );
   checks.require(!leaf.isCa && leaf.keyUsage?.digitalSignature === true && !leaf.keyUsage.keyCertSign, {
     id: 'tpm.ak-usage',
-    reference: 'chapter 20 section 4.4',
+    reference: 'docs/protocol/verification.md section 4 step 10',
     code: 'chain-invalid',
     message: 'The certificate is not that of an attestation key: keyUsage digitalSignature is missing',
     expected: 'digitalSignature, not a CA',
@@ -111,7 +114,10 @@ async function requireMachine({ chain, anchor }: ValidatedPath, checks: CheckRec
   });
 }
 
-/** Certificates that name a revocation list must be covered by one (chapter 20 section 4.4, RFC 5280 section 6.3). */
+/**
+ * Certificates that name a revocation list must be covered by one (docs/protocol/verification.md section 4 step 10, RFC
+ * 5280 section 6.3).
+ */
 function requireRevocation(
   path: ValidatedPath,
   crls: readonly CertificateRevocationList[],

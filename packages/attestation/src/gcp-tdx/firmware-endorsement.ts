@@ -20,13 +20,14 @@ const OTHER_SIGNER = /svsm/i;
 const COMMON_NAME = '2.5.4.3';
 const MAX_ENDORSEMENT_BYTES = 256 * 1024;
 const MAX_CERTIFICATES = 8;
-const SECTION = 'chapter 20 section 7.4';
+const SECTION = 'docs/protocol/verification.md section 4 step 11';
 
 /** Field numbers of VMLaunchEndorsement, VMGoldenMeasurement, VMTdx and its Measurement. */
 const FIELD = { golden: 1, signature: 2, cert: 4, caBundle: 6, tdx: 8, measurements: 2, mrtd: 3 } as const;
 
 /**
- * Google's statement that a firmware is its own: the MRTD must be on the signed list (chapter 20 section 7.4).
+ * Google's statement that a firmware is its own: the MRTD must be on the signed list (docs/protocol/verification.md
+ * section 4 step 11).
  * @param endorsement VMLaunchEndorsement protobuf, as served
  * @param anchors roots accepted instead of Google's
  * @throws AttestationError `collateral-unavailable` without an endorsement

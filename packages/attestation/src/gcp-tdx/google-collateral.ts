@@ -14,7 +14,7 @@ import { derForm } from '../x509/der-form.ts';
 import { isGoogleCaUrl } from './google-hosts.ts';
 
 const ENDORSEMENT_URL = 'https://storage.googleapis.com/gce_tcb_integrity/ovmf_x64_csm/tdx';
-/** Leaf, intermediate, root and one to spare (chapter 20 section 4.4). */
+/** Leaf, intermediate, root and one to spare (docs/protocol/verification.md section 4 step 10). */
 const MAX_CERTIFICATES = 4;
 const MAX_KEPT = 256;
 const MAX_RUNNING = 64;
@@ -38,7 +38,7 @@ export interface GoogleCollateralOptions {
 /**
  * Follows an attestation key's certificate to its issuers, and fetches the revocation list of every certificate
  * that names one. The certificates say where, and nothing is verified yet: so only Google's CA hosts are asked,
- * at most four certificates deep, with bounds on time and size (chapter 20 section 4.4, section 10 point 7).
+ * at most four certificates deep, with bounds on time and size (docs/protocol/verification.md section 4 step 10).
  */
 export function googleTpmCollateral(
   options: GoogleCollateralOptions = {},

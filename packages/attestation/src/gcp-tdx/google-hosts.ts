@@ -6,7 +6,7 @@ const MAX_URL = 512;
 
 /**
  * Whether an address in a certificate is one of Google's CA service, the only host that is asked before the
- * certificate is verified (chapter 20 section 4.4).
+ * certificate is verified (docs/protocol/verification.md section 4 step 10).
  * @param extraHosts hosts with port that are allowed too, any path: for test roots
  * @param loopback whether this machine is allowed, any port
  */

@@ -22,11 +22,11 @@ import { GCE_TDX_PCR0 } from './gce-firmware.ts';
 
 const PLATFORM_GCP = 1;
 const REQUIRED_PCRS = [0, 2, 14];
-const SECTION = 'chapter 20 section 4.5';
+const SECTION = 'docs/protocol/verification.md section 4';
 
 /**
  * dstack-gcp-tdx: the TDX leg, then the vTPM's quote, its key and its log, and what binds the two
- * (chapter 20 sections 4.4 to 4.6 and 7.4). The OS image itself is judged by `verifyOsImage`.
+ * (docs/protocol/verification.md section 4). The OS image itself is judged by `verifyOsImage`.
  */
 export async function verifyGcpTdx(
   attestation: Attestation,
@@ -85,10 +85,10 @@ async function verifyVtpmQuote(
   const { tpmQuote } = quote;
   const pcrs = requiredPcrs(tpmQuote, context);
   const mrTd = parseTdxQuote(quote.quote).td?.mrTd ?? new Uint8Array(0);
-  const signature = await checks.step('tpm.signature-form', 'chapter 20 section 4.3', () =>
+  const signature = await checks.step('tpm.signature-form', 'docs/protocol/evidence.md section 9', () =>
     parseTpmtSignature(tpmQuote.signature),
   );
-  const { spki: key } = await checks.attempt('tpm.ak-form', `${SECTION} step 6`, () =>
+  const { spki: key } = await checks.attempt('tpm.ak-form', `${SECTION} step 10`, () =>
     parseCertificate(tpmQuote.akCert),
   );
   const attest = await verifyTpmQuote(
@@ -152,7 +152,7 @@ async function checkImageWithoutCollateral(
   const config = attestedConfig(attestation.config);
   // The configuration may come beside the attestation: whoever has it judges the image.
   if (config.trim() === '') return;
-  await checks.step('image.gcp-tdx', 'chapter 20 section 4.6', () =>
+  await checks.step('image.gcp-tdx', 'docs/protocol/images.md section 5.3', () =>
     requireGcpImage(ukiDigest, readImageConfig(config, undefined), crypto),
   );
 }
@@ -169,7 +169,7 @@ function requiredPcrs(tpm: TpmQuote, { checks }: VerifyContext): QuotedPcr[] {
   const other = tpm.pcrValues.find((value) => value.algorithm !== 'sha256');
   checks.require(other === undefined, {
     id: 'tpm.pcr-algorithm',
-    reference: `${SECTION} step 2`,
+    reference: `${SECTION} step 1`,
     code: 'unsupported',
     message: 'PCR values must be of the SHA-256 bank',
     expected: 'sha256',
@@ -178,7 +178,7 @@ function requiredPcrs(tpm: TpmQuote, { checks }: VerifyContext): QuotedPcr[] {
   const missing = REQUIRED_PCRS.filter((index) => !tpm.pcrValues.some((value) => value.index === index));
   checks.require(missing.length === 0, {
     id: 'tpm.required-pcrs',
-    reference: `${SECTION} step 2`,
+    reference: `${SECTION} step 1`,
     code: 'malformed',
     message: `PCR ${missing.join(', ')} missing from the TPM quote`,
     expected: REQUIRED_PCRS.join(','),
@@ -215,7 +215,7 @@ function requireEqual(
 ): void {
   checks.require(equalBytes(expected, found), {
     id,
-    reference: `${SECTION} step 7`,
+    reference: `${SECTION} step ${id === 'tpm.pcr14' ? 6 : 5}`,
     code: 'mismatch',
     message:
       id === 'tpm.pcr14'
@@ -226,12 +226,15 @@ function requireEqual(
   });
 }
 
-/** PCR 0 and MRTD by the configured lists: firmware that was looked at (chapter 20 sections 4.6 and 10 point 2). */
+/**
+ * PCR 0 and MRTD by the configured lists: firmware that was looked at (docs/protocol/verification.md section 4 steps 7
+ * and 11).
+ */
 function requireFirmware(pcr0: Uint8Array, mrTd: Uint8Array, { checks, options }: VerifyContext): void {
   const known = (options.platform?.gcpPcr0 ?? [GCE_TDX_PCR0]).map((hex) => hex.toLowerCase());
   checks.require(known.includes(toHex(pcr0)), {
     id: 'image.pcr0',
-    reference: 'chapter 20 section 4.6',
+    reference: 'docs/protocol/verification.md section 4 step 7',
     code: 'image',
     message: 'PCR 0 is not that of an accepted GCE firmware',
     expected: known.join(' or '),
@@ -241,7 +244,7 @@ function requireFirmware(pcr0: Uint8Array, mrTd: Uint8Array, { checks, options }
   if (mrTds.length === 0) return;
   checks.require(mrTds.includes(toHex(mrTd)), {
     id: 'image.gcp-mrtd',
-    reference: 'chapter 20 section 10 point 2',
+    reference: 'docs/protocol/verification.md section 4 step 11',
     code: 'image',
     message: 'MRTD is not on the configured list',
     expected: mrTds.join(' or '),

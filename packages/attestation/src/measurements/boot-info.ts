@@ -11,7 +11,7 @@ import { configuredImageHash, nitroImageHash } from './image-hash.ts';
 import { readMrConfig } from './mr-config.ts';
 import { pcrOf } from './pcr.ts';
 
-/** Identities and measurements derived from verified evidence (chapter 20 section 6, chapter 10 section 5.1). */
+/** Identities and measurements derived from verified evidence (docs/protocol/verification.md section 8). */
 export interface BootInfo {
   readonly mode: AttestationMode;
   readonly simulated: boolean;
@@ -53,7 +53,7 @@ const NOTHING = new Uint8Array();
 const ZERO_32 = new Uint8Array(32);
 
 /**
- * Derives identities and measurements; everything from one source (section 10 point 5).
+ * Derives identities and measurements; everything from one source (docs/protocol/verification.md section 8.4).
  * @throws AttestationError `event-log` when a required event is missing, repeated or malformed, `malformed` for
  * a bad configuration
  */

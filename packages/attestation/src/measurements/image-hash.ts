@@ -35,7 +35,10 @@ export function vmConfig(attested: string, given: string | undefined): Readonly<
   throw new AttestationError('malformed', 'The VM configuration is no JSON object');
 }
 
-/** SHA-256 over the raw bytes of PCR 0, 1, 2; 32 zero bytes for a debug enclave (chapter 20 section 5.5). */
+/**
+ * SHA-256 over the raw bytes of PCR 0, 1, 2; 32 zero bytes for a debug enclave (docs/protocol/verification.md section
+ * 8.3).
+ */
 export function nitroImageHash(pcrs: ReadonlyMap<number, Uint8Array>): Uint8Array {
   const values = [pcrOf(pcrs, 0), pcrOf(pcrs, 1), pcrOf(pcrs, 2)];
   if (values.every(isZero)) return new Uint8Array(32);

@@ -3,7 +3,10 @@ import { defaultCrypto } from '#crypto';
 import { AttestationError } from '../errors.ts';
 import { JsonFields, parseJson } from '../json-fields.ts';
 
-/** MrConfigV3: the document whose hash is HOST_DATA on SNP, or MRCONFIGID on TDX (chapter 20 section 2.8). */
+/**
+ * MrConfigV3: the document whose hash is HOST_DATA on SNP, or MRCONFIGID on TDX (docs/protocol/app-compose.md section
+ * 5).
+ */
 export interface MrConfig {
   /** 20 bytes, or empty when the document names none. */
   readonly appId: Uint8Array;
@@ -30,7 +33,7 @@ const MEMBERS = new Set([
 const PREFIX = utf8('dstack-mr-config-v3:\0');
 const MAX_CHARACTERS = 65_536;
 const MAX_SCRIPTS = 256;
-/** Section 2.8, and the name that events give to `local`. */
+/** docs/protocol/app-compose.md section 5, and the name that events give to `local`. */
 const KEY_PROVIDERS: readonly string[] = ['none', 'local', 'local-sgx', 'kms', 'tpm'];
 
 /** SHA-256 of the document exactly as supplied, with its prefix. */

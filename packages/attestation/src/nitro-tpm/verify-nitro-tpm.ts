@@ -8,7 +8,7 @@ import { requireUntouched } from '../tpm/require-untouched.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 
 const REQUIRED_PCRS = [4, 7, 12, 14];
-const SECTION = 'chapter 20 section 6.3';
+const SECTION = 'docs/protocol/verification.md section 6';
 
 /** dstack-aws-nitro-tpm: the document, its binding to report_data, and the runtime events in PCR 14. */
 export async function verifyNitroTpm(

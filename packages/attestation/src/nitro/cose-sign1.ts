@@ -19,7 +19,7 @@ export interface CoseSign1 {
 }
 
 /**
- * Reads the outer array, with or without tag 18 (chapter 20 section 5.2).
+ * Reads the outer array, with or without tag 18 (docs/protocol/evidence.md section 10).
  * @throws AttestationError `malformed`, `too-large`, `unsupported` for another algorithm or critical headers
  */
 export function parseCoseSign1(bytes: Uint8Array): CoseSign1 {

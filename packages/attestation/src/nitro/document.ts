@@ -12,7 +12,7 @@ const MAX_PCR_INDEX = 31;
 const PCR_BYTES = 48;
 const MAX_MODULE_ID_CHARS = 256;
 
-/** An NSM or NitroTPM attestation document (chapter 20 section 5.2). */
+/** An NSM or NitroTPM attestation document (docs/protocol/evidence.md section 10). */
 export interface NitroDocument {
   readonly moduleId: string;
   /** Milliseconds. */
@@ -29,7 +29,7 @@ export interface NitroDocument {
 
 /**
  * Reads a document's payload with the rules that AWS gives for it, of which the original checks none
- * (chapter 20 section 5.3 steps 1 and 2).
+ * (docs/protocol/verification.md section 5 step 1).
  * @param kind NitroTPM documents may keep their PCRs under `nitrotpm_pcrs`
  * @throws AttestationError `malformed`, `unsupported`
  */

@@ -12,7 +12,7 @@ import { requireDocumentSigner } from './document-signer.ts';
 
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 const DEFAULT_MAX_AGE_SECONDS = 300;
-const SECTION = 'chapter 20 section 5.3';
+const SECTION = 'docs/protocol/verification.md section 5';
 
 export interface VerifiedDocument {
   readonly document: NitroDocument;
@@ -23,8 +23,8 @@ export interface VerifiedDocument {
 }
 
 /**
- * An NSM or NitroTPM document on its own: form, AWS's rules, freshness, chain, signature (chapter 20 section
- * 5.3 steps 1 to 4 and 6). Revocation lists are asked for last, once nothing is wrong with the document.
+ * An NSM or NitroTPM document on its own: form, AWS's rules, freshness, chain, signature (docs/protocol/verification.md
+ * section 5 steps 1 to 5 and 8). Revocation lists are asked for last, once nothing is wrong with the document.
  * @param kind the anchors of the two kinds are configured apart
  * @param alone what else of the document needs nobody to be asked
  * @throws AttestationError
@@ -37,7 +37,7 @@ export async function verifyNitroDocument(
 ): Promise<VerifiedDocument> {
   const { checks } = context;
   const cose = await checks.step('nitro.cose', `${SECTION} step 1, RFC 9052`, () => parseCoseSign1(bytes));
-  const document = await checks.step('nitro.document', `${SECTION} step 2`, () =>
+  const document = await checks.step('nitro.document', `${SECTION} step 1`, () =>
     parseNitroDocument(cose.payload, kind),
   );
   const [from, until] = requireFresh(document, context);
@@ -55,7 +55,7 @@ export async function verifyNitroDocument(
   const mode = context.options.platform?.nitroCrl ?? 'soft';
   await requireOptionalRevocation(
     path,
-    { id: 'nitro.revocation', reference: `${SECTION} step 6`, mode },
+    { id: 'nitro.revocation', reference: `${SECTION} step 8`, mode },
     context,
   );
   return verified;
@@ -69,7 +69,7 @@ function requireFresh(document: NitroDocument, context: VerifyContext): [number,
   const ageMs = context.now * 1000 - document.timestamp;
   context.checks.require(Math.abs(ageMs) <= bound * 1000, {
     id: 'nitro.freshness',
-    reference: `${SECTION} step 6`,
+    reference: `${SECTION} step 2`,
     code: ageMs > 0 ? 'expired' : 'not-yet-valid',
     message:
       ageMs > 0
@@ -162,7 +162,7 @@ async function verifySignature(cose: CoseSign1, leaf: Certificate, context: Veri
     await context.crypto.verify(key, 'ecdsa-sha384', cose.signature, signedBytes(cose)),
     {
       id: 'nitro.signature',
-      reference: `${SECTION} step 4, RFC 9052 section 4.4`,
+      reference: `${SECTION} step 5, RFC 9052 section 4.4`,
       code: 'signature-invalid',
       message: 'The attestation document is not signed by its certificate',
     },

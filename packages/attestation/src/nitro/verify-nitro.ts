@@ -5,9 +5,9 @@ import { pcrOf } from '../measurements/pcr.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 import { type VerifiedDocument, verifyNitroDocument } from './verify-document.ts';
 
-/** The whole image, kernel and boot ramdisk, application (chapter 20 section 5.4). */
+/** The whole image, kernel and boot ramdisk, application (docs/protocol/verification.md section 8.3). */
 const IMAGE_PCRS = [0, 1, 2];
-const SECTION = 'chapter 20 section 5';
+const SECTION = 'docs/protocol/verification.md section 5';
 
 /** dstack-nitro-enclave: the document, its binding to report_data, and no debug enclave. */
 export async function verifyNitro(attestation: Attestation, context: VerifyContext): Promise<PlatformResult> {
@@ -20,12 +20,14 @@ export async function verifyNitro(attestation: Attestation, context: VerifyConte
   return nitroResult(verified, context);
 }
 
-/** Refuses debug enclaves (chapter 20 section 5.5). @returns whether it is one that is allowed */
+/**
+ * Refuses debug enclaves (docs/protocol/verification.md section 5 step 7). @returns whether it is one that is allowed
+ */
 export function requireImagePcrs({ document }: VerifiedDocument, context: VerifyContext): boolean {
   const missing = IMAGE_PCRS.filter((index) => !document.pcrs.has(index));
   context.checks.require(missing.length === 0, {
     id: 'nitro.image-pcrs',
-    reference: `${SECTION}.3`,
+    reference: `${SECTION} step 7`,
     code: 'malformed',
     message: `PCR ${missing.join(', ')} missing from the attestation document`,
     expected: '0,1,2',
@@ -35,7 +37,7 @@ export function requireImagePcrs({ document }: VerifiedDocument, context: Verify
   const allowed = context.options.platform?.dangerouslyAllowDebugEnclave === true;
   context.checks.require(!debug || allowed, {
     id: 'nitro.debug',
-    reference: `${SECTION}.5`,
+    reference: `${SECTION} step 7`,
     code: 'debug',
     message: 'Nitro enclave in debug mode: PCR 0, 1 or 2 is zero',
     expected: 'PCR 0, 1 and 2 set',
@@ -67,7 +69,9 @@ export function nitroResult(verified: VerifiedDocument, context: VerifyContext):
   };
 }
 
-/** user_data must be there and be the report data of the attestation (chapter 20 section 5.3 step 5). */
+/**
+ * user_data must be there and be the report data of the attestation (docs/protocol/verification.md section 5 step 6).
+ */
 export function requireUserData(
   { document }: VerifiedDocument,
   reportData: Uint8Array,
@@ -76,7 +80,7 @@ export function requireUserData(
   const { userData } = document;
   checks.require(userData !== undefined && equalBytes(userData, reportData), {
     id: 'nitro.user-data',
-    reference: `${SECTION}.3 step 5`,
+    reference: `${SECTION} step 6`,
     code: 'mismatch',
     message: userData ? 'user_data is not the report data' : 'The attestation document has no user_data',
     expected: toHex(reportData),
@@ -86,7 +90,8 @@ export function requireUserData(
 
 /**
  * What the original takes for the instance id: it cuts at the FIRST dash, so that every enclave is the letter
- * `i`. Registrations on chain hold its hash; the true id is in the evidence (chapter 20 section 6).
+ * `i`. Registrations on chain hold its hash; the true id is in the evidence (docs/protocol/verification.md section
+ * 8.3).
  */
 function legacyDeviceId(moduleId: string): string {
   const dash = moduleId.indexOf('-');

@@ -40,7 +40,7 @@ describeWithFixtures('boot events', 'attestation/eventlog/dstack-ccel.bin', () =
 
 test('a version 2 event carries what it hashes', () => {
   const event = runtimeTdxEvent({ event: 'app-id', payload: Uint8Array.of(0x42), version: 2 });
-  // Chapter 20 section 2.5.
+  // docs/protocol/event-logs.md section 3.1.
   expect(toHex(event.digest)).toMatch(/^c337d642ea14cb07/);
   expect(createHash('sha384').update(fromHex(event.preimage!)).digest('hex')).toBe(toHex(event.digest));
 });

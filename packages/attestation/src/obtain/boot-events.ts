@@ -6,7 +6,10 @@ import { RUNTIME_EVENT_TYPE, runtimeEventDigest, runtimeEventPreimage } from '..
 
 const EV_PLATFORM_CONFIG_FLAGS = 0xa;
 const ACPI_DATA = 'ACPI DATA';
-/** The three ACPI measurements of the firmware come in this order and have no name in the log (chapter 20, 7.3). */
+/**
+ * The three ACPI measurements of the firmware come in this order and have no name in the log (docs/protocol/images.md
+ * section 4.2).
+ */
 const ACPI_NAMES = ['acpi-loader', 'acpi-rsdp', 'acpi-tables'];
 
 /** The firmware's CCEL as events of RTMR 0 to 3; MR index 0 and EV_NO_ACTION measure nothing and are dropped. */

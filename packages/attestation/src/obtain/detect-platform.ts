@@ -37,7 +37,8 @@ const GCE = 'Google Compute Engine';
 const EC2 = 'Amazon EC2';
 
 /**
- * The platform this guest runs on (chapter 20 section 1.1): the NSM device, then the names in DMI, then the devices.
+ * The platform this guest runs on (docs/protocol/evidence.md section 12.1): the NSM device, then the names in DMI, then
+ * the devices.
  * @throws AttestationError `unsupported` when no attestation hardware is found
  */
 export function detectPlatform(paths: PlatformPaths = PLATFORM_PATHS): AttestationMode {

@@ -31,7 +31,8 @@ export interface GcpTdxDeviceOptions extends TdxDeviceOptions {
 }
 
 /**
- * A confidential VM of GCP: TDX, and the vTPM whose quote covers the TDX quote (chapter 20 section 4.2).
+ * A confidential VM of GCP: TDX, and the vTPM whose quote covers the TDX quote (docs/protocol/evidence.md section
+ * 12.4).
  * @throws AttestationError `device`
  */
 export async function openGcpTdxDevice(options: GcpTdxDeviceOptions): Promise<EvidenceDevice> {

@@ -19,7 +19,7 @@ export interface NitroDeviceOptions {
   readonly timeoutMs?: number;
   /**
    * Extends PCR 16 with the app-id event and locks it, so that the document says which application asked; without it
-   * nothing measures the app id (chapter 20 section 10 point 3). Default true.
+   * nothing measures the app id. Default true.
    */
   readonly bindAppId?: boolean;
 }
@@ -70,7 +70,10 @@ async function bindAppId(nsm: Nsm, event: RuntimeEvent): Promise<void> {
   await nsm.lockPcr(APP_ID_PCR);
 }
 
-/** SHA-256 over the RAW bytes of PCR 0, 1 and 2; 32 zero bytes for a debug enclave (chapter 20 section 5.5). */
+/**
+ * SHA-256 over the RAW bytes of PCR 0, 1 and 2; 32 zero bytes for a debug enclave (docs/protocol/verification.md
+ * section 8.3).
+ */
 export function nitroImageHash(pcrs: ReadonlyMap<number, Uint8Array>): Uint8Array {
   const values = IMAGE_PCRS.map((index) => pcrs.get(index));
   if (values.some((value) => value === undefined)) {

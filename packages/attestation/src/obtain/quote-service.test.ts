@@ -47,7 +47,7 @@ function service(bytes: Uint8Array | undefined, piece = 500): PassThrough {
 }
 
 describe('the quote service of the host', () => {
-  test('gets the request of the chapter', () => {
+  test('gets the request of the library of Intel', () => {
     const request = quoteRequest(REPORT);
     expect(request).toHaveLength(1048);
     expect(toHex(request.subarray(0, 28))).toBe(

@@ -13,7 +13,7 @@ const MIN_QUOTE = 1020;
 
 /**
  * Asks the host's quote generation service over an open stream (vsock, CID 2; a unix socket in tests) to turn a
- * TDREPORT into a quote (chapter 20 section 2.1).
+ * TDREPORT into a quote (docs/protocol/evidence.md section 12.3).
  * @throws AttestationError `device`
  */
 export async function quoteFromService(

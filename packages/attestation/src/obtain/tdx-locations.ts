@@ -17,7 +17,7 @@ export interface TdxLocations {
 }
 
 /**
- * Chapter 20 section 2.1: configfs-tsm, else the host's quote service; registers by sysfs, else by ioctl.
+ * Configfs-tsm, else the host's quote service; registers by sysfs, else by ioctl.
  * @throws AttestationError `device`
  */
 export function tdxLocations(

@@ -18,14 +18,17 @@ export interface PcsConnection {
   readonly signal: AbortSignal;
 }
 
-/** Cuts off what people append to the base URL (chapter 20 section 3.2). */
+/** Cuts off what people append to the base URL (docs/protocol/verification.md section 2.1). */
 export function normaliseBaseUrl(url: string): string {
   const base = url.replace(/\/+$/, '').replace(/\/(sgx|tdx)\/certification\/v4$/, '');
   if (URL.canParse(base) && /^https?:$/.test(new URL(base).protocol)) return base;
   throw new AttestationError('malformed', 'The collateral URL is not an http or https URL', { found: url });
 }
 
-/** Fetches one collateral set: paths and headers of chapter 20 section 3.2. @throws AttestationError */
+/**
+ * Fetches one collateral set: paths and headers of docs/protocol/verification.md section 2.1.
+ * @throws AttestationError
+ */
 export async function fetchCollateral(
   request: DcapCollateralRequest,
   connection: PcsConnection,

@@ -2,7 +2,7 @@ import { AttestationError } from '../errors.ts';
 
 /**
  * The exact text of a member's value in a JSON object, as it stands: Intel signs this text, and parsing and
- * writing it again could change a byte (chapter 20 section 3.2).
+ * writing it again could change a byte (docs/protocol/verification.md section 2.1).
  * @throws AttestationError `malformed` when the text is no JSON object or has the member not exactly once
  */
 export function jsonMemberText(json: string, name: string): string {

@@ -22,7 +22,10 @@ export interface AmdKdsOptions {
   readonly timeoutMs?: number;
 }
 
-/** Certificates from AMD's key distribution service, by chip and TCB (chapter 20 section 6.1; AMD 57230). */
+/**
+ * Certificates from AMD's key distribution service, by chip and TCB (docs/protocol/verification.md section 7; AMD
+ * 57230).
+ */
 export function amdKdsCollateral(
   options: AmdKdsOptions = {},
 ): Required<Pick<CollateralSource, 'snp' | 'judged'>> {
@@ -78,7 +81,10 @@ function vcekPath({ product, chipId, reportedTcb }: SnpCollateralRequest): strin
   return `${chip}?${fmc}blSPL=${tcb.bootLoader}&teeSPL=${tcb.tee}&snpSPL=${tcb.snp}&ucodeSPL=${tcb.microcode}`;
 }
 
-/** A list that is not served is not there; the chain is then judged without it (chapter 20 section 6.1). */
+/**
+ * A list that is not served is not there; the chain is then judged without it (docs/protocol/verification.md section
+ * 7).
+ */
 async function optional(request: Promise<Uint8Array>): Promise<Uint8Array | undefined> {
   try {
     return await request;

@@ -26,7 +26,7 @@ export interface SnpLaunch {
 }
 
 /**
- * MEASUREMENT of a guest of this image, launched so (chapter 20 section 6.1; AMD 56860 section 8.17).
+ * MEASUREMENT of a guest of this image, launched so (docs/protocol/images.md section 5.4; AMD 56860 section 8.17).
  * @returns 48 bytes
  * @throws AttestationError `image`
  */

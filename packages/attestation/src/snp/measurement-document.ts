@@ -17,7 +17,7 @@ export interface SnpSection {
   readonly type: number;
 }
 
-/** `measurement.snp.cbor` (chapter 20 sections 6.1 and 6.2). */
+/** `measurement.snp.cbor` (docs/protocol/images.md sections 3.2 and 5.4). */
 export interface SnpMeasurementDocument {
   readonly commandLine: string;
   /** Launch digest after the firmware's own pages, 48 bytes. */

@@ -6,7 +6,7 @@ import type { SnpReport } from './report.ts';
 const POLICY = { smt: 16n, migrationAgent: 18n, debug: 19n, raplOff: 23n, ciphertextHiding: 24n } as const;
 const PLATFORM = { smt: 0n, raplOff: 3n, ciphertextHiding: 4n, aliasCheckComplete: 5n } as const;
 const MASK_CHIP_KEY = 0b10;
-const SECTION = 'chapter 20 section 6.1';
+const SECTION = 'docs/protocol/verification.md section 7';
 
 /** What a guest's policy may say and its platform must then do. @throws AttestationError */
 export function requirePolicy(report: SnpReport, { checks }: VerifyContext): void {

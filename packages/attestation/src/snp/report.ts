@@ -22,7 +22,7 @@ type SnpReportVersion = 2 | 3 | 4 | 5;
 
 export type SnpProduct = 'Milan' | 'Genoa' | 'Turin';
 
-/** The fields of an SEV-SNP attestation report that are judged (chapter 20 section 6.1). */
+/** The fields of an SEV-SNP attestation report that are judged (docs/protocol/evidence.md section 11). */
 export interface SnpReport {
   readonly bytes: Uint8Array;
   readonly version: SnpReportVersion;
@@ -118,7 +118,10 @@ function readSignature(reader: ByteReader): Uint8Array {
   return signature;
 }
 
-/** Products by CPUID family and model (chapter 20 section 6.1); undefined for those that are refused. */
+/**
+ * Products by CPUID family and model (docs/protocol/verification.md section 7 step 4); undefined for those that are
+ * refused.
+ */
 export function productOf(cpuid: NonNullable<SnpReport['cpuid']>): SnpProduct | undefined {
   const { family, model } = cpuid;
   if (family === 0x19 && model <= 0x0f) return 'Milan';
@@ -128,7 +131,7 @@ export function productOf(cpuid: NonNullable<SnpReport['cpuid']>): SnpProduct | 
   return undefined;
 }
 
-/** Parts of a TCB version (chapter 20 section 6.1; AMD 57230 for Turin, whose FMC comes first). */
+/** Parts of a TCB version (docs/protocol/evidence.md section 11; AMD 57230 for Turin, whose FMC comes first). */
 export function splitTcb(bytes: Uint8Array, product: SnpProduct): SnpTcb {
   const part = (index: number): number => bytes[index] ?? 0;
   return product === 'Turin'

@@ -19,7 +19,7 @@ const EXTENSION = {
   fmc: `${AMD}.3.9`,
   chipId: `${AMD}.4`,
 } as const;
-const SECTION = 'chapter 20 section 6.1';
+const SECTION = 'docs/protocol/verification.md section 7';
 
 /**
  * VCEK <- ASK <- ARK: dates, CA flags, signatures, revocation as far as lists are at hand, and that the VCEK

@@ -25,7 +25,7 @@ import {
 import type { SnpTcbParts } from './snp-policy.ts';
 import { requireVcekOfReport, verifySnpChain } from './verify-chain.ts';
 
-const SECTION = 'chapter 20 section 6.1';
+const SECTION = 'docs/protocol/verification.md section 7';
 /** Order in which a version 2 report, which does not tell its family, is tried. */
 const PRODUCTS: readonly SnpProduct[] = ['Genoa', 'Milan', 'Turin'];
 
@@ -47,7 +47,9 @@ async function requireBinding(
 ): Promise<void> {
   requireEqual('report-data', attestation.reportData, report.reportData, context);
   requireEqual('host-data', mrConfigHash(quote.mrConfig), report.hostData, context);
-  await context.checks.step('snp.mr-config', 'chapter 20 section 2.8', () => readMrConfig(quote.mrConfig));
+  await context.checks.step('snp.mr-config', 'docs/protocol/app-compose.md section 5', () =>
+    readMrConfig(quote.mrConfig),
+  );
   requireExpectedReportData(report.reportData, context);
 }
 
@@ -241,7 +243,7 @@ function requireEqual(
 ): void {
   checks.require(equalBytes(expected, found), {
     id: `snp.${what}`,
-    reference: what === 'host-data' ? 'chapter 20 section 2.8' : SECTION,
+    reference: what === 'host-data' ? 'docs/protocol/app-compose.md section 5' : SECTION,
     code: 'mismatch',
     message:
       what === 'host-data'

@@ -2,7 +2,7 @@ import { AttestationError } from '../errors.ts';
 
 const PAGE = 4096;
 
-/** Family, model and stepping by QEMU's CPU model; others are refused (chapter 20 section 6.1). */
+/** Family, model and stepping by QEMU's CPU model; others are refused (docs/protocol/images.md section 5.4). */
 const CPU_TYPES: readonly [RegExp, readonly [number, number, number]][] = [
   [/^epyc(-v[1-4]|-ibpb)?$/, [23, 1, 2]],
   [/^epyc-rome(-v[1-3])?$/, [23, 49, 0]],

@@ -23,7 +23,7 @@ export async function checkQuoteWithoutCollateral(quote: TdxQuote, context: Veri
     const key = await cache.key(crypto, leaf.spki);
     checks.require(await crypto.verify(key, 'ecdsa-sha256', quote.qeReportSignature, quote.qeReportBytes), {
       id: 'tdx.qe-report-signature',
-      reference: 'chapter 20 section 3.3 step 6',
+      reference: 'docs/protocol/verification.md section 2.2 step 6',
       code: 'signature-invalid',
       message: 'The QE report is not signed by the PCK key',
     });
@@ -38,7 +38,7 @@ export async function checkQuoteWithoutPck(quote: TdxQuote, context: VerifyConte
   const bound = quote.qeReport.reportData;
   checks.require(equalBytes(binding, bound.subarray(0, 32)) && isZero(bound.subarray(32)), {
     id: 'tdx.qe-report-binding',
-    reference: 'chapter 20 section 3.3 step 7',
+    reference: 'docs/protocol/verification.md section 2.2 step 7',
     code: 'mismatch',
     message: 'The QE report does not bind the attestation key',
     expected: () => `${toHex(binding)} and 32 zero bytes`,
@@ -47,7 +47,7 @@ export async function checkQuoteWithoutPck(quote: TdxQuote, context: VerifyConte
   const key = await cache.key(crypto, p256Spki(quote.attestationKey));
   checks.require(await crypto.verify(key, 'ecdsa-sha256', quote.signature, quote.signed), {
     id: 'tdx.quote-signature',
-    reference: 'chapter 20 section 3.3 step 9',
+    reference: 'docs/protocol/verification.md section 2.2 step 9',
     code: 'signature-invalid',
     message: 'The quote is not signed by its attestation key',
   });
@@ -67,7 +67,7 @@ export async function checkImageWithoutCollateral(
   if (attestation.quote.mode !== 'dstack-tdx' || !quote.td || config.trim() === '') return;
   const { eventLog } = attestation.quote;
   const { td } = quote;
-  await checks.step('image.tdx', 'chapter 20 section 7.3', () => {
+  await checks.step('image.tdx', 'docs/protocol/images.md section 5.1', () => {
     const image = readImageConfig(config, undefined);
     if (isLite(image)) requireTdxImage(td, eventLog, image, crypto);
   });

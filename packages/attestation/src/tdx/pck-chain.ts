@@ -78,7 +78,7 @@ export async function collateralRequest(
   return {
     tee: quote.tee,
     fmspc: toHex(readPckPlatform(leaf).fmspc),
-    // "Intel SGX PCK Processor CA" or "… Platform CA" (chapter 20 section 3.2).
+    // "Intel SGX PCK Processor CA" or "… Platform CA" (docs/protocol/verification.md section 2.1).
     ca: issuer.includes('Processor') ? 'processor' : 'platform',
   };
 }

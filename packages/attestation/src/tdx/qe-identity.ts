@@ -41,7 +41,7 @@ export function parseQeIdentity(text: string): QeIdentity {
   };
 }
 
-/** Identities which may vouch for the quoting enclave of a TEE (chapter 20 section 3.3 step 4). */
+/** Identities which may vouch for the quoting enclave of a TEE (docs/protocol/verification.md section 2.2 step 4). */
 const ACCEPTED = {
   tdx: { id: 'TD_QE', versions: [2, 3] },
   sgx: { id: 'QE', versions: [2] },

@@ -55,8 +55,8 @@ const BODY_SIZES: Readonly<Record<number, { size: number; tee: 'sgx' | 'tdx' }>>
 const ENCRYPTED_PPID_SIZES = { 1: 16, 2: 256, 3: 384 } as const;
 
 /**
- * Reads a quote of version 3 (SGX), 4 or 5 (TDX): layout of Intel's DCAP quote, chapter 20 section 2.3. Bytes
- * after the authentication data are padding and are not looked at.
+ * Reads a quote of version 3 (SGX), 4 or 5 (TDX): layout of Intel's DCAP quote, docs/protocol/evidence.md section 8.
+ * Bytes after the authentication data are padding and are not looked at.
  * @throws AttestationError `malformed`, `unsupported`, `too-large`
  */
 export function parseTdxQuote(bytes: Uint8Array): TdxQuote {

@@ -1,6 +1,6 @@
 import { ByteReader } from '@dstack-cloud/encoding';
 
-/** TD report 1.0, or 1.5 when the last two fields are there (chapter 20 section 2.3). */
+/** TD report 1.0, or 1.5 when the last two fields are there (docs/protocol/evidence.md section 8). */
 export interface TdReport {
   /** 16 bytes: [0] module ISVSVN, [1] module major version, [2] SEAM loader. */
   readonly teeTcbSvn: Uint8Array;

@@ -10,7 +10,7 @@ import type { CertificateRevocationList } from '../x509/crl.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
 import { requireTcbSigner } from './intel-signers.ts';
 
-/** id-kp-serverAuth: demanded of Intel's leaves when they carry an extended key usage (section 3.3). */
+/** id-kp-serverAuth: demanded of Intel's leaves when they carry an extended key usage (RFC 5280 section 4.2.1.12). */
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 
 /** A PEM chain, leaf first, to this root; every certificate against the lists. */
@@ -47,7 +47,10 @@ interface SignedJson {
   readonly path: () => Promise<ValidatedPath>;
 }
 
-/** Checks dates, chain, signer and signature of TCB info or QE identity (section 3.3 steps 3 and 4). */
+/**
+ * Checks dates, chain, signer and signature of TCB info or QE identity (docs/protocol/verification.md section 2.2 steps
+ * 3 and 4).
+ */
 export async function verifySignedJson<T extends { readonly issueDate: number; readonly nextUpdate: number }>(
   signed: SignedJson,
   parse: (text: string) => T,
@@ -55,7 +58,7 @@ export async function verifySignedJson<T extends { readonly issueDate: number; r
   context: VerifyContext,
 ): Promise<{ value: T; path: ValidatedPath }> {
   const { name } = signed;
-  const reference = `chapter 20 section 3.3 step ${name === 'tcb-info' ? 3 : 4}`;
+  const reference = `docs/protocol/verification.md section 2.2 step ${name === 'tcb-info' ? 3 : 4}`;
   const value = await checks.step(`tdx.${name}-form`, reference, () => parse(signed.text));
   const isEarly = context.now < value.issueDate;
   checks.require(!isEarly && context.now <= value.nextUpdate, {

@@ -94,7 +94,7 @@ export function parseTcbInfo(text: string): TcbInfo {
   };
 }
 
-/** Descending by SGX components, PCESVN, TDX components: Intel's order (chapter 20 section 3.3 step 11). */
+/** Descending by SGX components, PCESVN, TDX components: Intel's order (docs/protocol/verification.md section 2.3). */
 function comparePlatformLevels(a: PlatformLevel, b: PlatformLevel): number {
   return (
     compareComponents(b.sgx, a.sgx) || b.pceSvn - a.pceSvn || compareComponents(b.tdx ?? [], a.tdx ?? [])

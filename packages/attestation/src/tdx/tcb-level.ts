@@ -5,8 +5,8 @@ import type { TdReport } from './reports.ts';
 import type { LevelVerdict, ModuleSigner, PlatformLevel, SvnLevel, TcbInfo } from './tcb-info.ts';
 
 /**
- * The platform's level: the first, from the highest, of which the platform has every security version (chapter
- * 20 section 3.3 step 11).
+ * The platform's level: the first, from the highest, of which the platform has every security version
+ * (docs/protocol/verification.md section 2.3).
  * @throws AttestationError `tcb` when there is none
  */
 export function platformLevel(

@@ -2,7 +2,7 @@ import { judgeSnp, type SnpLevel, type SnpPolicy } from '../snp/snp-policy.ts';
 import { date } from '../x509/certificate-rules.ts';
 import type { TcbStatus } from './tcb-status.ts';
 
-/** Local policy on a platform's patch level (chapter 20 section 10 point 11); it never touches evidence. */
+/** Local policy on a platform's patch level; it never touches evidence. */
 export interface TcbPolicy {
   /** Default: UpToDate only. */
   readonly acceptedStatuses?: readonly TcbStatus[];
@@ -33,7 +33,7 @@ export interface PolicyVerdict {
 }
 
 const OUT_OF_DATE: readonly string[] = ['OutOfDate', 'OutOfDateConfigurationNeeded'];
-/** A Nitro enclave has no TCB report: its status is the empty string (section 3.4). */
+/** A Nitro enclave has no TCB report: its status is the empty string (docs/protocol/verification.md section 5). */
 const WITHOUT_STATUS: readonly string[] = ['dstack-nitro-enclave'];
 const SNP_MODES: readonly string[] = ['dstack-amd-sev-snp', 'amd-sev-snp'];
 

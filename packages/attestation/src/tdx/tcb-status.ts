@@ -1,4 +1,4 @@
-/** In order of severity (chapter 20 section 3.3 step 13). */
+/** In order of severity (docs/protocol/verification.md section 2.3). */
 export const TCB_STATUSES = [
   'UpToDate',
   'SWHardeningNeeded',

@@ -2,7 +2,7 @@ import { isZero, toHex } from '@dstack-cloud/encoding';
 import type { CheckRecorder } from '../check-recorder.ts';
 import type { EnclaveReport, TdReport } from './reports.ts';
 
-// TDATTRIBUTES (chapter 20 section 3.3 step 14). 30 PKS, 31 KL and 63 PERFMON may be set.
+// TDATTRIBUTES (docs/protocol/verification.md section 2.4). 30 PKS, 31 KL and 63 PERFMON may be set.
 const DEBUG = 1n;
 const SEPT_VE_DISABLE = 1n << 28n;
 const RESERVED =
@@ -10,7 +10,7 @@ const RESERVED =
   bits(8, 27) | // SEC
   bits(29, 29) |
   bits(32, 62); // OTHER
-const REFERENCE = 'chapter 20 section 3.3 step 14';
+const REFERENCE = 'docs/protocol/verification.md section 2.4';
 
 /** @throws AttestationError `debug`, `attributes` */
 export function checkTdAttributes(td: TdReport, allowServiceTd: boolean, checks: CheckRecorder): void {

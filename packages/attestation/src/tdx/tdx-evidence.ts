@@ -9,7 +9,7 @@ export interface TdxEvidence {
   readonly dcap: DcapVerdict;
 }
 
-/** Verdict of chapter 20 section 3.3, for TDX and SGX quotes alike. */
+/** Verdict of docs/protocol/verification.md section 2.2, for TDX and SGX quotes alike. */
 export interface DcapVerdict {
   readonly tee: 'tdx' | 'sgx';
   readonly simulated: boolean;

@@ -13,8 +13,8 @@ export interface VerifiedQuote {
 }
 
 /**
- * A TDX or SGX quote on its own: fetches its collateral and judges it (chapter 20 section 3.3). What dstack
- * binds to quotes is not asked.
+ * A TDX or SGX quote on its own: fetches its collateral and judges it (docs/protocol/verification.md section 2.2). What
+ * dstack binds to quotes is not asked.
  * @param alone what else of the quote needs nobody to be asked; judged before Intel is
  * @throws AttestationError; `collateral-unavailable` only when nothing is wrong with what the quote shows alone
  */
@@ -24,14 +24,14 @@ export async function verifyBareQuote(
   alone: (quote: TdxQuote) => void = () => undefined,
 ): Promise<VerifiedQuote> {
   const { checks } = context;
-  const quote = await checks.step('tdx.quote-form', 'chapter 20 section 3.3 step 2', () =>
+  const quote = await checks.step('tdx.quote-form', 'docs/protocol/verification.md section 2.2 step 1', () =>
     parseTdxQuote(bytes),
   );
   if (!carriesPckChain(quote)) {
     await checkQuoteWithoutPck(quote, context);
     alone(quote);
   }
-  const request = await checks.step('tdx.pck-path', 'chapter 20 section 3.3 step 5', () =>
+  const request = await checks.step('tdx.pck-path', 'docs/protocol/verification.md section 2.2 step 5', () =>
     collateralRequest(quote, context),
   );
   const { collateral: source, options } = context;
@@ -48,7 +48,7 @@ export async function verifyBareQuote(
     await checkQuoteWithoutCollateral(quote, context);
     alone(quote);
   }
-  const collateral = await checks.step('tdx.collateral', 'chapter 20 section 3.2', () => {
+  const collateral = await checks.step('tdx.collateral', 'docs/protocol/verification.md section 2.1', () => {
     if (outcome instanceof AttestationError) throw outcome;
     return outcome;
   });

@@ -27,9 +27,9 @@ export interface VerifiedCollateral extends Dated {
   readonly digest: Uint8Array;
 }
 
-const REFERENCE_ROOT = 'chapter 20 section 3.3 step 1';
+const REFERENCE_ROOT = 'docs/protocol/verification.md section 2.2 step 2';
 
-/** Steps 1, 3 and 4 of chapter 20 section 3.3; remembered by the collateral's hash. */
+/** Steps 2, 3 and 4 of docs/protocol/verification.md section 2.2; remembered by the collateral's hash. */
 export function verifyCollateral(
   collateral: DcapCollateral,
   tee: 'tdx' | 'sgx',
@@ -73,7 +73,7 @@ export function verifyCollateral(
       checks,
       context,
     );
-    await checks.step('tdx.qe-identity-kind', 'chapter 20 section 3.3 step 4', () =>
+    await checks.step('tdx.qe-identity-kind', 'docs/protocol/verification.md section 2.2 step 4', () =>
       checkQeIdentityKind(qe.value, tee),
     );
     return {

@@ -15,8 +15,8 @@ import { type VerifiedPck, verifyPck } from './verify-pck.ts';
 import { verifyQe } from './verify-qe.ts';
 
 /**
- * Chapter 20 section 3.3, all steps, for TDX and SGX quotes. The TCB status is reported, not judged, except
- * that `Revoked` is refused.
+ * All steps of docs/protocol/verification.md section 2.2 for TDX and SGX quotes. The TCB status is reported, not
+ * judged, except that `Revoked` is refused.
  * @throws AttestationError
  */
 export async function verifyDcap(
@@ -38,17 +38,19 @@ export async function verifyDcap(
   await verifyQuoteSignature(quote, context);
   checkPlatform(quote, pck, tcbInfo, context);
 
-  const platform = await checks.step('tdx.tcb-level', 'chapter 20 section 3.3 step 11', () =>
-    platformLevel(tcbInfo, pck.platform, quote.td?.teeTcbSvn),
+  const platform = await checks.step(
+    'tdx.tcb-level',
+    'docs/protocol/verification.md section 2.2 step 11',
+    () => platformLevel(tcbInfo, pck.platform, quote.td?.teeTcbSvn),
   );
-  const module = await checks.step('tdx.module', 'chapter 20 section 3.3 step 12', () =>
+  const module = await checks.step('tdx.module', 'docs/protocol/verification.md section 2.2 step 12', () =>
     quote.td ? moduleLevel(tcbInfo, quote.td) : undefined,
   );
   const levels: LevelVerdict[] = [platform, ...(module ? [module] : []), qe];
   const status = worstStatus('UpToDate', ...levels.map((level) => level.status));
   checks.require(status !== 'Revoked', {
     id: 'tdx.tcb-status',
-    reference: 'chapter 20 section 3.3 step 13',
+    reference: 'docs/protocol/verification.md section 2.2 step 13',
     code: 'tcb',
     message: 'The TCB level has been revoked',
     expected: 'any but Revoked',
@@ -88,12 +90,14 @@ function tcbDateOf(levels: readonly LevelVerdict[], platform: LevelVerdict): num
 /** Step 9. */
 async function verifyQuoteSignature(quote: TdxQuote, context: VerifyContext): Promise<void> {
   const { checks, crypto, cache } = context;
-  const key = await checks.step('tdx.attestation-key', 'chapter 20 section 3.3 step 9', () =>
-    cache.key(crypto, p256Spki(quote.attestationKey)),
+  const key = await checks.step(
+    'tdx.attestation-key',
+    'docs/protocol/verification.md section 2.2 step 9',
+    () => cache.key(crypto, p256Spki(quote.attestationKey)),
   );
   checks.require(await crypto.verify(key, 'ecdsa-sha256', quote.signature, quote.signed), {
     id: 'tdx.quote-signature',
-    reference: 'chapter 20 section 3.3 step 9',
+    reference: 'docs/protocol/verification.md section 2.2 step 9',
     code: 'signature-invalid',
     message: 'The quote is not signed by its attestation key',
   });
@@ -102,7 +106,7 @@ async function verifyQuoteSignature(quote: TdxQuote, context: VerifyContext): Pr
 /** Step 10: the TCB info is that of this platform and TEE. */
 function checkPlatform(quote: TdxQuote, pck: VerifiedPck, tcbInfo: TcbInfo, context: VerifyContext): void {
   const { platform } = pck;
-  const reference = 'chapter 20 section 3.3 step 10';
+  const reference = 'docs/protocol/verification.md section 2.2 step 10';
   context.checks.require(
     equalBytes(platform.fmspc, tcbInfo.fmspc) && equalBytes(platform.pceId, tcbInfo.pceId),
     {

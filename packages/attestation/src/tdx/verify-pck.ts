@@ -16,9 +16,9 @@ export interface VerifiedPck extends Dated {
   readonly simulated: boolean;
 }
 
-const REFERENCE = 'chapter 20 section 3.3 step 5';
+const REFERENCE = 'docs/protocol/verification.md section 2.2 step 5';
 
-/** Step 5 of chapter 20 section 3.3; remembered by the hash of chain, collateral and roots. */
+/** Step 5 of docs/protocol/verification.md section 2.2; remembered by the hash of chain, collateral and roots. */
 export function verifyPck(
   chain: string,
   collateral: VerifiedCollateral,

@@ -7,9 +7,12 @@ import type { SvnLevel } from './tcb-info.ts';
 import { svnLevel } from './tcb-level.ts';
 import type { VerifiedPck } from './verify-pck.ts';
 
-const STEP_8 = 'chapter 20 section 3.3 step 8';
+const STEP_8 = 'docs/protocol/verification.md section 2.2 step 8';
 
-/** Steps 6 to 8 of chapter 20 section 3.3: the quoting enclave is Intel's, and vouches for the attestation key. */
+/**
+ * Steps 6 to 8 of docs/protocol/verification.md section 2.2: the quoting enclave is Intel's, and vouches for the
+ * attestation key.
+ */
 export async function verifyQe(
   quote: TdxQuote,
   pck: VerifiedPck,
@@ -23,7 +26,7 @@ export async function verifyQe(
   const isSigned = cache.verified(crypto, 'ecdsa-sha256', pck.spki, qeReportSignature, qeReportBytes);
   checks.require(await isSigned, {
     id: 'tdx.qe-report-signature',
-    reference: 'chapter 20 section 3.3 step 6',
+    reference: 'docs/protocol/verification.md section 2.2 step 6',
     code: 'signature-invalid',
     message: 'The QE report is not signed by the PCK key',
   });
@@ -32,7 +35,7 @@ export async function verifyQe(
   const bound = report.reportData.subarray(0, 32);
   checks.require(equalBytes(binding, bound) && isZero(report.reportData.subarray(32)), {
     id: 'tdx.qe-report-binding',
-    reference: 'chapter 20 section 3.3 step 7',
+    reference: 'docs/protocol/verification.md section 2.2 step 7',
     code: 'mismatch',
     message: 'The QE report does not bind the attestation key',
     expected: () => `${toHex(binding)} and 32 zero bytes`,

@@ -18,7 +18,8 @@ import type { TdxEvidence } from './tdx-evidence.ts';
 import { verifyDcap } from './verify-dcap.ts';
 
 /**
- * DCAP, then what dstack checks in addition (chapter 20 section 3.4). Serves dstack-tdx and the TDX leg of GCP.
+ * DCAP, then what dstack checks in addition (docs/protocol/verification.md section 3). Serves dstack-tdx and the TDX
+ * leg of GCP.
  * @param beside what else of the evidence needs nobody to be asked; judged before Intel is
  * @throws AttestationError
  */
@@ -29,12 +30,16 @@ export async function verifyTdx(
 ): Promise<PlatformResult & { readonly evidence: TdxEvidence }> {
   const { checks } = context;
   const { quote: bytes, eventLog } = tdxPart(attestation);
-  const quote = await checks.step('tdx.quote-form', 'chapter 20 section 3.3 step 2', () => {
-    const parsed = parseTdxQuote(bytes);
-    if (!parsed.td)
-      throw new AttestationError('unsupported', 'The quote is not of a TD', { found: parsed.tee });
-    return { ...parsed, td: parsed.td };
-  });
+  const quote = await checks.step(
+    'tdx.quote-form',
+    'docs/protocol/verification.md section 2.2 step 1',
+    () => {
+      const parsed = parseTdxQuote(bytes);
+      if (!parsed.td)
+        throw new AttestationError('unsupported', 'The quote is not of a TD', { found: parsed.tee });
+      return { ...parsed, td: parsed.td };
+    },
+  );
   const alone = async (): Promise<void> => {
     checkBinding(attestation, eventLog, quote.td, context);
     requireExpectedReportData(quote.td.reportData, context);
@@ -46,7 +51,7 @@ export async function verifyTdx(
     await checkQuoteWithoutPck(quote, context);
     await alone();
   }
-  const request = await checks.step('tdx.pck-path', 'chapter 20 section 3.3 step 5', () =>
+  const request = await checks.step('tdx.pck-path', 'docs/protocol/verification.md section 2.2 step 5', () =>
     collateralRequest(quote, context),
   );
   const collateral = await fetchCollateral(request, context, async () => {
@@ -70,7 +75,7 @@ export async function verifyTdx(
 
 /**
  * The collateral. Where it must be fetched, `alone` judges what the evidence shows by itself first: forged evidence
- * causes no request to others (chapter 10 section 10.1 point 24), and a verdict "cannot judge" is never given to
+ * causes no request to others, and a verdict "cannot judge" is never given to
  * evidence that is bad anyway.
  */
 async function fetchCollateral(
@@ -87,7 +92,7 @@ async function fetchCollateral(
   });
   if (atHand && outcome instanceof AttestationError && outcome.code === 'collateral-unavailable')
     await alone();
-  return checks.step('tdx.collateral', 'chapter 20 section 3.2', () => {
+  return checks.step('tdx.collateral', 'docs/protocol/verification.md section 2.1', () => {
     if (outcome instanceof AttestationError) throw outcome;
     return outcome;
   });
@@ -99,7 +104,7 @@ function tdxPart(attestation: Attestation): { quote: Uint8Array; eventLog: reado
   throw new AttestationError('unsupported', `Evidence of mode ${quote.mode} holds no TDX quote`);
 }
 
-/** Section 3.4, in its order. */
+/** docs/protocol/verification.md section 3, in its order. */
 function checkBinding(
   attestation: Attestation,
   eventLog: readonly TdxEvent[],
@@ -107,7 +112,7 @@ function checkBinding(
   context: VerifyContext,
 ): void {
   const { checks } = context;
-  const reference = 'chapter 20 section 3.4';
+  const reference = 'docs/protocol/verification.md section 3';
   checks.require(isZero(td.mrSignerSeam), {
     id: 'tdx.mrsignerseam',
     reference,

@@ -14,8 +14,8 @@ const MAX_EVENTS = 10_000;
 const STARTUP_LOCALITIES = [0, 3, 4];
 
 /**
- * For every quoted PCR that has events, the replay of its events must be its value (chapter 20 section 4.5
- * step 4). PCRs without events are not judged here.
+ * For every quoted PCR that has events, the replay of its events must be its value (docs/protocol/verification.md
+ * section 4 step 4). PCRs without events are not judged here.
  * @throws AttestationError `event-log`, `malformed`, `too-large`
  */
 export function requireReplay(
@@ -25,7 +25,7 @@ export function requireReplay(
 ): void {
   checks.require(events.length <= MAX_EVENTS, {
     id: 'tpm.event-count',
-    reference: 'chapter 20 section 4.5 step 4',
+    reference: 'docs/protocol/verification.md section 4 step 4',
     code: 'too-large',
     message: 'The TPM event log has too many events',
     expected: `at most ${MAX_EVENTS}`,
@@ -34,7 +34,7 @@ export function requireReplay(
   const odd = events.find((event) => event.digest.length !== PCR_BYTES);
   checks.require(odd === undefined, {
     id: 'tpm.event-digests',
-    reference: 'chapter 20 section 4.5 step 4',
+    reference: 'docs/protocol/verification.md section 4 step 4',
     code: 'malformed',
     message: 'A TPM event has a digest that is not SHA-256',
     expected: `${PCR_BYTES} bytes`,
@@ -49,7 +49,7 @@ export function requireReplay(
       replays.some((replay) => equalBytes(replay, pcr.value)),
       {
         id: `tpm.replay-pcr${pcr.index}`,
-        reference: 'chapter 20 section 4.5 step 4',
+        reference: 'docs/protocol/verification.md section 4 step 4',
         code: 'event-log',
         message: `PCR ${pcr.index} is not the replay of its events`,
         expected: toHex(pcr.value),

@@ -34,7 +34,7 @@ export interface TpmsAttest {
 }
 
 /**
- * Reads a TPMS_ATTEST, big-endian (chapter 20 section 4.3).
+ * Reads a TPMS_ATTEST, big-endian (docs/protocol/evidence.md section 9).
  * @throws AttestationError `malformed` for a wrong magic, trailing bytes or lengths that lie, `unsupported` for
  * another attestation type than a quote
  */

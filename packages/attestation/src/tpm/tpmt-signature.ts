@@ -6,7 +6,7 @@ import { TPM_ALGORITHM } from './tpms-attest.ts';
 
 const TPM_ALG_RSASSA = 0x0014;
 const TPM_ALG_ECDSA = 0x0018;
-/** P-256: the only curve of the attestation keys of chapter 20 section 4.1. */
+/** P-256: the only curve of the attestation keys of docs/protocol/evidence.md section 12.4. */
 const COORDINATE_BYTES = 32;
 /** RSA of up to 4096 bits. */
 const MAX_RSA_BYTES = 512;
@@ -20,8 +20,8 @@ export interface TpmSignature {
 }
 
 /**
- * Reads a TPMT_SIGNATURE (chapter 20 section 4.3). Bytes after it are ignored: the original's guest stores the
- * session area of the response with it. Short r and s are padded on the left, as TPMs drop leading zeros.
+ * Reads a TPMT_SIGNATURE (docs/protocol/evidence.md section 9). Bytes after it are ignored: the original's guest stores
+ * the session area of the response with it. Short r and s are padded on the left, as TPMs drop leading zeros.
  * @throws AttestationError `malformed`, `unsupported`
  */
 export function parseTpmtSignature(bytes: Uint8Array): TpmSignature {

@@ -21,32 +21,32 @@ export interface QuoteInput {
 }
 
 const BANK_BYTES = { sha256: 32, sha384: 48 } as const;
-const SECTION = 'chapter 20 section 4.5';
+const SECTION = 'docs/protocol/verification.md section 4';
 
 /**
  * A TPM2_Quote on its own: form, one selection of the bank, the registers it covers, their digest, and the
- * signature (chapter 20 section 4.5 steps 1 to 3 and 5). Whose key it is, the caller must find out.
+ * signature (docs/protocol/verification.md section 4 steps 2 and 3). Whose key it is, the caller must find out.
  * @throws AttestationError
  */
 export async function verifyTpmQuote(input: QuoteInput, context: VerifyContext): Promise<TpmsAttest> {
   const { checks, crypto, cache } = context;
-  const attest = await checks.step('tpm.attest', `${SECTION} step 1`, () => parseTpmsAttest(input.message));
+  const attest = await checks.step('tpm.attest', `${SECTION} step 2`, () => parseTpmsAttest(input.message));
   requireSelection(input, attest, context);
   // TPM2_Quote hashes with the signing scheme's hash, SHA-256, whatever the bank (Part 3 section 18.4).
   const digest = crypto.hash('sha256', ...input.pcrs.map((pcr) => pcr.value));
   checks.require(equalBytes(digest, attest.pcrDigest), {
     id: 'tpm.pcr-digest',
-    reference: `${SECTION} step 3`,
+    reference: `${SECTION} step 2`,
     code: 'mismatch',
     message: 'PCR digest mismatch: the quoted digest is not of these PCR values',
     expected: toHex(attest.pcrDigest),
     found: toHex(digest),
   });
-  const key = await checks.attempt('tpm.signature', `${SECTION} step 5`, () => cache.key(crypto, input.key));
+  const key = await checks.attempt('tpm.signature', `${SECTION} step 3`, () => cache.key(crypto, input.key));
   const good = await crypto.verify(key, input.signature.scheme, input.signature.bytes, input.message);
   checks.require(good, {
     id: 'tpm.signature',
-    reference: `${SECTION} step 5`,
+    reference: `${SECTION} step 3`,
     code: 'signature-invalid',
     message: 'The TPM quote is not signed by its attestation key',
   });

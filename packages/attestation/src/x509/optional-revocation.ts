@@ -15,8 +15,8 @@ export interface OptionalRevocation {
 }
 
 /**
- * Revocation of a chain whose lists are often not to be had: Amazon's answer 403 to most (chapter 20 section
- * 5.3 step 6), AMD's are one more request (6.1). The chain is verified by now, so the URLs are the vendor's own.
+ * Revocation of a chain whose lists are often not to be had: Amazon's answer 403 to most, AMD's are one
+ * more request. The chain is verified by now, so the URLs are the vendor's own.
  */
 export async function requireOptionalRevocation(
   path: ValidatedPath,

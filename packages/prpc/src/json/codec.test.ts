@@ -17,7 +17,7 @@ import { parseJson } from './parse-json.ts';
 
 const id = '1111111111111111111111111111111111111111';
 
-describe('encodeJson (chapter 10 section 1.3)', () => {
+describe('encodeJson (docs/protocol/kms.md section 1.3)', () => {
   test('writes defaults, nulls and numbers in declaration order', () => {
     const text = encodeJson(GetMetaResponseSchema, create(GetMetaResponseSchema, { chainId: 31337n }));
     expect(text).toBe(
@@ -143,7 +143,7 @@ describe('decodeJson', () => {
   });
 });
 
-describe('decodeQuery (chapter 30 section 1.2)', () => {
+describe('decodeQuery (docs/protocol/kms.md section 1.2)', () => {
   test('reads text, numbers, booleans, arrays', () => {
     const message = decodeQuery(
       GetTlsKeyArgsSchema,

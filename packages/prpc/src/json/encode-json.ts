@@ -10,7 +10,7 @@ type Writer = (message: Message) => string;
 const writers = new WeakMap<DescMessage, Writer>();
 
 /**
- * The JSON form of a message (chapter 10 section 1.3): proto names in declaration order, defaults written,
+ * The JSON form of a message (docs/protocol/kms.md section 1.3): proto names in declaration order, defaults written,
  * bytes as bare lower-case hex, 64-bit integers as numbers, unset optional fields as `null`, everything but
  * ASCII escaped. Fields numbered 100 and up are extensions of ours and appear only when set.
  */

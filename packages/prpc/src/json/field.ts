@@ -2,7 +2,7 @@ import type { DescField } from '@bufbuild/protobuf';
 import { FeatureSet_FieldPresence } from '@bufbuild/protobuf/wkt';
 import { PrpcError } from '../errors.ts';
 
-/** Field numbers from here on are extensions of ours (chapter 10 section 10.2). */
+/** Field numbers from here on are extensions of ours (docs/protocol/README.md section 3). */
 export const EXTENSION_NUMBERS = 100;
 
 /** How a field may be absent: `optional` and message fields take and give null. */

@@ -1,7 +1,7 @@
 import { PrpcError } from '../errors.ts';
 import type { JsonNode } from './json-node.ts';
 
-/** Nesting of `a[b][c]=…` (chapter 30 section 1.2). */
+/** Nesting of `a[b][c]=…` (docs/protocol/kms.md section 1.2). */
 const MAX_DEPTH = 5;
 const MAX_PAIRS = 1024;
 const MAX_QUERY = 65_536;

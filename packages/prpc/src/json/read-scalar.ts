@@ -30,7 +30,7 @@ export function readScalar(scalar: ScalarType, node: JsonNode, dialect: Dialect)
   return range === undefined ? { problem: 'unsupported field type' } : readInteger(range, node, dialect);
 }
 
-/** Any number of leading `0x`, either case; ours also takes `0X` (chapter 10 section 1.3). */
+/** Any number of leading `0x`, either case; ours also takes `0X` (docs/protocol/kms.md section 1.3). */
 function readBytes(text: string): Result {
   let start = 0;
   while (text[start] === '0' && (text[start + 1] === 'x' || text[start + 1] === 'X')) start += 2;

@@ -9,7 +9,7 @@ const CHECK_EVERY_MS = 2_000;
 /**
  * Limits and habits that every listener shares: an idle connection is closed after 15 s, headers must come
  * within 10 s and a whole request within 60 s (the original's clients give up then), and a client that closes
- * its sending side still gets its answer, after which the connection ends (chapter 30 section 1.2, point 4).
+ * its sending side still gets its answer, after which the connection ends.
  * HTTP/1.1 requests without Host are answered, against RFC 9112 section 3.2: clients of the original send such.
  */
 export function configureServer<S extends HttpServer | HttpsServer>(

@@ -17,7 +17,7 @@ import type { PlainResponse } from './options.ts';
 
 const fatalUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** Whether the caller wants JSON: GET, `?json`, or the content type (chapter 10 section 1.2). */
+/** Whether the caller wants JSON: GET, `?json`, or the content type (docs/protocol/kms.md section 1.2). */
 export function wantsJson(verb: string, query: string, contentType: string | undefined): boolean {
   if (verb !== 'POST') return true;
   if (query !== '' && /(?:^|&)json(?:=(?:1|true)?)?(?:&|$)/.test(query)) return true;
@@ -87,7 +87,7 @@ function ascii(text: string): Uint8Array {
   return Buffer.from(text, 'latin1');
 }
 
-/** The error forms of chapter 10 section 1.4, with our documented `code` beside `error`. */
+/** The error forms of docs/protocol/kms.md section 1.4, with our documented `code` beside `error`. */
 export function encodeError(
   text: string,
   code: RpcErrorCode | undefined,

@@ -15,7 +15,7 @@ const statuses: Record<number, { reason: string; description: string }> = {
 
 /**
  * Answers outside RPC: a small HTML page, or JSON when the caller prefers it. Here `error` is an object
- * (chapter 10 section 1.4, last row).
+ * (docs/protocol/kms.md section 1.4).
  */
 export function frameworkAnswer(status: 404 | 422 | 500, request: IncomingMessage): PlainResponse {
   const { reason, description } = statuses[status]!;

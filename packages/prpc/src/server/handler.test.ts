@@ -92,7 +92,7 @@ test('a method without arguments answers before its body is there, and a client 
   expect((await ask('GET', '/health')).status).toBe(200);
 });
 
-describe('routing (chapter 10 section 1)', () => {
+describe('routing (docs/protocol/kms.md section 1.1)', () => {
   test.each([
     ['POST', '/prpc/GetAppEnvEncryptPubKey?json'],
     ['POST', '/prpc/KMS.GetAppEnvEncryptPubKey?json=1'],
@@ -162,7 +162,7 @@ describe('routing (chapter 10 section 1)', () => {
   });
 });
 
-describe('errors and limits (chapter 10 sections 1.4, 1.5)', () => {
+describe('errors and limits (docs/protocol/kms.md sections 1.4 and 1.5)', () => {
   test('public errors are JSON with a code, ASCII only, or protobuf', async () => {
     const json = await ask('POST', '/prpc/GetAppKey?json', '{}');
     expect(json.body.toString()).toBe(

@@ -6,8 +6,8 @@ export type Resolved<C> =
   | { readonly kind: 'status'; readonly status: 404 | 422 };
 
 /**
- * Splits a request target; repeated slashes are one (chapter 30 section 1.1). The absolute form counts as its path,
- * as every server must take it (RFC 9112 section 3.2.2).
+ * Splits a request target; repeated slashes are one (docs/protocol/kms.md section 1.1). The absolute form counts as its
+ * path, as every server must take it (RFC 9112 section 3.2.2).
  */
 export function splitTarget(requested: string): { path: string; query: string } {
   const target = requested.replace(/^https?:\/\/[^/?]*/i, '');

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { countRefusal } from './connections/connection-guard.ts';
 import type { PlainResponse } from './options.ts';
 
-/** The original's framework adds these to each answer on every listener (chapter 10 section 1.5). */
+/** The original's framework adds these to each answer on every listener (docs/protocol/kms.md section 1.5). */
 const COMMON_HEADERS: Readonly<Record<string, string>> = {
   'X-Content-Type-Options': 'nosniff',
   'X-Frame-Options': 'SAMEORIGIN',

@@ -4,7 +4,7 @@ import { RaTlsError } from '../errors.ts';
 
 const MAX_BYTES = 64 * 1024;
 
-/** What extension .9 says about a workload (chapter 10 section 3.5). */
+/** What extension .9 says about a workload (docs/protocol/ra-tls.md section 1.3). */
 export interface AppInfo {
   readonly appId: Uint8Array;
   readonly composeHash: Uint8Array;

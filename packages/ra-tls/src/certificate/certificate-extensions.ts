@@ -9,7 +9,7 @@ export function extension(oid: string, critical: boolean, value: Uint8Array): Ui
   return der.sequence(der.oid(oid), ...flag, der.octetString(value));
 }
 
-/** An extension of ours: its payload is wrapped in a second OCTET STRING (chapter 10 section 3.1). */
+/** An extension of ours: its payload is wrapped in a second OCTET STRING (docs/protocol/ra-tls.md section 1.1). */
 export function wrappedExtension(oid: string, payload: Uint8Array): Uint8Array {
   return extension(oid, false, der.octetString(payload));
 }

@@ -9,7 +9,7 @@ export interface DistinguishedName {
   readonly commonName: string;
 }
 
-/** DER of a Name: O, if any, then CN, both UTF8String (chapter 10 section 3.3). */
+/** DER of a Name: O, if any, then CN, both UTF8String (docs/protocol/ra-tls.md section 2.1). */
 export function encodeName(name: DistinguishedName): Uint8Array {
   const attributes: Uint8Array[] = [];
   if (name.organization !== undefined) attributes.push(attribute(X509_OID.organization, name.organization));
@@ -24,7 +24,7 @@ function attribute(oid: string, value: string): Uint8Array {
 
 /** @throws RaTlsError for control characters, lone surrogates, and more than 1024 characters */
 export function checkText(what: string, text: string): void {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused (chapter 10 section 5.10)
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
   if (/[\u0000-\u001f\u007f-\u009f]/.test(text)) {
     throw new RaTlsError('invalid-field', `${what} holds control characters`);
   }

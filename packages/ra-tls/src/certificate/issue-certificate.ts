@@ -54,7 +54,7 @@ export interface CertificateFields {
 }
 
 /**
- * Makes and signs an X.509 v3 certificate on P-256 in the form of chapter 10 section 3.3; gives its DER.
+ * Makes and signs an X.509 v3 certificate on P-256 in the form of docs/protocol/ra-tls.md section 2.1; gives its DER.
  * @throws RaTlsError `invalid-field`
  */
 export function issueCertificate(fields: CertificateFields): Uint8Array {
@@ -98,7 +98,7 @@ export function issuerOf(certificate: Uint8Array, key: P256Key): Issuer {
   return { subject, key, notAfter };
 }
 
-/** The order is that of the original (chapter 10 section 3.3). */
+/** The order is that of the original (docs/protocol/ra-tls.md section 2.1). */
 function extensions(fields: CertificateFields): Uint8Array[] {
   const { altNames, ca, spki, appId, appInfo, usage, attestation } = fields;
   const purposes = [

@@ -31,7 +31,7 @@ function certificate(...extensions: Uint8Array[]): Uint8Array {
 }
 
 describe('extensions of RA-TLS', () => {
-  it('have the bytes of chapter 10 section 3.1', () => {
+  it('have the bytes of docs/protocol/ra-tls.md section 1.1', () => {
     expect(toHex(wrappedExtension(OID.usage, utf8('kms:rpc')))).toBe(
       '3017060a2b0601040183e73d0104040904076b6d733a727063',
     );

@@ -29,7 +29,7 @@ export interface RaTlsCertificate {
 }
 
 /**
- * Reads the extensions of chapter 10 section 3.1: each at most once, wrapped twice; .8 before .1 with .2.
+ * Reads the extensions of docs/protocol/ra-tls.md section 1.2: each at most once, wrapped twice; .8 before .1 with .2.
  * @throws RaTlsError `malformed` with the texts of the original
  */
 export function parseRaTlsCertificate(der: Uint8Array): RaTlsCertificate {

@@ -29,7 +29,7 @@ const oids = (der: Uint8Array): string[] =>
   parseCertificate(der).extensions.map((extension) => extension.oid);
 
 describe('profiles', () => {
-  it('serial and key identifier follow from the key of a CA (chapter 10 section 4.7)', () => {
+  it('serial and key identifier follow from the key of a CA (docs/protocol/ra-tls.md section 2.1)', () => {
     const certificate = parseCertificate(rootCa({ key: rootKey, now }));
     expect(toHex(certificate.serial)).toBe('6078317e8a0f260d06534a3d2a4d0fa135a75721');
     expect(certificate.extensions.find((e) => e.oid === '2.5.29.14')?.value).toEqual(

@@ -6,7 +6,7 @@ import { USAGE } from '../oid.ts';
 import type { AppInfo } from './app-info.ts';
 import { type Issuer, issueCertificate } from './issue-certificate.ts';
 
-/** Ten years, the life of every other certificate (chapter 10 section 3.3). */
+/** Ten years, the life of every other certificate (docs/protocol/ra-tls.md section 2.2). */
 const TEN_YEARS: number = 3650 * 86_400;
 
 /** Thirty days for a KMS's server certificate, which is renewed daily: an old one is soon worth nothing. */
@@ -23,7 +23,10 @@ export function rootCa({ key, now }: SelfSigned): Uint8Array {
   return selfSignedCa(key, 'Dstack KMS CA', 1, now);
 }
 
-/** The CA whose key everybody may have: it only satisfies TLS stacks, evidence authenticates (chapter 10 section 3.7). */
+/**
+ * The CA whose key everybody may have: it only satisfies TLS stacks, evidence authenticates (docs/protocol/ra-tls.md
+ * section 5.3).
+ */
 export function tempCa({ key, now }: SelfSigned): Uint8Array {
   return selfSignedCa(key, 'Dstack Client Temp CA', 0, now);
 }
@@ -39,7 +42,7 @@ function selfSignedCa(key: P256Key, commonName: string, pathLength: number, now:
   });
 }
 
-/** Root of a workload that has no KMS (chapter 30 section 4.4). */
+/** Root of a workload that has no KMS (docs/protocol/keys.md section 3.2). */
 export function localRootCa(input: SelfSigned & { readonly attestation?: Attestation }): Uint8Array {
   const { key, now, attestation } = input;
   return issueCertificate({
@@ -102,7 +105,7 @@ export interface AppLeafInput extends Issued {
 
 /**
  * Certificate that an application asked for. App info and evidence go in when the request wants them.
- * @throws RaTlsError `invalid-field` for what chapter 10 section 5.10 refuses
+ * @throws RaTlsError `invalid-field` for what docs/protocol/ra-tls.md section 4.3 refuses
  */
 export function appLeaf(input: AppLeafInput): Uint8Array {
   const { config, issuer, now, spki, appId } = input;

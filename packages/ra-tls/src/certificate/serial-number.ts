@@ -4,7 +4,10 @@ const SERIAL_BYTES = 20;
 /** Uncompressed P-256 point at the end of its SubjectPublicKeyInfo. */
 const POINT_BYTES = 65;
 
-/** Serial number of a CA certificate: SHA-256 of the public point, 20 bytes, top bit cleared (chapter 10 section 3.3). */
+/**
+ * Serial number of a CA certificate: SHA-256 of the public point, 20 bytes, top bit cleared (docs/protocol/ra-tls.md
+ * section 2.1).
+ */
 export function serialOfKey(spki: Uint8Array): Uint8Array {
   const digest = createHash('sha256').update(spki.subarray(-POINT_BYTES)).digest();
   const serial = new Uint8Array(digest.subarray(0, SERIAL_BYTES));
@@ -19,7 +22,10 @@ export function randomSerial(): Uint8Array {
   return serial;
 }
 
-/** Subject key identifier: the first 20 bytes of SHA-256 of the SubjectPublicKeyInfo (chapter 10 section 3.3). */
+/**
+ * Subject key identifier: the first 20 bytes of SHA-256 of the SubjectPublicKeyInfo (docs/protocol/ra-tls.md section
+ * 2.1).
+ */
 export function subjectKeyIdentifier(spki: Uint8Array): Uint8Array {
   return new Uint8Array(createHash('sha256').update(spki).digest().subarray(0, SERIAL_BYTES));
 }

@@ -14,7 +14,7 @@ export type PeerVerifyOptions = Omit<VerifyOptions, 'ratlsSpki' | 'expectedRepor
 
 /**
  * Verifies the evidence in a certificate: first, without network, that it names the certificate's key, then all of it
- * (chapter 10 section 3.4).
+ * (docs/protocol/ra-tls.md section 3).
  * @param context what the messages begin with; SignCert has its own
  * @throws RaTlsError `no-attestation`, `report-data-mismatch`, `attestation-refused`
  */

@@ -17,8 +17,8 @@ export interface CsrRules {
 }
 
 /**
- * Checks what a request asks for (chapter 10 section 5.10). Any DNS name but the forbidden ones may be asked for,
- * under the root that all applications of a KMS share.
+ * Checks what a request asks for (docs/protocol/ra-tls.md section 4.3). Any DNS name but the forbidden ones may be
+ * asked for, under the root that all applications of a KMS share.
  * @throws RaTlsError `invalid-field`
  */
 export function checkCsrConfig(config: CsrConfig, rules: CsrRules): void {

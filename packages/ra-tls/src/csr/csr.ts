@@ -1,7 +1,7 @@
 import { type Attestation, encodeAttestationForAll } from '@dstack-cloud/attestation';
 import { ScaleReader, ScaleWriter } from '@dstack-cloud/encoding';
 
-/** The confirm word of every request (chapter 10 section 3.6). */
+/** The confirm word of every request (docs/protocol/ra-tls.md section 4.1). */
 export const CONFIRM_WORD = 'please sign cert:';
 
 /** Longest request: evidence with a whole event log has some hundred kilobytes. */

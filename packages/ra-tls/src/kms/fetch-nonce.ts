@@ -3,14 +3,14 @@ import { EncodingError, fromHex } from '@dstack-cloud/encoding';
 import { messageOf, RaTlsError } from '../errors.ts';
 import { raTlsAgent } from '../tls/agent.ts';
 
-/** A document has room for so many (chapter 20 section 5.2). */
+/** A document has room for so many (docs/protocol/evidence.md section 10). */
 const MAX_NONCE_BYTES = 512;
 const MAX_ANSWER_BYTES = 4096;
 const TIMEOUT_MS = 60_000;
 
 /**
- * A nonce of a KMS for evidence to come (chapter 10 section 10.2). The connection proves nothing and need not: a wrong
- * nonce is refused, and says nothing to whoever gave it.
+ * A nonce of a KMS for evidence to come (docs/protocol/kms.md section 4.4). The connection proves nothing and need not:
+ * a wrong nonce is refused, and says nothing to whoever gave it.
  * @param url of the KMS, ending in `/prpc`
  * @returns undefined from a KMS that has none to give
  * @throws RaTlsError `connection`, `malformed`

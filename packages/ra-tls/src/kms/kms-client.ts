@@ -1,7 +1,7 @@
 import { createPrpcClient, httpTransport, KMS, type PrpcClient } from '@dstack-cloud/prpc';
 import { type RaTlsAgentOptions, raTlsAgent } from '../tls/agent.ts';
 
-/** The original's clients give up then (chapter 10 section 1.5). */
+/** The original's clients give up then (docs/protocol/kms.md section 1.5). */
 const CALL_TIMEOUT_MS = 60_000;
 
 export interface KmsClient {

@@ -77,8 +77,9 @@ export interface ObtainedKeys {
 }
 
 /**
- * Gets an application's keys from the first KMS that releases them (chapter 30 section 4.4). It measures nothing: events
- * are the caller's business once there is a result, so that failed attempts leave no trace in the registers.
+ * Gets an application's keys from the first KMS that releases them (docs/protocol/ra-tls.md section 5.2). It measures
+ * nothing: events are the caller's business once there is a result, so that failed attempts leave no trace in the
+ * registers.
  * @throws RaTlsError the error of the first URL when all fail
  */
 export async function obtainAppKeys(options: ObtainAppKeysOptions): Promise<ObtainedKeys> {

@@ -16,7 +16,10 @@ export interface TempClientInput {
   readonly key?: P256Key;
 }
 
-/** An attested client certificate for one talk with a KMS: certificate and key as PEM (chapter 30 section 4.4 step 2). */
+/**
+ * An attested client certificate for one talk with a KMS: certificate and key as PEM (docs/protocol/ra-tls.md section
+ * 5.2).
+ */
 export async function tempClientIdentity(
   input: TempClientInput,
 ): Promise<{ readonly cert: string; readonly key: string }> {

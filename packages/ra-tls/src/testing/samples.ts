@@ -6,7 +6,7 @@ import { certificatePem, type Issuer, issuerOf } from '../certificate/issue-cert
 import { rootCa, rpcCertificate, tempCa } from '../certificate/profiles.ts';
 import type { PeerCertificate } from '../tls/peer.ts';
 
-/** Roots of chapter 10 section 4.7. */
+/** Roots of docs/protocol/keys.md section 3.1. */
 export const rootKey: P256Key = p256KeyFromScalar(
   fromHex('f57527cea4ab7ffb49af99b158cdc0e3ec06398f528349ea236b7d2afe19cec1'),
 );

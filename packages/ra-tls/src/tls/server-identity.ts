@@ -3,7 +3,7 @@ import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 
 /**
  * As Node's check, but an IP address written as dNSName counts: the KMS of the v0.6 line writes every name so
- * (chapter 10 section 3.3). The certificate's chain has been checked by then.
+ * (docs/protocol/ra-tls.md section 2.3). The certificate's chain has been checked by then.
  */
 export function checkKmsIdentity(host: string, certificate: PeerCertificate): Error | undefined {
   const names = certificate.subjectaltname ?? '';

@@ -47,9 +47,9 @@ export interface RaTlsServerOptions extends ServerCertificate {
 }
 
 /**
- * An HTTPS server for attested clients (chapter 10 section 3.8), not yet listening. Accepted are clients without a
- * certificate, with one of the client CA, and with any other that carries evidence; `peerOf(request)` gives the client,
- * whose evidence the handler must have read and verified. Any other certificate ends the connection.
+ * An HTTPS server for attested clients (docs/protocol/ra-tls.md section 5.1), not yet listening. Accepted are clients
+ * without a certificate, with one of the client CA, and with any other that carries evidence; `peerOf(request)` gives
+ * the client, whose evidence the handler must have read and verified. Any other certificate ends the connection.
  */
 export function createRaTlsServer(options: RaTlsServerOptions): Server {
   const { handler, onSession, now = Date.now } = options;

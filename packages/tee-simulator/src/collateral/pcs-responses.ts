@@ -19,7 +19,7 @@ export interface PcsSource {
 const NOT_FOUND: PcsResponse = { status: 404, type: 'text/plain', body: 'Not found\n' };
 const PATH = /^\/(sgx|tdx)\/certification\/v4\/(pckcrl|tcb|qe\/identity|rootcacrl)$/;
 
-/** The answer to one GET of Intel's PCS v4 or a PCCS (chapter 20 section 3.2). */
+/** The answer to one GET of Intel's PCS v4 or a PCCS (docs/protocol/verification.md section 2.1). */
 export function pcsResponse(url: URL, source: PcsSource): PcsResponse {
   const match = PATH.exec(url.pathname);
   if (!match) return NOT_FOUND;

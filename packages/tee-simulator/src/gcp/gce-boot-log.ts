@@ -40,7 +40,7 @@ export interface GceImage {
 /**
  * The events of a GCE confidential VM that boots a UKI, in GCE's shape: firmware and technology in PCR 0 (the real
  * values: "GCE Virtual Firmware v2", TDX), the UKI and its kernel as third and fourth event of PCR 2, load options and
- * initrd in PCR 9, the sections of the UKI in PCR 11 (chapter 20 section 4.6).
+ * initrd in PCR 9, the sections of the UKI in PCR 11 (docs/protocol/event-logs.md section 1).
  */
 export function gceBootEvents(image: GceImage): TpmLogEvent[] {
   const measured = (pcr: number, type: number, data: Uint8Array): TpmLogEvent => ({
@@ -75,7 +75,7 @@ export function gceBootEvents(image: GceImage): TpmLogEvent[] {
   ];
 }
 
-/** The log as `binary_bios_measurements` has it, one SHA-256 bank (chapter 20 section 2.4). */
+/** The log as `binary_bios_measurements` has it, one SHA-256 bank (docs/protocol/event-logs.md section 2.1). */
 export function writeTpmLog(events: readonly TpmLogEvent[]): Uint8Array {
   const specId = new ByteWriter()
     .bytes(utf8('Spec ID Event03\0'))

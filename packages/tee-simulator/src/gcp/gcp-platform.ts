@@ -24,9 +24,9 @@ const HOUR = 3600;
 const CRL_LIFE = 30 * 24 * HOUR;
 /** tcg-kp-EKCertificate, which Google's intermediates carry. */
 const EKU_TPM = '2.23.133.8.1';
-/** Restricted ECDSA P-256 signing key (chapter 81 section 1.2). */
+/** Restricted ECDSA P-256 signing key. */
 const ECC_AK_TEMPLATE = fromHex('0023000b00050072000000100018000b0003001000000000');
-/** ppwrite, ownerwrite off; ppread, ownerread, authread, no_da, platformcreate (chapter 81 section 1.3). */
+/** ppwrite, ownerwrite off; ppread, ownerread, authread, no_da, platformcreate. */
 const GOOGLE_NV_ATTRIBUTES = 0x42070001;
 const MEASUREMENT_FILE = 'measurement.gcp.cbor';
 
@@ -154,7 +154,7 @@ function imageDigests(image: string): GceImage {
   };
 }
 
-/** Chapter 20 sections 4.6 and 6.2. */
+/** docs/protocol/images.md sections 3 and 5.3. */
 function vmConfig({ uki }: GceImage): Record<string, unknown> {
   const measurement = encodeGcpDocument(uki);
   const checksumFile = utf8(`${toHex(sha256(measurement))}  ${MEASUREMENT_FILE}\n`);

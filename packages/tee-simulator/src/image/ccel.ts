@@ -7,7 +7,10 @@ const SHA1_BYTES = 20;
 const SHA384_BYTES = 48;
 const PADDING = 64;
 
-/** The events as the firmware's CCEL area holds them: Spec ID header, TCG2 records, FF padding (chapter 20, 2.4). */
+/**
+ * The events as the firmware's CCEL area holds them: Spec ID header, TCG2 records, FF padding
+ * (docs/protocol/event-logs.md section 2.1).
+ */
 export function writeCcel(events: readonly SimulatedBootEvent[]): Uint8Array {
   const specId = new ByteWriter()
     .bytes(utf8('Spec ID Event03\0'))

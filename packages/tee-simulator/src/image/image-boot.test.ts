@@ -106,7 +106,7 @@ test('memory too small for firmware or initrd is refused', async () => {
   }
 });
 
-test('the separator and the empty SecureBoot variable have the digests of chapter 20 section 7.3', () => {
+test('the separator and the empty SecureBoot variable have the digests of docs/protocol/images.md section 4.2', () => {
   const digests = simulatedImageBoot(image).events.map(({ digest }) => Buffer.from(digest).toString('hex'));
   expect(digests).toContain(
     '394341b7182cd227c5c6b07ef8000cdfd86136c4292b8e576573ad7ed9ae41019f5818b4b971c9effc60e1ad9f1289f0',

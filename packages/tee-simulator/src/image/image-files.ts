@@ -2,8 +2,9 @@ import { ByteWriter, concatBytes, fromHex, toHex, utf8 } from '@dstack-cloud/enc
 import { sha256, sha384 } from './hash.ts';
 
 /**
- * The files of a small OS image as a TD on bare metal measures them (chapter 20 section 7.1). Firmware and kernel have
- * the headers that the measurement depends on, around bytes that follow from the name: nothing can boot them.
+ * The files of a small OS image as a TD on bare metal measures them (docs/protocol/images.md section 1). Firmware and
+ * kernel have the headers that the measurement depends on, around bytes that follow from the name: nothing can boot
+ * them.
  */
 export interface SimulatedImageFiles {
   readonly firmware: Uint8Array;
@@ -75,7 +76,10 @@ export function simulatedImageFiles(name: string): SimulatedImageFiles {
   return { firmware, kernel, initrd, commandLine, directory, osImageHash: sha256(checksumFile) };
 }
 
-/** OVMF's end: the table of GUIDs before the reset vector, with the way to the TDX metadata (chapter 20 section 7.2). */
+/**
+ * OVMF's end: the table of GUIDs before the reset vector, with the way to the TDX metadata (docs/protocol/images.md
+ * section 4.1).
+ */
 function simulatedFirmware(name: string): Uint8Array {
   const file = bytesFrom(`${name}: firmware`, FIRMWARE_BYTES);
   const other = new ByteWriter().bytes(new Uint8Array(8)).u16le(26).bytes(new Uint8Array(16).fill(0x77));

@@ -28,7 +28,7 @@ export interface SimulatedBoot {
   readonly events: readonly SimulatedBootEvent[];
   /** 32 bytes: SHA-256 of the image's checksum file. */
   readonly osImageHash: Uint8Array;
-  /** The vm_config that lets a verifier recompute all of this (chapter 20 sections 6.2 and 7.3, TDX lite). */
+  /** The vm_config that lets a verifier recompute all of this (docs/protocol/images.md sections 3 and 5.1). */
   readonly vmConfig: Readonly<Record<string, unknown>>;
 }
 
@@ -62,7 +62,7 @@ const TYPE = {
 
 const GLOBAL_VARIABLE = '61dfe48bca93d211aa0d00e098032b8c';
 const IMAGE_SECURITY = 'cbb219d73a3d9645a3bcdad00e67656f';
-/** Constants of the firmware generation (chapter 20 section 7.3). */
+/** Constants of the firmware generation (docs/protocol/images.md section 4.2). */
 const CFV =
   '344bc51c980ba621aaa00da3ed7436f7d6e549197dfe699515dfa2c6583d95e6412af21c097d473155875ffd561d6790';
 const BOOT_0000 =
@@ -162,7 +162,9 @@ function measurementDocument(
   };
 }
 
-/** The events in the order of a real boot's log; each register's own order is that of chapter 20 section 7.3. */
+/**
+ * The events in the order of a real boot's log; each register's own order is that of docs/protocol/images.md section 4.
+ */
 export function bootEvents(
   parts: Pick<MeasuredParts, 'kernel' | 'commandLine' | 'initrd'>,
   tdHob: Uint8Array,

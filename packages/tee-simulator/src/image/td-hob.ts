@@ -22,7 +22,10 @@ export interface TdHobLayout {
   readonly accepted: readonly { readonly start: bigint; readonly length: bigint }[];
 }
 
-/** The hand-off block list that the firmware measures first (chapter 20 section 7.3); no end block is hashed. */
+/**
+ * The hand-off block list that the firmware measures first (docs/protocol/images.md section 4.5); no end block is
+ * hashed.
+ */
 export function tdHobList(layout: TdHobLayout, memorySize: bigint): Uint8Array {
   const resources = memoryMap(layout, memorySize);
   const length = HANDOFF_LENGTH + resources.length * RESOURCE_LENGTH;
@@ -72,7 +75,7 @@ function memoryMap(layout: TdHobLayout, memorySize: bigint): Resource[] {
 
 const PAGE = 4096n;
 
-/** The layout as the measurement document carries it: LEB128 numbers of pages (chapter 20 section 7.3). */
+/** The layout as the measurement document carries it: LEB128 numbers of pages (docs/protocol/images.md section 4.5). */
 export function encodeTdHobLayout({ tdHob, accepted }: TdHobLayout): Uint8Array {
   const base = accepted[0]?.start ?? tdHob;
   const numbers = [

@@ -39,7 +39,7 @@ function serve(socket: Socket, nitro: SimulatedNitro, now: () => number): void {
   });
 }
 
-/** One request, as the driver answers it (chapter 20 section 5.1). */
+/** One request, as the driver answers it (docs/protocol/evidence.md section 12.5). */
 export function answerRequest(request: Uint8Array, nitro: SimulatedNitro, now: number): unknown {
   let value: unknown;
   try {

@@ -1,6 +1,6 @@
 import { fromHex } from '@dstack-cloud/encoding';
 
-/** What a TD report says about the TD (chapter 20 section 2.3). Sizes in bytes; absent fields are zero. */
+/** What a TD report says about the TD (docs/protocol/evidence.md section 8). Sizes in bytes; absent fields are zero. */
 export interface TdState {
   /** 48 */
   readonly mrTd: Uint8Array;

@@ -15,7 +15,8 @@ export interface CollateralSet {
 }
 
 /**
- * Reads collateral JSON; DCAP (chapter 20 section 3.1) and vTPM collateral are told apart by their members.
+ * Reads collateral JSON; DCAP (docs/protocol/verification.md section 1.1) and vTPM collateral are told apart by their
+ * members.
  * @throws VerifierError `malformed`
  * @throws AttestationError `malformed`
  */

@@ -75,7 +75,7 @@ const attestation = z.strictObject({
   root_ca: rootCa.prefault({}),
 });
 
-/** Configuration of the service: the original's keys and defaults (chapter 20 section 8), and our limits. */
+/** Configuration of the service: the original's keys and defaults, and our limits. */
 export const ConfigSchema: z.ZodType<Config> = z.strictObject({
   address: z.string().min(1).default('0.0.0.0').describe('Address to listen on'),
   port: z.number().int().min(1).max(65535).default(8080),

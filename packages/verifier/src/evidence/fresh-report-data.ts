@@ -2,7 +2,7 @@ import { reportData } from '@dstack-cloud/attestation';
 
 /**
  * What the evidence of a guest agent's `/attestation?nonce=…` carries: a hash under a tag of its own, so that nobody
- * can have other report data signed that way (chapter 30 section 1.7).
+ * can have other report data signed that way (docs/protocol/guest-agent.md section 4.3).
  * @param nonce up to 64 bytes
  * @returns 64 bytes
  */

@@ -72,7 +72,10 @@ function attestation(bytes: Uint8Array, form: string): Evidence {
   return { form, kind: 'attestation', attestation: decodeAttestation(bytes) };
 }
 
-/** An ECDSA quote header (chapter 20 section 2.3): version, key type 2, TEE type. Versions are judged later. */
+/**
+ * An ECDSA quote header (docs/protocol/evidence.md section 8): version, key type 2, TEE type. Versions are judged
+ * later.
+ */
 function isQuote(bytes: Uint8Array): boolean {
   if (bytes.length < 48) return false;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

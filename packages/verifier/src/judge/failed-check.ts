@@ -13,7 +13,7 @@ export function withFailedCheck(
     ok: false,
     ...(expected === undefined ? {} : { expected }),
     found: found ?? error.message,
-    reference: 'chapter 20 section 1',
+    reference: 'docs/protocol/evidence.md section 1',
   };
   return [...checks, failed];
 }

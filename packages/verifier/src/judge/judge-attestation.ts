@@ -34,7 +34,7 @@ export async function judgeAttestation(
   const { attestation, ratlsSpki, vmConfig } = evidence;
   const inspection = await inspectAttestation(attestation, {
     ...options,
-    // A certificate's log need not be complete (chapter 10 section 3.2).
+    // A certificate's log need not be complete (docs/protocol/evidence.md section 7.1).
     ...(ratlsSpki ? { ratlsSpki, platform: { ...options.platform, tdxBootEventReplay: false } } : {}),
   });
   progress.checks(inspection.checks);
@@ -52,7 +52,9 @@ export async function judgeAttestation(
   }
   const derived = new CheckRecorder();
   const info = await derived
-    .step('app.info', 'chapter 20 section 6', () => bootInfo(verified, { bootTime: false, ...beside }))
+    .step('app.info', 'docs/protocol/verification.md section 8', () =>
+      bootInfo(verified, { bootTime: false, ...beside }),
+    )
     .finally(() => progress.checks(derived.checks));
   if (evidence.appCompose !== undefined) {
     checkAppCompose(evidence.appCompose, info.composeHash, verifyContext(options), progress);
@@ -97,8 +99,8 @@ function checkAppCompose(
 }
 
 /**
- * RA-TLS certificates of bare TDX may carry quote and log alone, without any configuration (chapter 20 section
- * 1.5): such evidence names no image that could be judged, as a bare quote does not; its os_image_hash is empty.
+ * RA-TLS certificates of bare TDX may carry quote and log alone, without any configuration (docs/protocol/evidence.md
+ * section 7): such evidence names no image that could be judged, as a bare quote does not; its os_image_hash is empty.
  */
 function isWithoutConfig(evidence: AttestationEvidence, { config, mode }: VerifiedAttestation): boolean {
   return evidence.ratlsSpki !== undefined && mode === 'dstack-tdx' && config.trim() === '';

@@ -183,7 +183,7 @@ function platform(result: PlatformResult): Findings {
   return { ...NOTHING, ...result };
 }
 
-/** A verifier's challenge: shorter evidence counts as padded with zeros (chapter 20 section 1.2). */
+/** A verifier's challenge: shorter evidence counts as padded with zeros (docs/protocol/evidence.md section 2). */
 function requireReportData(found: Uint8Array | undefined, context: VerifyContext): void {
   const expected = context.options.expectedReportData;
   if (!expected) return;

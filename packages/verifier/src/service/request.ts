@@ -7,7 +7,7 @@ import {
 import { bytesFromText, EncodingError, fromHex, utf8Text } from '@dstack-cloud/encoding';
 import { HttpError } from './http-error.ts';
 
-/** Body of POST /verify (chapter 20 section 8); absent and null members mean the same. */
+/** Body of POST /verify; absent and null members mean the same. */
 export interface VerifyRequest {
   readonly quote: Uint8Array | undefined;
   readonly eventLog: string | undefined;

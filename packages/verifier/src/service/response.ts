@@ -94,7 +94,7 @@ function details({ quote, image, events, verified, appInfo }: Progress): Record<
   };
 }
 
-/** The body that a KMS sends to its policy (chapter 10 section 5), camelCase. */
+/** The body that a KMS sends to its policy (docs/protocol/contracts.md section 7.1), camelCase. */
 function bootInfoBody(verified: VerifiedAttestation, info: AppInfoJson): Record<string, unknown> {
   return {
     teeVariant: verified.mode,

@@ -6,7 +6,7 @@ import { type CertificatePlan, planOf, writeCertificate } from './forged-certifi
 import { type MockKey, signWith } from './mock-keys.ts';
 import type { Json } from './tdx-forge.ts';
 
-/** Offsets in an SEV-SNP report (chapter 20 section 6.1). */
+/** Offsets in an SEV-SNP report (docs/protocol/evidence.md section 11). */
 export const SNP = {
   version: 0,
   policy: 8,

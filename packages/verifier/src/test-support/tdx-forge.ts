@@ -59,7 +59,7 @@ export interface TdxDraft {
   alterBytes?: (written: Uint8Array) => Uint8Array;
 }
 
-/** Offsets in the TD report (chapter 20 section 2.3). */
+/** Offsets in the TD report (docs/protocol/evidence.md section 8). */
 export const TD = {
   svn: 0,
   mrSeam: 16,

@@ -2,7 +2,7 @@ import { decodeCbor } from '@dstack-cloud/encoding';
 import { decoding } from '../../decoding.ts';
 import { AttestationError } from '../../errors.ts';
 
-/** Members of a CBOR map with text keys, read strictly: each once, and no other (chapter 20 section 6.2). */
+/** Members of a CBOR map with text keys, read strictly: each once, and no other (docs/protocol/images.md section 3). */
 export class CborDocument {
   readonly #what: string;
   readonly #members: Map<string, unknown>;

@@ -8,7 +8,7 @@ const LINE = /^([0-9a-fA-F]{64}) [ *]?(\S+)$/;
 
 /**
  * Binds a measurement document to an image: os_image_hash must be the SHA-256 of the checksum file, one line
- * of which names the document with its SHA-256 (chapter 20 section 6.2).
+ * of which names the document with its SHA-256 (docs/protocol/images.md section 3.1).
  * @param name file name of the document, e.g. `measurement.tdx.cbor`
  * @returns the document's bytes
  * @throws AttestationError `image`

@@ -14,7 +14,7 @@ export function encodeGcpDocument(ukiDigest: Uint8Array): Uint8Array {
 
 /**
  * The UKI in the log of PCR 2 must be the one that the configuration names: v0.6 by its digest, the newer form
- * by a checksum file (chapter 20 section 4.6).
+ * by a checksum file (docs/protocol/images.md section 5.3).
  * @throws AttestationError `image`
  */
 export function requireGcpImage(

@@ -5,13 +5,13 @@ import { configuredImageHash, vmConfig } from '../image-hash.ts';
 
 const MAX_DOCUMENT_CHARS = 256 * 1024;
 
-/** `{checksum_file, measurement}` of a vm_config, decoded (chapter 20 section 6.2). */
+/** `{checksum_file, measurement}` of a vm_config, decoded (docs/protocol/images.md section 3.1). */
 export interface MeasurementMaterial {
   readonly checksumFile: Uint8Array;
   readonly measurement: Uint8Array;
 }
 
-/** The members of a vm_config that say which OS image is meant (chapter 20 section 7.1). */
+/** The members of a vm_config that say which OS image is meant (docs/protocol/images.md section 2). */
 export interface ImageConfig {
   /** 32 bytes. */
   readonly osImageHash: Uint8Array;

@@ -7,7 +7,7 @@ import { patchedKernel } from './patched-kernel.ts';
 import { parseTdvf, TDVF_HOB, TDVF_TEMPORARY, type Tdvf } from './tdvf.ts';
 import type { TdxMeasurementDocument } from './tdx-document.ts';
 
-/** The parts of an OS image that a TD on bare metal measures (chapter 20 section 7.1). */
+/** The parts of an OS image that a TD on bare metal measures (docs/protocol/images.md section 1). */
 export interface TdxImageParts {
   /** OVMF with TDX metadata. */
   readonly firmware: Uint8Array;
@@ -24,7 +24,7 @@ const OVMF_VARIANT = 'pre202505';
 
 /**
  * What an image measures on a machine with this much memory: the same facts that the document of a TDX-lite image
- * states, but taken from the image itself (chapter 20 sections 7.2 and 7.3).
+ * states, but taken from the image itself (docs/protocol/images.md section 4).
  * @param memory bytes
  * @throws AttestationError `malformed`, `too-large`, `unsupported`, `image`
  */

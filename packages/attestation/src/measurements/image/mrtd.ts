@@ -9,7 +9,7 @@ const PAGE_ADD = utf8('MEM.PAGE.ADD');
 const MR_EXTEND = utf8('MR.EXTEND');
 
 /**
- * MRTD of a TD with this firmware, 48 bytes (chapter 20 section 7.2).
+ * MRTD of a TD with this firmware, 48 bytes (docs/protocol/images.md section 4.1).
  * @param order `single-pass`: each page is added, then measured; `two-pass`: all pages of a section are added before
  * the first is measured
  */

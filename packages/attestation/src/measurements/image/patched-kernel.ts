@@ -30,7 +30,7 @@ const BELOW_4G = 0x80000000;
 
 /**
  * A kernel as QEMU hands it to the firmware: with the fields of its header filled in that depend on the machine and
- * on the initrd (chapter 20 section 7.3, "Kernel patch").
+ * on the initrd (docs/protocol/images.md section 4.6).
  * @param machine memory of the TD and size of the initrd, in bytes
  * @throws AttestationError `malformed`, `unsupported`; `image` for an initrd that does not fit
  */

@@ -2,7 +2,7 @@ import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import { AttestationError } from '../../errors.ts';
 
 /**
- * In the words that operators look for (chapter 10 section 5.4); expected and found follow as data.
+ * In the words that operators look for (docs/protocol/kms.md section 5.2); expected and found follow as data.
  * @param expected as the image, or the configuration that names it, gives it
  * @param found as it was measured
  * @throws AttestationError `image` naming the register

@@ -14,7 +14,7 @@ const MEMBERS: readonly string[] = ['checksum_file', 'measurement', 'vcpus', 'vc
 
 /**
  * MEASUREMENT must be what the named image gives when launched as the configuration says, and a MrConfig in
- * the configuration must be the one that HOST_DATA holds (chapter 20 section 6.1).
+ * the configuration must be the one that HOST_DATA holds (docs/protocol/images.md section 5.4).
  * @throws AttestationError `image`, `mismatch`
  */
 export async function requireSnpImage(

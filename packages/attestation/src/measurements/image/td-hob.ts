@@ -21,7 +21,7 @@ interface Resource {
 
 /**
  * The HOB list that the VMM's firmware measures first into RTMR0, for this amount of memory. No end HOB is
- * hashed (chapter 20 section 7.3).
+ * hashed (docs/protocol/images.md section 4.5).
  * @param memory bytes
  * @throws AttestationError `image`
  */

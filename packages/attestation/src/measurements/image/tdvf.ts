@@ -1,7 +1,7 @@
 import { equalBytes, fromHex } from '@dstack-cloud/encoding';
 import { AttestationError } from '../../errors.ts';
 
-/** Firmware of a TD with its sections (Intel TDVF design guide section 11; chapter 20 section 7.2). */
+/** Firmware of a TD with its sections (Intel TDVF design guide section 11). */
 export interface Tdvf {
   readonly file: Uint8Array;
   /** In descriptor order, which is the order of measurement. */

@@ -12,7 +12,7 @@ interface AcceptedRange {
   readonly end: number;
 }
 
-/** `measurement.tdx.cbor`: what an image and its firmware measure on bare TDX (chapter 20 sections 6.2 and 7.3). */
+/** `measurement.tdx.cbor`: what an image and its firmware measure on bare TDX (docs/protocol/images.md section 3.2). */
 export interface TdxMeasurementDocument {
   readonly commandLineSha384: Uint8Array;
   readonly kernelAuthenticode: Uint8Array;

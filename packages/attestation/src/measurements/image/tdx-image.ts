@@ -21,7 +21,10 @@ const MAX_KEPT = 256;
 const registers = new LruCache<TdxRegisters>(MAX_KEPT);
 const DOCUMENT = 'measurement.tdx.cbor';
 
-/** Whether the configuration asks for the lite check; a document alone does not select it (chapter 20 section 7.3). */
+/**
+ * Whether the configuration asks for the lite check; a document alone does not select it (docs/protocol/images.md
+ * section 5.1).
+ */
 export function isLite(config: ImageConfig): boolean {
   return config.members['tdx_attestation_variant'] === 'lite';
 }

@@ -9,7 +9,7 @@ import type { TdxMeasurementDocument } from './tdx-document.ts';
 
 const EV_PLATFORM_CONFIG_FLAGS = 0x0a;
 const ACPI_NAMES = ['acpi-loader', 'acpi-rsdp', 'acpi-tables'] as const;
-/** Contents of the configuration volume of OVMF as dstack builds it (chapter 20 section 7.3 place 2). */
+/** Contents of the configuration volume of OVMF as dstack builds it (docs/protocol/images.md section 4.2). */
 const CFV =
   '344bc51c980ba621aaa00da3ed7436f7d6e549197dfe699515dfa2c6583d95e6412af21c097d473155875ffd561d6790';
 /** Boot0000, the built-in shell's load option (place 13). */
@@ -45,8 +45,8 @@ export interface TdxRegisters {
 }
 
 /**
- * Recomputes the registers of a "TDX lite" boot from the image's document (chapter 20 section 7.3). The document has
- * one digest of the kernel, which holds only where QEMU puts the initrd at the usual place.
+ * Recomputes the registers of a "TDX lite" boot from the image's document (docs/protocol/images.md section 5.1). The
+ * document has one digest of the kernel, which holds only where QEMU puts the initrd at the usual place.
  * @param acpi as `acpiDigests` gives them
  * @throws AttestationError `image`
  */
@@ -75,7 +75,7 @@ export function memorySize(config: ImageConfig): number {
 
 /**
  * The registers of a boot: everything from what the image measures and from the configuration, but for the three ACPI
- * digests, which are taken from the event log as they are (chapter 20 section 7.3).
+ * digests, which are taken from the event log as they are (docs/protocol/images.md section 5.1).
  * @param document of a TDX-lite image, or as `measureTdxImage` makes it for the same memory size
  * @param acpi as `acpiDigests` gives them
  * @throws AttestationError `image`
@@ -151,7 +151,8 @@ function isAcpiData(payload: Uint8Array): boolean {
 
 /**
  * Whether QEMU added all pages of a section before it measured them. The original passes
- * `qemu_single_pass_add_pages` into its two-pass option, so `true` selects two passes (chapter 20 section 7.1).
+ * `qemu_single_pass_add_pages` into its two-pass option, so `true` selects two passes (docs/protocol/images.md section
+ * 4.1).
  */
 function isTwoPass(config: ImageConfig): boolean {
   const explicit = config.members['qemu_single_pass_add_pages'];

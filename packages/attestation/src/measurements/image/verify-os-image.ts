@@ -41,8 +41,7 @@ export type ImageInspection =
 
 /**
  * Whether verified evidence is of the OS image that its configuration names: everything is recomputed from
- * registers that the hardware signed, no value of the configuration is believed (chapter 20 sections 4.6,
- * 5.5, 6 and 7.3).
+ * registers that the hardware signed, no value of the configuration is believed (docs/protocol/images.md section 5).
  * @throws AttestationError `image` and others
  */
 export async function verifyOsImage(
@@ -75,16 +74,16 @@ export async function inspectOsImage(
 }
 
 const SECTIONS = {
-  tdx: 'chapter 20 section 7.3',
-  'gcp-tdx': 'chapter 20 section 4.6',
-  nitro: 'chapter 20 section 5.5',
-  'nitro-tpm': 'chapter 20 section 6.3',
-  'sev-snp': 'chapter 20 section 6.1',
+  tdx: 'docs/protocol/images.md section 5',
+  'gcp-tdx': 'docs/protocol/images.md section 5.3',
+  nitro: 'docs/protocol/images.md section 5.3',
+  'nitro-tpm': 'docs/protocol/images.md section 5.3',
+  'sev-snp': 'docs/protocol/images.md section 5.4',
 } as const;
 
 /**
  * Whether the evidence can be judged only with the image itself: bare TDX whose configuration does not say lite
- * (chapter 20 section 7.3).
+ * (docs/protocol/images.md section 4).
  * @throws AttestationError `image`, `malformed` for a configuration that names no image
  */
 export function needsOsImage(verified: VerifiedAttestation, vmConfig?: string): boolean {

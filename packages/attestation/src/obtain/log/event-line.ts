@@ -6,7 +6,7 @@ import { AttestationError } from '../../errors.ts';
 const MAX_LINE = 1 << 20;
 export const MAX_EVENTS = 65_536;
 
-/** One line of the runtime event log, with its line end (chapter 20 section 2.5). */
+/** One line of the runtime event log, with its line end (docs/protocol/event-logs.md section 3.2). */
 export function eventLine({ event, payload, version }: RuntimeEvent): string {
   // A lone surrogate has no UTF-8: what is hashed and what is logged would differ.
   if (utf8Text(utf8(event)) !== event)

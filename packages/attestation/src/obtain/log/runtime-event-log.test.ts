@@ -34,7 +34,7 @@ const extended = async (): Promise<void> => {};
 const events = (log: RuntimeEventLog) => log.exclusive(async (list) => list);
 
 describe('the log', () => {
-  test('starts empty and keeps what was extended, as the chapter writes it', async () => {
+  test('starts empty and keeps what was extended, as the original writes it', async () => {
     const log = new RuntimeEventLog(path);
     expect(await events(log)).toEqual([]);
     await log.emit(event, extended);
@@ -198,7 +198,7 @@ describe('what somebody else put in the place of the log', () => {
   });
 });
 
-test('a line of the chapter', () => {
+test('a line of the original', () => {
   expect(parseEventLines('\n{"event":"app-id","payload":"AQID"}\n\n')).toEqual([event]);
   expect(eventLine({ event: 'ü', payload: utf8('ü') })).toBe('{"event":"ü","payload":"w7w="}\n');
 });

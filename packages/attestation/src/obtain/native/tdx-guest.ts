@@ -8,7 +8,10 @@ const EXTEND_RTMR = 0x80315403;
 const REPORT_DATA_BYTES = 64;
 const TD_REPORT_BYTES = 1024;
 
-/** The 1024-byte TDREPORT over 64 bytes of report data (chapter 20 section 2.1). @throws AttestationError `device` */
+/**
+ * The 1024-byte TDREPORT over 64 bytes of report data (docs/protocol/evidence.md section 12.3).
+ * @throws AttestationError `device`
+ */
 export async function tdReportByIoctl(device: string, reportData: Uint8Array): Promise<Uint8Array> {
   const argument = new Uint8Array(REPORT_DATA_BYTES + TD_REPORT_BYTES);
   argument.set(reportData.subarray(0, REPORT_DATA_BYTES));

@@ -146,8 +146,7 @@ async function bind(): Promise<SocketCalls> {
 }
 
 /**
- * A stream over an open socket. libuv refuses descriptors of families it does not know, but its pipe handle takes them
- * (chapter 80 section 7).
+ * A stream over an open socket. libuv refuses descriptors of families it does not know, but its pipe handle takes them.
  */
 export async function adoptSocket(fd: number): Promise<Socket> {
   return new Socket({ handle: await pipeOver(fd, STREAM) } as object);

@@ -4,7 +4,7 @@ import { ByteWriter } from '@dstack-cloud/encoding';
 import { AttestationError } from '../../errors.ts';
 import { requireNativeCalls } from '../native/koffi.ts';
 
-/** Limits of the driver (chapter 20 section 5.1). */
+/** Limits of the driver (docs/protocol/evidence.md section 12.5). */
 const MAX_REQUEST = 0x1000;
 const MAX_RESPONSE = 0x3000;
 /** _IOWR(0x0A, 0, 32) */

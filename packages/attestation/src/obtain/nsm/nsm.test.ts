@@ -35,7 +35,7 @@ const framed = (bytes: Uint8Array): Uint8Array =>
   concatBytes(Uint8Array.of(0, 0, bytes.length >> 8, bytes.length & 0xff), bytes);
 
 describe('requests', () => {
-  test('are the bytes of the chapter', () => {
+  test('are the bytes of the library of AWS', () => {
     const userData = new Uint8Array(64).fill(0xab);
     expect(toHex(nsmAttestationRequest({ userData }))).toBe(
       `a16b4174746573746174696f6ea369757365725f646174615840${'ab'.repeat(64)}656e6f6e6365f66a7075626c69635f6b6579f6`,

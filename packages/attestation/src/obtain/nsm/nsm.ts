@@ -26,7 +26,10 @@ export interface NsmAttestationInput {
   readonly publicKey?: Uint8Array;
 }
 
-/** The Nitro security module of an enclave (chapter 20 section 5.1). All methods throw AttestationError `device`. */
+/**
+ * The Nitro security module of an enclave (docs/protocol/evidence.md section 12.5). All methods throw AttestationError
+ * `device`.
+ */
 export class Nsm {
   readonly #transport: NsmTransport;
 
@@ -99,7 +102,7 @@ export class Nsm {
   }
 }
 
-/** The request's bytes, with the members in the order that the chapter shows. */
+/** The request's bytes, with the members in the order of AWS's own library. */
 export function nsmAttestationRequest({ userData, nonce, publicKey }: NsmAttestationInput): Uint8Array {
   bounded(userData, 'user_data', MAX_DATA);
   bounded(nonce, 'nonce', MAX_DATA);

@@ -3,7 +3,10 @@ import type { Tpm } from './tpm.ts';
 import { createPrimary, type LoadedObject } from './tpm-keys.ts';
 import { nvRead } from './tpm-nv.ts';
 
-/** Where Google keeps certificates and templates of the attestation keys; ECC first (chapter 20 sections 4.1, 4.2). */
+/**
+ * Where Google keeps certificates and templates of the attestation keys; ECC first (docs/protocol/evidence.md section
+ * 12.4).
+ */
 export const GCE_AK_INDICES: readonly { readonly certificate: number; readonly template: number }[] = [
   { certificate: 0x01c10002, template: 0x01c10003 },
   { certificate: 0x01c10000, template: 0x01c10001 },

@@ -11,7 +11,7 @@ import { pcrSelection, take2b, tpm2b } from './tpm-structures.ts';
  */
 export const SEALING_PCRS: readonly number[] = [0, 2, 4, 12, 13, 14];
 
-/** The digest of a policy that is nothing but PolicyPCR over these values (chapter 20 section 4.7). */
+/** The digest of a policy that is nothing but PolicyPCR over these values (TPM 2.0 Part 3 section 23.7). */
 export function pcrPolicyDigest(
   bank: PcrBank,
   pcrs: readonly { readonly index: number; readonly value: Uint8Array }[],

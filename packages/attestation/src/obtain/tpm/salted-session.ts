@@ -33,7 +33,7 @@ const ENCRYPT = 0x40;
 /**
  * A session whose key only the TPM that holds `key` can know: it signs commands, checks the signature on responses,
  * and encrypts the first parameter. Whoever sits on the bus sees neither a sealed secret nor an unsealed one. This is
- * only as good as the trust in `key`, which a TPM alone cannot give; chapter 20 section 10 point 17.
+ * only as good as the trust in `key`, which a TPM alone cannot give.
  */
 export class SaltedSession implements Authorisation {
   readonly handle: number;

@@ -4,7 +4,9 @@ import { DeviceFault, type DeviceFiles } from './tsm-files.ts';
 
 const REPORT_DATA_BYTES = 64;
 const PROVIDER = 'tdx_guest';
-/** A quote is longer than its fixed parts and fits into the caller's buffer (chapter 20 section 2.1). */
+/**
+ * A quote is longer than its fixed parts and fits into the caller's buffer (docs/protocol/evidence.md section 12.2).
+ */
 const MIN_QUOTE = 1020;
 const MAX_QUOTE = 8192;
 const MAX_ATTRIBUTE = 4096;
