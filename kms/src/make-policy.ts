@@ -12,7 +12,7 @@ const DEFAULT_WEBHOOK = 'http://auth-api:8000';
 /** Scrapers give up after ten seconds. */
 const SCRAPE_TIMEOUT_MS = 3_000;
 
-/** The configured policy source (chapter 10 sections 7.2 and 8). @throws PolicyError for bad configuration */
+/** The configured policy source. @throws PolicyError for bad configuration */
 export function makePolicy(
   { core, policy }: KmsConfig,
   { webhookCa }: ConfiguredFiles,

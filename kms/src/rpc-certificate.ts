@@ -9,7 +9,9 @@ import { issueRpcCertificate } from './key-directory/new-keys.ts';
 import { attestOf } from './onboard/onboarding.ts';
 import type { Log } from './telemetry/log.ts';
 
-/** The RPC certificate is renewed this often, so that its evidence stays fresh (chapter 10 section 6.5). */
+/**
+ * The RPC certificate is renewed this often, so that its evidence stays fresh (docs/protocol/ra-tls.md section 2.2).
+ */
 const RENEW_EVERY_MS = 24 * 3600 * 1000;
 const RETRY_EVERY_MS = 3600 * 1000;
 

@@ -63,7 +63,7 @@ export type RunningKms = {
 };
 
 /**
- * Starts a KMS (chapter 10 section 6.1): gets keys first if there are none, by onboarding on the same port, then serves.
+ * Starts a KMS: gets keys first if there are none, by onboarding on the same port, then serves.
  * @throws KmsError; `keys-in-use` when another process has the key directory, `keys-missing` when the onboarding ended without keys
  */
 export async function startKms(config: KmsConfig, options: StartOptions): Promise<RunningKms> {

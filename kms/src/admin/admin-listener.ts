@@ -31,7 +31,7 @@ const UNAUTHORIZED = {
 /** Browsers remember a Basic password and send it along for the pages of others. */
 const FROM_OTHER_SITE = { status: 403, body: 'Requests from other sites are refused\n' };
 
-/** The admin listener (chapter 10 section 7.4): every path wants a credential. */
+/** The admin listener (docs/protocol/kms.md section 7): every path wants a credential. */
 export async function startAdminListener(
   kms: Kms,
   trust: Trust,

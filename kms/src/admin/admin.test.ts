@@ -37,7 +37,7 @@ afterAll(() => lab.close());
 const basic = (user: string, password: string): string =>
   `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 
-describe('credentials (chapter 10 section 7.4)', () => {
+describe('credentials (docs/protocol/kms.md section 7)', () => {
   test.each([
     [{ Authorization: `Bearer ${TOKEN}` }, 200],
     [{ 'X-Admin-Token': TOKEN }, 200],

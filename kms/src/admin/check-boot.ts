@@ -8,7 +8,10 @@ import { platformOptions } from '../evidence/platform-options.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
 
-/** A dry run: what some evidence says, and whether it would get keys. Nothing is released (chapter 10 section 10.2). */
+/**
+ * A dry run: what some evidence says, and whether it would get keys. Nothing is released (docs/protocol/kms.md section
+ * 7).
+ */
 export async function checkBoot(
   kms: Kms,
   { roots, collateral }: Trust,

@@ -7,7 +7,7 @@ const KEY = /^[0-9a-fA-F]{1,128}(\.json)?$/;
 
 /**
  * Removes cached images and measurements: empty means none, `all` means all, else one entry by its hash
- * (chapter 10 section 5.11). An entry that is not there is no error.
+ * (docs/protocol/kms.md section 7). An entry that is not there is no error.
  * @throws RpcError for anything that is no hash
  */
 export async function clearImageCache(

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { createPrpcClient, DstackGuest, httpTransport } from '@dstack-cloud/prpc';
 import { KmsError } from '../errors.ts';
 
-/** Where agents listen when nothing is configured (chapter 30 section 1.1). */
+/** Where agents listen when nothing is configured (docs/protocol/guest-agent.md section 1). */
 const DEFAULT_SOCKETS = ['/var/run/dstack/dstack.sock', '/var/run/dstack.sock'];
 const CALL_TIMEOUT_MS = 30_000;
 

@@ -21,7 +21,7 @@ export type CertifiedHead = ReturnType<AuditLog['head']> & {
   readonly handovers: readonly HandoverJson[];
 };
 
-/** Durable record of every decision (chapter 10 section 10.2). The log has one writer; a worker asks it. */
+/** Durable record of every decision (docs/protocol/kms.md section 9). The log has one writer; a worker asks it. */
 export type Audit = {
   /** Returns when the record is on disk. @throws RpcError `UNAVAILABLE`: then nothing may be released */
   record(decided: Decided): Promise<void>;

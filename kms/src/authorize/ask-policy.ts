@@ -24,7 +24,7 @@ export async function askPolicy(kms: Asking, kind: 'app' | 'kms', info: BootInfo
   }
 }
 
-/** The refusal that a decision stands for; its text is matched by operators (chapter 10 section 5.12). */
+/** The refusal that a decision stands for; its text is matched by operators (docs/protocol/kms.md section 5.2). */
 export function denial(prefix: string, { reason, failure }: Decision): RpcError {
   return new RpcError(`${prefix}${reason}`, {
     code: failure === undefined ? 'MEASUREMENT_NOT_FOUND' : 'UNAVAILABLE',

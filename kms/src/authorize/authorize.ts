@@ -56,9 +56,9 @@ type Authorizing = Pick<
 class SelfRefusal extends Error {}
 
 /**
- * Whether a workload may have what it asks for, and whether this KMS may give it (chapter 10 section 5.2). What needs
- * no network is checked first, then both are asked at the same time; every decision is recorded before anything is
- * released.
+ * Whether a workload may have what it asks for, and whether this KMS may give it (docs/protocol/kms.md section 5.1).
+ * What needs no network is checked first, then both are asked at the same time; every decision is recorded before
+ * anything is released.
  * @throws RpcError; with `context` before its text, unless it is the KMS that is refused
  */
 export async function authorize(

@@ -15,7 +15,7 @@ const derived = {
 
 /**
  * Identities and measurements of verified evidence, complete enough to be judged.
- * @throws RpcError with the texts of chapter 10 section 5.1
+ * @throws RpcError with the texts of docs/protocol/kms.md section 5.2
  */
 export function bootInfoOf(verified: VerifiedAttestation, bootTime: boolean): BootInfo {
   const known = bootTime ? derived.boot : derived.now;

@@ -9,13 +9,13 @@ import type { KmsConfig } from '../config/kms-config.ts';
 import { KmsError } from '../errors.ts';
 import type { OsImages } from '../image/os-images.ts';
 
-/** Modes whose image check costs nothing and is made whatever `image.verify` says (chapter 20 section 10 point 4). */
+/** Modes whose image check costs nothing and is made whatever `image.verify` says. */
 const ALWAYS: readonly string[] = ['dstack-nitro-enclave', 'dstack-gcp-tdx'];
 
 /** Evidence whose image was found right: the check needs nothing but the evidence and its configuration. */
 const passed = new WeakSet<VerifiedAttestation>();
 
-/** The original says it twice (chapter 10 section 5.2). */
+/** The original says it twice (docs/protocol/kms.md section 5.2). */
 const CONTEXT = 'Failed to verify os image hash: Failed to verify os image hash';
 
 type Checking = { readonly config: KmsConfig; readonly images: OsImages };
@@ -31,7 +31,10 @@ export function imageCheckIsDear(verified: VerifiedAttestation, { config }: Chec
   }
 }
 
-/** That the evidence is of the image which its configuration names (chapter 10 section 5.4). @throws RpcError */
+/**
+ * That the evidence is of the image which its configuration names (docs/protocol/images.md section 5).
+ * @throws RpcError
+ */
 export async function checkImage(verified: VerifiedAttestation, { config, images }: Checking): Promise<void> {
   if (!config.core.image.verify && !ALWAYS.includes(verified.mode)) return;
   if (passed.has(verified)) return;

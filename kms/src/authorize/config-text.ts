@@ -21,7 +21,8 @@ export function assertConfigSize(vmConfig: string): void {
 
 /**
  * The same evidence with the VM configuration that counts: the request's when it has one, else the attested one
- * (chapter 10 section 5.1). From here on there is one configuration, so that no two values come from two sources.
+ * (docs/protocol/kms.md section 5.3). From here on there is one configuration, so that no two values come from two
+ * sources.
  */
 export function withRequestConfig(verified: VerifiedAttestation, vmConfig: string): VerifiedAttestation {
   if (vmConfig === '') return verified;

@@ -13,7 +13,8 @@ export type KeyEpochs = { readonly current: number; readonly oldest: number };
 type EpochDecision = Pick<Decision, 'keyEpoch' | 'minKeyEpoch'>;
 
 /**
- * Epochs as the policy source says, else as configured, else 0, which derives today's keys (chapter 10 section 10.2).
+ * Epochs as the policy source says, else as configured, else 0, which derives today's keys (docs/protocol/keys.md
+ * section 4.1).
  */
 export function keyEpochs({ core }: KmsConfig, appId: Uint8Array, decision: EpochDecision): KeyEpochs {
   const entry = core.key_epochs[toHex(appId)];

@@ -3,8 +3,8 @@ import type { Decided } from '../audit/audit-entry.ts';
 import type { Kms } from '../kms.ts';
 
 /**
- * That this KMS may answer an open method (chapter 10 section 5.2). A refusal is a decision like any other: it is
- * recorded, with the identity of the KMS itself.
+ * That this KMS may answer an open method (docs/protocol/kms.md section 5.1). A refusal is a decision like any other:
+ * it is recorded, with the identity of the KMS itself.
  * @throws RpcError
  */
 export async function requireSelf(

@@ -11,7 +11,7 @@ import { bootInfoOf } from './boot-info-of.ts';
 import { withRequestConfig } from './config-text.ts';
 import { remembered } from './remembered.ts';
 
-/** For readiness, which is asked every few seconds by who knows whom (chapter 10 section 10.2). */
+/** For readiness, which is asked every few seconds by who knows whom (docs/protocol/kms.md section 4.1). */
 const VERIFIES_FOR = { goodMs: 60_000, badMs: 5_000 };
 
 /** What the KMS knows of itself, and whether it may work. */
@@ -35,7 +35,7 @@ type Dependencies = Pick<Kms, 'config' | 'policy' | 'metrics' | 'log' | 'now'> &
   readonly trust: Trust;
 };
 
-/** Self check of chapter 10 section 5.2: evidence over 64 zero bytes, the attested configuration. */
+/** Self check of docs/protocol/kms.md section 5.1: evidence over 64 zero bytes, the attested configuration. */
 export function selfAuthorization(dependencies: Dependencies): SelfAuthorization {
   const { config, agent, trust, now } = dependencies;
   let known: Promise<SelfIdentity> | undefined;

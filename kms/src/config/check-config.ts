@@ -16,7 +16,7 @@ const MIN_SHARE_OF_ADDRESS = 64;
 const LOG_LEVELS: readonly string[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /**
- * Checks a merged configuration and applies the environment (chapter 10 section 7.2).
+ * Checks a merged configuration and applies the environment.
  * @throws KmsError `config-invalid` naming each key, its value and what would do
  */
 export function checkConfig(raw: RawTable, given: Environment): KmsConfig {

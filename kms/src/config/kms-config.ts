@@ -1,7 +1,7 @@
 import type { AttestationMode, SnpPolicyConfig, TcbStatus } from '@dstack-cloud/attestation';
 import type { CodeName } from '@dstack-cloud/policy';
 
-/** `kms.toml` after checking: every default filled in, durations in seconds (chapter 10 section 7.2). */
+/** `kms.toml` after checking: every default filled in, durations in seconds. */
 export type FileConfig = {
   /** The original's file has its hints in either table; that of `rpc` counts. */
   readonly default: { readonly workers?: number | undefined };

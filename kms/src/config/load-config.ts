@@ -7,7 +7,7 @@ import type { KmsConfig } from './kms-config.ts';
 
 const MAX_CONFIG_BYTES = 1 << 20;
 
-/** Files read when present, later ones win (chapter 10 section 7.1). */
+/** Files read when present, later ones win. */
 const STANDARD_FILES = ['/etc/kms/kms.toml', '/etc/kms/kms.json', 'kms.toml', 'kms.json'];
 
 type Table = Record<string, unknown>;

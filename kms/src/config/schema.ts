@@ -268,7 +268,7 @@ const core = z.strictObject({
   audit: audit.prefault({}),
 });
 
-/** `kms.toml` (chapter 10 section 7.2) and our additions; every table is optional. */
+/** `kms.toml` of the original and our additions; every table is optional. */
 const configSchema = z.strictObject({
   default: z.strictObject(serverHints).prefault({}),
   rpc: rpc.prefault({}),

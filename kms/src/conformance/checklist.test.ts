@@ -1,4 +1,4 @@
-/** The checklist of chapter 10 section 11: where each item is tested, by its number. */
+/** A checklist of what a KMS must do: where each item is tested, by its number. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';

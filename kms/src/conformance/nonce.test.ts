@@ -1,4 +1,4 @@
-/** `GET /nonce` and what becomes of it in an enclave's document (chapter 10 section 10.2, Freshness). */
+/** `GET /nonce` and what becomes of it in an enclave's document (docs/protocol/kms.md section 4.4). */
 import { once } from 'node:events';
 import { cpSync, statSync } from 'node:fs';
 import { createServer as createTlsServer } from 'node:https';

@@ -1,4 +1,4 @@
-/** The checklist of chapter 10 section 11, items 7 to 12: directories, replication, certificates, policy, operation. */
+/** The checklist of checklist.test.ts, items 7 to 12: directories, replication, certificates, policy, operation. */
 
 import { X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';

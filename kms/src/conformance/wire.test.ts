@@ -1,4 +1,4 @@
-/** The checklist of chapter 10 section 11, items 1 to 6: what goes over the wire. */
+/** The checklist of checklist.test.ts, items 1 to 6: what goes over the wire. */
 
 import { once } from 'node:events';
 import { connect } from 'node:tls';

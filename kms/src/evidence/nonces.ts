@@ -2,7 +2,10 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { ByteReader, ByteWriter, concatBytes, equalBytes, utf8 } from '@dstack-cloud/encoding';
 import { hkdf, type RootKeys } from '@dstack-cloud/keys';
 
-/** Seconds in which a nonce must come back; as old as a Nitro document may be (chapter 10 section 10.2). */
+/**
+ * Seconds in which a nonce must come back; as old as a Nitro document may be (docs/protocol/verification.md section 5
+ * step 2).
+ */
 export const NONCE_SECONDS = 300;
 /** How far the clocks of replicas may differ. */
 const MAX_SKEW_SECONDS = 60;
@@ -16,7 +19,7 @@ const MAC_BYTES = 32;
 /** What is wrong with a nonce; `foreign`: it does not say that a KMS made it. */
 export type NonceFault = 'foreign' | 'forged' | 'expired' | 'reused';
 
-/** Nonces of this KMS for evidence to come (chapter 10 section 10.2, Freshness). */
+/** Nonces of this KMS for evidence to come (docs/protocol/kms.md section 4.4). */
 export type ServerNonces = {
   issue(): Uint8Array;
   /**

@@ -4,7 +4,7 @@ import type { KmsConfig } from '../config/kms-config.ts';
 /** How this KMS judges evidence, its own as that of others. */
 export function platformOptions({ core }: KmsConfig): PlatformOptions {
   return {
-    // The image check recomputes the registers; the log need not be complete (chapter 10 section 3.2).
+    // The image check recomputes the registers; the log need not be complete (docs/protocol/evidence.md section 7.1).
     tdxBootEventReplay: false,
     // Skipped for machines under a configured root alone, and every verdict about those says simulated.
     gcpFirmwareEndorsement: core.attestation.insecure_skip_gcp_firmware_endorsement ? 'vendor' : true,

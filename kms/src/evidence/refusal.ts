@@ -17,7 +17,7 @@ export function earlyImageRefusal({ cause }: RaTlsError): RpcError | undefined {
   return cause.check === 'image.tdx' || cause.check === 'image.gcp-tdx' ? imageRefusal(cause) : undefined;
 }
 
-/** What a caller is told. Where collateral comes from is for the log alone (chapter 10 section 10.1 item 16). */
+/** What a caller is told. Where collateral comes from is for the log alone. */
 export function publicRefusal(error: RaTlsError): RaTlsError {
   if (!lacksCollateral(error)) return error;
   const text = 'invalid quote: the collateral to judge it by is not to be had now; try again later';

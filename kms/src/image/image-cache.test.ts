@@ -68,7 +68,7 @@ const images = (): string[] =>
     : [];
 const temporary = (): string[] => readdirSync(join(directory, 'images', 'tmp'));
 
-describe('ImageCache (chapter 10 section 5.4)', () => {
+describe('ImageCache', () => {
   test('downloads, checks and keeps an image without what it does not list', async () => {
     const { archive, hash } = imageArchive(FILES, [
       { name: 'rootfs.img', data: 'x' },

@@ -15,12 +15,12 @@ const MAX_KERNEL_BYTES = 256 * 1024 * 1024;
 const LINE = /^([0-9a-fA-F]{64}) [ *]([A-Za-z0-9_][A-Za-z0-9._+-]{0,127})$/;
 
 const fileName = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}$/);
-/** Other members are for the VMM (chapter 50 section 6.4). */
+/** Other members are for the VMM (docs/protocol/images.md section 1.1). */
 const metadataSchema = z.object({ bios: fileName, kernel: fileName, initrd: fileName, cmdline: z.string() });
 
 /**
  * Makes a directory with unpacked files an image: its checksum file has the hash, each listed file is there and right,
- * all else is removed (chapter 10 section 5.4).
+ * all else is removed (docs/protocol/images.md section 2).
  * @param hash os_image_hash in lower-case hex
  * @throws KmsError `image-invalid`
  */

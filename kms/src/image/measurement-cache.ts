@@ -15,8 +15,9 @@ const schema = z.object({
 });
 
 /**
- * Registers that a genuine TD had, as `measurements/<SHA-256 of the key>.json` (chapter 10 section 5.4). The key has
- * what they depend on; unlike the original's it has the ACPI digests too, since ours are not computed but logged.
+ * Registers that a genuine TD had, as `measurements/<SHA-256 of the key>.json` (docs/protocol/images.md section 5.2).
+ * The key has what they depend on; unlike the original's it has the ACPI digests too, since ours are not computed but
+ * logged.
  */
 export class MeasurementCache {
   readonly #directory: string;

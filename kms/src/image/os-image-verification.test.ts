@@ -1,4 +1,4 @@
-/** Key release to TDs whose OS image must be downloaded (chapter 10 section 5.4). */
+/** Key release to TDs whose OS image must be downloaded (docs/protocol/images.md section 5.2). */
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -17,14 +17,16 @@ import { MeasurementCache } from './measurement-cache.ts';
 import type { Fetch } from './resumable-download.ts';
 import { SingleFlight } from './single-flight.ts';
 
-/** OS images of TDs on bare metal whose evidence carries no measurement document (chapter 10 section 5.4). */
+/**
+ * OS images of TDs on bare metal whose evidence carries no measurement document (docs/protocol/images.md section 5.2).
+ */
 export type OsImages = {
   /**
    * That evidence is of the image which it names.
    * @throws AttestationError, KmsError `image-unavailable`, also while a download takes longer than the answer may
    */
   check(verified: VerifiedAttestation): Promise<void>;
-  /** Removes cached images and measurements, and forgets failures (chapter 10 section 5.11). @throws RpcError */
+  /** Removes cached images and measurements, and forgets failures. @throws RpcError */
   clear(keys: CachedKeys): Promise<void>;
   /** Returns when an image is in the cache, checked. @throws KmsError */
   obtain(hash: string): Promise<void>;

@@ -7,8 +7,8 @@ import { ByteSource } from './byte-source.ts';
 import { readTar, type TarEntry, type TarSink } from './tar.ts';
 
 /**
- * Unpacks a .tar.gz as it arrives. Only files of the top level are kept: no other can belong to an image (chapter 10
- * section 5.4); each is on disk when this returns.
+ * Unpacks a .tar.gz as it arrives. Only files of the top level are kept: no other can belong to an image
+ * (docs/protocol/images.md section 5); each is on disk when this returns.
  * @throws KmsError `image-invalid` for anything that is no such archive; what `archive` and the file system throw
  */
 export async function unpack(

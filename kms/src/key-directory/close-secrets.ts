@@ -3,8 +3,7 @@ import { join } from 'node:path';
 import { KEY_FILES } from './key-files.ts';
 
 /**
- * Takes secret keys away from the machine's other users: v0.6 wrote them with whatever the umask said (chapter 10
- * section 10.1, point 21).
+ * Takes secret keys away from the machine's other users: v0.6 wrote them with whatever the umask said.
  * @param onOpen told of each file that others could read; `closed` is false when that could not be changed
  */
 export async function closeSecrets(

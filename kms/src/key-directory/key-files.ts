@@ -1,4 +1,4 @@
-/** The files of a key directory (chapter 10 section 6.6), in the order in which they come into being. */
+/** The files of a key directory (docs/protocol/kms.md section 8), in the order in which they come into being. */
 export const KEY_FILES = [
   { name: 'rpc-domain', mode: 0o644 },
   { name: 'root-ca.crt', mode: 0o644 },

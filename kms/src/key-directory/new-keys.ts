@@ -50,7 +50,7 @@ export function rootFor({ ca, k256 }: RootSecrets, now: number, bootstrapInfo?: 
   };
 }
 
-/** Certificates and an RPC key of its own for shared keys (chapter 10 sections 6.2 and 6.4). */
+/** Certificates and an RPC key of its own for shared keys (docs/protocol/kms.md sections 6.2 and 6.3). */
 export function keysFor(
   shared: SharedKeys,
   domain: string,

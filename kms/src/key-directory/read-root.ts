@@ -9,7 +9,7 @@ import { readBootstrapInfo } from './bootstrap-info.ts';
 import { MAX_KEY_FILE_BYTES } from './key-files.ts';
 import type { Authority, Root } from './kms-keys.ts';
 
-/** CA certificates are kept until so little of their life is left (chapter 10 section 6.5). */
+/** CA certificates are kept until so little of their life is left. */
 const RENEW_BEFORE_SECONDS = 365 * 86_400;
 
 /** How what is missing or near its end is made anew. */

@@ -5,7 +5,7 @@ import type { Onboarding } from './onboarding.ts';
 
 const DESCRIBE_TIMEOUT_MS = 5_000;
 
-/** What an operator registers on chain before bootstrap (chapter 10 section 6.7). @throws RpcError */
+/** What an operator registers on chain before bootstrap (docs/protocol/kms.md section 6.1). @throws RpcError */
 export async function attestationInfo(onboarding: Onboarding): Promise<proto.AttestationInfoResponse> {
   const { config, self, policy, log } = onboarding;
   const { info, rawDeviceId } = await self.identity().catch((error: unknown) => {

@@ -7,8 +7,8 @@ import type { Onboarding } from './onboarding.ts';
 import { assertSelfAllowed, storeRoot } from './store-root.ts';
 
 /**
- * Makes the root of a new KMS, once (chapter 10 section 6.2). Nothing is on disk before everything is made, and what
- * is there then appears as one step. The caller makes sure that no other bootstrap runs.
+ * Makes the root of a new KMS, once (docs/protocol/kms.md section 6.2). Nothing is on disk before everything is made,
+ * and what is there then appears as one step. The caller makes sure that no other bootstrap runs.
  * @throws RpcError `KMS has already been bootstrapped`, `KMS is not allowed to bootstrap: …`
  */
 export async function bootstrap(onboarding: Onboarding, domain: string): Promise<BootstrapInfo> {

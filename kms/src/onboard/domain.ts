@@ -1,7 +1,10 @@
 import { isIP } from 'node:net';
 import { RpcError } from '@dstack-cloud/prpc';
 
-/** Checks the name under which a KMS is reached: a DNS name or an IP address (chapter 10 section 6.2). @throws RpcError */
+/**
+ * Checks the name under which a KMS is reached: a DNS name or an IP address (docs/protocol/kms.md section 6.2).
+ * @throws RpcError
+ */
 export function assertDomain(domain: string): void {
   const problem = domainProblem(domain);
   if (problem !== undefined) throw new RpcError(`domain ${problem}`, { code: 'INVALID_ARGUMENT' });

@@ -37,7 +37,7 @@ const UNAUTHORIZED: PlainResponse = {
 const NOT_YET = 'There are no keys yet: call Onboard.Bootstrap or Onboard.Onboard first';
 
 /**
- * The onboarding listener (chapter 10 section 6): one bootstrap or replication at a time.
+ * The onboarding listener (docs/protocol/kms.md section 6.1): one bootstrap or replication at a time.
  * @param checkPassword of the users that are configured, if any
  * @param finish called once when the operator is done; the answer has been given by then
  */

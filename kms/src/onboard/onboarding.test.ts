@@ -35,7 +35,7 @@ async function onboard(name: string, core: Record<string, unknown> = {}): Promis
 
 const plain = { plain: true };
 
-describe('onboarding listener (chapter 10 section 6)', () => {
+describe('onboarding listener (docs/protocol/kms.md section 6)', () => {
   test('bootstrap once, finish, then HTTPS in the same process', async () => {
     const { port, serving, directory } = await onboard('bootstrap');
     expect((await ask(port, '/health', { method: 'GET', ...plain })).body.toString()).toBe('OK');

@@ -29,8 +29,8 @@ import { assertDomain } from './domain.ts';
 import { attestOf, type Onboarding } from './onboarding.ts';
 
 /**
- * Copies the root of another KMS (chapter 10 section 6.4). The source is known by its evidence and by what the policy
- * source says of it; every later connection is bound to the very key that was verified first.
+ * Copies the root of another KMS (docs/protocol/kms.md section 6.3). The source is known by its evidence and by what
+ * the policy source says of it; every later connection is bound to the very key that was verified first.
  * @returns the compressed k256 root public key
  * @throws RpcError
  */

@@ -83,7 +83,7 @@ test('the history comes with the root, and a replica of the replica has it too',
   }
 });
 
-describe('replication (chapter 10 section 6.4)', () => {
+describe('replication (docs/protocol/kms.md section 6.3)', () => {
   test('copies the root; both sides are judged, the replica serves the same keys', async () => {
     const { port, serving } = await receiver('replica');
     lab.webhook.asked.length = 0;

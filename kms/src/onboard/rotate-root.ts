@@ -17,8 +17,8 @@ export type Rotated = {
 };
 
 /**
- * Gives a KMS a new root and retires the old one (chapter 10 section 10.2). The policy is asked about this machine, and
- * evidence is made over the new keys, as at Bootstrap. The caller holds the lock of the key directory.
+ * Gives a KMS a new root and retires the old one (docs/protocol/kms.md section 9.3). The policy is asked about this
+ * machine, and evidence is made over the new keys, as at Bootstrap. The caller holds the lock of the key directory.
  * @param retire id of the root that shall retire; another active root is an error, so that a command that is given
  *   again does not rotate twice
  * @throws RpcError `KMS is not allowed to rotate the root: …`, KmsError; the old root stays active then

@@ -21,7 +21,7 @@ byId('onboard').onclick=run(()=>{const url=byId('source').value.replace(/\\/+$/,
   return call('Onboard',{source_url:url.endsWith('/prpc')?url:url+'/prpc',domain:byId('domain').value})});
 byId('finish').onclick=run(async()=>{const a=await fetch('/finish',{headers:headers()});return await a.text()});`;
 
-/** The setup page (chapter 10 section 6.8): everything is in it, nothing is loaded from elsewhere. */
+/** The setup page: everything is in it, nothing is loaded from elsewhere. */
 export const SETUP_PAGE: string = `<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>dstack-kms setup</title><style>${STYLE}</style></head><body>

@@ -10,7 +10,7 @@ import { replay } from '../test/replay-item.ts';
 import { exchanges, type RecordedFile } from '../test/replay-plan.ts';
 import { structureOf } from '../test/structure-of.ts';
 
-/** Members that ours adds to JSON (chapter 10 sections 2.4 and 9). */
+/** Members that ours adds to JSON (docs/protocol/kms.md section 3). */
 const EXTRAS = ['publicKey', 'measurement', 'simulated', 'attestation_mode', 'code', 'root_history'];
 const INFO = {
   status: 'ok',

@@ -9,9 +9,9 @@ import { requireSelf } from '../authorize/require-self.ts';
 import type { Kms } from '../kms.ts';
 
 /**
- * The key to which an application's environment is sealed; anybody may ask (chapter 10 section 5.7). Without an epoch
- * it is the one that the application's machines get; others are served only while the policy still releases them. It is
- * signed by the active root, whatever root it comes from: that one speaks for the KMS.
+ * The key to which an application's environment is sealed; anybody may ask (docs/protocol/kms.md section 5.7). Without
+ * an epoch it is the one that the application's machines get; others are served only while the policy still releases
+ * them. It is signed by the active root, whatever root it comes from: that one speaks for the KMS.
  */
 export async function getAppEnvEncryptPubKey(
   kms: Kms,

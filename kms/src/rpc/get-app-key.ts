@@ -6,7 +6,7 @@ import { authorize, publicFields } from '../authorize/authorize.ts';
 import { type KeyVersion, olderKeys, rootIdField } from '../authorize/key-place.ts';
 import type { Caller, Kms } from '../kms.ts';
 
-/** Releases an application's keys to attested evidence of it (chapter 10 section 5.5). */
+/** Releases an application's keys to attested evidence of it (docs/protocol/kms.md section 5.4). */
 export async function getAppKey(
   kms: Kms,
   request: proto.GetAppKeyRequest,

@@ -7,7 +7,10 @@ import { simulatedField } from './get-app-key.ts';
 
 const MAX_NAME_LENGTH = 1024;
 
-/** The documented `getKey(name)`: what the guest agent would derive from the same keys (chapter 10 section 9). */
+/**
+ * The documented `getKey(name)`: what the guest agent would derive from the same keys (docs/protocol/keys.md section
+ * 3.3).
+ */
 export async function getKey(
   kms: Kms,
   { name, vmConfig }: proto.GetKeyRequest,

@@ -6,7 +6,7 @@ import { authorize, publicFields } from '../authorize/authorize.ts';
 import type { Caller, Kms } from '../kms.ts';
 import { simulatedField } from './get-app-key.ts';
 
-/** Hands the root keys to another KMS. Evidence is always required (chapter 10 section 5.6). */
+/** Hands the root keys to another KMS. Evidence is always required (docs/protocol/kms.md section 5.5). */
 export async function getKmsKey(
   kms: Kms,
   { vmConfig, acceptHistory }: proto.GetKmsKeyRequest,

@@ -9,7 +9,8 @@ beforeAll(async () => {
 });
 afterAll(() => lab.close());
 
-// The original fails then (chapter 10 section 5.8), which makes GetMeta useless to those who ask whether it lives.
+// The original fails then (docs/protocol/kms.md section 5.8), which makes GetMeta useless to those who ask whether it
+// lives.
 test.each<[string, WebhookAnswer]>([
   ['an error', { status: 500, raw: 'boom' }],
   ['no JSON', { raw: '<html>' }],

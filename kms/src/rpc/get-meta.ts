@@ -13,8 +13,8 @@ const DESCRIBE_TIMEOUT_MS = 3_000;
 type Source = Pick<Kms, 'config' | 'keys' | 'policy' | 'log' | 'metrics' | 'simulated'>;
 
 /**
- * Describes this KMS (chapter 10 section 5.8). It answers also when the policy source does not: then with the last
- * good values for a minute, and with none after that.
+ * Describes this KMS (docs/protocol/kms.md section 5.8). It answers also when the policy source does not: then with the
+ * last good values for a minute, and with none after that.
  */
 export function metaSource(kms: Source): () => proto.GetMetaResponse | Promise<proto.GetMetaResponse> {
   let answer: { at: number; message: proto.GetMetaResponse } | undefined;

@@ -5,7 +5,7 @@ import { certificatePem } from '@dstack-cloud/ra-tls';
 import { requireSelf } from '../authorize/require-self.ts';
 import type { Kms } from '../kms.ts';
 
-/** The CA whose key everybody may have, for clients whose TLS stack wants one (chapter 10 section 5.9). */
+/** The CA whose key everybody may have, for clients whose TLS stack wants one (docs/protocol/kms.md section 5.8). */
 export async function getTempCaCert(
   kms: Kms,
 ): Promise<MessageInitShape<typeof proto.GetTempCaCertResponseSchema>> {

@@ -20,7 +20,7 @@ import { findInitScripts } from '../evidence/init-scripts.ts';
 import { earlyImageRefusal, refusalCode } from '../evidence/refusal.ts';
 import type { Caller, Kms } from '../kms.ts';
 
-/** Signs an application's certificate; the request carries its own evidence (chapter 10 section 5.10). */
+/** Signs an application's certificate; the request carries its own evidence (docs/protocol/kms.md section 5.6). */
 export async function signCert(
   kms: Kms,
   { apiVersion, csr, signature, vmConfig }: proto.SignCertRequest,

@@ -97,7 +97,7 @@ function pageGuard(request: IncomingMessage): PlainResponse | undefined {
 
 /**
  * Who calls. Evidence in the certificate is verified before the method is looked up, for every method, once per
- * connection (chapter 10 section 3.8); damaged evidence is refused even for open methods.
+ * connection (docs/protocol/ra-tls.md section 5.1); damaged evidence is refused even for open methods.
  */
 function callerOf(kms: Kms, request: IncomingMessage, method: string): Caller | Promise<Caller> {
   const address = request.socket.remoteAddress ?? '';

@@ -9,7 +9,7 @@ const READY_TIMEOUT_MS = 5_000;
 /** Liveness: the process answers. */
 export const healthRoute: PlainRoute = { path: '/health', handle: () => ({ body: 'OK' }) };
 
-/** Readiness: keys are loaded, the policy source answers, own evidence verifies (chapter 10 section 10.2). */
+/** Readiness: keys are loaded, the policy source answers, own evidence verifies (docs/protocol/kms.md section 4.1). */
 export function readyRoute(
   kms: Pick<Kms, 'policy' | 'self' | 'config' | 'simulated' | 'service'>,
 ): PlainRoute {
@@ -49,7 +49,7 @@ export function nonceRoute(nonces: ServerNonces): PlainRoute {
   };
 }
 
-/** Prometheus text (chapter 10 section 7.3). */
+/** Prometheus text (docs/protocol/kms.md section 4.2). */
 export function metricsRoute({ service }: Pick<Kms, 'service'>): PlainRoute {
   return {
     path: '/metrics',

@@ -4,7 +4,7 @@ import { type DestinationStream, type Logger, pino } from 'pino';
 import { DescriptorOutput } from './descriptor-output.ts';
 import { LineBuffer } from './line-buffer.ts';
 
-/** JSON lines with the documented messages (chapter 10 section 7.5). */
+/** JSON lines with the documented messages. */
 export type Log = Logger;
 
 /** Fields under which a secret could be logged by mistake. */

@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
-/** Metrics of one KMS process, with the names of chapter 10 section 7.3. */
+/** Metrics of one KMS process, with the names of docs/protocol/kms.md section 4.2. */
 export type Metrics = {
   readonly registry: Registry;
   /** Run before each scrape: sets gauges that follow something else. */

@@ -20,7 +20,7 @@ function padded(question: Question, key: string): string | undefined {
   return /^[0-9a-fA-F]*$/.test(hex) && hex.length <= length ? hex.padStart(length, '0') : undefined;
 }
 
-/** The auth APIs that a KMS meets (chapter 10 sections 8.2 and 8.4), as far as they judge the form of a question. */
+/** The auth APIs that a KMS meets, as far as they judge the form of a question. */
 export const AUTH_DIALECTS: Readonly<Record<string, (body: string) => WebhookAnswer>> = {
   'auth-eth v0.6': (body) => {
     const question = JSON.parse(body) as Question;

@@ -7,7 +7,7 @@ import {
 import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { fixture } from '@dstack-cloud/test/fixtures';
 
-/** Evidence as if it had been verified: what the vectors of chapter 10 section 5.1 say about it is arithmetic. */
+/** Evidence as if it had been verified: what these vectors say about it is arithmetic. */
 function verifiedAs(members: Record<string, unknown>): VerifiedAttestation {
   return {
     simulated: true,

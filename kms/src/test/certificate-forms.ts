@@ -69,7 +69,7 @@ function forms(guest: RecordedGuest): Record<string, Form> {
     'cert-selfsigned-att': { extensions: [good], issuer: 'self' },
     'cert-rootca-issued': { extensions: [good], issuer: 'root' },
     'cert-otherkey': { extensions: [good], key: generateP256Key() },
-    // The TD report's MRTD lies at 48 + 136 (chapter 20 section 2.3); the signature at 48 + 584 + 4.
+    // The TD report's MRTD lies at 48 + 136 (docs/protocol/evidence.md section 8); the signature at 48 + 584 + 4.
     'cert-quote-body-flipped': { extensions: [flipped(184)] },
     'cert-quote-sig-flipped': { extensions: [flipped(640)] },
     'cert-att-truncated': { extensions: [whole(encoded.slice(0, 300))] },

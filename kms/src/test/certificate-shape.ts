@@ -2,7 +2,10 @@ import { parseCertificate } from '@dstack-cloud/attestation';
 import { decodePem, toHex } from '@dstack-cloud/encoding';
 import { OID } from '@dstack-cloud/ra-tls';
 
-/** Content that differs on purpose: app info is of verified evidence (chapter 10 section 3.5), so its device id is. */
+/**
+ * Content that differs on purpose: app info is of verified evidence (docs/protocol/ra-tls.md section 1.3), so its
+ * device id is.
+ */
 const CONTENT_DIFFERS: readonly string[] = [OID.appInfo];
 
 const KEY_USAGE = '2.5.29.15';

@@ -23,8 +23,8 @@ type Connection = { readonly ca?: string; readonly cert?: string; readonly key?:
 type VerifyServer = (certificate: RaTlsCertificate) => Promise<VerifiedAttestation>;
 
 /**
- * A guest of v0.6 (chapter 10 section 3.8): learns the temp CA from anybody, evidence as quote and log in .1 and .2, a
- * certificate of the temp CA, the configuration in the request, the answer read under v0.6's names.
+ * A guest of v0.6 (docs/protocol/ra-tls.md section 5.1): learns the temp CA from anybody, evidence as quote and log in
+ * .1 and .2, a certificate of the temp CA, the configuration in the request, the answer read under v0.6's names.
  */
 export async function v06Guest(
   port: number,

@@ -97,7 +97,7 @@ const differences: Record<string, Difference> = {
   'appkey-auth-null-gateway': { reason: NO_ADDRESS, error: /App not allowed: failed to decode / },
   'appkey-auth-isallowed-string': { reason: NO_ADDRESS, error: /App not allowed: failed to decode / },
   'appkey-app2-no-instance': {
-    reason: 'the event instance-id is always there, if only empty (chapter 20 section 10 point 14)',
+    reason: 'the event instance-id is always there, if only empty',
     status: 400,
   },
   'v1-bad-log': {
@@ -209,7 +209,7 @@ const byFile: Record<string, Difference> = {
   'crash/auth-answer-multibyte-at-512': { reason: NEVER_ENDS, status: 200, error: /"temp_ca_key"/ },
   'dev-mode/appkey-nitro-debug-image-verify-false': { reason: DEBUG, status: 400, error: /debug mode/ },
   'dev-mode/appkey-nitro-lying-hash-image-verify-false': {
-    reason: 'what costs nothing is checked whatever image.verify says (chapter 20 section 10 point 4)',
+    reason: 'what costs nothing is checked whatever image.verify says',
     status: 400,
     error: NITRO_HASH,
   },
