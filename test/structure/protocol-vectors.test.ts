@@ -39,7 +39,9 @@ import {
   deriveEnvPublicKey,
   generateP256Key,
   getKey,
+  openSealedBox,
   rootId,
+  sealBox,
   sealEnv,
   signEnvPublicKey,
   verifyEnvPublicKey,
@@ -186,6 +188,12 @@ const computations: Readonly<Record<string, (given: Vector, wanted: readonly str
     const sealed = sealEnv(plaintext, publicKey, options);
     expect(decryptEnv(secret, sealed)).toEqual(plaintext);
     return { public_key: toHex(publicKey), sealed: toHex(sealed) };
+  },
+  'sealed-box': (given) => {
+    const [secret, message] = [bytes(given['secret']), bytes(given['message'])];
+    const sealed = sealBox(message, x25519PublicKey(secret), bytes(given['ephemeral_secret']));
+    expect(openSealedBox(sealed, secret)).toEqual(message);
+    return { sealed: toHex(sealed) };
   },
   extension: (given) => {
     const key = generateP256Key();
