@@ -16,7 +16,7 @@ export interface P256Key {
   readonly publicPoint: Uint8Array;
   /** DER SubjectPublicKeyInfo, 91 bytes. */
   readonly spki: Uint8Array;
-  /** DER PKCS#8 in the one layout of docs/protocol/keys.md section 2.2, 138 bytes. */
+  /** DER PKCS#8 in the one layout of docs/protocol/keys.md section 2.2: 138 bytes. */
   readonly pkcs8: Uint8Array;
   readonly privateKey: KeyObject;
   readonly publicKey: KeyObject;
