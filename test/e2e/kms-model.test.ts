@@ -104,8 +104,7 @@ async function addService(reuseMs: number, index: number): Promise<ModelService>
 
 /** Everything as at the beginning, whatever the run before left behind. */
 async function reset(model: Model): Promise<void> {
-  const note = async (): Promise<void> =>
-    world.timeline.restart(Number(await chain.client.public.getBlockNumber()), model.blocks);
+  const note = async (): Promise<void> => world.timeline.restart(await control.head(), model.blocks);
   await control.revert(base);
   await note();
   // Anvil forgets the state of blocks that many others came after, also if those are gone again.
@@ -115,11 +114,16 @@ async function reset(model: Model): Promise<void> {
   }
   base = await control.snapshot();
   world.snapshots.length = 0;
-  for (const service of world.services) {
-    if (service.configureEpochs(world.apps, model.epochs)) await service.stop();
-    if (service.hasKeys) await service.serve();
-    service.news();
-  }
+  // What they remember of the chain before is longer than this one, and perhaps later.
+  await Promise.all(
+    world.services.map(async (service) => {
+      service.configureEpochs(world.apps, model.epochs);
+      await service.stop();
+      if (service.hasKeys) await service.serve();
+      service.news();
+    }),
+  );
+  world.timeline.forget();
   const target = world.services.findIndex(({ hasKeys }) => !hasKeys);
   if (target >= 0) await replicate({ target, changes: [], asks: [], crashAfterMs: null }, model, world);
 }

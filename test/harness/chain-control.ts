@@ -15,6 +15,8 @@ export type ChainControl = {
   snapshot(): Promise<Hex>;
   /** Goes back to that state; what came after it never happened. The name is used up. */
   revert(name: Hex): Promise<void>;
+  /** The number and the time of the head. */
+  head(): Promise<{ readonly number: number; readonly timestamp: number }>;
   isComposeHashAllowed(app: Address, value: Hex, block: bigint): Promise<boolean>;
 };
 
@@ -44,6 +46,10 @@ export function controlChain({ client, kms }: LabChain): ChainControl {
     snapshot: async () => (await call('evm_snapshot', [])) as Hex,
     async revert(name) {
       if ((await call('evm_revert', [name])) !== true) throw new Error(`No snapshot ${name}`);
+    },
+    async head() {
+      const block = (await call('eth_getBlockByNumber', ['latest', false])) as Record<string, Hex>;
+      return { number: Number(block['number']), timestamp: Number(block['timestamp']) };
     },
     isComposeHashAllowed: (address, value, blockNumber) =>
       client.public.readContract({

@@ -6,14 +6,14 @@ import { createInterface } from 'node:readline';
 import { repository } from '../run-command.ts';
 import type { AttackOrder } from './attacker-process.ts';
 import type { Material } from './attacks.ts';
-import type { GenuineAnswer, GenuinePlan } from './genuine-process.ts';
+import type { GenuineAnswer, GenuinePlan, GenuineRequest } from './genuine-process.ts';
 
 const ATTACKERS_PRIORITY = 15;
 /** An answer that comes later than so long after the end of an attack is none. */
 const LATE_MS = 250;
 
 /** What genuine clients got in some time. */
-export type Service = { readonly perSecond: number; readonly p99Ms: number };
+export type Service = { readonly perSecond: number; readonly servedPercent: number; readonly p99Ms: number };
 
 function script(name: string): ChildProcess {
   const file = join(repository, 'test/harness/hostile', name);
@@ -61,19 +61,28 @@ export function startGenuine(plan: GenuinePlan): {
   stop(): Promise<void>;
 } {
   const child = script('genuine-process.ts');
+  const asked: number[] = [];
   const answers: GenuineAnswer[] = [];
-  createInterface({ input: child.stdout! }).on('line', (line) =>
-    answers.push(JSON.parse(line) as GenuineAnswer),
-  );
+  createInterface({ input: child.stdout! }).on('line', (line) => {
+    const said = JSON.parse(line) as GenuineRequest | GenuineAnswer;
+    if ('ms' in said) answers.push(said);
+    else asked.push(said.at);
+  });
   child.stdin?.write(`${JSON.stringify(plan)}\n`);
   return {
     async served(from, to) {
       await new Promise((resolve) => setTimeout(resolve, LATE_MS));
-      const good = answers.filter(({ at, isGood }) => isGood && at >= from && at < to).map(({ ms }) => ms);
+      const isWithin = (at: number): boolean => at >= from && at < to;
+      const good = answers.filter(({ at, isGood }) => isGood && isWithin(at)).map(({ ms }) => ms);
       good.sort((one, other) => one - other);
       const p99Ms =
         good[Math.min(good.length - 1, Math.floor(good.length * 0.99))] ?? Number.POSITIVE_INFINITY;
-      return { perSecond: good.length / ((to - from) / 1_000), p99Ms };
+      return {
+        perSecond: good.length / ((to - from) / 1_000),
+        // Of what they asked for: on a busy machine they themselves ask less often than they would.
+        servedPercent: (100 * good.length) / asked.filter(isWithin).length,
+        p99Ms,
+      };
     },
     stop: () => ended(child),
   };

@@ -1,7 +1,7 @@
 /**
  * Genuine clients, in a process of their own: asks one thing after the other at a steady rate, whether or not what was
- * asked before has been answered, on kept connections and new ones in turn. Writes a line for each answer. Ends with its
- * input.
+ * asked before has been answered, on kept connections and new ones in turn. Writes a line when it asks and one for
+ * each answer. Ends with its input.
  */
 import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
@@ -22,7 +22,8 @@ export type GenuinePlan = {
 };
 
 /** `at` is when it was asked (`Date.now()`). */
-export type GenuineAnswer = { readonly at: number; readonly ms: number; readonly isGood: boolean };
+export type GenuineRequest = { readonly at: number };
+export type GenuineAnswer = GenuineRequest & { readonly ms: number; readonly isGood: boolean };
 
 createInterface({ input: process.stdin }).once('line', (line) => {
   const plan = JSON.parse(line) as GenuinePlan;
@@ -48,6 +49,8 @@ createInterface({ input: process.stdin }).once('line', (line) => {
     const { method, path, body = '', headers } = requests[index]!;
     const at = Date.now();
     const started = performance.now();
+    const request: GenuineRequest = { at };
+    process.stdout.write(`${JSON.stringify(request)}\n`);
     const done = (isGood: boolean): void => {
       const answer: GenuineAnswer = { at, ms: performance.now() - started, isGood };
       process.stdout.write(`${JSON.stringify(answer)}\n`);

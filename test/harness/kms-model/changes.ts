@@ -25,9 +25,9 @@ const replaced = (list: readonly boolean[], at: number, value: boolean): readonl
 /** Each makes one block, or takes some away; when it returns, the chain is as the model says. */
 export async function applyChange(change: Change, model: Model, world: World): Promise<void> {
   const before = model.blocks.at(-1)!;
-  const block = (policy: Policy): void => {
+  const block = async (policy: Policy): Promise<void> => {
     model.blocks.push(policy);
-    world.timeline.note(model.blocks);
+    world.timeline.note(model.blocks, await world.chain.head());
   };
   switch (change.kind) {
     case 'app': {
@@ -65,7 +65,7 @@ export async function applyChange(change: Change, model: Model, world: World): P
       if (name === undefined) return;
       await world.chain.revert(name);
       model.blocks = model.snapshots.pop()!;
-      world.timeline.note(model.blocks, true);
+      world.timeline.note(model.blocks, await world.chain.head(), true);
     }
   }
 }

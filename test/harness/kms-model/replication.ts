@@ -65,6 +65,7 @@ export async function replicate(wanted: Replication, model: Model, world: World)
   const may = [number, wanted.target].every((one) => views.some((view) => isServiceAllowed(view, one)));
   const must =
     !timeline.wasReorganised(span) &&
+    !timeline.mayLookBehind(span) &&
     timeline.views(span, 0).every((view) => [0, 1].every((one) => isServiceAllowed(view, one)));
   if (ok === true) expect(may, told).toBe(true);
   if (ok === false) expect(must, told).toBe(false);

@@ -14,25 +14,40 @@ export type Policy = {
 /** What one reading of the chain shows: the policy at its head and at the settled block. */
 export type View = { readonly head: number; readonly policies: readonly [head: Policy, settled: Policy] };
 
+/** The head as the chain names it. */
+type Head = { readonly number: number; readonly timestamp: number };
+
 /** A time, by the views that were known when it began and when it ended. */
 export type Span = { readonly began: number; readonly known: number; readonly ended: number };
 
 export class Timeline {
   #firstBlock = 0;
-  readonly #views: { readonly view: View; readonly since: number; readonly reorganised: boolean }[] = [];
+  readonly #views: {
+    readonly view: View;
+    readonly timestamp: number;
+    readonly since: number;
+    readonly reorganised: boolean;
+  }[] = [];
+  /** The first view that a service may remember. */
+  #remembered = 0;
 
-  /** A run begins: its first block has this number. */
-  restart(firstBlock: number, blocks: readonly Policy[]): void {
-    this.#firstBlock = firstBlock;
-    this.note(blocks, true);
+  /** A run begins: its first block is this one. */
+  restart(first: Head, blocks: readonly Policy[]): void {
+    this.#firstBlock = first.number;
+    this.note(blocks, first, true);
+  }
+
+  /** All services have been started again: they remember no head before the present one. */
+  forget(): void {
+    this.#remembered = this.#views.length - 1;
   }
 
   /** The chain has these blocks from now on, or since shortly before. */
-  note(blocks: readonly Policy[], reorganised = false): void {
+  note(blocks: readonly Policy[], { timestamp }: Head, reorganised = false): void {
     const top = blocks.length - 1;
     const policies = [blocks[top]!, blocks[Math.max(0, top - CONFIRMATIONS)]!] as const;
     const view = { head: this.#firstBlock + top, policies };
-    this.#views.push({ view, since: performance.now(), reorganised });
+    this.#views.push({ view, timestamp, since: performance.now(), reorganised });
   }
 
   /** Views known so far. */
@@ -63,6 +78,20 @@ export class Timeline {
     return this.#within(span, reuseMs)
       .slice(1)
       .some(({ reorganised }) => reorganised);
+  }
+
+  /**
+   * Whether a head of that time may be taken for one of a backend that is behind: a head before it was higher, and no
+   * earlier. A service then refuses for want of a fresh one, until the chain is as long as it was, or later.
+   */
+  mayLookBehind(span: Span): boolean {
+    const within = this.#within(span, 0);
+    const first = this.#views.indexOf(within[0]!);
+    return within.some(({ view, timestamp }, index) =>
+      this.#views
+        .slice(this.#remembered, first + index)
+        .some((before) => before.view.head > view.head && before.timestamp >= timestamp),
+    );
   }
 
   #within({ began, known, ended }: Span, reuseMs: number) {
