@@ -1,19 +1,51 @@
 /**
- * `npm test [-- FILTER…]`: builds what the tests start, runs the unit tests, then the end-to-end tests one file
- * at a time (each starts whole services), and closes with one line of counts.
+ * `npm test [-- FILTER…]`: builds what the tests start, runs the unit tests, then the end-to-end tests (each starts
+ * whole services), and closes with one line of counts.
  */
+import { availableParallelism } from 'node:os';
 import { surviveClosedOutput } from '@dstack-cloud/files';
 import { build } from './build.ts';
 import { type Counts, runVitest } from './run-vitest.ts';
 
-// Filters of vitest match any part of a path, so the two phases are told apart by exclusion.
-const unitTests = ['--exclude', 'test/e2e/**'];
-const endToEnd = ['test/e2e/', '--no-file-parallelism'];
+/**
+ * End-to-end tests that run two at a time: they bound no time that a busy neighbour could take, and share no container
+ * engine's bridge. The others have the machine to themselves.
+ */
+const TWO_AT_A_TIME = [
+  'audit',
+  'bootstrap-faults',
+  'check-then-swap',
+  'deploy-crash',
+  'kms-backup',
+  'kms-cost',
+  'kms-crash',
+  'kms-documentation',
+  'kms-onboard',
+  'kms-proofs',
+  'kms-root-rotation',
+  'kms-rotation',
+  'kms-workers-limits',
+  'kms-workers-shared',
+  'machines',
+  'measured-or-refused',
+  'plain-processes',
+  'services-down',
+  'simulator-documentation',
+  'verify',
+].map((name) => `test/e2e/${name}.test.ts`);
+
+/** Much of a test's time it waits; with one process for each core but one, as by default, two cores have one process. */
+const WORKERS = Math.max(2, availableParallelism() - 1);
+
+// Filters of vitest match any part of a path, so the phases are told apart by exclusion.
+const unitTests = ['--exclude', 'test/e2e/**', `--maxWorkers=${WORKERS}`];
+const together = [...TWO_AT_A_TIME, '--maxWorkers=2'];
+const alone = ['test/e2e/', '--no-file-parallelism', ...TWO_AT_A_TIME.flatMap((file) => ['--exclude', file])];
 
 surviveClosedOutput();
 const filters = process.argv.slice(2);
 await build();
-const phases = filters.length > 0 ? [filters] : [unitTests, endToEnd];
+const phases = filters.length > 0 ? [filters] : [unitTests, together, alone];
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
 for (const phase of phases) {
   const counts = await runVitest(phase);
