@@ -4,6 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { installVhostDevice, VHOST_DEVICE } from './setup/vhost-device-vsock.mjs';
 
 /** Debian package, the program it brings, and what is tested with it. */
 const systemPackages = [
@@ -28,6 +29,10 @@ const systemPackages = [
   { name: 'gdisk', program: 'sgdisk', use: 'partition tables against the reference tool' },
   { name: 'dosfstools', program: 'fsck.fat', use: 'FAT volumes against the reference tools' },
   { name: 'mtools', program: 'mtype', use: 'FAT volumes against the reference tools' },
+  { name: 'qemu-system-x86', program: 'qemu-system-x86_64', use: 'virtual machines' },
+  { name: 'qemu-utils', program: 'qemu-img', use: 'virtual machines' },
+  { name: 'ovmf', file: '/usr/share/OVMF/OVMF_CODE.fd', use: 'the measured boot of virtual machines' },
+  { name: 'squashfs-tools', program: 'unsquashfs', use: 'root file systems against the reference tool' },
   { name: 'cpio', program: 'cpio', use: 'initramfs archives against the reference tool' },
   { name: 'binutils', program: 'objdump', use: 'kernel images against the reference tool' },
 ];
@@ -37,13 +42,17 @@ function onPath(program) {
   return directories.some((directory) => existsSync(join(directory, program)));
 }
 
+function isThere({ program, file }) {
+  return file === undefined ? onPath(program) : existsSync(file);
+}
+
 function run(command, args, options = {}) {
   console.log(`> ${command} ${args.join(' ')}`);
   return spawnSync(command, args, { stdio: 'inherit', ...options }).status === 0;
 }
 
 function installMissing() {
-  const missing = systemPackages.filter(({ program }) => !onPath(program));
+  const missing = systemPackages.filter((one) => !isThere(one));
   if (missing.length === 0) return [];
   if (process.platform !== 'linux' || !onPath('apt-get')) return missing;
   const sudo = process.getuid?.() === 0 ? [] : ['sudo', '-n'];
@@ -57,11 +66,13 @@ function installMissing() {
   if (!apt('install', '-y', '--no-install-recommends', ...names)) {
     for (const name of names) apt('install', '-y', '--no-install-recommends', name);
   }
-  return missing.filter(({ program }) => !onPath(program));
+  return missing.filter((one) => !isThere(one));
 }
 
 if (!run('npm', ['ci'])) process.exit(1);
 const absent = installMissing();
+if (!onPath(VHOST_DEVICE) && !installVhostDevice())
+  absent.push({ name: VHOST_DEVICE, use: 'virtual machines' });
 for (const { name, use } of absent) {
   console.log(`setup: "${name}" could not be installed; tests of ${use} are skipped`);
 }
