@@ -10,10 +10,11 @@ import { type Answer, recordedCases, send } from './test/replay.ts';
 /** Requests that ours refuses, with the reason. */
 const REFUSED: Readonly<Record<string, string>> = {
   'guest.GetTlsKey.not-after-past': 'it would end (1970) before it begins (1975)',
-  'guest.GetTlsKey.not-after-9999': 'no certificate outlives its CA (chapter 10 section 5.10)',
-  'guest.GetTlsKey.subject-newline': 'control characters in names are refused (chapter 10 section 5.10)',
+  'guest.GetTlsKey.not-after-9999': 'no certificate outlives its CA (docs/protocol/ra-tls.md section 4.3)',
+  'guest.GetTlsKey.subject-newline':
+    'control characters in names are refused (docs/protocol/ra-tls.md section 4.3)',
 };
-/** `alt_names%5B0%5D`: the original does not decode keys; ours does, as chapter 30 section 1.2 says. */
+/** `alt_names%5B0%5D`: the original does not decode keys; ours does, as docs/protocol/kms.md section 1.2 says. */
 const DECODED_KEYS = 'guest.GetTlsKey.get-arr-enc';
 
 describeWithFixtures('certificates recorded from the original', 'guest-original/expected.json', () => {

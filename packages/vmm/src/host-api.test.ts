@@ -40,7 +40,7 @@ async function post(path: string, body: string): Promise<{ status: number; body:
 const notify = (event: unknown, payload: unknown) =>
   post('/api/Notify?json', JSON.stringify({ event, payload }));
 
-describe('host API (chapter 50 section 7.4)', () => {
+describe('host API (docs/protocol/host-shared.md section 6)', () => {
   it('takes notifications', async () => {
     expect((await notify('boot.progress', 'requesting app keys')).status).toBe(200);
     expect(received).toEqual([{ event: 'boot.progress', payload: 'requesting app keys' }]);

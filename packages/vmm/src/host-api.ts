@@ -9,7 +9,9 @@ import {
 } from '@dstack-cloud/prpc';
 import { askKeyProvider, type KeyProviderAddress } from './key-provider.ts';
 
-/** A notification with a longer payload is dropped, and its sender not told (chapter 50 section 7.4). */
+/**
+ * A notification with a longer payload is dropped, and its sender not told (docs/protocol/host-shared.md section 6).
+ */
 export const MAX_NOTIFY_PAYLOAD = 4096;
 const MAX_EVENT_BYTES = 128;
 const MAX_BODY_BYTES = 64 * 1024;

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { printableLine } from '@dstack-cloud/encoding';
 import { openOwnFile } from '@dstack-cloud/files';
 
-/** One log grows to this size before it is moved aside (chapter 50 section 7.8, `cvm.log`). */
+/** One log grows to this size before it is moved aside. */
 export const LOG_MAX_BYTES: number = 4 * 1024 * 1024;
 export const LOG_BACKUPS = 3;
 /** A line without an end is cut here, so that a program cannot fill the supervisor's memory. */

@@ -2,7 +2,7 @@ import { getKey, KeysError, signData, verifyData } from '@dstack-cloud/keys';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { Agent } from './agent.ts';
 
-/** Path and purpose of the key that Sign uses (chapter 30 section 1.8). */
+/** Path and purpose of the key that Sign uses (docs/protocol/keys.md section 5.4). */
 const SIGN_PATH = 'vms';
 const SIGN_PURPOSE = 'signing';
 
@@ -14,7 +14,7 @@ export interface ChainedKey {
   readonly signatureChain: readonly Uint8Array[];
 }
 
-/** GetKey (chapter 30 section 1.5). @throws RpcError `Unsupported algorithm` */
+/** GetKey (docs/protocol/keys.md section 3.3). @throws RpcError `Unsupported algorithm` */
 export function chainedKey(agent: Agent, path: string, purpose: string, algorithm: string): ChainedKey {
   return withKeyErrors(() => {
     const { key, publicKey, signature } = getKey(agent.keys.k256Key, path, purpose, algorithm);

@@ -16,7 +16,10 @@ const REQUEST: LeafRequest = {
   withAppInfo: false,
 };
 
-/** Issues the certificate of `app_cert` in the background; its private key is thrown away (chapter 30 section 1.9). */
+/**
+ * Issues the certificate of `app_cert` in the background; its private key is thrown away (docs/protocol/guest-agent.md
+ * section 4.6).
+ */
 export class BackgroundDemoCertificate implements DemoCertificate {
   readonly #signer: CertificateSigner;
   readonly #attest: (spki: Uint8Array) => ReturnType<Parameters<CertificateSigner['sign']>[0]['attest']>;

@@ -4,7 +4,7 @@ import { RpcError } from '@dstack-cloud/prpc';
 import { causeChain } from '../errors.ts';
 import type { Agent } from './agent.ts';
 
-/** Longest event name and largest payload of an application, bytes (chapter 30 section 1.8). */
+/** Longest event name and largest payload of an application, bytes (docs/protocol/guest-agent.md section 4.5). */
 const MAX_NAME = 128;
 const MAX_PAYLOAD = 64 * 1024;
 

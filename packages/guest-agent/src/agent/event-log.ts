@@ -17,7 +17,8 @@ export function tdxEvents(attestation: Attestation): readonly TdxEvent[] {
 
 /**
  * JSON text of the event log as GetQuote gives it: boot events without their payloads, runtime events whole and with
- * their digests, so that a client can replay every register (chapter 30 section 1.7; the original empties digests).
+ * their digests, so that a client can replay every register (docs/protocol/guest-agent.md section 4.3; the original
+ * empties digests).
  */
 export function clientEventLog(events: readonly TdxEvent[]): string {
   return eventLogToJson(events.map(forClient), { strip: false });

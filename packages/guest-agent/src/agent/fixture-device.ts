@@ -3,12 +3,12 @@ import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { concatBytes } from '@dstack-cloud/encoding';
 import { GuestError } from '../errors.ts';
 
-/** Where report_data lies in a version 4 TDX quote (chapter 20 section 2.3). */
+/** Where report_data lies in a version 4 TDX quote (docs/protocol/evidence.md section 8). */
 const REPORT_DATA_OFFSET = 568;
 const REPORT_DATA_LENGTH = 64;
 
 /**
- * Evidence from a recorded attestation instead of a device (chapter 30 section 8): report data is written over, so
+ * Evidence from a recorded attestation instead of a device: report data is written over, so
  * signatures no longer verify, and events go nowhere.
  */
 export class FixtureDevice implements EvidenceDevice {

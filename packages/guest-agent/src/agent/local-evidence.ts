@@ -16,7 +16,9 @@ import { obtain } from './obtain.ts';
 const NONE = new Uint8Array(0);
 const RETRY_MS = 1_000;
 
-/** What the guest can say about itself from its own, unverified attestation (chapter 30 section 1.9). */
+/**
+ * What the guest can say about itself from its own, unverified attestation (docs/protocol/guest-agent.md section 4.6).
+ */
 export interface LocalFacts {
   /** As in extension .9; the device id is that of an unverified attestation. */
   readonly appInfo: AppInfo;

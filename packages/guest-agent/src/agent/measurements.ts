@@ -24,7 +24,7 @@ export function tdReportOf(attestation: Attestation): TdReport {
   return td;
 }
 
-/** mr_aggregated of bare TDX (chapter 30 section 1.9), 32 bytes; RTMR3 is the replay of the log. */
+/** mr_aggregated of bare TDX (docs/protocol/verification.md section 8.2), 32 bytes; RTMR3 is the replay of the log. */
 export function mrAggregated(td: TdReport, attestation: Attestation): Uint8Array {
   const owner = [td.mrConfigId, td.mrOwner, td.mrOwnerConfig];
   const replayed = replayRuntimeEvents(attestation.runtimeEvents, 'sha384');
@@ -32,7 +32,7 @@ export function mrAggregated(td: TdReport, attestation: Attestation): Uint8Array
   return sha256(td.mrTd, rtmr0, rtmr1, rtmr2, replayed, ...(owner.every(isZero) ? [] : owner));
 }
 
-/** mr_system of bare TDX (chapter 10 section 5.1), 32 bytes. */
+/** mr_system of bare TDX (docs/protocol/verification.md section 8.2), 32 bytes. */
 export function mrSystem(td: TdReport, keyProviderInfo: Uint8Array): Uint8Array {
   const provider = keyProviderInfo.length === 0 ? new Uint8Array(32) : sha256(keyProviderInfo);
   const [rtmr0, rtmr1, rtmr2] = td.rtmrs;

@@ -40,8 +40,8 @@ export async function quoteAndLog(agent: Agent, reportData: Uint8Array): Promise
 }
 
 /**
- * GetQuote (chapter 30 section 1.7). The JSON form carries the registers as documented; `attestation` is filled where the
- * bare quote is not all the evidence.
+ * GetQuote (docs/protocol/guest-agent.md section 4.3). The JSON form carries the registers as documented; `attestation`
+ * is filled where the bare quote is not all the evidence.
  */
 export async function getQuote(agent: Agent, reportData: Uint8Array): Promise<GetQuoteResponse> {
   const { quote, eventLog, attestation } = await quoteAndLog(agent, reportData);

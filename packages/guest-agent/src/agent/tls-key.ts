@@ -6,7 +6,7 @@ import { causeChain } from '../errors.ts';
 import type { Agent } from './agent.ts';
 import type { LeafRequest } from './certificate-signer.ts';
 
-/** First second that X.509 cannot express; the original aborts on it (chapter 30 section 1.6). */
+/** First second that X.509 cannot express; the original aborts on it (docs/protocol/guest-agent.md section 4.2). */
 const YEAR_10000 = 253_402_300_800n;
 
 /** A private key with the certificate chain for it, PEM. */

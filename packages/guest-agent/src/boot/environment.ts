@@ -30,8 +30,8 @@ export interface EnvironmentInput {
 }
 
 /**
- * Decrypts `.encrypted-env` and writes `.decrypted-env` and `.decrypted-env.json`, both 0600, also when they are empty, so
- * that nothing of an earlier boot stays (chapter 30 section 4.7).
+ * Decrypts `.encrypted-env` and writes `.decrypted-env` and `.decrypted-env.json`, both 0600, also when they are empty,
+ * so that nothing of an earlier boot stays (docs/protocol/host-shared.md section 5.2).
  *
  * @returns the key that opened it; undefined when there is no environment
  * @throws GuestError `env-undecryptable` when there is an environment that cannot be opened or breaks a limit

@@ -41,9 +41,9 @@ export interface HostShared {
 export const hostSharedCopy: (workDir: string) => string = hostSharedCopies;
 
 /**
- * Copies the host-shared files into the work directory and parses the copies (chapter 30 section 3). Each source is
- * read once, through one descriptor and with a bound; each copy is a new file of mode 0600, so neither a host that
- * writes meanwhile nor an older, longer copy can change what was measured.
+ * Copies the host-shared files into the work directory and parses the copies (docs/protocol/host-shared.md section 1).
+ * Each source is read once, through one descriptor and with a bound; each copy is a new file of mode 0600, so neither a
+ * host that writes meanwhile nor an older, longer copy can change what was measured.
  *
  * @throws GuestError `host-shared-invalid`
  */

@@ -20,9 +20,9 @@ export interface Identities {
 }
 
 /**
- * App and instance ids of chapter 20 section 2.7: a configured app id counts only with the KMS as key provider, since
- * only the KMS checks it; with any other provider the measured id is the start of the compose hash. The instance seed
- * is fresh when there is none or no provider to bind it to.
+ * App and instance ids of docs/protocol/app-compose.md section 3: a configured app id counts only with the KMS as key
+ * provider, since only the KMS checks it; with any other provider the measured id is the start of the compose hash. The
+ * instance seed is fresh when there is none or no provider to bind it to.
  */
 export function identities(
   compose: AppCompose,

@@ -22,7 +22,10 @@ export function measurer(device: EvidenceDevice, version: 1 | 2): Measure {
   };
 }
 
-/** The events before keys are asked for, up to the freeze point `boot-mr-done` (chapter 20 section 2.6). */
+/**
+ * The events before keys are asked for, up to the freeze point `boot-mr-done` (docs/protocol/event-logs.md section
+ * 4.1).
+ */
 export async function measureIdentities(
   measure: Measure,
   compose: AppCompose,

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 
-/** Twenty tries, a correction of at most 0.1 s (chapter 30 section 4.3 step 2). */
+/** Twenty tries, a correction of at most 0.1 s. */
 const COMMAND = ['waitsync', '20', '0.1'];
 const TIMEOUT_MS = 240_000;
 

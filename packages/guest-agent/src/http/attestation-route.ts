@@ -11,8 +11,9 @@ import type { PublicEvidence } from './public-evidence.ts';
 const MAX_NONCE = 64;
 const DOMAIN = 'dstack-public-attestation:';
 /**
- * `GET /attestation?nonce=<hex>` for anybody (chapter 30 section 1.7). The report data is a hash under our own tag, never
- * the caller's bytes: else a stranger could have `ratls-cert` data quoted and pose as this application to a KMS.
+ * `GET /attestation?nonce=<hex>` for anybody (docs/protocol/guest-agent.md section 5.1). The report data is a hash
+ * under our own tag, never the caller's bytes: else a stranger could have `ratls-cert` data quoted and pose as this
+ * application to a KMS.
  */
 export function attestationRoute(agent: Agent, evidence: PublicEvidence): PlainRoute {
   return {

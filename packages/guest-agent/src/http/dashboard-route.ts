@@ -11,7 +11,7 @@ const GIB = 1024n ** 3n;
 /** Of many who ask within a second, one has the engine asked. */
 const KEEP_MS = 1_000;
 
-/** `GET /`: the page of chapter 30 section 1.13. A failure is a 500, not a page that says 200. */
+/** `GET /`: the page of docs/protocol/guest-agent.md section 5. A failure is a 500, not a page that says 200. */
 export function dashboardRoute(agent: Agent, containers: Containers): PlainRoute {
   const kept = new KeptAnswers<PlainResponse>(KEEP_MS);
   const make = async (): Promise<PlainResponse> => {

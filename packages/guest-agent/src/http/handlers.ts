@@ -27,7 +27,7 @@ import { metricsRoute } from './metrics-route.ts';
 import { PublicEvidence } from './public-evidence.ts';
 import { PublicLimits } from './public-limits.ts';
 
-/** Request listeners of the agent, one per listener of chapter 30 section 1.1. */
+/** Request listeners of the agent, one per listener of docs/protocol/guest-agent.md section 1. */
 export interface Handlers {
   readonly dstack: RequestListener;
   readonly tappd: RequestListener;

@@ -28,8 +28,8 @@ export function parseListenAddress(text: string): ListenAddress | { kind: 'vsock
 }
 
 /**
- * Sockets of the service manager, in the order of its unit: dstack, tappd (chapter 30 section 1.1, sd_listen_fds(3)).
- * Containers that mounted the socket keep working over an agent's restart only with these.
+ * Sockets of the service manager, in the order of its unit: dstack, tappd (docs/protocol/guest-agent.md section 1,
+ * sd_listen_fds(3)). Containers that mounted the socket keep working over an agent's restart only with these.
  */
 export function inheritedSockets(env: NodeJS.ProcessEnv, pid: number): readonly number[] {
   if (env['LISTEN_PID'] !== String(pid)) return [];
@@ -94,7 +94,10 @@ function listenError(address: ListenAddress, cause: NodeJS.ErrnoException): Gues
   return new GuestError('listen-failed', `Cannot listen on ${where}: ${reason}`, { cause, found: where });
 }
 
-/** Makes the second location `<dir>/dstack/<name>` that SDKs probe lead to the socket (chapter 30 section 1.1). */
+/**
+ * Makes the second location `<dir>/dstack/<name>` that SDKs probe lead to the socket (docs/protocol/guest-agent.md
+ * section 1).
+ */
 export function linkSecondLocation(socketPath: string, name: string): void {
   const directory = join(dirname(socketPath), 'dstack');
   const link = join(directory, name);

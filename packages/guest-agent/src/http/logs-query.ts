@@ -15,7 +15,7 @@ const ON = new Set(['', 'true', 'on', 'yes']);
 const OFF = new Set(['false', 'off', 'no']);
 const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
-/** Reads the query of `/logs/<container>` (chapter 30 section 1.13). `now` in unix seconds. */
+/** Reads the query of `/logs/<container>` (docs/protocol/guest-agent.md section 5). `now` in unix seconds. */
 export function parseLogsQuery(queryText: string, now: number): LogsRequest | LogsProblem {
   const parameters = new URLSearchParams(queryText);
   const flags = ['follow', 'text', 'bare', 'timestamps', 'ansi'].map((name) => flag(parameters.get(name)));

@@ -19,7 +19,9 @@ const MAX_MS = 3_600_000;
 /** Longest answer, bytes of output. */
 const MAX_BYTES = 256 * 1024 * 1024;
 
-/** `GET /logs/<container>`, only when the application makes its logs public (chapter 30 section 1.13). */
+/**
+ * `GET /logs/<container>`, only when the application makes its logs public (docs/protocol/guest-agent.md section 5).
+ */
 export function logsRoute(agent: Agent, containers: Containers, limits: PublicLimits): PlainRoute {
   return {
     path: `${PREFIX}*`,

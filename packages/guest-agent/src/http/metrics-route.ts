@@ -8,7 +8,10 @@ const KEEP_MS = 1_000;
 
 type Labels = Readonly<Record<string, string>>;
 
-/** `GET /metrics`, only when the application makes its system information public (chapter 30 section 1.13). */
+/**
+ * `GET /metrics`, only when the application makes its system information public (docs/protocol/guest-agent.md section
+ * 5).
+ */
 export function metricsRoute(agent: Agent): PlainRoute {
   const kept = new KeptAnswers<PlainResponse>(KEEP_MS);
   const make = async (): Promise<PlainResponse> => {

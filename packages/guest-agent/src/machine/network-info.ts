@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 
-/** Interfaces that the host may know about (chapter 30 section 1.14). */
+/** Interfaces that the host may know about (docs/protocol/host-shared.md section 7). */
 const SHOWN = /^(?:dstack-wg0|enp.*|eth.*)$/;
 const WG_TIMEOUT_MS = 5_000;
 

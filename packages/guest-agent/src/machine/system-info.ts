@@ -10,7 +10,9 @@ export interface DiskInfo {
   readonly freeSize: bigint;
 }
 
-/** Members of SystemInfo (chapter 30 section 1.14): sizes in bytes, uptime in seconds, loads times 100. */
+/**
+ * Members of SystemInfo (docs/protocol/host-shared.md section 7): sizes in bytes, uptime in seconds, loads times 100.
+ */
 export interface SystemInfo {
   readonly osName: string;
   readonly osVersion: string;

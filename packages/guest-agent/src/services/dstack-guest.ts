@@ -18,7 +18,7 @@ import { attest, getQuote } from '../agent/quote.ts';
 import { freshTlsKey } from '../agent/tls-key.ts';
 import { REVISION, VERSION } from '../version.ts';
 
-/** Service `DstackGuest` of dstack.sock (chapter 30 section 1.3). */
+/** Service `DstackGuest` of dstack.sock (docs/protocol/guest-agent.md section 3). */
 export function dstackGuestService(agent: Agent): ServiceImplementation<IncomingMessage> {
   return implement(DstackGuest)<IncomingMessage>({
     GetTlsKey: (request) => freshTlsKey(agent, request),

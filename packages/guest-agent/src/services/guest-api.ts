@@ -17,7 +17,7 @@ export interface GuestApiOptions {
   readonly powerOff: () => void;
 }
 
-/** Service `GuestApi`, for the machine's own host only (chapter 30 section 1.14). */
+/** Service `GuestApi`, for the machine's own host only (docs/protocol/host-shared.md section 7). */
 export function guestApiService(
   agent: Agent,
   options: GuestApiOptions,

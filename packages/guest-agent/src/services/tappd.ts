@@ -8,7 +8,7 @@ import { quoteAndLog } from '../agent/quote.ts';
 import { derivedTlsKey } from '../agent/tls-key.ts';
 import { REVISION, VERSION } from '../version.ts';
 
-/** Tag of report data when the caller gives no prefix (chapter 30 section 1.11). */
+/** Tag of report data when the caller gives no prefix (docs/protocol/guest-agent.md section 4.4). */
 const DEFAULT_PREFIX = 'app-data';
 
 /** The legacy service of tappd.sock. */

@@ -27,7 +27,8 @@ export function workerService(
 }
 
 /**
- * Report data that binds the application's signing key: a tag and the key in base64url, padded (chapter 30 section 1.10).
+ * Report data that binds the application's signing key: a tag and the key in base64url, padded
+ * (docs/protocol/guest-agent.md section 4.7).
  *
  * @throws RpcError `Unsupported algorithm`
  */

@@ -54,7 +54,10 @@ function describe(oid: string, content: Uint8Array, spki: Uint8Array): unknown {
   return [bound, createHash('sha256').update(zeroed).digest('hex')];
 }
 
-/** The original writes a ninth, empty element; ours leaves it out when there is no init script (chapter 30 section 1.6). */
+/**
+ * The original writes a ninth, empty element; ours leaves it out when there is no init script
+ * (docs/protocol/guest-agent.md section 4.2).
+ */
 function appInfoOfOurs(oid: string, hex: string): string {
   return oid.endsWith('.9') ? `98${hex.slice(2, -2)}` : hex;
 }

@@ -3,7 +3,7 @@ import { type Answer, bytesOf, type Case, sha256Hex } from './replay.ts';
 /** Error texts of the agent itself: these must be equal. What JSON, protobuf and query libraries say need not. */
 const OWN_TEXTS =
   /^(?:Unsupported algorithm|Report data is too long|invalid content length|invalid hash algorithm|Service not found: .*|Pre-hashed (?:signing|verification) requires .*|not_before must be earlier than not_after|signature error.*|invalid public key)$/s;
-/** Members that ours adds to quotes (chapter 30 section 1.7). */
+/** Members that ours adds to quotes (docs/protocol/guest-agent.md section 4.3). */
 const ADDED = ['mrtd', 'rtmr0', 'rtmr1', 'rtmr2', 'rtmr3'];
 
 /** What an answer is compared by: equal shapes are equal answers, apart from the differences that ours always has. */
