@@ -50,6 +50,8 @@ export class Machines {
   readonly #images: Images;
   readonly #failed: Failed;
   readonly #queue = new Queue();
+  /** Those that were here when the service started, or that it made. */
+  #known = new Set<string>();
   /** Machines that are being stopped by us, which therefore do not stop by themselves. */
   readonly #stopping = new Map<string, Promise<void>>();
 
@@ -61,9 +63,11 @@ export class Machines {
 
   /** Finishes what a service that was killed had decided. */
   async settle(): Promise<void> {
-    for (const { id, status } of await this.list())
-      if (isThere(status.dir))
-        await settleCvm(status.dir).catch((error: unknown) => this.#failed(id, 'update', error));
+    for (const { id, status } of await this.list()) {
+      this.#known.add(id);
+      if (!isThere(status.dir)) continue;
+      await settleCvm(status.dir).catch((error: unknown) => this.#failed(id, 'update', error));
+    }
   }
 
   /** Every machine, oldest first. */
@@ -111,6 +115,7 @@ export class Machines {
         await removeCvm(dir, { force: true }).catch((left: unknown) => this.#failed(id, 'remove', left));
         throw error;
       }
+      this.#known.add(id);
       return id;
     });
   }
@@ -168,6 +173,7 @@ export class Machines {
           throw new VmmError('running', `${status.name} is running: stop it first`);
         await moveToTrash(this.#config.run_path, id, Date.now());
       });
+      this.#known.delete(id);
       if (this.#config.trash_ttl === 0) await emptyTrash(this.#config.run_path, 0, Date.now());
     });
   }
@@ -193,9 +199,15 @@ export class Machines {
     });
   }
 
-  /** Stops what still runs of machines whose folder is gone. */
-  async stopVanished(): Promise<void> {
-    for (const { status } of await this.list()) if (!isThere(status.dir)) await stopCvm(status.dir);
+  /** Looks what others did in the run folder, and stops what still runs of machines whose folder is gone. */
+  async reload(): Promise<{ loaded: number; updated: number; removed: number }> {
+    const machines = await this.list();
+    for (const { status } of machines) if (!isThere(status.dir)) await stopCvm(status.dir);
+    const present = new Set(machines.filter(({ status }) => isThere(status.dir)).map(({ id }) => id));
+    const loaded = [...present].filter((id) => !this.#known.has(id)).length;
+    const removed = [...this.#known].filter((id) => !present.has(id)).length;
+    this.#known = present;
+    return { loaded, updated: present.size - loaded, removed };
   }
 
   /** Whether the service itself is stopping this machine now. */
@@ -264,6 +276,15 @@ export class Machines {
       commandLine: image.commandLine,
       hasTee: tee !== 'none',
     });
+    if (wanted.encryptedEnv.length > 0 && compose.keyProvider === 'none')
+      throw new VmmError(
+        'bad_option',
+        'encrypted_env cannot be opened: the application has no key provider',
+        {
+          expected: 'key_provider kms, or no environment',
+          found: 'key_provider none',
+        },
+      );
     const kmsUrls = wanted.kmsUrls.length > 0 ? wanted.kmsUrls : cvm.kms_urls;
     if (compose.keyProvider === 'kms' && kmsUrls.length === 0)
       throw new VmmError(

@@ -30,7 +30,6 @@ export interface VmmService {
 /** Service `vmm.Vmm`. */
 export function vmmRpc(service: VmmService): ServiceImplementation<unknown> {
   const { config, machines, images } = service;
-  let known = new Set<string>();
   const update = async (request: vmm.UpdateVmRequest): Promise<{ id: string }> => {
     await machines.update(request.id, request);
     return { id: request.composeFile === '' ? '' : appIdOf(request.composeFile) };
@@ -81,15 +80,7 @@ export function vmmRpc(service: VmmService): ServiceImplementation<unknown> {
     Version: () => ({ version: VERSION, rev: '' }),
     GetMeta: () => metaOf(config),
     ListGpus: () => ({ gpus: [], allowAttachAll: false }),
-    ReloadVms: async () => {
-      const now = new Set((await machines.list()).map(({ id }) => id));
-      const loaded = [...now].filter((id) => !known.has(id)).length;
-      const removed = [...known].filter((id) => !now.has(id)).length;
-      const updated = now.size - loaded;
-      known = now;
-      await machines.stopVanished();
-      return { loaded, updated, removed };
-    },
+    ReloadVms: () => machines.reload(),
   });
 }
 

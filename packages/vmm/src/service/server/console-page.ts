@@ -56,7 +56,7 @@ const POLICY = [
  * @param nodeName a name that the configuration's schema let through
  */
 export function consolePage(nodeName: string): PlainResponse {
-  const title = (nodeName === '' ? 'dstack-vmm' : `${nodeName} | dstack-vmm`).replaceAll('&', '&amp;');
+  const title = nodeName === '' ? 'dstack-vmm' : `${nodeName} | dstack-vmm`;
   const body = BODY.replace('{{TITLE}}', () => title);
   return {
     type: 'text/html; charset=utf-8',

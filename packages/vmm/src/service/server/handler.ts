@@ -30,7 +30,8 @@ import type { Operators } from './operators.ts';
 
 const UNAUTHORIZED: PlainResponse = {
   status: 401,
-  headers: { 'WWW-Authenticate': 'Basic realm="dstack-vmm", Bearer' },
+  // Alone: browsers do not ask for a password when another scheme stands in the same line.
+  headers: { 'WWW-Authenticate': 'Basic realm="dstack-vmm"' },
   body: 'A credential is missing or wrong\n',
 };
 /** Browsers remember a Basic password and send it along for the pages of others. */

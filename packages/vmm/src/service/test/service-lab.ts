@@ -80,18 +80,26 @@ export class ServiceLab {
   log = '';
   #service: ChildProcess | undefined;
 
-  /** @param cvm lines of the table `cvm` and those below it */
-  constructor(cvm = '', top = '') {
+  /**
+   * @param cvm lines of the table `cvm` and those below it
+   * @param token listen on the loopback, for whoever has it, instead of at a socket
+   */
+  constructor(cvm = '', token?: string) {
     mkdirSync(this.imagePath);
     for (const guest of ['sleeps', 'obeys', 'powers-off'] satisfies TinyGuest[])
       writeTinyImage(this.imagePath, `tiny-${guest}`, guest);
-    this.configure(cvm, top);
-  }
-
-  configure(cvm = '', top = ''): void {
-    const text = `address = "unix:./vmm.sock"\nimage_path = "./image"\nrun_path = "./vm"\n${top}
+    const listening =
+      token === undefined
+        ? 'address = "unix:./vmm.sock"'
+        : `address = "127.0.0.1"\nport = 0\n[auth]\nenabled = true\ntokens = ["${token}"]`;
+    const text = `image_path = "./image"\nrun_path = "./vm"\n${listening}
 [discovery]\nenabled = false\n[cvm]\nacceleration = "tcg"\ncid_start = 50000\n${cvm}\n`;
     writeFileSync(this.configFile, text);
+  }
+
+  /** Where it listens, when that is no socket. */
+  get url(): string {
+    return `http://${/"address":"([^"]+)"/.exec(this.log)?.[1]}`;
   }
 
   /** Starts the service and waits until it answers. */
@@ -103,10 +111,10 @@ export class ServiceLab {
       stream.on('data', (chunk: Buffer) => {
         this.log += chunk.toString('utf8');
       });
-    await until(async () => {
+    const before = this.log.length;
+    await until(() => {
       if (child.exitCode !== null) throw new Error(`The service ended: ${this.log}`);
-      const answer = await ask(this.socket, '/health', { method: 'GET' }).catch(() => undefined);
-      return answer !== undefined && answer.status !== 0;
+      return this.log.slice(before).includes('"msg":"listening"');
     });
   }
 

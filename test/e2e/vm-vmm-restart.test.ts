@@ -1,7 +1,7 @@
-/** `vm-vmm-restart`: machines live on while their service is killed, and the next one knows them. */
+/** Machines live on while their service is killed, and the next one knows them. */
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
+import { ServiceLab, tinyMachine, until } from '@dstack-cloud/vmm/service-lab';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { ServiceLab, tinyMachine, until } from './test/service-lab.ts';
 
 describeWithPrograms('a service that is started again', ['qemu-system-x86_64'], () => {
   let lab: ServiceLab;
@@ -10,7 +10,7 @@ describeWithPrograms('a service that is started again', ['qemu-system-x86_64'], 
   });
   afterAll(() => lab.cleanUp(), 60_000);
 
-  it('finds its machines as it left them, and starts those that are to run and do not', async () => {
+  it('vm-vmm-restart: finds its machines as it left them, and starts those that are to run and do not', async () => {
     await lab.start();
     const { id } = await lab.must('CreateVm', tinyMachine());
     await lab.bringUp(id);

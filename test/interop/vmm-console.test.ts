@@ -1,0 +1,96 @@
+/** The console page of dstack-vmm in a browser: machines are made, seen, changed and removed by it; foreign text does nothing. */
+import { ServiceLab } from '@dstack-cloud/vmm/service-lab';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { hasChromium, launchChromium } from '../harness/chromium.ts';
+import { findProgram } from '../support/requires.ts';
+
+const TOKEN = 'token-of-the-console-test';
+const missing = [!hasChromium && 'no Chromium', !findProgram('qemu-system-x86_64') && 'no QEMU'].filter(
+  Boolean,
+);
+const describeInBrowser = missing.length === 0 ? describe : describe.skip;
+
+const compose = (name: string): string =>
+  JSON.stringify({
+    ...{ manifest_version: 2, name, runner: 'bash', bash_script: 'true' },
+    ...{ key_provider: 'none', storage_fs: 'ext4' },
+  });
+
+describeInBrowser(
+  `console in Chromium${missing.length === 0 ? '' : ` (skipped: ${missing.join(', ')})`}`,
+  () => {
+    let lab: ServiceLab;
+    let browser: Browser;
+    let page: Page;
+    const problems: string[] = [];
+    beforeAll(async () => {
+      lab = new ServiceLab('[cvm.port_mapping]\nenabled = true', TOKEN);
+      [browser] = await Promise.all([launchChromium(), lab.start()]);
+      const context = await browser.newContext({
+        httpCredentials: { username: 'operator', password: TOKEN },
+      });
+      page = await context.newPage();
+      page.on('pageerror', (error) => problems.push(error.message));
+      page.on('console', (message) => {
+        if (message.type() === 'error' && /Content Security Policy/.test(message.text()))
+          problems.push(message.text());
+      });
+      page.on('dialog', (dialog) => void dialog.accept());
+      await page.goto(lab.url);
+      await page.getByText('Ready').waitFor();
+    }, 120_000);
+    afterAll(async () => {
+      await browser?.close();
+      await lab?.cleanUp();
+    }, 60_000);
+
+    test('makes, shows, changes and removes a machine', async () => {
+      await page.getByRole('button', { name: 'New machine' }).click();
+      await page.locator('[name=name]').fill('from the page');
+      await page.locator('[name=image]').selectOption('tiny-sleeps');
+      await page.locator('[name=vcpu]').fill('1');
+      await page.locator('[name=memory]').fill('256');
+      await page.locator('[name=disk_size]').fill('1');
+      await page.locator('[name=compose_file]').fill(compose('<img src=x onerror=alert(1)>'));
+      await page.locator('[name=ports]').fill('tcp:18080:80');
+      await page.locator('[name=no_tee]').check();
+      await page.locator('[name=stopped]').check();
+      await page.getByText(/Compose hash: [0-9a-f]{64}/).waitFor();
+      await page.getByRole('button', { name: 'Save', exact: true }).click();
+      await page.getByText(/^Created /).waitFor();
+      const details = page.locator('.details');
+      await details.getByText('1 vCPU, 256 MB, 1 GB').waitFor();
+      await details.getByText('tcp 127.0.0.1:18080 to 80').waitFor();
+      await details.getByRole('button', { name: 'Serial log' }).click();
+
+      await page.getByRole('button', { name: 'Update' }).click();
+      await page.getByRole('heading', { name: 'Update from the page' }).waitFor();
+      expect(await page.locator('[name=name]').isDisabled()).toBe(true);
+      await page.locator('[name=vcpu]').fill('2');
+      await page.getByRole('button', { name: 'Save', exact: true }).click();
+      await details.getByText('2 vCPU, 256 MB, 1 GB').waitFor();
+
+      await page.locator('#search').fill('nothing like it');
+      await page.getByText('0 machines').waitFor();
+      await page.locator('#search').fill('FROM');
+      await page.getByText('1 machines').waitFor();
+      await page.getByRole('button', { name: 'Remove' }).click();
+      await page.getByText('0 machines').waitFor();
+      expect(problems).toEqual([]);
+    }, 60_000);
+
+    test('says why something is refused', async () => {
+      await page.getByRole('button', { name: 'New machine' }).click();
+      await page.locator('[name=name]').fill('../x');
+      await page.locator('[name=compose_file]').fill(compose('web'));
+      await page.getByRole('button', { name: 'Save', exact: true }).click();
+      await page
+        .locator('#message.error')
+        .getByText(/name cannot be used/)
+        .waitFor({ state: 'attached' });
+      await page.getByRole('button', { name: 'Cancel' }).click();
+      expect(problems).toEqual([]);
+    }, 60_000);
+  },
+);
