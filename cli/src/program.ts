@@ -1,3 +1,4 @@
+import { taskSummaries } from '@dstack-cloud/contracts/task-summaries';
 import { printableMessage } from '@dstack-cloud/encoding';
 import { Command, Option, type OutputConfiguration } from 'commander';
 import type { Context } from './context.ts';
@@ -177,12 +178,8 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     env,
   );
   command('unset <NAME>', 'remove a variable', () => import('./commands/env-unset.ts'), env);
-  const audit = group(
-    context,
-    group(context, program, 'kms', 'the key service'),
-    'audit',
-    'the log of its decisions',
-  );
+  const kms = group(context, program, 'kms', 'the key service: its contract, its log');
+  const audit = group(context, kms, 'audit', 'the log of its decisions');
   command(
     'verify',
     'check the signed head of the log against the chain, and that the log only grew since the last time',
@@ -194,6 +191,18 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .option('--record <SEQ>', 'prove that this record is in the log (with --hash)')
     .option('--hash <HEX>', 'hash of that record')
     .option('--trust-signer <HEX>', 'root key to check against, without a chain');
+
+  const info = group(context, program, 'info', 'what the contracts say');
+  for (const [name, summary] of Object.entries(taskSummaries)) {
+    const [kind, verb] = name.split(':') as ['kms' | 'app' | 'info', string];
+    const load: Load = async () => {
+      const { runContractTask } = await import('./commands/contract-task.ts');
+      return { run: (_, words) => runContractTask(context, name, words) };
+    };
+    command(`${verb} [WORDS...]`, summary, load, { kms, app, info }[kind])
+      .helpOption(false)
+      .allowUnknownOption();
+  }
   return program;
 }
 

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Abi, Hex } from 'viem';
@@ -36,8 +36,16 @@ export type Artifact = {
   readonly storageLayout: { readonly storage: readonly StorageVariable[] };
 };
 
-/** Folder of this package. */
-export const contractsDirectory: string = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+/** Folder of this package, also when this runs in a bundled program of the same checkout. */
+export const contractsDirectory: string = findContracts(dirname(fileURLToPath(import.meta.url)));
+
+function findContracts(from: string): string {
+  const here = join(from, 'contracts');
+  if (existsSync(join(here, 'foundry.toml'))) return here;
+  const above = dirname(from);
+  // Without the folder nothing can be loaded, and the error names where it was looked for.
+  return above === from ? resolve('contracts') : findContracts(above);
+}
 
 /** Where `buildContracts` puts its results. */
 export const artifactsDirectory: string = join(contractsDirectory, 'artifacts');

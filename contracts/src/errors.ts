@@ -1,4 +1,4 @@
-/** What can go wrong while contracts are compiled, deployed or managed. */
+/** What can go wrong while contracts are compiled, deployed or managed, also by a task. */
 export type ContractsErrorCode =
   | 'compile-failed'
   | 'artifact-missing'
@@ -6,7 +6,13 @@ export type ContractsErrorCode =
   | 'anvil-not-ready'
   | 'transaction-reverted'
   | 'event-missing'
-  | 'bad-argument';
+  | 'bad-argument'
+  | 'call-reverted'
+  | 'chain-mismatch'
+  | 'chain-unreachable'
+  | 'no-key'
+  | 'refused'
+  | 'usage';
 
 /** The one error class of this package. */
 export class ContractsError extends Error {

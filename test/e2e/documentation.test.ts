@@ -14,8 +14,11 @@ const runElsewhere: Record<string, string> = {
   'npm run demo': 'interrupted-demo',
 };
 
-/** Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, container-images. */
-const ownTest = ['docs/kms.md', 'docs/simulator.md', 'docs/containers.md'];
+/**
+ * Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, container-images,
+ * contracts/src/tasks/tasks.test.ts.
+ */
+const ownTest = ['docs/kms.md', 'docs/simulator.md', 'docs/containers.md', 'docs/contracts.md'];
 
 /** Pages whose blocks are run one after the other, in one shell, against a running stack. */
 const walkthroughs = ['docs/first-app.md', 'docs/verify.md'];

@@ -46,6 +46,7 @@ function sources(directory: string): string[] {
 const folders = [
   'cli/src',
   'kms/src',
+  'contracts/src',
   ...readdirSync(join(repository, 'packages'))
     .filter((name) => name !== 'tee-simulator')
     .map((name) => `packages/${name}/src`),

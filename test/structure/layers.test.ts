@@ -17,6 +17,7 @@ const layers: Record<string, number> = {
   attestation: 1,
   prpc: 1,
   app: 1,
+  contracts: 1,
   'os-image': 1,
   'ra-tls': 2,
   policy: 2,
@@ -36,8 +37,8 @@ const sameLayer: Record<string, readonly string[]> = {
   'os-image': ['attestation'],
 };
 
-/** Outside the layers: the operator's scripts, the contracts, the tests. They may import what they need. */
-const unlayered = ['contracts', 'scripts', 'test'];
+/** Outside the layers: the operator's scripts, the tests. They may import what they need. */
+const unlayered = ['scripts', 'test'];
 
 /** Services talk by prpc; the command line drives the VMM's process driver and the verifier as libraries. */
 const services = ['kms', 'guest-agent', 'vmm', 'verifier', 'auth-api'];

@@ -1,4 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
+import { dstackAppAbi, dstackKmsAbi } from '@dstack-cloud/contracts';
 import {
   type Abi,
   type Account,
@@ -9,20 +10,19 @@ import {
   type Hex,
   type HttpTransport,
   http,
+  type LocalAccount,
   type PublicClient,
-  parseAbi,
   type WalletClient,
 } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import type { GlobalConfig } from '../config/global-config.ts';
 import { type Context, expandHome } from '../context.ts';
 import { CliError, messageOf } from '../errors.ts';
-import { APP_SIGNATURES, KMS_SIGNATURES } from './abi.ts';
 
 export type ChainConfig = NonNullable<GlobalConfig['chain']>;
 
-export const kmsAbi: Abi = parseAbi(KMS_SIGNATURES) as Abi;
-export const appAbi: Abi = parseAbi(APP_SIGNATURES) as Abi;
+export const kmsAbi: Abi = dstackKmsAbi as Abi;
+export const appAbi: Abi = dstackAppAbi as Abi;
 
 /** A chain to read from. */
 export interface Reader {
@@ -83,7 +83,8 @@ export async function connectWriter(context: Context, config: ChainConfig): Prom
   return { ...reader, account, wallet: createWalletClient({ chain: reader.chain, transport, account }) };
 }
 
-async function readAccount(context: Context, config: ChainConfig): Promise<Account> {
+/** The account of `chain.private_key_file`. Throws `no_key`. */
+export async function readAccount(context: Context, config: ChainConfig): Promise<LocalAccount> {
   const named = config.private_key_file;
   const missing = (why: string): CliError =>
     new CliError('no_key', `No account to write to the chain with: ${why}`, {

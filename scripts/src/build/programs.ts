@@ -15,6 +15,7 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
   'dstack-vmm': 'packages/vmm/src/main.ts',
   'dstack-tee-simulator': 'packages/tee-simulator/src/main.ts',
   'dstack-verifier': 'packages/verifier/src/main.ts',
+  hardhat: 'contracts/src/tasks/hardhat-main.ts',
 };
 
 /** Services that are made into container images, one program in each. */

@@ -13,7 +13,7 @@ import type { ChainPolicyOptions } from '../chain/chain-options.ts';
 import { type ChainPolicy, chainPolicy } from '../chain/chain-policy.ts';
 
 /** The parts of a compiled contract that a test deploys. */
-export type Deployable = { readonly abi: Abi; readonly bytecode: Hex };
+type Deployable = { readonly abi: Abi; readonly bytecode: Hex };
 
 export type ChainLab = {
   readonly url: string;

@@ -1,0 +1,91 @@
+/** `kms …`, `app …` and `info …` on the contract of the global configuration, on a local chain. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { type Anvil, buildContracts, connectChain, deployKms, startAnvil } from '@dstack-cloud/contracts';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Sandbox } from '../testing.ts';
+
+const HASH = 'ab'.repeat(32);
+
+let anvil: Anvil;
+let box: Sandbox;
+let kms: string;
+beforeAll(async () => {
+  await buildContracts();
+  anvil = await startAnvil();
+  const [account] = anvil.accounts;
+  const { rpcUrl } = anvil;
+  ({ kms } = await deployKms({
+    client: await connectChain({ rpcUrl, privateKey: account!.privateKey, pollingIntervalMs: 10 }),
+  }));
+  box = new Sandbox();
+  writeFileSync(box.path('key'), account!.privateKey, { mode: 0o600 });
+  configure({});
+}, 120_000);
+afterAll(async () => {
+  await anvil?.stop();
+  box?.remove();
+});
+
+function configure(changes: object): void {
+  const chain = { rpc_url: anvil.rpcUrl, kms_contract: kms, private_key_file: box.path('key'), ...changes };
+  mkdirSync(box.path('.config/dstack-cloud'), { recursive: true });
+  writeFileSync(box.path('.config/dstack-cloud/config.json'), JSON.stringify({ chain }));
+}
+
+describe('contract tasks', () => {
+  it('write to the configured contract with the configured account', async () => {
+    const { code, stdout, stderr } = await box.run('kms', 'add-image', HASH);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toMatch(
+      /^Waiting for transaction 0x\w+ to be confirmed\.\.\.\nImage added successfully\n$/,
+    );
+    expect((await box.run('info', 'image', HASH)).stdout).toBe('OS image allowed: true\n');
+  });
+
+  it('take options before and after the values, and global ones', async () => {
+    const made = JSON.parse((await box.run('kms', 'create-app', '--allow-any-device', '--json')).stdout);
+    const { appId } = made;
+    expect((await box.run('app', 'add-hash', '--app-id', appId, HASH)).code).toBe(0);
+    expect((await box.run('app', 'remove-hash', HASH, '--app-id', appId, '-q')).code).toBe(0);
+    const { stdout } = await box.run('info', 'app', '--app-id', appId, '--json');
+    expect(JSON.parse(stdout)).toMatchObject({ registered: true, allowAnyDevice: true, version: '3' });
+  });
+
+  it('ask before code is deployed', async () => {
+    expect((await box.run('kms', 'deploy-impl')).code).toBe(4);
+    const { stdout } = await box.run('kms', 'deploy-impl', '--yes');
+    expect(stdout).toContain('✅ DstackKms implementation deployed to: 0x');
+  });
+
+  it('show their arguments', async () => {
+    for (const flag of ['--help', '-h']) {
+      expect((await box.run('kms', 'add-image', flag)).stdout).toContain('<os-image-hash>');
+    }
+    expect((await box.run('kms', '--help')).stdout).toContain('add-image');
+  });
+
+  it.each([
+    ['a missing value', ['kms', 'add-image'], 2, 'needs <os-image-hash>'],
+    ['an unknown option', ['kms', 'pause', '--nosuch'], 2, 'no option --nosuch'],
+    ['a short hash', ['kms', 'add-image', '12'], 1, 'must have 64 hex digits'],
+  ])('refuse %s', async (_, argv, code, message) => {
+    const outcome = await box.run(...argv);
+    expect(outcome.stderr).toContain(message);
+    expect(outcome.code).toBe(code);
+  });
+
+  it('refuse another chain than the configured one, and two contracts', async () => {
+    configure({ chain_id: 1 });
+    expect((await box.run('kms', 'pause')).stderr).toContain('must be chain 1');
+    configure({});
+    box.env = { KMS_CONTRACT_ADDRESS: `0x${'12'.repeat(20)}` };
+    expect((await box.run('kms', 'pause')).stderr).toContain('name different contracts');
+    box.env = {};
+    // Another network has its own contract.
+    box.env = { RPC_URL: anvil.rpcUrl };
+    expect((await box.run('info', 'owner', '--network', 'custom')).stderr).toContain(
+      'Set KMS_CONTRACT_ADDRESS',
+    );
+    box.env = {};
+  });
+});

@@ -1,0 +1,76 @@
+import {
+  type Address,
+  type Chain,
+  createPublicClient,
+  createWalletClient,
+  defineChain,
+  type HttpTransport,
+  http,
+  type LocalAccount,
+  type PublicClient,
+  type WalletClient,
+} from 'viem';
+import { ContractsError } from '../errors.ts';
+import type { Network } from './networks.ts';
+
+/** A chain for one task. Contract and signer are looked for when they are needed. */
+export type TaskChain = {
+  readonly network: string;
+  readonly chain: Chain;
+  readonly public: PublicClient<HttpTransport, Chain>;
+  /** Address of DstackKms. @throws ContractsError when it is not set */
+  kms(): Address;
+  /** @throws ContractsError when nothing can be signed */
+  signer(): Promise<{
+    account: LocalAccount;
+    wallet: WalletClient<HttpTransport, Chain, LocalAccount>;
+  }>;
+};
+
+const TIMEOUT_MS = 20_000;
+
+/** @throws ContractsError `chain-unreachable`, or `chain-mismatch` when it is another chain than its name says */
+export async function connectTask(options: {
+  name: string;
+  network: Network;
+  kms: () => Address;
+  account: () => Promise<LocalAccount>;
+}): Promise<TaskChain> {
+  const { name, network, kms } = options;
+  const { rpcUrl, chainId } = network;
+  // The endpoint itself, and no other that it names: what it is asked to relay is meant for it.
+  const transport = http(rpcUrl, { timeout: TIMEOUT_MS, retryCount: 1, fetchOptions: { redirect: 'error' } });
+  const host = new URL(rpcUrl).host;
+  const id = await createPublicClient({ transport })
+    .getChainId()
+    .catch((cause: unknown) => {
+      // The message may hold the URL, and with it a key.
+      throw new ContractsError('chain-unreachable', `The chain at ${host} does not answer`, { cause });
+    });
+  if (chainId !== undefined && id !== chainId) {
+    throw new ContractsError(
+      'chain-mismatch',
+      `${name} must be chain ${chainId}, but ${host} is chain ${id}`,
+    );
+  }
+  const chain = defineChain({
+    ...{ id, name },
+    nativeCurrency: { name: 'Ether', symbol: 'ETH', decimals: 18 },
+    rpcUrls: { default: { http: [rpcUrl] } },
+  });
+  const pollingInterval = /^(127\.|localhost|\[::1\])/.test(host) ? 50 : 1_000;
+  let signer: Awaited<ReturnType<TaskChain['signer']>> | undefined;
+  return {
+    network: name,
+    chain,
+    kms,
+    public: createPublicClient({ chain, transport, pollingInterval, cacheTime: 0 }),
+    async signer() {
+      if (!signer) {
+        const account = await options.account();
+        signer = { account, wallet: createWalletClient({ chain, transport, account, pollingInterval }) };
+      }
+      return signer;
+    },
+  };
+}

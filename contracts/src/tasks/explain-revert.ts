@@ -1,0 +1,73 @@
+import { type Abi, BaseError, ContractFunctionRevertedError, parseAbi, RawContractError } from 'viem';
+import { decodeErrorResult } from 'viem/utils';
+import { dstackAppAbi } from '../abi/dstack-app.ts';
+import { dstackKmsAbi } from '../abi/dstack-kms.ts';
+import { ContractsError } from '../errors.ts';
+
+const timelockErrors = parseAbi([
+  'error TimelockInsufficientDelay(uint256 delay, uint256 minDelay)',
+  'error TimelockInvalidOperationLength(uint256 targets, uint256 payloads, uint256 values)',
+  'error TimelockUnexpectedOperationState(bytes32 id, bytes32 expectedStates)',
+  'error TimelockUnexecutedPredecessor(bytes32 predecessorId)',
+  'error TimelockUnauthorizedCaller(address caller)',
+  'error AccessControlUnauthorizedAccount(address account, bytes32 neededRole)',
+  'error OperationExpired(bytes32 id, uint256 expiredAt)',
+]);
+const known = [...dstackKmsAbi, ...dstackAppAbi, ...timelockErrors] as Abi;
+
+type Values = readonly unknown[];
+
+/** In the words of the documentation, which are those of older contracts, and what to do. */
+const words: Readonly<Record<string, (values: Values) => string>> = {
+  OwnableUnauthorizedAccount: ([caller]) => `caller is not the owner (${caller}). The owner has to do it`,
+  NotOwnerOrGuardian: ([caller]) => `caller is neither the owner nor a guardian (${caller})`,
+  OwnableInvalidOwner: ([owner]) => `${owner} cannot be an owner`,
+  RenounceDisabled: () => 'ownership cannot be given up: the policy could never be corrected again',
+  InvalidMeasurement: () => 'zero is no measurement',
+  ComposeHashNotAllowed: ([hash]) => `compose hash ${hash} is not allowed now, so it cannot be replaced`,
+  InvalidInitialization: () => 'the contract is set up already',
+  TimelockInsufficientDelay: ([delay, least]) => `insufficient delay: ${delay} s, at least ${least} s`,
+  TimelockUnexpectedOperationState: ([, states]) =>
+    BigInt(String(states)) === 1n ? 'operation already scheduled' : 'operation is not ready',
+  TimelockUnexecutedPredecessor: () => 'operation has to wait for another one that is not executed',
+  AccessControlUnauthorizedAccount: ([caller]) => `${caller} lacks the role for this`,
+  OperationExpired: ([, at]) => `operation expired at ${at}: cancel it and schedule it again`,
+};
+
+/** A refused call in words; anything else is thrown as it is. */
+export function explainRevert(functionName: string, error: unknown): ContractsError {
+  const reason = reasonOf(error);
+  return new ContractsError('call-reverted', `${functionName} is refused: ${reason}`, { cause: error });
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof BaseError)) return error instanceof Error ? error.message : String(error);
+  const reverted = error.walk((one) => one instanceof ContractFunctionRevertedError);
+  if (reverted instanceof ContractFunctionRevertedError) {
+    const { data, reason, raw } = reverted;
+    if (data?.errorName !== undefined && data.errorName !== 'Error')
+      return inWords(data.errorName, data.args ?? []);
+    if (reason !== undefined) return reason;
+    const decoded = raw === undefined ? undefined : decode(raw);
+    if (decoded !== undefined) return decoded;
+  }
+  const plain = error.walk((one) => one instanceof RawContractError);
+  const data = plain instanceof RawContractError ? plain.data : undefined;
+  const raw = typeof data === 'object' ? data?.data : data;
+  const decoded = raw === undefined ? undefined : decode(raw);
+  // viem's long messages have the URL of the endpoint.
+  return decoded ?? error.shortMessage.split('\n')[0]!;
+}
+
+function decode(data: `0x${string}`): string | undefined {
+  try {
+    const { errorName, args } = decodeErrorResult({ abi: known, data });
+    return errorName === 'Error' ? String(args?.[0]) : inWords(errorName, (args ?? []) as Values);
+  } catch {
+    return undefined;
+  }
+}
+
+function inWords(name: string, values: Values): string {
+  return words[name]?.(values) ?? `${name}(${values.map(String).join(', ')})`;
+}

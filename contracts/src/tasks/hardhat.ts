@@ -1,0 +1,35 @@
+import { buildContracts } from '../build.ts';
+import { ContractsError } from '../errors.ts';
+import { runTask, type TaskSurroundings, taskJson } from './run-task.ts';
+
+/** Where the program writes. */
+export type HardhatOutput = { out(text: string): void; error(text: string): void };
+
+/**
+ * The task grammar of Hardhat, `[--network N] <task> [--flag] [--param V] [positional]`, without Hardhat.
+ * @returns the exit code: 0, 1 for a failure, 2 for a command line that cannot be used
+ */
+export async function hardhat(
+  words: readonly string[],
+  surroundings: TaskSurroundings,
+  output: HardhatOutput,
+): Promise<number> {
+  const wantsJson = words.includes('--json');
+  try {
+    if (words.includes('compile')) {
+      const { compiled } = await buildContracts();
+      output.out(compiled ? 'Compiled the contracts\n' : 'Nothing to compile\n');
+      return 0;
+    }
+    const answer = await runTask(words, surroundings);
+    if ('help' in answer) output.out(`${answer.help}\n`);
+    else if (answer.json) output.out(`${taskJson(answer.result)}\n`);
+    return 0;
+  } catch (error) {
+    const code = error instanceof ContractsError ? error.code : 'failed';
+    const message = error instanceof Error ? error.message : String(error);
+    if (wantsJson) output.out(`${JSON.stringify({ error: { code, message } }, null, 2)}\n`);
+    else output.error(`Error: ${message}\n`);
+    return code === 'usage' ? 2 : 1;
+  }
+}

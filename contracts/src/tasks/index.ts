@@ -1,0 +1,3 @@
+/** Operator tasks on the contracts, for the command lines. */
+export { runTask, type TaskSurroundings, taskHelp, taskJson, tasks } from './run-task.ts';
+export type { TaskTerminal } from './terminal.ts';

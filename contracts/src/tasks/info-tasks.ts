@@ -1,0 +1,119 @@
+import type { Abi, Address } from 'viem';
+import { dstackAppAbi } from '../abi/dstack-app.ts';
+import { dstackKmsAbi } from '../abi/dstack-kms.ts';
+import { readKmsInfo } from '../manage.ts';
+import { explainRevert } from './explain-revert.ts';
+import type { RunTask, TaskArgument, TaskRun } from './task.ts';
+
+async function read(
+  run: TaskRun,
+  address: Address,
+  abi: Abi,
+  functionName: string,
+  ...args: unknown[]
+): Promise<unknown> {
+  return await run.chain.public.readContract({ address, abi, functionName, args }).catch((error: unknown) => {
+    throw explainRevert(`${functionName} of ${address}`, error);
+  });
+}
+
+const onKms = (run: TaskRun, functionName: string, ...args: unknown[]): Promise<unknown> =>
+  read(run, run.chain.kms(), dstackKmsAbi as Abi, functionName, ...args);
+
+/** Asks one thing and prints one line. */
+function question(summary: string, label: string, functionName: string, argument?: TaskArgument): RunTask {
+  return {
+    summary,
+    arguments: argument ? [argument] : [],
+    async run(run) {
+      const args = argument ? [run.values[argument.name]] : [];
+      const value = await onKms(run, functionName, ...args);
+      run.terminal.print(`${label}: ${value}`);
+      return { [functionName]: value };
+    },
+  };
+}
+
+const hash = (name: string): TaskArgument => ({
+  name,
+  kind: 'hash',
+  place: 'first',
+  summary: '32 bytes, hex',
+});
+
+/** What an older contract does not have is shown as such. */
+async function optional(value: Promise<unknown>): Promise<unknown> {
+  return await value.catch(() => null);
+}
+
+/** Tasks that only read, by name. */
+export const infoTasks: Readonly<Record<string, RunTask>> = {
+  'kms:get-app-implementation': question(
+    'the code of future apps',
+    'DstackApp implementation',
+    'appImplementation',
+  ),
+  'info:gateway': question('app id of the gateway', 'Gateway App ID', 'gatewayAppId'),
+  'info:owner': question('owner of the registry', 'Owner', 'owner'),
+  'info:image': question(
+    'is this OS image allowed',
+    'OS image allowed',
+    'allowedOsImages',
+    hash('os-image-hash'),
+  ),
+  'info:mr': question(
+    'is this KMS measurement allowed',
+    'KMS aggregated MR allowed',
+    'kmsAllowedAggregatedMrs',
+    hash('mr'),
+  ),
+  'info:device': question(
+    'is this KMS device allowed',
+    'KMS device allowed',
+    'kmsAllowedDeviceIds',
+    hash('device-id'),
+  ),
+  'info:registered': question('is this app registered', 'App registered', 'registeredApps', {
+    ...{ name: 'app-id', kind: 'address', place: 'first', summary: 'app id' },
+  }),
+  'info:kms': {
+    summary: 'the published identity of the KMS',
+    arguments: [],
+    async run(run) {
+      const { k256Pubkey, caPubkey, quote } = await readKmsInfo(
+        { public: run.chain.public } as never,
+        run.chain.kms(),
+      ).catch((error: unknown) => {
+        throw explainRevert('kmsInfo', error);
+      });
+      const info = { k256Pubkey, caPubkey, quote };
+      run.terminal.print(`KMS Info: ${JSON.stringify(info, null, 2)}`);
+      return info;
+    },
+  },
+  'info:app': {
+    summary: 'the policy of an app',
+    arguments: [{ name: 'app-id', kind: 'address', summary: 'app id' }],
+    async run(run) {
+      const app = run.values['app-id'] as Address;
+      const ask = (name: string): Promise<unknown> => read(run, app, dstackAppAbi as Abi, name);
+      const info = {
+        appId: app,
+        registered: await onKms(run, 'registeredApps', app),
+        owner: await ask('owner'),
+        allowAnyDevice: await ask('allowAnyDevice'),
+        version: await optional(ask('version')),
+        implementation: await optional(ask('implementation')),
+        requireTcbUpToDate: await optional(ask('requireTcbUpToDate')),
+        upgradesDisabled: await optional(ask('upgradesDisabled')),
+        policyEpoch: await optional(ask('policyEpoch')),
+        blocked: await optional(onKms(run, 'blockedApps', app)),
+        notAfter: await optional(onKms(run, 'appNotAfter', app)),
+      };
+      for (const [name, value] of Object.entries(info)) {
+        run.terminal.print(`${name}: ${value === null ? 'not in this version' : value}`);
+      }
+      return info;
+    },
+  },
+};

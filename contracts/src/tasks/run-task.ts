@@ -1,0 +1,138 @@
+import type { LocalAccount } from 'viem';
+import { ContractsError } from '../errors.ts';
+import { appTasks } from './app-tasks.ts';
+import { connectTask } from './connect-task.ts';
+import { deployTasks } from './deploy-tasks.ts';
+import { addressValue } from './hex-values.ts';
+import { infoTasks } from './info-tasks.ts';
+import { kmsTasks } from './kms-tasks.ts';
+import { type Network, networkOf } from './networks.ts';
+import { parseWords, valuesOf } from './parse-arguments.ts';
+import { findSigner } from './signer.ts';
+import { submitCall } from './submit-call.ts';
+import type { Task, TaskRun } from './task.ts';
+import { processTerminal, type TaskTerminal } from './terminal.ts';
+
+/** Every task, by name. */
+export const tasks: Readonly<Record<string, Task>> = {
+  ...deployTasks,
+  ...kmsTasks,
+  ...appTasks,
+  ...infoTasks,
+};
+
+/** Surroundings of a task; what is not given is looked for in the environment. */
+export type TaskSurroundings = {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly terminal?: TaskTerminal;
+  /** Instead of `--network`. */
+  readonly network?: { readonly name: string; readonly at: Network };
+  readonly kms?: string;
+  readonly account?: () => Promise<LocalAccount>;
+};
+
+/**
+ * Runs one task from the words of a command line.
+ * @returns what happened, for `--json`; undefined when help was asked for
+ * @throws ContractsError
+ */
+export async function runTask(
+  words: readonly string[],
+  { env, terminal: given, network, kms, account }: TaskSurroundings,
+): Promise<{ json: boolean; result: Record<string, unknown> } | { help: string }> {
+  const { common, task: name, named, bare } = parseWords(words, tasks);
+  if (name === undefined || name === 'help') return { help: taskList() };
+  const task = Object.hasOwn(tasks, name) ? tasks[name] : undefined;
+  if (!task) throw new ContractsError('usage', `There is no task ${name}. See npx hardhat help`);
+  if (common.help) return { help: taskHelp(name, task) };
+  const values = valuesOf(name, task, named, bare, common.allowDebug);
+  const [safe, timelock] = (['safe', 'timelock'] as const).map((option) => {
+    const address = common[option];
+    return address === undefined ? undefined : addressValue(`--${option}`, address);
+  });
+  const terminal = given ?? processTerminal(common);
+  const chain = await connectTask({
+    name: network?.name ?? common.network,
+    network: network?.at ?? networkOf(common.network, env),
+    kms: () => kmsAddress(env, kms),
+    account:
+      common.keyFile === undefined && common.signerUrl === undefined && account !== undefined
+        ? account
+        : () => findSigner({ ...common, env, warn: (line) => terminal.note(`Warning: ${line}`) }),
+  });
+  const submit: TaskRun['submit'] = (call) =>
+    submitCall(chain, terminal, call, { dryRun: common.dryRun, safe, timelock });
+  if ('run' in task) {
+    if ((safe ?? timelock) !== undefined && name.includes('deploy')) {
+      throw new ContractsError('usage', `${name} creates contracts: only an account can do that`);
+    }
+    return {
+      json: common.json,
+      result: await task.run({ chain, terminal, values, dryRun: common.dryRun, submit }),
+    };
+  }
+  const result = await submit(await task.call(values, chain));
+  if (result.sent) terminal.print(typeof task.done === 'string' ? task.done : task.done(values));
+  return { json: common.json, result };
+}
+
+/** JSON of a result: logs are for the task itself, and large numbers are texts. */
+export function taskJson(result: Record<string, unknown>): string {
+  const { logs: _, ...shown } = result;
+  return JSON.stringify(
+    shown,
+    (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value),
+    2,
+  );
+}
+
+/** Tasks and the key service's program name the variable differently. */
+function kmsAddress(env: TaskSurroundings['env'], configured: string | undefined): `0x${string}` {
+  const named = [env['KMS_CONTRACT_ADDRESS'], env['KMS_CONTRACT_ADDR'], configured].filter(
+    (value): value is string => value !== undefined && value !== '',
+  );
+  const [address] = named;
+  if (named.some((other) => other.toLowerCase() !== address?.toLowerCase())) {
+    throw new ContractsError(
+      'bad-argument',
+      'KMS_CONTRACT_ADDRESS, KMS_CONTRACT_ADDR and the configuration name different contracts',
+    );
+  }
+  if (address !== undefined) return addressValue('KMS_CONTRACT_ADDRESS', address);
+  throw new ContractsError(
+    'bad-argument',
+    'Which contract? Set KMS_CONTRACT_ADDRESS to the address of DstackKms',
+  );
+}
+
+const COMMON_HELP = `
+Options of every task:
+  --network NAME       test (RPC_URL or 127.0.0.1:8545), custom (RPC_URL), phala, base, base-sepolia, sepolia
+  --dry-run            simulate and show the effect; send nothing
+  --safe ADDRESS       print a batch file for this Safe instead of sending
+  --timelock ADDRESS   print the transaction that schedules it in this Timelock
+  --key-file FILE      key of the account: 64 hex digits, or an encrypted key file (with --password-file FILE)
+  --signer-url URL     a service that holds the key and signs (with --from ADDRESS)
+  --json               the result as JSON
+  --yes                answer yes to questions
+  --allow-debug        accept measurements of debug systems
+
+Environment: PRIVATE_KEY, KMS_CONTRACT_ADDRESS, RPC_URL, KEYSTORE_PASSWORD_FILE. There is no default key.`;
+
+/** How one task is called. */
+export function taskHelp(name: string, task: Task): string {
+  const named = task.arguments.filter(({ place }) => place !== 'first');
+  const words = task.arguments
+    .filter(({ place }) => place === 'first')
+    .map((argument) => ` <${argument.name}>`);
+  const value = ({ kind }: (typeof named)[number]): string =>
+    kind === 'flag' || kind === 'boolean' ? '' : ' VALUE';
+  const lines = named.map((one) => `  --${one.name}${value(one)}  ${one.summary}`);
+  return `npx hardhat ${name}${words.join('')} [options]\n\n${task.summary}\n${lines.join('\n')}\n${COMMON_HELP}`;
+}
+
+function taskList(): string {
+  const width = Math.max(...Object.keys(tasks).map(({ length }) => length));
+  const lines = Object.entries(tasks).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
+  return `npx hardhat [--network NAME] <task> [options]\n\n${lines.join('\n')}\n${COMMON_HELP}`;
+}

@@ -1,0 +1,125 @@
+import { readFileSync, statSync } from 'node:fs';
+import type { Address, Hex, LocalAccount } from 'viem';
+import { privateKeyToAccount, toAccount } from 'viem/accounts';
+import { ContractsError } from '../errors.ts';
+import { addressValue } from './hex-values.ts';
+import { decryptKeystore } from './keystore.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Where the key of the account comes from: exactly one of them, and never from this program. */
+export type SignerSource = {
+  readonly env: Environment;
+  /** File with 64 hex digits, or a key file of version 3. */
+  readonly keyFile?: string | undefined;
+  readonly passwordFile?: string | undefined;
+  /** A service that keeps the key and signs (`eth_signTransaction`). */
+  readonly signerUrl?: string | undefined;
+  readonly from?: string | undefined;
+  readonly warn: (line: string) => void;
+};
+
+const MAX_FILE = 64 * 1024;
+const TIMEOUT_MS = 60_000;
+
+/** @throws ContractsError `no-key` when there is none, or more than one */
+export async function findSigner(source: SignerSource): Promise<LocalAccount> {
+  const { env, keyFile, signerUrl } = source;
+  const key = env['PRIVATE_KEY'];
+  const given = [keyFile, signerUrl].filter((one) => one !== undefined);
+  if (given.length > 1) throw noKey('--key-file and --signer-url are both given');
+  if (signerUrl !== undefined) return await remoteSigner(signerUrl, source.from);
+  if (keyFile !== undefined) return fileSigner(keyFile, source);
+  if (key !== undefined && key !== '') return privateKeyToAccount(privateKey(key, 'PRIVATE_KEY'));
+  throw noKey(
+    'there is no account to sign with. Set PRIVATE_KEY, or pass --key-file FILE or --signer-url URL. There is no default key',
+  );
+}
+
+function fileSigner(path: string, { env, passwordFile, warn }: SignerSource): LocalAccount {
+  const text = readSecret(path, warn);
+  if (!text.trimStart().startsWith('{')) return privateKeyToAccount(privateKey(text, path));
+  const named = passwordFile ?? env['KEYSTORE_PASSWORD_FILE'];
+  if (named === undefined) throw noKey(`${path} is encrypted: pass --password-file FILE`);
+  const password = readSecret(named, warn).replace(/\r?\n$/, '');
+  return privateKeyToAccount(decryptKeystore(text, password));
+}
+
+function readSecret(path: string, warn: (line: string) => void): string {
+  try {
+    const { mode, size } = statSync(path);
+    if (size > MAX_FILE) throw noKey(`${path} is too large`);
+    if ((mode & 0o077) !== 0) warn(`Others may read ${path}: chmod 600 it`);
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (error instanceof ContractsError) throw error;
+    throw noKey(`${path} cannot be read`, error);
+  }
+}
+
+/** Text of a key never appears in an error. */
+function privateKey(text: string, where: string): Hex {
+  const digits = text.trim().replace(/^0x/i, '');
+  if (!/^[0-9a-fA-F]{64}$/.test(digits)) throw noKey(`${where} has no private key of 64 hex digits`);
+  return `0x${digits}`;
+}
+
+/** An account whose key a service keeps, such as web3signer or clef. */
+async function remoteSigner(url: string, from: string | undefined): Promise<LocalAccount> {
+  const { protocol, hostname } = new URL(url);
+  const isLocal = /^(127\.\d+\.\d+\.\d+|localhost|\[::1\])$/.test(hostname);
+  if (protocol !== 'https:' && !(protocol === 'http:' && isLocal)) {
+    throw noKey(`the signer at ${hostname} must be reached by https, or on this machine`);
+  }
+  const ask = async (method: string, params: unknown[]): Promise<unknown> => {
+    const answer = await fetch(url, {
+      ...{ method: 'POST', redirect: 'error', signal: AbortSignal.timeout(TIMEOUT_MS) },
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }),
+    }).catch((cause: unknown) => {
+      throw noKey(`the signer at ${hostname} does not answer`, cause);
+    });
+    const { result, error } = (await answer.json().catch(() => ({}))) as {
+      result?: unknown;
+      error?: unknown;
+    };
+    if (result !== undefined && error === undefined) return result;
+    throw noKey(`the signer at ${hostname} refused ${method}`);
+  };
+  const address =
+    from === undefined ? onlyAccount(await ask('eth_accounts', [])) : addressValue('--from', from);
+  const unsupported = (): never => {
+    throw noKey('the signer signs transactions only');
+  };
+  return toAccount({
+    address,
+    signMessage: unsupported,
+    signTypedData: unsupported,
+    async signTransaction(transaction) {
+      const { to, data, value, nonce, gas, chainId } = transaction;
+      const hex = (number: number | bigint | undefined): Hex | undefined =>
+        number === undefined ? undefined : `0x${number.toString(16)}`;
+      const result = await ask('eth_signTransaction', [
+        {
+          ...{ from: address, to, data },
+          ...{ value: hex(value ?? 0n), nonce: hex(nonce), gas: hex(gas), chainId: hex(chainId) },
+          gasPrice: hex(transaction.gasPrice),
+          maxFeePerGas: hex(transaction.maxFeePerGas),
+          maxPriorityFeePerGas: hex(transaction.maxPriorityFeePerGas),
+        },
+      ]);
+      const raw = typeof result === 'string' ? result : (result as { raw?: unknown } | null)?.raw;
+      if (typeof raw === 'string' && /^0x[0-9a-f]+$/i.test(raw)) return raw as Hex;
+      throw noKey('the signer gave no signed transaction');
+    },
+  });
+}
+
+function onlyAccount(accounts: unknown): Address {
+  if (Array.isArray(accounts) && accounts.length === 1) return addressValue('account', String(accounts[0]));
+  throw noKey('the signer has not exactly one account: name it with --from ADDRESS');
+}
+
+function noKey(why: string, cause?: unknown): ContractsError {
+  return new ContractsError('no-key', `Nothing can be signed: ${why}`, { cause });
+}

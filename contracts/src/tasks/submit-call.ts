@@ -1,0 +1,64 @@
+import type { Address } from 'viem';
+import { ContractsError } from '../errors.ts';
+import type { TaskChain } from './connect-task.ts';
+import type { Submitted, TaskCall } from './task.ts';
+import type { TaskTerminal } from './terminal.ts';
+import { describeCall, safeBatch, scheduled, simulate, unsignedOf } from './wrap-call.ts';
+
+/** How a call leaves: sent by the account, shown, or as a transaction for a Safe or a Timelock. */
+export type Delivery = {
+  readonly dryRun: boolean;
+  readonly safe?: Address | undefined;
+  readonly timelock?: Address | undefined;
+};
+
+const RECEIPT_TIMEOUT_MS = 180_000;
+
+/** @throws ContractsError `call-reverted` before anything is sent, `transaction-reverted` after */
+export async function submitCall(
+  chain: TaskChain,
+  terminal: TaskTerminal,
+  call: TaskCall,
+  { dryRun, safe, timelock }: Delivery,
+): Promise<Submitted> {
+  const effect = describeCall(call);
+  if (timelock !== undefined || safe !== undefined) {
+    // Whoever owns the contract will make the call.
+    const caller = (timelock ?? safe) as Address;
+    await simulate(chain, call, caller);
+    const operation = timelock === undefined ? undefined : await scheduled(chain, timelock, call);
+    const transaction = operation?.transaction ?? unsignedOf(call);
+    const result = safe === undefined ? transaction : safeBatch(chain.chain.id, safe, effect, [transaction]);
+    terminal.note(`${effect}, made by ${caller}; nothing was sent`);
+    if (operation) {
+      terminal.note(
+        `Timelock operation ${operation.id}, salt ${operation.salt}, delay ${operation.delaySeconds} s`,
+      );
+    }
+    terminal.print(JSON.stringify(result, null, 2));
+    const { transaction: _, ...named } = operation ?? {};
+    return { sent: false, effect, transaction: result, ...named };
+  }
+
+  const { account, wallet } = await chain.signer();
+  await simulate(chain, call, account.address);
+  if (dryRun) {
+    terminal.print(
+      `Would call ${effect}, from ${account.address}. It succeeds in a simulation; nothing was sent.`,
+    );
+    return { sent: false, effect, from: account.address, transaction: unsignedOf(call) };
+  }
+  const { to, data } = unsignedOf(call);
+  const hash = await wallet.sendTransaction({ to, data, account, chain: chain.chain });
+  terminal.print(`Waiting for transaction ${hash} to be confirmed...`);
+  const receipt = await chain.public.waitForTransactionReceipt({ hash, timeout: RECEIPT_TIMEOUT_MS });
+  if (receipt.status !== 'success') {
+    throw new ContractsError('transaction-reverted', `Transaction ${hash} reverted on chain`);
+  }
+  return {
+    sent: true,
+    transactionHash: hash,
+    ...{ effect, blockNumber: receipt.blockNumber.toString(), gasUsed: receipt.gasUsed.toString() },
+    logs: receipt.logs,
+  };
+}

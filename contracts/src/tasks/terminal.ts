@@ -1,0 +1,36 @@
+import { createInterface } from 'node:readline/promises';
+import { printable } from '@dstack-cloud/encoding';
+
+/** Where a task prints and asks. */
+export type TaskTerminal = {
+  /** A line for people; silent with `--json`. */
+  print(line: string): void;
+  /** A line beside the result: on standard error. */
+  note(line: string): void;
+  /** Whether the person answers `y` or `Y`. */
+  confirm(question: string): Promise<boolean>;
+};
+
+/** The terminal of a process, or a pipe: `echo y | …` answers a question. */
+export function processTerminal(options: { json: boolean; yes: boolean }): TaskTerminal {
+  return {
+    print: (line) => {
+      if (!options.json) process.stdout.write(`${printableText(line)}\n`);
+    },
+    note: (line) => void process.stderr.write(`${printableText(line)}\n`),
+    async confirm(question) {
+      if (options.yes) return true;
+      process.stderr.write(`${printableText(question)} `);
+      const lines = createInterface({ input: process.stdin });
+      try {
+        for await (const line of lines) return /^y$/i.test(line.trim());
+        return false;
+      } finally {
+        lines.close();
+      }
+    },
+  };
+}
+
+/** Reasons and names are texts of contracts that anybody may have written. */
+const printableText = (text: string): string => printable(text, { max: 256 * 1024, keep: '\n\t' });
