@@ -59,7 +59,12 @@ interface LocalConfig {
   readonly acceleration: 'auto' | 'kvm' | 'tcg';
   /** Seconds that a virtual machine gets from power-on to its application. */
   readonly boot_timeout: number;
+  /** Archives and OCI image layouts in the project that the machine loads, so that it needs no registry. */
+  readonly images: readonly string[];
 }
+
+/** Most archives of container images that a machine loads. */
+const MAX_IMAGES = 64;
 
 const bool = (value: boolean) => z.boolean().default(value);
 const text = (value: string) => z.string().default(value);
@@ -76,6 +81,7 @@ const localConfig = z.looseObject({
   data_size: z.int().min(1).max(65_536).default(20),
   acceleration: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
   boot_timeout: z.int().min(1).max(86_400).default(900),
+  images: z.array(z.string().min(1)).max(MAX_IMAGES).default([]),
 });
 
 const members = z.looseObject({

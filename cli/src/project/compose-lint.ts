@@ -10,6 +10,7 @@ import {
   readComposeFile,
   serviceVolumes,
 } from '@dstack-cloud/app/compose-file';
+import { parseImageReference } from '@dstack-cloud/app/image-archive';
 import { CliError, messageOf } from '../errors.ts';
 
 /** What the file is checked with. */
@@ -88,7 +89,7 @@ function lintService(
 ): string[] {
   const found: string[] = [];
   const image = values.member(service, 'image');
-  if (image !== undefined && !image.includes('@sha256:'))
+  if (image !== undefined && parseImageReference(image)?.kind === 'tag')
     found.push(
       `Service ${name}: image ${image} is not pinned; its content is not measured (use image@sha256:…)`,
     );

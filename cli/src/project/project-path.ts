@@ -24,6 +24,12 @@ export async function userConfigPath(directory: string): Promise<string> {
   return await pathInside(directory, USER_CONFIG, USER_CONFIG, `Put the file itself into ${directory}`);
 }
 
+/** Path of an archive that `local_config.images` names, by the same rule. @throws CliError `bad_app_json` */
+export async function imagePathOf(directory: string, name: string): Promise<string> {
+  const what = `${name} in local_config.images`;
+  return await pathInside(directory, name, what, 'Put the archive into the project');
+}
+
 async function pathInside(directory: string, name: string, what: string, hint: string): Promise<string> {
   const path = resolve(directory, name);
   const real = await realPath(path);

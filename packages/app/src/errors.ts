@@ -12,6 +12,7 @@ export type AppErrorCode =
   | 'instance-info-invalid'
   | 'app-keys-invalid'
   | 'id-invalid'
+  | 'image-archive-invalid'
   | 'env-invalid'
   | 'interpolation-invalid'
   | 'mr-config-id-mismatch'

@@ -22,6 +22,7 @@ export type GuestErrorCode =
   | 'init-script-failed'
   | 'pre-launch-failed'
   | 'shell-missing'
+  | 'image-refused'
   | 'start-failed'
   | 'listen-failed'
   | 'not-available'

@@ -10,6 +10,7 @@ export { CONTAINER_PROGRAMS } from './containers/container-recipe.ts';
 export { diffImages, type ImageDifference } from './diff-images.ts';
 export { OsImageError, type OsImageErrorCode } from './errors.ts';
 export { type FatOptions, writeFat32 } from './formats/fat32.ts';
+export { imagesDiskSize, writeImagesDisk } from './images-disk/write-images-disk.ts';
 export { formatLock, type ImageLock, readLock } from './lock/image-lock.ts';
 export { type LockChange, lockChanges } from './lock/lock-changes.ts';
 export { makeLock } from './lock/update-lock.ts';

@@ -10,6 +10,7 @@ import {
   temporaryName,
 } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
+import { imagesDiskOf, placeImages, removeOtherImages, requireImagesSpace } from './images-disk.ts';
 import { asVmmErrors, canonical, requireMachineFolder, withMachine } from './machine-folder.ts';
 import {
   type CvmManifest,
@@ -53,6 +54,8 @@ export interface CreateOptions {
   /** Port of the host's quote generation service on its vsock, for a real TD. */
   readonly qgsPort?: number;
   readonly shared: HostShared;
+  /** Archives and OCI image layouts that the machine loads into its engine; they were checked. */
+  readonly images?: readonly string[];
   /** 32-byte seed of the simulated hardware; made when missing. */
   readonly seedFile: string;
   readonly machine?: string;
@@ -91,8 +94,8 @@ export interface UpdateOptions {
 export async function createCvm(options: CreateOptions): Promise<CvmManifest> {
   const { dir } = options;
   if (isThere(dir)) throw new VmmError('already_exists', `${dir} exists already`);
-  const manifest = parseManifest(JSON.stringify(makeManifest(options)), join(dir, MANIFEST_FILE));
-  await checkChange(options, manifest);
+  const wanted = parseManifest(JSON.stringify(makeManifest(options)), join(dir, MANIFEST_FILE));
+  await checkChange(options, wanted);
   await asVmmErrors(dir, async () => makeOwnDirectory(dirname(dir)));
   await ensureSeed(options.seedFile);
   // What killed processes left half made.
@@ -102,6 +105,7 @@ export async function createCvm(options: CreateOptions): Promise<CvmManifest> {
     await mkdir(staged, { mode: 0o700 });
     await writeShared(staged, options.shared);
     await writeState(staged, INITIAL_STATE);
+    const manifest = withImages(wanted, dir, await placeImages(staged, options.images ?? []));
     await writeManifest(staged, manifest);
     if (manifest.driver === 'vm') await makeDataDisk(cvmPaths(staged).dataDisk, manifest.vm.disk_size);
     // A machine is there whole or not at all; of two made at once the second fails here.
@@ -110,11 +114,11 @@ export async function createCvm(options: CreateOptions): Promise<CvmManifest> {
         throw new VmmError('already_exists', `${dir} exists already`, { cause });
       throw cause;
     });
+    return manifest;
   } catch (error) {
     await rm(staged, { recursive: true, force: true });
     throw error;
   }
-  return manifest;
 }
 
 /**
@@ -160,8 +164,9 @@ async function portsInUse(dir: string): Promise<number[]> {
 export async function updateCvm(options: CreateOptions, update: UpdateOptions = {}): Promise<CvmManifest> {
   const { dir, shared } = options;
   return await withStopped(dir, update.whileRunning === true, async (before) => {
-    const next = nextManifest(before, options);
-    await checkChange(options, next, await portsInUse(dir));
+    const wanted = nextManifest(before, options);
+    await checkChange(options, wanted, await portsInUse(dir));
+    const next = withImages(wanted, dir, await placeImages(dir, options.images ?? []));
     // A disk that is larger than its machine says does no harm, should the update be taken back.
     if (next.driver === 'vm') await growDataDisk(cvmPaths(dir).dataDisk, next.vm.disk_size);
     if (update.open || update.fresh) await openUpdate(dir);
@@ -169,6 +174,7 @@ export async function updateCvm(options: CreateOptions, update: UpdateOptions = 
     if (update.fresh) await renewGuest(dir);
     await stageUpdate(dir, shared, next);
     await finishUpdate(dir);
+    if (!hasOpenUpdate(dir)) await removeOtherImages(dir, [imagesDiskOf(next)]);
     return next;
   });
 }
@@ -181,7 +187,11 @@ export async function settleCvm(dir: string): Promise<void> {
 /** Takes an open update of a stopped machine back, or lets it hold. False when there is none. Throws as `updateCvm`. */
 export async function closeUpdate(dir: string, outcome: 'undo' | 'confirm'): Promise<boolean> {
   const isOpen = hasOpenUpdate(dir);
-  if (outcome === 'confirm') await withMachine(dir, { evenWhenFull: true }, () => confirmUpdate(dir));
+  if (outcome === 'confirm')
+    await withMachine(dir, { evenWhenFull: true }, async () => {
+      await confirmUpdate(dir);
+      await removeOtherImages(dir, [imagesDiskOf(await readManifest(dir))]);
+    });
   else await withStopped(dir, false, () => undoUpdate(dir));
   return isOpen;
 }
@@ -261,8 +271,17 @@ function makeManifest(options: CreateOptions): CvmManifest {
       engine: options.engine ?? 'auto',
       env: { ...options.env },
       engine_env: { ...options.engineEnv },
+      images_disk: null,
     },
   };
+}
+
+/** The manifest of a machine that has a disk with container images, by its name in the machine's folder. */
+function withImages(manifest: CvmManifest, dir: string, name: string | null): CvmManifest {
+  if (name === null) return manifest;
+  return manifest.driver === 'vm'
+    ? { ...manifest, vm: { ...manifest.vm, images_disk: join(canonical(dir), name) } }
+    : { ...manifest, runner: { ...manifest.runner, images_disk: name } };
 }
 
 /** Port at which a host's quote generation service listens unless it was told otherwise. */
@@ -274,7 +293,7 @@ function teeOf({ tee, qgsPort }: CreateOptions, simulated: ProcessManifest['tee'
 }
 
 async function checkChange(
-  { dir, shared, seedFile, rootCaTdx }: CreateOptions,
+  { dir, shared, seedFile, rootCaTdx, images = [] }: CreateOptions,
   manifest: CvmManifest,
   ownPorts: readonly number[] = [],
 ): Promise<void> {
@@ -297,6 +316,7 @@ async function checkChange(
     throw new VmmError('bad_option', 'A machine needs app-compose.json and .sys-config.json');
   await requireReadable('The seed of the simulated hardware', seedFile, true);
   if (rootCaTdx != null) await requireReadable('The TDX root', rootCaTdx, false);
+  await requireImagesSpace(dir, images);
   const ports = [...manifest.port_map, manifest.agent_port].filter(({ fixed }) => fixed);
   const twice = ports.find(
     ({ from, address }, index) =>

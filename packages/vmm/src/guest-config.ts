@@ -34,6 +34,9 @@ export function guestConfig(
     runner: {
       engine: manifest.runner.engine,
       log_dir: paths.containerLogs,
+      ...(manifest.runner.images_disk === null
+        ? {}
+        : { images_disk: join(paths.dir, manifest.runner.images_disk) }),
       // PORT: without a network of its own, a service must listen on the host's port itself.
       env: {
         ...manifest.runner.env,

@@ -3,6 +3,7 @@ import { AppError, readFileBounded, table, writeFileAtomic } from '@dstack-cloud
 import type { ProcessIdentity } from '@dstack-cloud/files';
 import { z } from 'zod';
 import { VmmError } from './errors.ts';
+import { isImagesDisk } from './images-disk-name.ts';
 import { type VmSettings, vmSettingsSchema } from './vm/vm-settings.ts';
 
 export const MANIFEST_FILE = 'vm-manifest.json';
@@ -36,6 +37,8 @@ export interface ProcessManifest extends CommonManifest {
     readonly env: Readonly<Record<string, string>>;
     /** Variables by which the client of the engine finds the daemon that was meant at the deployment. */
     readonly engine_env: Readonly<Record<string, string>>;
+    /** Name of the file with archives of container images; null for none. */
+    readonly images_disk: string | null;
   };
 }
 
@@ -120,6 +123,11 @@ const manifestSchema: z.ZodType<CvmManifest> = z.discriminatedUnion('driver', [
       engine: z.enum(['auto', 'docker', 'podman', 'process']),
       env: table(z.string()),
       engine_env: table(z.string()).default({}),
+      images_disk: z
+        .string()
+        .refine(isImagesDisk, 'must be the name of a disk with images')
+        .nullable()
+        .default(null),
     }),
   }),
   z.strictObject({

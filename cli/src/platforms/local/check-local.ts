@@ -12,6 +12,7 @@ import type { Prepared } from '../../project/shared-files.ts';
 import type { ProjectState } from '../../project/state-file.ts';
 import type { Place } from '../platform.ts';
 import { checkCompose } from './check-compose.ts';
+import { checkImages } from './check-images.ts';
 import { createOptions, newDirectory } from './create-options.ts';
 import { localDriver } from './driver.ts';
 import { projectMachine } from './paths.ts';
@@ -33,6 +34,7 @@ export async function checkLocal(
 ): Promise<void> {
   const compose = checkGuest(place, prepared);
   await checkCompose(place, compose);
+  for (const note of await checkImages(place, compose)) place.context.warn(note);
   const known = before === undefined ? undefined : projectMachine(place, before);
   if (known !== undefined) await requireOwner(place, known);
   await checkCvm(await createOptions(place, prepared, known ?? newDirectory(place)));

@@ -5,6 +5,7 @@ import { expandHome } from '../../context.ts';
 import { findImage } from '../../image/find-image.ts';
 import type { Prepared } from '../../project/shared-files.ts';
 import type { Place } from '../platform.ts';
+import { imagePaths } from './check-images.ts';
 import { localDriver } from './driver.ts';
 import { hostEngine } from './host-engine.ts';
 import { runPath } from './paths.ts';
@@ -20,6 +21,7 @@ export async function createOptions(place: Place, prepared: Prepared, dir: strin
     appId: prepared.appId,
     image: project.config.os_image,
     shared: prepared.files,
+    images: await imagePaths(place),
     seedFile: resolve(expandHome(context, config.local.seed_file)),
     rootCaTdx: rootCa === undefined ? null : resolve(expandHome(context, rootCa)),
     pccsUrl: config.services.pccs_url || null,

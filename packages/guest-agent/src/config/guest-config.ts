@@ -51,6 +51,7 @@ const schema = z.strictObject({
     .strictObject({
       engine: z.enum(['auto', 'docker', 'podman', 'process']).default('auto'),
       log_dir: path.optional(),
+      images_disk: path.optional(),
       env: table(z.string()).default({}),
       engine_env: table(z.string()).default({}),
       project: z
@@ -98,6 +99,8 @@ export interface GuestConfig {
   readonly runner: {
     readonly engine: 'auto' | 'docker' | 'podman' | 'process';
     readonly logDir: string;
+    /** File or disk with archives of container images; undefined for none. */
+    readonly imagesDisk: string | undefined;
     readonly env: Readonly<Record<string, string>>;
     /** Variables by which the engine's client finds its daemon; applications do not get them. */
     readonly engineEnv: Readonly<Record<string, string>>;
@@ -201,6 +204,7 @@ function withDefaults(config: z.infer<typeof schema>, at: (path: string) => stri
     runner: {
       engine: runner.engine,
       logDir: optional(runner.log_dir) ?? join(root, 'var/log/dstack'),
+      imagesDisk: optional(runner.images_disk),
       env: runner.env,
       engineEnv: runner.engine_env,
       project: runner.project,

@@ -24,6 +24,7 @@ import { type GuestConfig, machineAbilities } from '../config/guest-config.ts';
 import { CONTAINERS_MODE } from '../http/start-listeners.ts';
 import { type AgentSockets, baseEnvironment } from './app-environment.ts';
 import { containersFile, writeContainers } from './containers-file.ts';
+import { loadImages } from './load-images.ts';
 import { ProcessService } from './process-service.ts';
 import { runEngine } from './run-engine.ts';
 import { type RunningApp, runProcesses } from './run-processes.ts';
@@ -115,8 +116,14 @@ async function start(
   }
   // Containers mount the sockets, and their users may be anybody; the folder around them stays closed.
   for (const socket of Object.values(sockets)) await chmod(socket, CONTAINERS_MODE).catch(() => undefined);
+  const { imagesDisk: disk } = config.runner;
+  const images =
+    disk === undefined || resume
+      ? undefined
+      : await loadImages({ disk, engine, file, env: engineEnv, say, signal });
   return await runEngine({
     resume,
+    ...(images === undefined ? {} : { images }),
     ...{ engine, composeText, file, sealedEnv, project, folders, ports, logDir, onOutput, signal, say },
     env: engineEnv,
   });

@@ -13,6 +13,7 @@ import {
   ComposeValues,
   envFiles,
   isSealedEnv,
+  memberOf,
   type PortMapping,
   planContainers,
 } from '@dstack-cloud/app/compose-file';
@@ -43,6 +44,8 @@ export interface EngineRunOptions {
   readonly signal?: AbortSignal;
   /** The containers run already. */
   readonly resume?: boolean;
+  /** Images to run services from, by id, whatever the compose file calls them. */
+  readonly images?: ReadonlyMap<string, string>;
 }
 
 /**
@@ -53,10 +56,10 @@ export interface EngineRunOptions {
  */
 export async function runEngine(options: EngineRunOptions): Promise<RunningApp> {
   const { engine, project, folders, say } = options;
-  const file = await composeFile(options);
+  const files = [await composeFile(options), ...(await imagesFile(options))].flatMap((path) => ['-f', path]);
   const compose = (...args: string[]): ChildProcess => {
     const [program, ...first] = engine.compose as [string, ...string[]];
-    return spawn(program, [...first, '-p', project, '-f', file, ...args], {
+    return spawn(program, [...first, '-p', project, ...files, ...args], {
       cwd: folders.workDir,
       env: { ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -110,6 +113,18 @@ async function composeFile(options: EngineRunOptions): Promise<string> {
   const own = join(folders.workDir, 'docker-compose.machine.yaml');
   await writeFileAtomic(own, plan.text);
   return own;
+}
+
+/** What is merged over the compose file: the ids of images that were loaded, which no engine knows by their digest. */
+async function imagesFile({ folders, file, images }: EngineRunOptions): Promise<readonly string[]> {
+  if (images === undefined || images.size === 0) return [];
+  const path = join(folders.workDir, 'docker-compose.images.yaml');
+  const version = memberOf(file.root, 'version');
+  const services = Object.fromEntries([...images].map(([service, image]) => [service, { image }]));
+  // Older compose commands merge files of one version only.
+  const text = version?.kind === 'scalar' && version.text !== null ? { version: version.text } : {};
+  await writeFileAtomic(path, `${JSON.stringify({ ...text, services }, null, 2)}\n`);
+  return [path];
 }
 
 /**

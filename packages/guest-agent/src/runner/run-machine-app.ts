@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { isThere } from '@dstack-cloud/files';
 import { type MachineHost, mustRun } from '../boot/disk/machine-host.ts';
 import type { NotifyHost } from '../boot/host-api.ts';
-import { loadImages } from '../boot/load-images.ts';
+import { imagesDisk } from '../boot/images-disk.ts';
 import { dockerRoot, leftContainers } from '../boot/start-docker.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
 import { causeChain } from '../errors.ts';
@@ -32,7 +32,9 @@ export async function runMachineApp(options: MachineAppOptions): Promise<Running
   const resume = isThere(marker);
   try {
     if (!resume) await engineReady(options);
-    const app = await runApp({ config, notify, say, machineEnv: process.env, signal, resume });
+    const runner = { ...config.runner, imagesDisk: resume ? undefined : await imagesDisk(host) };
+    const machine = { ...config, runner };
+    const app = await runApp({ config: machine, notify, say, machineEnv: process.env, signal, resume });
     if (!resume) await writeFile(marker, '', { mode: 0o600 });
     say(`Application runs: ${app.services.join(', ')}`);
     return app;
@@ -43,11 +45,10 @@ export async function runMachineApp(options: MachineAppOptions): Promise<Running
     return undefined;
   }
 
-  async function engineReady({ config: { dataDir, runDir } }: MachineAppOptions): Promise<void> {
+  async function engineReady({ config: { dataDir } }: MachineAppOptions): Promise<void> {
     await mustRun(host, 'systemctl', ['start', 'docker.service']);
     // Containers of an earlier boot are made again from the compose file; volumes stay.
     if ((await leftContainers(dockerRoot(dataDir))).length > 0)
       await mustRun(host, 'docker', ['container', 'prune', '--force']);
-    await loadImages(host, join(runDir, 'dstack-images'), log);
   }
 }

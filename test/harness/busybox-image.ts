@@ -1,0 +1,81 @@
+/** A container image of this machine's static busybox, made without an engine. */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { imageStream } from '@dstack-cloud/app/image-archive';
+import { utf8 } from '@dstack-cloud/encoding';
+import { findProgram } from '@dstack-cloud/test/requires';
+
+export interface BusyboxImage {
+  /** OCI image layout in a tar archive. */
+  readonly archive: Uint8Array;
+  /** Digest of the manifest, `sha256:…`. */
+  readonly digest: string;
+  /** Digest of the configuration, `sha256:…`. */
+  readonly id: string;
+}
+
+/**
+ * @param name full name with tag
+ * @param text content of `/text`, so that images differ
+ */
+export async function busyboxImage(name: string, text: string): Promise<BusyboxImage> {
+  const layer = rootFiles(text);
+  const hex = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+  const part = (bytes: Uint8Array) => ({
+    hex: hex(bytes),
+    size: bytes.length,
+    content: {
+      read: async (position: number, length: number) => bytes.subarray(position, position + length),
+    },
+  });
+  const config = utf8(
+    JSON.stringify({
+      architecture: 'amd64',
+      os: 'linux',
+      config: { Cmd: ['/bin/sh'], Env: ['PATH=/bin'] },
+      rootfs: { type: 'layers', diff_ids: [`sha256:${hex(layer)}`] },
+    }),
+  );
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+  const named = (type: string, bytes: Uint8Array) => ({
+    mediaType: `application/vnd.oci.image.${type}`,
+    digest: `sha256:${hex(bytes)}`,
+    size: bytes.length,
+  });
+  const manifest = utf8(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType,
+      config: named('config.v1+json', config),
+      layers: [named('layer.v1.tar', layer)],
+    }),
+  );
+  const pieces: Uint8Array[] = [];
+  const layout = { mediaType, manifest: part(manifest), config: part(config), layers: [part(layer)] };
+  for await (const piece of imageStream(layout, [name])) pieces.push(piece);
+  return {
+    archive: new Uint8Array(Buffer.concat(pieces)),
+    digest: `sha256:${hex(manifest)}`,
+    id: `sha256:${hex(config)}`,
+  };
+}
+
+function rootFiles(text: string): Uint8Array {
+  const directory = mkdtempSync(join(tmpdir(), 'busybox-'));
+  try {
+    mkdirSync(join(directory, 'bin'));
+    copyFileSync(findProgram('busybox') ?? 'busybox', join(directory, 'bin/busybox'));
+    for (const applet of ['sh', 'cat', 'sleep', 'echo'])
+      symlinkSync('busybox', join(directory, 'bin', applet));
+    writeFileSync(join(directory, 'text'), text);
+    const fixed = ['--sort=name', '--mtime=@0', '--numeric-owner', '--owner=0', '--group=0'];
+    return execFileSync('tar', [...fixed, '-C', directory, '-c', 'bin', 'text'], {
+      maxBuffer: 64 * 1024 * 1024,
+    });
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
