@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { addOsImageHash } from '@dstack-cloud/contracts';
 import type { Contracts } from './contracts.ts';
@@ -50,7 +50,8 @@ export async function prepareVm(parts: {
     settle: async (project) => {
       const path = join(project, 'app.json');
       const app = JSON.parse(await readFile(path, 'utf8')) as { local_config?: object };
-      const local_config = { ...app.local_config, images: [archive], data_size: DATA_SIZE };
+      await copyFile(archive, join(project, 'node.tar'));
+      const local_config = { ...app.local_config, images: ['node.tar'], data_size: DATA_SIZE };
       await writeFile(path, JSON.stringify({ ...app, os_image: basename(folder), local_config }, null, 2));
     },
   };

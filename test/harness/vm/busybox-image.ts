@@ -21,7 +21,7 @@ const PROGRAMS = [
 ];
 
 /**
- * Writes `<folder>/images.squashfs`, a disk of `docker load` tarballs with the image `busybox:local`.
+ * Writes `<folder>/images.tar`, a disk of image archives with the image `busybox:local`.
  *
  * @returns its path
  */
@@ -52,9 +52,8 @@ export function busyboxImagesDisk(folder: string): string {
   writeFileSync(join(image, 'manifest.json'), JSON.stringify(manifest));
   const files = ['manifest.json', 'config.json', 'layer.tar'];
   execFileSync('tar', ['-C', image, '--owner=0', '--group=0', '-cf', join(disk, 'busybox.tar'), ...files]);
-  const path = join(folder, 'images.squashfs');
-  rmSync(path, { force: true });
-  execFileSync('mksquashfs', [disk, path, '-noappend', '-quiet', '-no-progress', '-all-root']);
+  const path = join(folder, 'images.tar');
+  execFileSync('tar', ['-C', disk, '--owner=0', '--group=0', '-cf', path, 'busybox.tar']);
   rmSync(work, { recursive: true, force: true });
   return path;
 }
