@@ -29,6 +29,7 @@ const runs = DSTACK_MODEL_RUNS === undefined ? 1_000 : Number(DSTACK_MODEL_RUNS)
 const timeLimitMs = DSTACK_MODEL_RUNS === undefined ? 20_000 : Number.POSITIVE_INFINITY;
 /** On a busy machine too. */
 const LEAST_RUNS = 2;
+const LEAST_RELEASES = 10;
 const SHRINK_MS = 180_000;
 const seed = DSTACK_MODEL_SEED === undefined ? randomInt(2 ** 31) : Number(DSTACK_MODEL_SEED);
 
@@ -138,7 +139,8 @@ describe('model', () => {
       const property = fc.asyncProperty(
         kmsCommands(APPS, REUSE_MS.length, DSTACK_MODEL_REPLAY),
         async (commands) => {
-          if (Date.now() > until && (hasFailed || done >= LEAST_RUNS)) return;
+          const isEnough = done >= LEAST_RUNS && world.releases > LEAST_RELEASES;
+          if (Date.now() > until && (hasFailed || isEnough)) return;
           const model = freshModel();
           try {
             await reset(model);
@@ -159,7 +161,7 @@ describe('model', () => {
       if (found.failed) throw new Error(report(found), { cause: found.errorInstance });
       if (DSTACK_MODEL_PATH === undefined) {
         expect(done).toBeGreaterThanOrEqual(LEAST_RUNS);
-        expect(world.releases).toBeGreaterThan(10);
+        expect(world.releases).toBeGreaterThan(LEAST_RELEASES);
       }
       for (const service of world.services) await service.expectSoundLog();
     },
