@@ -3,60 +3,25 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { serializeSysConfig, writeAppCompose } from '@dstack-cloud/app';
+import { serializeSysConfig } from '@dstack-cloud/app';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { freePort } from '@dstack-cloud/vmm';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { repository, runCommand } from '../harness/run-command.ts';
 import { busyboxImagesDisk } from '../harness/vm/busybox-image.ts';
+import { countingApp, pageOf } from '../harness/vm/counting-app.ts';
 import { devImage } from '../harness/vm/dev-image.ts';
 import { missingForVm, startVm, type Vm } from '../harness/vm/machine.ts';
 
 /** A boot takes a minute on a quiet machine without KVM, and several on a loaded one. */
 const BOOT_MS = 600_000;
-
-const service = `services:
-  web:
-    image: busybox:local
-    command: ["sh", "-c", "echo boot >> /data/boots; cp /data/boots /www/index.html; exec httpd -f -p 8080 -h /www"]
-    ports: ["8080:8080"]
-    restart: always
-    volumes: ["data:/data"]
-volumes:
-  data: {}
-`;
+const BUILD_MS = 300_000;
 
 let directory: string;
 beforeAll(() => {
   directory = mkdtempSync(join(tmpdir(), 'vm-guest-'));
 });
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
-
-function composeFile(): Uint8Array {
-  return writeAppCompose({
-    name: 'vm-guest',
-    dockerComposeFile: service,
-    gatewayEnabled: false,
-    publicLogs: true,
-    publicSysinfo: true,
-    publicTcbinfo: true,
-    keyProviderId: '',
-    allowedEnvs: [],
-    noInstanceId: false,
-    secureTime: false,
-    keyProvider: 'none',
-    storageFs: 'ext4',
-    preLaunchScript: '',
-  });
-}
-
-async function page(port: number): Promise<string | undefined> {
-  try {
-    const answer = await fetch(`http://127.0.0.1:${port}/`, { signal: AbortSignal.timeout(5_000) });
-    return answer.ok ? await answer.text() : undefined;
-  } catch {
-    return undefined;
-  }
-}
 
 function told(vm: Vm, event: string): string[] {
   return vm.notifications.filter((one) => one.event === event).map(({ payload }) => payload);
@@ -82,7 +47,7 @@ describeWithPrograms('guest', missingForVm().length > 0 ? [...needed, ...missing
         { host: agent, guest: 8090 },
       ],
       shared: {
-        'app-compose.json': composeFile(),
+        'app-compose.json': countingApp('none'),
         '.sys-config.json': serializeSysConfig({
           kmsUrls: [],
           gatewayUrls: [],
@@ -94,8 +59,8 @@ describeWithPrograms('guest', missingForVm().length > 0 ? [...needed, ...missing
       },
     });
     try {
-      expect(await vm.until('page of the application', () => page(web), BOOT_MS)).toBe('boot\n');
-      expect(await page(agent)).toContain('vm-guest');
+      expect(await vm.until('page of the application', () => pageOf(web), BOOT_MS)).toBe('boot\n');
+      expect(await pageOf(agent)).toContain('counting');
       expect(vm.serial()).toContain('SIMULATED');
       await vm.until('end of the boot', () => told(vm, 'boot.progress').includes('done') || undefined);
       expect(told(vm, 'boot.error')).toEqual([]);
@@ -107,6 +72,50 @@ describeWithPrograms('guest', missingForVm().length > 0 ? [...needed, ...missing
       await vm.untilEnd();
       expect(vm.exitCode()).toBe(0);
       expect(told(vm, 'shutdown.progress')).toEqual(['powering off']);
+    } finally {
+      await vm.kill();
+    }
+  });
+
+  test('vm-prod-no-simulation: a production image has no shell, takes no simulated TEE, tells its host and ends', {
+    timeout: BOOT_MS + BUILD_MS,
+  }, async (context) => {
+    const output = join(directory, 'images');
+    const cloud = join(repository, 'dist/bin/dstack-cloud.js');
+    const command = [
+      process.execPath,
+      cloud,
+      'image',
+      'build',
+      '--name',
+      'prod',
+      '--output',
+      output,
+      '--json',
+    ];
+    const { code, stdout, stderr } = await runCommand(command, { timeoutMs: BUILD_MS });
+    if (stdout.includes('"package-missing"')) return context.skip(`the lock is old: ${stderr.trim()}`);
+    expect(code).toBe(0);
+    const seedFile = join(directory, 'prod-seed');
+    writeFileSync(seedFile, randomBytes(32));
+    const vm = await startVm({
+      folder: join(directory, 'prod'),
+      image: join(output, 'prod'),
+      seedFile,
+      shared: { 'app-compose.json': countingApp('none'), '.sys-config.json': '{"vm_config":"{}"}' },
+    });
+    try {
+      const [reason] = await vm.until('reason of the end', () => {
+        vm.type('echo $((6*7))x\n');
+        const errors = told(vm, 'boot.error');
+        return errors.length > 0 ? errors : undefined;
+      });
+      expect(reason).toContain('This machine is no TEE');
+      // The machine reboots, which ends QEMU here.
+      await vm.untilEnd();
+      expect(vm.serial()).not.toContain('42x');
+      expect(vm.serial()).not.toContain('SIMULATED');
+      expect(told(vm, 'boot.progress')).toEqual([]);
     } finally {
       await vm.kill();
     }

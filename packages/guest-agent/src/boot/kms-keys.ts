@@ -41,8 +41,8 @@ export interface KmsKeysInput {
 export interface KmsKeys {
   readonly keys: AppKeysFile;
   readonly name: KeyName;
-  /** Older environment keys, the oldest first, for what is not sealed anew yet. */
-  readonly previous: readonly NamedEnvKey[];
+  /** Older keys, the oldest first: of the environment, for what is not sealed to the present one yet, and of the disk. */
+  readonly previous: readonly (NamedEnvKey & { readonly diskKey: Uint8Array })[];
   /** SPKI DER of the KMS root. */
   readonly providerId: Uint8Array;
   readonly osImageHash: Uint8Array;
@@ -115,6 +115,7 @@ function fromObtained(obtained: ObtainedKeys, appId: Uint8Array): KmsKeys {
     previous: obtained.previous.map((older) => ({
       name: withRoot(appId, older.name, older.keys),
       key: older.keys.envCryptKey,
+      diskKey: older.keys.diskCryptKey,
     })),
     providerId: rootSpki,
     osImageHash,

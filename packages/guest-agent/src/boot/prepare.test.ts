@@ -23,6 +23,7 @@ import { parseGuestConfig } from '../config/guest-config.ts';
 import { causeChain } from '../errors.ts';
 import { type FakeKms, startFakeKms } from '../test/fake-kms.ts';
 import { SoftwareDevice } from '../test/software-device.ts';
+import type { MachineSteps } from './machine-steps.ts';
 import { type Prepared, prepare } from './prepare.ts';
 
 const APP_ID = '11'.repeat(20);
@@ -66,8 +67,9 @@ const shareApp = (members: object = {}, kmsUrls: string[] = []): Uint8Array => {
   share('.instance_info', JSON.stringify({ app_id: APP_ID, instance_id_seed: SEED }));
   return utf8(compose);
 };
-const boot = (config: object = {}): Promise<Prepared> =>
+const boot = (config: object = {}, machine?: MachineSteps): Promise<Prepared> =>
   prepare({
+    ...(machine && { machine }),
     config: parseGuestConfig(JSON.stringify({ root, require_kms_attestation: false, ...config }), root),
     openDevice: () => Promise.resolve(device),
     notify: (event, payload) => {
@@ -292,6 +294,33 @@ describeWithFixtures('boot', 'simulator/attestation.bin', () => {
     expect(readFileSync(join(root, 'dstack/ran'), 'utf8')).toBe('one \ntwo \n');
     expect(notified).toContainEqual(['boot.progress', 'init-script']);
   });
+
+  it.each([
+    ['', []],
+    ['touch ran', ['init script']],
+  ])(
+    'a machine of its own gives its disks back, and starts Docker on the open disk (init script %j)',
+    async (script, ran) => {
+      const steps: string[] = [];
+      const machine: MachineSteps = {
+        attachShared: async () => void steps.push(`attach, ${device.names.length} events`),
+        detachShared: async () => void steps.push(`detach, ${device.names.length} events`),
+        startEngine: async ({ vmConfig }) => {
+          if (existsSync(join(root, 'dstack/ran'))) steps.push('init script');
+          steps.push(`engine of ${vmConfig}, disk ${existsSync(join(root, 'dstack/persistent'))}`);
+        },
+      };
+      shareApp(script === '' ? {} : { init_script: script });
+      await boot({}, machine);
+      const files = ['attach, 0 events', 'detach, 0 events'];
+      expect(steps).toEqual([...files, ...ran, 'engine of {"os_image_hash":""}, disk true']);
+      device = new SoftwareDevice();
+      steps.length = 0;
+      share('app-compose.json', '{');
+      await expect(boot({}, machine)).rejects.toMatchObject({ code: 'host-shared-invalid' });
+      expect(steps).toEqual(files);
+    },
+  );
 
   it.each(['exit 0', 'false', 'if'])('the init script %j ends the boot', async (init_script) => {
     shareApp({ init_script: ['true', init_script, 'touch ran'] });

@@ -38,7 +38,7 @@ import { patiently } from './patient-kms.ts';
 import { judgesOf, peerVerifier } from './peer-verifier.ts';
 import { waitForTime } from './secure-time.ts';
 import { keysFromSeed, keysWithoutProvider } from './seed-keys.ts';
-import { measureStorage, storageOf, writeAgentConfig } from './storage.ts';
+import { type DiskKey, measureStorage, storageOf, writeAgentConfig } from './storage.ts';
 import { seedFromTpm } from './tpm-seed.ts';
 
 /** What a boot works with. */
@@ -108,7 +108,7 @@ async function boot(options: PrepareOptions, device: EvidenceDevice, shared: Hos
   const { config, notify, log } = options;
   const { compose, sysConfig } = shared;
   const storage = storageOf(config, log);
-  await storage.check();
+  const diskKey = await storage.check();
   if (compose.secureTime) await waitForTime(config.root, log);
   const facts = {
     platform: device.mode,
@@ -122,20 +122,22 @@ async function boot(options: PrepareOptions, device: EvidenceDevice, shared: Hos
   const measure = measurer(device, compose.eventLogVersion);
   await measureIdentities(measure, compose, shared.composeHash, ids);
   await notify('boot.progress', 'requesting app keys');
-  const provided = await provideKeys(options, shared, ids, device, measure);
+  const held = diskKey ?? (await readKeyState(config.dataDir, ids.appId));
+  const provided = await provideKeys(options, shared, { ids, held }, device, measure);
   await checkProvider(shared, ids, device, provided);
   await measure(EVENT.keyProvider, keyProviderInfo(compose.keyProvider, provided.providerId));
   await writeFileAtomic(join(shared.directory, GUEST_FILES.appKeys), serializeAppKeys(provided.keys));
   await notify('boot.progress', 'initializing data disk');
   await measureStorage(compose, measure);
-  await storage.open(compose, provided.keys.diskCryptKey);
+  const { keys, name, olderDiskKeys = [] } = provided;
+  await storage.open(compose, [{ key: keys.diskCryptKey, name }, ...olderDiskKeys]);
   // The engine takes a while to start: meanwhile the boot goes on. Init scripts may change what it finds.
   if (compose.initScripts.length === 0) await options.machine?.startEngine(sysConfig);
   await notify('instance.info', serializeInstanceInfo(ids.info));
   await measure(EVENT.systemReady);
   await notify('boot.progress', 'data disk ready');
   const { directory, encryptedEnv } = shared;
-  const { envKeys, name } = provided;
+  const { envKeys } = provided;
   const { allowedEnvs } = compose;
   const opened = await writeEnvironment({ directory, encryptedEnv, envKeys, allowedEnvs, log });
   // Without an encrypted disk the environment is all that an older key may still be needed for.
@@ -155,12 +157,14 @@ interface ProvidedKeys {
   readonly name?: KeyName;
   /** The present environment key first, then older ones. */
   readonly envKeys: readonly NamedEnvKey[];
+  /** Of a key service, from the held ones on. */
+  readonly olderDiskKeys?: readonly DiskKey[];
 }
 
 async function provideKeys(
   { config, log }: PrepareOptions,
   { compose, sysConfig, sealApproval }: HostShared,
-  { appId }: Identities,
+  { ids: { appId }, held }: { readonly ids: Identities; readonly held: KeyName | undefined },
   device: EvidenceDevice,
   measure: Measure,
 ): Promise<ProvidedKeys> {
@@ -197,7 +201,7 @@ async function provideKeys(
     verify: peerVerifier(await judgesOf(config, sysConfig)),
     requireAttestation: config.requireKmsAttestation,
     keyProviderId: compose.keyProviderId,
-    held: await readKeyState(config.dataDir, appId),
+    held,
     appId,
     log,
   };
@@ -210,7 +214,9 @@ async function provideKeys(
   if (mrKms !== undefined) await measure(EVENT.mrKms, mrKms);
   await measure(EVENT.osImageHash, osImageHash);
   const newestFirst = [...previous].reverse();
-  return { keys, providerId, name, envKeys: [{ name, key: keys.envCryptKey }, ...newestFirst] };
+  const envKeys = [{ name, key: keys.envCryptKey }, ...newestFirst];
+  const olderDiskKeys = newestFirst.map((older) => ({ name: older.name, key: older.diskKey }));
+  return { keys, providerId, name, envKeys, olderDiskKeys };
 }
 
 /** The provider must be the pinned one, and the one that the machine was started for (chapter 30 section 4.3 step 8). */

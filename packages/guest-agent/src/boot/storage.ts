@@ -3,18 +3,30 @@ import { join } from 'node:path';
 import { type AppCompose, DEFAULT_FILE_SYSTEM, writeFileAtomic } from '@dstack-cloud/app';
 import { EVENT } from '@dstack-cloud/attestation';
 import { utf8 } from '@dstack-cloud/encoding';
+import type { KeyName } from '@dstack-cloud/ra-tls';
 import type { GuestConfig } from '../config/guest-config.ts';
 import type { Logger } from '../log.ts';
 import { diskStorage } from './disk/disk-storage.ts';
 import { thisMachine } from './disk/machine-host.ts';
 import type { Measure } from './measure.ts';
 
+/** A disk key (32 bytes), and which one it is where a key service gave it. */
+export interface DiskKey {
+  readonly key: Uint8Array;
+  readonly name: KeyName | undefined;
+}
+
 /** Where a machine keeps the data of its application. */
 export interface Storage {
-  /** Refuses what this machine cannot give, before keys are asked for. @throws GuestError */
-  check(): Promise<void>;
-  /** Makes the data folder ready. `key` is the disk key, 32 bytes. @throws GuestError */
-  open(compose: AppCompose, key: Uint8Array): Promise<void>;
+  /**
+   * Refuses what this machine cannot give, before keys are asked for.
+   *
+   * @returns which keys the disk was made with; undefined where nothing is encrypted, or not yet
+   * @throws GuestError
+   */
+  check(): Promise<KeyName | undefined>;
+  /** Makes the data folder ready. The present key first, then older ones. @throws GuestError */
+  open(compose: AppCompose, keys: readonly DiskKey[]): Promise<void>;
 }
 
 /** The storage of this machine: its encrypted disk, or a folder where a directory stands for the machine. */

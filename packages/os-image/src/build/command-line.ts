@@ -8,6 +8,7 @@ export type Flavour = 'prod' | 'dev';
  * - `efi=noruntime`, `systemd.import_credentials=no`, `systemd.gpt_auto=0`: nothing is taken from EFI variables, SMBIOS
  *   strings or partitions that are not measured.
  * - `random.trust_cpu`, not the boot loader's seed: the host could know the latter.
+ * - `lsm=`: without BPF programs, which lockdown refuses anyway, and systems of rules that the image has no rules for.
  * - `no-kvmclock`, `tsc=reliable`: the host's clock page is not trusted.
  */
 export function commandLine(
@@ -25,6 +26,7 @@ export function commandLine(
     'tsc=reliable',
     'no-kvmclock',
     'efi=noruntime',
+    'lsm=landlock,lockdown,yama,integrity',
     'lockdown=confidentiality',
     'module.sig_enforce=1',
     'systemd.gpt_auto=0',

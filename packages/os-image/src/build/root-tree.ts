@@ -26,6 +26,7 @@ export async function configureRoot(tree: FileTree, recipe: string, flavour: Fla
     '/run',
     '/tmp',
     '/mnt',
+    '/srv',
     '/etc/systemd/system',
     '/lib/modules',
   ])

@@ -2,7 +2,9 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomic } from '@dstack-cloud/app';
 import { toHex, utf8 } from '@dstack-cloud/encoding';
+import type { KeyName } from '@dstack-cloud/ra-tls';
 import type { Logger } from '../../log.ts';
+import { formatDiskKeyName } from './disk-key-name.ts';
 import {
   checkLuksHeader,
   type DiskState,
@@ -33,6 +35,8 @@ export interface EncryptedDiskOptions {
   readonly device: string;
   /** 32 bytes; the passphrase is its lower-case hex. */
   readonly key: Uint8Array;
+  /** Which keys of the key service it belongs to; a new disk remembers it. */
+  readonly keyName?: KeyName | undefined;
   /** Folder in memory, for the copy of the header. */
   readonly scratch: string;
   readonly log: Logger;
@@ -50,7 +54,7 @@ export async function openEncryptedDisk(options: EncryptedDiskOptions): Promise<
   const state = await stateOf(options);
   if (state !== 'luks') {
     log.info({ device, state }, 'Data disk is formatted');
-    const label = ['--label', UNFINISHED_LABEL];
+    const label = ['--label', UNFINISHED_LABEL, '--subsystem', formatDiskKeyName(options.keyName)];
     await mustRun(
       host,
       'cryptsetup',
@@ -86,17 +90,35 @@ async function openChecked(
   return { uuid };
 }
 
+/**
+ * Which keys a disk was made with, before any key is asked for; undefined for a new disk.
+ *
+ * @throws GuestError `disk-refused`
+ */
+export async function diskKeyName(host: MachineHost, device: string): Promise<KeyName | undefined> {
+  if ((await stateOf({ host, device })) !== 'luks') return undefined;
+  return checkLuksHeader(await host.read(device, 0, LUKS_DATA_OFFSET)).keyName;
+}
+
 /** Marks a new disk as complete, once its file system is on it. */
 export async function finishDisk({
   host,
   device,
-}: Pick<EncryptedDiskOptions, 'host' | 'device'>): Promise<void> {
+  keyName,
+}: Pick<EncryptedDiskOptions, 'host' | 'device' | 'keyName'>): Promise<void> {
   await mustRun(host, 'sync', ['--', MAPPED_DEVICE]);
-  await mustRun(host, 'cryptsetup', ['config', device, '--label', '']);
+  await mustRun(host, 'cryptsetup', [
+    'config',
+    device,
+    '--label',
+    '',
+    '--subsystem',
+    formatDiskKeyName(keyName),
+  ]);
   await mustRun(host, 'sync', ['--', device]);
 }
 
-async function stateOf({ host, device }: EncryptedDiskOptions): Promise<DiskState> {
+async function stateOf({ host, device }: Pick<EncryptedDiskOptions, 'host' | 'device'>): Promise<DiskState> {
   return diskState(
     await host.read(device, 0, HEADER_PROBE),
     await host.read(device, LUKS_DATA_OFFSET, DATA_PROBE),

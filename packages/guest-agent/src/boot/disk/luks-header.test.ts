@@ -7,6 +7,7 @@ import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { GuestError } from '../../errors.ts';
+import { formatDiskKeyName } from './disk-key-name.ts';
 import { checkLuksHeader, diskState } from './luks-header.ts';
 
 const HEADER = 16 * 1024;
@@ -30,12 +31,19 @@ describeWithPrograms('the header of the data disk, as cryptsetup writes it', ['c
   it('is taken when it is the one that this guest makes', () => {
     expect(checkLuksHeader(good).uuid).toMatch(/^[0-9a-f-]{36}$/);
     expect(diskState(good.subarray(0, HEADER * 2), new Uint8Array(4096))).toBe('luks');
+    expect(checkLuksHeader(good).keyName).toBeUndefined();
+  });
+
+  it('says with which keys the disk was made', () => {
+    const name = { epoch: 4_294_967_295, rootId: new Uint8Array(20).fill(0xfb) };
+    const header = format([...CIPHER, '--subsystem', formatDiskKeyName(name)]);
+    expect(checkLuksHeader(header).keyName).toEqual(name);
   });
 
   it.each([
     ['another cipher', ['--cipher', 'aes-cbc-essiv:sha256', '--key-size', '256']],
     ['a label', [...CIPHER, '--label', 'x']],
-    ['a subsystem', [...CIPHER, '--subsystem', 'x']],
+    ['a name of keys that this guest did not write', [...CIPHER, '--subsystem', 'x']],
     ['data in another place', [...CIPHER, '--offset', '65536']],
     ['larger sectors', [...CIPHER, '--sector-size', '4096']],
     [

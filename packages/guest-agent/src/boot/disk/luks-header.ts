@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 import { parseStrictJson } from '@dstack-cloud/app';
 import { ByteReader, EncodingError, equalBytes, isZero, toHex, utf8Text } from '@dstack-cloud/encoding';
+import type { KeyName } from '@dstack-cloud/ra-tls';
 import { z } from 'zod';
 import { GuestError } from '../../errors.ts';
+import { parseDiskKeyName } from './disk-key-name.ts';
 
 /**
  * Where the encrypted data starts, bytes: what lies before is the header. LUKS2 on-disk format specification 1.1.3.
@@ -81,6 +83,8 @@ export const UNFINISHED_LABEL = 'dstack-unfinished';
 export interface LuksHeader {
   readonly uuid: string;
   readonly sequence: bigint;
+  /** Which keys the disk was made with; undefined when no key service gave them. */
+  readonly keyName: KeyName | undefined;
 }
 
 /**
@@ -95,9 +99,9 @@ export function checkLuksHeader(bytes: Uint8Array, label = ''): LuksHeader {
   const size = headerSize(bytes);
   const primary = readCopy(bytes, 0, size, MAGIC.primary, label);
   const secondary = readCopy(bytes, size, size, MAGIC.secondary, label);
-  for (const name of ['uuid', 'sequence', 'json'] as const)
+  for (const name of ['uuid', 'sequence', 'subsystem', 'json'] as const)
     if (primary[name] !== secondary[name]) throw refused(`two copies that differ in their ${name}`);
-  const { uuid, sequence, json } = primary;
+  const { uuid, sequence, subsystem, json } = primary;
   let document: unknown;
   try {
     document = parseStrictJson(json);
@@ -110,7 +114,7 @@ export function checkLuksHeader(bytes: Uint8Array, label = ''): LuksHeader {
     throw refused(`metadata that this guest did not make: ${issue?.path.join('.')}: ${issue?.message}`);
   }
   checkAreas(parsed.data, size);
-  return { uuid, sequence };
+  return { uuid, sequence, keyName: parseDiskKeyName(subsystem) };
 }
 
 /** What the start of a disk is taken for, before anything of it is believed. */
@@ -157,6 +161,7 @@ function headerSize(bytes: Uint8Array): number {
 interface Copy {
   readonly uuid: string;
   readonly sequence: bigint;
+  readonly subsystem: string;
   readonly json: string;
 }
 
@@ -172,10 +177,10 @@ function readCopy(all: Uint8Array, at: number, size: number, magic: string, labe
     if (padded(reader.take(32)) !== 'sha256') throw refused('another checksum');
     reader.take(64);
     const uuid = padded(reader.take(40));
-    if (!isZero(reader.take(48))) throw refused('a subsystem');
+    const subsystem = padded(reader.take(48));
     if (reader.u64be() !== BigInt(at)) throw refused('a copy in another place');
     checkChecksum(bytes);
-    return { uuid, sequence, json: padded(bytes.subarray(BINARY)) };
+    return { uuid, sequence, subsystem, json: padded(bytes.subarray(BINARY)) };
   } catch (cause) {
     if (cause instanceof EncodingError) throw refused('bytes that cannot be read', { cause });
     throw cause;
