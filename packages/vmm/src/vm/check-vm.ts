@@ -4,7 +4,7 @@ import { canonical } from '../machine-folder.ts';
 import type { VmManifest } from '../manifest.ts';
 import { requireSpace } from './data-disk.ts';
 import { findProgram } from './find-program.ts';
-import { type QemuProgram, qemuProgram } from './qemu-program.ts';
+import { type QemuProgram, qemuProgram, startsTds } from './qemu-program.ts';
 import { type VmImage, vmImage } from './vm-image.ts';
 import { type VsockTransport, vsockTransport } from './vsock.ts';
 
@@ -53,6 +53,11 @@ export async function checkVm(dir: string, manifest: VmManifest): Promise<VmHost
     );
   await requireDiskFile(vm.images_disk);
   const qemu = await qemuProgram(vm.qemu);
+  if (tee.kind === 'tdx' && !startsTds(qemu.version))
+    throw new VmmError('program_missing', `${qemu.path} starts no TD: install a newer QEMU`, {
+      expected: 'version 8.0 or later',
+      found: qemu.version,
+    });
   const vsock = vsockTransport(tee.kind === 'tdx');
   const swtpm = vm.tpm === 'swtpm' ? requireTpm() : undefined;
   await requireSpace(dir);

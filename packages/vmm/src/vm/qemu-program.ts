@@ -37,3 +37,20 @@ export async function qemuProgram(name: string): Promise<QemuProgram> {
     });
   return { path, version };
 }
+
+/** The oldest whose TDs the measurement rules describe, and the one that simulated TDs of older ones are measured as. */
+const OLDEST_MEASURED = 8;
+const MEASURED_AS = '9.1.0';
+
+/**
+ * The version by which a TD under this QEMU is measured. An older QEMU starts no TD; a simulated one under it is measured as
+ * a later QEMU would.
+ */
+export function measuredVersion({ version }: QemuProgram): string {
+  return startsTds(version) ? version : MEASURED_AS;
+}
+
+/** Whether a QEMU can start a TD whose measurements can be computed. */
+export function startsTds(version: string): boolean {
+  return Number(version.split('.')[0]) >= OLDEST_MEASURED;
+}

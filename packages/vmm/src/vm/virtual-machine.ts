@@ -21,6 +21,7 @@ import { checkDataDisk, freeBytes, MIN_FREE_BYTES } from './data-disk.ts';
 import { guestSystemConfig } from './guest-system-config.ts';
 import { planMachine, qmpSocket, tpmSocket } from './plan-machine.ts';
 import { qemuArguments } from './qemu-arguments.ts';
+import { measuredVersion } from './qemu-program.ts';
 import { QmpClient, type QmpEvent } from './qmp-client.ts';
 import { RestartPolicy } from './restart-policy.ts';
 import { writeSharedDisk } from './shared-disk.ts';
@@ -181,7 +182,7 @@ export class VirtualMachine implements MachineDriver {
 
   async #sharedFiles(shared: HostShared, host: VmHost): Promise<Record<string, Uint8Array | undefined>> {
     const { vm, tee, attestation } = this.#options.manifest;
-    const document = await vmConfig(host.image, { ...vm, qemuVersion: host.qemu.version });
+    const document = await vmConfig(host.image, { ...vm, qemuVersion: measuredVersion(host.qemu) });
     const root = attestation.root_ca_tdx;
     return {
       ...shared,
@@ -211,7 +212,7 @@ export class VirtualMachine implements MachineDriver {
       ...resolveProgram('dstack-tee-simulator'),
       ...['tdx', '--seed-file', tee.seed_file, '--machine', tee.machine],
       ...['--socket', socket, '--state', paths.teeState],
-      ...['--image-folder', host.image.folder, '--qemu-version', host.qemu.version],
+      ...['--image-folder', host.image.folder, '--qemu-version', measuredVersion(host.qemu)],
       ...['--cpus', String(manifest.vm.vcpu), '--memory', String(manifest.vm.memory * 1024 * 1024)],
     ]);
     await this.#untilThere(socket, stop, simulator);
