@@ -1,7 +1,7 @@
 import { type Abi, type Address, encodeFunctionData, getContractAddress, type Hex } from 'viem';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
 import { ContractsError } from '../errors.ts';
-import { deployContract } from './deploy-tasks.ts';
+import { deployContract } from './deploy-contract.ts';
 import type { RunTask, TaskRun } from './task.ts';
 
 const IMPLEMENTATION_SLOT = '0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc';

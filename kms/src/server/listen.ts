@@ -81,7 +81,7 @@ function closerOf(server: HttpServer | HttpsServer): Close {
     const idle = setInterval(() => server.closeIdleConnections(), CLOSE_POLL_MS);
     await closed;
     // A server without an address of its own is closed at once: it does not count the connections it was given.
-    await Promise.all([...sockets].map((socket) => (socket.closed ? undefined : once(socket, 'close'))));
+    await Promise.all([...sockets].filter((socket) => !socket.closed).map((socket) => once(socket, 'close')));
     clearTimeout(timer);
     clearInterval(idle);
   };

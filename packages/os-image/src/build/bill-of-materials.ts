@@ -17,7 +17,7 @@ export interface Materials {
 }
 
 /** Name of the property that says how many bytes of a component are in the image. */
-export const SIZE_PROPERTY = 'dstack:size';
+const SIZE_PROPERTY = 'dstack:size';
 
 /**
  * A list of what an image consists of, in the form of CycloneDX 1.6. Without a time or serial number, so that it is
