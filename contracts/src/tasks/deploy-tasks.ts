@@ -1,12 +1,4 @@
-import {
-  type Abi,
-  type Address,
-  encodeFunctionData,
-  formatEther,
-  type Hex,
-  zeroAddress,
-  zeroHash,
-} from 'viem';
+import { type Abi, type Address, encodeFunctionData, formatEther, zeroAddress, zeroHash } from 'viem';
 import { dstackAppAbi } from '../abi/dstack-app.ts';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
 import { type ContractName, loadArtifact } from '../artifact.ts';
