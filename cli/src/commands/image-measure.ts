@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { changedFiles, type OsImageFolder } from '@dstack-cloud/os-image';
+import { bootRegisters, changedFiles, type OsImageFolder } from '@dstack-cloud/os-image';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
 import { findImage } from '../image/find-image.ts';
@@ -21,13 +21,27 @@ export async function run(context: Context, args: readonly string[]): Promise<un
       },
     );
   const authHash = (await textFile(image, 'auth_hash.txt'))?.trim() ?? null;
+  const registers = await bootRegisters(join(image.folder, 'uki.efi'));
+  if (registers !== undefined && authHash !== null && registers.uki !== authHash)
+    throw new CliError('not_verified', 'uki.efi of this image is not the file that auth_hash.txt names', {
+      expected: authHash,
+      found: registers.uki,
+      hint: 'Do not use this image; build or download it again',
+      exitCode: EXIT.refused,
+    });
   context.print(`os-image-hash: ${image.digest}`);
   context.print(`uki-hash:      ${authHash ?? '(no unified kernel image)'}`);
+  if (registers !== undefined) {
+    context.print(`pcr4 (OVMF):   ${registers.pcr4}`);
+    context.print(`pcr9:          ${registers.pcr9}`);
+  }
   context.print(`flavour:       ${image.isDev ? 'dev' : 'prod'}`);
   context.print(`cmdline:       ${image.commandLine}`);
   context.result({
     os_image_hash: image.digest,
     auth_hash: authHash,
+    pcr4: registers?.pcr4 ?? null,
+    pcr9: registers?.pcr9 ?? null,
     flavour: image.isDev ? 'dev' : 'prod',
     version: image.version,
     cmdline: image.commandLine,

@@ -1,3 +1,4 @@
+export { type BootRegisters, bootRegisters, bootRegistersOf } from './boot-registers.ts';
 export { type BuildImageOptions, buildImage, COMPRESSION, type ImageFiles } from './build/build-image.ts';
 export type { Flavour } from './build/command-line.ts';
 export {
@@ -9,7 +10,9 @@ export {
 export { CONTAINER_PROGRAMS } from './containers/container-recipe.ts';
 export { diffImages, type ImageDifference } from './diff-images.ts';
 export { OsImageError, type OsImageErrorCode } from './errors.ts';
+export { type CpioEntry, writeCpio } from './formats/cpio.ts';
 export { type FatOptions, writeFat32 } from './formats/fat32.ts';
+export { type Stub, type UkiParts, writeUki } from './formats/uki.ts';
 export { imagesDiskSize, writeImagesDisk } from './images-disk/write-images-disk.ts';
 export { formatLock, type ImageLock, readLock } from './lock/image-lock.ts';
 export { type LockChange, lockChanges } from './lock/lock-changes.ts';
@@ -22,4 +25,5 @@ export {
   readImage,
   sha256File,
 } from './read-image.ts';
+export { DISK } from './recipe/recipe.ts';
 export { recipeFolder } from './recipe/recipe-folder.ts';

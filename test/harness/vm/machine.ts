@@ -36,6 +36,11 @@ export interface VmOptions {
   readonly imagesDisk?: string;
   readonly dataBytes?: number;
   readonly ports?: readonly { readonly host: number; readonly guest: number }[];
+  /**
+   * The image's firmware starts the image's disk, and measures it into a software TPM; by default QEMU loads the kernel,
+   * which is quicker and measured nowhere.
+   */
+  readonly measured?: boolean;
   /** More of the command line; it is measured, so such a machine has other measurements than its image. */
   readonly append?: string;
   /** Arguments of QEMU beside the usual ones. */
@@ -127,6 +132,18 @@ export async function startVm(options: VmOptions): Promise<Vm> {
     .join('');
   const commandLine =
     options.append === undefined ? image.commandLine : `${image.commandLine} ${options.append}`;
+  if (options.measured) children.push(await startTpm(folder));
+  const measured = [
+    ...['-bios', join(options.image, image.firmware ?? ''), ...tpmDevice(folder)],
+    ...['-drive', `if=none,id=boot,format=raw,readonly=on,file=${join(options.image, 'disk.raw')}`],
+    ...['-device', 'virtio-blk-pci,drive=boot,bootindex=1'],
+  ];
+  const direct = [
+    ...['-kernel', join(options.image, image.kernel), '-initrd', join(options.image, image.initrd)],
+    ...['-append', commandLine],
+    ...['-drive', `if=none,id=root,format=raw,readonly=on,file=${join(options.image, image.rootfs ?? '')}`],
+    ...['-device', 'virtio-blk-pci,drive=root'],
+  ];
   const started = performance.now();
   const qemu = start(
     'qemu-system-x86_64',
@@ -135,10 +152,7 @@ export async function startVm(options: VmOptions): Promise<Vm> {
       ...['-object', `memory-backend-memfd,id=mem0,size=${VM_MEMORY_MB}M,share=on`],
       ...['-machine', 'q35,memory-backend=mem0', '-nodefaults', '-no-user-config', '-display', 'none'],
       ...['-no-reboot', '-chardev', 'stdio,id=com0,signal=off', '-serial', 'chardev:com0'],
-      ...['-kernel', join(options.image, image.kernel), '-initrd', join(options.image, image.initrd)],
-      ...['-append', commandLine],
-      ...['-drive', `if=none,id=root,format=raw,readonly=on,file=${join(options.image, image.rootfs ?? '')}`],
-      ...['-device', 'virtio-blk-pci,drive=root'],
+      ...(options.measured ? measured : direct),
       ...disk('data', join(folder, 'data.img'), 'discard=unmap'),
       ...disk('shared', join(folder, 'shared.img'), 'readonly=on'),
       ...(options.imagesDisk === undefined ? [] : disk('images', options.imagesDisk, 'readonly=on')),
@@ -196,6 +210,28 @@ export async function startVm(options: VmOptions): Promise<Vm> {
       await ended;
     },
   };
+}
+
+/** Its state is kept between boots: registers are new at each, what it has sealed stays. */
+async function startTpm(folder: string): Promise<ChildProcess> {
+  const state = join(folder, 'tpm');
+  const control = tpmControl(folder);
+  rmSync(control, { force: true });
+  if (!existsSync(state)) {
+    mkdirSync(state);
+    await output('swtpm_setup', ['--tpm2', '--tpmstate', state, '--pcr-banks', 'sha256,sha384']);
+  }
+  const args = ['socket', '--tpm2', '--tpmstate', `dir=${state}`, '--ctrl', `type=unixio,path=${control}`];
+  const tpm = start('swtpm', args);
+  await untilThere(control);
+  return tpm;
+}
+
+const tpmControl = (folder: string): string => join(folder, 'tpm.sock');
+
+function tpmDevice(folder: string): string[] {
+  const emulator = ['-chardev', `socket,id=tpm,path=${tpmControl(folder)}`];
+  return [...emulator, '-tpmdev', 'emulator,id=tpm0,chardev=tpm', '-device', 'tpm-crb,tpmdev=tpm0'];
 }
 
 function start(program: string, args: readonly string[], input: 'pipe' | 'ignore' = 'ignore'): ChildProcess {

@@ -5,7 +5,8 @@ import type { Logger } from '../log.ts';
 /** Largest payload that the host keeps (chapter 50 section 7.4), bytes. */
 const MAX_PAYLOAD = 4096;
 const TIMEOUT_MS = 30_000;
-const VSOCK_URL = /^vsock:\/\/(\d{1,10}):(\d{1,10})(\/[A-Za-z0-9/._-]*?)?\/*$/;
+/** `vsock://CID:PORT/PATH`. */
+export const VSOCK_URL: RegExp = /^vsock:\/\/(\d{1,10}):(\d{1,10})(\/[A-Za-z0-9/._-]*?)?\/*$/;
 
 /** Events of chapter 30 section 4.11. */
 type HostEvent = 'boot.progress' | 'boot.error' | 'instance.info' | 'shutdown.progress';

@@ -1,4 +1,3 @@
-import { readFileBounded } from '@dstack-cloud/app';
 import { AttestationError, EVENT, runtimeEventDigest } from '@dstack-cloud/attestation';
 import {
   type EvidenceDevice,
@@ -18,7 +17,6 @@ import type { Logger } from '../log.ts';
 
 /** Runtime events go here, so that a seal is bound to the application as well as to the image. */
 const RUNTIME_PCR = 14;
-const MAX_LOG = 1024 * 1024;
 
 export interface TpmSeedInput {
   readonly config: Pick<GuestConfig, 'tpm'>;
@@ -56,11 +54,10 @@ export async function seedFromTpm({
   if (device.mode !== 'dstack-gcp-tdx')
     log.warn('Key provider tpm: the TPM of this machine is its host’s, so the host can know the keys');
   try {
-    const firmwareLog = await readFileBounded(eventLog, MAX_LOG, { label: 'Log of the firmware' });
     const events = await device.events();
     const options = { approver, ...(approval && { approval: parseSealApproval(approval) }) };
     return await withTpm(location, async (tpm) => {
-      await requireMeasuredImage(tpm, firmwareLog);
+      await requireMeasuredImage(tpm, eventLog);
       // Where the device does not do so itself: what RTMR3 has, and nothing before it.
       const ours = device.mode !== 'dstack-gcp-tdx';
       if (ours) {

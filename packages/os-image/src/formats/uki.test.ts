@@ -4,8 +4,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { authenticodeDigest, readUki } from '@dstack-cloud/attestation';
-import { utf8 } from '@dstack-cloud/encoding';
+import { toHex, utf8 } from '@dstack-cloud/encoding';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type UkiParts, writeUki } from './uki.ts';
 
@@ -37,6 +38,33 @@ describe('a unified kernel image', () => {
 
   it('is regular: every rule for its Authenticode digest gives the same', () => {
     expect(authenticodeDigest(writeUki(parts), 'sha256', hashes).regular).toBe(true);
+  });
+
+  it('has another digest with any one bit changed, but for the two fields that the digest leaves out', () => {
+    const file = writeUki(parts);
+    const { digest } = authenticodeDigest(file, 'sha256', hashes);
+    // CheckSum, and the entry of the certificate table (Windows Authenticode Portable Executable Signature Format).
+    const optional = new DataView(file.buffer).getUint32(0x3c, true) + 24;
+    const leftOut = (at: number) =>
+      (at >= optional + 64 && at < optional + 68) || (at >= optional + 144 && at < optional + 152);
+    const differs = (bit: number): boolean => {
+      const changed = file.slice();
+      changed[bit >> 3]! ^= 1 << (bit & 7);
+      try {
+        return toHex(authenticodeDigest(changed, 'sha256', hashes).digest) !== toHex(digest);
+      } catch {
+        // No image any more.
+        return true;
+      }
+    };
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 8 * file.length - 1 }), (bit) => {
+        if (!leftOut(bit >> 3)) expect([bit, differs(bit)]).toEqual([bit, true]);
+      }),
+      { numRuns: 500 },
+    );
+    for (let bit = 8 * 0x80; bit < 8 * 1024; bit++)
+      if (!leftOut(bit >> 3)) expect([bit, differs(bit)]).toEqual([bit, true]);
   });
 
   it('tells the stub where its sections are in memory', () => {

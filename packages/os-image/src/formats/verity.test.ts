@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -52,5 +52,31 @@ describeWithPrograms('a verity tree and veritysetup', ['veritysetup'], () => {
     const theirs = readFileSync(hashes);
     expect(Buffer.compare(theirs.subarray(0, tree.length), Buffer.from(tree))).toBe(0);
     expect(theirs.length).toBe(tree.length);
+  });
+
+  it('is refused by veritysetup with any one bit of data, tree or root hash changed', async () => {
+    const bytes = data(130);
+    const { tree, rootHash } = await verityTree([bytes], options);
+    const [file, hashes] = [join(folder, 'data'), join(folder, 'hashes')];
+    const verifies = (changed: { data?: Uint8Array; tree?: Uint8Array; root?: Uint8Array }): boolean => {
+      writeFileSync(file, changed.data ?? bytes);
+      writeFileSync(hashes, changed.tree ?? tree);
+      const args = ['verify', file, hashes, toHex(changed.root ?? rootHash)];
+      return spawnSync('veritysetup', args, { stdio: 'ignore' }).status === 0;
+    };
+    const flipped = (from: Uint8Array, at: number): Uint8Array => {
+      const out = from.slice();
+      out[at >> 3]! ^= 1 << (at & 7);
+      return out;
+    };
+    expect(verifies({})).toBe(true);
+    for (const share of [0, 0.37, 0.74, 0.999]) {
+      const bit = (of: Uint8Array, from = 0) => 8 * from + Math.floor(8 * (of.length - from) * share);
+      expect(verifies({ data: flipped(bytes, bit(bytes)) })).toBe(false);
+      // The first block of a tree is its superblock; the root is the block after it.
+      const used = tree.subarray(0, VERITY_BLOCK + 64);
+      expect(verifies({ tree: flipped(tree, bit(used, VERITY_BLOCK)) })).toBe(false);
+      expect(verifies({ root: flipped(rootHash, bit(rootHash)) })).toBe(false);
+    }
   });
 });

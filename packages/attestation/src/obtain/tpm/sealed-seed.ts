@@ -208,13 +208,15 @@ function requireApproval(
     return sealed === undefined || !equalBytes(sealed.value, value);
   });
   const policy = pcrPolicyDigest(BANK, now);
+  const wanted = `approval ${blob.number + 1} of policy ${toHex(policy)}`;
+  // The host may know all of this: whoever approves sees it there.
+  const remedy = blob.approver.length === 0 ? '' : `; the owner may give ${wanted}`;
   const refuse = (why: string, expected: string, found: string): AttestationError =>
     new AttestationError(
       'mismatch',
-      `The TPM does not release the storage seed: ${describeChange(blob, changed)}, and ${why}`,
+      `The TPM does not release the storage seed: ${describeChange(blob, changed)}, and ${why}${remedy}`,
       { check: 'tpm.seal', expected, found },
     );
-  const wanted = `approval ${blob.number + 1} of policy ${toHex(policy)}`;
   if (blob.approver.length === 0)
     throw refuse(
       'it was sealed without a key that could approve another system',

@@ -1,0 +1,42 @@
+import { readFile } from 'node:fs/promises';
+import { predictUki, readUki, replayDigests } from '@dstack-cloud/attestation';
+import { toHex } from '@dstack-cloud/encoding';
+import { hashes } from './build/hashes.ts';
+import { OsImageError } from './errors.ts';
+
+/** What a vTPM shows after a unified kernel image of ours was booted, SHA-256 bank, hex. */
+export interface BootRegisters {
+  /** Authenticode digest of the image, as firmware measures it. */
+  readonly uki: string;
+  /** Boot applications where firmware measures them there (OVMF): the image and the kernel inside. */
+  readonly pcr4: string;
+  /** Command line and initramfs, as the kernel measures them. */
+  readonly pcr9: string;
+}
+
+/** Our stub measures no sections, and takes nothing from beside the image: PCR 11, 12 and 13 stay zero. */
+export function bootRegistersOf(uki: Uint8Array): BootRegisters {
+  const none = { gptDigest: new Uint8Array(32), measuredSections: [] };
+  const { uki: digest, pcr4, pcr9 } = predictUki(readUki(uki), none, hashes);
+  return {
+    uki: toHex(digest),
+    pcr4: toHex(replayDigests(pcr4, 'sha256')),
+    pcr9: toHex(replayDigests(pcr9, 'sha256')),
+  };
+}
+
+/** Those of a file; undefined when there is none. @throws OsImageError `not-an-image` */
+export async function bootRegisters(path: string): Promise<BootRegisters | undefined> {
+  let file: Uint8Array;
+  try {
+    file = new Uint8Array(await readFile(path));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    return bootRegistersOf(file);
+  } catch (cause) {
+    throw new OsImageError('not-an-image', `${path} is no unified kernel image`, { cause });
+  }
+}

@@ -1,0 +1,95 @@
+/** A machine of our image whose keys are in its TPM: booted by firmware, with power cuts instead of shutdowns. */
+import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { serializeSysConfig } from '@dstack-cloud/app';
+import { approvedBytes, serializeSealApproval } from '@dstack-cloud/attestation/obtain';
+import { fromHex } from '@dstack-cloud/encoding';
+import { describeWithPrograms } from '@dstack-cloud/test/requires';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { devImage } from '../harness/vm/dev-image.ts';
+import { missingForVm, startVm } from '../harness/vm/machine.ts';
+
+/** Four boots by firmware, each a minute on a quiet machine without KVM. */
+const TEST_MS = 1_800_000;
+const BOOT_MS = 600_000;
+
+let directory: string;
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'vm-tpm-'));
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+const owner = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+const approver = owner.publicKey.export({ format: 'der', type: 'spki' }).toString('hex');
+
+const compose = (script: string): string =>
+  JSON.stringify({
+    manifest_version: 2,
+    name: 'vm-tpm',
+    runner: 'bash',
+    bash_script: script,
+    secure_time: false,
+    storage_fs: 'ext4',
+    no_instance_id: true,
+    key_provider: 'tpm',
+    seal_approval_key: approver,
+  });
+
+const sysConfig = serializeSysConfig({
+  kmsUrls: [],
+  gatewayUrls: [],
+  pccsUrl: undefined,
+  dockerRegistry: undefined,
+  hostApiUrl: undefined,
+  vmConfig: '{}',
+});
+
+function approval(policy: string, number: number): string {
+  const bytes = fromHex(policy);
+  const key = { key: owner.privateKey, dsaEncoding: 'ieee-p1363' } as const;
+  const signature = sign('sha256', approvedBytes({ policy: bytes, number }).message, key);
+  return serializeSealApproval({ policy: bytes, number, signature: new Uint8Array(signature) });
+}
+
+const needed = ['qemu-system-x86_64', 'apt-get', 'dpkg-deb', 'swtpm', 'swtpm_setup'];
+describeWithPrograms('guest', missingForVm().length > 0 ? [...needed, ...missingForVm()] : needed, () => {
+  test('vm-tpm-provider: keys stay over power cuts; a changed application is refused until its owner approves', {
+    timeout: TEST_MS,
+  }, async (context) => {
+    const built = await devImage();
+    if ('missing' in built) return context.skip(built.missing);
+    const seedFile = join(directory, 'seed');
+    writeFileSync(seedFile, randomBytes(32));
+    /** Boots until the disk is open, or the boot failed; then the power is cut. */
+    const boot = async (script: string, more: Record<string, string> = {}): Promise<string> => {
+      const vm = await startVm({
+        folder: join(directory, 'machine'),
+        image: built.folder,
+        seedFile,
+        measured: true,
+        shared: { 'app-compose.json': compose(script), '.sys-config.json': sysConfig, ...more },
+      });
+      try {
+        const end = () =>
+          vm.notifications.find(
+            ({ event, payload }) => event === 'boot.error' || payload === 'data disk ready',
+          )?.payload;
+        return await vm.until('the end of the preparation', end, BOOT_MS);
+      } finally {
+        await vm.kill();
+      }
+    };
+    expect(await boot('sleep 600')).toBe('data disk ready');
+    expect(await boot('sleep 600')).toBe('data disk ready');
+    const refused = await boot('sleep 601');
+    expect(refused).toMatch(/^This system may not have what the TPM sealed: .*PCR 14 \(application\) was/);
+    expect(refused).not.toContain('PCR 4 ');
+    const [, number, policy] = /approval (\d+) of policy ([0-9a-f]{64})/.exec(refused) ?? [];
+    expect(number).toBe('2');
+    // The disk opens with the key that the first boot gave it.
+    const approved = { '.seal-approval.json': approval(policy!, 2) };
+    expect(await boot('sleep 601', approved)).toBe('data disk ready');
+  });
+});
