@@ -21,7 +21,9 @@ const MAX_LOG = 1 << 20;
  * @throws AttestationError `event-log`
  */
 export async function requireMeasuredImage(tpm: Tpm, logFile: string): Promise<void> {
-  const events = parseBootLog(await readFileBounded(logFile, MAX_LOG)).events.filter(({ type }) => type !== EV_NO_ACTION);
+  const events = parseBootLog(await readFileBounded(logFile, MAX_LOG)).events.filter(
+    ({ type }) => type !== EV_NO_ACTION,
+  );
   for (const { index, value } of await readPcrs(tpm, BANK, IMAGE_PCRS)) {
     const digests = events.filter((event) => event.index === index).map((event) => event.digests.get(BANK));
     const known = digests.filter((digest) => digest !== undefined);

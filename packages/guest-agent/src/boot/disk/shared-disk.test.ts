@@ -50,11 +50,8 @@ describe('the disk with the files of the host', () => {
   it('that is another file system, which could have links and devices, is refused by its type', async () => {
     // The place of a FAT label is free in ext4: a host can write it there, and give any serial number.
     const disk = { ...DISK, name: 'vdc', serial: 'shared' };
-    const host = fakeHost({ devices: [disk], content: { '/dev/vdc': labelled('DSTACKSHR') } });
-    host.run = async (program, args) => {
-      host.commands.push([program, ...args].join(' '));
-      return { code: 32, stdout: '', stderr: 'wrong fs type' };
-    };
+    const content = { '/dev/vdc': labelled('DSTACKSHR') };
+    const host = fakeHost({ devices: [disk], content, ran: () => 32 });
     await expect(mountSharedDisk(host, join(folder, 'at'))).rejects.toMatchObject({ code: 'disk-failed' });
     expect(host.commands).toEqual([expect.stringMatching(/^mount -t vfat /)]);
   });
