@@ -47,7 +47,7 @@ describe('only what is not there is absent', () => {
     };
     const project = {
       directory: sandbox.directory,
-      config: { os_image: 'image', platform: 'local' },
+      config: { os_image: 'image', platform: 'local', local_config: {} },
     } as never;
     expect((await osImage(context, config, project)).hash).toBe('11'.repeat(32));
     make(join(sandbox.path('first/image'), 'digest.txt'));

@@ -28,7 +28,10 @@ export function requireReportData(
   found: Uint8Array,
   { checks }: Pick<VerifyContext, 'checks'>,
 ): void {
-  checks.require(equalBytes(expected, found), {
+  const isEqual = equalBytes(expected, found);
+  // A platform may have compared it already; the report says so once.
+  if (isEqual && checks.checks.some((check) => check.id === id)) return;
+  checks.require(isEqual, {
     id,
     reference,
     code: 'mismatch',

@@ -192,7 +192,10 @@ function requireReportData(found: Uint8Array | undefined, context: VerifyContext
 }
 
 function requireEqual(id: string, expected: Uint8Array, found: Uint8Array, { checks }: VerifyContext): void {
-  checks.require(equalBytes(expected, found), {
+  const isEqual = equalBytes(expected, found);
+  // It is compared before a vendor is asked and once more at the end; the report says so once.
+  if (isEqual && checks.checks.some((check) => check.id === id)) return;
+  checks.require(isEqual, {
     id,
     reference: 'docs/attestation.md',
     code: 'mismatch',

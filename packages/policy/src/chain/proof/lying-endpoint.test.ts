@@ -72,7 +72,8 @@ test('what was proven at a block serves the next question there, and nothing ser
   expect(second.map(({ method, params }) => [method, params[0]])).toEqual([
     ['eth_getProof', contracts.app.toLowerCase()],
   ]);
-  expect((second[0]!.params[1] as unknown[]).length).toBe(1);
+  // Whether the hash is allowed, and until when.
+  expect((second[0]!.params[1] as unknown[]).length).toBe(2);
   await lab.rpc('anvil_mine', '0x1');
   await ask(bad(), policy);
   const methods = relay.take().map(({ method }) => method);
