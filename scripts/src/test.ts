@@ -34,13 +34,30 @@ const TWO_AT_A_TIME = [
   'verify',
 ].map((name) => `test/e2e/${name}.test.ts`);
 
+/**
+ * Tests that boot our OS image and run containers in it: without KVM a boot takes minutes, so these run by name alone
+ * (`npm run e2e -- vm-first-app`). What they leave out is said at the end.
+ */
+const BY_NAME_ONLY = ['vm-guest', 'vm-local', 'vm-power-cut', 'vm-tpm-provider'].map(
+  (name) => `test/e2e/${name}.test.ts`,
+);
+
+/** Unit tests that bound how long somebody waits: a neighbour on the other core would be part of that. */
+const ALONE_TOO = ['packages/verifier/src/service/hostile.test.ts'];
+
 /** Much of a test's time it waits; with one process for each core but one, as by default, two cores have one process. */
 const WORKERS = Math.max(2, availableParallelism() - 1);
 
 // Filters of vitest match any part of a path, so the phases are told apart by exclusion.
-const unitTests = ['--exclude', 'test/e2e/**', `--maxWorkers=${WORKERS}`];
+const without = (files: readonly string[]): string[] => files.flatMap((file) => ['--exclude', file]);
+const unitTests = ['--exclude', 'test/e2e/**', ...without(ALONE_TOO), `--maxWorkers=${WORKERS}`];
 const together = [...TWO_AT_A_TIME, '--maxWorkers=2'];
-const alone = ['test/e2e/', '--no-file-parallelism', ...TWO_AT_A_TIME.flatMap((file) => ['--exclude', file])];
+const alone = [
+  'test/e2e/',
+  ...ALONE_TOO,
+  '--no-file-parallelism',
+  ...without([...TWO_AT_A_TIME, ...BY_NAME_ONLY]),
+];
 
 surviveClosedOutput();
 const filters = process.argv.slice(2);
@@ -52,6 +69,10 @@ for (const phase of phases) {
   total.passed += counts.passed;
   total.failed += counts.failed;
   total.skipped += counts.skipped;
+}
+if (filters.length === 0) {
+  console.log(`\nNot run here, since each boots whole machines: ${BY_NAME_ONLY.join(', ')}`);
+  console.log('Run them by name: npm run e2e -- --list');
 }
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
