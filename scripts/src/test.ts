@@ -8,33 +8,6 @@ import { build } from './build.ts';
 import { type Counts, runVitest } from './run-vitest.ts';
 
 /**
- * End-to-end tests that run two at a time: they bound no time that a busy neighbour could take, and share no container
- * engine's bridge. The others have the machine to themselves.
- */
-const TWO_AT_A_TIME = [
-  'audit',
-  'bootstrap-faults',
-  'check-then-swap',
-  'deploy-crash',
-  'kms-backup',
-  'kms-cost',
-  'kms-crash',
-  'kms-documentation',
-  'kms-onboard',
-  'kms-proofs',
-  'kms-root-rotation',
-  'kms-rotation',
-  'kms-workers-limits',
-  'kms-workers-shared',
-  'machines',
-  'measured-or-refused',
-  'plain-processes',
-  'services-down',
-  'simulator-documentation',
-  'verify',
-].map((name) => `test/e2e/${name}.test.ts`);
-
-/**
  * Tests that boot our OS image and run containers in it: without KVM a boot takes minutes, so these run by name alone
  * (`npm run e2e -- vm-first-app`). What they leave out is said at the end.
  */
@@ -51,18 +24,12 @@ const WORKERS = Math.max(2, availableParallelism() - 1);
 // Filters of vitest match any part of a path, so the phases are told apart by exclusion.
 const without = (files: readonly string[]): string[] => files.flatMap((file) => ['--exclude', file]);
 const unitTests = ['--exclude', 'test/e2e/**', ...without(ALONE_TOO), `--maxWorkers=${WORKERS}`];
-const together = [...TWO_AT_A_TIME, '--maxWorkers=2'];
-const alone = [
-  'test/e2e/',
-  ...ALONE_TOO,
-  '--no-file-parallelism',
-  ...without([...TWO_AT_A_TIME, ...BY_NAME_ONLY]),
-];
+const endToEnd = ['test/e2e/', ...ALONE_TOO, '--no-file-parallelism', ...without(BY_NAME_ONLY)];
 
 surviveClosedOutput();
 const filters = process.argv.slice(2);
 await build();
-const phases = filters.length > 0 ? [filters] : [unitTests, together, alone];
+const phases = filters.length > 0 ? [filters] : [unitTests, endToEnd];
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
 for (const phase of phases) {
   const counts = await runVitest(phase);

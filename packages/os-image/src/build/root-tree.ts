@@ -31,6 +31,14 @@ export async function configureRoot(tree: FileTree, recipe: string, flavour: Fla
     '/lib/modules',
   ])
     if (tree.get(path) === undefined) tree.directory(path);
+  // Compose files mount /var/run/dstack.sock, and it must be the socket, not a folder that the engine makes there.
+  for (const [path, target] of [
+    ['/var/run', '/run'],
+    ['/var/lock', '/run/lock'],
+  ] as const) {
+    tree.remove(path);
+    tree.symlink(path, target);
+  }
   units(tree);
   await addFolder(filePath(recipe, 'root'), tree);
   await addFolder(filePath(recipe, `root-${flavour}`), tree);
