@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createLogger } from '../log.ts';
 import { fakeHost } from '../test/fake-host.ts';
-import { startDocker } from './start-docker.ts';
+import { dockerReady, startDocker } from './start-docker.ts';
 
 const log = createLogger('test');
 let dataDir: string;
@@ -57,5 +57,20 @@ describe('Docker', () => {
     await expect(
       startDocker({ dataDir }, { dockerRegistry: undefined }, host, log, daemonFile),
     ).rejects.toMatchObject({ message: expect.stringContaining('systemctl') });
+  });
+
+  it('that takes too long the first times is begun again', async () => {
+    let starts = 0;
+    const host = fakeHost({ ran: (program) => (program === 'systemctl' && ++starts < 3 ? 1 : 0) });
+    await dockerReady(host, log);
+    expect(starts).toBe(3);
+  });
+
+  it('that never starts is given up with what it said', async () => {
+    const host = fakeHost({ ran: (program) => (program === 'systemctl' ? 1 : 0) });
+    await expect(dockerReady(host, log)).rejects.toMatchObject({
+      message: expect.stringContaining('Docker does not start: it left no log'),
+    });
+    expect(host.commands.filter((one) => one.startsWith('systemctl'))).toHaveLength(4);
   });
 });

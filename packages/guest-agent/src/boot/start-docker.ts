@@ -3,11 +3,15 @@ import { join } from 'node:path';
 import { readFileBounded, type SysConfig, writeFileAtomic } from '@dstack-cloud/app';
 import { utf8Text } from '@dstack-cloud/encoding';
 import type { GuestConfig } from '../config/guest-config.ts';
+import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { type MachineHost, mustRun } from './disk/machine-host.ts';
 
 const DAEMON_FILE = '/etc/docker/daemon.json';
 const MAX_JSON = 1024 * 1024;
+const DOCKER_STARTS = 4;
+/** Characters of Docker's log in an error. */
+const MAX_SAID = 600;
 const CONTAINER_ID = /^[0-9a-f]{64}$/;
 
 /**
@@ -26,6 +30,35 @@ export async function startDocker(
   await disarmContainers(dockerRoot(dataDir), log);
   if (dockerRegistry !== undefined) await useMirror(dockerRegistry, daemonFile);
   await mustRun(host, 'systemctl', ['start', '--no-block', 'docker.service']);
+}
+
+/**
+ * Waits until Docker serves. It gives containerd 15 seconds to start, which a machine that emulates its processor may
+ * take, so what failed is begun again a few times.
+ *
+ * @throws GuestError `disk-failed` with what Docker said
+ */
+export async function dockerReady(host: MachineHost, log: Logger): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await mustRun(host, 'systemctl', ['start', 'docker.service']);
+      return;
+    } catch (cause) {
+      const said = await lastWords(host);
+      if (attempt === DOCKER_STARTS) {
+        throw new GuestError('disk-failed', `Docker does not start: ${said}`, { cause });
+      }
+      log.warn({ attempt, said }, 'Docker did not start, once more');
+    }
+  }
+}
+
+/** The end of Docker's log, as one line. */
+async function lastWords(host: MachineHost): Promise<string> {
+  const lines = ['--unit=docker.service', '--lines=4', '--output=cat', '--no-pager'];
+  const ran = await host.run('journalctl', lines).catch(() => undefined);
+  const said = (ran?.stdout ?? '').trim().split('\n').join(' / ').slice(0, MAX_SAID);
+  return said === '' ? 'it left no log' : said;
 }
 
 /** Where Docker keeps its data. */

@@ -4,7 +4,7 @@ import { isThere } from '@dstack-cloud/files';
 import { type MachineHost, mustRun } from '../boot/disk/machine-host.ts';
 import type { NotifyHost } from '../boot/host-api.ts';
 import { imagesDisk } from '../boot/images-disk.ts';
-import { dockerRoot, leftContainers } from '../boot/start-docker.ts';
+import { dockerReady, dockerRoot, leftContainers } from '../boot/start-docker.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
 import { causeChain } from '../errors.ts';
 import type { Logger } from '../log.ts';
@@ -46,7 +46,7 @@ export async function runMachineApp(options: MachineAppOptions): Promise<Running
   }
 
   async function engineReady({ config: { dataDir } }: MachineAppOptions): Promise<void> {
-    await mustRun(host, 'systemctl', ['start', 'docker.service']);
+    await dockerReady(host, log);
     // Containers of an earlier boot are made again from the compose file; volumes stay.
     if ((await leftContainers(dockerRoot(dataDir))).length > 0)
       await mustRun(host, 'docker', ['container', 'prune', '--force']);
