@@ -18,7 +18,13 @@ const runElsewhere: Record<string, string> = {
  * Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, container-images,
  * contracts/src/tasks/tasks.test.ts.
  */
-const ownTest = ['docs/kms.md', 'docs/simulator.md', 'docs/containers.md', 'docs/contracts.md'];
+const ownTest = [
+  'docs/kms.md',
+  'docs/simulator.md',
+  'docs/containers.md',
+  'docs/contracts.md',
+  'docs/vmm.md',
+];
 
 /** Pages whose blocks are run one after the other, in one shell, against a running stack. */
 const walkthroughs = ['docs/first-app.md', 'docs/verify.md'];
