@@ -41,7 +41,8 @@ const { DstackClient } = require('@phala/dstack-sdk');
 const client = new DstackClient();
 const sha256 = (data) => require('node:crypto').createHash('sha256').update(data).digest('hex');
 const starts = (fs.existsSync('/data/starts') ? fs.readFileSync('/data/starts', 'utf8') : '') + 'x';
-fs.writeFileSync('/data/starts', starts);
+// On the disk before anybody is told: a killed machine loses what only its memory has.
+fs.writeFileSync('/data/starts', starts, { flush: true });
 (async () => {
   const info = await client.info();
   const key = await client.getKey('wallet', 'signing');
