@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { causeChain } from '../errors.ts';
 import { createLogger } from '../log.ts';
 import { fakeHost } from '../test/fake-host.ts';
 import { dockerReady, startDocker } from './start-docker.ts';
@@ -59,18 +60,32 @@ describe('Docker', () => {
     ).rejects.toMatchObject({ message: expect.stringContaining('systemctl') });
   });
 
-  it('that takes too long the first times is begun again', async () => {
+  it('that takes too long the first times is started again', async () => {
     let starts = 0;
-    const host = fakeHost({ ran: (program) => (program === 'systemctl' && ++starts < 3 ? 1 : 0) });
+    const host = fakeHost({ ran: (_, [command]) => (command === 'start' && ++starts < 3 ? 1 : 0) });
     await dockerReady(host, log);
     expect(starts).toBe(3);
   });
 
-  it('that never starts is given up with what it said', async () => {
-    const host = fakeHost({ ran: (program) => (program === 'systemctl' ? 1 : 0) });
-    await expect(dockerReady(host, log)).rejects.toMatchObject({
-      message: expect.stringContaining('Docker does not start: it left no log'),
+  it('that never starts is given up; the host learns how it ended and nothing of its log', async () => {
+    const said: string[] = [];
+    const host = fakeHost({
+      ran: (program, [command]) => {
+        if (command === 'start') return 1;
+        return program === 'systemctl' ? 'Result=exit-code\n' : 'https://user:secret@registry.example';
+      },
     });
-    expect(host.commands.filter((one) => one.startsWith('systemctl'))).toHaveLength(4);
+    const quiet = {
+      ...log,
+      warn: (...line: unknown[]) => void said.push(JSON.stringify(line)),
+    } as typeof log;
+    const error = await dockerReady(host, quiet).catch((cause: unknown) => cause);
+    expect(causeChain(error)).toBe(
+      'Docker does not start (exit-code): systemctl ended with status 1: it failed',
+    );
+    expect(said).toHaveLength(3);
+    expect(said.join()).not.toContain('secret');
+    expect(host.commands.filter((one) => one.startsWith('systemctl start'))).toHaveLength(4);
+    expect(host.commands.filter((one) => one.startsWith('journalctl'))).toEqual([]);
   });
 });

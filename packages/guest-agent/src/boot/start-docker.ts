@@ -10,8 +10,6 @@ import { type MachineHost, mustRun } from './disk/machine-host.ts';
 const DAEMON_FILE = '/etc/docker/daemon.json';
 const MAX_JSON = 1024 * 1024;
 const DOCKER_STARTS = 4;
-/** Characters of Docker's log in an error. */
-const MAX_SAID = 600;
 const CONTAINER_ID = /^[0-9a-f]{64}$/;
 
 /**
@@ -34,9 +32,10 @@ export async function startDocker(
 
 /**
  * Waits until Docker serves. It gives containerd 15 seconds to start, which a machine that emulates its processor may
- * take, so what failed is begun again a few times.
+ * exceed, so a failed start is tried again a few times.
  *
- * @throws GuestError `disk-failed` with what Docker said
+ * @throws GuestError `disk-failed` with what the service manager says of it. Docker's own log stays in the machine's
+ *   journal: it can quote what belongs to the application, and errors and the console reach the host.
  */
 export async function dockerReady(host: MachineHost, log: Logger): Promise<void> {
   for (let attempt = 1; ; attempt++) {
@@ -44,21 +43,21 @@ export async function dockerReady(host: MachineHost, log: Logger): Promise<void>
       await mustRun(host, 'systemctl', ['start', 'docker.service']);
       return;
     } catch (cause) {
-      const said = await lastWords(host);
+      const result = await startResult(host);
       if (attempt === DOCKER_STARTS) {
-        throw new GuestError('disk-failed', `Docker does not start: ${said}`, { cause });
+        throw new GuestError('disk-failed', `Docker does not start (${result})`, { cause });
       }
-      log.warn({ attempt, said }, 'Docker did not start, once more');
+      log.warn({ attempt, result }, 'Docker did not start; trying again');
     }
   }
 }
 
-/** The end of Docker's log, as one line. */
-async function lastWords(host: MachineHost): Promise<string> {
-  const lines = ['--unit=docker.service', '--lines=4', '--output=cat', '--no-pager'];
-  const ran = await host.run('journalctl', lines).catch(() => undefined);
-  const said = (ran?.stdout ?? '').trim().split('\n').join(' / ').slice(0, MAX_SAID);
-  return said === '' ? 'it left no log' : said;
+/** How the last start of Docker ended, as one of the words of systemd.exec(5), `$SERVICE_RESULT`. */
+async function startResult(host: MachineHost): Promise<string> {
+  const ran = await host
+    .run('systemctl', ['show', 'docker.service', '--property=Result'])
+    .catch(() => undefined);
+  return /^Result=([a-z-]{1,32})$/m.exec(ran?.stdout ?? '')?.[1] ?? 'unknown';
 }
 
 /** Where Docker keeps its data. */
