@@ -53,7 +53,7 @@ export class GuestError extends Error {
 /** Longest chain of causes that {@link causeChain} follows. */
 const MAX_CAUSES = 16;
 
-/** Messages of an error and its causes, outermost first, joined with `: ` (chapter 30 section 1.2). */
+/** Messages of an error and its causes, outermost first, joined with `: `. */
 export function causeChain(error: unknown): string {
   const texts: string[] = [];
   let current = error;

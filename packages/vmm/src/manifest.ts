@@ -11,7 +11,7 @@ const MAX_MANIFEST_BYTES = 256 * 1024;
 const port = z.int().min(0).max(65_535);
 const identity = z.strictObject({ pid: z.int().positive(), start_time: z.string() });
 
-/** Limits of labels: chapter 50 section 7.5. */
+/** Names of machines and of images. */
 const CVM_NAME = /^[A-Za-z0-9_. @~!$^()-]{1,128}$/;
 const IMAGE_NAME = /^(?!.*\.\.)[A-Za-z0-9_.-]{1,64}$/;
 

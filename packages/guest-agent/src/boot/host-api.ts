@@ -2,13 +2,13 @@ import { type RequestOptions, request } from 'node:http';
 import { connectVsock } from '@dstack-cloud/attestation/obtain';
 import type { Logger } from '../log.ts';
 
-/** Largest payload that the host keeps (chapter 50 section 7.4), bytes. */
+/** Largest payload that the host keeps, bytes. */
 const MAX_PAYLOAD = 4096;
 const TIMEOUT_MS = 30_000;
 /** `vsock://CID:PORT/PATH`. */
 export const VSOCK_URL: RegExp = /^vsock:\/\/(\d{1,10}):(\d{1,10})(\/[A-Za-z0-9/._-]*?)?\/*$/;
 
-/** Events of chapter 30 section 4.11. */
+/** Events that the host knows. */
 type HostEvent = 'boot.progress' | 'boot.error' | 'instance.info' | 'shutdown.progress';
 
 /** Tells the host how far the guest is; never fails, since the host may be hostile or gone. */

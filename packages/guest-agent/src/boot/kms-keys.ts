@@ -51,7 +51,7 @@ export interface KmsKeys {
 }
 
 /**
- * Keys from the first KMS that releases them (chapter 30 section 4.4). Nothing is measured here, so a KMS that refused
+ * Keys from the first KMS that releases them. Nothing is measured here, so a KMS that refused
  * or failed leaves no trace in RTMR3.
  *
  * @throws GuestError `kms-unreachable`, `kms-unavailable` or `kms-refused` with the text of the KMS, `kms-untrusted`,

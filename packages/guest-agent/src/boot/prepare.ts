@@ -59,8 +59,7 @@ export interface Prepared {
 }
 
 /**
- * Boots the guest up to the point where the agent and the application can start (chapter 30 section 4.3). Every failure
- * ends the boot; nothing falls back to weaker keys, an empty environment or unmeasured files.
+ * Boots the guest up to the point where the agent and the application can start. Every failure ends the boot; nothing falls back to weaker keys, an empty environment or unmeasured files.
  *
  * @throws GuestError, AppError
  */
@@ -219,7 +218,7 @@ async function provideKeys(
   return { keys, providerId, name, envKeys, olderDiskKeys };
 }
 
-/** The provider must be the pinned one, and the one that the machine was started for (chapter 30 section 4.3 step 8). */
+/** The provider must be the pinned one, and the one that the machine was started for. */
 async function checkProvider(
   { compose, composeHash }: HostShared,
   { appId }: Identities,

@@ -116,7 +116,7 @@ export function machineAbilities({ root }: GuestConfig): MachineAbilities {
   return root === '/' ? DISK_MACHINE : DIRECTORY_MACHINE;
 }
 
-/** Files of a fixture identity (chapter 30 section 8); with it the agent needs no device and no boot. */
+/** Files of a fixture identity; with it the agent needs no device and no boot. */
 export interface SimulatorConfig {
   readonly keysFile: string;
   readonly composeFile: string;

@@ -49,8 +49,7 @@ export interface RunAppOptions {
 }
 
 /**
- * Starts the application of a prepared machine (chapter 30 section 4.8): pre_launch_script, then the runner that
- * app-compose names.
+ * Starts the application of a prepared machine: pre_launch_script, then the runner that app-compose names.
  *
  * @throws GuestError; nothing is left running then
  */
