@@ -6,10 +6,9 @@ import { create, vmm } from '@dstack-cloud/prpc';
 import { changes, killedAt } from '@dstack-cloud/test/crash-points';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { parseConfig } from './config/load-config.ts';
-import { Images } from './images.ts';
 import { configurationOf } from './machines/machine.ts';
-import { Machines } from './machines/machines.ts';
+import type { Machines } from './machines/machines.ts';
+import { serviceIn, stoppedMachine } from './test/service-in.ts';
 import { appCompose } from './test/service-lab.ts';
 import { writeTinyImage } from './test/tiny-image.ts';
 
@@ -26,14 +25,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
-/** What a service that was just started knows. */
-function service(): Machines {
-  const config = parseConfig('', 'vmm.toml');
-  const paths = { run_path: runPath, image_path: join(root, 'image') };
-  const auto_restart = { ...config.cvm.auto_restart, enabled: false };
-  const cvm = { ...config.cvm, auto_restart, acceleration: 'tcg' as const };
-  return new Machines({ ...config, ...paths, cvm }, new Images(paths.image_path), () => undefined);
-}
+const service = (): Machines => serviceIn(root);
 
 /** As `killedAt`; the locks of a killed process are free, and this one lives. */
 async function kill(at: number, work: () => Promise<unknown>): Promise<boolean> {
@@ -43,12 +35,6 @@ async function kill(at: number, work: () => Promise<unknown>): Promise<boolean> 
     if (name.includes(`.${process.pid}-`) && name.endsWith('.lock')) rmSync(join(runPath, name));
   return happened;
 }
-
-const request = () =>
-  create(vmm.VmConfigurationSchema, {
-    ...{ name: 'tiny', image: 'tiny-sleeps', composeFile: appCompose(), noTee: true, stopped: true },
-    ...{ vcpu: 1, memory: 256, diskSize: 1, kmsUrls: ['https://kms.example.com'] },
-  });
 
 /** A machine that is all there can be read, changed and removed. */
 async function configuration(id: string): Promise<object> {
@@ -62,7 +48,7 @@ describeWithPrograms('a service that is killed', ['qemu-system-x86_64'], () => {
     const outcomes = new Set<number>();
     for (let at = 1; ; at += 1) {
       for (const { id } of await service().list()) await service().remove(id);
-      if (!(await kill(at, () => service().create(request())))) break;
+      if (!(await kill(at, () => service().create(stoppedMachine())))) break;
       const found = await service().list();
       outcomes.add(found.length);
       for (const { id, record } of found) {
@@ -72,7 +58,7 @@ describeWithPrograms('a service that is killed', ['qemu-system-x86_64'], () => {
         expect(await configuration(id)).toMatchObject({ vcpu: 2 });
       }
       if (at % 6 > 0) continue;
-      const id = await service().create(request());
+      const id = await service().create(stoppedMachine());
       expect(await configuration(id), `change ${at}`).toMatchObject({ vcpu: 1 });
     }
     expect(outcomes).toEqual(new Set([0, 1]));
@@ -80,7 +66,7 @@ describeWithPrograms('a service that is killed', ['qemu-system-x86_64'], () => {
   }, 120_000);
 
   it('in the middle of UpdateVm leaves all of the old or all of the new', async () => {
-    const id = await service().create(request());
+    const id = await service().create(stoppedMachine());
     const change = (turn: number) => ({
       ...NO_CHANGE,
       composeFile: appCompose({ name: `web${turn}` }),
@@ -111,7 +97,7 @@ describeWithPrograms('a service that is killed', ['qemu-system-x86_64'], () => {
 
   it('in the middle of RemoveVm leaves the machine where it was, or in the trash', async () => {
     for (let at = 1; ; at += 1) {
-      const id = await service().create(request());
+      const id = await service().create(stoppedMachine());
       const killed = await kill(at, () => service().remove(id));
       const isThere = (await service().list()).some((machine) => machine.id === id);
       if (isThere) {

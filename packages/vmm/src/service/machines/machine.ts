@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { parseSysConfig } from '@dstack-cloud/app';
 import { utf8Text } from '@dstack-cloud/encoding';
-import { isThere } from '@dstack-cloud/files';
+import { isThere, type ProcessIdentity } from '@dstack-cloud/files';
 import { create, vmm } from '@dstack-cloud/prpc';
 import type { VmManifest } from '../../manifest.ts';
 import { type HostShared, readShared } from '../../shared-update.ts';
@@ -39,10 +39,14 @@ export async function machineOf(id: string, status: CvmStatus): Promise<Machine>
   // A copy of a machine's folder is not that machine.
   const own = manifest?.driver === 'vm' && manifest.id === id ? manifest : undefined;
   const record = await readRecord(status.dir).catch(() => NO_RECORD);
-  const { dir, state } = status;
   // Without its folder it is only listed while programs of it run.
-  const isAlive = !isThere(dir) || supervisorOf(dir, { ...state, status: 'running' }) !== undefined;
+  const isAlive = !isThere(status.dir) || livingSupervisor(status) !== undefined;
   return { id, status, manifest: own, record, isAlive };
+}
+
+/** The supervisor of a machine, if it lives: a state may name one that is long gone. */
+export function livingSupervisor({ dir, state }: CvmStatus): ProcessIdentity | undefined {
+  return supervisorOf(dir, { ...state, status: 'running' });
 }
 
 /** What the machine is now, or will be at its next start. */

@@ -31,7 +31,15 @@ import {
   refuseUnsupported,
   wantedNetworks,
 } from './configuration.ts';
-import { configurationOf, folderOf, isMachineId, type Machine, machineOf, readMachine } from './machine.ts';
+import {
+  configurationOf,
+  folderOf,
+  isMachineId,
+  livingSupervisor,
+  type Machine,
+  machineOf,
+  readMachine,
+} from './machine.ts';
 import { changedConfiguration, type MachineChange } from './machine-change.ts';
 import { Queue } from './queue.ts';
 import { readRecord, writeRecord } from './service-record.ts';
@@ -145,9 +153,10 @@ export class Machines {
   async stop(id: string): Promise<void> {
     const { status } = await this.find(id);
     await this.#setStarted(status.dir, false);
-    // Also when its guest is being asked to shut down, for which others would wait.
-    const { supervisor } = status.state;
-    if (supervisor !== null) sendSignal(supervisor.pid, HURRY);
+    // Also when its guest is being asked to shut down, for which others would wait. The state may name a process id that
+    // another program has by now.
+    const supervisor = livingSupervisor(status);
+    if (supervisor !== undefined) sendSignal(supervisor.pid, HURRY);
     await this.#stopping.get(id);
     await this.#whileStopping(id, stopCvm(status.dir, { force: true }));
   }
@@ -340,8 +349,13 @@ export class Machines {
   }
 
   async #setStarted(dir: string, started: boolean): Promise<void> {
-    const record = await readRecord(dir);
-    if (record.started !== started) await writeRecord(dir, { ...record, started });
+    const record = await readRecord(dir).catch((error: unknown) => {
+      // A damaged record starts nothing, and must not keep a machine from being stopped.
+      if (!started && error instanceof VmmError && error.code === 'damaged') return undefined;
+      throw error;
+    });
+    if (record === undefined || record.started === started) return;
+    await writeRecord(dir, { ...record, started });
   }
 
   async #whileStopping(id: string, stopped: Promise<boolean>): Promise<void> {

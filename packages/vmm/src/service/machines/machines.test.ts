@@ -1,0 +1,47 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { isAlive, processIdentity } from '@dstack-cloud/files';
+import { describeWithPrograms } from '@dstack-cloud/test/requires';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { INITIAL_STATE, writeState } from '../../state.ts';
+import { serviceIn, stoppedMachine } from '../test/service-in.ts';
+import { writeTinyImage } from '../test/tiny-image.ts';
+import { readRecord, writeRecord } from './service-record.ts';
+
+let root: string;
+let bystander: ChildProcess;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'vmm-machines-'));
+  writeTinyImage(join(root, 'image'), 'tiny-sleeps', 'sleeps');
+  bystander = spawn('sleep', ['60'], { stdio: 'ignore' });
+});
+afterEach(() => {
+  bystander.kill('SIGKILL');
+  rmSync(root, { recursive: true, force: true });
+});
+
+describeWithPrograms('stopping a machine', ['qemu-system-x86_64'], () => {
+  it('sends no signal to a program that has the process id of its dead supervisor by now', async () => {
+    const service = serviceIn(root);
+    const id = await service.create(stoppedMachine());
+    const dir = join(root, 'vm', id);
+    const identity = processIdentity(bystander.pid!)!;
+    const supervisor = { pid: identity.pid, start_time: '1' };
+    await writeState(dir, { ...INITIAL_STATE, status: 'running', supervisor });
+    await writeRecord(dir, { ...(await readRecord(dir)), started: true });
+    await service.stop(id);
+    expect(await readRecord(dir)).toMatchObject({ started: false });
+    expect([isAlive(identity), bystander.signalCode]).toEqual([true, null]);
+  });
+
+  it('works though the service’s record of it is damaged; starting does not', async () => {
+    const service = serviceIn(root);
+    const id = await service.create(stoppedMachine());
+    writeFileSync(join(root, 'vm', id, 'vmm-service.json'), '{');
+    await service.stop(id);
+    await expect(service.start(id)).rejects.toMatchObject({ code: 'damaged' });
+    await service.remove(id);
+  });
+});
