@@ -64,6 +64,18 @@ describe('contract tasks', () => {
     expect((await box.run('kms', '--help')).stdout).toContain('add-image');
   });
 
+  it('show neither the URL of the endpoint nor a key in it', async () => {
+    configure({ rpc_url: `${anvil.rpcUrl}/?secret-key` });
+    const { code, stderr } = await box.run('app', 'add-hash', '--app-id', kms, HASH);
+    configure({ rpc_url: 'http://127.0.0.1:1/secret-key' });
+    const unreachable = await box.run('kms', 'pause', '--json');
+    configure({});
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^Error: addComposeHash is refused: [^\n]+\n$/);
+    expect(unreachable.stderr).toContain('127.0.0.1:1 does not answer');
+    expect(`${stderr}${unreachable.stdout}${unreachable.stderr}`).not.toContain('secret-key');
+  });
+
   it.each([
     ['a missing value', ['kms', 'add-image'], 2, 'needs <os-image-hash>'],
     ['an unknown option', ['kms', 'pause', '--nosuch'], 2, 'no option --nosuch'],

@@ -43,9 +43,9 @@ export async function connectTask(options: {
   const host = new URL(rpcUrl).host;
   const id = await createPublicClient({ transport })
     .getChainId()
-    .catch((cause: unknown) => {
-      // The message may hold the URL, and with it a key.
-      throw new ContractsError('chain-unreachable', `The chain at ${host} does not answer`, { cause });
+    .catch(() => {
+      // The message has the URL, and with it perhaps a key: it must not become a cause either.
+      throw new ContractsError('chain-unreachable', `The chain at ${host} does not answer`);
     });
   if (chainId !== undefined && id !== chainId) {
     throw new ContractsError(

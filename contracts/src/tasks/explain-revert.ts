@@ -1,4 +1,13 @@
-import { type Abi, BaseError, ContractFunctionRevertedError, parseAbi, RawContractError } from 'viem';
+import {
+  type Abi,
+  BaseError,
+  ContractFunctionRevertedError,
+  ContractFunctionZeroDataError,
+  HttpRequestError,
+  parseAbi,
+  RawContractError,
+  TimeoutError,
+} from 'viem';
 import { decodeErrorResult } from 'viem/utils';
 import { dstackAppAbi } from '../abi/dstack-app.ts';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
@@ -34,10 +43,39 @@ const words: Readonly<Record<string, (values: Values) => string>> = {
   OperationExpired: ([, at]) => `operation expired at ${at}: cancel it and schedule it again`,
 };
 
-/** A refused call in words; anything else is thrown as it is. */
+/**
+ * A refused call in words. Errors of viem are never a cause here: their messages have the URL of the endpoint, which may
+ * hold a key, and the causes of an error are shown.
+ */
 export function explainRevert(functionName: string, error: unknown): ContractsError {
-  const reason = reasonOf(error);
-  return new ContractsError('call-reverted', `${functionName} is refused: ${reason}`, { cause: error });
+  const [code, what] = isUnanswered(error)
+    ? (['chain-unreachable', 'cannot be asked'] as const)
+    : (['call-reverted', 'is refused'] as const);
+  return new ContractsError(code, `${functionName} ${what}: ${reasonOf(error)}`);
+}
+
+/** An error of viem in words, without its URL; anything else as it is. */
+export function explainFailure(error: unknown): unknown {
+  if (!(error instanceof BaseError)) return error;
+  const [code, what] = isUnanswered(error)
+    ? (['chain-unreachable', 'The chain does not answer'] as const)
+    : (['call-reverted', 'The chain refuses'] as const);
+  return new ContractsError(code, `${what}: ${reasonOf(error)}`);
+}
+
+/** Did the contract itself refuse, or does it lack the function? */
+export function isRevert(error: unknown): boolean {
+  if (!(error instanceof BaseError) || isUnanswered(error)) return false;
+  const found = error.walk(
+    (one) => one instanceof ContractFunctionRevertedError || one instanceof ContractFunctionZeroDataError,
+  );
+  // Some nodes report a revert without data by a general code.
+  return found !== null || /\brevert/i.test(error.details);
+}
+
+function isUnanswered(error: unknown): boolean {
+  if (!(error instanceof BaseError)) return false;
+  return error.walk((one) => one instanceof HttpRequestError || one instanceof TimeoutError) !== null;
 }
 
 function reasonOf(error: unknown): string {

@@ -2,7 +2,7 @@ import type { Abi, Address } from 'viem';
 import { dstackAppAbi } from '../abi/dstack-app.ts';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
 import { readKmsInfo } from '../manage.ts';
-import { explainRevert } from './explain-revert.ts';
+import { explainRevert, isRevert } from './explain-revert.ts';
 import type { RunTask, TaskArgument, TaskRun } from './task.ts';
 
 async function read(
@@ -41,9 +41,14 @@ const hash = (name: string): TaskArgument => ({
   summary: '32 bytes, hex',
 });
 
-/** What an older contract does not have is shown as such. */
-async function optional(value: Promise<unknown>): Promise<unknown> {
-  return await value.catch(() => null);
+/** What an older contract does not have is null. That a node gives no answer does not mean so. */
+async function readOptional(run: TaskRun, address: Address, abi: Abi, name: string, ...args: unknown[]) {
+  return await run.chain.public
+    .readContract({ address, abi, functionName: name, args })
+    .catch((error: unknown) => {
+      if (isRevert(error)) return null;
+      throw explainRevert(`${name} of ${address}`, error);
+    });
 }
 
 /** Tasks that only read, by name. */
@@ -96,19 +101,22 @@ export const infoTasks: Readonly<Record<string, RunTask>> = {
     arguments: [{ name: 'app-id', kind: 'address', summary: 'app id' }],
     async run(run) {
       const app = run.values['app-id'] as Address;
+      const kms = run.chain.kms();
       const ask = (name: string): Promise<unknown> => read(run, app, dstackAppAbi as Abi, name);
+      const optional = (name: string) => readOptional(run, app, dstackAppAbi as Abi, name);
+      const ofKms = (name: string) => readOptional(run, kms, dstackKmsAbi as Abi, name, app);
       const info = {
         appId: app,
         registered: await onKms(run, 'registeredApps', app),
         owner: await ask('owner'),
         allowAnyDevice: await ask('allowAnyDevice'),
-        version: await optional(ask('version')),
-        implementation: await optional(ask('implementation')),
-        requireTcbUpToDate: await optional(ask('requireTcbUpToDate')),
-        upgradesDisabled: await optional(ask('upgradesDisabled')),
-        policyEpoch: await optional(ask('policyEpoch')),
-        blocked: await optional(onKms(run, 'blockedApps', app)),
-        notAfter: await optional(onKms(run, 'appNotAfter', app)),
+        version: await optional('version'),
+        implementation: await optional('implementation'),
+        requireTcbUpToDate: await optional('requireTcbUpToDate'),
+        upgradesDisabled: await optional('upgradesDisabled'),
+        policyEpoch: await optional('policyEpoch'),
+        blocked: await ofKms('blockedApps'),
+        notAfter: await ofKms('appNotAfter'),
       };
       for (const [name, value] of Object.entries(info)) {
         run.terminal.print(`${name}: ${value === null ? 'not in this version' : value}`);

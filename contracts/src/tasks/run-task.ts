@@ -3,6 +3,7 @@ import { ContractsError } from '../errors.ts';
 import { appTasks } from './app-tasks.ts';
 import { connectTask } from './connect-task.ts';
 import { deployTasks } from './deploy-tasks.ts';
+import { explainFailure } from './explain-revert.ts';
 import { addressValue } from './hex-values.ts';
 import { infoTasks } from './info-tasks.ts';
 import { kmsTasks } from './kms-tasks.ts';
@@ -31,15 +32,25 @@ export type TaskSurroundings = {
   readonly account?: () => Promise<LocalAccount>;
 };
 
+/** What a task has done, for `--json`, or the help that was asked for. */
+type TaskAnswer = { json: boolean; result: Record<string, unknown> } | { help: string };
+
 /**
  * Runs one task from the words of a command line.
- * @returns what happened, for `--json`; undefined when help was asked for
  * @throws ContractsError
  */
-export async function runTask(
+export async function runTask(words: readonly string[], surroundings: TaskSurroundings): Promise<TaskAnswer> {
+  try {
+    return await answerTask(words, surroundings);
+  } catch (error) {
+    throw explainFailure(error);
+  }
+}
+
+async function answerTask(
   words: readonly string[],
   { env, terminal: given, network, kms, account }: TaskSurroundings,
-): Promise<{ json: boolean; result: Record<string, unknown> } | { help: string }> {
+): Promise<TaskAnswer> {
   const { common, task: name, named, bare } = parseWords(words, tasks);
   if (name === undefined || name === 'help') return { help: taskList() };
   const task = Object.hasOwn(tasks, name) ? tasks[name] : undefined;

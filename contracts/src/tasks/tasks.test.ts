@@ -1,8 +1,12 @@
 /** Every documented task against a local chain, with the lines that scripts look for. */
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Abi, type Address, encodeFunctionData, type Hex, zeroHash } from 'viem';
+import { json } from 'node:stream/consumers';
+import { type Abi, type Address, encodeFunctionData, type Hex, zeroAddress, zeroHash } from 'viem';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dstackAppAbi } from '../abi/dstack-app.ts';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
@@ -61,6 +65,34 @@ async function run(words: readonly string[], { env = {}, answer = true }: Option
     },
   );
   return { code, out, error };
+}
+
+const post = (request: object) => ({
+  ...{ method: 'POST', headers: { 'content-type': 'application/json' } },
+  body: JSON.stringify(request),
+});
+
+/** An endpoint whose URL has a key. It knows its chain; what `answer` leaves undefined fails. */
+async function startEndpoint(
+  answer: (request: object) => unknown,
+): Promise<{ url: string; stop: () => Promise<unknown> }> {
+  const server = createServer(async (request, response) => {
+    const asked = (await json(request)) as { id: number; method: string };
+    const answered =
+      asked.method === 'eth_chainId'
+        ? { jsonrpc: '2.0', id: asked.id, result: '0x7a69' }
+        : await answer(asked);
+    response.statusCode = answered === undefined ? 500 : 200;
+    response.end(JSON.stringify(answered ?? 'nothing'));
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/secret-key`,
+    async stop() {
+      server.closeAllConnections();
+      await new Promise((done) => server.close(done));
+    },
+  };
 }
 
 const h = (digit: string): string => digit.repeat(64);
@@ -530,6 +562,39 @@ describe('refusals', () => {
     expect(outcome.error).not.toContain('secret-key');
     expect(outcome.code).toBe(code);
   });
+
+  test.each([
+    ['kms:add-image', h('1')],
+    ['kms:deploy'],
+    ['kms:create-app'],
+    ['kms:upgrade', '--address', `0x${'1'.repeat(40)}`],
+    ['info:kms'],
+    ['info:app', '--app-id', `0x${'1'.repeat(40)}`],
+    ['kms:add-image', h('1'), '--timelock', `0x${'1'.repeat(40)}`],
+  ])('%s on an endpoint that fails, whose URL is not shown', async (...words) => {
+    const endpoint = await startEndpoint(() => undefined);
+    const outcome = await run(words, { env: { RPC_URL: endpoint.url } });
+    await endpoint.stop();
+    expect(outcome).toMatchObject({ code: 1, error: expect.stringContaining('HTTP request failed') });
+    expect(JSON.stringify(outcome)).not.toContain('secret-key');
+  });
+
+  test('an app without an answer is not one of an older version', async () => {
+    const endpoint = await startEndpoint(async (request) => {
+      const { params } = request as { params?: [{ data?: string }] };
+      // blockedApps(address)
+      if (params?.[0]?.data?.startsWith(encodeFunctionData(blocked).slice(0, 10))) return undefined;
+      return await (await fetch(chain.anvil.rpcUrl, post(request))).json();
+    });
+    const outcome = await run(['info:app', '--app-id', chain.app], { env: { RPC_URL: endpoint.url } });
+    await endpoint.stop();
+    expect(outcome).toMatchObject({
+      code: 1,
+      error: expect.stringMatching(/blockedApps of \S+ cannot be asked/),
+    });
+    expect(outcome.out).not.toContain('not in this version');
+  });
+  const blocked = { abi: dstackKmsAbi, functionName: 'blockedApps', args: [zeroAddress] } as const;
 
   test('debug measurements with --allow-debug, and errors as JSON', async () => {
     const nothing = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
