@@ -14,7 +14,7 @@ import {
   repository,
   verifierPageDirectory,
 } from './paths.ts';
-import { CONTAINER_PROGRAMS, GUEST_PROGRAMS, PROGRAMS } from './programs.ts';
+import { CONTAINER_PROGRAMS, IMAGE_PROGRAMS, PROGRAMS } from './programs.ts';
 
 export interface BuildResult {
   readonly directory: string;
@@ -45,7 +45,7 @@ export async function buildAll(options: { force?: boolean } = {}): Promise<Build
       sources: PROGRAMS,
     });
     const force = options.force === true;
-    const folders: [string, Readonly<Record<string, string>>][] = [[guestDirectory, GUEST_PROGRAMS]];
+    const folders: [string, Readonly<Record<string, string>>][] = [[guestDirectory, IMAGE_PROGRAMS]];
     for (const name of CONTAINER_PROGRAMS)
       folders.push([join(containersDirectory, name), { [name]: PROGRAMS[name]! }]);
     let images = true;

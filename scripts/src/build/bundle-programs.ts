@@ -63,6 +63,7 @@ export async function bundlePrograms(
   for (const file of result.outputFiles.filter(isEntry)) await writeEntry(file);
   const current = new Set(result.outputFiles.map((file) => basename(file.path)));
   await removeOldChunks(options.outDirectory, current, options.keepOldChunks ? KEEP_CHUNKS_MS : 0);
+  await removeOldPrograms(options.outDirectory, new Set(programs));
   const inputs = Object.keys(result.metafile.inputs);
   await writeStamp(options.repository, options.outDirectory, programs, inputs);
   return { programs, fresh: false, inputs };
@@ -82,6 +83,15 @@ async function replace(path: string, text: string): Promise<void> {
   const temporary = `${path}.${process.pid}.tmp`;
   await writeFile(temporary, text);
   await rename(temporary, path);
+}
+
+/** Programs of an earlier build that are none any more; an image would have them too. */
+async function removeOldPrograms(outDirectory: string, current: ReadonlySet<string>): Promise<void> {
+  for (const entry of await readdir(outDirectory, { withFileTypes: true })) {
+    const isProgram = entry.isSymbolicLink() || (entry.isFile() && /^[^.].*\.js$/.test(entry.name));
+    if (isProgram && !current.has(entry.name.replace(/\.js$/, '')))
+      await rm(join(outDirectory, entry.name), { force: true });
+  }
 }
 
 async function removeOldChunks(

@@ -1,14 +1,14 @@
-/** Programs of a guest, which the OS image has too. */
-export const GUEST_PROGRAMS: Readonly<Record<string, string>> = {
+/** What the OS image has: one program for a whole machine. */
+export const IMAGE_PROGRAMS: Readonly<Record<string, string>> = {
   'dstack-guest': 'packages/guest-agent/src/guest-main.ts',
-  'dstack-prepare': 'packages/guest-agent/src/prepare-main.ts',
-  'dstack-guest-agent': 'packages/guest-agent/src/agent-main.ts',
-  'dstack-app-runner': 'packages/guest-agent/src/runner-main.ts',
 };
 
 /** Every program of the product and the source file it starts from, relative to the checkout. */
 export const PROGRAMS: Readonly<Record<string, string>> = {
-  ...GUEST_PROGRAMS,
+  ...IMAGE_PROGRAMS,
+  'dstack-prepare': 'packages/guest-agent/src/prepare-main.ts',
+  'dstack-guest-agent': 'packages/guest-agent/src/agent-main.ts',
+  'dstack-app-runner': 'packages/guest-agent/src/runner-main.ts',
   'dstack-cloud': 'cli/src/main.ts',
   'dstack-kms': 'kms/src/main.ts',
   'dstack-auth-api': 'packages/auth-api/src/main.ts',
