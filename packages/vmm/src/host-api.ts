@@ -7,7 +7,7 @@ import {
   RpcError,
   type ServiceImplementation,
 } from '@dstack-cloud/prpc';
-import { askKeyProvider, type KeyProviderAddress } from './key-provider.ts';
+import { askKeyProvider, type KeyProviderAddress, LOCAL_KEY_PROVIDER } from './key-provider.ts';
 
 /**
  * A notification with a longer payload is dropped, and its sender not told (docs/protocol/host-shared.md section 6).
@@ -21,9 +21,6 @@ export interface Notification {
   readonly payload: string;
 }
 
-/** Where hosts have the key provider enclave of key provider `local`. */
-const KEY_PROVIDER: KeyProviderAddress = { host: '127.0.0.1', port: 3443 };
-
 /** Of one machine, whose programs have a few each. */
 const MAX_CONNECTIONS = 32;
 
@@ -34,7 +31,7 @@ const MAX_CONNECTIONS = 32;
 export async function startHostApi(
   socketPath: string,
   onNotify: (notification: Notification) => void,
-  keyProvider: KeyProviderAddress = KEY_PROVIDER,
+  keyProvider: KeyProviderAddress = LOCAL_KEY_PROVIDER,
 ): Promise<Server> {
   const handler = createPrpcHandler<undefined>({
     mounts: [

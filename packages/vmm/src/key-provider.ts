@@ -7,11 +7,14 @@ const MAX_QUOTE = 1024 * 1024;
 const MAX_ANSWER = 1024 * 1024;
 const TIMEOUT_MS = 30_000;
 
-/** Where the key provider enclave of this host listens. */
+/** Where the key provider enclave of a host listens. */
 export interface KeyProviderAddress {
   readonly host: string;
   readonly port: number;
 }
+
+/** Where hosts have the one of key provider `local`. */
+export const LOCAL_KEY_PROVIDER: KeyProviderAddress = { host: '127.0.0.1', port: 3443 };
 
 /**
  * Hands a machine's quote to the key provider enclave of this host and brings its answer back. The machine judges the

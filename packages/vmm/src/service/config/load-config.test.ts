@@ -44,6 +44,18 @@ describe('vmm.toml', () => {
       /cvm\.networking\.mode/,
     ],
     ['GPUs', '[cvm.gpu]\nenabled = true', /cvm\.gpu\.enabled/],
+    ['guests that would not be confined', '[cvm.networking]\nrestrict = true', /restrict: can only be false/],
+    [
+      'a network that QEMU would not have',
+      '[cvm.networking]\nnet = "10.9.0.0/24"',
+      /net: can only be 10\.0\.2/,
+    ],
+    ['a key provider that would be asked all the same', '[key_provider]\nenabled = false', /only be true/],
+    [
+      'one elsewhere',
+      '[key_provider]\naddress = "10.0.0.1"\nport = 1',
+      /127\.0\.0\.1\n.*port: can only be 3443/,
+    ],
     ['no TOML', 'address = ', /vmm\.toml: /],
     ['a name with markup', 'node_name = "<b>"', /node_name/],
   ])('refuses %s', (_name, text, message) => {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { LOCAL_KEY_PROVIDER } from '../../key-provider.ts';
 import type { VmmConfig } from './vmm-config.ts';
 
 const port = z.int().min(0).max(65_535);
@@ -29,9 +30,10 @@ const portRange = z
 const networking = z.strictObject({
   mode: z.enum(['user', 'bridge']).default('user'),
   bridge: bridge.default(''),
-  net: z.string().optional(),
+  // Refused, as an operator would take its guests for confined who are not.
+  net: z.literal('10.0.2.0/24', 'can only be 10.0.2.0/24: QEMU’s own').default('10.0.2.0/24'),
   dhcp_start: z.string().optional(),
-  restrict: z.boolean().optional(),
+  restrict: z.literal(false, 'can only be false: this version does not confine guests').default(false),
 });
 
 const cvm = z.strictObject({
@@ -120,9 +122,15 @@ const configSchema = z.strictObject({
     .prefault({}),
   key_provider: z
     .strictObject({
-      enabled: z.boolean().optional(),
-      address: z.string().optional(),
-      port: port.optional(),
+      enabled: z
+        .literal(true, 'can only be true: guests may always ask the key provider of this host')
+        .default(true),
+      address: z
+        .literal(LOCAL_KEY_PROVIDER.host, `can only be ${LOCAL_KEY_PROVIDER.host}`)
+        .default(LOCAL_KEY_PROVIDER.host),
+      port: z
+        .literal(LOCAL_KEY_PROVIDER.port, `can only be ${LOCAL_KEY_PROVIDER.port}`)
+        .default(LOCAL_KEY_PROVIDER.port),
     })
     .prefault({}),
   host_api: z
