@@ -26,7 +26,10 @@ export class ConnectionQueue<T> {
     if (own.length >= this.#limits.maxPerNetwork) return { item, why: 'share' };
     let dropped: Dropped<T> | undefined;
     if (this.#size >= this.#limits.max) {
-      const [most] = [...this.#networks.values()].sort((one, other) => other.length - one.length);
+      let most: Waiting<T> | undefined;
+      for (const waiting of this.#networks.values()) {
+        if (most === undefined || waiting.length > most.length) most = waiting;
+      }
       if (most === undefined || own.length + 1 >= most.length) return { item, why: 'full' };
       dropped = { item: most.pop()!, why: 'full' };
       this.#size -= 1;

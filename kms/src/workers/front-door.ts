@@ -60,11 +60,12 @@ export class FrontDoor {
 
   #admit(socket: Socket): void {
     socket.on('error', () => socket.destroy());
-    if (this.#isClosed) {
+    // Without an address its peer has gone already.
+    if (this.#isClosed || socket.remoteAddress === undefined) {
       socket.destroy();
       return;
     }
-    const dropped = this.#waiting.push(networkOf(socket.remoteAddress ?? ''), socket);
+    const dropped = this.#waiting.push(networkOf(socket.remoteAddress), socket);
     if (dropped !== undefined) {
       this.#onTurnedAway(dropped.why, dropped.item.remoteAddress ?? '');
       dropped.item.destroy();

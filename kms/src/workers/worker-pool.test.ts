@@ -61,8 +61,8 @@ class FakeWorker {
     this.exit('SIGKILL');
   }
 
-  exit(how: string): void {
-    this.#cut();
+  exit(how: string, isHeard = false): void {
+    if (!isHeard) this.#cut();
     for (const listener of this.#exits) listener(how);
   }
 
@@ -162,6 +162,20 @@ test('who comes while no worker serves is given to the first that does', async (
   await until(() => workers.length === 4);
   serve(workers[3]!);
   await until(() => workers[3]!.given.length === 1);
+});
+
+test('a worker whose last words arrive after its end gets no connection', async () => {
+  const { service, starting, workers } = await pool(serve);
+  const main = await starting;
+  running = main;
+  const [one, two] = workers as [FakeWorker, FakeWorker];
+  one.exit('SIGKILL', true);
+  await one.link.call('serving', null);
+  expect((await service.service.workers()).serving).toBe(1);
+  await until(() => workers.length === 3 && workers[2]!.start !== undefined);
+  for (let count = 0; count < 4; count++) visit(main.port);
+  await until(() => two.given.length + workers[2]!.given.length === 4);
+  expect(one.given).toHaveLength(0);
 });
 
 test('after the close nobody is let in, and who was waiting is cut', async () => {

@@ -163,6 +163,8 @@ export class WorkerPool implements Front {
       process.port,
       primaryHandlers(slot.number, this.#primary.promise, {
         serving: () => {
+          // The last words of a process may arrive after its end.
+          if (slot.process !== process) return null;
           slot.isServing = true;
           this.#count();
           this.#options.log.info({ worker: slot.number, pid: process.pid }, 'worker serves');
@@ -190,7 +192,7 @@ export class WorkerPool implements Front {
     process.onExit((how) => this.#onExit(slot, process, how));
   }
 
-  /** What one worker cannot do at the start, no other can: a port that is taken, a file that is missing. */
+  /** What one worker cannot do at the start, no other can: a file that is missing, for instance. */
   #refuseStart({ number }: Slot, error: WireError): void {
     const cause = error.kind === 'kms' ? new KmsError(error.code, error.message) : new Error(error.message);
     this.#options.log.error({ worker: number, error: error.message }, 'worker cannot serve');

@@ -48,6 +48,11 @@ function limits(): [what: string, of: string, limit: string][] {
       'KMS',
       `${many(tls.max_connections)}; ${many(tls.max_connections_per_address)}`,
     ],
+    [
+      '',
+      'KMS with workers: waiting for one of them',
+      `${many(tls.max_connections)}; ${many(tls.max_connections_per_address)}`,
+    ],
     ['', 'auth API', `${many(CONNECTIONS.max)}; ${many(CONNECTIONS.maxPerNetwork)}`],
     ['', 'any other listener', `${many(other.max)}; ${many(other.maxPerNetwork)}`],
     [
