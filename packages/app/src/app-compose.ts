@@ -29,7 +29,7 @@ export interface AppCompose {
   readonly keyProviderId: Uint8Array;
   /**
    * SPKI DER of the P-256 key that may approve another system for what key provider `tpm` has sealed; empty for none.
-   * An addition of ours: the original measures it and reads it not.
+   * An addition of ours: the original measures it and does not read it.
    */
   readonly sealApprovalKey: Uint8Array;
   readonly allowedEnvs: readonly string[];

@@ -51,6 +51,17 @@ async function archiveOf(
   return new Uint8Array(Buffer.concat(pieces));
 }
 
+function tarHeader(type: string, size: number): Buffer {
+  const header = Buffer.alloc(512);
+  header.write('name', 0);
+  header.write(size.toString(8).padStart(11, '0'), 124);
+  header.write(' '.repeat(8), 148);
+  header.write(type, 156);
+  const sum = header.reduce((total, byte) => total + byte, 0);
+  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
+  return header;
+}
+
 const read = async (bytes: Uint8Array) => await readImageArchive(inMemory(bytes));
 
 describe('readImageArchive', () => {
@@ -90,6 +101,15 @@ describe('readImageArchive', () => {
     ['a missing layer', { layers: [] }, /does not have it/],
   ] as const)('refuses %s', async (_, changes, message) => {
     await expect(archiveOf([], changes).then(read)).rejects.toThrow(message);
+  });
+
+  it.each([
+    [4096, /neither index.json/],
+    [4097, /a name of more than 4096 characters/],
+  ])('keeps names of no more than PATH_MAX: %d characters', async (length, message) => {
+    const longName = Buffer.alloc(Math.ceil(length / 512) * 512).fill('n', 0, length);
+    const pieces = [tarHeader('L', length), longName, tarHeader('0', 0), Buffer.alloc(1024)];
+    await expect(read(Buffer.concat(pieces))).rejects.toThrow(message);
   });
 
   it('says how to go on when an archive is compressed, or none', async () => {

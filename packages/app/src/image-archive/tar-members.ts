@@ -15,6 +15,8 @@ const BLOCK = 512;
 const MAX_MEMBERS = 20_000;
 /** Largest extended header, bytes: it holds names. */
 const MAX_EXTENSION = 64 * 1024;
+/** Longest name, characters: PATH_MAX of Linux. Callers keep the names of a whole archive. */
+const MAX_NAME = 4096;
 
 /**
  * The regular files of a tar archive (POSIX.1-2017 pax, "ustar Interchange Format", with GNU's long names and large
@@ -43,6 +45,7 @@ export async function* tarFiles(archive: ByteRange): AsyncGenerator<TarFile> {
       continue;
     }
     const name = (next.path ?? nameOf(header)).replace(/^(?:\.?\/)+/, '');
+    if (name.length > MAX_NAME) throw invalid(`has a member with a name of more than ${MAX_NAME} characters`);
     if (type !== 'g' && type !== 'K') next = {};
     if (type === '0' || type === '\0') yield { name, size, content };
   }
