@@ -30,6 +30,8 @@ export interface Context extends Host, GlobalOptions {
   readonly configPath: string;
   /** One line of data for people; nothing with --json. `paint` gives the safe line its colours. */
   readonly print: (line: string, paint?: (line: string) => string) => void;
+  /** A JSON document for people and for other programs, after a label; whole, and nothing with --json. */
+  readonly document: (value: object, label?: string) => void;
   /** The result for programs; nothing without --json. */
   readonly result: (value: unknown) => void;
   /** One of many results, on a line of its own; nothing without --json. */
@@ -51,6 +53,9 @@ export function createContext(host: Host, options: GlobalOptions): Context {
     configPath: configPath(host, options),
     print: (line, paint = (safe) => safe) => {
       if (!options.json) host.stdout(`${paint(oneLine(line))}\n`);
+    },
+    document: (value, label = '') => {
+      if (!options.json) host.stdout(`${oneLine(label)}${jsonText(value)}`);
     },
     result: (value) => {
       if (options.json) host.stdout(jsonText(value));

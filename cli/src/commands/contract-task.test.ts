@@ -51,6 +51,15 @@ describe('contract tasks', () => {
     expect(JSON.parse(stdout)).toMatchObject({ registered: true, allowAnyDevice: true, version: '3' });
   });
 
+  it('give a Safe and other programs JSON that they can read', async () => {
+    const safe = anvil.accounts[0]!.address;
+    const { stdout, stderr } = await box.run('kms', 'add-image', HASH, '--safe', safe);
+    expect(JSON.parse(stdout)).toMatchObject({ chainId: '31337', transactions: [{ to: kms, value: '0' }] });
+    expect(stderr).toContain('nothing was sent');
+    const shown = (await box.run('info', 'kms')).stdout;
+    expect(JSON.parse(shown.replace(/^KMS Info: /, ''))).toMatchObject({ quote: '0x' });
+  });
+
   it('ask before code is deployed', async () => {
     expect((await box.run('kms', 'deploy-impl')).code).toBe(4);
     const { stdout } = await box.run('kms', 'deploy-impl', '--yes');

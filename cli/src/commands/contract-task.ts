@@ -24,6 +24,7 @@ export async function runContractTask(
       env: context.env,
       terminal: {
         print: context.print,
+        document: context.document,
         note: context.info,
         confirm: async (question) => {
           await confirm(context, question.replace(' (y/N)', ''));

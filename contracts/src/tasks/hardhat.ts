@@ -1,3 +1,4 @@
+import { printableJson, printableMessage } from '@dstack-cloud/encoding';
 import { buildContracts } from '../build.ts';
 import { ContractsError } from '../errors.ts';
 import { runTask, type TaskSurroundings, taskJson } from './run-task.ts';
@@ -23,13 +24,14 @@ export async function hardhat(
     }
     const answer = await runTask(words, surroundings);
     if ('help' in answer) output.out(`${answer.help}\n`);
-    else if (answer.json) output.out(`${taskJson(answer.result)}\n`);
+    else if (answer.json) output.out(`${printableJson(taskJson(answer.result))}\n`);
     return 0;
   } catch (error) {
     const code = error instanceof ContractsError ? error.code : 'failed';
     const message = error instanceof Error ? error.message : String(error);
-    if (wantsJson) output.out(`${JSON.stringify({ error: { code, message } }, null, 2)}\n`);
-    else output.error(`Error: ${message}\n`);
+    // A message may have the text of a contract that anybody may have written.
+    if (wantsJson) output.out(`${printableJson(JSON.stringify({ error: { code, message } }, null, 2))}\n`);
+    else output.error(`Error: ${printableMessage(message)}\n`);
     return code === 'usage' ? 2 : 1;
   }
 }

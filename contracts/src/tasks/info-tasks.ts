@@ -92,7 +92,7 @@ export const infoTasks: Readonly<Record<string, RunTask>> = {
         throw explainRevert('kmsInfo', error);
       });
       const info = { k256Pubkey, caPubkey, quote };
-      run.terminal.print(`KMS Info: ${JSON.stringify(info, null, 2)}`);
+      run.terminal.document(info, 'KMS Info: ');
       return info;
     },
   },

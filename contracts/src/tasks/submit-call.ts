@@ -35,7 +35,7 @@ export async function submitCall(
         `Timelock operation ${operation.id}, salt ${operation.salt}, delay ${operation.delaySeconds} s`,
       );
     }
-    terminal.print(JSON.stringify(result, null, 2));
+    terminal.document(result);
     const { transaction: _, ...named } = operation ?? {};
     return { sent: false, effect, transaction: result, ...named };
   }

@@ -6,7 +6,16 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
-import { type Abi, type Address, encodeFunctionData, type Hex, zeroAddress, zeroHash } from 'viem';
+import {
+  type Abi,
+  type Address,
+  encodeErrorResult,
+  encodeFunctionData,
+  type Hex,
+  parseAbi,
+  zeroAddress,
+  zeroHash,
+} from 'viem';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dstackAppAbi } from '../abi/dstack-app.ts';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
@@ -48,6 +57,9 @@ async function run(words: readonly string[], { env = {}, answer = true }: Option
       terminal: {
         print: (line) => {
           if (!isJson) out += `${line}\n`;
+        },
+        document: (value, label = '') => {
+          if (!isJson) out += `${label}${JSON.stringify(value)}\n`;
         },
         note: (line) => {
           error += `${line}\n`;
@@ -577,6 +589,18 @@ describe('refusals', () => {
     await endpoint.stop();
     expect(outcome).toMatchObject({ code: 1, error: expect.stringContaining('HTTP request failed') });
     expect(JSON.stringify(outcome)).not.toContain('secret-key');
+  });
+
+  test('the reason of a foreign contract neither begins a line nor turns one around', async () => {
+    const data = encodeErrorResult({
+      abi: parseAbi(['error Error(string)']),
+      args: ['no\nImage added successfully\u202e'],
+    });
+    const error = { code: 3, message: 'execution reverted', data };
+    const endpoint = await startEndpoint((request) => ({ ...request, error }));
+    const outcome = await run(['kms:pause'], { env: { RPC_URL: endpoint.url } });
+    await endpoint.stop();
+    expect(outcome.error).toBe('Error: pause is refused: no\n  | Image added successfully\\u{202e}\n');
   });
 
   test('an app without an answer is not one of an older version', async () => {

@@ -1,10 +1,12 @@
 import { createInterface } from 'node:readline/promises';
-import { printable } from '@dstack-cloud/encoding';
+import { printable, printableJson } from '@dstack-cloud/encoding';
 
 /** Where a task prints and asks. */
 export type TaskTerminal = {
   /** A line for people; silent with `--json`. */
   print(line: string): void;
+  /** JSON for people and for other programs, after a label; whole, and silent with `--json`. */
+  document(value: object, label?: string): void;
   /** A line beside the result: on standard error. */
   note(line: string): void;
   /** Whether the person answers `y` or `Y`. */
@@ -16,6 +18,9 @@ export function processTerminal(options: { json: boolean; yes: boolean }): TaskT
   return {
     print: (line) => {
       if (!options.json) process.stdout.write(`${printableText(line)}\n`);
+    },
+    document: (value, label = '') => {
+      if (!options.json) process.stdout.write(`${label}${printableJson(JSON.stringify(value, null, 2))}\n`);
     },
     note: (line) => void process.stderr.write(`${printableText(line)}\n`),
     async confirm(question) {
@@ -32,5 +37,5 @@ export function processTerminal(options: { json: boolean; yes: boolean }): TaskT
   };
 }
 
-/** Reasons and names are texts of contracts that anybody may have written. */
-const printableText = (text: string): string => printable(text, { max: 256 * 1024, keep: '\n\t' });
+/** Reasons and names are texts of contracts that anybody may have written: none begins a line of its own. */
+const printableText = (text: string): string => printable(text, { max: 256 * 1024, keep: '\t' });
