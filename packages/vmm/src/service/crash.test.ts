@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseSysConfig } from '@dstack-cloud/app';
 import { create, vmm } from '@dstack-cloud/prpc';
 import { changes, killedAt } from '@dstack-cloud/test/crash-points';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
@@ -43,6 +44,11 @@ async function configuration(id: string): Promise<object> {
   return await configurationOf(machine, machine.manifest!);
 }
 
+/** What the guest reads at its next boot. */
+function toldKmsUrls(id: string): readonly string[] {
+  return parseSysConfig(readFileSync(join(runPath, id, 'shared/.sys-config.json'))).kmsUrls;
+}
+
 describeWithPrograms('a service that is killed', ['qemu-system-x86_64'], () => {
   it('in the middle of CreateVm leaves a whole machine or none', async () => {
     const outcomes = new Set<number>();
@@ -52,7 +58,8 @@ describeWithPrograms('a service that is killed', ['qemu-system-x86_64'], () => {
       const found = await service().list();
       outcomes.add(found.length);
       for (const { id, record } of found) {
-        expect(await configuration(id), `change ${at}`).toMatchObject({ composeFile: appCompose() });
+        const { composeFile, kmsUrls } = stoppedMachine();
+        expect(await configuration(id), `change ${at}`).toMatchObject({ composeFile, kmsUrls });
         expect(record.started).toBe(false);
         await service().update(id, { ...NO_CHANGE, vcpu: 2 });
         expect(await configuration(id)).toMatchObject({ vcpu: 2 });
@@ -72,6 +79,7 @@ describeWithPrograms('a service that is killed', ['qemu-system-x86_64'], () => {
       composeFile: appCompose({ name: `web${turn}` }),
       userConfig: `turn ${turn}`,
       vcpu: 1 + (turn % 3),
+      ...{ updateKmsUrls: true, kmsUrls: [`https://kms${turn}.example.com`] },
     });
     await killedAt(Number.MAX_SAFE_INTEGER, () => service().update(id, change(0)));
     const all = changes();
@@ -86,8 +94,9 @@ describeWithPrograms('a service that is killed', ['qemu-system-x86_64'], () => {
       const isNew = JSON.stringify(after) !== before;
       outcomes.add(isNew);
       if (isNew) {
-        const { composeFile, userConfig, vcpu } = change(at);
-        expect(after, `change ${at}`).toMatchObject({ composeFile, userConfig, vcpu });
+        const { composeFile, userConfig, vcpu, kmsUrls } = change(at);
+        expect(after, `change ${at}`).toMatchObject({ composeFile, userConfig, vcpu, kmsUrls });
+        expect(toldKmsUrls(id), `change ${at}`).toEqual(kmsUrls);
       }
       const folder = readdirSync(join(runPath, id));
       expect(folder.filter((name) => name.startsWith('.update'))).toEqual([]);

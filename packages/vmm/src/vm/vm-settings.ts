@@ -30,6 +30,9 @@ export interface VmSettings {
   readonly images_disk: string | null;
   /** Mirror of the public container registry. */
   readonly docker_registry: string | null;
+  /** Key services and gateways that were asked for; empty where the guest was told of the host's own. */
+  readonly kms_urls: readonly string[];
+  readonly gateway_urls: readonly string[];
   /** Program name or path of QEMU. */
   readonly qemu: string;
   /** Seconds from power-on to the application. */
@@ -49,6 +52,7 @@ const MAX_MEMORY_MIB = 16 * 1024 * 1024;
 const MAX_DISK_GIB = 64 * 1024;
 /** As the kernel bounds names of interfaces. */
 const BRIDGE = /^[A-Za-z0-9_.-]{1,15}$/;
+const urls = z.array(z.string().max(2048)).max(64);
 
 export const vmSettingsSchema: z.ZodType<VmSettings> = z.strictObject({
   home: z.string().min(1),
@@ -70,6 +74,8 @@ export const vmSettingsSchema: z.ZodType<VmSettings> = z.strictObject({
   cid: z.int().min(MIN_CID).max(MAX_CID),
   images_disk: z.string().min(1).nullable(),
   docker_registry: z.string().nullable(),
+  kms_urls: urls.default([]),
+  gateway_urls: urls.default([]),
   qemu: z.string().min(1),
   boot_timeout: z.int().min(1).max(86_400),
   restart: z.boolean(),
@@ -88,6 +94,8 @@ export function vmSettings(home: string, options: VmOptions): VmSettings {
     cid: MIN_CID,
     images_disk: null,
     docker_registry: null,
+    kms_urls: [],
+    gateway_urls: [],
     qemu: 'qemu-system-x86_64',
     // Without hardware acceleration, on a loaded machine, a boot takes minutes.
     boot_timeout: 900,

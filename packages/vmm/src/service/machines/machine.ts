@@ -51,7 +51,7 @@ export function livingSupervisor({ dir, state }: CvmStatus): ProcessIdentity | u
 
 /** What the machine is now, or will be at its next start. */
 export async function configurationOf(
-  { status: { dir }, record }: Machine,
+  { status: { dir } }: Machine,
   manifest: VmManifest,
 ): Promise<Configuration> {
   const shared = await readShared(dir);
@@ -69,8 +69,8 @@ export async function configurationOf(
     encryptedEnv: shared['.encrypted-env'] ?? new Uint8Array(),
     appId: manifest.app_id,
     userConfig: text('.user-config'),
-    kmsUrls: record.kms_urls,
-    gatewayUrls: record.gateway_urls,
+    kmsUrls: manifest.vm.kms_urls,
+    gatewayUrls: manifest.vm.gateway_urls,
     noTee: manifest.tee.kind === 'none',
     networks: manifest.vm.networks,
   };

@@ -116,8 +116,7 @@ export class Machines {
       await createCvm(options);
       const { dir } = options;
       try {
-        const record = { schema: 1, kms_urls: wanted.kmsUrls, gateway_urls: wanted.gatewayUrls } as const;
-        await writeRecord(dir, { ...record, started: !request.stopped });
+        await writeRecord(dir, { schema: 1, started: !request.stopped });
         if (!request.stopped) await launchCvm(dir);
       } catch (error) {
         await removeCvm(dir, { force: true }).catch((left: unknown) => this.#failed(id, 'remove', left));
@@ -201,10 +200,7 @@ export class Machines {
       const instanceInfo = (await readShared(dir))['.instance_info'];
       const { cid } = machine.manifest.vm;
       const options = await this.#options({ id, wanted, machines, cid, instanceInfo });
-      const record = await readRecord(dir);
-      // First: it only names what the files below hold.
       await updateCvm(options, { whileRunning: true });
-      await writeRecord(dir, { ...record, kms_urls: wanted.kmsUrls, gateway_urls: wanted.gatewayUrls });
     });
   }
 
@@ -326,6 +322,8 @@ export class Machines {
         acceleration: cvm.acceleration,
         cid,
         docker_registry: cvm.docker_registry || null,
+        kms_urls: wanted.kmsUrls,
+        gateway_urls: wanted.gatewayUrls,
         ...(cvm.qemu_path === '' ? {} : { qemu: cvm.qemu_path }),
         boot_timeout: cvm.boot_timeout,
         restart: cvm.auto_restart.enabled,

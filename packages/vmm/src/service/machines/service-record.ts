@@ -5,27 +5,21 @@ import { VmmError } from '../../errors.ts';
 
 const FILE = 'vmm-service.json';
 const MAX_BYTES = 64 * 1024;
-const urls = z.array(z.string().max(2048)).max(64);
 
-/** What the service keeps of a machine beside what the driver does: `vmm-service.json` in its folder. */
+/** What the service keeps of a machine beside what the driver does, in its folder: nothing that an update changes. */
 export interface ServiceRecord {
   readonly schema: 1;
   /** Whether the machine is to run. It is started again until somebody stops it, or it stops by itself. */
   readonly started: boolean;
-  /** As asked for; empty for those of the configuration. */
-  readonly kms_urls: readonly string[];
-  readonly gateway_urls: readonly string[];
 }
 
 const schema: z.ZodType<ServiceRecord> = z.strictObject({
   schema: z.literal(1),
   started: z.boolean(),
-  kms_urls: urls,
-  gateway_urls: urls,
 });
 
 /** What a machine that the service has no record of yet counts as: one that was made and not started. */
-export const NO_RECORD: ServiceRecord = { schema: 1, started: false, kms_urls: [], gateway_urls: [] };
+export const NO_RECORD: ServiceRecord = { schema: 1, started: false };
 
 /** The record of the machine in `dir`; only a missing file is none. @throws VmmError `damaged` */
 export async function readRecord(dir: string): Promise<ServiceRecord> {
