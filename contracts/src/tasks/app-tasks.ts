@@ -1,6 +1,6 @@
 import type { Abi, Address } from 'viem';
 import { dstackAppAbi } from '../abi/dstack-app.ts';
-import type { CallTask, Task, TaskArgument, TaskValues } from './task.ts';
+import { type CallTask, listed, type Task, type TaskArgument, type TaskValues } from './task.ts';
 
 const abi = dstackAppAbi as Abi;
 const appId: TaskArgument = {
@@ -49,16 +49,21 @@ export const appTasks: Readonly<Record<string, Task>> = {
   'app:remove-hash': onApp(
     'removeComposeHash',
     'revoke a compose hash (owner or guardian)',
-    [composeHash],
+    [listed(composeHash)],
     'Compose hash removed successfully',
   ),
   'app:replace-hash': onApp(
     'replaceComposeHash',
     'allow a compose hash in place of another',
     [
-      first('old-hash', 'hash', 'the one that goes'),
+      first('old-hash', 'listed-hash', 'the one that goes'),
       first('new-hash', 'hash', 'the one that comes'),
-      { name: 'grace', kind: 'text', optional: true, summary: 'seconds for which the old one may still run' },
+      {
+        name: 'grace',
+        kind: 'seconds',
+        optional: true,
+        summary: 'seconds for which the old one may still run',
+      },
     ],
     'Compose hash replaced successfully',
     ({ 'old-hash': before, 'new-hash': after, grace }) => [before, after, BigInt(grace ?? 0)],
@@ -67,7 +72,7 @@ export const appTasks: Readonly<Record<string, Task>> = {
   'app:remove-device': onApp(
     'removeDevice',
     'revoke a device (owner or guardian)',
-    [device],
+    [listed(device)],
     'Device ID removed successfully',
   ),
   'app:set-allow-any-device': onApp(

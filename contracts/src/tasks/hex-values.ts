@@ -10,12 +10,19 @@ const UNPROTECTED: Readonly<Record<string, string>> = {
     'is that of an enclave in debug mode, whose registers are zero',
 };
 
-/** 32 bytes with or without 0x; refuses what stands for nothing. */
-export function hashValue(name: string, text: string, allowDebug: boolean): Hex {
+/** 32 bytes with or without 0x. */
+export function listedHashValue(name: string, text: string): Hex {
   const digits = text.replace(/^0x/i, '').toLowerCase();
   if (!/^[0-9a-f]{64}$/.test(digits)) {
     throw new ContractsError('bad-argument', `${name} must have 64 hex digits, found ${shown(text)}`);
   }
+  return `0x${digits}`;
+}
+
+/** 32 bytes with or without 0x; refuses what stands for nothing. */
+export function hashValue(name: string, text: string, allowDebug: boolean): Hex {
+  const value = listedHashValue(name, text);
+  const digits = value.slice(2);
   const why = UNPROTECTED[digits];
   if (why !== undefined && !(allowDebug && !/^0+$/.test(digits))) {
     throw new ContractsError(
@@ -23,7 +30,7 @@ export function hashValue(name: string, text: string, allowDebug: boolean): Hex 
       `${name} ${why}. ${/^0+$/.test(digits) ? 'The contracts refuse it.' : 'Pass --allow-debug for a test system.'}`,
     );
   }
-  return `0x${digits}`;
+  return value;
 }
 
 /** An address with or without 0x; mixed letters must be its checksum (ERC-55). */

@@ -36,7 +36,7 @@ function question(summary: string, label: string, functionName: string, argument
 
 const hash = (name: string): TaskArgument => ({
   name,
-  kind: 'hash',
+  kind: 'listed-hash',
   place: 'first',
   summary: '32 bytes, hex',
 });

@@ -3,7 +3,15 @@ import { keccak256, parseEventLogs, toHex, zeroHash } from 'viem';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
 import { ContractsError } from '../errors.ts';
 import { readInfoFile } from './read-info-file.ts';
-import type { CallTask, RunTask, Task, TaskArgument, TaskRun, TaskValues } from './task.ts';
+import {
+  type CallTask,
+  listed,
+  type RunTask,
+  type Task,
+  type TaskArgument,
+  type TaskRun,
+  type TaskValues,
+} from './task.ts';
 
 const abi = dstackKmsAbi as Abi;
 
@@ -157,11 +165,16 @@ export const kmsTasks: Readonly<Record<string, Task>> = {
   'kms:remove': onKms(
     'removeKmsAggregatedMr',
     'revoke a KMS measurement',
-    hash('mr', 'aggregated measurement'),
+    listed(hash('mr', 'aggregated measurement')),
     'KMS aggregated MR removed successfully',
   ),
   'kms:add-image': addImage,
-  'kms:remove-image': onKms('removeOsImageHash', 'revoke an OS image', image, 'Image removed successfully'),
+  'kms:remove-image': onKms(
+    'removeOsImageHash',
+    'revoke an OS image',
+    listed(image),
+    'Image removed successfully',
+  ),
   'kms:add-device': onKms(
     'addKmsDevice',
     'allow a device for the KMS',
@@ -171,7 +184,7 @@ export const kmsTasks: Readonly<Record<string, Task>> = {
   'kms:remove-device': onKms(
     'removeKmsDevice',
     'revoke a device of the KMS',
-    hash('device-id', 'device id'),
+    listed(hash('device-id', 'device id')),
     'Device ID removed successfully',
   ),
   'kms:set-app-implementation': onKms(

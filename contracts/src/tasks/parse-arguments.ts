@@ -1,5 +1,5 @@
 import { ContractsError } from '../errors.ts';
-import { addressValue, hashValue, shown } from './hex-values.ts';
+import { addressValue, hashValue, listedHashValue, shown } from './hex-values.ts';
 import type { Task, TaskArgument, TaskValues } from './task.ts';
 
 /** Options that every task has. */
@@ -28,6 +28,9 @@ const commonValues = new Set([
   'signer-url',
   'from',
 ]);
+
+/** 9999-12-31T23:59:59Z. */
+const LAST_SECOND = 253_402_300_799;
 
 /** Words of a command line, taken apart: options of every task, the rest by name, and what has no name. */
 export function parseWords(
@@ -121,6 +124,8 @@ function checked({ name, kind }: TaskArgument, given: string | true, allowDebug:
   switch (kind) {
     case 'hash':
       return hashValue(name, given, allowDebug);
+    case 'listed-hash':
+      return listedHashValue(name, given);
     case 'address':
       return addressValue(name, given);
     case 'boolean':
@@ -128,9 +133,14 @@ function checked({ name, kind }: TaskArgument, given: string | true, allowDebug:
       throw usage(`${name} is true or false, found ${shown(given)}`);
     case 'time': {
       const milliseconds = /^\d+$/.test(given) ? Number(given) * 1000 : Date.parse(given);
-      if (Number.isSafeInteger(milliseconds)) return String(Math.floor(milliseconds / 1000));
+      const seconds = Math.floor(milliseconds / 1000);
+      // To the contracts 0 is no end at all, and milliseconds for seconds would be none in effect.
+      if (seconds > 0 && seconds <= LAST_SECOND) return String(seconds);
       throw usage(`${name} is a time such as 2027-01-31T00:00:00Z, or unix seconds, found ${shown(given)}`);
     }
+    case 'seconds':
+      if (/^\d{1,10}$/.test(given)) return given;
+      throw usage(`${name} is a number of seconds, found ${shown(given)}`);
     default:
       return given;
   }

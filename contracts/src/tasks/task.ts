@@ -5,12 +5,24 @@ import type { TaskTerminal } from './terminal.ts';
 /** One argument of a task. Names are written as on the command line: `app-id` is `--app-id`. */
 export type TaskArgument = {
   readonly name: string;
-  readonly kind: 'address' | 'hash' | 'flag' | 'text' | 'file' | 'boolean' | 'time';
+  readonly kind:
+    | 'address'
+    | 'hash'
+    | 'listed-hash'
+    | 'flag'
+    | 'text'
+    | 'file'
+    | 'boolean'
+    | 'time'
+    | 'seconds';
   readonly summary: string;
   /** `first` is given without a name, `either` in both ways. */
   readonly place?: 'first' | 'either';
   readonly optional?: true;
 };
+
+/** The same hash to take away, which may also be one that nobody should have allowed. */
+export const listed = (argument: TaskArgument): TaskArgument => ({ ...argument, kind: 'listed-hash' });
 
 /** Values by name: what was given, checked. */
 export type TaskValues = Readonly<Record<string, string | boolean | undefined>>;

@@ -536,6 +536,21 @@ describe('refusals', () => {
       /debug mode/,
       1,
     ],
+    ['no end for an end', ['kms:add-image', h('1'), '--until', '0'], {}, /until is a time/, 2],
+    [
+      'an end in milliseconds',
+      ['kms:add-image', h('1'), '--until', '1893456000000'],
+      {},
+      /until is a time/,
+      2,
+    ],
+    [
+      'a grace period that is no number',
+      ['app:replace-hash', h('1'), h('2'), '--app-id', `0x${'1'.repeat(40)}`, '--grace', '0x10'],
+      {},
+      /grace is a number of seconds/,
+      2,
+    ],
     [
       'a mistyped address',
       ['info:registered', '0x75537828f2ce51be7289709686A69CbFDbB714F2'],
@@ -620,8 +635,21 @@ describe('refusals', () => {
   });
   const blocked = { abi: dstackKmsAbi, functionName: 'blockedApps', args: [zeroAddress] } as const;
 
+  const nothing = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
+
+  test('what nobody should allow can be looked up and taken away', async () => {
+    for (const hash of [nothing, h('0')]) {
+      for (const task of ['kms:remove', 'kms:remove-device', 'kms:remove-image']) {
+        expect(await run([task, hash])).toMatchObject({ code: 0, error: '' });
+      }
+      for (const task of ['app:remove-hash', 'app:remove-device']) {
+        expect(await run([task, hash, '--app-id', chain.app])).toMatchObject({ code: 0, error: '' });
+      }
+      expect((await run(['info:device', hash])).out).toBe('KMS device allowed: false\n');
+    }
+  });
+
   test('debug measurements with --allow-debug, and errors as JSON', async () => {
-    const nothing = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
     expect((await run(['kms:add-device', nothing, '--allow-debug', '--dry-run'])).code).toBe(0);
     const { out, error } = await run(['kms:add', '12', '--json']);
     expect(JSON.parse(out)).toMatchObject({ error: { code: 'bad-argument' } });
