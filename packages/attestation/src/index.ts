@@ -50,6 +50,7 @@ export {
   type SystemEventRule,
   systemPayloads,
 } from './events/system-events.ts';
+export { requireExpectedReportData } from './expected-report-data.ts';
 export { type AkRules, verifyAkCertificate } from './gcp-tdx/ak-certificate.ts';
 export { GCE_TDX_PCR0 } from './gcp-tdx/gce-firmware.ts';
 export { type GoogleCollateralOptions, googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
