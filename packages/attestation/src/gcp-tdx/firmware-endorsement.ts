@@ -43,7 +43,7 @@ export async function verifyFirmwareEndorsement(
     id: 'gcp.firmware-endorsement',
     reference: SECTION,
     code: 'collateral-unavailable',
-    message: "Google's endorsement of the firmware is not to be had",
+    message: "Google's endorsement of the firmware is not available",
     expected: `endorsement of MRTD ${toHex(mrTd)}`,
     found: 'none',
   });

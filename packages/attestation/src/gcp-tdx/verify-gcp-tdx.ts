@@ -197,7 +197,7 @@ async function fetchCollateral(
   mrTd: Uint8Array | undefined,
 ): Promise<TpmCollateral> {
   if (!collateral.tpm) {
-    throw new AttestationError('collateral-unavailable', 'No certificates of the vTPM are to be had', {
+    throw new AttestationError('collateral-unavailable', 'No certificates of the vTPM are available', {
       check: 'tpm.collateral',
     });
   }

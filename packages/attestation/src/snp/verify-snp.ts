@@ -229,7 +229,7 @@ async function fetchCertificates(
       refusal = error;
     }
   }
-  throw new AttestationError('collateral-unavailable', 'The certificates of the report are not to be had', {
+  throw new AttestationError('collateral-unavailable', 'The certificates of the report are not available', {
     check: 'snp.certificates',
     cause: refusal,
   });

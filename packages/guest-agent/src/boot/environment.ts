@@ -59,7 +59,7 @@ function open(input: EnvironmentInput): { vars: readonly EnvVar[]; name?: KeyNam
     if (name !== envKeys[0]?.name) {
       log.warn(
         { key_epoch: name.epoch },
-        'Environment is sealed to an older key: seal it anew before that key ends',
+        'Environment is sealed to an older key: seal it again before that key is retired',
       );
     }
     const { vars, dropped } = validateEnv(parseEnvDocument(document), allowedEnvs);
