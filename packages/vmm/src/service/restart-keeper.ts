@@ -1,4 +1,3 @@
-import { VmmError } from '../errors.ts';
 import { readState } from '../state.ts';
 import type { VmmConfig } from './config/vmm-config.ts';
 import type { Machine } from './machines/machine.ts';
@@ -100,7 +99,7 @@ export class RestartKeeper {
       this.#told.restarted(id, count);
       await this.#machines.restart(id);
     } catch (error) {
-      if (!(error instanceof VmmError)) throw error;
+      // Whatever it is, a full disk say: neither the other machines nor the service may end with it.
       this.#told.failed(id, error);
     }
     if (count === max_retries) this.#told.gaveUp(id, count);
