@@ -8,7 +8,7 @@ const MAX_ANSWER = 8 * 1024 * 1024;
  * Calls a method of the guest agent's GuestApi, which serves the machine's host alone. What it answers is the guest's word.
  *
  * @param runDir run folder of the machine
- * @throws VmmError `not_running` when there is no answer, `boot_failed` when the guest refuses
+ * @throws VmmError `not_running` when there is no answer, `boot_failed` when the guest refuses, or answers no JSON
  */
 export async function callGuest(
   runDir: string,
@@ -49,5 +49,11 @@ export async function callGuest(
   });
   if (answer.status !== 200)
     throw new VmmError('boot_failed', `The guest refuses ${method}: ${answer.text.slice(0, 512)}`);
-  return answer.text === '' ? {} : JSON.parse(answer.text);
+  try {
+    return answer.text === '' ? {} : JSON.parse(answer.text);
+  } catch (cause) {
+    throw new VmmError('boot_failed', `The guest answers ${method} with something that is no JSON`, {
+      cause,
+    });
+  }
 }
