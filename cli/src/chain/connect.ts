@@ -99,7 +99,12 @@ export async function readAccount(context: Context, config: ChainConfig): Promis
     context.warn(`${path} holds a private key and others may read it: chmod 600 ${path}`);
   const key = text.trim();
   if (!/^(0x)?[0-9a-fA-F]{64}$/.test(key)) throw missing(`${path} holds no private key of 64 hex digits`);
-  return privateKeyToAccount((key.startsWith('0x') ? key : `0x${key}`) as Hex);
+  try {
+    return privateKeyToAccount((key.startsWith('0x') ? key : `0x${key}`) as Hex);
+  } catch {
+    // The message of the library contains the value.
+    throw missing(`${path} holds no private key: the value is out of the range of secp256k1`);
+  }
 }
 
 /** viem's messages run over many lines and may name keys of the URL: the first line is enough. */

@@ -85,6 +85,16 @@ describe('contract tasks', () => {
     expect(`${stderr}${unreachable.stdout}${unreachable.stderr}`).not.toContain('secret-key');
   });
 
+  it('do not show what is in a key file that has no key', async () => {
+    writeFileSync(box.path('outside'), 'f'.repeat(64), { mode: 0o600 });
+    configure({ private_key_file: box.path('outside') });
+    const { code, stderr } = await box.run('kms', 'pause');
+    configure({});
+    expect(code).toBe(1);
+    expect(stderr).toContain('out of the range of secp256k1');
+    expect(stderr).not.toMatch(/f{9}|\d{12}/);
+  });
+
   it.each([
     ['a missing value', ['kms', 'add-image'], 2, 'needs <os-image-hash>'],
     ['an unknown option', ['kms', 'pause', '--nosuch'], 2, 'no option --nosuch'],

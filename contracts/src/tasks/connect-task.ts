@@ -38,6 +38,7 @@ export async function connectTask(options: {
 }): Promise<TaskChain> {
   const { name, network, kms } = options;
   const { rpcUrl, chainId } = network;
+  if (!URL.canParse(rpcUrl)) throw new ContractsError('bad-argument', `The URL of network ${name} is no URL`);
   // The endpoint itself, and no other that it names: what it is asked to relay is meant for it.
   const transport = http(rpcUrl, { timeout: TIMEOUT_MS, retryCount: 1, fetchOptions: { redirect: 'error' } });
   const host = new URL(rpcUrl).host;

@@ -1,11 +1,14 @@
-import type { Address, Hex } from 'viem';
+import { type Address, getContractAddress, type Hex, isAddressEqual } from 'viem';
 import { type ContractName, loadArtifact } from '../artifact.ts';
 import { ContractsError } from '../errors.ts';
 import type { TaskRun } from './task.ts';
 
 const RECEIPT_TIMEOUT_MS = 180_000;
 
-/** Deploys a contract and waits until the same node knows its code. */
+/**
+ * Deploys a contract and waits for its receipt. The address follows from what the account signs (account and nonce): proxies
+ * are made for it and policies named by it, so it is not the endpoint that says it.
+ */
 export async function deployContract(
   { chain, terminal }: Pick<TaskRun, 'chain' | 'terminal'>,
   name: ContractName,
@@ -13,12 +16,22 @@ export async function deployContract(
 ): Promise<{ address: Address; transactionHash: Hex }> {
   const { account, wallet } = await chain.signer();
   const { abi, bytecode } = loadArtifact(name);
-  const hash = await wallet.deployContract({ abi, bytecode, args: [...args], account, chain: chain.chain });
+  const from = account.address;
+  const nonce = await chain.public.getTransactionCount({ address: from, blockTag: 'pending' });
+  const address = getContractAddress({ from, nonce: BigInt(nonce) });
+  const creation = { abi, bytecode, args: [...args], account, chain: chain.chain, nonce };
+  const hash = await wallet.deployContract(creation);
   terminal.print(`Waiting for transaction ${hash} to be confirmed...`);
   const receipt = await chain.public.waitForTransactionReceipt({ hash, timeout: RECEIPT_TIMEOUT_MS });
-  const address = receipt.contractAddress;
-  if (receipt.status !== 'success' || !address) {
+  const { status, contractAddress } = receipt;
+  if (status !== 'success' || !contractAddress) {
     throw new ContractsError('transaction-reverted', `Transaction ${hash} created no contract`);
+  }
+  if (!isAddressEqual(contractAddress, address)) {
+    throw new ContractsError(
+      'event-missing',
+      `Transaction ${hash} must create ${address}, but the endpoint says ${contractAddress}: do not use it`,
+    );
   }
   return { address, transactionHash: hash };
 }

@@ -110,6 +110,10 @@ describe('a key', () => {
     await expect(findSigner(source({ keyFile: file('bad', 'almost a secret') }))).rejects.toThrow(
       expect.objectContaining({ code: 'no-key', message: expect.not.stringContaining('almost') }),
     );
+    const outside = source({ env: { PRIVATE_KEY: 'f'.repeat(64) } });
+    await expect(findSigner(outside)).rejects.toThrow(
+      expect.objectContaining({ code: 'no-key', message: expect.not.stringMatching(/\d{9}/) }),
+    );
     await expect(findSigner(source({ keyFile: join(directory, 'none') }))).rejects.toThrow('cannot be read');
     await expect(findSigner(source({ keyFile: 'a', signerUrl: 'http://127.0.0.1' }))).rejects.toThrow('both');
   });
@@ -166,6 +170,11 @@ describe('a remote signer', () => {
 
   test('is refused when it is far and not encrypted, or does not answer as one', async () => {
     await expect(findSigner(source({ signerUrl: 'http://example.com' }))).rejects.toThrow('https');
+    await expect(findSigner(source({ signerUrl: 'nothing' }))).rejects.toThrow('is no URL');
+    const named = findSigner(source({ signerUrl: 'https://me:hidden@example.com' }));
+    await expect(named).rejects.toThrow(
+      expect.objectContaining({ code: 'no-key', message: expect.not.stringContaining('hidden') }),
+    );
     const silent = await start(async () => undefined);
     await expect(findSigner(source({ signerUrl: silent }))).rejects.toThrow('refused eth_accounts');
     const signer = await findSigner(source({ signerUrl: silent, from: account.address }));

@@ -30,7 +30,7 @@ export async function findSigner(source: SignerSource): Promise<LocalAccount> {
   if (given.length > 1) throw noKey('--key-file and --signer-url are both given');
   if (signerUrl !== undefined) return await remoteSigner(signerUrl, source.from);
   if (keyFile !== undefined) return fileSigner(keyFile, source);
-  if (key !== undefined && key !== '') return privateKeyToAccount(privateKey(key, 'PRIVATE_KEY'));
+  if (key !== undefined && key !== '') return accountOf(privateKey(key, 'PRIVATE_KEY'), 'PRIVATE_KEY');
   throw noKey(
     'there is no account to sign with. Set PRIVATE_KEY, or pass --key-file FILE or --signer-url URL. There is no default key',
   );
@@ -38,11 +38,11 @@ export async function findSigner(source: SignerSource): Promise<LocalAccount> {
 
 function fileSigner(path: string, { env, passwordFile, warn }: SignerSource): LocalAccount {
   const text = readSecret(path, warn);
-  if (!text.trimStart().startsWith('{')) return privateKeyToAccount(privateKey(text, path));
+  if (!text.trimStart().startsWith('{')) return accountOf(privateKey(text, path), path);
   const named = passwordFile ?? env['KEYSTORE_PASSWORD_FILE'];
   if (named === undefined) throw noKey(`${path} is encrypted: pass --password-file FILE`);
   const password = readSecret(named, warn).replace(/\r?\n$/, '');
-  return privateKeyToAccount(decryptKeystore(text, password));
+  return accountOf(decryptKeystore(text, password), path);
 }
 
 function readSecret(path: string, warn: (line: string) => void): string {
@@ -64,9 +64,22 @@ function privateKey(text: string, where: string): Hex {
   return `0x${digits}`;
 }
 
+function accountOf(key: Hex, where: string): LocalAccount {
+  try {
+    return privateKeyToAccount(key);
+  } catch {
+    // The message of the library contains the value.
+    throw noKey(`${where} has no private key: the value is out of the range of secp256k1`);
+  }
+}
+
 /** An account whose key a service keeps, such as web3signer or clef. */
 async function remoteSigner(url: string, from: string | undefined): Promise<LocalAccount> {
-  const { protocol, hostname } = new URL(url);
+  if (!URL.canParse(url)) throw noKey('--signer-url is no URL');
+  const { protocol, hostname, username, password } = new URL(url);
+  if (username !== '' || password !== '') {
+    throw noKey(`--signer-url has a user name or a password, which would be seen in the list of processes`);
+  }
   const isLocal = /^(127\.\d+\.\d+\.\d+|localhost|\[::1\])$/.test(hostname);
   if (protocol !== 'https:' && !(protocol === 'http:' && isLocal)) {
     throw noKey(`the signer at ${hostname} must be reached by https, or on this machine`);

@@ -349,6 +349,22 @@ describe('tasks that create', () => {
     expect(await read(kms, dstackKmsAbi as Abi, 'owner')).toBe(chain.owner.account.address);
   });
 
+  test('an endpoint cannot name another contract than the one that was created', async () => {
+    const endpoint = await startEndpoint(async (request) => {
+      const answer = await (await fetch(chain.anvil.rpcUrl, post(request))).json();
+      if ((request as { method?: string }).method !== 'eth_getTransactionReceipt') return answer;
+      const { result } = answer as { result: object | null };
+      return { ...(answer as object), result: result && { ...result, contractAddress: chain.app } };
+    });
+    const outcome = await run(['kms:deploy'], { env: { RPC_URL: endpoint.url } });
+    await endpoint.stop();
+    expect(outcome).toMatchObject({
+      code: 1,
+      error: expect.stringContaining(`the endpoint says ${chain.app}`),
+    });
+    expect(outcome.out).not.toContain('deployed to');
+  });
+
   test('kms:deploy-impl, app:deploy-impl, app:deploy', async () => {
     expect((await run(['kms:deploy-impl'])).out).toContain('✅ DstackKms implementation deployed to: 0x');
     expect((await run(['app:deploy-impl'])).out).toContain('✅ DstackApp implementation deployed to: 0x');
@@ -536,6 +552,7 @@ describe('refusals', () => {
       /debug mode/,
       1,
     ],
+    ['a URL that is none', ['info:owner'], { RPC_URL: 'secret-key' }, /is no URL/, 1],
     ['no end for an end', ['kms:add-image', h('1'), '--until', '0'], {}, /until is a time/, 2],
     [
       'an end in milliseconds',
