@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
+import { knownKeys } from '@dstack-cloud/app';
 import { isRemote, type NamedAddress, plainHttpWarnings, publicText } from '@dstack-cloud/policy';
 import { KMS } from '@dstack-cloud/prpc';
 import { KmsError } from '../errors.ts';
@@ -7,7 +8,7 @@ import { parseSize } from './duration.ts';
 import type { FileConfig, KmsConfig } from './kms-config.ts';
 import { nearestKey } from './nearest-key.ts';
 import { ADDRESS_KEYS, SECRET_KEYS } from './print-config.ts';
-import { knownKeys, MAX_WORKERS, parseTable, type TableIssue } from './schema.ts';
+import { configSchema, MAX_WORKERS, parseTable, type TableIssue } from './schema.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 type RawTable = Record<string, unknown>;
@@ -248,7 +249,7 @@ function describeIssue({ path, message, unknownKeys }: TableIssue, raw: RawTable
   if (unknownKeys !== undefined) {
     return unknownKeys
       .map((key) => {
-        const near = nearestKey(key, knownKeys(path));
+        const near = nearestKey(key, knownKeys(configSchema, path));
         return `${[...path, key].join('.')}: unknown key${near === undefined ? '' : `; did you mean "${near}"?`}`;
       })
       .join('\n  ');

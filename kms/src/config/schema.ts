@@ -269,7 +269,7 @@ const core = z.strictObject({
 });
 
 /** `kms.toml` of the original and our additions; every table is optional. */
-const configSchema = z.strictObject({
+export const configSchema: z.ZodType<FileConfig> = z.strictObject({
   default: z.strictObject(serverHints).prefault({}),
   rpc: rpc.prefault({}),
   core: core.prefault({}),
@@ -293,20 +293,4 @@ export function parseTable(raw: unknown): { config: FileConfig } | { issues: rea
       ...(issue.code === 'unrecognized_keys' ? { unknownKeys: issue.keys } : {}),
     })),
   };
-}
-
-/** The keys that the table at `path` may have. */
-export function knownKeys(path: readonly string[]): readonly string[] {
-  let schema: unknown = configSchema;
-  for (const name of path) schema = shapeOf(schema)?.[name];
-  return Object.keys(shapeOf(schema) ?? {});
-}
-
-type SchemaNode = { shape?: Record<string, unknown>; def?: { innerType?: unknown } };
-
-/** The fields of an object schema, below its defaults. */
-function shapeOf(schema: unknown): Record<string, unknown> | undefined {
-  let node = schema as SchemaNode | undefined;
-  while (node !== undefined && node.shape === undefined) node = node.def?.innerType as SchemaNode | undefined;
-  return node?.shape;
 }

@@ -48,6 +48,7 @@ export {
 export { type InstanceInfo, parseInstanceInfo, serializeInstanceInfo } from './instance-info.ts';
 export { type InterpolationScope, interpolate } from './interpolate.ts';
 export { KEY_PROVIDER_NAME, type KeyProviderKind, keyProviderInfo } from './key-provider.ts';
+export { knownKeys } from './known-keys.ts';
 export {
   checkMrConfigId,
   MR_CONFIG_ID_LENGTH,

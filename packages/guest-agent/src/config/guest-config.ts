@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { DIRECTORY_MACHINE, DISK_MACHINE, type MachineAbilities, table } from '@dstack-cloud/app';
+import { DIRECTORY_MACHINE, DISK_MACHINE, knownKeys, type MachineAbilities, table } from '@dstack-cloud/app';
 import type { PortMapping } from '@dstack-cloud/app/compose-file';
 import { nearestName } from '@dstack-cloud/encoding';
 import { z } from 'zod';
@@ -218,22 +218,8 @@ function describe(issue: z.core.$ZodIssue): string {
   if (issue.code !== 'unrecognized_keys') return `${where || '(document)'}: ${issue.message}`;
   return issue.keys
     .map((key) => {
-      const nearest = nearestName(key, knownKeys(issue.path));
+      const nearest = nearestName(key, knownKeys(schema, issue.path));
       return `${[...issue.path, key].join('.')} is unknown${nearest ? `; did you mean ${nearest}?` : ''}`;
     })
     .join('; ');
-}
-
-function knownKeys(at: readonly PropertyKey[]): string[] {
-  let node: unknown = schema;
-  for (const key of at) node = shapeOf(node)[key as string];
-  return Object.keys(shapeOf(node));
-}
-
-function shapeOf(node: unknown): Record<string, unknown> {
-  let current = node as { shape?: Record<string, unknown>; def?: { innerType?: unknown } } | undefined;
-  while (current !== undefined && current.shape === undefined) {
-    current = current.def?.innerType as typeof current;
-  }
-  return current?.shape ?? {};
 }

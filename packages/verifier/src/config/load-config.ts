@@ -1,6 +1,7 @@
+import { knownKeys } from '@dstack-cloud/app';
 import { nearestName } from '@dstack-cloud/encoding';
 import { parse, TomlError } from 'smol-toml';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { VerifierError } from '../errors.ts';
 import { type Config, ConfigSchema } from './schema.ts';
 
@@ -76,15 +77,8 @@ function issueText(issue: z.core.$ZodIssue): string {
   return issue.keys
     .map((key) => {
       const full = path === '' ? key : `${path}.${key}`;
-      const near = nearestName(key, knownKeys(issue.path));
+      const near = nearestName(key, knownKeys(ConfigSchema, issue.path));
       return `unknown key ${full}${near === undefined ? '' : `; did you mean ${near}?`}`;
     })
     .join('\n');
-}
-
-function knownKeys(path: readonly PropertyKey[]): string[] {
-  let schema: unknown = z.toJSONSchema(ConfigSchema, { io: 'input' });
-  for (const key of path)
-    schema = (schema as { properties?: Record<PropertyKey, unknown> }).properties?.[key];
-  return Object.keys((schema as { properties?: object } | undefined)?.properties ?? {});
 }

@@ -1,11 +1,11 @@
 import { homedir } from 'node:os';
 import { dirname, resolve } from 'node:path';
-import { AppError, readFileBounded } from '@dstack-cloud/app';
+import { AppError, knownKeys, readFileBounded } from '@dstack-cloud/app';
 import { nearestName } from '@dstack-cloud/encoding';
 import { parse } from 'smol-toml';
 import type { z } from 'zod';
 import { VmmError } from '../../errors.ts';
-import { checkTable, knownKeys } from './schema.ts';
+import { checkTable, configSchema } from './schema.ts';
 import type { VmmConfig } from './vmm-config.ts';
 
 const MAX_CONFIG_BYTES = 1 << 20;
@@ -106,7 +106,7 @@ function issueText(issue: z.core.$ZodIssue): string {
     return `${key}: ${issue.path.some((name) => SECRET_KEYS.includes(String(name))) ? 'is not accepted' : issue.message}`;
   return issue.keys
     .map((unknown) => {
-      const nearest = nearestName(unknown, knownKeys(issue.path));
+      const nearest = nearestName(unknown, knownKeys(configSchema, issue.path));
       const hint = nearest === undefined ? '' : `; did you mean "${nearest}"?`;
       return `${[...issue.path, unknown].join('.')}: unknown key${hint}`;
     })

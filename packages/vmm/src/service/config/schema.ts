@@ -78,7 +78,8 @@ const cvm = z.strictObject({
   gpu: z.strictObject({ enabled: z.literal(false).default(false) }).prefault({}),
 });
 
-const configSchema = z.strictObject({
+/** `vmm.toml`; every key and table is optional. */
+export const configSchema: z.ZodType<VmmConfig> = z.strictObject({
   ...hints,
   log_level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
   address: z.string().min(1).default('unix:./vmm.sock'),
@@ -158,20 +159,4 @@ export function checkTable(
 ): { readonly config: VmmConfig } | { readonly issues: readonly z.core.$ZodIssue[] } {
   const result = configSchema.safeParse(table);
   return result.success ? { config: result.data } : { issues: result.error.issues };
-}
-
-/** The keys that the table at `path` may have. */
-export function knownKeys(path: readonly PropertyKey[]): readonly string[] {
-  let schema: unknown = configSchema;
-  for (const name of path) schema = shapeOf(schema)?.[String(name)];
-  return Object.keys(shapeOf(schema) ?? {});
-}
-
-type SchemaNode = { shape?: Record<string, unknown>; def?: { innerType?: unknown } };
-
-/** The fields of an object schema, below its defaults. */
-function shapeOf(schema: unknown): Record<string, unknown> | undefined {
-  let node = schema as SchemaNode | undefined;
-  while (node !== undefined && node.shape === undefined) node = node.def?.innerType as SchemaNode | undefined;
-  return node?.shape;
 }
