@@ -87,14 +87,20 @@ const createApp: RunTask = {
     { name: 'device', kind: 'hash', optional: true, summary: 'first device' },
     { name: 'hash', kind: 'hash', optional: true, summary: 'first compose hash' },
     { name: 'require-tcb', kind: 'flag', summary: 'the TCB must be up to date' },
-    { name: 'owner', kind: 'address', optional: true, summary: 'who manages it (default: the account)' },
+    { name: 'owner', kind: 'address', optional: true, summary: 'who manages it (default: who creates it)' },
     { name: 'salt', kind: 'text', optional: true, summary: 'an address that is known before, by this word' },
   ],
   run: (run) => createTheApp(run),
 };
 
-async function createTheApp({ chain, terminal, values, submit }: TaskRun): Promise<Record<string, unknown>> {
-  const owner = (values['owner'] ?? (await chain.signer()).account.address) as Address;
+async function createTheApp({
+  chain,
+  terminal,
+  values,
+  caller,
+  submit,
+}: TaskRun): Promise<Record<string, unknown>> {
+  const owner = (values['owner'] ?? (await caller())) as Address;
   const { device, hash: composeHash, salt } = values as Record<string, Hex | undefined>;
   const flags = [values['require-tcb'] === true, values['allow-any-device'] === true] as const;
   const tail = [device ?? zeroHash, composeHash ?? zeroHash] as const;

@@ -1,4 +1,4 @@
-import type { LocalAccount } from 'viem';
+import type { Address, LocalAccount } from 'viem';
 import { ContractsError } from '../errors.ts';
 import { appTasks } from './app-tasks.ts';
 import { connectTask } from './connect-task.ts';
@@ -71,6 +71,7 @@ async function answerTask(
         ? account
         : () => findSigner({ ...common, env, warn: (line) => terminal.note(`Warning: ${line}`) }),
   });
+  const caller = async (): Promise<Address> => timelock ?? safe ?? (await chain.signer()).account.address;
   const submit: TaskRun['submit'] = (call) =>
     submitCall(chain, terminal, call, { dryRun: common.dryRun, safe, timelock });
   if ('run' in task) {
@@ -79,7 +80,7 @@ async function answerTask(
     }
     return {
       json: common.json,
-      result: await task.run({ chain, terminal, values, dryRun: common.dryRun, submit }),
+      result: await task.run({ chain, terminal, values, dryRun: common.dryRun, caller, submit }),
     };
   }
   const result = await submit(await task.call(values, chain));

@@ -26,7 +26,7 @@ export async function submitCall(
     // Whoever owns the contract will make the call.
     const caller = (timelock ?? safe) as Address;
     await simulate(chain, call, caller);
-    const operation = timelock === undefined ? undefined : await scheduled(chain, timelock, call);
+    const operation = timelock === undefined ? undefined : await scheduled(chain, timelock, call, safe);
     const transaction = operation?.transaction ?? unsignedOf(call);
     const result = safe === undefined ? transaction : safeBatch(chain.chain.id, safe, effect, [transaction]);
     terminal.note(`${effect}, made by ${caller}; nothing was sent`);

@@ -41,6 +41,8 @@ export type TaskRun = {
   readonly terminal: TaskTerminal;
   readonly values: TaskValues;
   readonly dryRun: boolean;
+  /** Who makes the calls in the end: the Timelock, the Safe, or the account. */
+  caller(): Promise<Address>;
   /** Sends the call, or shows what would be sent. @returns what happened, for `--json` */
   submit(call: TaskCall): Promise<Submitted>;
 };

@@ -9,6 +9,7 @@ import { json } from 'node:stream/consumers';
 import {
   type Abi,
   type Address,
+  decodeFunctionData,
   encodeErrorResult,
   encodeFunctionData,
   type Hex,
@@ -464,6 +465,30 @@ describe('nothing is sent', () => {
     );
   });
 
+  test('by a stranger who wants an upgrade, and by one for a fixed implementation', async () => {
+    const [, { address, privateKey }] = chain.anvil.accounts as [
+      unknown,
+      { address: Address; privateKey: Hex },
+    ];
+    const ofStranger = () => chain.owner.public.getTransactionCount({ address });
+    const before = await ofStranger();
+    const outcome = await run(['kms:upgrade', '--address', chain.kms], { env: { PRIVATE_KEY: privateKey } });
+    expect(outcome.error).toContain('caller is not the owner');
+    expect(await ofStranger()).toBe(before);
+    const { appId } = JSON.parse((await run(['kms:create-app', '--json'])).out);
+    await transact(chain.owner, appId, dstackAppAbi as Abi, 'disableUpgrades', []);
+    const mine = await count();
+    expect((await run(['app:upgrade', '--address', appId])).error).toContain('permanently disabled');
+    expect(await count()).toBe(mine);
+  });
+
+  test('an app that a Safe creates is owned by it, and no key is needed', async () => {
+    const safe = `0x${'5'.repeat(40)}` as Address;
+    const { out } = await run(['kms:create-app', '--safe', safe], { env: { PRIVATE_KEY: undefined } });
+    const { data } = JSON.parse(out).transactions[0];
+    expect(decodeFunctionData({ abi: dstackKmsAbi, data }).args[0]).toBe(safe);
+  });
+
   test('a Timelock operation that is scheduled as printed can be executed after its delay', async () => {
     const { owner } = chain;
     const me = owner.account.address;
@@ -492,6 +517,10 @@ describe('nothing is sent', () => {
     const batch = JSON.parse(
       (await run(['kms:add-image', h('f'), '--timelock', timelock, '--safe', me], { env })).out,
     );
+    const stranger = chain.stranger.account.address;
+    expect(
+      (await run(['kms:add-image', h('f'), '--timelock', timelock, '--safe', stranger], { env })).error,
+    ).toContain('lacks the role');
     expect(batch.transactions[0]).toMatchObject({ to: timelock, data: expect.stringMatching(/^0x01d5062a/) });
   });
 });

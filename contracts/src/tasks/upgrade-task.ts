@@ -1,8 +1,9 @@
-import { type Abi, type Address, encodeFunctionData, getContractAddress, type Hex } from 'viem';
+import { type Abi, type Address, getContractAddress } from 'viem';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
 import { ContractsError } from '../errors.ts';
 import { deployContract } from './deploy-contract.ts';
-import type { RunTask, TaskRun } from './task.ts';
+import type { RunTask, TaskCall, TaskRun } from './task.ts';
+import { simulate, unsignedOf } from './wrap-call.ts';
 
 const IMPLEMENTATION_SLOT = '0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc';
 const abi = dstackKmsAbi as Abi;
@@ -23,6 +24,8 @@ export function upgradeTask(name: 'DstackKms' | 'DstackApp'): RunTask {
       const proxy = values['address'] as Address;
       const before = await implementationOf(run, proxy);
       if (name === 'DstackApp') await refuseOldLayout(run, proxy);
+      // With the code that it has already, before other code is paid for.
+      await simulate(chain, upgradeCall(proxy, before), await run.caller());
       const given = values['implementation'] as Address | undefined;
       if (given !== undefined) await requireUups(run, given);
       if (dryRun && given === undefined) {
@@ -30,19 +33,17 @@ export function upgradeTask(name: 'DstackKms' | 'DstackApp'): RunTask {
         const { account } = await chain.signer();
         const nonce = BigInt(await chain.public.getTransactionCount({ address: account.address }));
         const next = getContractAddress({ from: account.address, nonce });
-        terminal.print(`Upgrade transaction data: ${upgradeData(next)}`);
+        terminal.print(`Upgrade transaction data: ${unsignedOf(upgradeCall(proxy, next)).data}`);
         terminal.note(`For code that is deployed to ${next} first; not simulated. Nothing was sent.`);
-        return { sent: false, data: upgradeData(next), implementation: next, before };
+        return { sent: false, data: unsignedOf(upgradeCall(proxy, next)).data, implementation: next, before };
       }
       if (!dryRun && !(await terminal.confirm(`Do you want to upgrade ${proxy}? (y/N)`))) {
         throw new ContractsError('refused', 'The upgrade was not confirmed; nothing was changed');
       }
       const implementation = given ?? (await deployContract(run, name)).address;
-      if (dryRun) terminal.print(`Upgrade transaction data: ${upgradeData(implementation)}`);
-      const submitted = await run.submit({
-        ...{ to: proxy, abi, functionName: 'upgradeToAndCall' },
-        args: [implementation, '0x'],
-      });
+      if (dryRun)
+        terminal.print(`Upgrade transaction data: ${unsignedOf(upgradeCall(proxy, implementation)).data}`);
+      const submitted = await run.submit(upgradeCall(proxy, implementation));
       if (!submitted.sent) return { ...submitted, implementation, before };
       const after = await implementationOf(run, proxy);
       if (after.toLowerCase() !== implementation.toLowerCase()) {
@@ -57,8 +58,8 @@ export function upgradeTask(name: 'DstackKms' | 'DstackApp'): RunTask {
   };
 }
 
-function upgradeData(implementation: Address): Hex {
-  return encodeFunctionData({ abi, functionName: 'upgradeToAndCall', args: [implementation, '0x'] });
+function upgradeCall(proxy: Address, implementation: Address): TaskCall {
+  return { to: proxy, abi, functionName: 'upgradeToAndCall', args: [implementation, '0x'] };
 }
 
 async function implementationOf({ chain }: TaskRun, proxy: Address): Promise<Address> {

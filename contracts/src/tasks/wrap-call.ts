@@ -59,11 +59,15 @@ export async function simulate(chain: TaskChain, call: TaskCall, from: Address):
   ).result;
 }
 
-/** What proposers of a Timelock have to send so that it makes the call after its delay. */
+/**
+ * What proposers of a Timelock have to send so that it makes the call after its delay.
+ * @param proposer who will send it, if that is known: a role that it lacks is found out now
+ */
 export async function scheduled(
   chain: TaskChain,
   timelock: Address,
   call: TaskCall,
+  proposer: Address | undefined,
 ): Promise<{ transaction: Unsigned; id: Hex; salt: Hex; delaySeconds: string }> {
   const { to, data } = unsignedOf(call);
   const read = { address: timelock, abi: timelockAbi } as const;
@@ -79,13 +83,13 @@ export async function scheduled(
   ]).catch((error: unknown) => {
     throw explainRevert(`reading the Timelock ${timelock}`, error);
   });
-  const schedule = encodeFunctionData({
-    abi: timelockAbi,
-    functionName: 'schedule',
+  const schedule: TaskCall = {
+    ...{ to: timelock, abi: timelockAbi, functionName: 'schedule' },
     args: [to, 0n, data, zeroHash, salt, delay],
-  });
+  };
+  if (proposer !== undefined) await simulate(chain, schedule, proposer);
   return {
-    transaction: { to: timelock, value: '0', data: schedule },
+    transaction: unsignedOf(schedule),
     ...{ id, salt, delaySeconds: delay.toString() },
   };
 }
