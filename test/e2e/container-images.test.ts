@@ -1,7 +1,7 @@
 /** Our services as container images: made without an engine, run by a real one. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
@@ -9,6 +9,7 @@ import { freePort } from '@dstack-cloud/vmm';
 import { afterAll, beforeAll, expect, type TestContext, test } from 'vitest';
 import { callKms } from '../harness/call-kms.ts';
 import { type Dockerd, docker, startDockerd } from '../harness/dockerd.ts';
+import { writeLoneConfig } from '../harness/lone-kms.ts';
 import { repository, runCommand } from '../harness/run-command.ts';
 import { shellBlocks } from '../harness/shell-blocks.ts';
 
@@ -161,24 +162,7 @@ describeWithPrograms('container images', ['apt-get', 'dpkg-deb', 'dockerd', 'ctr
     const port = await freePort();
     const config = join(directory, 'config');
     mkdirSync(config);
-    writeFileSync(join(config, 'allow.json'), '{}');
-    writeFileSync(
-      join(config, 'kms.toml'),
-      `[rpc]
-address = "127.0.0.1"
-port = ${port}
-[core]
-cert_dir = "certs"
-[core.onboard]
-address = "127.0.0.1"
-port = ${port}
-quote_enabled = false
-[core.auth_api]
-type = "allow-list"
-[core.auth_api.allow_list]
-file = "/etc/kms/allow.json"
-`,
-    );
+    writeLoneConfig(config, { port, certDir: 'certs', mountedAt: '/etc/kms' });
     const container = docker(
       engine.env,
       ...['run', '--detach', '--network', 'host', ...STRICT],

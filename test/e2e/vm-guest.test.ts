@@ -7,8 +7,8 @@ import { serializeSysConfig } from '@dstack-cloud/app';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { freePort } from '@dstack-cloud/vmm';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { busyboxImagesDisk } from '../harness/busybox-image.ts';
 import { repository, runCommand } from '../harness/run-command.ts';
-import { busyboxImagesDisk } from '../harness/vm/busybox-image.ts';
 import { countingApp, pageOf } from '../harness/vm/counting-app.ts';
 import { devImage } from '../harness/vm/dev-image.ts';
 import { missingForVm, startVm, type Vm } from '../harness/vm/machine.ts';
@@ -27,8 +27,8 @@ function told(vm: Vm, event: string): string[] {
   return vm.notifications.filter((one) => one.event === event).map(({ payload }) => payload);
 }
 
-const needed = ['qemu-system-x86_64', 'apt-get', 'dpkg-deb', 'busybox', 'mksquashfs'];
-describeWithPrograms('guest', missingForVm().length > 0 ? [...needed, ...missingForVm()] : needed, () => {
+const needed = ['qemu-system-x86_64', 'apt-get', 'dpkg-deb', 'busybox', 'mksquashfs', ...missingForVm()];
+describeWithPrograms('guest', needed, () => {
   test('vm-boots: the image boots, opens its disk, runs the application in Docker, and ends in order', {
     timeout: BOOT_MS,
   }, async (context) => {
@@ -41,7 +41,7 @@ describeWithPrograms('guest', missingForVm().length > 0 ? [...needed, ...missing
       folder: join(directory, 'machine'),
       image: built.folder,
       seedFile,
-      imagesDisk: busyboxImagesDisk(directory),
+      imagesDisk: await busyboxImagesDisk(directory),
       ports: [
         { host: web, guest: 8080 },
         { host: agent, guest: 8090 },

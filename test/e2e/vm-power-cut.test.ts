@@ -9,8 +9,8 @@ import { VM_DOMAIN } from '@dstack-cloud/scripts/demo/kms';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { freePort, resolveProgram } from '@dstack-cloud/vmm';
 import { expect, test } from 'vitest';
+import { busyboxImagesDisk } from '../harness/busybox-image.ts';
 import { type Stack, startStack } from '../harness/stack.ts';
-import { busyboxImagesDisk } from '../harness/vm/busybox-image.ts';
 import { countingApp, pageOf } from '../harness/vm/counting-app.ts';
 import { devImage } from '../harness/vm/dev-image.ts';
 import {
@@ -121,7 +121,7 @@ describeWithPrograms('power cuts', needed, () => {
         folder,
         image: built.folder,
         seedFile: stack.space.seedFile,
-        imagesDisk: busyboxImagesDisk(stack.space.machines),
+        imagesDisk: await busyboxImagesDisk(stack.space.machines),
         ports: [
           { host: web, guest: 8080 },
           { host: agent, guest: 8090 },

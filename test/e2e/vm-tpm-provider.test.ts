@@ -55,8 +55,8 @@ function approval(policy: string, number: number): string {
   return serializeSealApproval({ policy: bytes, number, signature: new Uint8Array(signature) });
 }
 
-const needed = ['qemu-system-x86_64', 'apt-get', 'dpkg-deb', 'swtpm', 'swtpm_setup'];
-describeWithPrograms('guest', missingForVm().length > 0 ? [...needed, ...missingForVm()] : needed, () => {
+const needed = ['qemu-system-x86_64', 'apt-get', 'dpkg-deb', 'swtpm', 'swtpm_setup', ...missingForVm()];
+describeWithPrograms('guest', needed, () => {
   test('vm-tpm-provider: keys stay over power cuts; a changed application is refused until its owner approves', {
     timeout: TEST_MS,
   }, async (context) => {

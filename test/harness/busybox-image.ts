@@ -1,12 +1,38 @@
 /** A container image of this machine's static busybox, made without an engine. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { imageStream } from '@dstack-cloud/app/image-archive';
 import { utf8 } from '@dstack-cloud/encoding';
+import { writeImagesDisk } from '@dstack-cloud/os-image';
 import { findProgram } from '@dstack-cloud/test/requires';
+
+const FOLDERS = ['bin', 'tmp', 'data', 'www', 'var/run'];
+const APPLETS = [
+  'sh',
+  'cat',
+  'cp',
+  'date',
+  'echo',
+  'httpd',
+  'ls',
+  'mkdir',
+  'nc',
+  'sleep',
+  'sync',
+  'touch',
+  'wget',
+];
 
 export interface BusyboxImage {
   /** OCI image layout in a tar archive. */
@@ -63,16 +89,29 @@ export async function busyboxImage(name: string, text: string): Promise<BusyboxI
   };
 }
 
+/**
+ * Writes `<folder>/images.tar`, the disk that gives a machine the image `busybox:local`.
+ *
+ * @returns its path
+ */
+export async function busyboxImagesDisk(folder: string): Promise<string> {
+  const source = join(folder, 'busybox.tar');
+  writeFileSync(source, (await busyboxImage('docker.io/library/busybox:local', 'local')).archive);
+  const disk = join(folder, 'images.tar');
+  await writeImagesDisk([source], disk);
+  rmSync(source);
+  return disk;
+}
+
 function rootFiles(text: string): Uint8Array {
   const directory = mkdtempSync(join(tmpdir(), 'busybox-'));
   try {
-    mkdirSync(join(directory, 'bin'));
+    for (const path of FOLDERS) mkdirSync(join(directory, path), { recursive: true });
     copyFileSync(findProgram('busybox') ?? 'busybox', join(directory, 'bin/busybox'));
-    for (const applet of ['sh', 'cat', 'sleep', 'echo'])
-      symlinkSync('busybox', join(directory, 'bin', applet));
+    for (const applet of APPLETS) symlinkSync('busybox', join(directory, 'bin', applet));
     writeFileSync(join(directory, 'text'), text);
     const fixed = ['--sort=name', '--mtime=@0', '--numeric-owner', '--owner=0', '--group=0'];
-    return execFileSync('tar', [...fixed, '-C', directory, '-c', 'bin', 'text'], {
+    return execFileSync('tar', [...fixed, '-C', directory, '-c', ...readdirSync(directory)], {
       maxBuffer: 64 * 1024 * 1024,
     });
   } finally {

@@ -22,26 +22,8 @@ export async function startLoneKms(options: {
   extraConfig?: string;
 }): Promise<LoneKms> {
   const port = options.port ?? (await freePort());
-  const policy = join(options.directory, 'auth-config.json');
-  writeFileSync(policy, '{}');
-  const config = join(options.directory, 'kms.toml');
-  writeFileSync(
-    config,
-    `[rpc]
-address = "127.0.0.1"
-port = ${port}
-[core]
-cert_dir = "${options.certDir}"
-[core.onboard]
-address = "127.0.0.1"
-port = ${port}
-quote_enabled = false
-[core.auth_api]
-type = "allow-list"
-[core.auth_api.allow_list]
-file = "${policy}"
-${options.extraConfig ?? ''}`,
-  );
+  const { directory, certDir, extraConfig } = options;
+  const config = writeLoneConfig(directory, { port, certDir, more: extraConfig });
   const child = spawn(process.execPath, [join(repository, 'dist/bin/dstack-kms.js'), '--config', config], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -64,6 +46,43 @@ ${options.extraConfig ?? ''}`,
       }),
   };
   return kms;
+}
+
+/**
+ * Writes `kms.toml`, and beside it a policy that allows nothing.
+ * @returns path of `kms.toml`
+ */
+export function writeLoneConfig(
+  directory: string,
+  options: {
+    readonly port: number;
+    readonly certDir: string;
+    /** Where the service has the folder, if elsewhere. */
+    readonly mountedAt?: string;
+    readonly more?: string | undefined;
+  },
+): string {
+  const { port, certDir, mountedAt = directory, more = '' } = options;
+  writeFileSync(join(directory, 'auth-config.json'), '{}');
+  const config = join(directory, 'kms.toml');
+  writeFileSync(
+    config,
+    `[rpc]
+address = "127.0.0.1"
+port = ${port}
+[core]
+cert_dir = "${certDir}"
+[core.onboard]
+address = "127.0.0.1"
+port = ${port}
+quote_enabled = false
+[core.auth_api]
+type = "allow-list"
+[core.auth_api.allow_list]
+file = "${join(mountedAt, 'auth-config.json')}"
+${more}`,
+  );
+  return config;
 }
 
 /** Waits until onboarding answers. */
