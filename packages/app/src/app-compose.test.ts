@@ -4,6 +4,11 @@ import { AppError, assertSupported, DIRECTORY_MACHINE, DISK_MACHINE, parseAppCom
 
 const minimal = '{"manifest_version":2,"name":"x","runner":"docker-compose"}';
 const withMember = (member: string) => minimal.replace('}', `,${member}}`);
+/** SPKI DER of the base point of P-256 (SEC 2 section 2.4.2). */
+const APPROVER =
+  '3059301306072a8648ce3d020106082a8648ce3d03010703420004' +
+  '6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296' +
+  '4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5';
 const volume = `{"source":"a","verity_root":"${'0'.repeat(64)}","target":"/x"}`;
 
 /** Texts that the original takes and ours refuses on purpose, with the reason. */
@@ -114,6 +119,7 @@ describe('assertSupported', () => {
     withMember(`${file},"docker_config":{},"bash_script":"","swap_size":"0","verity_volumes":[]`),
     withMember(`${file},"port_policy":{"ports":[],"restrict_mode":false},"init_script":["a","b"]`),
     withMember(`${file},"launch_token_hash":"00","salt":"x"`),
+    withMember(`${file},"key_provider":"tpm","seal_approval_key":"${APPROVER}"`),
     withMember('"bash_script":"","docker_compose_file":""').replace('docker-compose"', 'bash"'),
   ])('takes %s', (text) => {
     expect(() => assertSupported(parseAppCompose(text), DIRECTORY_MACHINE)).not.toThrow();
@@ -137,6 +143,13 @@ describe('assertSupported', () => {
     ['port_policy', `${file},"port_policy":{"ports":[{"port":80}]}`],
     ['swap_size', `${file},"swap_size":"1G"`],
     ['verity_volumes', `${file},"verity_volumes":[${volume}]`],
+    ['seal_approval_key', `${file},"seal_approval_key":"${APPROVER}"`],
+    ['seal_approval_key', `${file},"key_provider":"tpm","seal_approval_key":"${APPROVER.slice(2)}"`],
+    ['seal_approval_key', `${file},"key_provider":"tpm","seal_approval_key":"${'00'.repeat(91)}"`],
+    [
+      'seal_approval_key',
+      `${file},"key_provider":"tpm","seal_approval_key":"${APPROVER.slice(0, -64)}${'00'.repeat(32)}"`,
+    ],
   ])('refuses %s that no guest of this version does: %s', (member, members) => {
     const base = members.includes('"runner"') ? '{"manifest_version":2,"name":"x"}' : minimal;
     const compose = parseAppCompose(base.replace('}', `,${members}}`));

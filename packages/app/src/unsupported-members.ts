@@ -1,3 +1,4 @@
+import { createPublicKey } from 'node:crypto';
 import type { AppCompose } from './app-compose.ts';
 
 /** A measured member that asks for what no guest of this version does. */
@@ -30,8 +31,19 @@ type Rule = readonly [
   problem: string,
 ];
 
-/** Bytes of a P-256 key as SubjectPublicKeyInfo (RFC 5480). */
+/** Bytes of a P-256 key as SubjectPublicKeyInfo with an uncompressed point (RFC 5480). */
 const P256_SPKI = 91;
+
+/** A point that is not on the curve could never approve anything. */
+function isP256Key(spki: Uint8Array): boolean {
+  if (spki.length !== P256_SPKI) return false;
+  try {
+    const key = createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
+    return key.asymmetricKeyDetails?.namedCurve === 'prime256v1';
+  } catch {
+    return false;
+  }
+}
 
 /** Only `tproxy-net` had a meaning that is still known: it turns the gateway on. */
 const KNOWN_FEATURES = ['tproxy-net'];
@@ -103,8 +115,8 @@ const RULES: readonly Rule[] = [
   ],
   [
     'seal_approval_key',
-    ({ sealApprovalKey: { length } }) =>
-      length === 0 || length === P256_SPKI ? undefined : `${length} bytes`,
+    ({ sealApprovalKey: key }) =>
+      key.length === 0 || isP256Key(key) ? undefined : `${key.length} bytes that are no such key`,
     'it is the SPKI DER of a P-256 key in hex: openssl pkey -in KEY -pubout -outform DER | xxd -p -c 0',
   ],
   [

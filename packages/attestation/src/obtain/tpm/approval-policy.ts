@@ -1,25 +1,21 @@
 import { createHash } from 'node:crypto';
-import { ByteWriter, concatBytes } from '@dstack-cloud/encoding';
+import { ByteWriter, concatBytes, equalBytes } from '@dstack-cloud/encoding';
+import { p256Spki } from '../../crypto/key-kind.ts';
 import { AttestationError } from '../../errors.ts';
 import { approvedBytes, type SealApproval } from './seal-approval.ts';
 import type { Tpm } from './tpm.ts';
 import { ALG, COMMAND, CURVE_P256, HANDLE } from './tpm-constants.ts';
 import { take2b, tpm2b } from './tpm-structures.ts';
 
-/** SPKI DER of a P-256 key up to its uncompressed point (RFC 5480 section 2). */
-const P256_SPKI_PREFIX: Uint8Array = new Uint8Array(
-  Buffer.from('3059301306072a8648ce3d020106082a8648ce3d03010703420004', 'hex'),
-);
 const COORDINATE = 32;
 /** TPMA_OBJECT: userWithAuth, sign. */
 const VERIFY_ATTRIBUTES = 0x00040040;
 
 /** The public area under which a TPM knows the key that approves systems (TPM 2.0 Part 2 section 12.2.4). */
 function approverArea(spki: Uint8Array): Uint8Array {
-  const point = spki.subarray(P256_SPKI_PREFIX.length);
-  if (point.length !== 2 * COORDINATE || !P256_SPKI_PREFIX.every((byte, at) => spki[at] === byte)) {
+  const point = spki.subarray(-2 * COORDINATE);
+  if (!equalBytes(spki, p256Spki(point))) {
     throw new AttestationError('malformed', 'The key that approves systems is no P-256 key in SPKI DER', {
-      expected: `${P256_SPKI_PREFIX.length + 2 * COORDINATE} bytes`,
       found: `${spki.length} bytes`,
     });
   }
