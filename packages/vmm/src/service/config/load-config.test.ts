@@ -73,6 +73,11 @@ describe('vmm.toml', () => {
       );
     const config = parseConfig(`[auth]\nenabled = true\ntokens = ["${TOKEN}"]`, 'vmm.toml');
     expect(JSON.stringify(shownConfig(config))).not.toContain(TOKEN);
+    const url = `"https://user:${TOKEN}@host.example/${TOKEN}?key=${TOKEN}"`;
+    const urls = `kms_url = ${url}\n[cvm]\nkms_urls = [${url}]\ngateway_urls = [${url}]\npccs_url = ${url}\ndocker_registry = ${url}`;
+    const shown = JSON.stringify(shownConfig(parseConfig(urls, 'vmm.toml')));
+    expect(shown.split('"https://host.example"')).toHaveLength(6);
+    expect(shown).not.toContain(TOKEN);
   });
 
   it('takes paths relative to its own folder, and defaults where there is none', async () => {

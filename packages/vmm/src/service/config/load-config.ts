@@ -128,7 +128,23 @@ function withPaths(config: VmmConfig, folder: string): VmmConfig {
   };
 }
 
-/** The configuration for people to read, without secrets. */
+/** The configuration for people to read, without secrets: user names, paths and queries of URLs may be API keys. */
 export function shownConfig(config: VmmConfig): object {
-  return { ...config, auth: { ...config.auth, tokens: config.auth.tokens.map(() => '[secret]') } };
+  const { auth, cvm, kms_url } = config;
+  return {
+    ...config,
+    kms_url: shownUrl(kms_url),
+    auth: { ...auth, tokens: auth.tokens.map(() => '[secret]') },
+    cvm: {
+      ...cvm,
+      kms_urls: cvm.kms_urls.map(shownUrl),
+      gateway_urls: cvm.gateway_urls.map(shownUrl),
+      pccs_url: shownUrl(cvm.pccs_url),
+      docker_registry: shownUrl(cvm.docker_registry),
+    },
+  };
+}
+
+function shownUrl(text: string): string {
+  return /^https?:/i.test(text) && URL.canParse(text) ? new URL(text).origin : text;
 }
