@@ -80,8 +80,11 @@ async function logLines(dir: string): Promise<string[]> {
 
 /** Loaded only here: a supervisor needs none of it. */
 async function runService(command: string, file: string | undefined): Promise<number> {
-  const { loadConfig, serve, createLog, runOneShot, shownConfig } = await import('./service/index.ts');
+  const { checkFiles, loadConfig, serve, createLog, runOneShot, shownConfig } = await import(
+    './service/index.ts'
+  );
   const config = await loadConfig(values.config);
+  if (command === 'check-config') checkFiles(config);
   if (values['print-config'] || command === 'check-config') {
     const text = values['print-config']
       ? JSON.stringify(shownConfig(config), null, 2)

@@ -2,6 +2,7 @@ import { lstatSync, readFileSync, unlinkSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { connect, type Socket } from 'node:net';
+import { createSecureContext } from 'node:tls';
 import { configureServer, networkOf } from '@dstack-cloud/prpc';
 import type { Logger } from 'pino';
 import { VmmError } from '../../errors.ts';
@@ -30,7 +31,7 @@ export async function listen(
   handler: RequestListener,
   { metrics, log }: { readonly metrics: Metrics; readonly log: Logger },
 ): Promise<Listener> {
-  const server = tls.key === '' ? createServer(handler) : createTlsServer(credentials(tls), handler);
+  const server = tls.key === '' ? createServer(handler) : createTlsServer(tlsCredentials(tls), handler);
   configureServer(server, {
     max: limits.max_connections,
     maxSilent: Math.ceil(limits.max_connections / 4),
@@ -108,9 +109,16 @@ async function answers(path: string): Promise<boolean> {
   });
 }
 
-function credentials({ key, certs }: VmmConfig['tls']): { key: Buffer; cert: Buffer; minVersion: 'TLSv1.2' } {
+/** Key and certificate of the listener, which fit together. @throws VmmError `bad_config` */
+export function tlsCredentials({ key, certs }: VmmConfig['tls']): {
+  readonly key: Buffer;
+  readonly cert: Buffer;
+  readonly minVersion: 'TLSv1.2';
+} {
   try {
-    return { key: readFileSync(key), cert: readFileSync(certs), minVersion: 'TLSv1.2' };
+    const found = { key: readFileSync(key), cert: readFileSync(certs), minVersion: 'TLSv1.2' } as const;
+    createSecureContext(found);
+    return found;
   } catch (cause) {
     throw new VmmError('bad_config', `tls: ${(cause as Error).message}`, { cause });
   }
