@@ -17,7 +17,9 @@ export async function hardhat(
 ): Promise<number> {
   const wantsJson = words.includes('--json');
   try {
-    if (words.includes('compile')) {
+    // A value may be this word too: `kms:create-app --salt compile`.
+    const task = words.find((word, index) => !word.startsWith('--') && words[index - 1] !== '--network');
+    if (task === 'compile') {
       const { compiled } = await buildContracts();
       output.out(compiled ? 'Compiled the contracts\n' : 'Nothing to compile\n');
       return 0;

@@ -168,6 +168,28 @@ describe('a remote signer', () => {
     });
   });
 
+  test.each([
+    ['sender', {}, privateKeyToAccount(`0x${'11'.repeat(32)}`)],
+    ['receiver', { to: `0x${'1'.repeat(40)}` }, account],
+    ['data', { data: '0x06a3ae97' }, account],
+    ['value', { value: 1n }, account],
+    ['nonce', { nonce: 4 }, account],
+    ['chain', { chainId: 1 }, account],
+  ] as const)('that signs for another %s is refused', async (what, changes, signing) => {
+    const url = await start(async () => ({
+      raw: await signing.signTransaction({ ...transaction, ...changes }),
+    }));
+    const signer = await findSigner(source({ signerUrl: url, from: account.address }));
+    await expect(signer.signTransaction(transaction)).rejects.toThrow(`its ${what} differs`);
+  });
+
+  test.each(['0x', '0x02', '0x02c0', `0x${'00'.repeat(40)}`])('that answers %s is refused', async (raw) => {
+    const signer = await findSigner(
+      source({ signerUrl: await start(async () => raw), from: account.address }),
+    );
+    await expect(signer.signTransaction(transaction)).rejects.toThrow('no signed transaction');
+  });
+
   test('is refused when it is far and not encrypted, or does not answer as one', async () => {
     await expect(findSigner(source({ signerUrl: 'http://example.com' }))).rejects.toThrow('https');
     await expect(findSigner(source({ signerUrl: 'nothing' }))).rejects.toThrow('is no URL');

@@ -1,5 +1,14 @@
 import { readFileSync, statSync } from 'node:fs';
-import type { Address, Hex, LocalAccount } from 'viem';
+import {
+  type Address,
+  type Hex,
+  isAddressEqual,
+  type LocalAccount,
+  parseTransaction,
+  recoverTransactionAddress,
+  type TransactionSerializable,
+  type TransactionSerialized,
+} from 'viem';
 import { privateKeyToAccount, toAccount } from 'viem/accounts';
 import { ContractsError } from '../errors.ts';
 import { addressValue } from './hex-values.ts';
@@ -122,10 +131,36 @@ async function remoteSigner(url: string, from: string | undefined): Promise<Loca
         },
       ]);
       const raw = typeof result === 'string' ? result : (result as { raw?: unknown } | null)?.raw;
-      if (typeof raw === 'string' && /^0x[0-9a-f]+$/i.test(raw)) return raw as Hex;
-      throw noKey('the signer gave no signed transaction');
+      if (typeof raw !== 'string' || !/^0x[0-9a-f]+$/i.test(raw)) {
+        throw noKey('the signer gave no signed transaction');
+      }
+      await requireSame(raw as TransactionSerialized, transaction, address);
+      return raw as Hex;
     },
   });
+}
+
+/** What was simulated and shown is what is sent: a service with several accounts, or a person who edits, may differ. */
+async function requireSame(
+  raw: TransactionSerialized,
+  asked: TransactionSerializable,
+  address: Address,
+): Promise<void> {
+  const [signed, sender] = await Promise.all([
+    Promise.resolve().then(() => parseTransaction(raw)),
+    recoverTransactionAddress({ serializedTransaction: raw }),
+  ]).catch(() => {
+    throw noKey('the signer gave no signed transaction');
+  });
+  const differs =
+    (!isAddressEqual(sender, address) && 'sender') ||
+    ((signed.to ?? '').toLowerCase() !== (asked.to ?? '').toLowerCase() && 'receiver') ||
+    ((signed.data ?? '0x').toLowerCase() !== (asked.data ?? '0x').toLowerCase() && 'data') ||
+    ((signed.value ?? 0n) !== (asked.value ?? 0n) && 'value') ||
+    ((signed.nonce ?? 0) !== (asked.nonce ?? 0) && 'nonce') ||
+    (signed.chainId !== asked.chainId && 'chain');
+  if (differs)
+    throw noKey(`the signer signed another transaction: its ${differs} differs from what was asked`);
 }
 
 function onlyAccount(accounts: unknown): Address {

@@ -326,6 +326,8 @@ describe('tasks that create', () => {
     expect(await read(made.appId, dstackAppAbi as Abi, 'owner')).toBe(owner);
     expect(await read(made.appId, dstackAppAbi as Abi, 'requireTcbUpToDate')).toBe(true);
     expect((await run(words)).code).toBe(1);
+    expect((await run(['kms:create-app', '--salt', 'compile'])).out).toContain('Proxy Address');
+    expect((await run(['--network', 'test', 'compile'])).out).toMatch(/^(Compiled|Nothing to compile)/);
   });
 
   test('kms:deploy asks, and deploys all three', async () => {
@@ -348,6 +350,15 @@ describe('tasks that create', () => {
     }
     const kms = /DstackKms Proxy deployed to: (\S+)/.exec(out)![1] as Address;
     expect(await read(kms, dstackKmsAbi as Abi, 'owner')).toBe(chain.owner.account.address);
+  });
+
+  test('a service that keeps the key signs deployments and calls', async () => {
+    // anvil signs for its accounts; this one has sent nothing before.
+    const from = chain.anvil.accounts[6]!.address;
+    const service = ['--signer-url', chain.anvil.rpcUrl, '--from', from];
+    const env = { PRIVATE_KEY: undefined };
+    expect(await run(['app:deploy-impl', ...service], { env })).toMatchObject({ code: 0, error: '' });
+    expect(await run(['kms:create-app', ...service], { env })).toMatchObject({ code: 0, error: '' });
   });
 
   test('an endpoint cannot name another contract than the one that was created', async () => {
