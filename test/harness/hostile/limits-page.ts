@@ -93,7 +93,7 @@ function limits(): [what: string, of: string, limit: string][] {
       'KMS',
       `${rate.refused_evidence_per_minute} a minute; ${rate.refused_evidence_burst}`,
     ],
-    ['wrong credentials of one address', 'KMS admin, onboarding', `${loginsPerMinute} a minute`],
+    ['wrong credentials of one address', 'KMS admin, onboarding; VMM', `${loginsPerMinute} a minute`],
     ['a message', 'KMS `SignCert`', kib(bodies['SignCert']!)],
     ['', 'KMS `GetAppKey`, `GetKey`, `GetKmsKey`', kib(bodies['GetAppKey']!)],
     ['', 'KMS `Admin.CheckBoot`; the applications of a guest', kib(LARGE_BODY_LIMIT)],
@@ -132,7 +132,8 @@ const PAGE_HEAD = `# Limits
 
 What a stranger can take of each service, and what is left to others meanwhile. Made by a test:
 \`DSTACK_WRITE_LIMITS=1 npx vitest run test/e2e/hostile-inputs.test.ts\` rewrites it, and every run holds the first table
-to the program. What the limits of the key service mean, and how to set them, is in [kms.md](kms.md#limits).
+to the program. What the limits of the key service mean, and how to set them, is in [kms.md](kms.md#limits). The service
+\`dstack-vmm\` has fewer connections and larger messages: [vmm-config](reference/vmm-config.md#limits).
 
 An address is an IPv4 address or an IPv6 /64. Cost is counted as
 [kms-config](reference/kms-config.md#corerate_limit) says.
