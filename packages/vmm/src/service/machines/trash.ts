@@ -1,4 +1,4 @@
-import { mkdir, readdir, rename, rm, utimes } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { requireOwnDirectory } from '@dstack-cloud/files';
 import { isMachineId } from './machine.ts';
@@ -15,7 +15,6 @@ export async function moveToTrash(runPath: string, id: string, now: number): Pro
   requireOwnDirectory(trash);
   const target = join(trash, `${id}.${now}`);
   await rename(join(runPath, id), target);
-  await utimes(target, now / 1000, now / 1000);
   return target;
 }
 
