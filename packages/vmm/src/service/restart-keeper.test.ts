@@ -11,6 +11,7 @@ const { auto_restart } = parseConfig('', 'vmm.toml').cvm;
 const diskFull = Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
 
 let dir: string;
+let isAlive: boolean;
 let now: number;
 let restarts: string[];
 let told: string[];
@@ -18,17 +19,18 @@ let keeper: RestartKeeper;
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), 'vmm-keeper-'));
   await writeState(dir, { ...INITIAL_STATE, status: 'running' });
+  isAlive = false;
   now = 0;
   restarts = [];
   told = [];
   const machines = {
-    list: async () => ['first', 'second'].map(died),
+    list: async () => ['first', 'second'].map((id) => machine(id, isAlive)),
     restart: async (id: string) => {
       restarts.push(id);
       throw diskFull;
     },
     isStopping: () => false,
-    hasStopped: async () => undefined,
+    hasStopped: async (id: string) => void told.push(`${id} is not to run`),
   };
   keeper = new RestartKeeper(
     machines,
@@ -47,17 +49,11 @@ afterEach(() => {
   rmSync(dir, { recursive: true });
 });
 
-/** One that is to run and does not: its supervisor is gone without having written why. */
-function died(id: string): Machine {
+/** One that is to run. Without life its supervisor is gone without having written why, or as its state says. */
+function machine(id: string, isAlive: boolean): Machine {
   const state = { ...INITIAL_STATE, status: 'running' } as const;
   const record = { schema: 1, started: true } as const;
-  return {
-    id,
-    record,
-    manifest: undefined,
-    isAlive: false,
-    status: { dir, name: id, manifest: undefined, state },
-  };
+  return { id, record, manifest: undefined, isAlive, status: { dir, name: id, manifest: undefined, state } };
 }
 
 describe('a machine that cannot be started again', () => {
@@ -78,4 +74,14 @@ describe('a machine that cannot be started again', () => {
     expect(at).toEqual([10, 30, 70, 150]);
     expect(told).toContain('gave up first after 5');
   });
+});
+
+it('leaves a machine off whose guest powered it off', async () => {
+  isAlive = true;
+  await keeper.begin();
+  isAlive = false;
+  await writeState(dir, { ...INITIAL_STATE, status: 'stopped' });
+  await keeper.look();
+  expect(told).toEqual(['first is not to run', 'second is not to run']);
+  expect(restarts).toEqual([]);
 });
