@@ -1,13 +1,22 @@
-import type { Hex } from 'viem';
+import { type Hex, zeroAddress, zeroHash } from 'viem';
 import { CliError } from '../errors.ts';
 import type { Prepared } from '../project/shared-files.ts';
 import { appAbi, type ChainConfig, connectReader, kmsAbi, shortMessage } from './connect.ts';
 
+/** Reasons to deny that hold on every machine: what else decides, its device and its TCB, is not known before it boots. */
+const HOLDS_EVERYWHERE: ReadonlySet<string> = new Set([
+  'KMS contract is paused',
+  'App is blocked',
+  'App authorization expired',
+  'OS image authorization expired',
+  'Compose hash expired',
+]);
+
 /**
  * Asks the contracts what the key service is going to ask them, before a machine is touched for it: is the app registered,
- * are its compose hash and the OS image allowed?
+ * are its compose hash and the OS image allowed, and is nothing of it paused, blocked or expired?
  *
- * @throws CliError `app_not_registered`, `compose_hash_not_allowed`, `chain_unreachable`
+ * @throws CliError `app_not_registered`, `compose_hash_not_allowed`, `refused`, `chain_unreachable`
  */
 export async function checkPolicy(config: ChainConfig, prepared: Prepared): Promise<void> {
   const { client, kms } = await connectReader(config);
@@ -47,6 +56,26 @@ export async function checkPolicy(config: ChainConfig, prepared: Prepared): Prom
         hint: 'The owner of the app allows it with\ndstack-cloud app allow\nand then dstack-cloud deploy',
       },
     );
+  const question = { address: kms, abi: kmsAbi, functionName: 'isAppAllowed', args: [bestCase(prepared)] };
+  const decision = await client.readContract(question).catch((error: unknown) => {
+    throw unreadable(error);
+  });
+  const [isAllowed, reason] = decision as readonly [boolean, string];
+  if (!isAllowed && HOLDS_EVERYWHERE.has(reason))
+    throw new CliError('refused', `The contracts would deny the boot: ${reason}`, {
+      hint: `Ask the owner of the app ${app} and of ${kms}: dstack-cloud info app --app-id ${app}`,
+    });
+}
+
+/** The application on the best of machines. */
+function bestCase({ appId, composeHash, osImageHash }: Prepared): object {
+  return {
+    appId: `0x${appId}`,
+    composeHash: `0x${composeHash}`,
+    osImageHash: `0x${osImageHash}`,
+    ...{ instanceId: zeroAddress, deviceId: zeroHash, mrAggregated: zeroHash, mrSystem: zeroHash },
+    ...{ tcbStatus: 'UpToDate', advisoryIds: [] },
+  };
 }
 
 function unreadable(error: unknown): CliError {
