@@ -28,18 +28,19 @@ export async function buildImagePrograms(options: {
   readonly sources: Readonly<Record<string, string>>;
 }): Promise<{ fresh: boolean }> {
   const { repository, outDirectory } = options;
-  const { fresh, inputs } = await bundlePrograms({ ...options, keepOldChunks: false });
-  if (fresh) return { fresh };
-  const modules = join(outDirectory, 'node_modules');
-  await rm(modules, { recursive: true, force: true });
-  await mkdir(modules, { recursive: true });
-  for (const name of NATIVE_FILES)
-    await cp(join(repository, 'node_modules', name), join(modules, name), {
-      recursive: true,
-      filter: async (source) => (await stat(source)).isDirectory() || RUN_TIME_FILE.test(source),
-    });
-  const files = [...inputs, ...NATIVE_FILES.map((name) => join('node_modules', name))];
-  const packages = await bundledPackages(repository, files);
-  await writeFile(join(outDirectory, PACKAGES_FILE), `${JSON.stringify(packages, null, 2)}\n`);
+  const finish = async (inputs: readonly string[]): Promise<void> => {
+    const modules = join(outDirectory, 'node_modules');
+    await rm(modules, { recursive: true, force: true });
+    await mkdir(modules, { recursive: true });
+    for (const name of NATIVE_FILES)
+      await cp(join(repository, 'node_modules', name), join(modules, name), {
+        recursive: true,
+        filter: async (source) => (await stat(source)).isDirectory() || RUN_TIME_FILE.test(source),
+      });
+    const files = [...inputs, ...NATIVE_FILES.map((name) => join('node_modules', name))];
+    const packages = await bundledPackages(repository, files);
+    await writeFile(join(outDirectory, PACKAGES_FILE), `${JSON.stringify(packages, null, 2)}\n`);
+  };
+  const { fresh } = await bundlePrograms({ ...options, keepOldChunks: false, finish });
   return { fresh };
 }

@@ -18,23 +18,25 @@ interface BundleOptions {
   readonly keepOldChunks: boolean;
   /** Source of each program by its name, relative to the checkout. */
   readonly sources: Readonly<Record<string, string>>;
+  /** Makes what else belongs into the folder, which is up to date only after that. */
+  readonly finish?: (inputs: readonly string[]) => Promise<void>;
 }
 
 /**
  * Bundles every program whose source exists into `<out>/<name>.js`, with an executable link `<out>/<name>`.
  * Files are replaced by rename, chunks first, so that a program started meanwhile sees old or new, never half.
  *
- * @returns `inputs`: the source files, relative to the checkout; empty when all was up to date
+ * `finish` is given the source files, relative to the checkout.
  */
 export async function bundlePrograms(
   options: BundleOptions,
-): Promise<{ programs: string[]; fresh: boolean; inputs: readonly string[] }> {
+): Promise<{ programs: string[]; fresh: boolean }> {
   const entries = Object.entries(options.sources).filter(([, source]) =>
     existsSync(join(options.repository, source)),
   );
   const programs = entries.map(([name]) => name);
   if (!options.force && (await isUpToDate(options.repository, options.outDirectory, programs)))
-    return { programs, fresh: true, inputs: [] };
+    return { programs, fresh: true };
 
   const result = await build({
     absWorkingDir: options.repository,
@@ -65,8 +67,9 @@ export async function bundlePrograms(
   await removeOldChunks(options.outDirectory, current, options.keepOldChunks ? KEEP_CHUNKS_MS : 0);
   await removeOldPrograms(options.outDirectory, new Set(programs));
   const inputs = Object.keys(result.metafile.inputs);
+  await options.finish?.(inputs);
   await writeStamp(options.repository, options.outDirectory, programs, inputs);
-  return { programs, fresh: false, inputs };
+  return { programs, fresh: false };
 }
 
 async function writeEntry(file: OutputFile): Promise<void> {

@@ -56,8 +56,10 @@ export class RestartKeeper {
     const machines = await this.#machines.list();
     const alive = new Set<string>();
     for (const machine of machines) {
-      if (machine.isAlive) alive.add(machine.id);
-      else if (machine.record.started) await this.#lookAt(machine);
+      if (machine.isAlive) {
+        alive.add(machine.id);
+        this.#forgetSettled(machine.id);
+      } else if (machine.record.started) await this.#lookAt(machine);
     }
     this.#alive = alive;
     const known = new Set(machines.map(({ id }) => id));
@@ -78,11 +80,18 @@ export class RestartKeeper {
     if (died && this.#config.enabled && this.#isDue(id)) await this.#restart(id);
   }
 
+  /** One that has run for long begins to count again; one that was given up and does not run stays so. */
+  #forgetSettled(id: string): void {
+    const known = this.#attempts.get(id);
+    if (known !== undefined && this.#now() - known.since >= this.#config.reset_window * 1000)
+      this.#attempts.delete(id);
+  }
+
   #isDue(id: string): boolean {
     const now = this.#now();
-    const { initial_backoff, max_retries, reset_window } = this.#config;
+    const { initial_backoff, max_retries } = this.#config;
     const known = this.#attempts.get(id);
-    if (known === undefined || now - known.since >= reset_window * 1000) {
+    if (known === undefined) {
       this.#attempts.set(id, { count: 0, next: now + initial_backoff * 1000, since: now });
       return false;
     }
