@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { utf8Text } from '@dstack-cloud/encoding';
 import { z } from 'zod';
 import { OsImageError } from './errors.ts';
 
@@ -28,6 +29,8 @@ export interface OsImageFolder {
   readonly version: string;
   readonly isDev: boolean;
   readonly commandLine: string;
+  /** Text of its metadata.json. */
+  readonly metadata: string;
   /** Names of files in the folder. */
   readonly kernel: string;
   readonly initrd: string;
@@ -41,10 +44,12 @@ export interface OsImageFolder {
 
 /** Reads the description of an image and checks that the files it names are there. @throws OsImageError `not-an-image` */
 export async function readImage(folder: string): Promise<OsImageFolder> {
-  const text = new TextDecoder().decode(await bounded(folder, 'metadata.json', MAX_METADATA));
+  const bytes = await bounded(folder, 'metadata.json', MAX_METADATA);
+  let metadata: string;
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    metadata = utf8Text(bytes);
+    json = JSON.parse(metadata);
   } catch (cause) {
     throw notAnImage(folder, 'metadata.json is not JSON', cause);
   }
@@ -67,6 +72,7 @@ export async function readImage(folder: string): Promise<OsImageFolder> {
     version,
     isDev: is_dev,
     commandLine: cmdline,
+    metadata,
     kernel,
     initrd,
     firmware: bios,

@@ -1,11 +1,8 @@
 import { join } from 'node:path';
-import { readFileBounded } from '@dstack-cloud/app';
-import { utf8Text } from '@dstack-cloud/encoding';
 import { imageNames, OsImageError, type OsImageFolder, readImage } from '@dstack-cloud/os-image';
 import { VmmError } from '../errors.ts';
 import { isImageName } from '../manifest.ts';
 
-const MAX_METADATA = 64 * 1024;
 /** The newest part of a name such as `dstack-dev-0.6.0`. */
 const VERSION = /-(\d+\.\d+\.\d+)$/;
 
@@ -31,9 +28,8 @@ export class Images {
     const images: ListedImage[] = [];
     for (const name of (await imageNames(this.#path)).filter(isImageName)) {
       try {
-        const { folder, version, isDev } = await readImage(join(this.#path, name));
-        const bytes = await readFileBounded(join(folder, 'metadata.json'), MAX_METADATA, { noFollow: true });
-        images.push({ name, version: versionOf(name, version), isDev, description: utf8Text(bytes) });
+        const { version, isDev, metadata } = await readImage(join(this.#path, name));
+        images.push({ name, version: versionOf(name, version), isDev, description: metadata });
       } catch (error) {
         // Half copied, or of another kind.
         if (!(error instanceof OsImageError)) throw error;
