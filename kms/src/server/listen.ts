@@ -81,8 +81,16 @@ function closerOf(server: HttpServer | HttpsServer): Close {
     const idle = setInterval(() => server.closeIdleConnections(), CLOSE_POLL_MS);
     await closed;
     // A server without an address of its own is closed at once: it does not count the connections it was given.
-    await Promise.all([...sockets].filter((socket) => !socket.closed).map((socket) => once(socket, 'close')));
+    await Promise.all([...sockets].map(closing));
     clearTimeout(timer);
     clearInterval(idle);
   };
+}
+
+/** Not `once` of node:events, which fails when the socket has an error first: others would be cut off for it. */
+function closing(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.closed) resolve();
+    else socket.once('close', () => resolve());
+  });
 }

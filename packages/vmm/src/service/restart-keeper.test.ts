@@ -66,13 +66,25 @@ describe('a machine that cannot be started again', () => {
   it('is tried with pauses that grow, and given up', async () => {
     await keeper.begin();
     const at: number[] = [];
-    for (now = 0; now < 200_000; now += 1000) {
+    for (now = 0; now < 1_000_000; now += 2000) {
       const before = restarts.length;
       await keeper.look();
       if (restarts.length > before) at.push(now / 1000);
     }
     expect(at).toEqual([10, 30, 70, 150]);
     expect(told).toContain('gave up first after 5');
+  });
+
+  it('is tried again after somebody started it and it ran for long', async () => {
+    await keeper.begin();
+    for (now = 0; now < 200_000; now += 10_000) await keeper.look();
+    isAlive = true;
+    now += auto_restart.reset_window * 1000;
+    await keeper.look();
+    isAlive = false;
+    restarts = [];
+    for (let count = 0; count < 2; count += 1, now += 10_000) await keeper.look();
+    expect(restarts).toEqual(['first', 'second']);
   });
 });
 
