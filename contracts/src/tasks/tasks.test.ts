@@ -1,7 +1,7 @@
 /** Every documented task against a local chain, with the lines that scripts look for. */
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -89,7 +89,7 @@ const post = (request: object) => ({
 async function startEndpoint(
   answer: (request: object) => unknown,
 ): Promise<{ url: string; stop: () => Promise<unknown> }> {
-  const server = createServer(async (request, response) => {
+  const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const asked = (await json(request)) as { id: number; method: string };
     const answered =
       asked.method === 'eth_chainId'
@@ -97,6 +97,9 @@ async function startEndpoint(
         : await answer(asked);
     response.statusCode = answered === undefined ? 500 : 200;
     response.end(JSON.stringify(answered ?? 'nothing'));
+  };
+  const server = createServer((request, response) => {
+    respond(request, response).catch((error: Error) => response.destroy(error));
   });
   await once(server.listen(0, '127.0.0.1'), 'listening');
   return {

@@ -3,8 +3,9 @@ const ACCEPT_MS = 12;
 
 /**
  * Lets whatever takes long wait while connections come. The kernel keeps them in one queue that knows no networks, and
- * libuv takes one of them in each turn of the event loop. If each turn did a handshake too, a newcomer would wait for
- * the handshakes of all who came before. Taken first, the queue costs a fraction of that, and then they can be told apart.
+ * libuv takes one of them in each turn of the event loop. If each turn did a handshake or answered requests too, a newcomer
+ * would wait for those of all who came before. Taken first, the queue costs a fraction of that, and then they can be told
+ * apart.
  */
 export class Arrivals {
   readonly #clock: () => number;

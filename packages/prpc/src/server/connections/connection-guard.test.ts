@@ -187,14 +187,17 @@ test('a request without Host is answered', async () => {
   await expect.poll(() => answers(socket.text(), 200)).toBe(1);
 });
 
-test('who comes after a crowd of one network waits for the taking of its connections, not for its handshakes', async () => {
+test.each([
+  ['handshakes', () => https.createServer()],
+  ['requests', () => http.createServer()],
+])('a newcomer after a crowd waits until its connections are taken, not for its %s', async (_, create) => {
   const CROWD = 60;
-  const server = https.createServer();
+  const server = create();
   const order: (string | undefined)[] = [];
   const begun = new Promise<void>((resolve) => {
     server.prependListener('connection', ({ remoteAddress }: Socket) => {
       order.push(remoteAddress);
-      // As a handshake does.
+      // As a handshake does, or what comes with a connection.
       const end = performance.now() + 2;
       while (performance.now() < end);
       if (order.length > CROWD) resolve();

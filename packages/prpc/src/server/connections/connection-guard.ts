@@ -9,6 +9,8 @@ import { ConnectionTable } from './connection-table.ts';
 
 /** Handshakes that begin in one turn of the event loop: each takes a millisecond or two. */
 const HANDSHAKES_PER_TURN = 4;
+/** Without TLS, what a connection brings at once is its first requests. */
+const CONNECTIONS_PER_TURN = 16;
 /** How often connections are looked at that may be kept for no reason. */
 const SWEEP_MS = 1_000;
 
@@ -20,28 +22,25 @@ export function guardConnections(server: HttpServer | HttpsServer, limits: Conne
   const table = new ConnectionTable(limits);
   const isTls = 'setSecureContext' in server;
   const arrivals = new Arrivals();
-  const handshakes = new FairTurns({
-    perLoop: HANDSHAKES_PER_TURN,
+  const turns = new FairTurns({
+    perLoop: isTls ? HANDSHAKES_PER_TURN : CONNECTIONS_PER_TURN,
     mustWait: () => arrivals.goFirst(),
   });
   /** By address and port, since a TLS socket does not say which socket is below it. */
   const inHandshake = new Map<string, Connection>();
 
   takeOver<[Socket]>(server, 'connection', (pass, socket) => {
-    if (isTls) arrivals.note();
+    arrivals.note();
     const connection = table.admit(socket, typeof server.address() === 'string');
     if (connection === undefined) return;
-    if (!isTls) {
-      connection.serves(socket);
-      pass(socket);
-      return;
-    }
-    const name = endpoint(socket);
-    inHandshake.set(name, connection);
-    socket.once('close', () => inHandshake.delete(name));
+    if (isTls) {
+      const name = endpoint(socket);
+      inHandshake.set(name, connection);
+      socket.once('close', () => inHandshake.delete(name));
+    } else connection.serves(socket);
     // One that goes away while it waits says so to nobody else.
     socket.on('error', () => socket.destroy());
-    handshakes.take(connection.network, () => {
+    turns.take(connection.network, () => {
       if (!socket.destroyed) pass(socket);
     });
   });
