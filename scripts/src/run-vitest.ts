@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** The root of this repository. */
@@ -12,7 +12,28 @@ export const repository: string = resolve(dirname(fileURLToPath(import.meta.url)
 const vitest = join(dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs');
 
 /** What a test run counted. `failed` is never 0 when the runner itself failed. */
-export type Counts = { passed: number; failed: number; skipped: number };
+export type Counts = {
+  passed: number;
+  failed: number;
+  skipped: number;
+  /** A line or two for each failed test: file, name, how its message begins. */
+  failures: string[];
+};
+
+/** As much of vitest's JSON report as is read here. */
+type Report = {
+  numPassedTests?: number;
+  numFailedTests?: number;
+  numPendingTests?: number;
+  testResults?: {
+    name: string;
+    status: string;
+    message?: string;
+    assertionResults: { fullName: string; status: string; failureMessages?: string[] | null }[];
+  }[];
+};
+
+const MESSAGE_CHARACTERS = 600;
 
 /** Runs `vitest run` with these arguments, its output on this terminal. */
 export async function runVitest(args: readonly string[]): Promise<Counts> {
@@ -21,23 +42,28 @@ export async function runVitest(args: readonly string[]): Promise<Counts> {
   try {
     const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
     const status = await spawned(['run', ...reporters, ...args]);
-    const text = await readFile(report, 'utf8').catch(() => '{}');
-    const {
-      numPassedTests = 0,
-      numFailedTests = 0,
-      numPendingTests = 0,
-    } = JSON.parse(text) as {
-      numPassedTests?: number;
-      numFailedTests?: number;
-      numPendingTests?: number;
-    };
+    const read = JSON.parse(await readFile(report, 'utf8').catch(() => '{}')) as Report;
+    const { numPassedTests = 0, numFailedTests = 0, numPendingTests = 0 } = read;
     // A file that does not load, an unhandled rejection: no failed test, yet the run is red.
     const failed = status === 0 ? numFailedTests : Math.max(1, numFailedTests);
-    return { passed: numPassedTests, failed, skipped: numPendingTests };
+    return { passed: numPassedTests, failed, skipped: numPendingTests, failures: failuresOf(read) };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
 }
+
+function failuresOf({ testResults = [] }: Report): string[] {
+  return testResults.flatMap(({ name, status, message, assertionResults }) => {
+    const file = relative(repository, name);
+    const failed = assertionResults.filter((test) => test.status === 'failed');
+    if (failed.length === 0 && status === 'failed') return [`${file}\n  ${begin(message)}`];
+    return failed.map(
+      ({ fullName, failureMessages }) => `${file}: ${fullName}\n  ${begin(failureMessages?.[0])}`,
+    );
+  });
+}
+
+const begin = (message = ''): string => message.slice(0, MESSAGE_CHARACTERS).trimEnd();
 
 /** Names of the end-to-end tests: the text before the first colon of each test below test/e2e. */
 export async function endToEndTests(): Promise<Array<{ name: string; title: string; file: string }>> {

@@ -30,16 +30,19 @@ surviveClosedOutput();
 const filters = process.argv.slice(2);
 await build();
 const phases = filters.length > 0 ? [filters] : [unitTests, endToEnd];
-const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+const total: Counts = { passed: 0, failed: 0, skipped: 0, failures: [] };
 for (const phase of phases) {
   const counts = await runVitest(phase);
   total.passed += counts.passed;
   total.failed += counts.failed;
   total.skipped += counts.skipped;
+  total.failures.push(...counts.failures);
 }
 if (filters.length === 0) {
   console.log(`\nNot run here, since each boots whole machines: ${BY_NAME_ONLY.join(', ')}`);
   console.log('Run them by name: npm run e2e -- --list');
 }
+// Once more at the end: what failed in the first phase stands far above.
+for (const failure of total.failures) console.log(`\nfailed: ${failure}`);
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
