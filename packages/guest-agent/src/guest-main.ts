@@ -68,8 +68,7 @@ async function main(): Promise<number> {
   warnIfSimulated(config, log);
   const served = await serveAgent(config, log);
   say(`dstack-guest ready: ${served.addresses.join(' ')}`);
-  const port = /:(\d+)$/.exec(config.listen.external ?? '')?.[1];
-  const unwatch = await watchOver(`http://127.0.0.1:${port}/prpc/Worker.Version`, log);
+  const unwatch = await watchOver(config.listen.dstackSock, log);
   // Files of the application are read by its containers, whose users may be anybody.
   process.umask(0o022);
   const { signal } = stopping;

@@ -1,22 +1,32 @@
 import { Agent } from 'node:http';
 import { connectVsock } from '@dstack-cloud/attestation/obtain';
-import { httpTransport, type PrpcTransport } from '@dstack-cloud/prpc';
-import { VSOCK_URL } from './host-api.ts';
+import { type HttpTransportOptions, httpTransport, type PrpcTransport } from '@dstack-cloud/prpc';
 
-/** Calls of `host_api_url`; undefined without a URL, or with one that this guest has no transport for. */
-export function hostTransport(url: string | undefined): PrpcTransport | undefined {
+/** `vsock://CID:PORT/PATH`. */
+const VSOCK_URL = /^vsock:\/\/(\d{1,10}):(\d{1,10})(\/[A-Za-z0-9/._-]*?)?\/*$/;
+
+/**
+ * Calls of `host_api_url`: `vsock://CID:PORT/api`, `http://HOST:PORT/api`, or `unix:PATH` for a machine whose host listens
+ * on a socket; undefined without a URL, or with one of another form. Each call has a connection of its own.
+ */
+export function hostTransport(
+  url: string | undefined,
+  { timeoutMs }: Pick<HttpTransportOptions, 'timeoutMs'> = {},
+): PrpcTransport | undefined {
+  const limit = timeoutMs === undefined ? {} : { timeoutMs };
+  const agent = new Agent({ keepAlive: false });
   if (url?.startsWith('unix:'))
-    return httpTransport({ baseUrl: 'http://localhost/api', socketPath: url.slice(5) });
+    return httpTransport({ baseUrl: 'http://localhost/api', socketPath: url.slice(5), agent, ...limit });
   const vsock = url === undefined ? null : VSOCK_URL.exec(url);
   if (vsock !== null) {
-    const agent = new VsockAgent(Number(vsock[1]), Number(vsock[2]));
-    return httpTransport({ baseUrl: `http://localhost${vsock[3] ?? ''}`, agent });
+    const through = new VsockAgent(Number(vsock[1]), Number(vsock[2]));
+    return httpTransport({ baseUrl: `http://localhost${vsock[3] ?? ''}`, agent: through, ...limit });
   }
-  if (url?.startsWith('http://') && URL.canParse(url)) return httpTransport({ baseUrl: url });
+  if (url?.startsWith('http://') && URL.canParse(url))
+    return httpTransport({ baseUrl: url, agent, ...limit });
   return undefined;
 }
 
-/** One connection a call. */
 class VsockAgent extends Agent {
   readonly #cid: number;
   readonly #port: number;

@@ -16,6 +16,7 @@ import {
   tarFiles,
 } from '@dstack-cloud/app/image-archive';
 import { GuestError } from '../errors.ts';
+import { lastWords } from '../last-words.ts';
 
 /** Most archives on one disk. */
 const MAX_ARCHIVES = 256;
@@ -167,7 +168,7 @@ async function load(
   if (code !== 0)
     throw new GuestError(
       'start-failed',
-      `${engine.name} does not load the image archive ${name}: ${said.trim()}`,
+      `${engine.name} does not load the image archive ${name}: ${lastWords(said) || `status ${code}`}`,
       { cause },
     );
 }

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { open, readFile } from 'node:fs/promises';
 import { isThere } from '@dstack-cloud/files';
 import { GuestError } from '../../errors.ts';
+import { lastWords } from '../../last-words.ts';
 import { type BlockDevice, blockDevices } from './block-devices.ts';
 
 /** Longest that one program of the boot may take. A file system check of a large disk takes minutes. */
@@ -88,7 +89,7 @@ export async function mustRun(
     throw new GuestError('disk-failed', `${program} cannot be run`, { cause });
   });
   if (good.includes(ran.code)) return ran.stdout;
-  const said = ran.stderr.trim().split('\n').slice(-4).join(' / ').slice(0, 1000);
+  const said = lastWords(ran.stderr);
   throw new GuestError(
     'disk-failed',
     `${program} ended with status ${ran.code}${said === '' ? '' : `: ${said}`}`,
