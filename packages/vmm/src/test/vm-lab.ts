@@ -24,8 +24,8 @@ const event=(name,data={})=>client&&client.write(JSON.stringify({event:name,data
 const end=(reason,code=0)=>{ event('SHUTDOWN',{reason}); setTimeout(()=>process.exit(code),50); };
 net.createServer(s=>{ client=s; s.on('error',()=>0); s.write('{"QMP":{}}\\r\\n');
  let rest=''; s.on('data',c=>{ rest+=c; const lines=rest.split('\\n'); rest=lines.pop();
-  for(const line of lines){ const {execute,id}=JSON.parse(line); s.write(JSON.stringify({return:{},id})+'\\r\\n');
-   fs.appendFileSync('qmp.txt',execute+'\\n');
+  for(const line of lines){ const {execute,id}=JSON.parse(line); fs.appendFileSync('qmp.txt',execute+'\\n');
+   s.write(JSON.stringify({return:{},id})+'\\r\\n');
    if(execute==='quit') end('host-qmp-quit'); if(execute==='system_powerdown'&&mode!=='stubborn') end('guest-shutdown'); } }); }).listen(qmp);
 (async()=>{ console.log('kernel says hello'); await note('boot.progress','requesting app keys');
  if(mode==='denied') await note('boot.error','Boot denied: Compose hash not allowed');
