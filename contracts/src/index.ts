@@ -45,4 +45,4 @@ export {
   setGatewayAppId,
   setKmsInfo,
 } from './manage.ts';
-export { transact } from './transact.ts';
+export { deployCode, transact } from './transact.ts';

@@ -22,6 +22,7 @@ const layers: Record<string, number> = {
   'ra-tls': 2,
   policy: 2,
   'audit-log': 2,
+  governance: 2,
   verifier: 3,
   kms: 3,
   'guest-agent': 3,

@@ -1,0 +1,93 @@
+import { dstackAppAbi, dstackKmsAbi } from '@dstack-cloud/contracts';
+import {
+  type Address,
+  getAbiItem,
+  getAddress,
+  type Hex,
+  keccak256,
+  type PublicClient,
+  zeroAddress,
+} from 'viem';
+import { GovernanceError } from '../errors.ts';
+import { ifPresent, requirePresent } from './absent.ts';
+import { readLogs } from './read-logs.ts';
+
+/** ERC-1967. */
+const IMPLEMENTATION_SLOT: Hex = '0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc';
+
+/** DstackKms or DstackApp at one block. What the 0.6 line does not have is undefined there. */
+export type ContractState = {
+  readonly kind: 'kms' | 'app';
+  readonly address: Address;
+  readonly owner: Address;
+  /** Who may take the ownership by `acceptOwnership`. */
+  readonly pendingOwner: Address | undefined;
+  readonly implementation: Address;
+  readonly implementationHash: Hex;
+  readonly policyEpoch: bigint | undefined;
+  readonly guardians: readonly Address[];
+  /** DstackKms only. */
+  readonly paused: boolean | undefined;
+  /** DstackKms only: the code of apps that its factory makes. */
+  readonly appImplementation: Address | undefined;
+  /** DstackApp only: its code can never be replaced. */
+  readonly upgradesDisabled: boolean | undefined;
+  /** DstackApp only: the device list is not consulted. */
+  readonly allowAnyDevice: boolean | undefined;
+};
+
+/** @throws GovernanceError `not-found` when there is no such contract */
+export async function readContractState(
+  client: PublicClient,
+  kind: 'kms' | 'app',
+  address: Address,
+  at: bigint,
+  fromBlock: bigint,
+): Promise<ContractState> {
+  const [kms, app] = [
+    { address, abi: dstackKmsAbi, blockNumber: at } as const,
+    { address, abi: dstackAppAbi, blockNumber: at } as const,
+  ];
+  const isKms = kind === 'kms';
+  const word = await client.getStorageAt({ address, slot: IMPLEMENTATION_SLOT, blockNumber: at });
+  if (word === undefined || /^0x0*$/.test(word)) {
+    throw new GovernanceError('not-found', `${address} is no proxy of ${isKms ? 'DstackKms' : 'DstackApp'}`);
+  }
+  const implementation = getAddress(`0x${word.slice(-40)}`);
+  const owner = await requirePresent(
+    client.readContract({ ...kms, functionName: 'owner' }),
+    () => new GovernanceError('not-found', `${address} has no owner: it is no contract of dstack`),
+  );
+  const [code, pending, policyEpoch, guardians, paused, appImplementation, upgradesDisabled, allowAnyDevice] =
+    await Promise.all([
+      client.getCode({ address: implementation, blockNumber: at }),
+      ifPresent(client.readContract({ ...kms, functionName: 'pendingOwner' })),
+      ifPresent(client.readContract({ ...kms, functionName: 'policyEpoch' })),
+      readGuardians(client, address, at, fromBlock),
+      isKms ? ifPresent(client.readContract({ ...kms, functionName: 'paused' })) : undefined,
+      isKms ? client.readContract({ ...kms, functionName: 'appImplementation' }) : undefined,
+      isKms ? undefined : ifPresent(client.readContract({ ...app, functionName: 'upgradesDisabled' })),
+      isKms ? undefined : ifPresent(client.readContract({ ...app, functionName: 'allowAnyDevice' })),
+    ]);
+  return {
+    ...{ kind, address: getAddress(address), owner, implementation, policyEpoch, guardians, paused },
+    pendingOwner: pending === zeroAddress ? undefined : pending,
+    implementationHash: keccak256(code ?? '0x'),
+    ...{ appImplementation, upgradesDisabled, allowAnyDevice },
+  };
+}
+
+/** Accounts that were ever named and still are guardians. */
+async function readGuardians(
+  client: PublicClient,
+  address: Address,
+  at: bigint,
+  fromBlock: bigint,
+): Promise<Address[]> {
+  const events = [getAbiItem({ abi: dstackKmsAbi, name: 'GuardianSet' })];
+  const logs = await readLogs(client, { address: [address], events, fromBlock, toBlock: at });
+  const named = [...new Set(logs.map(({ args }) => args.guardian))];
+  const read = { address, abi: dstackKmsAbi, blockNumber: at, functionName: 'isGuardian' } as const;
+  const holds = await Promise.all(named.map((account) => client.readContract({ ...read, args: [account] })));
+  return named.filter((_, index) => holds[index]);
+}
