@@ -24,6 +24,7 @@ import { type CvmStatus, cvmStatus, isMachine } from './status.ts';
 import { supervisorOf, supervisorsOfGone } from './supervisor-of.ts';
 import { checkVm } from './vm/check-vm.ts';
 import { checkDataDisk } from './vm/data-disk.ts';
+import { requireFreeDevices } from './vm/devices/device-plan.ts';
 
 const POLL_MS = 30;
 const STOP_TIMEOUT_MS = 25_000;
@@ -128,7 +129,8 @@ async function launch(dir: string, options: StartOptions): Promise<SpawnedSuperv
   options.signal?.throwIfAborted();
   if (manifest.driver === 'vm') {
     // The supervisor does so again; whoever starts it is told at once, and with the code.
-    await checkVm(dir, manifest);
+    const { devices } = await checkVm(dir, manifest);
+    await requireFreeDevices(devices);
     await checkDataDisk(cvmPaths(dir).dataDisk, manifest.vm.disk_size);
   }
   await endMachineProcesses(dir, ORPHAN_GRACE_MS);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openOwnFile } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
-import { lineSplitter } from './log-file.ts';
+import { LOG_MAX_BYTES, lineSplitter } from './log-file.ts';
 import { asVmmErrors } from './machine-folder.ts';
 import { cvmPaths } from './paths.ts';
 
@@ -60,44 +60,70 @@ export async function followCvmLogs(
   await asVmmErrors(dir, async () => {
     const start = tail(path, options.lines);
     for (const line of start.lines) onLine(line);
-    let offset = start.end;
-    const splitter = lineSplitter(onLine);
+    let position: Position = start;
+    const splitter = lineSplitter((line) => signal.aborted || onLine(line));
     while (!signal.aborted) {
-      offset = readOn(path, offset, (chunk) => splitter.write(chunk));
+      position = readOn(path, position, (chunk) => splitter.write(chunk));
       await sleep(FOLLOW_POLL_MS, undefined, { signal }).catch(() => undefined);
     }
   });
 }
 
-function tail(path: string, lines: number): { lines: string[]; end: number } {
-  return withLog(path, { lines: [], end: 0 }, (file, size) => {
-    const length = Math.min(size, TAIL_BYTES);
-    const buffer = Buffer.alloc(length);
-    const read = readSync(file, buffer, 0, length, size - length);
-    const all = buffer.toString('utf8', 0, read).split('\n');
-    if (length < size) all.shift();
-    if (all.at(-1) === '') all.pop();
-    return { lines: lines === 0 ? [] : all.slice(-lines), end: size };
+/** How far a log was read: which file it was, since a log is moved aside when it is full. */
+type Position = { readonly file: bigint | undefined; readonly end: number };
+
+function tail(path: string, lines: number): Position & { readonly lines: string[] } {
+  return withLog<ReturnType<typeof tail>>(
+    path,
+    { lines: [], file: undefined, end: 0 },
+    (log, { ino, size }) => {
+      const length = Math.min(size, TAIL_BYTES);
+      const buffer = Buffer.alloc(length);
+      const read = readSync(log, buffer, 0, length, size - length);
+      const all = buffer.toString('utf8', 0, read).split('\n');
+      if (length < size) all.shift();
+      if (all.at(-1) === '') all.pop();
+      return { lines: lines === 0 ? [] : all.slice(-lines), file: ino, end: size };
+    },
+  );
+}
+
+/** Hands on what was written since; how far that was. */
+function readOn(path: string, since: Position, onChunk: (chunk: Uint8Array) => void): Position {
+  return withLog<Position>(path, { file: undefined, end: 0 }, (log, { ino, size }) => {
+    const isSame = since.file === ino && size >= since.end;
+    if (!isSame && since.file !== undefined && since.file !== ino) readRest(`${path}.1`, since, onChunk);
+    readRange(log, isSame ? since.end : 0, size, onChunk);
+    return { file: ino, end: size };
   });
 }
 
-/** Hands on what was appended since `offset`; the new one. */
-function readOn(path: string, offset: number, onChunk: (chunk: Uint8Array) => void): number {
-  return withLog(path, 0, (file, size) => {
-    let position = size < offset ? 0 : offset;
-    while (position < size) {
-      const buffer = Buffer.alloc(Math.min(CHUNK_BYTES, size - position));
-      const read = readSync(file, buffer, 0, buffer.length, position);
-      if (read === 0) break;
-      onChunk(buffer.subarray(0, read));
-      position += read;
-    }
-    return position;
+/** The end of a log that was moved aside after it was read last. */
+function readRest(path: string, { file, end }: Position, onChunk: (chunk: Uint8Array) => void): void {
+  withLog(path, undefined, (log, { ino, size }) => {
+    if (ino === file) readRange(log, end, size, onChunk);
   });
+}
+
+/** Of more than a log can hold only the end: whatever stands in a log's place must not keep the process busy. */
+function readRange(log: number, from: number, to: number, onChunk: (chunk: Uint8Array) => void): void {
+  let position = Math.max(from, to - LOG_MAX_BYTES);
+  if (position > from) onChunk(Buffer.from(`\n[host] ${position - from} bytes are left out\n`));
+  while (position < to) {
+    const buffer = Buffer.alloc(Math.min(CHUNK_BYTES, to - position));
+    const read = readSync(log, buffer, 0, buffer.length, position);
+    if (read === 0) break;
+    onChunk(buffer.subarray(0, read));
+    position += read;
+  }
 }
 
 /** A log that is not there is empty; one that is a link, a FIFO or another user's is an error. */
-function withLog<T>(path: string, empty: T, use: (file: number, size: number) => T): T {
+function withLog<T>(
+  path: string,
+  empty: T,
+  use: (file: number, status: { readonly ino: bigint; readonly size: number }) => T,
+): T {
   let file: number;
   try {
     file = openOwnFile(path, 'read');
@@ -106,7 +132,8 @@ function withLog<T>(path: string, empty: T, use: (file: number, size: number) =>
     throw error;
   }
   try {
-    return use(file, fstatSync(file).size);
+    const { ino, size } = fstatSync(file, { bigint: true });
+    return use(file, { ino, size: Number(size) });
   } finally {
     closeSync(file);
   }

@@ -1,9 +1,11 @@
 /** The service with real QEMU: machines are made, run, changed and removed through its RPC. */
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { appCompose, ask, ServiceLab, tinyMachine, until } from './test/service-lab.ts';
+
+const NODE = '/sys/devices/system/node/node0/cpulist';
 
 describeWithPrograms('machines of the service', ['qemu-system-x86_64'], () => {
   let lab: ServiceLab;
@@ -54,6 +56,25 @@ describeWithPrograms('machines of the service', ['qemu-system-x86_64'], () => {
     expect((await lab.info(sleeper)).status).toBe('stopped');
     await lab.must('RemoveVm', { id: sleeper });
   }, 120_000);
+
+  it.skipIf(!existsSync(NODE))(
+    'run on the processors of one NUMA node',
+    async () => {
+      const { id } = await lab.must('CreateVm', tinyMachine({ pin_numa: true }));
+      await lab.booted(id);
+      expect((await lab.info(id)).configuration).toMatchObject({ pin_numa: true, gpus: null });
+      const [supervisor] = await lab.supervisors();
+      const children = readFileSync(`/proc/${supervisor}/task/${supervisor}/children`, 'utf8')
+        .trim()
+        .split(' ');
+      const qemu = children.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('-qmp'));
+      const allowed = /Cpus_allowed_list:\s*(.*)/.exec(readFileSync(`/proc/${qemu}/status`, 'utf8'))?.[1];
+      expect(allowed).toBe(readFileSync(NODE, 'utf8').trim());
+      await lab.must('StopVm', { id });
+      await lab.must('RemoveVm', { id });
+    },
+    120_000,
+  );
 
   it('show their console, whole and followed', async () => {
     const { id } = await lab.must('CreateVm', tinyMachine());

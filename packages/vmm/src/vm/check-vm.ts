@@ -3,6 +3,7 @@ import { VmmError } from '../errors.ts';
 import { canonical } from '../machine-folder.ts';
 import type { VmManifest } from '../manifest.ts';
 import { requireSpace } from './data-disk.ts';
+import { type DevicePlan, devicePlan } from './devices/device-plan.ts';
 import { findProgram } from './find-program.ts';
 import { type QemuProgram, qemuProgram, startsTds } from './qemu-program.ts';
 import { type VmImage, vmImage } from './vm-image.ts';
@@ -14,6 +15,7 @@ export interface VmHost {
   readonly image: VmImage;
   readonly vsock: VsockTransport;
   readonly swtpm: string | undefined;
+  readonly devices: DevicePlan;
 }
 
 /** Between these sizes the firmware's memory map, which is measured, is not what the rules compute. */
@@ -33,15 +35,6 @@ export async function checkVm(dir: string, manifest: VmManifest): Promise<VmHost
       `The machine in ${dir} was made in ${vm.home}: move the folder back, or deploy a new machine; a copy of a machine is none`,
       { expected: vm.home, found: canonical(dir) },
     );
-  if (tee.kind !== 'none' && vm.memory !== EXACT_MIB && vm.memory < SPLIT_MIB)
-    throw new VmmError(
-      'bad_option',
-      `A TD cannot have ${vm.memory} MiB of memory: its measurements are not predictable`,
-      {
-        expected: `${EXACT_MIB} MiB, or ${SPLIT_MIB} MiB and more`,
-        found: `${vm.memory} MiB`,
-      },
-    );
   if (vm.networks.every(({ mode }) => mode !== 'user') && manifest.port_map.length > 0)
     throw new VmmError(
       'bad_option',
@@ -58,6 +51,8 @@ export async function checkVm(dir: string, manifest: VmManifest): Promise<VmHost
       expected: 'version 8.0 or later',
       found: qemu.version,
     });
+  const devices = await devicePlan(vm, qemu.version);
+  if (tee.kind !== 'none') requireMeasurable(devices);
   const vsock = vsockTransport(tee.kind === 'tdx');
   const swtpm = vm.tpm === 'swtpm' ? requireTpm() : undefined;
   await requireSpace(dir);
@@ -68,7 +63,16 @@ export async function checkVm(dir: string, manifest: VmManifest): Promise<VmHost
       `${vm.image_folder} is an image of flavour prod, which takes no simulated TEE: use an image of flavour dev (dstack-cloud image build --dev), or a host with TDX`,
       { expected: 'flavour dev', found: 'flavour prod' },
     );
-  return { qemu, image, vsock, swtpm };
+  return { qemu, image, vsock, swtpm, devices };
+}
+
+function requireMeasurable({ memory }: DevicePlan): void {
+  if (memory === EXACT_MIB || memory >= SPLIT_MIB) return;
+  throw new VmmError(
+    'bad_option',
+    `A TD cannot have ${memory} MiB of memory: its measurements are not predictable`,
+    { expected: `${EXACT_MIB} MiB, or ${SPLIT_MIB} MiB and more`, found: `${memory} MiB` },
+  );
 }
 
 function requireTpm(): string {

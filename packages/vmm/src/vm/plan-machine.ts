@@ -34,15 +34,14 @@ const AGENT_PORT = 8090;
 /** The command line of one boot, as data. */
 export function planMachine(manifest: VmManifest, paths: CvmPaths, run: PlannedRun): QemuPlan {
   const { vm, tee } = manifest;
-  const { image, qemu, vsock } = run.host;
+  const { image, qemu, vsock, devices } = run.host;
   const file = (name: string): string => join(image.folder, name);
   const firstUser = vm.networks.findIndex(({ mode }) => mode === 'user');
   const agent = { ...manifest.agent_port, protocol: 'tcp' as const, to: AGENT_PORT };
   return {
     program: qemu.path,
     acceleration: run.acceleration,
-    vcpu: vm.vcpu,
-    memory: vm.memory,
+    devices,
     boot:
       vm.boot === 'disk'
         ? { kind: 'disk', firmware: file(image.firmware), disk: file('disk.raw') }

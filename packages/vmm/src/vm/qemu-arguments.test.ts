@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { type DevicePlan, share } from './devices/device-plan.ts';
 import { macAddress } from './mac-address.ts';
 import { type QemuPlan, qemuArguments } from './qemu-arguments.ts';
 
 const plan: QemuPlan = {
   program: '/usr/bin/qemu-system-x86_64',
   acceleration: 'tcg',
-  vcpu: 2,
-  memory: 2048,
+  devices: { vcpu: 2, memory: 2048, nodes: [], gpus: [], bridges: [], pinned: undefined },
   boot: {
     kind: 'direct',
     kernel: '/images/one/bzImage',
@@ -43,6 +43,18 @@ const td: QemuPlan = {
   vsock: { kind: 'vhost', cid: 1000 },
 };
 
+/** Three GPUs on two nodes of the host, and one switch between them. */
+const gpus = [
+  { slot: '9a:00.0', node: 1 },
+  { slot: '18:00.0', node: 0 },
+  { slot: '2a:00.0', node: 0 },
+];
+const passed: DevicePlan = { ...plan.devices, gpus, bridges: [{ slot: '05:00.0' }] };
+const pages = (
+  vm: { vcpu: number; memory: number },
+  on: typeof gpus,
+): Pick<DevicePlan, 'vcpu' | 'memory' | 'nodes'> => share({ ...vm, hugepages: true }, on);
+
 /** One argument a line; an option and its value on one. */
 function text(args: readonly string[]): string {
   return `${args.join('\n').replaceAll(/\n(?!-)/g, ' ')}\n`;
@@ -71,6 +83,13 @@ describe('the command line of QEMU', () => {
           { mac: macAddress('vm-123', 1), backend: { mode: 'user', ports: [] } },
         ],
       },
+    ],
+    ['gpus', { ...td, devices: passed }],
+    ['gpus-huge-pages', { ...td, devices: { ...passed, ...pages({ vcpu: 7, memory: 16_385 }, gpus) } }],
+    ['huge-pages', { ...plan, devices: { ...plan.devices, ...pages({ vcpu: 2, memory: 2048 }, []) } }],
+    [
+      'pinned',
+      { ...plan, devices: { ...plan.devices, pinned: { program: '/usr/bin/taskset', cpus: '0-31,64-95' } } },
     ],
   ])('%s', async (name, machine) => {
     await expect(text(qemuArguments(machine))).toMatchFileSnapshot(`golden/${name}.txt`);

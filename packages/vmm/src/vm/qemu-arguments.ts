@@ -1,4 +1,6 @@
 import type { PortMapping } from '../manifest.ts';
+import { deviceArguments } from './devices/device-arguments.ts';
+import type { DevicePlan } from './devices/device-plan.ts';
 
 /** How the guest's processors run. */
 export type Acceleration = 'kvm' | 'tcg';
@@ -27,9 +29,8 @@ type BootSource =
 export interface QemuPlan {
   readonly program: string;
   readonly acceleration: Acceleration;
-  readonly vcpu: number;
-  /** MiB. */
-  readonly memory: number;
+  /** Processors, memory, and what is handed over of the host's hardware. */
+  readonly devices: DevicePlan;
   readonly boot: BootSource;
   readonly dataDisk: string;
   readonly sharedDisk: string;
@@ -58,8 +59,10 @@ interface QemuNetwork {
  * set of measurement registers.
  */
 export function qemuArguments(plan: QemuPlan): string[] {
-  const { acceleration, vcpu, memory, tdx } = plan;
+  const { acceleration, tdx, devices } = plan;
+  const { vcpu, memory, pinned } = devices;
   return [
+    ...(pinned === undefined ? [] : [pinned.program, '-c', pinned.cpus]),
     plan.program,
     ...['-accel', acceleration === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
     ...['-cpu', acceleration === 'kvm' ? 'host' : 'max'],
@@ -77,20 +80,23 @@ export function qemuArguments(plan: QemuPlan): string[] {
     ...plan.networks.flatMap(network),
     ...(plan.tpm === undefined ? [] : tpm(plan.tpm)),
     ...vsock(plan.vsock),
+    ...deviceArguments(devices),
   ];
 }
 
-function machine({ acceleration, memory, vsock: { kind }, tdx }: QemuPlan): string[] {
+function machine({ acceleration, devices, vsock: { kind }, tdx }: QemuPlan): string[] {
+  // Memory in huge pages is shared with other processes by itself.
+  const needsMemory = kind === 'vhost-user' && devices.nodes.length === 0;
   const properties = [
     'q35',
     ...(acceleration === 'kvm' ? ['kernel-irqchip=split'] : []),
     ...(tdx === undefined ? [] : ['confidential-guest-support=tdx']),
     'hpet=off',
     // What another process serves the guest's queues from.
-    ...(kind === 'vhost-user' ? ['memory-backend=mem0'] : []),
+    ...(needsMemory ? ['memory-backend=mem0'] : []),
   ];
-  const shared = ['-object', `memory-backend-memfd,id=mem0,size=${memory}M,share=on`];
-  return [...(kind === 'vhost-user' ? shared : []), '-machine', properties.join(',')];
+  const shared = ['-object', `memory-backend-memfd,id=mem0,size=${devices.memory}M,share=on`];
+  return [...(needsMemory ? shared : []), '-machine', properties.join(',')];
 }
 
 function tdxGuest({ mrConfigId, quoteServicePort }: NonNullable<QemuPlan['tdx']>): object {

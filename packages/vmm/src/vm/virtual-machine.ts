@@ -18,6 +18,7 @@ import { chooseAcceleration } from './acceleration.ts';
 import { callGuest } from './call-guest.ts';
 import { checkVm, type VmHost } from './check-vm.ts';
 import { checkDataDisk, freeBytes, MIN_FREE_BYTES } from './data-disk.ts';
+import { requireFreeDevices } from './devices/device-plan.ts';
 import { guestSystemConfig } from './guest-system-config.ts';
 import { planMachine, qmpSocket, tpmSocket } from './plan-machine.ts';
 import { qemuArguments } from './qemu-arguments.ts';
@@ -133,6 +134,7 @@ export class VirtualMachine implements MachineDriver {
     const { manifest, paths, run, keeper, serial } = this.#options;
     const { vm, tee } = manifest;
     const host = await checkVm(paths.dir, manifest);
+    await requireFreeDevices(host.devices);
     await checkDataDisk(paths.dataDisk, vm.disk_size);
     const kernel = join(host.image.folder, host.image.kernel);
     const chosen = await chooseAcceleration(
@@ -182,7 +184,8 @@ export class VirtualMachine implements MachineDriver {
 
   async #sharedFiles(shared: HostShared, host: VmHost): Promise<Record<string, Uint8Array | undefined>> {
     const { vm, tee, attestation } = this.#options.manifest;
-    const document = await vmConfig(host.image, { ...vm, qemuVersion: measuredVersion(host.qemu) });
+    const { image, qemu, devices } = host;
+    const document = await vmConfig(image, { devices, qemuVersion: measuredVersion(qemu) });
     const root = attestation.root_ca_tdx;
     return {
       ...shared,
@@ -205,7 +208,8 @@ export class VirtualMachine implements MachineDriver {
     host: VmHost,
     stop: AbortSignal,
   ): Promise<void> {
-    const { manifest, paths, run } = this.#options;
+    const { paths, run } = this.#options;
+    const { vcpu, memory } = host.devices;
     const socket = hostSocket(run.dir, TEE_PORT);
     rmSync(socket, { force: true });
     const simulator = this.#start('tee', [
@@ -213,7 +217,7 @@ export class VirtualMachine implements MachineDriver {
       ...['tdx', '--seed-file', tee.seed_file, '--machine', tee.machine],
       ...['--socket', socket, '--state', paths.teeState],
       ...['--image-folder', host.image.folder, '--qemu-version', measuredVersion(host.qemu)],
-      ...['--cpus', String(manifest.vm.vcpu), '--memory', String(manifest.vm.memory * 1024 * 1024)],
+      ...['--cpus', String(vcpu), '--memory', String(memory * 1024 * 1024)],
     ]);
     await this.#untilThere(socket, stop, simulator);
   }

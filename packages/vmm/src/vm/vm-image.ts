@@ -5,6 +5,7 @@ import { parseTdxDocument } from '@dstack-cloud/attestation';
 import { toBase64 } from '@dstack-cloud/encoding';
 import { changedFiles, OsImageError, type OsImageFolder, readImage } from '@dstack-cloud/os-image';
 import { VmmError } from '../errors.ts';
+import type { DevicePlan } from './devices/device-plan.ts';
 
 const MAX_DOCUMENT = 64 * 1024;
 const MEASUREMENT = 'measurement.tdx.cbor';
@@ -58,26 +59,24 @@ export async function vmImage(folder: string, boot: 'direct' | 'disk'): Promise<
 
 /** Hardware as the guest's evidence has to describe it. */
 interface MeasuredMachine {
-  readonly vcpu: number;
-  /** MiB. */
-  readonly memory: number;
+  readonly devices: DevicePlan;
   readonly qemuVersion: string;
 }
 
 /** `vm_config`: what a verifier recomputes the boot registers from. Nothing of it is trusted. */
-export async function vmConfig(image: VmImage, machine: MeasuredMachine): Promise<object> {
+export async function vmConfig(image: VmImage, { devices, qemuVersion }: MeasuredMachine): Promise<object> {
   const read = (name: string) => readFileBounded(join(image.folder, name), MAX_DOCUMENT, { noFollow: true });
   const document = await read(MEASUREMENT);
   return {
     spec_version: 1,
     os_image_hash: image.digest,
-    cpu_count: machine.vcpu,
-    memory_size: machine.memory * 1024 * 1024,
-    qemu_version: machine.qemuVersion,
+    cpu_count: devices.vcpu,
+    memory_size: devices.memory * 1024 * 1024,
+    qemu_version: qemuVersion,
     pci_hole64_size: 0,
-    hugepages: false,
-    num_gpus: 0,
-    num_nvswitches: 0,
+    hugepages: devices.nodes.length > 0,
+    num_gpus: devices.gpus.length,
+    num_nvswitches: devices.bridges.length,
     hotplug_off: false,
     image: image.folder.slice(image.folder.lastIndexOf('/') + 1),
     host_share_mode: 'vhd',

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { PCI_SLOT } from './devices/pci-devices.ts';
 
 /** One network interface of a virtual machine. */
 export type VmNetwork =
@@ -6,6 +7,15 @@ export type VmNetwork =
   | { readonly mode: 'user' }
   /** A bridge of the host, through QEMU's bridge helper. */
   | { readonly mode: 'bridge'; readonly bridge_name: string };
+
+/** Devices of the host that a machine has to itself. */
+export interface VmGpus {
+  /** `all`: those that the host had when the machine was made or changed. */
+  readonly attach_mode: 'all' | 'listed';
+  readonly gpus: readonly { readonly slot: string }[];
+  /** NVSwitches. */
+  readonly bridges: readonly { readonly slot: string }[];
+}
 
 /** What a machine of driver `vm` is made of. Names and units are those of the original VMM where it has them. */
 export interface VmSettings {
@@ -26,6 +36,11 @@ export interface VmSettings {
   readonly acceleration: 'auto' | 'kvm' | 'tcg';
   /** Context id of the guest on its vsock; matters only where the kernel's vsock carries it. */
   readonly cid: number;
+  /** Memory in huge pages of the host, on the NUMA nodes of the machine's GPUs. */
+  readonly hugepages: boolean;
+  /** QEMU runs on the processors of one NUMA node of the host: that of the first GPU, else node 0. */
+  readonly pin_numa: boolean;
+  readonly gpus: VmGpus | null;
   /** Read-only disk with container images; null for none. */
   readonly images_disk: string | null;
   /** Mirror of the public container registry. */
@@ -52,6 +67,8 @@ const MAX_MEMORY_MIB = 16 * 1024 * 1024;
 const MAX_DISK_GIB = 64 * 1024;
 /** As the kernel bounds names of interfaces. */
 const BRIDGE = /^[A-Za-z0-9_.-]{1,15}$/;
+const MAX_DEVICES = 32;
+const devices = z.array(z.strictObject({ slot: z.string().regex(PCI_SLOT) })).max(MAX_DEVICES);
 const urls = z.array(z.string().max(2048)).max(64);
 
 export const vmSettingsSchema: z.ZodType<VmSettings> = z.strictObject({
@@ -72,6 +89,12 @@ export const vmSettingsSchema: z.ZodType<VmSettings> = z.strictObject({
     .max(8),
   acceleration: z.enum(['auto', 'kvm', 'tcg']),
   cid: z.int().min(MIN_CID).max(MAX_CID),
+  hugepages: z.boolean().default(false),
+  pin_numa: z.boolean().default(false),
+  gpus: z
+    .strictObject({ attach_mode: z.enum(['all', 'listed']), gpus: devices, bridges: devices })
+    .nullable()
+    .default(null),
   images_disk: z.string().min(1).nullable(),
   docker_registry: z.string().nullable(),
   kms_urls: urls.default([]),
@@ -92,6 +115,9 @@ export function vmSettings(home: string, options: VmOptions): VmSettings {
     networks: [{ mode: 'user' }],
     acceleration: 'auto',
     cid: MIN_CID,
+    hugepages: false,
+    pin_numa: false,
+    gpus: null,
     images_disk: null,
     docker_registry: null,
     kms_urls: [],

@@ -43,7 +43,12 @@ describe('vmm.toml', () => {
       '[cvm.networking]\nmode = "passt"',
       /cvm\.networking\.mode/,
     ],
-    ['GPUs', '[cvm.gpu]\nenabled = true', /cvm\.gpu\.enabled/],
+    [
+      'a GPU that is no address',
+      '[cvm.gpu]\nexclude = ["18:00.0,x=y"]',
+      /cvm\.gpu\.exclude\.0: must be the address/,
+    ],
+    ['a product that is none', '[cvm.gpu]\nlisting = ["H200"]', /cvm\.gpu\.listing\.0/],
     ['guests that would not be confined', '[cvm.networking]\nrestrict = true', /restrict: can only be false/],
     [
       'a network that QEMU would not have',

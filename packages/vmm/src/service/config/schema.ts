@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { LOCAL_KEY_PROVIDER } from '../../key-provider.ts';
+import { PCI_SLOT } from '../../vm/devices/pci-devices.ts';
 import type { VmmConfig } from './vmm-config.ts';
 
 const port = z.int().min(0).max(65_535);
@@ -8,6 +9,10 @@ const urls = z.array(z.url({ protocol: /^https?$/ })).max(64);
 const url = z.union([z.literal(''), z.url({ protocol: /^https?$/ })]);
 /** As the kernel bounds names of interfaces; empty for none. */
 const bridge = z.string().regex(/^[A-Za-z0-9_.-]{0,15}$/, 'must be the name of a bridge');
+
+const slots = z
+  .array(z.string().regex(PCI_SLOT, 'must be the address of a device, such as 18:00.0'))
+  .max(256);
 
 /** Settings of the original that are read so that its files load, without effect here. */
 const hints = {
@@ -75,7 +80,18 @@ const cvm = z.strictObject({
       reset_window: z.int().min(1).max(86_400).default(300),
     })
     .prefault({}),
-  gpu: z.strictObject({ enabled: z.literal(false).default(false) }).prefault({}),
+  gpu: z
+    .strictObject({
+      enabled: z.boolean().default(false),
+      listing: z
+        .array(z.string().regex(/^[0-9a-f]{4}:[0-9a-f]{4}$/, 'must be VENDOR:DEVICE in lower-case hex'))
+        .max(64)
+        .default(['10de:2335']),
+      exclude: slots.default([]),
+      include: slots.default([]),
+      allow_attach_all: z.boolean().default(true),
+    })
+    .prefault({}),
 });
 
 /** `vmm.toml`; every key and table is optional. */

@@ -60,6 +60,16 @@ interface CvmConfig {
     readonly max_backoff: number;
     readonly reset_window: number;
   };
+  readonly gpu: {
+    readonly enabled: boolean;
+    /** Products that callers may name, `vendor:device`. */
+    readonly listing: readonly string[];
+    /** Addresses. */
+    readonly exclude: readonly string[];
+    /** Addresses; all when empty. */
+    readonly include: readonly string[];
+    readonly allow_attach_all: boolean;
+  };
 }
 
 interface PortRange {

@@ -18,6 +18,8 @@ export interface AppHost {
   readonly commandLine: string;
   /** Whether it has a TEE, a simulated one included. */
   readonly hasTee: boolean;
+  /** How many it has. */
+  readonly gpus: number;
 }
 
 /** Only our own images name their flavour; what others can do is not known to this host. */
@@ -45,7 +47,7 @@ export function checkApp(
     if (host.hasTee) {
       const user = userConfig === '' ? undefined : utf8(userConfig);
       const osVersion = host.version === '' ? undefined : host.version;
-      checkRequirements(compose, { platform: 'dstack-tdx', osVersion, userConfig: user, gpus: 0 });
+      checkRequirements(compose, { platform: 'dstack-tdx', osVersion, userConfig: user, gpus: host.gpus });
     }
     return compose;
   } catch (cause) {

@@ -1,7 +1,7 @@
 import type { vmm } from '@dstack-cloud/prpc';
 import { VmmError } from '../../errors.ts';
 import { isImageName, isMachineName } from '../../manifest.ts';
-import type { VmNetwork } from '../../vm/vm-settings.ts';
+import type { VmGpus, VmNetwork } from '../../vm/vm-settings.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
 
 /** What a machine is to be, as a caller asked for it or as it is now. */
@@ -23,6 +23,9 @@ export interface Configuration {
   readonly gatewayUrls: readonly string[];
   readonly noTee: boolean;
   readonly networks: readonly VmNetwork[];
+  readonly hugepages: boolean;
+  readonly pinNuma: boolean;
+  readonly gpus: VmGpus | null;
 }
 
 const MAX_URLS = 64;
@@ -81,19 +84,6 @@ export function checkConfiguration(wanted: Configuration, { cvm }: VmmConfig): v
     if (urls.length > MAX_URLS) throw refusal(what, `at most ${MAX_URLS}`, String(urls.length));
     for (const url of urls) if (!isServiceUrl(url)) throw refusal(what, 'http or https addresses', url);
   }
-}
-
-/** Asked for and not done by this version: nothing that a caller relies on is left out silently. */
-export function refuseUnsupported(wanted: Pick<vmm.VmConfiguration, 'hugepages' | 'pinNuma' | 'gpus'>): void {
-  if (wanted.hugepages) throw refusal('hugepages', 'false: not on this version', 'true');
-  if (wanted.pinNuma) throw refusal('pin_numa', 'false: not on this version', 'true');
-  const { attachMode = 'listed', gpus = [] } = wanted.gpus ?? {};
-  if (attachMode === 'all' || gpus.length > 0)
-    throw refusal(
-      'gpus',
-      'none: GPUs are not attached by this version',
-      attachMode === 'all' ? 'all' : 'some',
-    );
 }
 
 /** An app id as callers write it. */

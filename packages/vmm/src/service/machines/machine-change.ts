@@ -1,6 +1,7 @@
 import type { vmm } from '@dstack-cloud/prpc';
+import type { VmGpus } from '../../vm/vm-settings.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
-import { type Configuration, refuseUnsupported, wantedNetworks } from './configuration.ts';
+import { type Configuration, wantedNetworks } from './configuration.ts';
 
 /** A change of a machine; what is empty or absent stays. */
 export type MachineChange = Pick<
@@ -24,13 +25,18 @@ export type MachineChange = Pick<
   | 'networks'
 >;
 
-/** What a machine is after a change. @throws VmmError `bad_option` */
+/**
+ * What a machine is after a change.
+ *
+ * @param gpus the devices that it is to have
+ * @throws VmmError `bad_option`
+ */
 export function changedConfiguration(
   before: Configuration,
   change: MachineChange,
+  gpus: VmGpus | null,
   { cvm }: VmmConfig,
 ): Configuration {
-  refuseUnsupported({ hugepages: false, pinNuma: false, ...(change.gpus && { gpus: change.gpus }) });
   return {
     ...before,
     composeFile: change.composeFile || before.composeFile,
@@ -45,5 +51,6 @@ export function changedConfiguration(
     image: change.image ?? before.image,
     noTee: change.noTee ?? before.noTee,
     networks: change.updateNetworking ? wantedNetworks(change.networks, cvm) : before.networks,
+    gpus,
   };
 }

@@ -73,6 +73,9 @@ export async function configurationOf(
     gatewayUrls: manifest.vm.gateway_urls,
     noTee: manifest.tee.kind === 'none',
     networks: manifest.vm.networks,
+    hugepages: manifest.vm.hugepages,
+    pinNuma: manifest.vm.pin_numa,
+    gpus: manifest.vm.gpus,
   };
 }
 

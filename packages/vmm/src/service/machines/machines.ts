@@ -18,19 +18,15 @@ import type { VmManifest } from '../../manifest.ts';
 import { sendSignal } from '../../send-signal.ts';
 import { type HostShared, readShared } from '../../shared-update.ts';
 import { listCvms } from '../../status.ts';
+import { HOST_HARDWARE, type HostHardware } from '../../vm/devices/host-hardware.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
 import type { Images } from '../images.ts';
 import { freeCid } from '../pools/cid-pool.ts';
 import { checkPorts, type MappedPort } from '../pools/port-rules.ts';
 import { requireResources } from '../pools/resources.ts';
 import { checkApp } from './check-app.ts';
-import {
-  type Configuration,
-  checkConfiguration,
-  normalAppId,
-  refuseUnsupported,
-  wantedNetworks,
-} from './configuration.ts';
+import { type Configuration, checkConfiguration, normalAppId, wantedNetworks } from './configuration.ts';
+import { claims, offeredGpus, requireUnclaimed, roundedSize, wantedGpus } from './gpus.ts';
 import {
   configurationOf,
   folderOf,
@@ -57,16 +53,18 @@ export class Machines {
   readonly #config: VmmConfig;
   readonly #images: Images;
   readonly #failed: Failed;
+  readonly #hardware: HostHardware;
   readonly #queue = new Queue();
   /** Those that were here when the service started, or that it made. */
   #known = new Set<string>();
   /** Machines that are being stopped by us, which therefore do not stop by themselves. */
   readonly #stopping = new Map<string, Promise<void>>();
 
-  constructor(config: VmmConfig, images: Images, failed: Failed) {
+  constructor(config: VmmConfig, images: Images, failed: Failed, hardware: HostHardware = HOST_HARDWARE) {
     this.#config = config;
     this.#images = images;
     this.#failed = failed;
+    this.#hardware = hardware;
   }
 
   /** Finishes what a service that was killed had decided. */
@@ -100,8 +98,7 @@ export class Machines {
 
   /** Makes a machine and, unless it is to stay stopped, starts it. Leaves nothing behind when it fails. */
   async create(request: vmm.VmConfiguration): Promise<string> {
-    refuseUnsupported(request);
-    const wanted = this.#requested(request);
+    const wanted = await this.#requested(request);
     return await this.#queue.run(async () => {
       const machines = await this.list();
       if (machines.length >= this.#config.cvm.max_cvm_number)
@@ -111,7 +108,7 @@ export class Machines {
         });
       const id = randomUUID();
       const options = await this.#newMachine(id, wanted, machines);
-      if (!request.stopped) requireResources(wanted, machines, this.#config.cvm);
+      if (!request.stopped) this.#requireRoom(options.vm, machines);
       makeOwnDirectory(this.#config.run_path);
       await createCvm(options);
       const { dir } = options;
@@ -129,8 +126,8 @@ export class Machines {
 
   /** How the driver is to make a machine in a folder of its own, which is none of the service's. */
   async plan(request: vmm.VmConfiguration, dir: string): Promise<CreateOptions> {
-    refuseUnsupported(request);
-    const options = await this.#newMachine(randomUUID(), this.#requested(request), await this.list());
+    const wanted = await this.#requested(request);
+    const options = await this.#newMachine(randomUUID(), wanted, await this.list());
     return { ...options, dir };
   }
 
@@ -141,7 +138,7 @@ export class Machines {
       if (machine.isAlive) throw new VmmError('already_running', `${machine.status.name} runs already`);
       const machines = (await this.list()).filter((other) => other.id !== id);
       const configuration = await configurationOf(machine, machine.manifest);
-      requireResources(configuration, machines, this.#config.cvm);
+      this.#requireRoom(machine.manifest.vm, machines);
       this.#checkRules(id, configuration, machines);
       await this.#setStarted(machine.status.dir, true);
       await launchCvm(machine.status.dir);
@@ -193,7 +190,9 @@ export class Machines {
       await settleCvm((await this.find(id)).status.dir);
       const machine = await this.#usable(id);
       const before = await configurationOf(machine, machine.manifest);
-      const wanted = changedConfiguration(before, change, this.#config);
+      const { gpu } = this.#config.cvm;
+      const gpus = change.gpus ? await wantedGpus(change.gpus, gpu, this.#hardware) : before.gpus;
+      const wanted = changedConfiguration(before, change, gpus, this.#config);
       if (machine.isAlive) refuseWhileRunning(machine.status.name, before, wanted);
       const machines = (await this.list()).filter((other) => other.id !== id);
       const { dir } = machine.status;
@@ -235,14 +234,27 @@ export class Machines {
     });
   }
 
-  #requested(request: vmm.VmConfiguration): Configuration {
+  /** The GPUs that callers may ask for, and whether each is free. */
+  async gpus(): Promise<{ slot: string; productId: string; description: string; isFree: boolean }[]> {
+    const owners = claims(await this.list());
+    const offered = await offeredGpus(this.#config.cvm.gpu, this.#hardware);
+    return offered.map(({ slot, product, isInUse }) => ({
+      slot,
+      productId: product,
+      description: `NVIDIA 3D controller [${product}]`,
+      isFree: !isInUse && !owners.has(slot),
+    }));
+  }
+
+  async #requested(request: vmm.VmConfiguration): Promise<Configuration> {
     const networks = [...request.networks, ...(request.networking === undefined ? [] : [request.networking])];
     const { name, image, composeFile, vcpu, memory, diskSize, ports, encryptedEnv, userConfig } = request;
-    const { kmsUrls, gatewayUrls, noTee } = request;
+    const { kmsUrls, gatewayUrls, noTee, hugepages, pinNuma } = request;
     const byHash = toHex(defaultAppId(composeHash(utf8(composeFile))));
     return {
       ...{ name, image, composeFile, vcpu, memory, diskSize, ports, encryptedEnv, userConfig },
-      ...{ kmsUrls, gatewayUrls, noTee },
+      ...{ kmsUrls, gatewayUrls, noTee, hugepages, pinNuma },
+      gpus: await wantedGpus(request.gpus, this.#config.cvm.gpu, this.#hardware),
       appId: request.appId ? normalAppId(request.appId) : byHash,
       networks: wantedNetworks(networks, this.#config.cvm),
     };
@@ -280,6 +292,7 @@ export class Machines {
       version: image.version,
       commandLine: image.commandLine,
       hasTee: tee !== 'none',
+      gpus: wanted.gpus?.gpus.length ?? 0,
     });
     if (wanted.encryptedEnv.length > 0 && compose.keyProvider === 'none')
       throw new VmmError(
@@ -314,8 +327,10 @@ export class Machines {
       ports: ports.map(({ protocol, address, from, to }) => ({ protocol, address, host: from, guest: to })),
       vm: {
         image_folder: image.folder,
-        vcpu: wanted.vcpu,
-        memory: wanted.memory,
+        ...(await roundedSize(wanted, this.#hardware)),
+        hugepages: wanted.hugepages,
+        pin_numa: wanted.pinNuma,
+        gpus: wanted.gpus,
         disk_size: wanted.diskSize,
         networks: wanted.networks,
         tpm: compose.keyProvider === 'tpm' ? 'swtpm' : cvm.tpm,
@@ -331,6 +346,13 @@ export class Machines {
     };
     await checkCvm(options);
     return options;
+  }
+
+  /** Whether the machines that run leave this one what it needs. @throws VmmError `no_resources` */
+  #requireRoom(vm: CreateOptions['vm'], others: readonly Machine[]): void {
+    const { vcpu = 0, memory = 0, gpus = null } = vm ?? {};
+    requireResources({ vcpu, memory }, others, this.#config.cvm);
+    requireUnclaimed(gpus, others);
   }
 
   #checkRules(id: string, { ports }: Configuration, machines: readonly Machine[]): MappedPort[] {
@@ -377,10 +399,10 @@ function portsOf({ manifest }: Machine): (MappedPort & { machine: string })[] {
 
 /** What the guest reads at its next boot can change at any time; what QEMU was started with cannot. */
 function refuseWhileRunning(name: string, before: Configuration, wanted: Configuration): void {
-  const fixed = ['vcpu', 'memory', 'diskSize', 'image', 'noTee'] as const;
-  const changed = fixed.find((key) => before[key] !== wanted[key]);
-  if (changed !== undefined || JSON.stringify(before.networks) !== JSON.stringify(wanted.networks))
-    throw new VmmError('running', `${name} is running: stop it to change ${changed ?? 'its networks'}`, {
+  const fixed = ['vcpu', 'memory', 'diskSize', 'image', 'noTee', 'networks', 'gpus'] as const;
+  const changed = fixed.find((key) => JSON.stringify(before[key]) !== JSON.stringify(wanted[key]));
+  if (changed !== undefined)
+    throw new VmmError('running', `${name} is running: stop it to change ${changed}`, {
       expected: 'a stopped machine',
       found: 'a running one',
     });

@@ -75,6 +75,11 @@ async function configurationMessage(machine: Machine, isStarted: boolean): Promi
     gatewayUrls: [...wanted.gatewayUrls],
     stopped: !isStarted,
     noTee: wanted.noTee,
+    hugepages: wanted.hugepages,
+    pinNuma: wanted.pinNuma,
+    ...(wanted.gpus === null
+      ? {}
+      : { gpus: { attachMode: wanted.gpus.attach_mode, gpus: [...wanted.gpus.gpus] } }),
     networks: wanted.networks.map((network) => ({
       mode: network.mode,
       bridgeName: network.mode === 'bridge' ? network.bridge_name : '',

@@ -79,7 +79,10 @@ export function vmmRpc(service: VmmService): ServiceImplementation<unknown> {
     GetAppEnvEncryptPubKey: async ({ appId }) => await envKey(config, appId),
     Version: () => ({ version: VERSION, rev: '' }),
     GetMeta: () => metaOf(config),
-    ListGpus: () => ({ gpus: [], allowAttachAll: false }),
+    ListGpus: async () => {
+      const { enabled, allow_attach_all } = config.cvm.gpu;
+      return { gpus: await machines.gpus(), allowAttachAll: enabled && allow_attach_all };
+    },
     ReloadVms: () => machines.reload(),
   });
 }
