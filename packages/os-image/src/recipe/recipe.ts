@@ -76,15 +76,7 @@ export const LEFT_OUT: readonly string[] = [
     'libsepol2',
     'liblastlog2-2',
   ],
-  ...[
-    'openssl',
-    'openssl-provider-legacy',
-    'libbsd0',
-    'libmd0',
-    'libss2',
-    'logsave',
-    'dbus-session-bus-common',
-  ],
+  ...['openssl', 'openssl-provider-legacy', 'libss2', 'logsave', 'dbus-session-bus-common'],
   // Read by arpd and pam_userdb alone; by nothing at all.
   ...['libdb5.3t64', 'libsqlite3-0'],
 ];
