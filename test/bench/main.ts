@@ -17,7 +17,11 @@ const suites: Record<string, () => Promise<{ run(): Promise<Result[]> }>> = {
   guest: () => import('./guest.ts'),
   demo: () => import('./demo.ts'),
   verifier: () => import('./verifier.ts'),
+  vm: () => import('./vm.ts'),
 };
+
+/** What takes ten minutes, or boots whole machines, runs only when it is asked for by name. */
+const BY_NAME_ONLY = ['kms-soak', 'vm'];
 
 surviveClosedOutput();
 const USAGE = `Usage: npm run bench [-- SUITE…] [--json]
@@ -48,8 +52,7 @@ if (help || isAmiss) {
   const results: Result[] = [];
   if (against !== undefined) results.push(...(await runAgainst(against)));
   for (const [name, load] of against === undefined ? Object.entries(suites) : []) {
-    // What takes ten minutes runs only when it is asked for by name.
-    if (names.length > 0 ? !names.includes(name) : name === 'kms-soak') continue;
+    if (names.length > 0 ? !names.includes(name) : BY_NAME_ONLY.includes(name)) continue;
     if (!json) console.error(`Running ${name} ...`);
     results.push(...(await (await load()).run()));
   }

@@ -3,7 +3,6 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { serializeSysConfig } from '@dstack-cloud/app';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { freePort } from '@dstack-cloud/vmm';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -11,6 +10,7 @@ import { busyboxImagesDisk } from '../harness/busybox-image.ts';
 import { repository, runCommand } from '../harness/run-command.ts';
 import { countingApp, pageOf } from '../harness/vm/counting-app.ts';
 import { devImage } from '../harness/vm/dev-image.ts';
+import { emptySysConfig } from '../harness/vm/empty-sys-config.ts';
 import { missingForVm, startVm, type Vm } from '../harness/vm/machine.ts';
 
 /** A boot takes a minute on a quiet machine without KVM, and several on a loaded one. */
@@ -48,14 +48,7 @@ describeWithPrograms('guest', needed, () => {
       ],
       shared: {
         'app-compose.json': countingApp('none'),
-        '.sys-config.json': serializeSysConfig({
-          kmsUrls: [],
-          gatewayUrls: [],
-          pccsUrl: undefined,
-          dockerRegistry: undefined,
-          hostApiUrl: undefined,
-          vmConfig: '{}',
-        }),
+        '.sys-config.json': emptySysConfig(),
       },
     });
     try {
@@ -68,6 +61,11 @@ describeWithPrograms('guest', needed, () => {
       expect(await vm.guestApi('ListContainers')).toMatchObject({
         containers: [{ names: ['/dstack-web-1'], state: 'running' }],
       });
+      // A killed agent comes again in the same boot; the containers never stopped.
+      vm.type('systemctl kill --signal=KILL dstack-guest\n');
+      await vm.untilSerial(/dstack-guest ready: [\s\S]*dstack-guest ready: /);
+      expect(await vm.until('page of the agent', () => pageOf(agent))).toContain('counting');
+      expect(await pageOf(web)).toBe('boot\n');
       await vm.guestApi('Shutdown');
       await vm.untilEnd();
       expect(vm.exitCode()).toBe(0);

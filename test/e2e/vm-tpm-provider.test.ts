@@ -3,12 +3,12 @@ import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { serializeSysConfig } from '@dstack-cloud/app';
 import { approvedBytes, serializeSealApproval } from '@dstack-cloud/attestation/obtain';
 import { fromHex } from '@dstack-cloud/encoding';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { devImage } from '../harness/vm/dev-image.ts';
+import { emptySysConfig } from '../harness/vm/empty-sys-config.ts';
 import { missingForVm, startVm } from '../harness/vm/machine.ts';
 
 /** Four boots by firmware, each a minute on a quiet machine without KVM. */
@@ -39,15 +39,6 @@ const compose = (script: string): string =>
     seal_approval_key: approver,
   });
 
-const sysConfig = serializeSysConfig({
-  kmsUrls: [],
-  gatewayUrls: [],
-  pccsUrl: undefined,
-  dockerRegistry: undefined,
-  hostApiUrl: undefined,
-  vmConfig: '{}',
-});
-
 function approval(policy: string, number: number): string {
   const bytes = fromHex(policy);
   const key = { key: owner.privateKey, dsaEncoding: 'ieee-p1363' } as const;
@@ -71,7 +62,7 @@ describeWithPrograms('guest', needed, () => {
         image: built.folder,
         seedFile,
         measured: true,
-        shared: { 'app-compose.json': compose(script), '.sys-config.json': sysConfig, ...more },
+        shared: { 'app-compose.json': compose(script), '.sys-config.json': emptySysConfig(), ...more },
       });
       try {
         const end = () =>

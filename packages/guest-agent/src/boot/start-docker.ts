@@ -31,8 +31,8 @@ export async function startDocker(
 }
 
 /**
- * Waits until Docker serves. It gives containerd 15 seconds to start, which a machine that emulates its processor may
- * exceed, so a failed start is tried again a few times.
+ * Waits until Docker serves. It has limits of its own for what it starts from, which a machine that emulates its processor
+ * may exceed, so a failed start is tried again a few times.
  *
  * @throws GuestError `disk-failed` with what the service manager says of it. Docker's own log stays in the machine's
  *   journal: it can quote what belongs to the application, and errors and the console reach the host.

@@ -34,8 +34,8 @@ import { sourceScript } from './source-script.ts';
 /** The text form of the largest environment, every byte escaped. */
 const MAX_ENV_FILE = ENV_LIMITS.totalBytes * 6 + 1024;
 
-/** A machine of its own has Docker, and started it. */
-const OWN_ENGINE: ContainerEngine = { name: 'docker', compose: ['docker', 'compose'] };
+/** A machine of its own has Docker, and started it. Compose by its own name: as a plugin, two more programs would start. */
+const OWN_ENGINE: ContainerEngine = { name: 'docker', compose: ['docker-compose'] };
 
 /** What the runner needs beside its configuration. */
 export interface RunAppOptions {

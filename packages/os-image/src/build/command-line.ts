@@ -10,6 +10,7 @@ export type Flavour = 'prod' | 'dev';
  * - `random.trust_cpu`, not the boot loader's seed: the host could know the latter.
  * - `lsm=`: without BPF programs, which lockdown refuses anyway, and systems of rules that the image has no rules for.
  * - `no-kvmclock`, `tsc=reliable`: the host's clock page is not trusted.
+ * - `no_timer_check`: no test of how the old timer is wired, which a busy host fails and the kernel panics over.
  */
 export function commandLine(
   flavour: Flavour,
@@ -25,6 +26,7 @@ export function commandLine(
     'random.trust_bootloader=off',
     'tsc=reliable',
     'no-kvmclock',
+    'no_timer_check',
     'efi=noruntime',
     'lsm=landlock,lockdown,yama,integrity',
     'lockdown=confidentiality',

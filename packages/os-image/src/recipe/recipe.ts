@@ -89,8 +89,15 @@ const DROPPED =
 const DROPPED_PROGRAMS =
   /^\/usr\/(bin\/(ctr|containerd-shim|containerd-shim-runc-v1|containerd-stress)|s?bin\/(arpd|dcb|devlink|rdma|tipc)|lib\/x86_64-linux-gnu\/security\/pam_userdb\.so)$/;
 
+/**
+ * Rules of udev that stay: names of mapped disks, modules for hardware, owners of device files. Nothing reads the links and
+ * properties that the others make, and each event, such as a container's network interface, runs through all rules.
+ */
+const UDEV_RULES =
+  /^\/usr\/lib\/udev\/rules\.d\/(?!(50-udev-default|55-dm|80-drivers|95-dm-notify)\.rules$)./;
+
 export function isDropped(path: string): boolean {
-  return DROPPED.test(path) || DROPPED_PROGRAMS.test(path);
+  return [DROPPED, DROPPED_PROGRAMS, UDEV_RULES].some((rule) => rule.test(path));
 }
 
 /** Kernel modules that no TEE guest needs, by folder below `kernel/`. */
@@ -123,11 +130,7 @@ export const STARTED_UNITS: Readonly<Record<string, readonly string[]>> = {
       'systemd-udev-trigger.service',
       'systemd-sysctl.service',
     ],
-    ...[
-      'systemd-tmpfiles-setup-dev-early.service',
-      'systemd-tmpfiles-setup-dev.service',
-      'systemd-tmpfiles-setup.service',
-    ],
+    ...['systemd-tmpfiles-setup-dev.service', 'systemd-tmpfiles-setup.service'],
     ...['systemd-modules-load.service', 'sys-kernel-config.mount'],
   ],
   'sockets.target': [
@@ -137,7 +140,7 @@ export const STARTED_UNITS: Readonly<Record<string, readonly string[]>> = {
   'local-fs.target': ['tmp.mount', 'dstack.mount'],
   'multi-user.target': [
     ...['systemd-networkd.service', 'systemd-resolved.service', 'chrony.service'],
-    ...['dstack-disk.service', 'dstack-guest.service'],
+    ...['dstack-disk.service', 'dstack-guest.service', 'containerd.service'],
   ],
 };
 
@@ -155,7 +158,7 @@ export const MASKED_UNITS: readonly string[] = [
     'getty@.service',
     'serial-getty@.service',
   ],
-  ...['console-getty.service', 'container-getty@.service', 'docker.socket', 'containerd.service'],
+  ...['console-getty.service', 'container-getty@.service', 'docker.socket'],
   ...['systemd-logind.service', 'systemd-machine-id-commit.service', 'systemd-random-seed.service'],
   // They would take settings that nothing measures.
   ...['systemd-udev-load-credentials.service', 'systemd-creds.socket', 'systemd-sysext.socket'],

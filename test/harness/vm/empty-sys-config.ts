@@ -1,0 +1,13 @@
+import { serializeSysConfig } from '@dstack-cloud/app';
+
+/** What the host says to a machine that needs nothing of it: no key service, no collateral, no mirror. */
+export function emptySysConfig(): string {
+  return serializeSysConfig({
+    kmsUrls: [],
+    gatewayUrls: [],
+    pccsUrl: undefined,
+    dockerRegistry: undefined,
+    hostApiUrl: undefined,
+    vmConfig: '{}',
+  });
+}
