@@ -1,7 +1,7 @@
 import { serializeSysConfig } from '@dstack-cloud/app';
 
 /** What the host says to a machine that needs nothing of it: no key service, no collateral, no mirror. */
-export function emptySysConfig(): string {
+export function emptySysConfig(): Uint8Array {
   return serializeSysConfig({
     kmsUrls: [],
     gatewayUrls: [],
