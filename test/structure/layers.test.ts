@@ -23,6 +23,7 @@ const layers: Record<string, number> = {
   policy: 2,
   'audit-log': 2,
   governance: 2,
+  eif: 2,
   verifier: 3,
   kms: 3,
   'guest-agent': 3,

@@ -28,6 +28,7 @@ import {
   reportData,
   runtimeEventDigest,
 } from '@dstack-cloud/attestation';
+import { osImageHash, PcrHasher } from '@dstack-cloud/eif';
 import { concatBytes, fromHex, ScaleWriter, toHex, utf8 } from '@dstack-cloud/encoding';
 import {
   appKeysFromSeed,
@@ -86,7 +87,9 @@ function runtimeEvent(values: Values): RuntimeEvent {
 }
 
 /** What each kind of vector computes; `wanted` are the names under `gives`. */
-const computations: Readonly<Record<string, (given: Vector, wanted: readonly string[]) => Values>> = {
+const computations: Readonly<
+  Record<string, (given: Vector, wanted: readonly string[]) => Values | Promise<Values>>
+> = {
   sha256: (given) => {
     const parts = given['hex'] === undefined ? [utf8(text(given['utf8']))] : [given['hex']].flat().map(bytes);
     return {
@@ -269,6 +272,15 @@ const computations: Readonly<Record<string, (given: Vector, wanted: readonly str
   },
   'env-file': (given) => ({ quoted: (given['values'] as string[]).map(escapeEnvValue) }),
   'gcp-document': (given) => ({ cbor: toHex(encodeGcpDocument(bytes(given['uki_auth']))) }),
+  'eif-registers': async (given) => {
+    const hasher = new PcrHasher(0);
+    await hasher.section('kernel')(utf8(text(given['kernel_utf8'])));
+    await hasher.section('cmdline')(utf8(text(given['cmdline_utf8'])));
+    for (const ramdisk of given['ramdisks_utf8'] as string[]) await hasher.section('ramdisk')(utf8(ramdisk));
+    const pcrs = await hasher.digest();
+    const { pcr0, pcr1, pcr2 } = pcrs;
+    return { pcr0: toHex(pcr0), pcr1: toHex(pcr1), pcr2: toHex(pcr2), os_image_hash: osImageHash(pcrs) };
+  },
   'mapping-slot': (given) => ({
     slot: slotHex(mappingSlot(bytes(given['key']), BigInt(Number(given['slot'])))),
   }),
@@ -317,9 +329,9 @@ describe('vectors of docs/protocol', () => {
     expect([...used].sort()).toEqual(Object.keys(computations).sort());
   });
 
-  test.each(vectors)('$page, vector $index: $vector.vector', ({ vector }) => {
+  test.each(vectors)('$page, vector $index: $vector.vector', async ({ vector }) => {
     const wanted = Object.keys(vector.gives);
     expect(wanted.length).toBeGreaterThan(0);
-    expect(computations[vector.vector]?.(vector, wanted)).toEqual(vector.gives);
+    expect(await computations[vector.vector]?.(vector, wanted)).toEqual(vector.gives);
   });
 });

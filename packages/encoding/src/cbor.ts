@@ -13,13 +13,15 @@ export interface CborLimits {
   readonly indefinite?: boolean;
   /** Deepest nesting of arrays, maps and tags. */
   readonly maxDepth?: number;
+  /** Most items, keys included; {@link MAX_CBOR_ITEMS} otherwise. */
+  readonly maxItems?: number;
 }
 
 /**
  * Reads one CBOR item (RFC 8949); maps become `Map`, integers beyond 2^53 `bigint`. Tag 18 (COSE_Sign1) is dropped when
  * it stands first, once.
  * @throws EncodingError for trailing bytes, duplicate keys, integers or lengths that are not minimal, other tags,
- * text that is not UTF-8, nesting beyond the limit, and more than 4,096 items
+ * text that is not UTF-8, nesting beyond the limit, and too many items
  */
 export function decodeCbor(bytes: Uint8Array, limits: CborLimits = {}): unknown {
   const options = {
@@ -32,7 +34,7 @@ export function decodeCbor(bytes: Uint8Array, limits: CborLimits = {}): unknown 
   };
   try {
     const item = bytes[0] === TAG_18 ? bytes.subarray(1) : bytes;
-    const tokenizer = new BoundedTokenizer(item, options, limits.maxDepth ?? DEFAULT_MAX_DEPTH);
+    const tokenizer = new BoundedTokenizer(item, options, limits);
     return decode(item, { ...options, tokenizer });
   } catch (cause) {
     if (cause instanceof EncodingError) throw cause;
@@ -54,18 +56,20 @@ interface Frame {
 /** The tokenizer of cborg with a bound on nesting, so that no input can exhaust the stack. */
 class BoundedTokenizer extends Tokenizer {
   readonly #maxDepth: number;
+  readonly #maxItems: number;
   readonly #open: Frame[] = [];
   #items = 0;
 
-  constructor(bytes: Uint8Array, options: ConstructorParameters<typeof Tokenizer>[1], maxDepth: number) {
+  constructor(bytes: Uint8Array, options: ConstructorParameters<typeof Tokenizer>[1], limits: CborLimits) {
     super(bytes, options);
-    this.#maxDepth = maxDepth;
+    this.#maxDepth = limits.maxDepth ?? DEFAULT_MAX_DEPTH;
+    this.#maxItems = limits.maxItems ?? MAX_CBOR_ITEMS;
   }
 
   override next(): Token {
     const token = super.next();
     this.#items += 1;
-    if (this.#items > MAX_CBOR_ITEMS) throw new EncodingError('too-large', 'CBOR has too many items');
+    if (this.#items > this.#maxItems) throw new EncodingError('too-large', 'CBOR has too many items');
     if (Type.equals(token.type, Type.break)) this.#closeIndefinite();
     else {
       this.#count();
