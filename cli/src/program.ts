@@ -2,6 +2,13 @@ import { taskSummaries } from '@dstack-cloud/contracts/task-summaries';
 import { printableMessage } from '@dstack-cloud/encoding';
 import { Command, Option, type OutputConfiguration } from 'commander';
 import type { Context } from './context.ts';
+import {
+  EIF_BUILD_EXAMPLES,
+  EIF_DESCRIBE_EXAMPLES,
+  EIF_MEASURE_EXAMPLES,
+  EIF_SIGN_EXAMPLES,
+  EIF_VERIFY_EXAMPLES,
+} from './eif/examples.ts';
 import { CliError, EXIT } from './errors.ts';
 import { GLOBAL_HELP } from './global-options.ts';
 import { VERSION } from './version.ts';
@@ -160,6 +167,62 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
   );
   command('rm <IMAGE>', 'remove an image', () => import('./commands/image-rm.ts'), image);
 
+  const eif = group(context, program, 'eif', 'enclave images of AWS Nitro: build, measure, sign, verify');
+  command(
+    'build [COMMAND...]',
+    'build an enclave image from a container image or a folder, without Docker',
+    () => import('./commands/eif-build.ts'),
+    eif,
+  )
+    .requiredOption('-o, --output <FILE>', 'the enclave image')
+    .option('--image <FILE>', 'container image: archive of docker save, or OCI image layout')
+    .option('--tag <NAME:TAG>', 'which image of an archive with several')
+    .option('--root <DIR>', 'folder to take for the root instead; the COMMAND says what starts')
+    .option('--blobs <DIR>', "nitro-cli's bzImage or Image, cmdline, init, nsm.ko (env NITRO_CLI_BLOBS)")
+    .option('--kernel <FILE>', 'another kernel')
+    .option('--cmdline <TEXT>', 'another command line')
+    .option('--init-ramdisk <FILE>', 'another first ramdisk')
+    .addOption(new Option('--arch <NAME>', 'machine, where the kernel does not say').choices(ARCHITECTURES))
+    .option('--pcr1 <HEX|aws>', 'PCR 1 that kernel, command line and init must give; aws: those of nitro-cli')
+    .option('--signing-certificate <FILE>', 'certificate of the signature, PEM')
+    .option('--private-key <FILE>', 'its key, PEM')
+    .option('--sign-command <COMMAND>', 'command that signs standard input with its key instead')
+    .option('--name <NAME>', 'ImageName in the metadata (default: name of the container image)')
+    .option('--image-version <TEXT>', 'ImageVersion in the metadata (default: id of the container image)')
+    .option('--metadata <FILE>', 'JSON of your own for the metadata')
+    .option('--nitro-cli-compat', 'of ENTRYPOINT and CMD start only one, as nitro-cli does')
+    .addHelpText('after', EIF_BUILD_EXAMPLES);
+  command(
+    'measure <FILE>',
+    'print PCRs and OS_IMAGE_HASH',
+    () => import('./commands/eif-measure.ts'),
+    eif,
+  ).addHelpText('after', EIF_MEASURE_EXAMPLES);
+  command(
+    'describe <FILE>',
+    'describe an enclave image, as nitro-cli describe-eif',
+    () => import('./commands/eif-describe.ts'),
+    eif,
+  ).addHelpText('after', EIF_DESCRIBE_EXAMPLES);
+  command('sign <FILE>', 'sign an enclave image', () => import('./commands/eif-sign.ts'), eif)
+    .option('--signing-certificate <FILE>', 'certificate, PEM')
+    .option('--private-key <FILE>', 'its key, PEM')
+    .option('--sign-command <COMMAND>', 'command that signs standard input with its key instead')
+    .option('-o, --output <FILE>', 'another file (default: in place)')
+    .addHelpText('after', EIF_SIGN_EXAMPLES);
+  command(
+    'verify <FILE>',
+    'check form, checksum, signature and registers',
+    () => import('./commands/eif-verify.ts'),
+    eif,
+  )
+    .option('--measurements <FILE>', 'registers that it must have: JSON of eif measure or nitro-cli')
+    .option('--expect <NAME=HEX>', 'a register that it must have, such as PCR0', collected)
+    .option('--signing-certificate <FILE>', 'certificate that must have signed, PEM')
+    .option('--require-signature', 'refuse an image that is not signed')
+    .option('--at <TIME>', 'time at which the certificate must be valid (default: now)', once('--at'))
+    .addHelpText('after', EIF_VERIFY_EXAMPLES);
+
   const app = group(context, program, 'app', 'the app contract: which compose files may have keys');
   command('create', 'create the app contract on chain', () => import('./commands/app-create.ts'), app).option(
     '--no-compose-hash',
@@ -237,4 +300,5 @@ function once(name: string): (value: string, before: string | undefined) => stri
   };
 }
 
+const ARCHITECTURES = ['x86_64', 'aarch64'];
 const KEY_PROVIDERS = ['kms', 'local', 'tpm', 'none'];

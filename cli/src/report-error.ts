@@ -1,6 +1,6 @@
 import { printable, printableMessage } from '@dstack-cloud/encoding';
 import { type Context, type Host, jsonText } from './context.ts';
-import { CliError, EXIT } from './errors.ts';
+import { EXIT } from './errors.ts';
 
 interface Described {
   readonly code: string;
@@ -20,7 +20,8 @@ export function reportError(
   if (json) host.stdout(jsonText({ error: described }));
   host.stderr(text(described));
   if (verbose && error instanceof Error) host.stderr(`${printable(error.stack ?? '', { keep: '\n\t' })}\n`);
-  return error instanceof CliError ? error.exitCode : EXIT.failure;
+  const exitCode = (error as { exitCode?: unknown } | undefined)?.exitCode;
+  return typeof exitCode === 'number' ? exitCode : EXIT.failure;
 }
 
 function describe(error: unknown): Described {

@@ -12,6 +12,7 @@ import { isMet, type Result } from './result.ts';
 const suites: Record<string, () => Promise<{ run(): Promise<Result[]> }>> = {
   attestation: () => import('./attestation.ts'),
   cli: () => import('./cli.ts'),
+  eif: () => import('./eif.ts'),
   kms: () => import('./kms.ts'),
   'kms-soak': () => import('./kms-soak.ts'),
   guest: () => import('./guest.ts'),

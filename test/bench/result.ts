@@ -3,7 +3,7 @@ export type Result = {
   suite: string;
   name: string;
   value: number;
-  unit: 's' | 'ms' | '1/s' | 'MB' | 'calls';
+  unit: 's' | 'ms' | '1/s' | 'MB' | 'MB/s' | 'calls';
   /** How many operations the figure comes from. */
   n: number;
   peer?: { name: string; value: number };

@@ -10,7 +10,7 @@ export {
 export { CONTAINER_PROGRAMS } from './containers/container-recipe.ts';
 export { diffImages, type ImageDifference } from './diff-images.ts';
 export { OsImageError, type OsImageErrorCode } from './errors.ts';
-export { type CpioEntry, type CpioFields, cpioHeader, cpioTrailer, writeCpio } from './formats/cpio.ts';
+export { type CpioEntry, writeCpio } from './formats/cpio.ts';
 export { type FatOptions, writeFat32 } from './formats/fat32.ts';
 export { type Stub, type UkiParts, writeUki } from './formats/uki.ts';
 export { imagesDiskSize, writeImagesDisk } from './images-disk/write-images-disk.ts';

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { EifError } from '../errors.ts';
 
 /** Most that is read of a metadata section; DockerInfo of real images has a few thousand bytes. */
-export const MAX_METADATA_BYTES: number = 1 << 20;
+const MAX_METADATA_BYTES: number = 1 << 20;
 /** Most of a user's own metadata, as nitro-cli has it. */
 export const MAX_CUSTOM_BYTES = 4096;
 

@@ -1,16 +1,16 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
-import { type Certificate, parseCertificate } from '@dstack-cloud/attestation';
+import { type Certificate, parseCertificate } from '@dstack-cloud/attestation/certificate';
 import { decodeCbor, decodePemAll, encodeCbor, utf8Text } from '@dstack-cloud/encoding';
 import { EifError } from '../errors.ts';
 
 /** Most of a signature section; a certificate with P-521 and its signature take about 4 KiB. */
-export const MAX_SIGNATURE_BYTES: number = 32 * 1024;
+const MAX_SIGNATURE_BYTES: number = 32 * 1024;
 /** Each byte of certificate and signature is an item of its own. */
 const MAX_ITEMS = 20_000;
 const SHA384_BYTES = 48;
 
 /** How each curve signs (RFC 9053 section 2.1). */
-export const CURVES = {
+const CURVES = {
   prime256v1: { name: 'P-256', cose: -7, hash: 'sha256', signatureBytes: 64 },
   secp384r1: { name: 'P-384', cose: -35, hash: 'sha384', signatureBytes: 96 },
   secp521r1: { name: 'P-521', cose: -36, hash: 'sha512', signatureBytes: 132 },

@@ -48,7 +48,7 @@ export class PcrHasher {
 }
 
 /** A register after one extension: SHA-384(48 zero bytes ‖ digest). */
-export function extended(digest: Uint8Array): Uint8Array {
+function extended(digest: Uint8Array): Uint8Array {
   return new Uint8Array(createHash('sha384').update(new Uint8Array(48)).update(digest).digest());
 }
 

@@ -1,5 +1,5 @@
 import { open } from 'node:fs/promises';
-import { cpioHeader, cpioTrailer } from '@dstack-cloud/os-image';
+import { cpioHeader, cpioTrailer } from '@dstack-cloud/os-image/cpio';
 import { type ByteSource, bytesSource, CHUNK, chunks } from '../byte-source.ts';
 import { EifError } from '../errors.ts';
 import { bytePath } from './read-folder.ts';

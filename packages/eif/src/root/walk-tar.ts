@@ -8,14 +8,7 @@ const WINDOW = 128 * 1024;
 /** Most of an extended header or a long name. */
 const MAX_EXTENSION = 1 << 20;
 
-export type TarKind =
-  | 'file'
-  | 'link'
-  | 'symlink'
-  | 'character-device'
-  | 'block-device'
-  | 'directory'
-  | 'fifo';
+type TarKind = 'file' | 'link' | 'symlink' | 'character-device' | 'block-device' | 'directory' | 'fifo';
 
 /** A member of a tar archive, and where its content lies. */
 export interface TarMember {

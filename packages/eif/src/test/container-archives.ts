@@ -8,7 +8,7 @@ import { gzipSync } from 'node:zlib';
 import { type Header, pack } from 'tar-stream';
 
 export type Layer = readonly LayerMember[];
-export type LayerMember = Partial<Omit<Header, 'name'>> & { readonly name: string; readonly data?: string };
+type LayerMember = Partial<Omit<Header, 'name'>> & { readonly name: string; readonly data?: string };
 
 export interface ArchiveOptions {
   readonly architecture?: string;
