@@ -223,6 +223,33 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .option('--at <TIME>', 'time at which the certificate must be valid (default: now)', once('--at'))
     .addHelpText('after', EIF_VERIFY_EXAMPLES);
 
+  const seal = group(context, program, 'seal', 'keys sealed in a TPM: who may approve another system');
+  const sealKey = (added: Command): Command =>
+    added
+      .option('--key-file <FILE>', 'private key on P-256 in PEM (default: the variable SEAL_APPROVAL_KEY)')
+      .option('--password-file <FILE>', 'password of that file')
+      .option('--public-key <FILE>', 'public key in PEM, when the private one is kept elsewhere');
+  sealKey(
+    command('key', 'print a key as app-compose.json names it', () => import('./commands/seal-key.ts'), seal),
+  );
+  sealKey(
+    command(
+      'approve <REFUSAL>',
+      'let another system have what a TPM sealed; REFUSAL is a log or another file with the message',
+      () => import('./commands/seal-approve.ts'),
+      seal,
+    ),
+  )
+    .option('--image <IMAGE>', 'OS image that the system must boot (default: one that has its PCR 4)')
+    .option('--compose <FILE>', 'app-compose.json that it must run')
+    .option('--instance <FILE>', '.instance_info of the machine, unless the application has no instance id')
+    .option('--expect <PCR=HEX>', 'a value that you know, such as that of the firmware', collected)
+    .option('--accept <PCRS>', 'registers to take as they are, such as 0,2')
+    .option('-o, --output <FILE>', 'where the approval goes (default: .seal-approval.json)')
+    .option('--to-sign <FILE>', 'only write what has to be signed, for a key that is kept elsewhere')
+    .option('--signature <FILE>', 'signature over that, 64 bytes or DER')
+    .addHelpText('after', SEAL_EXAMPLES);
+
   const app = group(context, program, 'app', 'the app contract: which compose files may have keys');
   command('create', 'create the app contract on chain', () => import('./commands/app-create.ts'), app).option(
     '--no-compose-hash',
@@ -301,4 +328,12 @@ function once(name: string): (value: string, before: string | undefined) => stri
 }
 
 const ARCHITECTURES = ['x86_64', 'aarch64'];
+
+const SEAL_EXAMPLES = `
+Examples:
+  dstack-cloud seal approve serial.log --key-file owner.pem --image dstack-cloud-0.2.0 \\
+    --compose app-compose.json --accept 0,2
+  dstack-cloud seal approve serial.log --public-key owner.pub --compose app-compose.json \\
+    --accept 0,2 --to-sign approval.bin`;
+
 const KEY_PROVIDERS = ['kms', 'local', 'tpm', 'none'];

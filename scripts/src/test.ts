@@ -11,9 +11,14 @@ import { type Counts, runVitest } from './run-vitest.ts';
  * Tests that boot our OS image and run containers in it: without KVM a boot takes minutes, so these run by name alone
  * (`npm run e2e -- vm-first-app`). What they leave out is said at the end.
  */
-const BY_NAME_ONLY = ['vm-guest', 'vm-local', 'vm-power-cut', 'vm-real-image', 'vm-tpm-provider'].map(
-  (name) => `test/e2e/${name}.test.ts`,
-);
+const BY_NAME_ONLY = [
+  'vm-disk-attacks',
+  'vm-guest',
+  'vm-local',
+  'vm-power-cut',
+  'vm-real-image',
+  'vm-tpm-provider',
+].map((name) => `test/e2e/${name}.test.ts`);
 
 /** Unit tests that bound how long somebody waits: a neighbour on the other core would be part of that. */
 const ALONE_TOO = ['packages/verifier/src/service/hostile.test.ts'];

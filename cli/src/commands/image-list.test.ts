@@ -1,5 +1,5 @@
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Sandbox } from '../testing.ts';
 
 let sandbox: Sandbox;
@@ -70,16 +70,77 @@ it('does not build over an image that is there', async () => {
   expect(stderr).toContain('exists already');
 });
 
-it('says what differs between two images', async () => {
-  image('one');
-  writeFileSync(
-    `${image('two')}/metadata.json`,
-    JSON.stringify({ kernel: 'bzImage', initrd: 'initrd', cmdline: 'console=ttyS0 debug', version: '0.2.0' }),
-  );
-  const { code, stdout } = await sandbox.run('image', 'diff', 'one', 'two', '--json');
-  expect(code).toBe(1);
-  expect((JSON.parse(stdout) as { what: string }[]).map(({ what }) => what)).toEqual([
-    'version',
-    'command line debug',
-  ]);
+describe('image diff', () => {
+  const differing = (): void => {
+    image('one');
+    const two = image('two');
+    writeFileSync(
+      `${two}/metadata.json`,
+      JSON.stringify({
+        kernel: 'bzImage',
+        initrd: 'initrd',
+        cmdline: 'console=ttyS1 debug',
+        version: '0.2.0',
+      }),
+    );
+    writeFileSync(`${two}/initrd`, 'x'.repeat(2000));
+    const sbom = (components: object[]) => JSON.stringify({ bomFormat: 'CycloneDX', components });
+    const component = (name: string, version: string, size: number, content = 'aa') => ({
+      ...{ name, version, hashes: [{ alg: 'SHA-256', content }] },
+      properties: [{ name: 'dstack:size', value: String(size) }],
+    });
+    writeFileSync(
+      sandbox.path(FOLDER, 'one/sbom.cdx.json'),
+      sbom([component('bash', '5.1', 900), component('gone', '1', 500), component('same', '1', 10)]),
+    );
+    writeFileSync(
+      sandbox.path(FOLDER, 'two/sbom.cdx.json'),
+      sbom([component('bash', '5.2', 2_400_000), component('same', '1', 10, 'bb')]),
+    );
+  };
+
+  it('says what differs between two images, with sizes', async () => {
+    differing();
+    const { code, stdout } = await sandbox.run('image', 'diff', 'one', 'two', '--json');
+    expect(code).toBe(1);
+    const rows = JSON.parse(stdout) as { what: string }[];
+    expect(rows.map(({ what }) => what)).toEqual([
+      ...['package bash', 'package gone', 'package same', 'version'],
+      ...['command line console', 'command line debug', 'file initrd'],
+    ]);
+    expect(rows[0]).toEqual({
+      ...{ what: 'package bash', kind: 'package', name: 'bash', before: '5.1', after: '5.2' },
+      ...{ before_bytes: 900, after_bytes: 2_400_000, note: null },
+    });
+    expect(rows[1]).toMatchObject({ before: '1', after: null, before_bytes: 500, after_bytes: null });
+    expect(rows[6]).toMatchObject({ before_bytes: 1, after_bytes: 2000 });
+  });
+
+  it('explains it to people', async () => {
+    differing();
+    const { stdout } = await sandbox.run('image', 'diff', 'one', 'two');
+    expect(stdout).toContain('Packages: 3 differ, +2.4 MB before compression\n');
+    expect(stdout).toContain('  bash: 5.1 -> 5.2  900 B -> 2.4 MB (+2.4 MB)\n');
+    expect(stdout).toContain('  gone: 1 -> (absent)  500 B -> 0 B (-500 B)\n');
+    expect(stdout).toContain('  same: 1  10 B  (the same version with other content)\n');
+    expect(stdout).toContain('Command line (measured)\n  console: console=ttyS0 -> console=ttyS1\n');
+    expect(stdout).toMatch(/ {2}initrd: [0-9a-f]{16} -> [0-9a-f]{16} {2}1 B -> 2\.0 kB \(\+2\.0 kB\)\n/);
+    expect(stdout).toContain('os-image-hash is the same: what differs is not among the files that decide\n');
+  });
+
+  it('says nothing of an image whose list of packages cannot be read', async () => {
+    differing();
+    writeFileSync(sandbox.path(FOLDER, 'two/sbom.cdx.json'), '{"components":1}');
+    const { code, stdout, stderr } = await sandbox.run('image', 'diff', 'one', 'two');
+    expect([code, stdout]).toEqual([1, '']);
+    expect(stderr).toContain('sbom.cdx.json is no list of packages that can be compared');
+  });
+
+  it('finds nothing between an image and itself', async () => {
+    differing();
+    expect(await sandbox.run('image', 'diff', 'one', 'one')).toMatchObject({
+      code: 0,
+      stdout: 'The images are equal, byte for byte\n',
+    });
+  });
 });

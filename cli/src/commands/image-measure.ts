@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { bootRegisters, changedFiles, type OsImageFolder } from '@dstack-cloud/os-image';
+import { bootRegisters, changedFiles, checkRoot, type OsImageFolder } from '@dstack-cloud/os-image';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
 import { findImage } from '../image/find-image.ts';
@@ -20,6 +20,7 @@ export async function run(context: Context, args: readonly string[]): Promise<un
         exitCode: EXIT.refused,
       },
     );
+  await checkRoot(image);
   const authHash = (await textFile(image, 'auth_hash.txt'))?.trim() ?? null;
   const registers = await bootRegisters(join(image.folder, 'uki.efi'));
   if (registers !== undefined && authHash !== null && registers.uki !== authHash)

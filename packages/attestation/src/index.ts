@@ -37,6 +37,7 @@ export {
 } from './events/boot-log.ts';
 export { ccelEvents } from './events/ccel.ts';
 export { EVENT, isReservedEvent } from './events/event-names.ts';
+export { identityEvents, type MeasuredIdentity } from './events/identity-events.ts';
 export { replayDigests } from './events/replay.ts';
 export {
   findEvent,

@@ -4,6 +4,9 @@ import { toHex } from '@dstack-cloud/encoding';
 import { hashes } from './build/hashes.ts';
 import { OsImageError } from './errors.ts';
 
+/** Without these our stub starts nothing. */
+const SECTIONS = ['.cmdline', '.initrd', '.linux'];
+
 /** What a vTPM shows after a unified kernel image of ours was booted, SHA-256 bank, hex. */
 export interface BootRegisters {
   /** Authenticode digest of the image, as firmware measures it. */
@@ -17,7 +20,10 @@ export interface BootRegisters {
 /** Our stub measures no sections, and takes nothing from beside the image: PCR 11, 12 and 13 stay zero. */
 export function bootRegistersOf(uki: Uint8Array): BootRegisters {
   const none = { gptDigest: new Uint8Array(32), measuredSections: [] };
-  const { uki: digest, pcr4, pcr9 } = predictUki(readUki(uki), none, hashes);
+  const parsed = readUki(uki);
+  const missing = SECTIONS.find((name) => !parsed.sections.has(name));
+  if (missing !== undefined) throw new OsImageError('format', `it has no section ${missing}`);
+  const { uki: digest, pcr4, pcr9 } = predictUki(parsed, none, hashes);
   return {
     uki: toHex(digest),
     pcr4: toHex(replayDigests(pcr4, 'sha256')),
@@ -37,6 +43,10 @@ export async function bootRegisters(path: string): Promise<BootRegisters | undef
   try {
     return bootRegistersOf(file);
   } catch (cause) {
-    throw new OsImageError('not-an-image', `${path} is no unified kernel image`, { cause });
+    throw new OsImageError(
+      'not-an-image',
+      `${path} is no whole unified kernel image (${(cause as Error).message}); build or download the image again`,
+      { cause },
+    );
   }
 }

@@ -1,6 +1,7 @@
 export { type BootRegisters, bootRegisters, bootRegistersOf } from './boot-registers.ts';
 export { type BuildImageOptions, buildImage, COMPRESSION, type ImageFiles } from './build/build-image.ts';
 export type { Flavour } from './build/command-line.ts';
+export { checkRoot } from './check-root.ts';
 export {
   type BuildContainersOptions,
   buildContainers,
@@ -8,7 +9,7 @@ export {
   containerFileNames,
 } from './containers/build-containers.ts';
 export { CONTAINER_PROGRAMS } from './containers/container-recipe.ts';
-export { diffImages, type ImageDifference } from './diff-images.ts';
+export { type DifferenceKind, diffImages, type ImageDifference } from './diff-images.ts';
 export { OsImageError, type OsImageErrorCode } from './errors.ts';
 export { type CpioEntry, writeCpio } from './formats/cpio.ts';
 export { type FatOptions, writeFat32 } from './formats/fat32.ts';

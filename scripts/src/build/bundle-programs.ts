@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, readdir, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { build, type OutputFile } from 'esbuild';
+import { build, type BuildOptions as EsbuildOptions, type OutputFile } from 'esbuild';
 import { isUpToDate, writeStamp } from './build-stamp.ts';
 
 /** Old chunks stay this long: a program that is still running may load one lazily. */
@@ -9,6 +9,22 @@ const KEEP_CHUNKS_MS = 24 * 3_600_000;
 
 /** CommonJS dependencies call `require` at run time, which an ES module does not have. */
 const BANNER = "import{createRequire as __r}from'node:module';const require=__r(import.meta.url);";
+
+/** How every program is bundled. */
+export const BUNDLE_OPTIONS: EsbuildOptions = {
+  bundle: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node20',
+  conditions: ['@dstack/source', 'module'],
+  mainFields: ['module', 'main'],
+  banner: { js: BANNER },
+  minifySyntax: true,
+  minifyWhitespace: true,
+  legalComments: 'none',
+  logLevel: 'silent',
+  external: ['koffi', 'secp256k1', 'bufferutil', 'utf-8-validate'],
+};
 
 interface BundleOptions {
   readonly repository: string;
@@ -42,22 +58,11 @@ export async function bundlePrograms(
     absWorkingDir: options.repository,
     entryPoints: Object.fromEntries(entries),
     outdir: options.outDirectory,
+    ...BUNDLE_OPTIONS,
     write: false,
-    bundle: true,
     splitting: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
-    conditions: ['@dstack/source', 'module'],
-    mainFields: ['module', 'main'],
-    banner: { js: BANNER },
     chunkNames: 'chunks/[name]-[hash]',
-    minifySyntax: true,
-    minifyWhitespace: true,
-    legalComments: 'none',
     metafile: true,
-    logLevel: 'silent',
-    external: ['koffi', 'secp256k1', 'bufferutil', 'utf-8-validate'],
   });
   await mkdir(join(options.outDirectory, 'chunks'), { recursive: true });
   const isEntry = (file: OutputFile): boolean => !file.path.includes('/chunks/');

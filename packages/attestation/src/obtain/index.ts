@@ -12,10 +12,18 @@ export { GCE_AK_INDICES, type GceAttestationKey, gceAttestationKey } from './tpm
 export { requireMeasuredImage } from './tpm/measured-image.ts';
 export {
   approvedBytes,
+  isApprovedBy,
   parseSealApproval,
   type SealApproval,
   serializeSealApproval,
 } from './tpm/seal-approval.ts';
+export {
+  approverHash,
+  findSealRequest,
+  formatSealRequest,
+  SEALED_PCR_NAMES,
+  type SealRequest,
+} from './tpm/seal-request.ts';
 export { openSealedSeed, presentPolicy, type SealedSeed, type SealedSeedOptions } from './tpm/sealed-seed.ts';
 export { Tpm, withTpm } from './tpm/tpm.ts';
 export { type TpmIdentity, tpmHandles, tpmIdentity, tpmPcrBanks } from './tpm/tpm-capabilities.ts';

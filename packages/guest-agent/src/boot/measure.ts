@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { AppCompose, ComposeHash } from '@dstack-cloud/app';
-import { EVENT } from '@dstack-cloud/attestation';
+import { identityEvents } from '@dstack-cloud/attestation';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { utf8 } from '@dstack-cloud/encoding';
 import { GuestError } from '../errors.ts';
@@ -32,12 +32,10 @@ export async function measureIdentities(
   hash: ComposeHash,
   ids: Identities,
 ): Promise<void> {
-  await measure(EVENT.systemPreparing);
-  await measure(EVENT.appId, ids.appId);
-  await measure(EVENT.composeHash, hash);
-  for (const script of compose.initScripts) {
-    await measure(EVENT.initScriptHash, new Uint8Array(createHash('sha256').update(utf8(script)).digest()));
-  }
-  await measure(EVENT.instanceId, ids.instanceId);
-  await measure(EVENT.bootMrDone);
+  const initScriptHashes = compose.initScripts.map(
+    (script) => new Uint8Array(createHash('sha256').update(utf8(script)).digest()),
+  );
+  const { appId, instanceId } = ids;
+  for (const { event, payload } of identityEvents({ appId, composeHash: hash, initScriptHashes, instanceId }))
+    await measure(event, payload);
 }

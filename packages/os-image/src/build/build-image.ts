@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { toHex, utf8 } from '@dstack-cloud/encoding';
 import { OsImageError } from '../errors.ts';
@@ -15,11 +15,13 @@ import { addNode } from './add-node.ts';
 import { addPrograms } from './add-programs.ts';
 import { protectRoot, writeDisk, writeRootDisk } from './assemble.ts';
 import { billOfMaterials } from './bill-of-materials.ts';
+import { buildFailure, requireRoom } from './build-failure.ts';
 import { buildStub } from './build-stub.ts';
 import { commandLine, type Flavour } from './command-line.ts';
 import { describeImage, type ImageHashes } from './describe-image.ts';
 import { buildInitramfs } from './initramfs.ts';
 import { prepareModules } from './kernel-modules.ts';
+import { moveInto } from './move-into.ts';
 import { programPackages } from './program-packages.ts';
 import { configureRoot } from './root-tree.ts';
 
@@ -63,11 +65,18 @@ export const EPOCH = 1_767_225_600;
  * @throws OsImageError
  */
 export async function buildImage(options: BuildImageOptions): Promise<ImageFiles> {
-  const { lock, recipe, output, say = () => undefined } = options;
+  const { lock, recipe, output } = options;
   const parent = dirname(output);
-  await mkdir(parent, { recursive: true });
-  const work = await mkdtemp(join(parent, `.${basename(output)}-`));
+  let step = 'Folder';
+  const say = (line: string): void => {
+    step = line;
+    options.say?.(line);
+  };
+  let work: string | undefined;
   try {
+    await mkdir(parent, { recursive: true });
+    await requireRoom(parent);
+    work = await mkdtemp(join(parent, `.${basename(output)}-`));
     const npm = await programPackages(options.programs);
     const store = new PackageStore(lock, options.store);
     say('Packages');
@@ -117,10 +126,12 @@ export async function buildImage(options: BuildImageOptions): Promise<ImageFiles
     const component = { type: 'operating-system', name: 'dstack-cloud', version: options.version } as const;
     const materials = { component, lock, debian: lock.image, npm, sizes: tree.sizes() };
     await writeFile(join(image, 'sbom.cdx.json'), billOfMaterials(materials));
-    await rename(image, output);
+    await moveInto(image, output);
     return { folder: output, ...hashes, rootHash, commandLine: text };
+  } catch (error) {
+    throw buildFailure(error, { step, folder: parent });
   } finally {
-    await rm(work, { recursive: true, force: true });
+    if (work !== undefined) await rm(work, { recursive: true, force: true });
   }
 }
 

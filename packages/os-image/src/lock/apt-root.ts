@@ -1,8 +1,11 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { OsImageError } from '../errors.ts';
 import { runCommand } from '../tools/run-command.ts';
 
+const LOCK_ATTEMPTS = 120;
+const LOCK_PAUSE_MS = 1000;
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
 /** Where Debian's packages are served, as this machine is configured. */
@@ -48,7 +51,14 @@ export class AptRoot {
     await writeFile(join(directory, 'etc/apt/sources.list'), `${sources.join('\n')}\n`);
     await writeFile(join(directory, 'apt.conf'), configuration(directory));
     const root = new AptRoot(directory);
-    await root.#apt(['update', '-q']);
+    await root.#apt(['update', '-q']).catch((cause: unknown) => {
+      if (cause instanceof OsImageError && cause.code === 'tool-missing') throw cause;
+      throw new OsImageError(
+        'build-failed',
+        `The lists of packages cannot be read from ${main}; check the network and the mirror of this machine, or give all packages with --packages DIR`,
+        { cause },
+      );
+    });
     return root;
   }
 
@@ -74,7 +84,16 @@ export class AptRoot {
 
   async #apt(args: readonly string[], cwd?: string): Promise<string> {
     const env = { ...process.env, APT_CONFIG: join(this.#directory, 'apt.conf'), LC_ALL: 'C.UTF-8' };
-    return await runCommand('apt-get', args, cwd === undefined ? { env } : { env, cwd });
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await runCommand('apt-get', args, cwd === undefined ? { env } : { env, cwd });
+      } catch (error) {
+        // Another build reads the same lists just now.
+        const isBusy = error instanceof OsImageError && error.message.includes('Could not get lock');
+        if (!isBusy || attempt === LOCK_ATTEMPTS) throw error;
+        await sleep(LOCK_PAUSE_MS);
+      }
+    }
   }
 }
 

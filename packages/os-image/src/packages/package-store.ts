@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { OsImageError } from '../errors.ts';
 import { AptRoot, type Mirror } from '../lock/apt-root.ts';
@@ -118,7 +118,8 @@ export class PackageStore {
     }
     for (const one of packages) {
       const file = found.get(one.sha256);
-      if (file === undefined) throw differs(`${one.name} ${one.version}`, one.sha256, undefined);
+      if (file === undefined)
+        throw differs(`${one.name} ${one.version}`, one.sha256, foundAs(`${one.name}_`, found));
       await rename(file, path(one));
     }
   }
@@ -145,8 +146,16 @@ export class PackageStore {
   }
 }
 
+/** Hash of the file that came under a name; undefined when none did. */
+function foundAs(start: string, found: ReadonlyMap<string, string>): string | undefined {
+  return [...found].find(([, path]) => basename(path).startsWith(start))?.[0];
+}
+
 function differs(what: string, expected: string, found: string | undefined): OsImageError {
-  return new OsImageError('package-differs', `${what} is not the file that the lock names`, {
+  const message =
+    `${what} as it is served is not the file that the lock names: it is not used. Check the mirror, or give the ` +
+    'packages of this release with --packages DIR';
+  return new OsImageError('package-differs', message, {
     expected,
     ...(found === undefined ? {} : { found }),
   });

@@ -5,6 +5,14 @@ import { OsImageError } from '../errors.ts';
 /** Most that is kept of what a command says, bytes. */
 const MAX_OUTPUT = 4 * 1024 * 1024;
 
+/** Debian packages of the programs that a build takes from the machine. */
+const PACKAGES: Readonly<Record<string, string>> = {
+  'apt-get': 'apt',
+  'dpkg-deb': 'dpkg',
+  npm: 'npm',
+  tar: 'tar',
+};
+
 export interface RunOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
@@ -43,7 +51,11 @@ async function outputOf(child: ChildProcess, command: string): Promise<string> {
     child.once('close', resolve);
   }).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === 'ENOENT')
-      throw new OsImageError('tool-missing', `The program ${command} is not installed`, { cause });
+      throw new OsImageError(
+        'tool-missing',
+        `The program ${command} is not installed; images are built on Debian and its relatives, where the package ${PACKAGES[command] ?? command} has it`,
+        { cause },
+      );
     throw new OsImageError('build-failed', `${command} could not be run: ${cause.message}`, { cause });
   });
   if (code !== 0) {

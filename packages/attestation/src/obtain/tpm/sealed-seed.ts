@@ -5,6 +5,7 @@ import { approvalPolicyDigest, policyAuthorize, policyOr, policyOrDigest } from 
 import { pcrPolicyDigest, policyPcr, SEALING_PCRS } from './pcr-policy.ts';
 import { SaltedSession } from './salted-session.ts';
 import { approvalReference, isApprovedBy, type SealApproval } from './seal-approval.ts';
+import { approverHash, formatSealRequest, SEALED_PCR_NAMES } from './seal-request.ts';
 import type { SealedBlob } from './sealed-blob.ts';
 import { keepOnly, readSeals, type StoredSeal, writeSeal } from './sealed-slots.ts';
 import { storageKey } from './storage-key.ts';
@@ -210,7 +211,8 @@ function requireApproval(
   const policy = pcrPolicyDigest(BANK, now);
   const wanted = `approval ${blob.number + 1} of policy ${toHex(policy)}`;
   // The host may know all of this: whoever approves sees it there.
-  const remedy = blob.approver.length === 0 ? '' : `; the owner may give ${wanted}`;
+  const request = { number: blob.number + 1, policy, keyHash: approverHash(blob.approver), pcrs: now };
+  const remedy = blob.approver.length === 0 ? '' : `; the owner may give ${formatSealRequest(request)}`;
   const refuse = (why: string, expected: string, found: string): AttestationError =>
     new AttestationError(
       'mismatch',
@@ -233,20 +235,11 @@ function requireApproval(
   return approval;
 }
 
-const WHAT: Readonly<Record<number, string>> = {
-  0: 'firmware',
-  2: 'boot components',
-  4: 'boot applications',
-  12: 'additions of the boot stub',
-  13: 'system extensions',
-  14: 'application',
-};
-
 function describeChange(blob: SealedBlob, changed: readonly PcrReading[]): string {
   if (changed.length === 0) return 'its registers are those of the seal but its policy is another';
   const parts = changed.map(({ index, value }) => {
     const sealed = blob.pcrs.find((one) => one.index === index);
-    return `PCR ${index} (${WHAT[index] ?? 'other'}) was ${sealed ? toHex(sealed.value) : 'not sealed'} and is ${toHex(value)}`;
+    return `PCR ${index} (${SEALED_PCR_NAMES[index] ?? 'other'}) was ${sealed ? toHex(sealed.value) : 'not sealed'} and is ${toHex(value)}`;
   });
   return parts.join('; ');
 }

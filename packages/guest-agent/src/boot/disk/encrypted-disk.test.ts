@@ -16,6 +16,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { utf8 } from '@dstack-cloud/encoding';
+import { LUKS_COPY } from '@dstack-cloud/test/luks';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -46,6 +47,8 @@ describeWithPrograms('the data disk', ['cryptsetup'], () => {
       run: async (program, args, input) => {
         between(program, args);
         ran.push([program, ...args]);
+        // The opened disk, which is not there.
+        if (program === 'sync') return { code: 0, stdout: '', stderr: '' };
         const opens = program === 'cryptsetup' && args[0] === 'open';
         const actual = opens ? [...args.slice(0, -1), '--test-passphrase'] : [...args];
         const { status, stdout, stderr } = spawnSync(program, actual, { input: input ?? '' });
@@ -93,9 +96,48 @@ describeWithPrograms('the data disk', ['cryptsetup'], () => {
   it('of another instance is refused and stays as it is', async () => {
     await finished();
     const before = start();
-    await expect(machine().open(OTHER_KEY)).rejects.toMatchObject({ code: 'disk-failed' });
+    await expect(machine().open(OTHER_KEY)).rejects.toMatchObject({
+      code: 'disk-refused',
+      message: expect.stringMatching(/does not open with the key of this machine: it belongs to another/),
+    });
     expect(sameAs(before)).toBe(true);
     expect(readdirSync(join(folder, 'scratch'))).toEqual([]);
+  });
+
+  it('is complete after a power cut at any write that finishes it', async () => {
+    await machine().open();
+    const before = start();
+    execFileSync('cryptsetup', ['config', device, '--label', '']);
+    const after = start();
+    // Order and places of what cryptsetup writes: each copy without its checksum, its metadata, its checksum.
+    const zeros = new Uint8Array(64);
+    const writes = [0, LUKS_COPY].flatMap((at) => {
+      const binary = after.slice(at, at + 4096);
+      const bare = binary.slice();
+      bare.set(zeros, 448);
+      return [
+        [bare, at],
+        [after.slice(at + 4096, at + LUKS_COPY), at + 4096],
+        [binary, at],
+      ] as const;
+    });
+    for (let done = 0; done <= writes.length; done++) {
+      put(before, 0);
+      for (const [bytes, at] of writes.slice(0, done)) put(bytes, at);
+      const { open, ran } = machine();
+      const { fresh } = await open();
+      const did = ran.map(([program, command]) => (program === 'sync' ? program : command));
+      // As long as the label is there, there are no data; then nothing is formatted any more.
+      expect([done, fresh, did]).toEqual(
+        done < 4
+          ? [done, true, ['luksFormat', 'open']]
+          : [done, false, done < 6 ? ['open', 'sync', 'config', 'sync'] : ['open']],
+      );
+      if (fresh) continue;
+      const again = machine();
+      expect(await again.open()).toEqual({ fresh: false });
+      expect(again.ran.map(([, command]) => command)).toEqual(['open']);
+    }
   });
 
   describe('whose header the host changes between check and use', () => {

@@ -3,16 +3,19 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '@dstack-cloud/app';
 import { toHex, utf8 } from '@dstack-cloud/encoding';
 import type { KeyName } from '@dstack-cloud/ra-tls';
+import { GuestError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import { formatDiskKeyName } from './disk-key-name.ts';
 import {
   checkLuksHeader,
+  completeLuksHeader,
   type DiskState,
   diskState,
   LUKS_DATA_OFFSET,
+  type LuksHeader,
   UNFINISHED_LABEL,
 } from './luks-header.ts';
-import { type MachineHost, mustRun } from './machine-host.ts';
+import { type MachineHost, mustRun, runOrFail } from './machine-host.ts';
 
 /** Name of the opened disk below `/dev/mapper`. */
 const MAPPER = 'dstack_data_disk';
@@ -21,6 +24,9 @@ export const MAPPED_DEVICE: string = `/dev/mapper/${MAPPER}`;
 /** As much of the header area and of the data area as tells an empty disk from a used one, bytes. */
 const HEADER_PROBE = 32 * 1024;
 const DATA_PROBE = 1024 * 1024;
+
+/** Status of cryptsetup(8) when no key of the header is the one that it was given. */
+const NO_PERMISSION = 2;
 
 /** The key is 32 random bytes, which no number of iterations makes better; the format's minimum is fastest. */
 const FORMAT = [
@@ -66,8 +72,9 @@ export async function openEncryptedDisk(options: EncryptedDiskOptions): Promise<
     await openChecked(options, UNFINISHED_LABEL);
     return { fresh: true };
   }
-  const { uuid } = await openChecked(options, '');
+  const { uuid, keyName, wasCut } = await openChecked(options, '');
   log.info({ device, uuid }, 'Data disk is open');
+  if (wasCut) await finishDisk({ host, device, keyName });
   return { fresh: false };
 }
 
@@ -75,19 +82,30 @@ export async function openEncryptedDisk(options: EncryptedDiskOptions): Promise<
 async function openChecked(
   { host, device, key, scratch }: EncryptedDiskOptions,
   label: string,
-): Promise<{ uuid: string }> {
-  const header = await host.read(device, 0, LUKS_DATA_OFFSET);
-  const { uuid } = checkLuksHeader(header, label);
+): Promise<Pick<LuksHeader, 'uuid' | 'keyName'> & { wasCut: boolean }> {
+  const stored = await host.read(device, 0, LUKS_DATA_OFFSET);
+  const complete = completeLuksHeader(stored);
+  const header = complete ?? stored;
+  const { uuid, keyName } = checkLuksHeader(header, label);
   const copy = join(scratch, 'luks-header');
   await mkdir(scratch, { recursive: true, mode: 0o700 });
   await writeFileAtomic(copy, header);
   try {
     const args = ['open', '--type', 'luks2', '--header', copy, '--key-file', '-', device, MAPPER];
-    await mustRun(host, 'cryptsetup', args, { input: passphrase(key) });
+    const { code } = await runOrFail(host, 'cryptsetup', args, {
+      input: passphrase(key),
+      good: [0, NO_PERMISSION],
+    });
+    if (code === NO_PERMISSION)
+      throw new GuestError(
+        'disk-refused',
+        'The data disk does not open with the key of this machine: it belongs to another instance or application; attach its own disk, or an empty one',
+        { expected: 'the key of this machine', found: `the disk ${uuid}` },
+      );
   } finally {
     await rm(copy, { force: true });
   }
-  return { uuid };
+  return { uuid, keyName, wasCut: complete !== undefined };
 }
 
 /**
@@ -97,7 +115,8 @@ async function openChecked(
  */
 export async function diskKeyName(host: MachineHost, device: string): Promise<KeyName | undefined> {
   if ((await stateOf({ host, device })) !== 'luks') return undefined;
-  return checkLuksHeader(await host.read(device, 0, LUKS_DATA_OFFSET)).keyName;
+  const header = await host.read(device, 0, LUKS_DATA_OFFSET);
+  return checkLuksHeader(completeLuksHeader(header) ?? header).keyName;
 }
 
 /** Marks a new disk as complete, once its file system is on it. */

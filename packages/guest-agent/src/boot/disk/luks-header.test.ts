@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { LUKS_COPY as HEADER, rewriteLuksHeader } from '@dstack-cloud/test/luks';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -10,7 +10,6 @@ import { GuestError } from '../../errors.ts';
 import { formatDiskKeyName } from './disk-key-name.ts';
 import { checkLuksHeader, diskState } from './luks-header.ts';
 
-const HEADER = 16 * 1024;
 const FORMAT = [
   ...['luksFormat', '--batch-mode', '--type', 'luks2', '--offset', '32768', '--sector-size', '512'],
   ...['--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000', '--key-file', '-'],
@@ -56,7 +55,7 @@ describeWithPrograms('the header of the data disk, as cryptsetup writes it', ['c
   });
 
   it('is refused with a null cipher, the attack that makes the disk readable', () => {
-    const header = rewrite(good, (json) => json.replace('"aes-xts-plain64"', '"cipher_null-ecb"'));
+    const header = rewriteLuksHeader(good, (json) => json.replace('"aes-xts-plain64"', '"cipher_null-ecb"'));
     expect(() => checkLuksHeader(header)).toThrow(/encryption/);
   });
 
@@ -76,14 +75,14 @@ describeWithPrograms('the header of the data disk, as cryptsetup writes it', ['c
   });
 
   it('is refused when its copies differ, however well each is made', () => {
-    const changed = rewrite(good, (json) => json.replace(/"iterations":1000/, '"iterations":1001'));
+    const changed = rewriteLuksHeader(good, (json) => json.replace(/"iterations":1000/, '"iterations":1001'));
     const mixed = good.slice();
     mixed.set(changed.subarray(0, HEADER));
     expect(() => checkLuksHeader(mixed)).toThrow(/differ/);
   });
 
   it('is refused with a member twice', () => {
-    const header = rewrite(good, (json) => json.replace('"tokens":{}', '"tokens":{},"tokens":{}'));
+    const header = rewriteLuksHeader(good, (json) => json.replace('"tokens":{}', '"tokens":{},"tokens":{}'));
     expect(() => checkLuksHeader(header)).toThrow(/twice/);
   });
 
@@ -148,20 +147,4 @@ function start(disk: string): Uint8Array {
   readSync(file, bytes, 0, bytes.length, 0);
   closeSync(file);
   return bytes;
-}
-
-/** Changes the metadata of both copies and makes their checksums right again, as an attacker would. */
-function rewrite(header: Uint8Array, change: (json: string) => string): Uint8Array {
-  const out = header.slice();
-  for (const at of [0, HEADER]) {
-    const copy = out.subarray(at, at + HEADER);
-    const area = copy.subarray(4096);
-    const end = area.indexOf(0);
-    const json = Buffer.from(change(Buffer.from(area.subarray(0, end)).toString()));
-    area.fill(0);
-    area.set(json);
-    copy.fill(0, 448, 512);
-    copy.set(createHash('sha256').update(copy).digest(), 448);
-  }
-  return out;
 }

@@ -12,11 +12,15 @@ import { parseDiskKeyName } from './disk-key-name.ts';
 export const LUKS_DATA_OFFSET: number = 16 * 1024 * 1024;
 
 const BINARY = 4096;
+/** Size of a copy as cryptsetup makes it. */
+const HEADER_SIZE = 16 * 1024;
 const MIN_HEADER = 4096;
 const MAX_HEADER = 16 * 1024 * 1024;
 const MAGIC = { primary: 'LUKS\xba\xbe', secondary: 'SKUL\xba\xbe' } as const;
 const CHECKSUM_AT = 448;
 const LABEL_AT = 24;
+/** Where a copy says at which place of the disk it lies. */
+const OFFSET_AT = 256;
 const LABEL_BYTES = 48;
 
 const base64 = z
@@ -117,19 +121,56 @@ export function checkLuksHeader(bytes: Uint8Array, label = ''): LuksHeader {
   return { uuid, sequence, keyName: parseDiskKeyName(subsystem) };
 }
 
+/**
+ * A header whose second copy was not written to its end. cryptsetup writes the first copy, then the second, each without
+ * its checksum at first: a power cut can leave a good first copy and a second one whose checksum is zero. Then the second
+ * is made from the first, on which alone everything depends.
+ *
+ * @returns the header with two copies; undefined when nothing was cut off
+ */
+export function completeLuksHeader(bytes: Uint8Array): Uint8Array | undefined {
+  const size = headerSize(bytes);
+  const second = bytes.subarray(size, 2 * size);
+  const isCut = text(second, 0, 6) === MAGIC.secondary && isZero(checksumOf(second));
+  if (!isCut) return undefined;
+  const complete = bytes.slice();
+  const made = complete.subarray(size, 2 * size);
+  made.set(bytes.subarray(0, size));
+  made.set(latin1(MAGIC.secondary));
+  new DataView(made.buffer, made.byteOffset).setBigUint64(OFFSET_AT, BigInt(size));
+  checksumOf(made).fill(0);
+  made.set(createHash('sha256').update(made).digest(), CHECKSUM_AT);
+  return complete;
+}
+
+function checksumOf(copy: Uint8Array): Uint8Array {
+  return copy.subarray(CHECKSUM_AT, CHECKSUM_AT + 64);
+}
+
+function latin1(characters: string): Uint8Array {
+  return new Uint8Array(Buffer.from(characters, 'latin1'));
+}
+
 /** What the start of a disk is taken for, before anything of it is believed. */
 export type DiskState = 'blank' | 'unfinished' | 'luks';
 
 /**
- * @param start the header area, at least 4,096 bytes
+ * The label is taken away from the first copy of the header, then from the second: as long as one has it, the disk holds
+ * no data.
+ *
+ * @param start the header area, both copies of the size that this guest makes
  * @param data the first bytes of the data area: encrypted data is never all zeros
  * @throws GuestError `disk-refused` for a disk that holds something else
  */
 export function diskState(start: Uint8Array, data: Uint8Array): DiskState {
-  if (text(start, 0, 6) === MAGIC.primary)
-    return text(start, LABEL_AT, LABEL_AT + LABEL_BYTES).replace(/\0+$/, '') === UNFINISHED_LABEL
+  if (text(start, 0, 6) === MAGIC.primary) {
+    const isUnfinished = (at: number, magic: string) =>
+      text(start, at, at + 6) === magic &&
+      text(start, at + LABEL_AT, at + LABEL_AT + LABEL_BYTES).replace(/\0+$/, '') === UNFINISHED_LABEL;
+    return isUnfinished(0, MAGIC.primary) || isUnfinished(HEADER_SIZE, MAGIC.secondary)
       ? 'unfinished'
       : 'luks';
+  }
   if (isZero(start) && isZero(data)) return 'blank';
   throw new GuestError(
     'disk-refused',

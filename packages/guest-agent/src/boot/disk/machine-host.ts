@@ -78,17 +78,33 @@ function collect(stream: NodeJS.ReadableStream): () => string {
   return () => Buffer.concat(chunks).toString('utf8');
 }
 
+interface RunLimits {
+  readonly input?: Uint8Array;
+  /** Statuses that are no failure. */
+  readonly good?: readonly number[];
+}
+
 /** Runs a program that must end with one of these statuses. @throws GuestError `disk-failed` with what it said */
 export async function mustRun(
   host: MachineHost,
   program: string,
   args: readonly string[],
-  { input, good = [0] }: { readonly input?: Uint8Array; readonly good?: readonly number[] } = {},
+  options: RunLimits = {},
 ): Promise<string> {
+  return (await runOrFail(host, program, args, options)).stdout;
+}
+
+/** The same, for whoever needs to know which of them. @throws GuestError `disk-failed` */
+export async function runOrFail(
+  host: MachineHost,
+  program: string,
+  args: readonly string[],
+  { input, good = [0] }: RunLimits = {},
+): Promise<Ran> {
   const ran = await host.run(program, args, input).catch((cause: unknown) => {
     throw new GuestError('disk-failed', `${program} cannot be run`, { cause });
   });
-  if (good.includes(ran.code)) return ran.stdout;
+  if (good.includes(ran.code)) return ran;
   const said = lastWords(ran.stderr);
   throw new GuestError(
     'disk-failed',
