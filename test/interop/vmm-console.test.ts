@@ -1,5 +1,5 @@
 /** The console page of dstack-vmm in a browser: machines are made, seen, changed and removed by it; foreign text does nothing. */
-import { ServiceLab } from '@dstack-cloud/vmm/service-lab';
+import { ServiceLab, tinyMachine } from '@dstack-cloud/vmm/service-lab';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasChromium, launchChromium } from '../harness/chromium.ts';
@@ -24,6 +24,9 @@ describeInBrowser(
     let browser: Browser;
     let page: Page;
     const problems: string[] = [];
+    /** What the page asked, and what it is answered. */
+    const asked: string[] = [];
+    let answers = true;
     beforeAll(async () => {
       lab = new ServiceLab('[cvm.port_mapping]\nenabled = true', TOKEN);
       [browser] = await Promise.all([launchChromium(), lab.start()]);
@@ -36,7 +39,10 @@ describeInBrowser(
         if (message.type() === 'error' && /Content Security Policy/.test(message.text()))
           problems.push(message.text());
       });
-      page.on('dialog', (dialog) => void dialog.accept());
+      page.on('dialog', (dialog) => {
+        asked.push(dialog.message());
+        void (answers ? dialog.accept() : dialog.dismiss());
+      });
       await page.goto(lab.url);
       await page.getByText('Ready').waitFor();
     }, 120_000);
@@ -72,12 +78,42 @@ describeInBrowser(
       await details.getByText('2 vCPU, 256 MB, 1 GB').waitFor();
 
       await page.locator('#search').fill('nothing like it');
-      await page.getByText('0 machines').waitFor();
+      await page.getByText('No machine matches.').waitFor();
       await page.locator('#search').fill('FROM');
-      await page.getByText('1 machines').waitFor();
+      await page.getByText('1 machine', { exact: false }).waitFor();
+      answers = false;
       await page.getByRole('button', { name: 'Remove' }).click();
-      await page.getByText('0 machines').waitFor();
+      await expect.poll(() => asked.at(-1)).toMatch(/^Remove from the page\?/);
+      answers = true;
+      await page.getByText('1 machine', { exact: false }).waitFor();
+      await page.getByRole('button', { name: 'Remove' }).click();
+      await page.getByText('No machine matches.').waitFor();
       expect(problems).toEqual([]);
+    }, 60_000);
+
+    test('asks before it shuts a machine down or ends it', async () => {
+      await page.locator('#search').fill('');
+      const made = await page.evaluate(
+        async (body) => {
+          const headers = { 'Content-Type': 'application/json' };
+          return (await fetch('/prpc/CreateVm?json', { method: 'POST', headers, body })).status;
+        },
+        JSON.stringify(tinyMachine({ name: 'asked' })),
+      );
+      expect(made).toBe(200);
+      await page.getByRole('button', { name: 'Refresh' }).click();
+      answers = false;
+      for (const [button, question] of [
+        ['Shut down', /^Shut asked down\? Its application ends/],
+        ['Kill', /^End asked at once\?/],
+      ] as const) {
+        await page.getByRole('button', { name: button }).click();
+        await expect.poll(() => asked.at(-1)).toMatch(question);
+      }
+      await page.getByText('running', { exact: true }).waitFor();
+      answers = true;
+      await page.getByRole('button', { name: 'Kill' }).click();
+      await page.getByText('stopped', { exact: true }).waitFor();
     }, 60_000);
 
     test('says why something is refused', async () => {
@@ -86,9 +122,9 @@ describeInBrowser(
       await page.locator('[name=compose_file]').fill(compose('web'));
       await page.getByRole('button', { name: 'Save', exact: true }).click();
       await page
-        .locator('#message.error')
+        .getByRole('alert')
         .getByText(/name cannot be used/)
-        .waitFor({ state: 'attached' });
+        .waitFor();
       await page.getByRole('button', { name: 'Cancel' }).click();
       expect(problems).toEqual([]);
     }, 60_000);

@@ -2,23 +2,34 @@ import { createHash } from 'node:crypto';
 import type { PlainResponse } from '@dstack-cloud/prpc';
 import { CONSOLE_SCRIPT } from './console-script.ts';
 
-const STYLE = `body{font:15px/1.5 system-ui,sans-serif;margin:1rem auto;max-width:80rem;padding:0 1rem;color-scheme:light dark}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid #8884;vertical-align:top}
-button{padding:.2rem .6rem}.link{border:0;background:none;color:inherit;text-decoration:underline;cursor:pointer;font:inherit;padding:0}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;margin:.4rem 0}dt{font-weight:600}dd{margin:0;word-break:break-all}
-.copy{font-size:.75em}.log{max-height:24rem;overflow:auto;background:#8882;padding:.6rem;white-space:pre-wrap;word-break:break-all}
-.log:empty{display:none}.error{color:#c33}.status-running{color:#292}.status-exited{color:#c33}
-dialog{max-width:48rem;width:90%}label{display:block;margin:.4rem 0}input:not([type=checkbox]),select,textarea{width:100%;box-sizing:border-box;font:inherit}
+const STYLE = `:root{color-scheme:light dark;--line:#d0d5dd;--soft:#f4f5f7;--bad:#b3261e;--good:#1b6e3c;--link:#1a56b0}
+@media(prefers-color-scheme:dark){:root{--line:#3b4048;--soft:#23272e;--bad:#ff8a80;--good:#7bd88f;--link:#8ab4f8}}
+body{font:15px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:76rem;padding:0 1rem}
+h1{font-size:1.4rem;margin:0 0 1rem}a,.link{color:var(--link)}
+.bar{display:flex;flex-wrap:wrap;gap:.5rem;align-items:center}.bar input{flex:1 1 14rem}
+#list{overflow-x:auto}table{border-collapse:collapse;width:100%}
+th,td{text-align:left;padding:.45rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}th{font-size:.85em}
+button{padding:.25rem .7rem;font:inherit;font-size:.9em;cursor:pointer}button:disabled{cursor:default}
+.link{border:0;background:none;text-decoration:underline;font:inherit;padding:0}
+.details{background:var(--soft)}dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:.4rem 0}
+dt{font-weight:600}dd{margin:0;word-break:break-all}.copy{font-size:.75em}
+.log{max-height:24rem;overflow:auto;border:1px solid var(--line);padding:.6rem;white-space:pre-wrap;word-break:break-all;font-size:.85em}
+.log:empty,#problem:empty{display:none}#message{min-height:1.5em}#empty{margin:2rem 0;text-align:center}#empty:empty{display:none}
+.error,.status-exited{color:var(--bad)}.status-running{color:var(--good)}#problem{white-space:pre-wrap}
+dialog{max-width:46rem;width:90%;border:1px solid var(--line);border-radius:.5rem;padding:1rem 1.5rem}h2{margin:0 0 .5rem;font-size:1.15rem}
+dialog label{display:block;margin:.5rem 0}fieldset{border:1px solid var(--line)}
+input:not([type=checkbox]),select,textarea{width:100%;box-sizing:border-box;font:inherit;padding:.25rem .4rem}
 textarea{font-family:ui-monospace,monospace;font-size:.85em}.row{display:grid;grid-template-columns:repeat(3,1fr);gap:.6rem}`;
 
 const BODY = `<h1>{{TITLE}}</h1>
-<p><label>Search <input id="search" type="search" autocomplete="off"></label>
+<div class="bar"><input id="search" type="search" autocomplete="off" aria-label="Search" placeholder="Search">
 <button id="new" type="button">New machine</button> <button id="refresh" type="button">Refresh</button>
-<button id="reload" type="button">Reload machines</button> <a href="/api-docs">API</a></p>
+<button id="reload" type="button">Reload machines</button> <a href="/api-docs">API</a></div>
 <p id="message" role="status" aria-live="polite"></p>
-<table><thead><tr><th>Name</th><th>Status</th><th>Uptime</th><th>Progress</th><th>Actions</th></tr></thead>
-<tbody id="machines"></tbody></table>
-<p><button id="previous" type="button">Previous</button> <span id="page"></span> <button id="next" type="button">Next</button></p>
+<p id="empty"></p>
+<div id="list"><table><thead><tr><th>Name</th><th>Status</th><th>Uptime</th><th>Progress</th><th>Actions</th></tr></thead>
+<tbody id="machines"></tbody></table></div>
+<p id="pages"><button id="previous" type="button">Previous</button> <span id="page"></span> <button id="next" type="button">Next</button></p>
 <dialog id="dialog" aria-labelledby="dialog-title"><h2 id="dialog-title"></h2><form id="form">
 <label>Name <input name="name" required maxlength="128"></label>
 <label>Image <select name="image" required></select></label>
@@ -33,8 +44,12 @@ const BODY = `<h1>{{TITLE}}</h1>
 <label>KMS URLs, one a line <textarea name="kms_urls" rows="2" spellcheck="false"></textarea></label>
 <label>Gateway URLs, one a line <textarea name="gateway_urls" rows="2" spellcheck="false"></textarea></label>
 <label>App id <input name="app_id" placeholder="from the compose hash"></label>
+<fieldset id="gpus"></fieldset>
+<label><input name="hugepages" type="checkbox"> Memory in huge pages</label>
+<label><input name="pin_numa" type="checkbox"> On the processors of one NUMA node</label>
 <label><input name="no_tee" type="checkbox"> Without TEE</label>
 <label><input name="stopped" type="checkbox"> Do not start it</label>
+<p id="problem" role="alert"></p>
 <button type="submit">Save</button> <button id="cancel" type="button">Cancel</button></form></dialog>`;
 
 const hashOf = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;

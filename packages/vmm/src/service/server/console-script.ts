@@ -16,14 +16,15 @@ const element = (name, text, attributes = {}) => {
   return node;
 };
 const say = (text, isError = false) => {
-  byId('message').textContent = shown(text);
-  byId('message').className = isError ? 'error' : '';
+  // The page behind an open dialog cannot be read.
+  const place = byId(byId('dialog').open ? 'problem' : 'message');
+  place.textContent = shown(text);
+  place.className = isError ? 'error' : '';
 };
 async function call(method, body = {}, mount = '/prpc') {
-  const answer = await fetch(mount + '/' + method + '?json', {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
-    body: JSON.stringify(body),
+  const request = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
+  const answer = await fetch(mount + '/' + method + '?json', request).catch(() => {
+    throw new Error('The service does not answer: it may have ended, or the network has');
   });
   const text = await answer.text();
   let value;
@@ -45,7 +46,7 @@ async function refresh() {
   listing = await call('Status', query);
   const pages = Math.max(1, Math.ceil(listing.total / SIZE));
   if (page > pages) { page = pages; return refresh(); }
-  byId('page').textContent = 'Page ' + page + ' of ' + pages + ', ' + listing.total + ' machines';
+  byId('page').textContent = 'Page ' + page + ' of ' + pages + ', ' + listing.total + (listing.total === 1 ? ' machine' : ' machines');
   byId('previous').disabled = page <= 1;
   byId('next').disabled = page >= pages;
   const rows = [];
@@ -60,6 +61,10 @@ async function refresh() {
     rows.push(row);
     if (open === vm.id) rows.push(await detailsOf(vm));
   }
+  const isSearch = byId('search').value !== '';
+  byId('empty').textContent = rows.length > 0 ? '' : isSearch ? 'No machine matches.' : 'There are no machines yet. “New machine” makes one.';
+  byId('list').hidden = rows.length === 0;
+  byId('pages').hidden = pages === 1 && rows.length === 0;
   byId('machines').replaceChildren(...rows);
 }
 function actionsOf(vm) {
@@ -69,15 +74,17 @@ function actionsOf(vm) {
     button.onclick = run(async () => { await work(); await refresh(); });
     cell.append(button, ' ');
   };
-  const simple = (label, method) => add(label, async () => { await call(method, { id: vm.id }); say(label + ': ' + vm.name); });
+  const act = (label, method, question) => add(label, async () => {
+    if (question && !confirm(question)) return;
+    await call(method, { id: vm.id });
+    say(label + ': ' + vm.name);
+  });
   if (vm.status === 'running' || vm.status === 'stopping') {
-    simple('Shut down', 'ShutdownVm');
-    add('Kill', async () => { if (confirm('End ' + vm.name + ' at once?')) await call('StopVm', { id: vm.id }); });
+    act('Shut down', 'ShutdownVm', 'Shut ' + vm.name + ' down? Its application ends.');
+    act('Kill', 'StopVm', 'End ' + vm.name + ' at once? What its guest has not written to its disk is lost.');
   } else {
-    simple('Start', 'StartVm');
-    add('Remove', async () => {
-      if (confirm('Remove ' + vm.name + '? Its disk goes to the trash.')) await call('RemoveVm', { id: vm.id });
-    });
+    act('Start', 'StartVm');
+    act('Remove', 'RemoveVm', 'Remove ' + vm.name + '? Its disk goes to the trash, and is deleted later.');
   }
   add('Update', () => edit(vm.id, true));
   add('Clone', () => edit(vm.id, false));
@@ -92,22 +99,30 @@ async function detailsOf(vm) {
   const { configuration: c } = info;
   const list = element('dl');
   const pair = (name, value) => {
-    if (value === undefined || value === null || value === '') return;
+    if (value === undefined || value === null || value === '') return undefined;
     const node = element('dd', value);
+    list.append(element('dt', name), node);
+    return node;
+  };
+  const copied = (name, value) => {
+    const node = pair(name, value);
+    if (node === undefined) return;
     const copy = element('button', 'Copy', { type: 'button', class: 'copy', 'aria-label': 'Copy ' + name });
     copy.onclick = run(() => navigator.clipboard.writeText(String(value)));
     node.append(' ', copy);
-    list.append(element('dt', name), node);
   };
-  pair('VM', info.id);
-  pair('App', info.app_id);
-  pair('Instance', info.instance_id);
-  pair('App URL', info.app_url);
+  copied('VM', info.id);
+  copied('App', info.app_id);
+  copied('Instance', info.instance_id);
+  copied('App URL', info.app_url);
   pair('Exited', info.exited_at);
   pair('Boot error', info.boot_error);
   if (c) {
     pair('Image', c.image + (info.image_version ? ' (' + info.image_version + ')' : ''));
     pair('TEE', c.no_tee ? 'none' : 'yes');
+    pair('GPUs', c.gpus?.gpus.map(({ slot }) => slot).join(', '));
+    if (c.hugepages) pair('Memory', 'in huge pages');
+    if (c.pin_numa) pair('Processors', 'of one NUMA node');
     pair('Size', c.vcpu + ' vCPU, ' + c.memory + ' MB, ' + c.disk_size + ' GB');
     for (const p of c.ports) pair('Port', p.protocol + ' ' + p.host_address + ':' + p.host_port + ' to ' + p.vm_port);
     for (const url of c.kms_urls) pair('KMS', url);
@@ -154,7 +169,9 @@ let editing;
 async function edit(id, isUpdate) {
   form.reset();
   editing = undefined;
-  const { images } = await call('ListImages');
+  byId('problem').textContent = '';
+  const [{ images }, gpus] = await Promise.all([call('ListImages'), call('ListGpus')]);
+  if (images.length === 0) throw new Error('There is no OS image: dstack-cloud image build makes one, in image_path of the configuration');
   field('image').replaceChildren(...images.map(({ name, is_dev }) => element('option', name + (is_dev ? ' (dev)' : ''), { value: name })));
   if (id) {
     const { info } = await call('GetInfo', { id });
@@ -163,18 +180,37 @@ async function edit(id, isUpdate) {
     if (isUpdate) editing = { id, before: c };
     for (const key of ['name', 'image', 'vcpu', 'memory', 'disk_size', 'user_config']) field(key).value = c[key];
     field('compose_file').value = c.compose_file;
-    field('no_tee').checked = c.no_tee;
+    for (const key of ['no_tee', 'hugepages', 'pin_numa']) field(key).checked = c[key];
     field('ports').value = c.ports.map((p) => [p.protocol, p.host_address, p.host_port, p.vm_port].join(':')).join('\n');
     field('kms_urls').value = c.kms_urls.join('\n');
     field('gateway_urls').value = c.gateway_urls.join('\n');
-  }
-  field('name').disabled = isUpdate === true;
-  field('app_id').disabled = isUpdate === true;
-  field('stopped').disabled = isUpdate === true;
+    showGpus(gpus, c.gpus);
+  } else showGpus(gpus);
+  for (const key of ['name', 'app_id', 'stopped', 'hugepages', 'pin_numa']) field(key).disabled = isUpdate === true;
   byId('dialog-title').textContent = editing ? 'Update ' + shown(field('name').value) : 'New machine';
   await showHash();
   byId('dialog').showModal();
 }
+function showGpus({ gpus, allow_attach_all }, before) {
+  const box = (value, text, isChecked) => {
+    const label = element('label');
+    const input = element('input', undefined, { type: 'checkbox', name: 'gpu', value });
+    input.checked = isChecked;
+    label.append(input, ' ' + shown(text));
+    return label;
+  };
+  const isAll = before?.attach_mode === 'all';
+  const had = new Set(before?.gpus.map(({ slot }) => slot));
+  byId('gpus').replaceChildren(element('legend', 'GPUs'),
+    ...gpus.map((g) => box(g.slot, g.slot + ' ' + g.description + (g.is_free ? '' : ', in use'), !isAll && had.has(g.slot))),
+    ...(allow_attach_all ? [box('all', 'All GPUs of the host', isAll)] : []));
+  byId('gpus').hidden = gpus.length === 0 && !before;
+}
+function wantedGpus() {
+  const values = [...byId('gpus').querySelectorAll('input:checked')].map(({ value }) => value);
+  return values.includes('all') ? { attach_mode: 'all', gpus: [] } : { attach_mode: 'listed', gpus: values.map((slot) => ({ slot })) };
+}
+const gpuKey = (gpus) => (gpus?.attach_mode ?? 'listed') + (gpus?.attach_mode === 'all' ? '' : gpus?.gpus.map(({ slot }) => slot) ?? '');
 async function showHash() {
   const text = field('compose_file').value;
   if (text === '') { byId('hash').textContent = ''; return; }
@@ -211,6 +247,7 @@ async function seal(appId) {
   return toHex(ephemeral) + toHex(iv) + toHex(sealed);
 }
 async function submit() {
+  let done;
   const compose_file = field('compose_file').value;
   const user_config = field('user_config').value;
   const sizes = { vcpu: Number(field('vcpu').value), memory: Number(field('memory').value), disk_size: Number(field('disk_size').value) };
@@ -226,20 +263,23 @@ async function submit() {
       user_config: user_config === before.user_config ? '' : user_config,
       update_ports: true, ports: portsOf(), update_kms_urls: true, update_gateway_urls: true, ...urls,
       ...(encrypted_env ? { encrypted_env } : {}),
+      ...(gpuKey(wantedGpus()) === gpuKey(before.gpus) ? {} : { gpus: wantedGpus() }),
     });
-    say('Updated: in force at the next start');
+    done = 'Updated: in force at the next start';
   } else {
     const { hash } = await call('GetComposeHash', { compose_file });
     const app_id = field('app_id').value.trim();
     const encrypted_env = await seal(app_id.replace(/^0x/, '') || hash.slice(0, 40));
     const { id } = await call('CreateVm', {
       name: field('name').value, compose_file, user_config, ...common, ...urls, ports: portsOf(),
+      hugepages: field('hugepages').checked, pin_numa: field('pin_numa').checked, gpus: wantedGpus(),
       stopped: field('stopped').checked, ...(app_id ? { app_id } : {}), ...(encrypted_env ? { encrypted_env } : {}),
     });
     open = id;
-    say('Created ' + id);
+    done = 'Created ' + id;
   }
   byId('dialog').close();
+  say(done);
   await refresh();
 }
 byId('search').oninput = run(() => { page = 1; return refresh(); });
