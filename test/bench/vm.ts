@@ -14,7 +14,7 @@ import { busyboxImagesDisk } from '../harness/busybox-image.ts';
 import { countingApp, pageOf } from '../harness/vm/counting-app.ts';
 import { devImage } from '../harness/vm/dev-image.ts';
 import { emptySysConfig } from '../harness/vm/empty-sys-config.ts';
-import { missingForVm, startVm, VM_CPUS, VM_MEMORY_MB, type Vm } from '../harness/vm/machine.ts';
+import { bootUntil, missingForVm, VM_CPUS, VM_MEMORY_MB, type Vm } from '../harness/vm/machine.ts';
 import type { Result } from './result.ts';
 
 const BOOT_MS = 900_000;
@@ -93,7 +93,7 @@ async function wholeBoot(directory: string, image: string, bare: number): Promis
   const seedFile = join(directory, 'seed');
   writeFileSync(seedFile, randomBytes(32));
   const [web, agent] = [await freePort(), await freePort()];
-  const vm = await startVm({
+  const options = {
     ...{ folder: join(directory, 'machine'), image, seedFile },
     imagesDisk: await busyboxImagesDisk(directory),
     ports: [
@@ -101,18 +101,21 @@ async function wholeBoot(directory: string, image: string, bare: number): Promis
       { host: agent, guest: 8090 },
     ],
     shared: { 'app-compose.json': countingApp('none'), '.sys-config.json': emptySysConfig() },
-  });
+  };
+  const { vm } = await bootUntil(options, 'answer of the agent', () => pageOf(agent), BOOT_MS);
+  const toAgent = vm.elapsed() / 1000;
   try {
     const peer = { name: 'bare-boot-s', value: bare };
-    const answered = async (port: number): Promise<number> => {
-      await vm.until(`answer at port ${port}`, () => pageOf(port), BOOT_MS);
-      return vm.elapsed() / 1000;
-    };
-    const toAgent = { ...figure('boot-to-agent-s', await answered(agent), 's', 35), peer };
-    const toApp = { ...figure('boot-to-app-s', await answered(web), 's', 50), peer };
+    await vm.until('answer of the application', () => pageOf(web), BOOT_MS);
+    const toApp = vm.elapsed() / 1000;
     const memory = await asked(vm, MEMORY, /used: (\d+) END/);
     const luks = await asked(vm, LUKS_OPEN, /luks: (\d+) END/);
-    return [toAgent, toApp, figure('guest-rss-mb', memory, 'MB', 400), figure('luks-open-ms', luks, 'ms')];
+    return [
+      { ...figure('boot-to-agent-s', toAgent, 's', 35), peer },
+      { ...figure('boot-to-app-s', toApp, 's', 50), peer },
+      figure('guest-rss-mb', memory, 'MB', 400),
+      figure('luks-open-ms', luks, 'ms'),
+    ];
   } finally {
     await vm.kill();
   }

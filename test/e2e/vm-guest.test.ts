@@ -7,15 +7,14 @@ import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { freePort } from '@dstack-cloud/vmm';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { busyboxImagesDisk } from '../harness/busybox-image.ts';
-import { repository, runCommand } from '../harness/run-command.ts';
 import { countingApp, pageOf } from '../harness/vm/counting-app.ts';
-import { devImage } from '../harness/vm/dev-image.ts';
+import { devImage, prodImage } from '../harness/vm/dev-image.ts';
 import { emptySysConfig } from '../harness/vm/empty-sys-config.ts';
-import { missingForVm, startVm, type Vm } from '../harness/vm/machine.ts';
+import { bootUntil, missingForVm, type Vm } from '../harness/vm/machine.ts';
 
 /** A boot takes a minute on a quiet machine without KVM, and several on a loaded one. */
 const BOOT_MS = 600_000;
-const BUILD_MS = 300_000;
+const BUILD_MS = 600_000;
 
 let directory: string;
 beforeAll(() => {
@@ -37,7 +36,7 @@ describeWithPrograms('guest', needed, () => {
     const seedFile = join(directory, 'seed');
     writeFileSync(seedFile, randomBytes(32));
     const [web, agent] = [await freePort(), await freePort()];
-    const vm = await startVm({
+    const options = {
       folder: join(directory, 'machine'),
       image: built.folder,
       seedFile,
@@ -50,9 +49,10 @@ describeWithPrograms('guest', needed, () => {
         'app-compose.json': countingApp('none'),
         '.sys-config.json': emptySysConfig(),
       },
-    });
+    };
+    const { vm, found } = await bootUntil(options, 'page of the application', () => pageOf(web), BOOT_MS);
     try {
-      expect(await vm.until('page of the application', () => pageOf(web), BOOT_MS)).toBe('boot\n');
+      expect(found).toBe('boot\n');
       expect(await pageOf(agent)).toContain('counting');
       expect(vm.serial()).toContain('SIMULATED');
       await vm.until('end of the boot', () => told(vm, 'boot.progress').includes('done') || undefined);
@@ -78,36 +78,22 @@ describeWithPrograms('guest', needed, () => {
   test('vm-prod-no-simulation: a production image has no shell, takes no simulated TEE, tells its host and ends', {
     timeout: BOOT_MS + BUILD_MS,
   }, async (context) => {
-    const output = join(directory, 'images');
-    const cloud = join(repository, 'dist/bin/dstack-cloud.js');
-    const command = [
-      process.execPath,
-      cloud,
-      'image',
-      'build',
-      '--name',
-      'prod',
-      '--output',
-      output,
-      '--json',
-    ];
-    const { code, stdout, stderr } = await runCommand(command, { timeoutMs: BUILD_MS });
-    if (stdout.includes('"package-missing"')) return context.skip(`the lock is old: ${stderr.trim()}`);
-    expect(code).toBe(0);
+    const built = await prodImage();
+    if ('missing' in built) return context.skip(built.missing);
     const seedFile = join(directory, 'prod-seed');
     writeFileSync(seedFile, randomBytes(32));
-    const vm = await startVm({
+    const options = {
       folder: join(directory, 'prod'),
-      image: join(output, 'prod'),
+      image: built.folder,
       seedFile,
       shared: { 'app-compose.json': countingApp('none'), '.sys-config.json': '{"vm_config":"{}"}' },
-    });
+    };
+    const refusal = (machine: Vm) => {
+      machine.type('echo $((6*7))x\n');
+      return told(machine, 'boot.error')[0];
+    };
+    const { vm, found: reason } = await bootUntil(options, 'reason of the end', refusal, BOOT_MS);
     try {
-      const [reason] = await vm.until('reason of the end', () => {
-        vm.type('echo $((6*7))x\n');
-        const errors = told(vm, 'boot.error');
-        return errors.length > 0 ? errors : undefined;
-      });
       expect(reason).toContain('This machine is no TEE');
       // The machine reboots, which ends QEMU here.
       await vm.untilEnd();

@@ -14,8 +14,8 @@ import { type Stack, startStack } from '../harness/stack.ts';
 import { countingApp, pageOf } from '../harness/vm/counting-app.ts';
 import { devImage } from '../harness/vm/dev-image.ts';
 import {
+  bootUntil,
   missingForVm,
-  startVm,
   VM_CPUS,
   VM_MEMORY_MB,
   type Vm,
@@ -48,26 +48,6 @@ function isTold(vm: Vm, step: string): boolean {
 /** What the machine measured in its latest boot, as its simulated hardware saw it. */
 function registers(folder: string): readonly string[] {
   return (JSON.parse(readFileSync(join(folder, 'tee.json'), 'utf8')) as { rtmrs: string[] }).rtmrs;
-}
-
-/**
- * Boots until something is seen. Several threads of QEMU's emulation now and then run an instruction that the kernel is just
- * patching, and the kernel ends in its first seconds with a breakpoint that nobody set: such a boot is begun again.
- */
-async function booted<T>(
-  options: VmOptions,
-  what: string,
-  look: (vm: Vm) => T | undefined | Promise<T | undefined>,
-): Promise<{ vm: Vm; found: T }> {
-  for (let tries = 1; ; tries++) {
-    const vm = await startVm(options);
-    try {
-      return { vm, found: await vm.until(what, () => look(vm), BOOT_MS) };
-    } catch (error) {
-      await vm.kill();
-      if (tries === 3 || !vm.serial().includes('Oops: int3')) throw error;
-    }
-  }
 }
 
 /** The image is allowed on chain, and an application of its own that may run on it. */
@@ -145,13 +125,16 @@ describeWithPrograms('power cuts', needed, () => {
         qemuArguments: UNMEASURED,
       };
       for (const [what, when] of CUTS) {
-        const cut = await booted(options, what, (machine) => when(machine) || undefined);
+        const cut = await bootUntil(options, what, (machine) => when(machine) || undefined, BOOT_MS);
         await cut.vm.kill();
       }
       const seen: (readonly string[])[] = [];
       for (const boots of [1, 2]) {
-        const { vm: whole, found: page } = await booted(options, 'page of the application', () =>
-          pageOf(web),
+        const { vm: whole, found: page } = await bootUntil(
+          options,
+          'page of the application',
+          () => pageOf(web),
+          BOOT_MS,
         );
         vm = whole;
         // Of containers that the cuts ended, some came to write; none is lost after it was synced.

@@ -9,13 +9,11 @@ import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { devImage } from '../harness/vm/dev-image.ts';
 import { emptySysConfig } from '../harness/vm/empty-sys-config.ts';
-import { missingForVm, startVm } from '../harness/vm/machine.ts';
+import { bootUntil, missingForVm, type Vm } from '../harness/vm/machine.ts';
 
 /** Four boots by firmware, each a minute on a quiet machine without KVM. */
 const TEST_MS = 1_800_000;
 const BOOT_MS = 600_000;
-/** QEMU without KVM, on a loaded machine, gives the kernel too few ticks: nothing of ours has run then. */
-const NO_TIMER = "IO-APIC + timer doesn't work";
 
 let directory: string;
 beforeAll(() => {
@@ -56,27 +54,20 @@ describeWithPrograms('guest', needed, () => {
     const seedFile = join(directory, 'seed');
     writeFileSync(seedFile, randomBytes(32));
     /** Boots until the disk is open, or the boot failed; then the power is cut. */
-    const boot = async (script: string, more: Record<string, string> = {}, tries = 3): Promise<string> => {
-      const vm = await startVm({
+    const boot = async (script: string, more: Record<string, string> = {}): Promise<string> => {
+      const options = {
         folder: join(directory, 'machine'),
         image: built.folder,
         seedFile,
         measured: true,
         shared: { 'app-compose.json': compose(script), '.sys-config.json': emptySysConfig(), ...more },
-      });
-      try {
-        const end = () =>
-          vm.notifications.find(
-            ({ event, payload }) => event === 'boot.error' || payload === 'data disk ready',
-          )?.payload;
-        return await vm.until('the end of the preparation', end, BOOT_MS);
-      } catch (error) {
-        if (tries === 1 || !vm.serial().includes(NO_TIMER)) throw error;
-        await vm.kill();
-        return await boot(script, more, tries - 1);
-      } finally {
-        await vm.kill();
-      }
+      };
+      const end = (vm: Vm) =>
+        vm.notifications.find(({ event, payload }) => event === 'boot.error' || payload === 'data disk ready')
+          ?.payload;
+      const { vm, found } = await bootUntil(options, 'the end of the preparation', end, BOOT_MS);
+      await vm.kill();
+      return found;
     };
     expect(await boot('sleep 600')).toBe('data disk ready');
     expect(await boot('sleep 600')).toBe('data disk ready');

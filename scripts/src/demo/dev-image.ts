@@ -7,21 +7,35 @@ import { repository } from '../build/paths.ts';
 import { build } from '../build.ts';
 
 const BUILD_MS = 600_000;
-const NAME = 'test';
+const NAMES = { dev: 'test', prod: 'prod' } as const;
+
+/** Folder of an image, or why there is none. */
+type Built = { folder: string } | { missing: string };
 
 /**
- * The development image of this checkout, built once for all who boot it: its folder, or why there is none. A mirror has
- * only the newest versions of packages, and when one that the lock names is gone, nothing can be built here.
+ * The development image of this checkout, built once for all who boot it. A mirror has only the newest versions of packages,
+ * and when one that the lock names is gone, nothing can be built here.
  */
-export async function devImage(): Promise<{ folder: string } | { missing: string }> {
+export async function devImage(): Promise<Built> {
+  return await image('dev', ['--dev']);
+}
+
+/** The production image, in the same way. */
+export async function prodImage(): Promise<Built> {
+  return await image('prod', []);
+}
+
+async function image(flavour: keyof typeof NAMES, more: readonly string[]): Promise<Built> {
   const { directory } = await build();
   const images = join(repository, 'dist/test-images');
-  const parent = join(images, sourcesHash());
-  const folder = join(parent, NAME);
+  const hash = sourcesHash();
+  const parent = join(images, hash);
+  const folder = join(parent, NAMES[flavour]);
   if (existsSync(folder)) return { folder };
   // Images of other sources are of no use any more.
-  rmSync(images, { recursive: true, force: true });
-  const args = ['image', 'build', '--dev', '--name', NAME, '--output', parent, '--json'];
+  for (const name of existsSync(images) ? readdirSync(images) : [])
+    if (name !== hash) rmSync(join(images, name), { recursive: true, force: true });
+  const args = ['image', 'build', ...more, '--name', NAMES[flavour], '--output', parent, '--json'];
   const outcome = await promisify(execFile)(process.execPath, [join(directory, 'dstack-cloud.js'), ...args], {
     timeout: BUILD_MS,
     maxBuffer: 16 * 1024 * 1024,

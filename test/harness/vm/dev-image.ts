@@ -1,2 +1,2 @@
-/** The development image of this checkout, built once for all tests that boot it. */
-export { devImage } from '@dstack-cloud/scripts/demo/dev-image';
+/** The images of this checkout, each built once for all tests that boot it. */
+export { devImage, prodImage } from '@dstack-cloud/scripts/demo/dev-image';

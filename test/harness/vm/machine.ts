@@ -212,6 +212,31 @@ export async function startVm(options: VmOptions): Promise<Vm> {
   };
 }
 
+/**
+ * What a kernel ends with in its first seconds, before anything of ours runs, when QEMU emulates its processors on a busy machine:
+ * an instruction that was just being patched, or too few ticks of a timer.
+ */
+const EMULATION_FAULT = /Oops: int3|IO-APIC \+ timer doesn't work/;
+const TRIES = 3;
+
+/** Boots a machine until something is seen; one that the emulation broke is booted again. */
+export async function bootUntil<T>(
+  options: VmOptions,
+  what: string,
+  look: (vm: Vm) => T | undefined | Promise<T | undefined>,
+  timeoutMs?: number,
+): Promise<{ readonly vm: Vm; readonly found: T }> {
+  for (let tries = 1; ; tries++) {
+    const vm = await startVm(options);
+    try {
+      return { vm, found: await vm.until(what, () => look(vm), timeoutMs) };
+    } catch (error) {
+      await vm.kill();
+      if (tries === TRIES || !EMULATION_FAULT.test(vm.serial())) throw error;
+    }
+  }
+}
+
 /** Its state is kept between boots: registers are new at each, what it has sealed stays. */
 async function startTpm(folder: string): Promise<ChildProcess> {
   const state = join(folder, 'tpm');
