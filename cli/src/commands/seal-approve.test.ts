@@ -257,7 +257,7 @@ it('seal key prints what app-compose.json names, and takes keys on P-256 alone',
       (await sandbox.run('seal', 'key', '--key-file', 'locked.pem', '--password-file', 'password')).stdout,
     ).toContain(shown);
     for (const [text, message] of [
-      [pem(generateKeyPairSync('ec', { namedCurve: 'secp256k1' }).privateKey), /expected: .*P-256/s],
+      [pem(generateKeyPairSync('ec', { namedCurve: 'secp256k1' }).privateKey), /Expected: .*P-256/s],
       [pem(generateKeyPairSync('ed25519').privateKey), /no TPM takes/],
       ['not a key', /no key in PEM that can be read/],
     ] as const) {
