@@ -15,8 +15,8 @@ const runElsewhere: Record<string, string> = {
 };
 
 /**
- * Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, container-images,
- * contracts/src/tasks/tasks.test.ts.
+ * Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, nitro-documentation,
+ * container-images, contracts/src/tasks/tasks.test.ts.
  */
 const ownTest = [
   'docs/kms.md',
@@ -24,6 +24,7 @@ const ownTest = [
   'docs/containers.md',
   'docs/contracts.md',
   'docs/vmm.md',
+  'docs/nitro.md',
 ];
 
 /** Pages whose blocks are run one after the other, in one shell, against a running stack. */

@@ -366,6 +366,22 @@ it.each<[string, () => Promise<unknown>, string, RegExp]>([
     /name in the image is too long/,
   ],
   [
+    'folders that links make deeper and deeper',
+    () =>
+      container([
+        Array.from({ length: 40 }, (_, i) => [
+          { name: i === 0 ? 'd/'.repeat(50) : `l${i - 1}/${'d/'.repeat(50)}`, type: 'directory' as const },
+          {
+            name: `l${i}`,
+            type: 'symlink' as const,
+            linkname: `${i === 0 ? '' : `l${i - 1}/`}${'d/'.repeat(50)}`,
+          },
+        ]).flat(),
+      ]),
+    'too-large',
+    /lies too deep in folders/,
+  ],
+  [
     'another machine',
     async () => {
       await dockerArchive(at('app.tar'), [FILE], undefined, { architecture: 'arm64' });

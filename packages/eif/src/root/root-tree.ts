@@ -36,6 +36,8 @@ const MAX_ENTRIES = 200_000;
 const MAX_PATH = 4096 - 8;
 const MAX_NAME = 255;
 const MAX_LINKS = 40;
+/** Links in a path can lead deeper than its own length; MAX_PATH allows no more than this either. */
+const MAX_DEPTH = 1024;
 
 /**
  * The files of an application's root. Layers are put on each other by the rules of the OCI image specification (layer.md):
@@ -98,6 +100,7 @@ export class RootTree {
     const found: { path: ByteName; entry: RootEntry }[] = [];
     const visit = (at: Node, prefix: ByteName): void => {
       for (const [name, child] of at.children ?? []) {
+        if (prefix.length + name.length > MAX_PATH) tooLong(prefix + name);
         found.push({ path: prefix + name, entry: child.entry });
         visit(child, `${prefix}${name}/`);
       }
@@ -148,8 +151,10 @@ export class RootTree {
       }
       const next = here.children?.get(name) ?? missing(here, name);
       if (next === undefined) return undefined;
-      if (next.entry.kind === 'directory') way.push(next);
-      else if (next.entry.kind === 'symlink') {
+      if (next.entry.kind === 'directory') {
+        way.push(next);
+        if (way.length > MAX_DEPTH) tooDeep(path);
+      } else if (next.entry.kind === 'symlink') {
         if (++links > MAX_LINKS) bad(`${shown(path)} lies below links that lead to each other`);
         if (next.entry.target.startsWith('/')) way.length = 1;
         queue.unshift(...next.entry.target.split('/').filter((one) => one !== '' && one !== '.'));
@@ -183,17 +188,26 @@ function split(path: ByteName): ByteName[] {
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
   if (path.includes('\0') || parts.includes('..'))
     bad(`${shown(path)} cannot be the name of a file in the image`);
-  if (path.length > MAX_PATH || parts.some((part) => part.length > MAX_NAME))
-    throw new EifError('too-large', `A name in the image is too long: ${shown(path.slice(0, 80))}…`, {
-      expected: `at most ${MAX_PATH} bytes, ${MAX_NAME} for each part`,
-      found: `${path.length} bytes`,
-    });
+  if (path.length > MAX_PATH || parts.some((part) => part.length > MAX_NAME)) tooLong(path);
   return parts;
 }
 
 /** A name as messages quote it. */
 export function shown(name: ByteName): string {
   return JSON.stringify(Buffer.from(name, 'latin1').toString('utf8'));
+}
+
+function tooLong(path: ByteName): never {
+  throw new EifError('too-large', `A name in the image is too long: ${shown(path.slice(0, 80))}…`, {
+    expected: `at most ${MAX_PATH} bytes, ${MAX_NAME} for each part`,
+    found: `${path.length} bytes`,
+  });
+}
+
+function tooDeep(path: ByteName): never {
+  throw new EifError('too-large', `${shown(path)} lies too deep in folders`, {
+    expected: `at most ${MAX_DEPTH} folders`,
+  });
 }
 
 function bad(message: string): never {

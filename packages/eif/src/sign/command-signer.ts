@@ -21,8 +21,13 @@ export function commandSigner(
 async function run(command: string, input: Uint8Array, limitMs: number): Promise<Buffer> {
   const child = spawn('/bin/sh', ['-c', command], { stdio: ['pipe', 'pipe', 'pipe'], detached: true });
   const end = (): void => {
-    // The whole group: the shell's children too.
-    if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGKILL');
+    if (child.pid === undefined || child.exitCode !== null) return;
+    try {
+      // The whole group: the shell's children too.
+      process.kill(-child.pid, 'SIGKILL');
+    } catch {
+      // It ended meanwhile.
+    }
   };
   const timer = setTimeout(end, limitMs);
   const out = collect(child.stdout, end);
