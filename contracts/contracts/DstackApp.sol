@@ -6,6 +6,7 @@ import {ERC165Checker} from "@openzeppelin/contracts/utils/introspection/ERC165C
 import {BoundedAppAuth} from "./BoundedAppAuth.sol";
 import {IAppAuth} from "./IAppAuth.sol";
 import {IAppAuthBasicManagement} from "./IAppAuthBasicManagement.sol";
+import {IPolicyDelay} from "./IPolicyDelay.sol";
 import {PolicyGovernance} from "./PolicyGovernance.sol";
 
 /// @title Policy of one application
@@ -114,14 +115,14 @@ contract DstackApp is PolicyGovernance, IAppAuth, IAppAuthBasicManagement {
 
     /// @inheritdoc IAppAuthBasicManagement
     /// @dev Takes away an end that it had.
-    function addComposeHash(bytes32 composeHash) external onlyOwner {
+    function addComposeHash(bytes32 composeHash) external loosens {
         _addComposeHash(composeHash, 0);
     }
 
     /// @notice Allow a compose hash until a time.
     /// @param composeHash which
     /// @param notAfter last second at which it may run, unix time; 0 for no end
-    function addComposeHashUntil(bytes32 composeHash, uint64 notAfter) external onlyOwner {
+    function addComposeHashUntil(bytes32 composeHash, uint64 notAfter) external loosens {
         _addComposeHash(composeHash, notAfter);
     }
 
@@ -130,7 +131,7 @@ contract DstackApp is PolicyGovernance, IAppAuth, IAppAuthBasicManagement {
     /// @param oldHash must be allowed now; keeps an earlier end that it has
     /// @param newHash allowed from now on, without an end
     /// @param graceSeconds for which the old one may still run; 0 removes it at once
-    function replaceComposeHash(bytes32 oldHash, bytes32 newHash, uint64 graceSeconds) external onlyOwner {
+    function replaceComposeHash(bytes32 oldHash, bytes32 newHash, uint64 graceSeconds) external loosens {
         if (!allowedComposeHashes[oldHash]) revert ComposeHashNotAllowed(oldHash);
         if (oldHash == newHash) revert InvalidMeasurement();
         _addComposeHash(newHash, 0);
@@ -152,7 +153,7 @@ contract DstackApp is PolicyGovernance, IAppAuth, IAppAuthBasicManagement {
     }
 
     /// @inheritdoc IAppAuthBasicManagement
-    function addDevice(bytes32 deviceId) external onlyOwner {
+    function addDevice(bytes32 deviceId) external loosens {
         _addDevice(deviceId);
     }
 
@@ -166,6 +167,7 @@ contract DstackApp is PolicyGovernance, IAppAuth, IAppAuthBasicManagement {
     /// @notice Choose between the device list and any device.
     /// @param allowAny true for any device
     function setAllowAnyDevice(bool allowAny) external onlyOwner {
+        if (allowAny) _requireLead();
         allowAnyDevice = allowAny;
         emit AllowAnyDeviceSet(allowAny);
         _changed(keccak256("allow-any-device"), 0, allowAny);
@@ -174,12 +176,13 @@ contract DstackApp is PolicyGovernance, IAppAuth, IAppAuthBasicManagement {
     /// @notice Choose whether the platform's TCB must be up to date.
     /// @param required true if it must
     function setRequireTcbUpToDate(bool required) external onlyOwner {
+        if (!required) _requireLead();
         _setRequireTcb(required);
     }
 
     /// @notice Name the KMS contract that `checkBoot` asks too.
     /// @param newKms its proxy, or zero for none
-    function setKms(address newKms) external onlyOwner {
+    function setKms(address newKms) external loosens {
         _setKms(newKms);
     }
 
@@ -301,10 +304,20 @@ contract DstackApp is PolicyGovernance, IAppAuth, IAppAuthBasicManagement {
         if (initialDeviceId != bytes32(0)) _addDevice(initialDeviceId);
         if (initialComposeHash != bytes32(0)) _addComposeHash(initialComposeHash, 0);
         // Set up by the factory of a KMS, and by nobody who only says so.
-        if (ERC165Checker.supportsInterface(msg.sender, type(IAppAuth).interfaceId)) _setKms(msg.sender);
+        if (ERC165Checker.supportsInterface(msg.sender, type(IAppAuth).interfaceId)) {
+            _setKms(msg.sender);
+            _inheritDelay(msg.sender);
+        }
 
         // Last, because indexers of the 0.6 line expect OwnershipTransferred after the policy events.
         __Ownable_init(initialOwner);
+    }
+
+    /// @dev An app that a KMS creates waits as long as the KMS itself, from its first entries on.
+    function _inheritDelay(address from) private {
+        if (!ERC165Checker.supportsInterface(from, type(IPolicyDelay).interfaceId)) return;
+        uint64 delay = IPolicyDelay(from).policyDelay();
+        if (delay != 0) _setPolicyDelay(delay);
     }
 
     function _decide(AppBootInfo calldata bootInfo) private view returns (bool, string memory) {

@@ -187,7 +187,7 @@ contract DstackKms is PolicyGovernance, IAppAuth {
 
     /// @notice Name the gateway that guests trust.
     /// @param appId its app id
-    function setGatewayAppId(string calldata appId) external onlyOwner {
+    function setGatewayAppId(string calldata appId) external loosens {
         gatewayAppId = appId;
         emit GatewayAppIdSet(appId);
         _changed(keccak256("gateway-app-id"), keccak256(bytes(appId)), true);
@@ -195,13 +195,13 @@ contract DstackKms is PolicyGovernance, IAppAuth {
 
     /// @notice Choose the implementation of future app proxies.
     /// @param appCode address of its code, which must be a UUPS implementation
-    function setAppImplementation(address appCode) external onlyOwner {
+    function setAppImplementation(address appCode) external loosens {
         _setAppImplementation(appCode);
     }
 
     /// @notice Allow a KMS measurement.
     /// @param mrAggregated which
-    function addKmsAggregatedMr(bytes32 mrAggregated) external onlyOwner {
+    function addKmsAggregatedMr(bytes32 mrAggregated) external loosens {
         _requireMeasurement(mrAggregated);
         kmsAllowedAggregatedMrs[mrAggregated] = true;
         emit KmsAggregatedMrAdded(mrAggregated);
@@ -218,7 +218,7 @@ contract DstackKms is PolicyGovernance, IAppAuth {
 
     /// @notice Allow a device for the KMS.
     /// @param deviceId which
-    function addKmsDevice(bytes32 deviceId) external onlyOwner {
+    function addKmsDevice(bytes32 deviceId) external loosens {
         _requireMeasurement(deviceId);
         kmsAllowedDeviceIds[deviceId] = true;
         emit KmsDeviceAdded(deviceId);
@@ -235,20 +235,20 @@ contract DstackKms is PolicyGovernance, IAppAuth {
 
     /// @notice Allow an OS image; takes away an end that it had.
     /// @param osImageHash which
-    function addOsImageHash(bytes32 osImageHash) external onlyOwner {
+    function addOsImageHash(bytes32 osImageHash) external loosens {
         _addOsImage(osImageHash, 0);
     }
 
     /// @notice The same as `addOsImageHash`.
     /// @param measurement an OS image hash
-    function addMeasurement(bytes32 measurement) external onlyOwner {
+    function addMeasurement(bytes32 measurement) external loosens {
         _addOsImage(measurement, 0);
     }
 
     /// @notice Allow an OS image until a time.
     /// @param osImageHash which
     /// @param notAfter last second at which it may run, unix time; 0 for no end
-    function addOsImageHashUntil(bytes32 osImageHash, uint64 notAfter) external onlyOwner {
+    function addOsImageHashUntil(bytes32 osImageHash, uint64 notAfter) external loosens {
         _addOsImage(osImageHash, notAfter);
     }
 
@@ -269,6 +269,8 @@ contract DstackKms is PolicyGovernance, IAppAuth {
     /// @param appId which
     /// @param notAfter last second at which it may have keys, unix time; 0 for no end
     function setAppPolicyExpiry(address appId, uint64 notAfter) external onlyOwner {
+        uint64 before = _ext().appNotAfter[appId];
+        if (notAfter == 0 || (before != 0 && notAfter > before)) _requireLead();
         _ext().appNotAfter[appId] = notAfter;
         emit AppPolicyExpirySet(appId, notAfter);
         _changed(keccak256("app-expiry"), _word(appId), notAfter != 0);
@@ -284,7 +286,7 @@ contract DstackKms is PolicyGovernance, IAppAuth {
 
     /// @notice Leave an app to its own policy again.
     /// @param appId which
-    function unblockApp(address appId) external onlyOwner {
+    function unblockApp(address appId) external loosens {
         _ext().blocked[appId] = false;
         emit AppUnblocked(appId, msg.sender);
         _changed(keccak256("blocked-app"), _word(appId), false);
@@ -301,7 +303,7 @@ contract DstackKms is PolicyGovernance, IAppAuth {
 
     /// @notice Do not deny platforms for this advisory any more.
     /// @param advisoryId for example INTEL-SA-00837
-    function allowAdvisory(string calldata advisoryId) external onlyOwner {
+    function allowAdvisory(string calldata advisoryId) external loosens {
         bytes32 hash = keccak256(bytes(advisoryId));
         _ext().deniedAdvisories[hash] = false;
         emit AdvisoryAllowed(hash, advisoryId);
@@ -316,7 +318,7 @@ contract DstackKms is PolicyGovernance, IAppAuth {
     }
 
     /// @notice End the pause.
-    function unpause() external onlyOwner {
+    function unpause() external loosens {
         _ext().paused = false;
         emit Unpaused(msg.sender);
         _changed(keccak256("paused"), 0, false);

@@ -8,12 +8,27 @@ import {TimelockController} from "@openzeppelin/contracts/governance/TimelockCon
 /// can still be executed years later. Here it lapses after a grace period.
 contract DstackTimelock is TimelockController {
     /// @notice Seconds for which a ready operation can be executed; 0 is for ever.
-    uint256 public immutable gracePeriod;
+    /// @dev Set once. No immutable, so that every DstackTimelock has the same code: contracts know it by its hash.
+    uint256 public gracePeriod;
+
+    /// @notice When the operation that is being executed was scheduled, unix time; 0 outside of one. For the
+    /// contracts that it calls, which may demand that their changes were public for a while.
+    uint64 public runningSince;
+
+    mapping(bytes32 id => uint64) private _scheduledAt;
 
     /// @notice The operation was not executed in time. Cancel it, and schedule it again if it is still wanted.
     /// @param id of the operation
     /// @param expiredAt last second at which it could be executed
     error OperationExpired(bytes32 id, uint256 expiredAt);
+
+    /// @dev An operation may execute another one; then each has its own time.
+    modifier running(bytes32 id) {
+        uint64 before = runningSince;
+        runningSince = _scheduledAt[id];
+        _;
+        runningSince = before;
+    }
 
     /// @param minDelay seconds between scheduling and execution, at least
     /// @param proposers who may schedule and cancel
@@ -39,10 +54,38 @@ contract DstackTimelock is TimelockController {
     }
 
     /// @inheritdoc TimelockController
+    function schedule(
+        address target,
+        uint256 value,
+        bytes calldata data,
+        bytes32 predecessor,
+        bytes32 salt,
+        uint256 delay
+    ) public override {
+        super.schedule(target, value, data, predecessor, salt, delay);
+        _scheduledAt[hashOperation(target, value, data, predecessor, salt)] = uint64(block.timestamp);
+    }
+
+    /// @inheritdoc TimelockController
+    function scheduleBatch(
+        address[] calldata targets,
+        uint256[] calldata values,
+        bytes[] calldata payloads,
+        bytes32 predecessor,
+        bytes32 salt,
+        uint256 delay
+    ) public override {
+        super.scheduleBatch(targets, values, payloads, predecessor, salt, delay);
+        bytes32 id = hashOperationBatch(targets, values, payloads, predecessor, salt);
+        _scheduledAt[id] = uint64(block.timestamp);
+    }
+
+    /// @inheritdoc TimelockController
     function execute(address target, uint256 value, bytes calldata payload, bytes32 predecessor, bytes32 salt)
         public
         payable
         override
+        running(hashOperation(target, value, payload, predecessor, salt))
     {
         _requireUnexpired(hashOperation(target, value, payload, predecessor, salt));
         super.execute(target, value, payload, predecessor, salt);
@@ -55,7 +98,7 @@ contract DstackTimelock is TimelockController {
         bytes[] calldata payloads,
         bytes32 predecessor,
         bytes32 salt
-    ) public payable override {
+    ) public payable override running(hashOperationBatch(targets, values, payloads, predecessor, salt)) {
         _requireUnexpired(hashOperationBatch(targets, values, payloads, predecessor, salt));
         super.executeBatch(targets, values, payloads, predecessor, salt);
     }

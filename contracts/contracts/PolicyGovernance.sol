@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.22;
 
-import {Ownable2StepUpgradeable} from "@openzeppelin/contracts-upgradeable/access/Ownable2StepUpgradeable.sol";
 import {UUPSUpgradeable} from "@openzeppelin/contracts-upgradeable/proxy/utils/UUPSUpgradeable.sol";
 import {MulticallUpgradeable} from "@openzeppelin/contracts-upgradeable/utils/MulticallUpgradeable.sol";
 import {ERC165Upgradeable} from
     "@openzeppelin/contracts-upgradeable/utils/introspection/ERC165Upgradeable.sol";
 import {ERC1967Utils} from "@openzeppelin/contracts/proxy/ERC1967/ERC1967Utils.sol";
+import {IPolicyDelay} from "./IPolicyDelay.sol";
 import {IPolicyEpoch} from "./IPolicyEpoch.sol";
+import {PolicyDelay} from "./PolicyDelay.sol";
 
 /// @title Who may change a policy
 /// @notice The owner may change everything. Guardians may only take away, at once: a Timelock that delays its
 /// owner's additions does not delay their removals. There is no guardian until the owner names one.
 /// @dev Has no linear storage. Epoch and guardians lie in the ERC-7201 namespace of the inheriting contract.
 abstract contract PolicyGovernance is
-    Ownable2StepUpgradeable,
+    PolicyDelay,
     UUPSUpgradeable,
     ERC165Upgradeable,
     MulticallUpgradeable,
@@ -43,14 +44,15 @@ abstract contract PolicyGovernance is
     error InvalidMeasurement();
 
     modifier onlyOwnerOrGuardian() {
-        if (msg.sender != owner() && !_guardians()[msg.sender]) revert NotOwnerOrGuardian(msg.sender);
+        _checkOwnerOrGuardian();
         _;
     }
 
-    /// @notice Name or dismiss a guardian.
+    /// @notice Name or dismiss a guardian. With a policy delay, only naming one is at once.
     /// @param guardian the account
     /// @param enabled true to name it
     function setGuardian(address guardian, bool enabled) external onlyOwner {
+        if (!enabled) _requireLead();
         _guardians()[guardian] = enabled;
         emit GuardianSet(guardian, enabled);
         _changed(keccak256("guardian"), _word(guardian), enabled);
@@ -121,18 +123,24 @@ abstract contract PolicyGovernance is
     /// @param interfaceId id of an interface
     /// @return true if the contract has it
     function supportsInterface(bytes4 interfaceId) public view virtual override returns (bool) {
-        return interfaceId == type(IPolicyEpoch).interfaceId || super.supportsInterface(interfaceId);
+        return interfaceId == type(IPolicyEpoch).interfaceId || interfaceId == type(IPolicyDelay).interfaceId
+            || super.supportsInterface(interfaceId);
     }
 
     /// @dev Another implementation may decide otherwise, so this counts as a change.
-    function _authorizeUpgrade(address newImplementation) internal virtual override onlyOwner {
+    function _authorizeUpgrade(address newImplementation) internal virtual override loosens {
+        _guard(newImplementation);
         _changed(keccak256("implementation-upgrade"), _word(newImplementation), true);
     }
 
     /// @dev Counts and reports a change.
-    function _changed(bytes32 policy, bytes32 value, bool enabled) internal {
+    function _changed(bytes32 policy, bytes32 value, bool enabled) internal override {
         _bumpEpoch();
         emit PolicyChanged(msg.sender, policy, value, enabled);
+    }
+
+    function _checkOwnerOrGuardian() internal view override {
+        if (msg.sender != owner() && !_guardians()[msg.sender]) revert NotOwnerOrGuardian(msg.sender);
     }
 
     function _requireMeasurement(bytes32 value) internal pure {

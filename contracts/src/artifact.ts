@@ -13,6 +13,7 @@ export type ContractName =
   | 'ERC1967Proxy'
   | 'IAppAuth'
   | 'IAppAuthBasicManagement'
+  | 'IPolicyDelay'
   | 'IPolicyEpoch';
 
 /** One variable of a contract's linear storage, as solc reports it. */

@@ -19,6 +19,7 @@ const wanted: Record<ContractName, string> = {
   DstackAttestationRegistry: 'contracts/DstackAttestationRegistry.sol',
   IAppAuth: 'contracts/IAppAuth.sol',
   IAppAuthBasicManagement: 'contracts/IAppAuthBasicManagement.sol',
+  IPolicyDelay: 'contracts/IPolicyDelay.sol',
   IPolicyEpoch: 'contracts/IPolicyEpoch.sol',
   ERC1967Proxy: '@openzeppelin/contracts/proxy/ERC1967/ERC1967Proxy.sol',
 };

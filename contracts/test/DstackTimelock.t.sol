@@ -6,6 +6,15 @@ import {DstackKms} from "../contracts/DstackKms.sol";
 import {DstackTimelock} from "../contracts/DstackTimelock.sol";
 import {Domain} from "./Domain.sol";
 
+/// @dev Notes when the operation that calls it was scheduled.
+contract Witness {
+    uint64[] public seen;
+
+    function note() external {
+        seen.push(DstackTimelock(payable(msg.sender)).runningSince());
+    }
+}
+
 contract DstackTimelockTest is Domain {
     uint256 private constant DELAY = 1 days;
     uint256 private constant GRACE = 7 days;
@@ -111,5 +120,29 @@ contract DstackTimelockTest is Domain {
         kms.removeOsImageHash(IMAGE);
         expectApp("OS image is not allowed");
         assertEq(kms.allowedOsImages(MR), false);
+    }
+
+    /// @dev An operation that executes an older one in between says its own time before and after.
+    function testSaysWhenTheRunningOperationWasScheduled() external {
+        Witness witness = new Witness();
+        bytes memory note = abi.encodeCall(Witness.note, ());
+        uint256 first = block.timestamp;
+        vm.prank(OWNER);
+        _timelock.schedule(address(witness), 0, note, 0, 0, DELAY);
+
+        address[] memory targets = new address[](3);
+        bytes[] memory calls = new bytes[](3);
+        (targets[0], targets[1], targets[2]) = (address(witness), address(_timelock), address(witness));
+        (calls[0], calls[2]) = (note, note);
+        calls[1] = abi.encodeCall(TimelockController.execute, (address(witness), 0, note, 0, 0));
+        vm.warp(first + 100);
+        vm.prank(OWNER);
+        _timelock.scheduleBatch(targets, new uint256[](3), calls, 0, 0, DELAY);
+        vm.warp(first + 100 + DELAY);
+        _timelock.executeBatch(targets, new uint256[](3), calls, 0, 0);
+        assertEq(witness.seen(0), first + 100);
+        assertEq(witness.seen(1), first);
+        assertEq(witness.seen(2), first + 100);
+        assertEq(_timelock.runningSince(), 0);
     }
 }

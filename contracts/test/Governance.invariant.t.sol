@@ -6,6 +6,7 @@ import {DstackKms} from "../contracts/DstackKms.sol";
 import {IAppAuth} from "../contracts/IAppAuth.sol";
 import {PolicyGovernance} from "../contracts/PolicyGovernance.sol";
 import {Domain} from "./Domain.sol";
+import {TestBase} from "./TestBase.sol";
 
 /// @dev Anybody calls anything with values that matter, and notes what that did to the decisions.
 contract Anybody is Domain {
@@ -17,9 +18,18 @@ contract Anybody is Domain {
     /// @dev What went wrong; empty if nothing did.
     string public fault;
     uint256 public accepted;
+    bool private immutable _isDelayed;
 
-    constructor() {
+    /// @param delay of both policies; nothing is ever announced
+    constructor(uint64 delay) {
         setUp();
+        _isDelayed = delay != 0;
+        if (_isDelayed) {
+            vm.prank(OWNER);
+            kms.setPolicyDelay(delay);
+            vm.prank(APP_OWNER);
+            app.setPolicyDelay(delay);
+        }
         (kmsEpoch, appEpoch) = (kms.policyEpoch(), app.policyEpoch());
     }
 
@@ -78,6 +88,7 @@ contract Anybody is Domain {
         bool isCounted = kmsNow > kmsEpoch || appNow > appEpoch;
         if (afterwards != before && !isCounted) fault = "a decision changed without an epoch";
         if (afterwards & ~before != 0 && !isOwner && !mayRegister) fault = "somebody else added";
+        if (afterwards & ~before != 0 && _isDelayed) fault = "something was added that was not announced";
         if (sender == STRANGER && !isOwner && isCounted && !mayRegister) fault = "a stranger changed the policy";
         if (kms.paused() && afterwards != 0) fault = "a paused KMS allowed something";
         if (!success && isCounted) fault = "a refused call left a trace";
@@ -135,6 +146,22 @@ contract Anybody is Domain {
     }
 }
 
+contract DelayedGovernanceTest is TestBase {
+    /// @dev With a delay nobody adds anything that was not announced, the owner included.
+    /// forge-config: default.fuzz.runs = 24
+    function testFuzzNothingIsAddedUnannounced(uint256 seed) external {
+        Anybody anybody = new Anybody(1 days);
+        for (uint256 n = 0; n < 24; ++n) {
+            seed = uint256(keccak256(abi.encode(seed)));
+            (uint256 who, uint256 what, uint64 time) = (seed >> 8, seed >> 16, uint64(seed >> 192));
+            if (seed % 4 == 0) anybody.callInABatch(who, what, seed, time);
+            else if (seed % 4 == 1) anybody.callApp(who, what, seed, time);
+            else anybody.callKms(who, what, seed, time);
+        }
+        assertEq(anybody.fault(), "");
+    }
+}
+
 contract GovernanceInvariantTest is Domain {
     struct FuzzSelector {
         address addr;
@@ -144,7 +171,7 @@ contract GovernanceInvariantTest is Domain {
     Anybody private _anybody;
 
     function setUp() public override {
-        _anybody = new Anybody();
+        _anybody = new Anybody(0);
     }
 
     function targetContracts() external view returns (address[] memory targets) {

@@ -46,6 +46,7 @@ export function makePolicy(
         knownCode: chain.known_code,
         ...(chain.light_client_url === undefined ? {} : { lightClientUrl: chain.light_client_url }),
         ...(chain.chain_id === undefined ? {} : { chainId: chain.chain_id }),
+        ...(chain.require_timelock === undefined ? {} : { requireTimelockSeconds: chain.require_timelock }),
         ...(chain.quorum === undefined ? {} : { quorum: chain.quorum }),
         onEvent: (event) => {
           if (event.type === 'block') {

@@ -1,8 +1,11 @@
 /** Selectors, topics and ids that the original, its documentation and other tools use, against what the compiler made. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import {
   type Abi,
   type AbiEvent,
   type AbiFunction,
+  keccak256,
   toEventSelector,
   toFunctionSelector,
   toFunctionSignature,
@@ -11,7 +14,7 @@ import { formatAbiItem } from 'viem/utils';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { dstackAppAbi } from '../abi/dstack-app.ts';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
-import { type Artifact, loadArtifact } from '../artifact.ts';
+import { type Artifact, contractsDirectory, loadArtifact } from '../artifact.ts';
 import { buildContracts } from '../build.ts';
 
 const BOOT_INFO = '(address,bytes32,address,bytes32,bytes32,bytes32,bytes32,string,string[])';
@@ -40,6 +43,12 @@ const sharedFunctions = {
   '0c68ba21': 'isGuardian(address) view',
   '2b8a1c5a': 'setGuardian(address,bool)',
   ac9650d8: 'multicall(bytes[])',
+  b216706c: 'announce(bytes)',
+  '117b4705': 'retract(bytes32)',
+  '99f4be3d': 'announcedAt(bytes32) view',
+  '5d3dce64': 'setPolicyDelay(uint64)',
+  '5fcfcadd': 'policyDelay() view',
+  '9fff4602': 'policyDelaySince(uint64) view',
 };
 
 const kmsFunctions = {
@@ -121,6 +130,10 @@ const sharedEvents = {
   '341d3bc64e32172fc5bcf27b0f7f69dc5adc19af64b7aa1dee361e5883c32375':
     'PolicyChanged(address indexed,bytes32 indexed,bytes32 indexed,bool)',
   c4459d655e1efe034a75446f1f4db087f75d23bdfabccffafa6384cdb23a1544: 'GuardianSet(address indexed,bool)',
+  '4c09928a4a4937d961178f245531ba3edb6b8482b241b729d657502e925e16d9': 'CallAnnounced(bytes32 indexed,bytes)',
+  '89e3ae8bba03bd0c27b8ec329dbdbfe072bd2f6665444bc8666b8ecab48f43b7':
+    'CallRetracted(bytes32 indexed,address indexed)',
+  '3b060d7405cffb9420f3019db3730fa2a3472cc61207b8092739ecbf86983c5b': 'PolicyDelaySet(uint64)',
 };
 
 const kmsEvents = {
@@ -184,6 +197,8 @@ const errors = {
   '89051165': 'RenounceDisabled()',
   '6b1883f3': 'NotOwnerOrGuardian(address)',
   '69e9d3ba': 'InvalidMeasurement()',
+  f4bd1b9a: 'NotAnnounced(bytes32,uint64)',
+  '1f28a1b6': 'PolicyDelayTooLong(uint64,uint64)',
 };
 
 const appErrors = { ...errors, ce9f8372: 'ComposeHashNotAllowed(bytes32)' };
@@ -232,7 +247,7 @@ beforeAll(async () => {
 describe('DstackKms', () => {
   test('has exactly the 30 functions of v0.6 and the additions', () => {
     expect(functionsOf(kms.abi)).toEqual(kmsFunctions);
-    expect(Object.keys(kmsFunctions)).toHaveLength(30 + 13 + 18);
+    expect(Object.keys(kmsFunctions)).toHaveLength(30 + 13 + 24);
   });
   test('has exactly these events, with their indexing', () => {
     expect(eventsOf(kms.abi)).toEqual(kmsEvents);
@@ -256,8 +271,8 @@ describe('DstackKms', () => {
   });
   // EIP-170 allows 24,576 bytes, EIP-3860 twice that for creation.
   test.each([
-    ['DstackKms', 20_500],
-    ['DstackApp', 12_500],
+    ['DstackKms', 22_500],
+    ['DstackApp', 14_500],
     ['DstackTimelock', 8_500],
     ['DstackAttestationRegistry', 3_500],
   ] as const)('%s fits the contract size limit with room to spare', (name, limit) => {
@@ -270,7 +285,7 @@ describe('DstackKms', () => {
 describe('DstackApp', () => {
   test('has exactly the 18 functions of v0.6 and the additions', () => {
     expect(functionsOf(app.abi)).toEqual(appFunctions);
-    expect(Object.keys(appFunctions)).toHaveLength(18 + 13 + 10);
+    expect(Object.keys(appFunctions)).toHaveLength(18 + 13 + 16);
   });
   test('has exactly these events, with their indexing', () => {
     expect(eventsOf(app.abi)).toEqual(appEvents);
@@ -281,6 +296,13 @@ describe('DstackApp', () => {
     expect(errorsOf(dstackAppAbi as Abi)).toEqual(appErrors);
     expect(errorsOf(app.abi)).toEqual(appErrors);
   });
+});
+
+test('the contracts know DstackTimelock by the hash of the code that it has now', () => {
+  const source = readFileSync(join(contractsDirectory, 'contracts/PolicyDelay.sol'), 'utf8');
+  expect(/TIMELOCK_CODE = (0x\w+);/.exec(source)?.[1]).toBe(
+    keccak256(loadArtifact('DstackTimelock').deployedBytecode),
+  );
 });
 
 describe('boot information', () => {
@@ -304,13 +326,14 @@ describe('boot information', () => {
 });
 
 describe('ERC-165 ids', () => {
-  const idOf = (name: 'IAppAuth' | 'IAppAuthBasicManagement' | 'IPolicyEpoch'): string => {
+  const idOf = (name: 'IAppAuth' | 'IAppAuthBasicManagement' | 'IPolicyDelay' | 'IPolicyEpoch'): string => {
     const own = Object.keys(functionsOf(loadArtifact(name).abi)).filter((id) => id !== '01ffc9a7');
     const id = own.reduce((xor, next) => xor ^ BigInt(`0x${next}`), 0n);
     return id.toString(16).padStart(8, '0');
   };
   test('IAppAuth is the selector of isAppAllowed', () => expect(idOf('IAppAuth')).toBe('1e079198'));
   test('IPolicyEpoch is the selector of policyEpoch', () => expect(idOf('IPolicyEpoch')).toBe('a921d322'));
+  test('IPolicyDelay is the xor of its two', () => expect(idOf('IPolicyDelay')).toBe('c0308cdf'));
   test('IAppAuthBasicManagement is the xor of its four', () => {
     expect(idOf('IAppAuthBasicManagement')).toBe('8fd37527');
   });

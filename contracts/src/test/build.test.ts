@@ -37,6 +37,7 @@ test('two processes at once: one compiles, both succeed, nothing is left behind'
     'ERC1967Proxy.json',
     'IAppAuth.json',
     'IAppAuthBasicManagement.json',
+    'IPolicyDelay.json',
     'IPolicyEpoch.json',
     'build.json',
   ]);

@@ -10,8 +10,9 @@ const directory = join(contractsDirectory, 'contracts');
 function declarations(source: string): { name: string; comment: string }[] {
   const pattern = /((?:^ *\/\/\/.*\n)*)^ {4}(?:(function|event|error) (\w+)|mapping\(.*\) public (\w+);)/gm;
   return [...source.matchAll(pattern)]
-    .filter(([, , kind, , ,], index, all) => {
-      const from = all[index]!.index;
+    .filter(([, comment, kind], index, all) => {
+      // A comment may speak of what is public, too.
+      const from = all[index]!.index + comment!.length;
       const head = source.slice(from, source.indexOf(kind === 'function' ? '{' : ';', from));
       return kind !== 'function' || /\b(external|public)\b/.test(head) || /^\s*interface /m.test(source);
     })

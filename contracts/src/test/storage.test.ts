@@ -74,7 +74,10 @@ describe('namespaced structs', () => {
     pragma solidity ^0.8.22;
     import {DstackKms} from "./DstackKms.sol";
     import {DstackApp} from "./DstackApp.sol";
-    contract Probe { DstackKms.DstackKmsExt kms; DstackApp.DstackAppExt app; }`;
+    import {PolicyDelay} from "./PolicyDelay.sol";
+    contract Probe {
+      DstackKms.DstackKmsExt kms; DstackApp.DstackAppExt app; PolicyDelay.PolicyDelayState delay;
+    }`;
 
   test('have every member where state proofs read it; new ones are appended', () => {
     const directory = join(contractsDirectory, 'contracts');
@@ -108,6 +111,15 @@ describe('namespaced structs', () => {
         '1.0 mapping(address => bool) guardians',
         '2.0 mapping(bytes32 => uint64) composeNotAfter',
       ],
+      [
+        '0.0 uint64 delay',
+        '0.8 uint64 since',
+        '0.16 uint64 previousDelay',
+        '0.24 uint64 previousSince',
+        '1.0 address guarded',
+        '1.20 uint64 ownerSince',
+        '2.0 mapping(bytes32 => uint64) announcedAt',
+      ],
     ]);
   }, 120_000);
 });
@@ -121,6 +133,7 @@ describe('namespaced slots', () => {
     ['openzeppelin.storage.Ownable', '9016d09d72d40fdae2fd8ceac6b6234c7706214fd39c1cd1e609a0528c199300'],
     ['openzeppelin.storage.Ownable2Step', '237e158222e3e6968b72b9db0d8043aacf074ad9f650f0d1606b4d82ee432c00'],
     ['dstack.storage.DstackKmsExt', '73d0001025a09922cc035ecb5964a5e707f8610a2012e1cf98cf6a27908dfb00'],
+    ['dstack.storage.PolicyDelay', 'd611bd2baa7e60ab444b119f78bb875b950591ea25ff5a1bf49fdbaacb314d00'],
     ['dstack.storage.DstackAppExt', '451ed33d735f5df28dda509c37110ec8f232f1d0ad223da5b44858684af11800'],
   ])('%s', (id, slot) => expect(erc7201(id)).toBe(slot));
 

@@ -116,6 +116,12 @@ function policyOf(auth: KmsConfig['core']['auth_api']): KmsConfig['policy'] {
 
 function checkPolicy({ core }: FileConfig, policy: KmsConfig['policy']): string[] {
   const { chain, allow_list, dev } = core.auth_api;
+  // Whoever sets this relies on it.
+  if (policy !== 'chain' && chain.require_timelock !== undefined) {
+    return [
+      `core.auth_api.chain.require_timelock is set, and core.auth_api.type is "${policy}", which demands no delay: set it where the chain is read (ETH_REQUIRE_TIMELOCK of an auth API), or take it out`,
+    ];
+  }
   if (policy === 'chain' && (chain.rpc_urls.length === 0 || chain.kms_contract === undefined)) {
     return [
       'core.auth_api.chain: rpc_urls and kms_contract are needed (or ETH_RPC_URL and KMS_CONTRACT_ADDR)',

@@ -128,6 +128,15 @@ port = 12001
     ['[core.auth_api]\ntype = "dev"', 'gives keys to everybody'],
     ['[core.auth_api]\ntype = "chain"', 'rpc_urls and kms_contract are needed'],
     ['[core.auth_api.chain]\nread = "proofs"', 'core.auth_api.chain.read: "proofs" is not accepted'],
+    [
+      '[core.auth_api.chain]\nrequire_timelock = 0',
+      'core.auth_api.chain.require_timelock: 0 is not accepted',
+    ],
+    ['[core.auth_api.chain]\nrequire_timelock = "31d"', 'must be 1 to 2592000 seconds'],
+    [
+      '[core.auth_api]\ntype = "webhook"\n[core.auth_api.chain]\nrequire_timelock = "1d"',
+      'core.auth_api.chain.require_timelock is set, and core.auth_api.type is "webhook"',
+    ],
     ['[core.auth_api.chain]\nlight_client_url = "helios:8545"', 'must be an http or https address'],
     ['[core.auth_api.chain.known_code]\n"0x12" = "dstack-app-0.6"', 'core.auth_api.chain.known_code.0x12'],
     [

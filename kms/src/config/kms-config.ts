@@ -129,6 +129,8 @@ type AuthApiConfig = {
     readonly head_reuse_ms: number;
     readonly read: 'call' | 'proof';
     readonly light_client_url?: string | undefined;
+    /** Seconds for which each loosening of the contracts' policy must have been public. */
+    readonly require_timelock?: number | undefined;
     /** What contracts do that were built elsewhere, by code hash. */
     readonly known_code: Readonly<Record<string, CodeName>>;
   };

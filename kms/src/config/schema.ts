@@ -1,6 +1,6 @@
 import { table } from '@dstack-cloud/app';
 import { ATTESTATION_MODES, GCE_TDX_PCR0, TCB_STATUSES } from '@dstack-cloud/attestation';
-import { codeNames } from '@dstack-cloud/policy';
+import { codeNames, MAX_POLICY_DELAY_SECONDS } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import { servedNameProblem } from '../onboard/domain.ts';
 import { parseDuration, parseSize } from './duration.ts';
@@ -99,6 +99,13 @@ const authApi = z.strictObject({
       head_reuse_ms: z.int().min(0).max(10_000).default(1_000),
       read: z.enum(['call', 'proof']).default('call'),
       light_client_url: z.string().refine(isHttpUrl, 'must be an http or https address').optional(),
+      require_timelock: z
+        .union([z.int(), duration])
+        .refine(
+          (seconds) => seconds >= 1 && seconds <= MAX_POLICY_DELAY_SECONDS,
+          `must be 1 to ${MAX_POLICY_DELAY_SECONDS} seconds, or a duration such as "1d": the contracts allow no longer delay`,
+        )
+        .optional(),
       known_code: z
         .record(
           z.string().regex(/^0x[0-9a-fA-F]{64}$/, 'must be a code hash: 0x and 64 digits'),

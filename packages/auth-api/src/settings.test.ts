@@ -29,6 +29,7 @@ test('all variables', () => {
     ETH_HEAD_REUSE_MS: '250',
     ETH_READ: 'proof',
     ETH_LIGHT_CLIENT_URL: 'http://helios:8545/KEY',
+    ETH_REQUIRE_TIMELOCK: '86400',
     ETH_KNOWN_CODE: `0x${'12'.repeat(32)}=dstack-kms-0.6, 0x${'34'.repeat(32)}=dstack-app-2`,
   });
   expect(settings).toEqual({
@@ -46,6 +47,7 @@ test('all variables', () => {
       headReuseMs: 250,
       reads: 'proofs',
       lightClientUrl: 'http://helios:8545/KEY',
+      requireTimelockSeconds: 86_400,
       knownCode: { [`0x${'12'.repeat(32)}`]: 'dstack-kms-0.6', [`0x${'34'.repeat(32)}`]: 'dstack-app-2' },
     },
   });
@@ -103,6 +105,8 @@ describe('refuses, naming the variable', () => {
       /ETH_KNOWN_CODE has "0x12=dstack-app-2"/,
     ],
     [{ KMS_CONTRACT_ADDR: kms, ETH_KNOWN_CODE: `0x${'12'.repeat(32)}=app` }, /ETH_KNOWN_CODE has/],
+    [{ KMS_CONTRACT_ADDR: kms, ETH_REQUIRE_TIMELOCK: '0' }, /ETH_REQUIRE_TIMELOCK is "0"/],
+    [{ AUTH_CONFIG_PATH: 'x', ETH_REQUIRE_TIMELOCK: '60' }, /an allow-list has no delay/],
     [{ KMS_CONTRACT_ADDR: kms, AUTH_CONFIG_PATH: 'x' }, /Both KMS_CONTRACT_ADDR/],
     [{ KMS_CONTRACT_ADDR: kms, KMS_CONTRACT_ADDRESS: `0x${'cd'.repeat(20)}` }, /differ/],
   ])('%j', (environment, message) => {

@@ -1,4 +1,4 @@
-import { type CodeName, codeNames, publicText } from '@dstack-cloud/policy';
+import { type CodeName, codeNames, MAX_POLICY_DELAY_SECONDS, publicText } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import { AuthApiError } from './errors.ts';
 
@@ -22,6 +22,7 @@ export type ChainSource = {
   readonly headReuseMs?: number;
   readonly reads?: 'calls' | 'proofs';
   readonly lightClientUrl?: string;
+  readonly requireTimelockSeconds?: number;
   readonly knownCode?: Readonly<Record<string, CodeName>>;
 };
 
@@ -48,6 +49,10 @@ const environmentSchema = z.object({
   ETH_HEAD_REUSE_MS: count(10_000),
   ETH_READ: z.enum(['call', 'proof']).optional(),
   ETH_LIGHT_CLIENT_URL: z.string().optional(),
+  ETH_REQUIRE_TIMELOCK: count(MAX_POLICY_DELAY_SECONDS).refine(
+    (seconds) => seconds !== 0,
+    'must be at least 1',
+  ),
   ETH_KNOWN_CODE: z.string().optional(),
 });
 type Environment = z.output<typeof environmentSchema>;
@@ -80,6 +85,9 @@ function sourceFrom(env: Environment): Settings['source'] {
   if (kmsContract !== undefined && env.AUTH_CONFIG_PATH !== undefined) {
     throw bad('Both KMS_CONTRACT_ADDR (chain) and AUTH_CONFIG_PATH (allow-list) are set: set one of them');
   }
+  if (env.AUTH_CONFIG_PATH !== undefined && env.ETH_REQUIRE_TIMELOCK !== undefined) {
+    throw bad('ETH_REQUIRE_TIMELOCK is set, and an allow-list has no delay: take one of them out');
+  }
   if (env.AUTH_CONFIG_PATH !== undefined) return { type: 'allow-list', path: env.AUTH_CONFIG_PATH };
   if (kmsContract === undefined) {
     throw bad(
@@ -104,6 +112,7 @@ function sourceFrom(env: Environment): Settings['source'] {
     ...defined('headReuseMs', env.ETH_HEAD_REUSE_MS),
     ...(env.ETH_READ === undefined ? {} : { reads: env.ETH_READ === 'proof' ? 'proofs' : 'calls' }),
     ...defined('lightClientUrl', env.ETH_LIGHT_CLIENT_URL),
+    ...defined('requireTimelockSeconds', env.ETH_REQUIRE_TIMELOCK),
     ...defined('knownCode', env.ETH_KNOWN_CODE === undefined ? undefined : knownCode(env.ETH_KNOWN_CODE)),
   };
 }

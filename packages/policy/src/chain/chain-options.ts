@@ -1,6 +1,7 @@
 import { backendUrl } from '../backend-url.ts';
 import { PolicyError } from '../errors.ts';
 import type { ChainEvent } from './chain-event.ts';
+import { MAX_POLICY_DELAY_SECONDS } from './delay/delay-denial.ts';
 import type { CodeName } from './proof/known-code.ts';
 import { EndpointFailures } from './rpc/endpoint-failures.ts';
 
@@ -42,6 +43,11 @@ export type ChainPolicyOptions = {
   readonly reads?: Reads;
   /** Names by code hash, 0x hex, of contracts that were built elsewhere; `proofs` decide by no other code. */
   readonly knownCode?: Readonly<Record<string, CodeName>>;
+  /**
+   * Allow only by contracts whose code is known, and whose policy nobody, not even the owner, can loosen unless that
+   * was public for so many seconds; and only once this has been so for as long. Taking away counts at once.
+   */
+  readonly requireTimelockSeconds?: number;
   /** For one exchange with one endpoint; default 3 s. */
   readonly endpointTimeoutMs?: number;
   /** For one decision; default 8 s. */
@@ -52,8 +58,12 @@ export type ChainPolicyOptions = {
 };
 
 /** The same with every default filled in. */
-export type ChainSettings = Required<Omit<ChainPolicyOptions, 'chainId' | 'lightClientUrl'>> &
-  Pick<ChainPolicyOptions, 'chainId' | 'lightClientUrl'> & { readonly failures: EndpointFailures };
+export type ChainSettings = Required<
+  Omit<ChainPolicyOptions, 'chainId' | 'lightClientUrl' | 'requireTimelockSeconds'>
+> &
+  Pick<ChainPolicyOptions, 'chainId' | 'lightClientUrl' | 'requireTimelockSeconds'> & {
+    readonly failures: EndpointFailures;
+  };
 
 /** @throws PolicyError `bad-configuration` naming the option, the value and what would do */
 export function chainSettings(options: ChainPolicyOptions): ChainSettings {
@@ -100,6 +110,13 @@ export function chainSettings(options: ChainPolicyOptions): ChainSettings {
     'finality',
     finality,
     'latest, safe, finalized or a number of blocks',
+  );
+  const { requireTimelockSeconds: delay } = options;
+  check(
+    delay === undefined || (Number.isInteger(delay) && delay >= 1 && delay <= MAX_POLICY_DELAY_SECONDS),
+    'requireTimelockSeconds',
+    delay,
+    `a number of seconds from 1 to ${MAX_POLICY_DELAY_SECONDS}`,
   );
   for (const hash of Object.keys(settings.knownCode)) {
     check(/^0x[0-9a-fA-F]{64}$/.test(hash), 'knownCode', hash, 'a code hash, 32 bytes of 0x hex');

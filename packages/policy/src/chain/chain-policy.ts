@@ -78,7 +78,10 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   const { readVerdict, readInfo } = chainReaders[settings.reads](settings);
   const renewals = new Renewals(
     book,
-    settings.reads === 'calls' ? packedRenewal(settings) : readRenewal(readVerdict),
+    // Counters say that nothing changed, and not what the code and the delay are.
+    settings.reads === 'calls' && settings.requireTimelockSeconds === undefined
+      ? packedRenewal(settings)
+      : readRenewal(readVerdict),
   );
   const undecided = new ToldSeldom();
   let [hits, misses] = [0, 0];

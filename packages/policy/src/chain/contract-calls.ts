@@ -9,6 +9,7 @@ const selector = {
   gatewayAppId: '95f51931',
   appImplementation: '25a992da',
   supportsInterface: '01ffc9a7',
+  policyDelaySince: '9fff4602',
 } as const;
 
 /** Words of the boot information tuple before its dynamic parts. */
@@ -45,6 +46,16 @@ export function encodeGetter(name: 'gatewayAppId' | 'appImplementation'): string
 /** Call data of `supportsInterface(IAppAuth)`, which every policy contract answers with true. */
 export function encodeIsPolicy(): string {
   return `0x${selector.supportsInterface}${selector.app.padEnd(WORD, '0')}`;
+}
+
+/** Call data of `policyDelaySince`. */
+export function encodePolicyDelaySince(seconds: number): string {
+  return `0x${selector.policyDelaySince}${number(seconds)}`;
+}
+
+/** Read one word; undefined for anything else. */
+export function decodeWord(answer: string | undefined): bigint | undefined {
+  return answer !== undefined && /^0x[0-9a-f]{64}$/i.test(answer) ? BigInt(answer) : undefined;
 }
 
 /** Read `(bool, string)`; undefined for anything that is not exactly that. */

@@ -1,10 +1,12 @@
+import { toHex } from '@dstack-cloud/encoding';
 import { PolicyError } from '../errors.ts';
 import { publicText } from '../public-text.ts';
 import type { ChainSettings } from './chain-options.ts';
 import { decodeBoolean, decodeDecision, decodeText, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
+import { DelayByCalls } from './delay/delay-by-calls.ts';
 import { readContract } from './read-contract.ts';
 import { type CallResult, Reverted } from './rpc/pinned-calls.ts';
-import type { Verdict, VerdictReader } from './verdict-reader.ts';
+import type { Verdict, VerdictReader, VerdictRequest } from './verdict-reader.ts';
 import type { Block } from './view/block.ts';
 import type { ChainView } from './view/read-view.ts';
 
@@ -18,6 +20,7 @@ type ContractFacts = Pick<Verdict, 'gatewayAppId'>;
 /** Verdicts by `eth_call`, pinned to the block; a quorum of endpoints must give the same bytes. */
 export function ethCallVerdicts(settings: ChainSettings): VerdictReader {
   const { kmsContract } = settings;
+  const delays = settings.requireTimelockSeconds === undefined ? undefined : new DelayByCalls(settings);
   const contractFacts = new Map<string, Promise<ContractFacts>>();
 
   /** Read once for each block, by whoever comes first. */
@@ -32,13 +35,29 @@ export function ethCallVerdicts(settings: ChainSettings): VerdictReader {
     return facts;
   };
 
-  return async (view, block, { call }) => {
+  /** Only asked of what the contracts allow. */
+  const delayDenial = async (
+    view: ChainView,
+    block: Block,
+    { kind, info }: VerdictRequest,
+  ): Promise<string | undefined> => {
+    if (!delays) return undefined;
+    const both = [
+      delays.denial(view, block, 'KMS', kmsContract.toLowerCase()),
+      ...(kind === 'app' ? [delays.denial(view, block, 'App', `0x${toHex(info.appId)}`)] : []),
+    ];
+    return (await Promise.all(both)).find((denial) => denial !== undefined);
+  };
+
+  return async (view, block, request) => {
     // Both in one exchange: they are asked in the same tick.
     const [[decision], facts] = await Promise.all([
-      readContract(view.endpoints, settings, block, kmsContract, [call]),
+      readContract(view.endpoints, settings, block, kmsContract, [request.call]),
       factsAt(view, block),
     ]);
-    return { ...decisionOf(decision), ...facts };
+    const verdict = { ...decisionOf(decision), ...facts };
+    const denial = verdict.allowed ? await delayDenial(view, block, request) : undefined;
+    return denial === undefined ? verdict : { ...facts, allowed: false, reason: denial };
   };
 }
 

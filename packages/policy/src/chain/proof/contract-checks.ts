@@ -5,9 +5,9 @@ import { appExtensionSlot, appSlot, kmsExtensionSlot, kmsSlot, mappingSlot } fro
 import type { Storage } from './solidity-text.ts';
 
 /** Ways in which a DstackKms decides. */
-export type KmsLogic = 'dstack-kms-0.6' | 'dstack-kms-3';
+export type KmsLogic = 'dstack-kms-0.6' | 'dstack-kms-3' | 'dstack-kms-3.1';
 /** Ways in which a DstackApp decides; 2 is the 0.6 line's successor. */
-export type AppLogic = 'dstack-app-0.6' | 'dstack-app-2' | 'dstack-app-3';
+export type AppLogic = 'dstack-app-0.6' | 'dstack-app-2' | 'dstack-app-3' | 'dstack-app-3.1';
 
 /** One line of a contract's decision: reads slots of its storage, and denies or not. */
 export type Check = {
@@ -23,7 +23,7 @@ export type Question = { readonly kind: BootKind; readonly info: BootFacts; read
 /** What DstackKms checks itself, in order. */
 export function kmsChecks(logic: KmsLogic, question: Question): Check[] {
   const { kind, info } = question;
-  const isExtended = logic === 'dstack-kms-3';
+  const isExtended = logic !== 'dstack-kms-0.6';
   const extension = (...checks: Check[]): Check[] => (isExtended ? checks : []);
   const image = [
     allowed('OS image is not allowed', mappingSlot(info.osImageHash, kmsSlot.allowedOsImages)),
@@ -72,7 +72,7 @@ export function appChecks(logic: AppLogic, question: Question): Check[] {
       ? []
       : [{ ...tcb, slots: [appSlot.requireTcbUpToDate], denies: (v = 0n) => isTrue(v) && tcb.denies() }]),
     allowed('Compose hash not allowed', mappingSlot(info.composeHash, appSlot.allowedComposeHashes)),
-    ...(logic === 'dstack-app-3'
+    ...(logic === 'dstack-app-3' || logic === 'dstack-app-3.1'
       ? [
           unexpired(
             'Compose hash expired',

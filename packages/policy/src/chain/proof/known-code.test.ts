@@ -15,8 +15,8 @@ describe('the builds in the list', () => {
   // A changed contract needs a new entry (docs/decisions); old ones stay, because they are deployed.
   test.each([
     ['ERC1967Proxy', 'erc1967-proxy'],
-    ['DstackKms', 'dstack-kms-3'],
-    ['DstackApp', 'dstack-app-3'],
+    ['DstackKms', 'dstack-kms-3.1'],
+    ['DstackApp', 'dstack-app-3.1'],
   ] as const)('have %s as it is compiled now', async (artifact, name) => {
     await buildContracts();
     const code = bytesOf(loadArtifact(artifact).deployedBytecode);
@@ -37,7 +37,7 @@ describe('the builds in the list', () => {
 });
 
 describe.each([
-  [undefined, 3],
+  [undefined, 3.1],
   ['0.6', 0.6],
 ] as const)('deployed code of release %s', (release, version) => {
   let lab: ChainLab;

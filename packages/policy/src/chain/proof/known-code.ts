@@ -8,9 +8,11 @@ export const codeNames: readonly CodeName[] = [
   'erc1967-proxy',
   'dstack-kms-0.6',
   'dstack-kms-3',
+  'dstack-kms-3.1',
   'dstack-app-0.6',
   'dstack-app-2',
   'dstack-app-3',
+  'dstack-app-3.1',
 ];
 
 /**
@@ -56,6 +58,18 @@ export const builds: readonly Build[] = [
     bytes: 10_814,
     hash: '0xb75e8aba452a7b1e3047532dba1b477ebfda9cb166a7128763b05c465e61cc8f',
     ownAddress: [6_629, 6_670, 7_090],
+  },
+  {
+    name: 'dstack-kms-3.1',
+    bytes: 21_302,
+    hash: '0x44b55df5639630d07e1728e177908b9bbbf1988f6bb60427ef86e5803b6a7be2',
+    ownAddress: [13_847, 13_889, 14_276],
+  },
+  {
+    name: 'dstack-app-3.1',
+    bytes: 13_360,
+    hash: '0x70284647fc29bb587a61c3de84c95acfe8aa514148a232cab47e102363554295',
+    ownAddress: [8_110, 8_151, 8_548],
   },
 ];
 

@@ -3,6 +3,8 @@ import { PolicyError } from '../../errors.ts';
 import type { ChainSettings } from '../chain-options.ts';
 import { checksumAddress } from '../checksum-address.ts';
 import type { ContractInfo } from '../contract-info.ts';
+import { type DelayedContract, delayDenial, enforcesDelay, noDelayCode } from '../delay/delay-denial.ts';
+import { delaySince, delaySlots } from '../delay/delay-slots.ts';
 import type { Verdict, VerdictReader } from '../verdict-reader.ts';
 import type { Block } from '../view/block.ts';
 import type { ChainView } from '../view/read-view.ts';
@@ -53,12 +55,15 @@ export class ProofVerdicts {
     const app = `0x${toHex(info.appId)}`;
     const [guessedKms, guessedApp] = [this.#guessedKms, this.#guessedApp];
     const state = this.#stateAt(view, block);
+    // Harmless where the code has no delay: these slots are then never written.
+    const delays = this.#settings.requireTimelockSeconds === undefined ? [] : delaySlots;
     await state.load([
       {
         address: this.#kms,
         slots: [
           IMPLEMENTATION_SLOT,
           kmsSlot.gatewayAppId,
+          ...delays,
           ...(guessedKms ? slotsOf(kmsChecks(guessedKms.logic, question)) : []),
         ],
       },
@@ -69,6 +74,7 @@ export class ProofVerdicts {
               address: app,
               slots: [
                 IMPLEMENTATION_SLOT,
+                ...delays,
                 ...(guessedApp ? slotsOf(appChecks(guessedApp.logic, question)) : []),
               ],
             },
@@ -80,21 +86,44 @@ export class ProofVerdicts {
     const kms = await this.#kmsContract(state);
     if (kms.is !== 'known') return denied(`KMS ${kms.why}`, '');
     const checks = kmsChecks(kms.logic, question);
-    await state.load([{ address: this.#kms, slots: slotsOf(checks) }]);
+    await state.load([{ address: this.#kms, slots: [...slotsOf(checks), ...delays] }]);
     const gatewayAppId = await this.#gatewayAppId(state);
     const denial = firstDenial(checks, (slot) => state.slot(this.#kms, slot));
     if (denial !== undefined) return denied(denial, gatewayAppId);
-    if (kind === 'kms') return { allowed: true, reason: '', gatewayAppId };
+    const kmsDelay = (): string | undefined => this.#delayDenial(state, 'KMS', this.#kms, kms.logic, block);
+    if (kind === 'kms') {
+      const reason = kmsDelay() ?? '';
+      return { allowed: reason === '', reason, gatewayAppId };
+    }
 
     const contract = await proxiedContract(state, this.#codes, app, 'app');
     if (contract.is === 'absent') return denied('App not deployed or invalid address', gatewayAppId);
     if (contract.is === 'unknown') return denied(`App ${contract.why}`, gatewayAppId);
     this.#guessedApp = contract;
     const own = appChecks(contract.logic, question);
-    await state.load([{ address: app, slots: slotsOf(own) }]);
-    const reason = firstDenial(own, (slot) => state.slot(app, slot)) ?? '';
+    await state.load([{ address: app, slots: [...slotsOf(own), ...delays] }]);
+    const reason =
+      firstDenial(own, (slot) => state.slot(app, slot)) ??
+      kmsDelay() ??
+      this.#delayDenial(state, 'App', app, contract.logic, block) ??
+      '';
     return { allowed: reason === '', reason, gatewayAppId };
   };
+
+  /** Why what a contract allows does not count yet. */
+  #delayDenial(
+    state: ProvenState,
+    contract: DelayedContract,
+    address: string,
+    logic: KmsLogic | AppLogic,
+    { timestamp }: Block,
+  ): string | undefined {
+    const { requireTimelockSeconds: required } = this.#settings;
+    if (required === undefined) return undefined;
+    if (!enforcesDelay(logic)) return noDelayCode(contract, logic);
+    const since = delaySince((slot) => state.slot(address, slot), required);
+    return delayDenial(contract, required, since, timestamp);
+  }
 
   /** What the KMS contract says of itself. @throws PolicyError */
   async describe(view: ChainView): Promise<ContractInfo> {

@@ -46,12 +46,22 @@ export async function callsAt(
   objects: readonly CallObject[],
   needed: number = objects.length,
 ): Promise<RpcAnswer[]> {
-  const { callsByHash } = endpoint.lacks;
   const calls = (at: unknown): RpcCall[] =>
     objects.map((object) => ({ method: 'eth_call', params: [object, at] }));
+  return await readsAt(endpoint, block, calls, needed);
+}
+
+/** The same for any methods whose last parameter names a block. */
+export async function readsAt(
+  endpoint: RpcEndpoint,
+  block: Block,
+  calls: (at: unknown) => RpcCall[],
+  needed?: number,
+): Promise<RpcAnswer[]> {
   const byHash = calls({ blockHash: block.hash });
-  const byNumber = (): Promise<RpcAnswer[]> => numbered(endpoint, block, calls, needed);
-  return await byHashOrNumber(endpoint, callsByHash, byHash, byNumber, needed);
+  const count = needed ?? byHash.length;
+  const byNumber = (): Promise<RpcAnswer[]> => numbered(endpoint, block, calls, count);
+  return await byHashOrNumber(endpoint, endpoint.lacks.callsByHash, byHash, byNumber, count);
 }
 
 /**
