@@ -8,6 +8,7 @@ export type ContractsErrorCode =
   | 'event-missing'
   | 'bad-argument'
   | 'call-reverted'
+  | 'call-not-announced'
   | 'chain-mismatch'
   | 'chain-unreachable'
   | 'no-key'

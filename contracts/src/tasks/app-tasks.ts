@@ -105,6 +105,13 @@ export const appTasks: Readonly<Record<string, Task>> = {
     'TCB requirement set',
     ({ 'require-tcb': required }) => [required === true],
   ),
+  'app:set-policy-delay': onApp(
+    'setPolicyDelay',
+    'make additions public before they count',
+    [first('delay', 'seconds', 'seconds, at most 30 days; 0 for none')],
+    'Policy delay set',
+    ({ delay }) => [BigInt(String(delay))],
+  ),
   'app:add-guardian': onApp(
     'setGuardian',
     'name a guardian',

@@ -32,6 +32,9 @@ const words: Readonly<Record<string, (values: Values) => string>> = {
   NotOwnerOrGuardian: ([caller]) => `caller is neither the owner nor a guardian (${caller})`,
   OwnableInvalidOwner: ([owner]) => `${owner} cannot be an owner`,
   RenounceDisabled: () => 'ownership cannot be given up: the policy could never be corrected again',
+  NotAnnounced: ([, delay]) =>
+    `it was not public for the policy delay of ${delay} s. Announce it with --announce and repeat it after that time, or schedule it in the DstackTimelock that owns the contract`,
+  PolicyDelayTooLong: ([delay, longest]) => `a delay of ${delay} s is too long: at most ${longest} s`,
   InvalidMeasurement: () => 'zero is no measurement',
   ComposeHashNotAllowed: ([hash]) => `compose hash ${hash} is not allowed now, so it cannot be replaced`,
   InvalidInitialization: () => 'the contract is set up already',
@@ -50,7 +53,7 @@ const words: Readonly<Record<string, (values: Values) => string>> = {
 export function explainRevert(functionName: string, error: unknown): ContractsError {
   const [code, what] = isUnanswered(error)
     ? (['chain-unreachable', 'cannot be asked'] as const)
-    : (['call-reverted', 'is refused'] as const);
+    : ([isNotAnnounced(error) ? 'call-not-announced' : 'call-reverted', 'is refused'] as const);
   return new ContractsError(code, `${functionName} ${what}: ${reasonOf(error)}`);
 }
 
@@ -71,6 +74,13 @@ export function isRevert(error: unknown): boolean {
   );
   // Some nodes report a revert without data by a general code.
   return found !== null || /\brevert/i.test(error.details);
+}
+
+/** Is the call right, and only too early? */
+function isNotAnnounced(error: unknown): boolean {
+  if (!(error instanceof BaseError)) return false;
+  const reverted = error.walk((one) => one instanceof ContractFunctionRevertedError);
+  return reverted instanceof ContractFunctionRevertedError && reverted.data?.errorName === 'NotAnnounced';
 }
 
 function isUnanswered(error: unknown): boolean {

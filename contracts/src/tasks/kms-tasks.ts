@@ -236,6 +236,16 @@ export const kmsTasks: Readonly<Record<string, Task>> = {
       args: ({ 'app-id': app, until: end }) => [app, BigInt(end ?? 0)],
     },
   ),
+  'kms:set-policy-delay': {
+    summary: 'make additions public before they count',
+    arguments: [{ name: 'delay', kind: 'seconds', place: 'first', summary: 'seconds, at most 30 days; 0 for none' }],
+    call: ({ delay }, chain) => ({
+      ...{ to: chain.kms(), abi },
+      functionName: 'setPolicyDelay',
+      args: [BigInt(String(delay))],
+    }),
+    done: 'Policy delay set',
+  },
   'kms:add-guardian': onKms(
     'setGuardian',
     'name a guardian',

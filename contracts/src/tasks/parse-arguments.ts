@@ -7,6 +7,7 @@ export type CommonOptions = {
   readonly network: string;
   readonly json: boolean;
   readonly dryRun: boolean;
+  readonly announce: boolean;
   readonly yes: boolean;
   readonly allowDebug: boolean;
   readonly help: boolean;
@@ -18,7 +19,7 @@ export type CommonOptions = {
   readonly from?: string | undefined;
 };
 
-const commonFlags = new Set(['json', 'dry-run', 'yes', 'allow-debug', 'help']);
+const commonFlags = new Set(['json', 'dry-run', 'yes', 'allow-debug', 'announce', 'help']);
 const commonValues = new Set([
   'network',
   'safe',
@@ -79,7 +80,7 @@ export function parseWords(
   return {
     common: {
       network: text('network') ?? 'test',
-      ...{ json: flag('json'), dryRun: flag('dry-run'), yes: flag('yes') },
+      ...{ json: flag('json'), dryRun: flag('dry-run'), announce: flag('announce'), yes: flag('yes') },
       ...{ allowDebug: flag('allow-debug'), help: flag('help') },
       ...{ safe: text('safe'), timelock: text('timelock'), from: text('from') },
       ...{ keyFile: text('key-file'), passwordFile: text('password-file'), signerUrl: text('signer-url') },

@@ -73,7 +73,12 @@ async function answerTask(
   });
   const caller = async (): Promise<Address> => timelock ?? safe ?? (await chain.signer()).account.address;
   const submit: TaskRun['submit'] = (call) =>
-    submitCall(chain, terminal, call, { dryRun: common.dryRun, safe, timelock });
+    submitCall(chain, terminal, call, {
+      dryRun: common.dryRun,
+      announce: common.announce,
+      safe,
+      timelock,
+    });
   if ('run' in task) {
     if ((safe ?? timelock) !== undefined && name.includes('deploy')) {
       throw new ContractsError('usage', `${name} creates contracts: only an account can do that`);
@@ -84,7 +89,9 @@ async function answerTask(
     };
   }
   const result = await submit(await task.call(values, chain));
-  if (result.sent) terminal.print(typeof task.done === 'string' ? task.done : task.done(values));
+  if (result.sent && common.announce) {
+    terminal.print('Announced. Repeat the task without --announce after the policy delay, within 14 days of it');
+  } else if (result.sent) terminal.print(typeof task.done === 'string' ? task.done : task.done(values));
   return { json: common.json, result };
 }
 
@@ -121,6 +128,7 @@ const COMMON_HELP = `
 Options of every task:
   --network NAME       test (RPC_URL or 127.0.0.1:8545), custom (RPC_URL), phala, base, base-sepolia, sepolia
   --dry-run            simulate and show the effect; send nothing
+  --announce           make the call public instead of making it, where the contract has a policy delay
   --safe ADDRESS       print a batch file for this Safe instead of sending
   --timelock ADDRESS   print the transaction that schedules it in this Timelock
   --key-file FILE      key of the account: 64 hex digits, or an encrypted key file (with --password-file FILE)

@@ -3,13 +3,15 @@ import { ContractsError } from '../errors.ts';
 import type { TaskChain } from './connect-task.ts';
 import type { Submitted, TaskCall } from './task.ts';
 import type { TaskTerminal } from './terminal.ts';
-import { describeCall, safeBatch, scheduled, simulate, unsignedOf } from './wrap-call.ts';
+import { announcing, describeCall, safeBatch, scheduled, simulate, unsignedOf } from './wrap-call.ts';
 
 /** How a call leaves: sent by the account, shown, or as a transaction for a Safe or a Timelock. */
 export type Delivery = {
   readonly dryRun: boolean;
   readonly safe?: Address | undefined;
   readonly timelock?: Address | undefined;
+  /** Make the call public, instead of making it. */
+  readonly announce?: boolean;
 };
 
 const RECEIPT_TIMEOUT_MS = 180_000;
@@ -18,14 +20,19 @@ const RECEIPT_TIMEOUT_MS = 180_000;
 export async function submitCall(
   chain: TaskChain,
   terminal: TaskTerminal,
-  call: TaskCall,
-  { dryRun, safe, timelock }: Delivery,
+  wanted: TaskCall,
+  { dryRun, safe, timelock, announce = false }: Delivery,
 ): Promise<Submitted> {
-  const effect = describeCall(call);
+  const call = announce ? announcing(wanted) : wanted;
+  const effect = `${announce ? 'announcement of ' : ''}${describeCall(wanted)}`;
   if (timelock !== undefined || safe !== undefined) {
     // Whoever owns the contract will make the call.
     const caller = (timelock ?? safe) as Address;
-    await simulate(chain, call, caller);
+    await simulate(chain, call, caller).catch((error: unknown) => {
+      // Scheduling is what makes it public.
+      const isScheduled = timelock !== undefined && error instanceof ContractsError;
+      if (!isScheduled || error.code !== 'call-not-announced') throw error;
+    });
     const operation = timelock === undefined ? undefined : await scheduled(chain, timelock, call, safe);
     const transaction = operation?.transaction ?? unsignedOf(call);
     const result = safe === undefined ? transaction : safeBatch(chain.chain.id, safe, effect, [transaction]);

@@ -510,6 +510,12 @@ describe('nothing is sent', () => {
     const args = [3600n, [me], [me], `0x${'0'.repeat(40)}`, 0n];
     const timelock = (await deployCode(owner, artifact.abi, artifact.bytecode, args)).address;
     const { kms } = await deployKms({ client: owner });
+    // What is scheduled is public, so it need not be announced.
+    await transact(owner, kms, dstackKmsAbi, 'setPolicyDelay', [3600n]);
+    const refused = await run(['kms:add-image', h('e')], { env: { KMS_CONTRACT_ADDRESS: kms } });
+    expect(refused.error).toContain('not public for the policy delay of 3600 s');
+    const announced = await run(['kms:add-image', h('e'), '--announce'], { env: { KMS_CONTRACT_ADDRESS: kms } });
+    expect(announced.out).toContain('Announced.');
     await transact(owner, kms, dstackKmsAbi, 'transferOwnership', [timelock]);
     const env = { KMS_CONTRACT_ADDRESS: kms };
     const { out } = await run(['kms:add-image', h('e'), '--timelock', timelock, '--json'], { env });

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import {
+  type Abi,
   type Address,
   bytesToHex,
   decodeFunctionData,
@@ -8,6 +9,7 @@ import {
   parseAbi,
   zeroHash,
 } from 'viem';
+import { dstackKmsAbi } from '../abi/dstack-kms.ts';
 import type { TaskChain } from './connect-task.ts';
 import { explainRevert } from './explain-revert.ts';
 import type { TaskCall } from './task.ts';
@@ -24,6 +26,11 @@ const timelockAbi = parseAbi([
 /** The call as data. */
 export function unsignedOf({ to, abi, functionName, args }: TaskCall): Unsigned {
   return { to, value: '0', data: encodeFunctionData({ abi, functionName, args: [...args] }) };
+}
+
+/** The call that makes another one public, so that it can be made after the contract's policy delay. */
+export function announcing(call: TaskCall): TaskCall {
+  return { ...call, abi: dstackKmsAbi as Abi, functionName: 'announce', args: [unsignedOf(call).data] };
 }
 
 /** The call in words, decoded from the very data that would be sent. */
