@@ -238,7 +238,9 @@ export const kmsTasks: Readonly<Record<string, Task>> = {
   ),
   'kms:set-policy-delay': {
     summary: 'make additions public before they count',
-    arguments: [{ name: 'delay', kind: 'seconds', place: 'first', summary: 'seconds, at most 30 days; 0 for none' }],
+    arguments: [
+      { name: 'delay', kind: 'seconds', place: 'first', summary: 'seconds, at most 30 days; 0 for none' },
+    ],
     call: ({ delay }, chain) => ({
       ...{ to: chain.kms(), abi },
       functionName: 'setPolicyDelay',

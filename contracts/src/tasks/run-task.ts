@@ -90,7 +90,9 @@ async function answerTask(
   }
   const result = await submit(await task.call(values, chain));
   if (result.sent && common.announce) {
-    terminal.print('Announced. Repeat the task without --announce after the policy delay, within 14 days of it');
+    terminal.print(
+      'Announced. Repeat the task without --announce after the policy delay, within 14 days of it',
+    );
   } else if (result.sent) terminal.print(typeof task.done === 'string' ? task.done : task.done(values));
   return { json: common.json, result };
 }
