@@ -26,7 +26,7 @@ export async function announce(
   const description = {
     id,
     pid: process.pid,
-    address,
+    address: reachableAddress(address, config.tls.key !== ''),
     working_dir: process.cwd(),
     config_file: configFile ?? '',
     image_path: config.image_path,
@@ -37,4 +37,16 @@ export async function announce(
   };
   await writeFileAtomic(path, `${JSON.stringify(description, null, 2)}\n`, { mode: 0o600 });
   return () => rm(path, { force: true });
+}
+
+/** As command lines read it: without a scheme they take `HOST:PORT` for plain HTTP, and the last colon for the port's. */
+function reachableAddress(address: string, hasTls: boolean): string {
+  if (address.startsWith('unix:')) return address;
+  const [host, port] = [
+    address.slice(0, address.lastIndexOf(':')),
+    address.slice(address.lastIndexOf(':') + 1),
+  ];
+  const isV6 = host.includes(':');
+  if (!hasTls && !isV6) return address;
+  return `${hasTls ? 'https' : 'http'}://${isV6 ? `[${host}]` : host}:${port}`;
 }
