@@ -1,5 +1,6 @@
 /**
  * Ends what a test runs as a kill would, at a chosen change of the file system: from there on nothing of it happens any more.
+ * Or fills the disk at one: from there on nothing can be added, and what is there can still be renamed and removed.
  * A test file begins with
  * `vi.mock('node:fs/promises', async (load) => (await import('@dstack-cloud/test/crash-points')).watchFiles(await load()))`.
  */
@@ -9,7 +10,12 @@ type Files = typeof promises;
 
 const CHANGES = ['open', 'rename', 'rm', 'mkdir', 'unlink', 'writeFile', 'link', 'chmod'] as const;
 
+/** Those that need room. */
+const ADDS: ReadonlySet<string> = new Set(['open', 'mkdir', 'writeFile', 'link']);
+
 let killAt = 0;
+let fullAt = 0;
+let refused = 0;
 let count = 0;
 let killed: () => void = () => undefined;
 
@@ -22,7 +28,7 @@ export function watchFiles(real: Files): Files {
       async (...args: readonly unknown[]) => {
         // Opening a file to read it changes nothing.
         if (name !== 'open' || (args[1] !== undefined && args[1] !== 'r' && typeof args[1] === 'string'))
-          await step();
+          await step(name);
         return await change(...args);
       },
     ];
@@ -49,8 +55,30 @@ export function changes(): number {
   return count;
 }
 
-async function step(): Promise<void> {
+/** Runs something whose disk is full from its change number `at` on. How many changes were refused, and its error. */
+export async function diskFullAt(
+  at: number,
+  work: () => Promise<unknown>,
+): Promise<{ readonly refused: number; readonly error: unknown }> {
+  fullAt = at;
+  refused = 0;
+  count = 0;
+  try {
+    await work();
+    return { refused, error: undefined };
+  } catch (error) {
+    return { refused, error };
+  } finally {
+    fullAt = 0;
+  }
+}
+
+async function step(name: string): Promise<void> {
   count += 1;
+  if (fullAt > 0 && count >= fullAt && ADDS.has(name)) {
+    refused += 1;
+    throw Object.assign(new Error(`ENOSPC: no space left on device, ${name}`), { code: 'ENOSPC' });
+  }
   if (killAt === 0 || count < killAt) return;
   killed();
   await new Promise(() => undefined);

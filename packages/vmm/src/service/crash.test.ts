@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseSysConfig } from '@dstack-cloud/app';
 import { create, vmm } from '@dstack-cloud/prpc';
-import { changes, killedAt } from '@dstack-cloud/test/crash-points';
+import { changes, diskFullAt, killedAt } from '@dstack-cloud/test/crash-points';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { configurationOf } from './machines/machine.ts';
@@ -117,6 +117,51 @@ describeWithPrograms('a service that is killed', ['qemu-system-x86_64'], () => {
       expect(readFileSync(join(runPath, '.trash', trashed!, 'vm-manifest.json'), 'utf8')).toContain(id);
       if (!killed) break;
       expect(at).toBeLessThan(50);
+    }
+  }, 120_000);
+});
+
+describeWithPrograms('a disk that gets full', ['qemu-system-x86_64'], () => {
+  it('in the middle of CreateVm leaves no machine, and says so', async () => {
+    await service().create(stoppedMachine());
+    const present = (): string[] =>
+      readdirSync(runPath)
+        .filter((name) => !name.endsWith('.lock'))
+        .sort();
+    const before = present();
+    for (let at = 1; ; at += 1) {
+      const { refused, error } = await diskFullAt(at, () => service().create(stoppedMachine()));
+      if (refused === 0) break;
+      expect(error, `change ${at}`).toMatchObject({ message: expect.stringMatching(/no space|ENOSPC/i) });
+      expect(present(), `change ${at}`).toEqual(before);
+      expect(at).toBeLessThan(100);
+    }
+    expect(present()).toHaveLength(before.length + 1);
+  }, 120_000);
+
+  it('in the middle of UpdateVm leaves all of the old or all of the new', async () => {
+    const id = await service().create(stoppedMachine());
+    const all = { composeFile: appCompose({ name: 'new' }), userConfig: 'new', vcpu: 2 };
+    const old = await configuration(id);
+    for (let at = 1; ; at += 1) {
+      const { refused, error } = await diskFullAt(at, () => service().update(id, { ...NO_CHANGE, ...all }));
+      // As the next start, or the next update, finishes what was decided.
+      await service().update(id, NO_CHANGE);
+      const after = await configuration(id);
+      if (refused === 0) {
+        expect([error, after]).toEqual([undefined, expect.objectContaining(all)]);
+        break;
+      }
+      if (error !== undefined)
+        expect(error, `change ${at}`).toHaveProperty('message', expect.stringMatching(/no space|ENOSPC/i));
+      if (JSON.stringify(after) !== JSON.stringify(old)) {
+        expect(after, `change ${at}`).toMatchObject(all);
+        const { composeFile, userConfig, vcpu } = stoppedMachine();
+        await service().update(id, { ...NO_CHANGE, composeFile, userConfig: userConfig || ' ', vcpu });
+        await service().remove(id);
+        break;
+      }
+      expect(at).toBeLessThan(100);
     }
   }, 120_000);
 });
