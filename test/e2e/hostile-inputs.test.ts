@@ -56,6 +56,7 @@ const BESIDES: Readonly<Record<EntryPoint['name'], readonly string[]>> = {
   'auth API': [],
   verifier: ['evidence that needs collateral'],
   'guest agent': ['nonces to be quoted'],
+  VMM: ['wrong credentials'],
 };
 
 test('hostile-inputs: the page lists the limits that the program has', () => {

@@ -9,7 +9,7 @@ import { startLoopbackServer } from '../loopback-server.ts';
 import { startWatched, type WatchedProgram } from './watched-program.ts';
 
 export type EntryPoint = {
-  readonly name: 'KMS' | 'KMS onboarding' | 'KMS admin' | 'auth API' | 'verifier' | 'guest agent';
+  readonly name: 'KMS' | 'KMS onboarding' | 'KMS admin' | 'auth API' | 'verifier' | 'guest agent' | 'VMM';
   readonly isTls: boolean;
   readonly port: number;
   readonly program: WatchedProgram;
@@ -52,8 +52,9 @@ export async function startEntryPoints(): Promise<EntryPoints> {
     return path;
   };
   try {
-    const ports = await Promise.all(Array.from({ length: 6 }, () => freePort()));
-    const [main, admin, onboarding, authApi, verifier, agent] = ports as [
+    const ports = await Promise.all(Array.from({ length: 7 }, () => freePort()));
+    const [main, admin, onboarding, authApi, verifier, agent, machines] = ports as [
+      number,
       number,
       number,
       number,
@@ -101,7 +102,15 @@ export async function startEntryPoints(): Promise<EntryPoints> {
         },
       }),
     ]);
+    const vmmFile = join(directory, 'vmm.toml');
+    writeFileSync(
+      vmmFile,
+      `address = "127.0.0.1"\nport = ${machines}\nrun_path = "./vm"\nimage_path = "./image"
+[auth]\nenabled = true\ntokens = ["${TOKEN}"]\n[discovery]\nenabled = false\n`,
+    );
+    const vmm = start('dstack-vmm', ['serve', '--config', vmmFile]);
     await Promise.all([
+      vmm.until(/"msg":"listening"/),
       kms.until(/"msg":"dstack-kms started"/),
       onboard.until(/"msg":"onboarding listener started"/),
       auth.until(/"msg":"Listening"/),
@@ -151,6 +160,16 @@ export async function startEntryPoints(): Promise<EntryPoints> {
         program: guest,
         page: '/healthz',
         post: '/prpc/Worker.GetAttestationForAppKey?json',
+      },
+      {
+        name: 'VMM',
+        isTls: false,
+        port: machines,
+        program: vmm,
+        page: '/health',
+        // Whose body may be the largest.
+        post: '/prpc/CreateVm?json',
+        authorization: `Bearer ${TOKEN}`,
       },
     ];
     const stop = async (): Promise<void> => {
