@@ -11,6 +11,7 @@ import {
 } from './eif/examples.ts';
 import { CliError, EXIT } from './errors.ts';
 import { GLOBAL_HELP } from './global-options.ts';
+import { addGovCommands } from './gov/gov-commands.ts';
 import { VERSION } from './version.ts';
 
 /** A command's file: does the work and returns the exit code, or nothing for success. */
@@ -281,6 +282,9 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .option('--record <SEQ>', 'prove that this record is in the log (with --hash)')
     .option('--hash <HEX>', 'hash of that record')
     .option('--trust-signer <HEX>', 'root key to check against, without a chain');
+
+  const gov = group(context, program, 'gov', 'who may change the policy: propose, approve, execute, revoke');
+  addGovCommands((usage, summary, load) => command(usage, summary, load as Load, gov));
 
   const info = group(context, program, 'info', 'what the contracts say');
   for (const [name, summary] of Object.entries(taskSummaries)) {

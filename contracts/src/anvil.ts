@@ -16,6 +16,8 @@ export type AnvilOptions = {
   chainId?: number;
   /** Also make an empty block every so many seconds, as a live chain does; default: blocks only on demand. */
   blockTimeSeconds?: number;
+  /** Unix seconds of the first block; default: now. */
+  timestamp?: number;
   /** Rules of the chain, for example `cancun`; default: the newest. */
   hardfork?: string;
   /** How long it may take to listen; default 15 s. */
@@ -41,9 +43,18 @@ export type Anvil = {
 
 /** Start a local chain and wait until it listens. It ends with this process at the latest. */
 export async function startAnvil(options: AnvilOptions = {}): Promise<Anvil> {
-  const { port = 0, chainId = 31_337, blockTimeSeconds, hardfork, timeoutMs = 15_000, cwd } = options;
+  const {
+    port = 0,
+    chainId = 31_337,
+    blockTimeSeconds,
+    timestamp,
+    hardfork,
+    timeoutMs = 15_000,
+    cwd,
+  } = options;
   const args = ['--host', '127.0.0.1', '--port', String(port), '--chain-id', String(chainId)];
   args.push('--mnemonic', MNEMONIC);
+  if (timestamp !== undefined) args.push('--timestamp', String(timestamp));
   if (hardfork !== undefined) args.push('--hardfork', hardfork);
   // Mixed mining: a transaction gets its block at once, and time moves on without transactions too.
   if (blockTimeSeconds !== undefined) args.push('--block-time', String(blockTimeSeconds), '--mixed-mining');

@@ -47,7 +47,7 @@ export async function withProjectLock<T>(context: Context, body: () => Promise<T
 }
 
 /** Below the XDG data folder, as are local machines; undefined on a disk that takes no new folder. */
-function lockFolder(context: Context): string | undefined {
+export function lockFolder(context: Context): string | undefined {
   const xdg = context.env['XDG_DATA_HOME'];
   const base = xdg !== undefined && isAbsolute(xdg) ? xdg : expandHome(context, '~/.local/share');
   const folder = join(base, 'dstack-cloud/locks');

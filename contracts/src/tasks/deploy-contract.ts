@@ -1,24 +1,36 @@
-import { type Address, getContractAddress, type Hex, isAddressEqual } from 'viem';
+import { type Abi, type Address, getContractAddress, type Hex, isAddressEqual } from 'viem';
 import { type ContractName, loadArtifact } from '../artifact.ts';
 import { ContractsError } from '../errors.ts';
 import type { TaskRun } from './task.ts';
 
 const RECEIPT_TIMEOUT_MS = 180_000;
 
-/**
- * Deploys a contract and waits for its receipt. The address follows from what the account signs (account and nonce): proxies
- * are made for it and policies named by it, so it is not the endpoint that says it.
- */
+/** A contract of this repository. */
 export async function deployContract(
-  { chain, terminal }: Pick<TaskRun, 'chain' | 'terminal'>,
+  run: Pick<TaskRun, 'chain' | 'terminal'>,
   name: ContractName,
   args: readonly unknown[] = [],
 ): Promise<{ address: Address; transactionHash: Hex }> {
+  return await deployCode(run, loadArtifact(name), args);
+}
+
+/**
+ * Deploys a contract and waits for its receipt. The address follows from what the account signs (account and nonce): proxies
+ * are made for it and policies named by it, so it is not the endpoint that says it.
+ *
+ * @param announce gets the address before anything is sent, so that whoever is killed meanwhile finds the contract again
+ */
+export async function deployCode(
+  { chain, terminal }: Pick<TaskRun, 'chain' | 'terminal'>,
+  { abi, bytecode }: { abi: Abi; bytecode: Hex },
+  args: readonly unknown[] = [],
+  announce: (address: Address) => Promise<void> = async () => undefined,
+): Promise<{ address: Address; transactionHash: Hex }> {
   const { account, wallet } = await chain.signer();
-  const { abi, bytecode } = loadArtifact(name);
   const from = account.address;
   const nonce = await chain.public.getTransactionCount({ address: from, blockTag: 'pending' });
   const address = getContractAddress({ from, nonce: BigInt(nonce) });
+  await announce(address);
   const creation = { abi, bytecode, args: [...args], account, chain: chain.chain, nonce };
   const hash = await wallet.deployContract(creation);
   terminal.print(`Waiting for transaction ${hash} to be confirmed...`);

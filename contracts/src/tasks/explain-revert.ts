@@ -5,7 +5,6 @@ import {
   ContractFunctionZeroDataError,
   HttpRequestError,
   parseAbi,
-  RawContractError,
   TimeoutError,
 } from 'viem';
 import { decodeErrorResult } from 'viem/utils';
@@ -96,18 +95,26 @@ function reasonOf(error: unknown): string {
     if (data?.errorName !== undefined && data.errorName !== 'Error')
       return inWords(data.errorName, data.args ?? []);
     if (reason !== undefined) return reason;
-    const decoded = raw === undefined ? undefined : decode(raw);
+    const decoded = raw === undefined ? undefined : decodeRevert(raw);
     if (decoded !== undefined) return decoded;
   }
-  const plain = error.walk((one) => one instanceof RawContractError);
-  const data = plain instanceof RawContractError ? plain.data : undefined;
-  const raw = typeof data === 'object' ? data?.data : data;
-  const decoded = raw === undefined ? undefined : decode(raw);
+  const raw = revertData(error);
+  const decoded = raw === undefined ? undefined : decodeRevert(raw);
   // viem's long messages have the URL of the endpoint.
   return decoded ?? error.shortMessage.split('\n')[0]!;
 }
 
-function decode(data: `0x${string}`): string | undefined {
+/** The data with which a contract reverted, as the endpoint sent it. */
+export function revertData(error: unknown): `0x${string}` | undefined {
+  if (!(error instanceof BaseError)) return undefined;
+  // It is in the innermost error, and some endpoints wrap it once more.
+  const { data } = error.walk() as { data?: unknown };
+  const raw = typeof data === 'object' ? (data as { data?: unknown } | null)?.data : data;
+  return typeof raw === 'string' ? (raw as `0x${string}`) : undefined;
+}
+
+/** What a contract says with the data of its revert, in words; undefined when it is no known error. */
+export function decodeRevert(data: `0x${string}`): string | undefined {
   try {
     const { errorName, args } = decodeErrorResult({ abi: known, data });
     return errorName === 'Error' ? String(args?.[0]) : inWords(errorName, (args ?? []) as Values);

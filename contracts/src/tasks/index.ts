@@ -1,4 +1,13 @@
 /** Operator tasks on the contracts, for the command lines. */
-export { explainFailure, explainRevert, isRevert } from './explain-revert.ts';
+export { callOfTask } from './call-of-task.ts';
+export { connectTask, type TaskChain } from './connect-task.ts';
+export { deployCode, deployContract } from './deploy-contract.ts';
+export { decodeRevert, explainFailure, explainRevert, isRevert, revertData } from './explain-revert.ts';
+export { addressValue, listedHashValue } from './hex-values.ts';
+export { networkOf } from './networks.ts';
 export { runTask, type TaskSurroundings, taskHelp, taskJson, tasks } from './run-task.ts';
+export { findSigner } from './signer.ts';
+export type { TaskCall } from './task.ts';
 export type { TaskTerminal } from './terminal.ts';
+export { implementationOf, refuseOldLayout, requireUups } from './upgrade-task.ts';
+export { safeBatch, unsignedOf } from './wrap-call.ts';

@@ -6,7 +6,12 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { keccak256, parseTransaction, type TransactionSerializableEIP1559 } from 'viem';
+import {
+  keccak256,
+  parseTransaction,
+  type TransactionSerializableEIP1559,
+  type TypedDataDefinition,
+} from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { decryptKeystore } from './keystore.ts';
@@ -188,6 +193,35 @@ describe('a remote signer', () => {
       source({ signerUrl: await start(async () => raw), from: account.address }),
     );
     await expect(signer.signTransaction(transaction)).rejects.toThrow('no signed transaction');
+  });
+
+  describe('of typed data', () => {
+    const typed: TypedDataDefinition = {
+      ...{ domain: { chainId: 31_337 }, types: { Word: [{ name: 'text', type: 'string' }] } },
+      ...{ primaryType: 'Word', message: { text: 'yes' } },
+    };
+
+    test('signs what is asked for', async () => {
+      const url = await start(async (method, [from, text]): Promise<unknown> => {
+        expect([method, from]).toEqual(['eth_signTypedData_v4', account.address]);
+        return await account.signTypedData(JSON.parse(String(text)));
+      });
+      const signer = await findSigner(source({ signerUrl: url, from: account.address }));
+      expect(await signer.signTypedData(typed)).toBe(await account.signTypedData(typed));
+    });
+
+    const other: TypedDataDefinition = { ...typed, message: { text: 'no' } };
+    const stranger = privateKeyToAccount(`0x${'11'.repeat(32)}`);
+    const wrong: [string, () => Promise<unknown>, string][] = [
+      ['something else', async () => await account.signTypedData(other), 'something else'],
+      ['with another key', async () => await stranger.signTypedData(typed), 'another key'],
+      ['nothing', async () => '0x', 'no signature'],
+      ['no signature of any key', async () => `0x${'00'.repeat(65)}`, 'something else'],
+    ];
+    test.each(wrong)('that signs %s is refused', async (_, sign, message) => {
+      const signer = await findSigner(source({ signerUrl: await start(sign), from: account.address }));
+      await expect(signer.signTypedData(typed)).rejects.toThrow(message);
+    });
   });
 
   test('is refused when it is far and not encrypted, or does not answer as one', async () => {

@@ -1,13 +1,18 @@
 import { readFileSync, statSync } from 'node:fs';
 import {
   type Address,
+  getTypesForEIP712Domain,
   type Hex,
+  hashTypedData,
   isAddressEqual,
   type LocalAccount,
   parseTransaction,
+  recoverAddress,
   recoverTransactionAddress,
+  serializeTypedData,
   type TransactionSerializable,
   type TransactionSerialized,
+  type TypedDataDefinition,
 } from 'viem';
 import { privateKeyToAccount, toAccount } from 'viem/accounts';
 import { ContractsError } from '../errors.ts';
@@ -111,12 +116,27 @@ async function remoteSigner(url: string, from: string | undefined): Promise<Loca
   const address =
     from === undefined ? onlyAccount(await ask('eth_accounts', [])) : addressValue('--from', from);
   const unsupported = (): never => {
-    throw noKey('the signer signs transactions only');
+    throw noKey('the signer signs transactions and typed data only');
   };
   return toAccount({
     address,
     signMessage: unsupported,
-    signTypedData: unsupported,
+    async signTypedData(typed) {
+      // The hash is ours: the service may show and sign something else, and is then found out.
+      const asked = typed as TypedDataDefinition;
+      const hash = hashTypedData(asked);
+      // Others want the fields of the domain named (EIP-712, "Specification of the eth_signTypedData JSON RPC").
+      const types = { EIP712Domain: getTypesForEIP712Domain(asked), ...asked.types };
+      const text = serializeTypedData({ ...asked, types } as TypedDataDefinition);
+      const signature = await ask('eth_signTypedData_v4', [address, text]);
+      const isSignature = typeof signature === 'string' && /^0x[0-9a-fA-F]{130}$/.test(signature);
+      if (!isSignature) throw noKey('the signer gave no signature');
+      const signer = await recoverAddress({ hash, signature: signature as Hex }).catch(() => undefined);
+      if (signer === undefined || !isAddressEqual(signer, address)) {
+        throw noKey('the signer signed something else, or with another key');
+      }
+      return signature as Hex;
+    },
     async signTransaction(transaction) {
       const { to, data, value, nonce, gas, chainId } = transaction;
       const hex = (number: number | bigint | undefined): Hex | undefined =>

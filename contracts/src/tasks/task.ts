@@ -58,7 +58,7 @@ type Common = { readonly summary: string; readonly arguments: readonly TaskArgum
 
 /** A task that makes one call. */
 export type CallTask = Common & {
-  readonly call: (values: TaskValues, chain: TaskChain) => TaskCall | Promise<TaskCall>;
+  readonly call: (values: TaskValues, chain: Pick<TaskChain, 'kms'>) => TaskCall | Promise<TaskCall>;
   /** Line after the call was included. */
   readonly done: string | ((values: TaskValues) => string);
 };

@@ -62,7 +62,8 @@ function upgradeCall(proxy: Address, implementation: Address): TaskCall {
   return { to: proxy, abi, functionName: 'upgradeToAndCall', args: [implementation, '0x'] };
 }
 
-async function implementationOf({ chain }: TaskRun, proxy: Address): Promise<Address> {
+/** The code behind a proxy. @throws ContractsError `refused` when it is none */
+export async function implementationOf({ chain }: Pick<TaskRun, 'chain'>, proxy: Address): Promise<Address> {
   const word = await chain.public.getStorageAt({ address: proxy, slot: IMPLEMENTATION_SLOT });
   if (word === undefined || /^0x0*$/.test(word)) {
     throw new ContractsError('refused', `${proxy} is no proxy: it has no implementation`);
@@ -74,7 +75,7 @@ async function implementationOf({ chain }: TaskRun, proxy: Address): Promise<Add
  * The base slot of a mapping is always zero. Contracts before the 0.6 line keep the app id there, and every variable one
  * slot later: an upgrade would read one as another.
  */
-async function refuseOldLayout({ chain }: TaskRun, proxy: Address): Promise<void> {
+export async function refuseOldLayout({ chain }: Pick<TaskRun, 'chain'>, proxy: Address): Promise<void> {
   const word = await chain.public.getStorageAt({ address: proxy, slot: '0x0' });
   if (word === undefined || /^0x0*$/.test(word)) return;
   throw new ContractsError(
@@ -83,7 +84,8 @@ async function refuseOldLayout({ chain }: TaskRun, proxy: Address): Promise<void
   );
 }
 
-async function requireUups({ chain }: TaskRun, implementation: Address): Promise<void> {
+/** Code that a UUPS proxy can be given. @throws ContractsError `refused` */
+export async function requireUups({ chain }: Pick<TaskRun, 'chain'>, implementation: Address): Promise<void> {
   const slot = await chain.public
     .readContract({ address: implementation, abi, functionName: 'proxiableUUID' })
     .catch(() => undefined);

@@ -1,9 +1,39 @@
 /** Who governs the contracts, and what calls do: read from the chain, in plain words. */
 export { GovernanceError, type GovernanceErrorCode } from './errors.ts';
+export { type GovernanceFile, readGovernanceFile } from './governance-file.ts';
+export {
+  checkHealth,
+  type HealthFacts,
+  type HealthLevel,
+  type HealthRow,
+  worstLevel,
+} from './health/check-health.ts';
+export { type Route, routeOf, stepRoute } from './propose/route.ts';
+export { simulateCalls } from './propose/simulate-calls.ts';
+export { simulateExecution, simulateTransaction } from './propose/simulate-transaction.ts';
 export { type BatchedCall, decodeMultiSend, encodeMultiSend } from './safe/multi-send.ts';
+export {
+  mergeProposals,
+  type Proposal,
+  proposalHash,
+  readProposal,
+  writeProposal,
+} from './safe/proposal-file.ts';
+export { readApprovals } from './safe/read-approvals.ts';
 export { previousOwner, readSafe, type SafeState } from './safe/read-safe.ts';
 export { multiSendAbi, safeAbi } from './safe/safe-abi.ts';
+export {
+  canonicalSafeContract,
+  isKnownSingleton,
+  isSafeContract,
+  type SafeContractName,
+  safeArtifact,
+  safeProxyCodeHash,
+} from './safe/safe-contracts.ts';
+export { createSafe, type NewSafe } from './safe/safe-proxy.ts';
 export { type SafeTx, safeTx, safeTxHash, safeTypedData } from './safe/safe-tx.ts';
+export { type Confirmation, ownersWhoSigned, packSignatures, recoverSigner } from './safe/signatures.ts';
+export { type TransactionService, transactionService } from './safe/transaction-service.ts';
 export { type ContractState, readContractState } from './state/read-contract-state.ts';
 export {
   type Governance,
@@ -13,6 +43,8 @@ export {
   readPrincipal,
 } from './state/read-governance.ts';
 export { type EventLogs, readLogs } from './state/read-logs.ts';
+export { sameGovernance } from './state/same-governance.ts';
+export { decodeOperation } from './timelock/decode-operation.ts';
 export {
   type Call,
   cancelCall,

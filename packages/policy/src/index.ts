@@ -6,7 +6,7 @@ export type { ChainEvent } from './chain/chain-event.ts';
 export type { ChainPolicyOptions, Finality } from './chain/chain-options.ts';
 export { type ChainPolicy, type ChainStatus, chainPolicy } from './chain/chain-policy.ts';
 export { MAX_POLICY_DELAY_SECONDS } from './chain/delay/delay-denial.ts';
-export { type CodeName, codeNames } from './chain/proof/known-code.ts';
+export { type CodeName, codeNames, KnownCode } from './chain/proof/known-code.ts';
 export { type DevPolicyOptions, devPolicy } from './dev/dev-policy.ts';
 export { PolicyError, type PolicyErrorCode } from './errors.ts';
 export type { BootFacts, BootKind, Decision, DecisionFailure, Policy, PolicyInfo } from './policy.ts';

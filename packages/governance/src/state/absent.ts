@@ -22,7 +22,7 @@ export async function requirePresent<T>(reading: Promise<T>, absent: () => Gover
 }
 
 /** Errors of viem have the URL of the endpoint, and with it perhaps a key: none is a cause here. */
-function unreachable(error: unknown): unknown {
+export function unreachable(error: unknown): unknown {
   if (!(error instanceof BaseError)) return error;
   return new GovernanceError(
     'chain-unreachable',

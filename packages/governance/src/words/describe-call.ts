@@ -121,6 +121,7 @@ function innerCalls(
 ): (Call & { operation?: 0 | 1 })[] {
   const itself = (data: Hex): Call => ({ to: target, value: 0n, data });
   if (functionName === 'multicall') return (args[0] as Hex[]).map(itself);
+  if (functionName === 'announce') return [itself(args[0] as Hex)];
   if (functionName === 'upgradeToAndCall') return args[1] === '0x' ? [] : [itself(args[1] as Hex)];
   if (functionName === 'schedule' || functionName === 'execute') {
     return [{ to: args[0] as Address, value: args[1] as bigint, data: args[2] as Hex }];

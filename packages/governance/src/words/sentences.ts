@@ -48,6 +48,12 @@ const shared: Readonly<Record<string, Sentence>> = {
     ([account, isOne]) =>
       `${isOne === true ? 'make' : 'dismiss'} ${account} ${isOne === true ? 'a' : 'as'} guardian`,
   ),
+  announce: say('steps', () => 'make public, to be made after the policy delay'),
+  retract: say('removes', ([hash]) => `retract announcement ${hash}`),
+  setPolicyDelay: say(
+    'powers',
+    ([delay]) => `set the policy delay to ${durationText(BigInt(String(delay)))}`,
+  ),
   upgradeToAndCall: say('code', ([code]) => `replace the code by ${code}`),
   upgradeTo: say('code', ([code]) => `replace the code by ${code}`),
 };

@@ -1,0 +1,64 @@
+import {
+  callLines,
+  GovernanceError,
+  ownersWhoSigned,
+  safeTypedData,
+  simulateTransaction,
+} from '@dstack-cloud/governance';
+import { isAddressEqual } from 'viem';
+import { confirm } from '../ask.ts';
+import type { Context } from '../context.ts';
+import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
+import { openProposal, saveProposal, wordsOf } from '../gov/proposals.ts';
+
+/** `gov approve`: shows what the bytes do, tries it on the chain as it is, and signs. */
+export async function run(
+  context: Context,
+  [name = '']: readonly string[],
+  options: GovOptions,
+): Promise<undefined> {
+  const session = await connectGov(context, options);
+  const view = await session.read();
+  const open = await openProposal(session, view, name);
+  const { proposal, hash, safe, path } = open;
+  const words = wordsOf(open, view);
+  for (const line of callLines(words)) context.print(line);
+  context.print(`Safe transaction ${hash}, nonce ${proposal.tx.nonce}`);
+  const before = await ownersWhoSigned(safe, hash, proposal.signatures);
+  await simulateTransaction(session.client, view.governance, safe.address, proposal.tx);
+  const account = (await session.chain.signer()).account;
+  if (!safe.owners.some((owner) => isAddressEqual(owner, account.address))) {
+    throw new GovernanceError('not-allowed', `${account.address} does not sign for Safe ${safe.address}`, {
+      ...{ expected: safe.owners.join(' or '), found: account.address },
+      hint: 'Use the key of a signer',
+    });
+  }
+  const signers = new Set([
+    ...before.map(({ signer }) => signer.toLowerCase()),
+    account.address.toLowerCase(),
+  ]);
+  const count = `${signers.size} of ${safe.threshold} signatures`;
+  const result = { hash, signer: account.address, signatures: signers.size, threshold: safe.threshold };
+  if (session.dryRun) {
+    context.print(`Would sign it as ${account.address}: ${count}. Nothing was signed.`);
+    context.result({ ...result, signed: false });
+    return undefined;
+  }
+  await confirm(context, `Sign it as ${account.address}?`);
+  const signature = await account.signTypedData(safeTypedData(proposal.chainId, safe.address, proposal.tx));
+  // A signer that signs something else is found out here, not by the chain.
+  await ownersWhoSigned(safe, hash, [signature]);
+  await session.service(safe.address)?.confirm(hash, signature);
+  if (path !== undefined) {
+    await saveProposal(
+      context,
+      { ...proposal, signatures: [...proposal.signatures, signature] },
+      words,
+      path,
+    );
+  }
+  context.print(`Signed by ${account.address}: ${count}`);
+  if (signers.size >= safe.threshold) context.info(`Next: dstack-cloud gov submit ${name}`);
+  context.result({ ...result, signed: true });
+  return undefined;
+}

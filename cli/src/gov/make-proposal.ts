@@ -1,0 +1,82 @@
+import { resolve } from 'node:path';
+import {
+  type Call,
+  callLines,
+  describeCall,
+  GovernanceError,
+  type Proposal,
+  proposalHash,
+  type SafeState,
+  safeTx,
+  safeTypedData,
+  simulateTransaction,
+} from '@dstack-cloud/governance';
+import { type Hex, isAddressEqual } from 'viem';
+import type { Context } from '../context.ts';
+import { type GovSession, type GovView, wholeNumber } from './connect-gov.ts';
+import { saveProposal } from './proposals.ts';
+
+/** Options of commands that may make a proposal. */
+export type ProposeOptions = { readonly nonce?: string; readonly output?: string };
+
+/**
+ * Makes a Safe transaction of a call, tries it, signs it if the account is a signer, and puts it into a file and, when one is
+ * named, into the transaction service.
+ */
+export async function makeProposal(
+  context: Context,
+  session: GovSession,
+  view: GovView,
+  safe: SafeState,
+  { call, operation }: { call: Call; operation: 0 | 1 },
+  options: ProposeOptions,
+): Promise<Record<string, unknown>> {
+  const { chainId } = view.governance;
+  const service = session.service(safe.address);
+  const given = wholeNumber('--nonce', options.nonce);
+  const pending = given === undefined ? ((await service?.pending(safe.address, safe.nonce)) ?? []) : [];
+  const [last] = pending.map(({ tx }) => tx.nonce).sort((a, b) => (a < b ? 1 : -1));
+  const next = last === undefined ? safe.nonce : last + 1n;
+  const nonce = given === undefined ? next : BigInt(given);
+  if (nonce < safe.nonce) {
+    throw new GovernanceError('bad-input', `The Safe has used nonce ${nonce} already`, {
+      ...{ expected: `${safe.nonce} or later`, found: String(nonce) },
+    });
+  }
+  const tx = safeTx(call, nonce, operation);
+  const unsigned: Proposal = { chainId, safe: safe.address, tx, signatures: [] };
+  const hash = proposalHash(unsigned);
+  await simulateTransaction(session.client, view.governance, safe.address, tx);
+  const words = describeCall({ ...call, operation }, view.known);
+  context.print(`Safe transaction ${hash}, nonce ${nonce}`);
+  const account = await session.findAccount();
+  const signs = account !== undefined && safe.owners.some((owner) => isAddressEqual(owner, account.address));
+  const shown = {
+    ...{ safe: safe.address, hash, nonce: Number(nonce), threshold: safe.threshold },
+    ...{ calls: callLines(words), signatures: signs ? 1 : 0 },
+  };
+  if (session.dryRun) {
+    context.print('It succeeds in a simulation; nothing was signed or written.');
+    return { ...shown, signed: false };
+  }
+  const signatures: Hex[] = [];
+  if (signs) signatures.push(await account.signTypedData(safeTypedData(chainId, safe.address, tx)));
+  const [signature] = signatures;
+  if (service !== undefined && account !== undefined && signature !== undefined) {
+    await service.submit(unsigned, account.address, signature);
+    context.print(`The transaction service at ${service.host} has it`);
+  }
+  const path = await saveProposal(
+    context,
+    { ...unsigned, signatures },
+    words,
+    options.output === undefined ? undefined : resolve(context.directory, options.output),
+  );
+  const count = `${signatures.length} of ${safe.threshold} signatures`;
+  context.print(`${path}: ${count}${signs ? `, by ${account.address}` : ''}`);
+  const enough = signatures.length >= safe.threshold;
+  context.info(
+    `Next: ${enough ? 'dstack-cloud gov submit' : 'pass it to the other signers: dstack-cloud gov approve'} ${path}`,
+  );
+  return { ...shown, signed: signs, file: path };
+}

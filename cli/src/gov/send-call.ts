@@ -1,0 +1,45 @@
+import { ContractsError } from '@dstack-cloud/contracts';
+import { type Call, GovernanceError, simulateCalls } from '@dstack-cloud/governance';
+import { type Address, isAddressEqual, type TransactionReceipt } from 'viem';
+import { confirm } from '../ask.ts';
+import type { Context } from '../context.ts';
+import type { GovSession } from './connect-gov.ts';
+
+const RECEIPT_TIMEOUT_MS = 180_000;
+
+/**
+ * Sends a call from the account, after it succeeded in a simulation and was confirmed.
+ * @param who accounts that may do it; default: anybody
+ * @returns undefined for a dry run
+ */
+export async function sendCall(
+  context: Context,
+  session: GovSession,
+  call: Call,
+  options: { what: string; who?: readonly Address[] },
+): Promise<TransactionReceipt | undefined> {
+  const { chain, client, dryRun } = session;
+  const { what, who } = options;
+  const { account, wallet } = await chain.signer();
+  if (who !== undefined && !who.some((one) => isAddressEqual(one, account.address))) {
+    throw new GovernanceError('not-allowed', `${account.address} may not do this`, {
+      ...{ expected: who.join(' or ') || 'nobody', found: account.address },
+      hint: 'Use the key of one who may',
+    });
+  }
+  await simulateCalls(client, account.address, [call], { names: [what] });
+  if (dryRun) {
+    context.print(`Would ${what}, from ${account.address}. It succeeds in a simulation; nothing was sent.`);
+    return undefined;
+  }
+  await confirm(context, `Send it from ${account.address}?`);
+  const { to, value, data } = call;
+  const hash = await wallet.sendTransaction({ to, value, data, account, chain: chain.chain });
+  context.info(`Waiting for transaction ${hash}`);
+  const receipt = await chain.public.waitForTransactionReceipt({ hash, timeout: RECEIPT_TIMEOUT_MS });
+  if (receipt.status === 'success') return receipt;
+  throw new ContractsError(
+    'transaction-reverted',
+    `Transaction ${hash} reverted on chain: somebody else was first`,
+  );
+}
