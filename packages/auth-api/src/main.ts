@@ -29,6 +29,7 @@ Environment:
   ETH_HEAD_REUSE_MS            how long one head may serve further questions (0)
   ETH_READ                     call, or proof: decide by proven storage, not by answers (call)
   ETH_LIGHT_CLIENT_URL         a verifying light client that says which block is the head
+  ETH_REQUIRE_TIMELOCK         allow only by contracts that make additions public this many seconds before
   ETH_KNOWN_CODE               for proofs, contract code built elsewhere: 0x<code hash>=<name>, a comma list
   AUTH_CONFIG_PATH             instead of a contract: an allow-list file
   LOG_LEVEL                    debug, info, warn, error (info)
