@@ -285,6 +285,20 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
 
   const gov = group(context, program, 'gov', 'who may change the policy: propose, approve, execute, revoke');
   addGovCommands((usage, summary, load) => command(usage, summary, load as Load, gov));
+  command(
+    'watch [FILE]',
+    'follow the contracts and tell what happens (FILE: watch.toml)',
+    () => import('./commands/gov-watch.ts'),
+    gov,
+  )
+    .option('--once', 'one pass, for cron')
+    .addHelpText('after', WATCH_HELP);
+
+  command(
+    'console [FILE]',
+    'serve a page that shows the governance (FILE: of gov watch; default: the configured chain)',
+    () => import('./commands/console.ts'),
+  ).option('--port <PORT>', 'port on 127.0.0.1; 0 takes a free one (default: 8190)');
 
   const info = group(context, program, 'info', 'what the contracts say');
   for (const [name, summary] of Object.entries(taskSummaries)) {
@@ -317,6 +331,15 @@ function output(context: Context): OutputConfiguration {
     getErrHelpWidth: width,
   };
 }
+
+const WATCH_HELP = `
+Examples:
+  dstack-cloud gov watch watch.toml             until Ctrl-C
+  dstack-cloud gov watch --json >> alerts.jsonl  one JSON document a line
+  dstack-cloud gov watch --once --json          from cron
+
+The keys of the file: docs/reference/watch-config.md
+`;
 
 /** Values of an option in order, so that one that may not come twice can be refused. */
 function collected(value: string, before: readonly string[] | undefined): string[] {

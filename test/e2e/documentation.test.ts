@@ -16,7 +16,7 @@ const runElsewhere: Record<string, string> = {
 
 /**
  * Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, nitro-documentation,
- * container-images, contracts/src/tasks/tasks.test.ts.
+ * watch-documentation, container-images, contracts/src/tasks/tasks.test.ts.
  */
 const ownTest = [
   'docs/kms.md',
@@ -25,6 +25,7 @@ const ownTest = [
   'docs/contracts.md',
   'docs/vmm.md',
   'docs/nitro.md',
+  'docs/governance.md',
 ];
 
 /** Pages whose blocks are run one after the other, in one shell, against a running stack. */

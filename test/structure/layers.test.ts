@@ -29,6 +29,8 @@ const layers: Record<string, number> = {
   'guest-agent': 3,
   vmm: 3,
   'auth-api': 3,
+  watcher: 3,
+  console: 3,
   cli: 4,
   'tee-simulator': 4,
 };
@@ -37,6 +39,7 @@ const layers: Record<string, number> = {
 const sameLayer: Record<string, readonly string[]> = {
   keys: ['encoding'],
   'os-image': ['attestation'],
+  console: ['watcher'],
 };
 
 /** Outside the layers: the operator's scripts, the tests. They may import what they need. */

@@ -14,6 +14,7 @@ export function farewell(report: DemoReport, totalMs: number, once: boolean): vo
       `  agent    ${report.app?.agent_url ?? ''}`,
       `  second   ${report.second?.url ?? ''}`,
       `  KMS      ${report.kms?.url ?? ''}`,
+      `  console  ${report.console ?? ''}`,
       '',
       'By hand, in another terminal, as long as this one runs:',
       `  export DSTACK_CLOUD_CONFIG=${report.config ?? ''}`,

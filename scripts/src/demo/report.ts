@@ -14,6 +14,8 @@ export interface DemoReport {
   second?: { app_id: string; url: string; address: string };
   denied: { when: 'unregistered' | 'revoked'; error: string }[];
   verify?: { is_valid: boolean; simulated: boolean; [key: string]: unknown };
+  /** Address of the governance page. */
+  console?: string;
   /** How to go on by hand. */
   config?: string;
   binDirectory?: string;
@@ -29,6 +31,7 @@ export function jsonReport(steps: readonly Step[], report: DemoReport, totalMs: 
     second_app: report.second ?? null,
     denied: report.denied,
     verify: report.verify ?? null,
+    console: report.console ?? null,
     config: report.config ?? null,
     total_ms: totalMs,
   };

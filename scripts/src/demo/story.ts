@@ -3,6 +3,7 @@ import type { Cleanup } from './cleanup.ts';
 import { commandLine } from './command-line.ts';
 import { deployContracts, publishKms, registerKms } from './contracts.ts';
 import { bootKms, bootstrapKms, finishKms, kmsAttestation, VM_DOMAIN } from './kms.ts';
+import { openConsole } from './open-console.ts';
 import { prepareVm } from './prepare-vm.ts';
 import { readPage } from './read-page.ts';
 import type { DemoReport } from './report.ts';
@@ -39,6 +40,7 @@ export async function story(options: StoryOptions): Promise<void> {
     const contracts = await deployContracts(chain);
     return [contracts, `DstackKms ${contracts.kms}`];
   });
+  report.console = await openConsole(chain, contracts, report, cleanup);
   const platform = await steps.run(
     'platform',
     'Make a simulated TDX platform and its collateral service',

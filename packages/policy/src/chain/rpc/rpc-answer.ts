@@ -73,9 +73,13 @@ const LIMITED = new Set([-32_005, 429]);
 const LIMITED_TEXT =
   /rate.?limit|too many requests|throttl|(limit|quota|capacity) (was |is |has been )?(exceeded|reached)|exceeded .*(capacity|quota|rate|limit)/i;
 
+/** The same codes may say that one answer would be too large, which a moment changes nothing about. */
+const TOO_MUCH_TEXT = /returned more than|too many (results|logs)|block range|response size/i;
+
 /** Whether the node would answer a moment later: it counts calls. */
 export function isLimited(answer: RpcAnswer | undefined): boolean {
   if (!answer || !('error' in answer) || isRevert(answer.error)) return false;
+  if (TOO_MUCH_TEXT.test(answer.error.message)) return false;
   return LIMITED.has(answer.error.code) || LIMITED_TEXT.test(answer.error.message);
 }
 

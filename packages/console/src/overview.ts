@@ -1,0 +1,66 @@
+import { roleOf } from '@dstack-cloud/governance';
+import type { Observer } from '@dstack-cloud/watcher';
+import type { Health } from './start-console.ts';
+
+/** Names of one kind that are shown at once. */
+const MAX_SHOWN = 50;
+
+/** What the top of the page shows. */
+export function overviewOf(observer: Observer, health: readonly Health[]): object {
+  const { model, status, now } = observer;
+  const { kms } = model;
+  const kindOf = (address: string): string =>
+    model.timelocks.has(address)
+      ? 'Timelock'
+      : model.safes.has(address)
+        ? 'Safe'
+        : 'account or other contract';
+  const named = (address: string) => ({ address, kind: kindOf(address) });
+  const pending = [...model.timelocks.values()].flatMap(({ operations }) =>
+    [...operations.values()].filter(({ state }) => state === 'pending'),
+  );
+  return {
+    now,
+    chain: status,
+    kms: {
+      address: observer.kms,
+      owner: named(kms.owner),
+      pendingOwner: kms.pendingOwner,
+      implementation: kms.implementation,
+      appImplementation: kms.appImplementation,
+      gatewayAppId: kms.gatewayAppId,
+      rootKey: kms.rootKey,
+      paused: kms.paused,
+      policyDelay: kms.policyDelay,
+      guardians: [...kms.guardians].slice(0, MAX_SHOWN).map(named),
+      deniedAdvisories: [...kms.deniedAdvisories.values()].slice(0, MAX_SHOWN),
+    },
+    timelocks: [...model.timelocks].slice(0, MAX_SHOWN).map(([address, { minDelay, roles }]) => ({
+      address,
+      minDelay,
+      roles: [...roles].map(([role, accounts]) => ({
+        role: roleOf(role as `0x${string}`) ?? role,
+        accounts: [...accounts].slice(0, MAX_SHOWN).map(named),
+      })),
+    })),
+    safes: [...model.safes].slice(0, MAX_SHOWN).map(([address, safe]) => ({
+      address,
+      threshold: safe.threshold,
+      owners: [...safe.owners]
+        .slice(0, MAX_SHOWN)
+        .map((owner) => ({ address: owner, lastSeen: safe.lastSeen.get(owner) ?? null })),
+      modules: [...safe.modules].slice(0, MAX_SHOWN),
+      guard: safe.guard,
+      executed: safe.executed,
+    })),
+    counts: {
+      images: kms.images.size,
+      measurements: kms.measurements.size,
+      devices: kms.devices.size,
+      apps: [...model.apps.values()].filter(({ registered }) => registered).length,
+      pending: pending.length,
+      ready: pending.filter(({ readyAt }) => readyAt <= now).length,
+    },
+    health,
+  };
+}

@@ -1,0 +1,209 @@
+import { UNPRINTABLE } from '@dstack-cloud/encoding';
+
+/**
+ * The script of the console. Everything that it shows goes through `textContent`, with what cannot be seen made visible:
+ * names, ids and texts on a chain are the words of strangers. It talks to its own origin alone.
+ */
+export const CONSOLE_SCRIPT: string = String.raw`
+const byId = (id) => document.getElementById(id);
+const unprintable = /${UNPRINTABLE.source}/gu;
+const MAX = 4000;
+const shown = (value) => {
+  const text = String(value ?? '');
+  return (text.length > MAX ? text.slice(0, MAX) + '…' : text)
+    .replace(unprintable, (c) => (c === '\n' ? c : '\\u{' + c.codePointAt(0).toString(16) + '}'));
+};
+const el = (name, attributes = {}, ...children) => {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  for (const child of children.flat()) {
+    if (child === undefined || child === null || child === false) continue;
+    node.append(child instanceof Node ? child : shown(child));
+  }
+  return node;
+};
+const hex = (value) => el('span', { class: 'hex' }, value);
+const tag = (text, kind) => el('span', { class: 'tag ' + kind }, text);
+const none = () => el('span', { class: 'soft' }, 'none');
+const ZERO = /^0x0+$/;
+const address = (value) => (!value || ZERO.test(value) ? none() : hex(value));
+const who = ({ address: value, kind }) => el('span', {}, address(value), ' ', el('span', { class: 'soft' }, kind));
+const list = (items, make) => (items.length === 0 ? none() : el('ul', {}, items.map((item) => el('li', {}, make(item)))));
+
+const UNITS = [['day', 86400], ['hour', 3600], ['minute', 60], ['second', 1]];
+const duration = (seconds) => {
+  const parts = [];
+  let left = Math.max(0, Math.floor(seconds));
+  for (const [name, size] of UNITS) {
+    const count = Math.floor(left / size);
+    left -= count * size;
+    if (count > 0) parts.push(count + ' ' + name + (count === 1 ? '' : 's'));
+  }
+  return parts.slice(0, 2).join(' ') || '0 seconds';
+};
+const LAST = 8640000000000;
+const time = (seconds) => {
+  if (!(seconds >= 0 && seconds < LAST)) return el('span', {}, 'never');
+  const iso = new Date(seconds * 1000).toISOString();
+  return el('time', { datetime: iso }, iso.slice(0, 16).replace('T', ' ') + ' UTC');
+};
+const until = (notAfter) => (notAfter === 0 ? 'no end' : time(notAfter));
+
+async function get(path) {
+  const answer = await fetch(path, { headers: { accept: 'application/json' } });
+  if (!answer.ok) throw new Error('The console answered ' + answer.status);
+  return answer.json();
+}
+
+const facts = (rows) => {
+  const made = el('dl');
+  for (const [name, ...value] of rows) made.append(el('dt', {}, name), el('dd', {}, value));
+  return made;
+};
+const card = (title, rows) => el('div', { class: 'card' }, el('h3', {}, title), facts(rows));
+
+function table(caption, heads, rows) {
+  if (rows.length === 0) return el('p', { class: 'soft' }, caption + ': none.');
+  return el('div', { class: 'wide', tabindex: '0', role: 'region', 'aria-label': caption },
+    el('table', {}, el('caption', {}, caption),
+      el('thead', {}, el('tr', {}, heads.map((head) => el('th', { scope: 'col' }, head)))),
+      el('tbody', {}, rows.map((cells) => el('tr', {}, cells.map((cell) => el('td', {}, cell)))))));
+}
+
+const SEVERITY = { critical: 'bad', warning: 'warn', info: 'soft' };
+const STATE = { waiting: 'warn', ready: 'good', done: 'soft', cancelled: 'soft' };
+let now = 0;
+const VIEWS = {
+  operations: {
+    heads: ['State', 'What it does', 'When', 'Operation'],
+    caption: 'Operations of the Timelock, pending ones first',
+    row: (o) => [
+      tag(o.state, STATE[o.state] ?? 'soft'),
+      el('div', { class: 'text' }, o.lines.join('\n')),
+      o.state === 'waiting' ? el('span', {}, 'in ' + duration(o.readyAt - now) + ', ', time(o.readyAt))
+        : o.state === 'ready' ? el('span', {}, 'since ', time(o.readyAt)) : time(o.ended?.time),
+      el('div', {}, hex(o.id), el('div', { class: 'soft' }, 'scheduled by ', hex(o.scheduled.sender))),
+    ],
+  },
+  changes: {
+    heads: ['Time', 'What', 'Who', 'Transaction'],
+    caption: 'Changes, the newest first',
+    row: (c) => [
+      el('span', {}, time(c.time), el('div', { class: 'soft' }, 'block ' + c.block)),
+      el('div', {}, tag(c.rule, SEVERITY[c.severity] ?? 'soft'), ' ', el('span', { class: 'text' }, c.text)),
+      address(c.actor),
+      hex(c.transaction),
+    ],
+  },
+  apps: {
+    heads: ['App', 'Owner', 'Compose hashes', 'Devices', 'State'],
+    caption: 'Registered apps, the newest first',
+    row: (a) => [
+      hex(a.address),
+      address(a.owner),
+      el('div', {}, list(a.composeHashes, (h) => el('span', {}, hex(h.value), h.notAfter === 0 ? '' : ' until ', h.notAfter === 0 ? '' : time(h.notAfter))),
+        a.moreHashes > 0 ? 'and ' + a.moreHashes + ' more' : ''),
+      a.devices === null ? 'any' : String(a.devices),
+      el('div', {}, a.blocked ? tag('blocked', 'bad') : tag('registered', 'good'), ' ',
+        a.notAfter === 0 ? '' : el('span', {}, 'until ', time(a.notAfter)),
+        a.upgradesDisabled ? el('div', {}, 'code is fixed') : '',
+        a.muted ? el('div', { class: 'warn' }, 'not followed: it writes too much') : '',
+        a.complete ? '' : el('div', { class: 'soft' }, 'what came before its registration is not shown')),
+    ],
+  },
+};
+const allowance = (caption) => ({
+  heads: ['Value', 'Since', 'Until'],
+  caption,
+  row: (i) => [hex(i.value), time(i.since), i.notAfter !== 0 && i.notAfter < now ? el('span', { class: 'bad' }, 'expired ', time(i.notAfter)) : until(i.notAfter)],
+});
+VIEWS.images = allowance('OS images that apps and the KMS may run on');
+VIEWS.measurements = allowance('Measurements of the KMS');
+VIEWS.devices = allowance('Devices of the KMS');
+
+const pages = {};
+async function show(name, focus) {
+  const view = VIEWS[name];
+  const data = await get('/api/list?name=' + name + '&page=' + (pages[name] ?? 1));
+  pages[name] = data.page;
+  const parts = [table(view.caption + ' (' + data.total + ')', view.heads, data.items.map(view.row))];
+  if (data.pages > 1) {
+    const turn = (label, by, off) => {
+      const button = el('button', { type: 'button', 'data-turn': String(by) }, label);
+      button.disabled = off;
+      button.setAttribute('aria-label', label + ' page of ' + view.caption);
+      button.addEventListener('click', () => { pages[name] += by; void run(() => show(name, by)); });
+      return button;
+    };
+    parts.push(el('div', { class: 'pager' }, turn('Previous', -1, data.page <= 1),
+      el('span', { 'aria-live': 'polite' }, 'Page ' + data.page + ' of ' + data.pages), turn('Next', 1, data.page >= data.pages)));
+  }
+  byId(name).replaceChildren(...parts);
+  if (focus) {
+    const wanted = byId(name).querySelector('[data-turn="' + focus + '"]:not(:disabled)') ?? byId(name).querySelector('button:not(:disabled)');
+    wanted?.focus();
+  }
+}
+
+function overview(o) {
+  now = o.now;
+  const { chain, kms, counts } = o;
+  const lag = chain.headTime === null ? undefined : o.now - chain.headTime;
+  byId('chain').replaceChildren(shown('Chain ' + (chain.chainId ?? '?') + ', block ' + (chain.block ?? '?') +
+    (lag === undefined ? '' : ', the newest is ' + duration(lag) + ' old')));
+  byId('problem').hidden = chain.problem === undefined;
+  byId('problem').textContent = chain.problem === undefined ? '' : shown('Not up to date: ' + chain.problem);
+  byId('state').replaceChildren(
+    card('DstackKms', [
+      ['Address', hex(kms.address)],
+      ['State', kms.paused ? tag('paused: nothing is allowed', 'bad') : tag('allows what is listed', 'good')],
+      ['Owner', who(kms.owner)],
+      ...(ZERO.test(kms.pendingOwner) ? [] : [['Offered to', address(kms.pendingOwner)]]),
+      ['Guardians', list(kms.guardians, who)],
+      ['Loosening waits', kms.policyDelay === 0 ? none() : duration(kms.policyDelay)],
+      ['Code', address(kms.implementation)],
+      ['Code of apps', address(kms.appImplementation)],
+      ['Gateway', kms.gatewayAppId === '' ? none() : el('span', { class: 'text' }, kms.gatewayAppId)],
+      ['Root key', kms.rootKey === '' ? none() : hex(kms.rootKey)],
+      ['Denied advisories', list(kms.deniedAdvisories, (id) => el('span', { class: 'text' }, id))],
+    ]),
+    ...o.timelocks.map((t) => card('Timelock', [
+      ['Address', hex(t.address)],
+      ['Delay', duration(t.minDelay)],
+      ...t.roles.map(({ role, accounts }) => ['May be ' + role, list(accounts, (a) => (ZERO.test(a.address) ? el('span', {}, 'anybody') : who(a)))]),
+    ])),
+    ...o.safes.map((s) => card('Safe', [
+      ['Address', hex(s.address)],
+      ['Signatures', s.threshold + ' of ' + s.owners.length],
+      ['Signers', list(s.owners, (w) => el('span', {}, hex(w.address), ' ', el('span', { class: 'soft' }, w.lastSeen === null ? 'not seen' : 'seen ', w.lastSeen === null ? '' : time(w.lastSeen))))],
+      ['Modules', list(s.modules, (m) => el('span', { class: 'bad' }, m))],
+      ['Guard', address(s.guard)],
+      ['Executed', String(s.executed)],
+    ])),
+    card('Numbers', [
+      ['Pending operations', counts.pending + (counts.ready > 0 ? ', ' + counts.ready + ' ready' : '')],
+      ['OS images', String(counts.images)],
+      ['Apps', String(counts.apps)],
+      ['KMS measurements', String(counts.measurements)],
+      ['KMS devices', String(counts.devices)],
+    ]),
+  );
+  byId('health').replaceChildren(table('Services and machines that this console knows of', ['Kind', 'Name', 'State', 'Address'],
+    o.health.map((h) => [h.kind === 'kms' ? 'KMS' : 'App', h.name, tag(h.text, h.ok ? 'good' : 'bad'), h.url === '' ? none() : el('span', { class: 'text' }, h.url)])));
+}
+
+async function run(work) {
+  try { await work(); } catch (error) {
+    byId('problem').hidden = false;
+    byId('problem').textContent = shown(error instanceof Error ? error.message : error);
+  }
+}
+async function refresh() {
+  overview(await get('/api/overview'));
+  await Promise.all(Object.keys(VIEWS).map((name) => (byId(name).contains(document.activeElement) ? undefined : show(name))));
+  document.body.dataset.ready = 'yes';
+}
+byId('refresh').addEventListener('click', () => void run(refresh));
+await run(refresh);
+setInterval(() => { if (document.visibilityState === 'visible') void run(refresh); }, 10000);
+`;

@@ -1,0 +1,43 @@
+import type { Pending, WatchState } from '../state/watch-state.ts';
+import { type Alert, SEVERITIES, type Severity } from './alert.ts';
+
+/** Where messages go. */
+export type Outlets = {
+  readonly log: boolean;
+  /** Undefined without one. */
+  readonly webhook: { readonly minSeverity: Severity } | undefined;
+  /** Messages that may wait. */
+  readonly maxWaiting: number;
+};
+
+/** Ids that are remembered, so that one thing is told once. */
+const MAX_TOLD = 2_000;
+
+/** Puts alerts among what is to be told. When too much waits, the least grave and oldest is given up, and counted. */
+export function enqueue(state: WatchState, alerts: readonly Alert[], outlets: Outlets): WatchState {
+  const told = new Map(Object.entries(state.told));
+  const counts = { ...state.counts };
+  let { sequence, dropped } = state;
+  let outbox: Pending[] = [...state.outbox];
+  for (const alert of alerts) {
+    if (told.has(alert.id)) continue;
+    told.set(alert.id, alert.time);
+    const key = `alert/${alert.severity}/${alert.rule}`;
+    counts[key] = (counts[key] ?? 0) + 1;
+    const wanted = outlets.webhook && rank(alert.severity) >= rank(outlets.webhook.minSeverity);
+    const to = [...(outlets.log ? ['log' as const] : []), ...(wanted ? ['webhook' as const] : [])];
+    if (to.length === 0) continue;
+    sequence += 1;
+    outbox.push({ sequence, alert, to });
+  }
+  while (outbox.length > outlets.maxWaiting) {
+    const least = Math.min(...outbox.map(({ alert }) => rank(alert.severity)));
+    const index = outbox.findIndex(({ alert }) => rank(alert.severity) === least);
+    outbox = outbox.toSpliced(index, 1);
+    dropped += 1;
+  }
+  const kept = [...told].slice(-MAX_TOLD);
+  return { ...state, told: Object.fromEntries(kept), counts, sequence, outbox, dropped };
+}
+
+const rank = (severity: Severity): number => SEVERITIES.indexOf(severity);

@@ -1,0 +1,148 @@
+import { type ChainEvent, type ChainPolicyOptions, type Finality, PolicyError } from '@dstack-cloud/policy';
+import {
+  agreeing,
+  askWhole,
+  type Block,
+  blockCall,
+  blockFromAnswer,
+  blockKey,
+  type ChainSettings,
+  type ChainView,
+  callResult,
+  callsAt,
+  chainSettings,
+  collectVotes,
+  KnownHeads,
+  noQuorum,
+  Reverted,
+  RpcEndpoint,
+  readView,
+} from '@dstack-cloud/policy/following';
+import type { Hex } from 'viem';
+import { type LogRange, readBlocks, readPast, TooMuch } from './read-logs.ts';
+
+/** How the chain is read. */
+export type ChainReaderOptions = {
+  readonly rpcUrls: readonly string[];
+  readonly kmsContract: Hex;
+  readonly chainId?: number | undefined;
+  /** How many endpoints must say the same; default more than half. */
+  readonly quorum?: number | undefined;
+  readonly finality?: Finality | undefined;
+  readonly timeoutMs?: number | undefined;
+  /** Unix seconds. */
+  readonly now?: (() => number) | undefined;
+  readonly onEvent?: ((event: ChainEvent) => void) | undefined;
+};
+
+type Wanted = { readonly from: number; readonly to: number; readonly addresses: readonly Hex[] };
+
+/** Reads the chain from several endpoints; whatever it gives, a quorum of them said alike. */
+export class ChainReader {
+  readonly #settings: ChainSettings;
+  readonly #endpoints: readonly RpcEndpoint[];
+  readonly #known = new KnownHeads();
+
+  /** @throws PolicyError `bad-configuration` */
+  constructor({ timeoutMs, ...options }: ChainReaderOptions) {
+    const given = { ...options, endpointTimeoutMs: timeoutMs };
+    // Options given as undefined count as not given.
+    this.#settings = chainSettings(given as ChainPolicyOptions);
+    const { rpcUrls, endpointTimeoutMs, onEvent } = this.#settings;
+    this.#endpoints = rpcUrls.map(
+      (url) =>
+        new RpcEndpoint(url, endpointTimeoutMs, (endpoint, what) =>
+          onEvent({ type: 'endpoint-lacks', endpoint, what }),
+        ),
+    );
+  }
+
+  /** State of each endpoint, by scheme and host. */
+  get endpoints(): { readonly url: string; readonly healthy: boolean; readonly failures: number }[] {
+    return this.#endpoints.map(({ name, healthy, failures }) => ({ url: name, healthy, failures }));
+  }
+
+  /** The head that a quorum agrees on. @throws PolicyError `chain-stale` when it is behind one before */
+  async view(): Promise<ChainView> {
+    const { maxClockSkewSeconds, now } = this.#settings;
+    const view = await readView(this.#endpoints, this.#settings, { known: this.#known });
+    if (view.head.timestamp - now() > maxClockSkewSeconds)
+      throw new PolicyError('chain-stale', 'The head of the chain is in the future');
+    this.#known.assertNotBehind(view.head);
+    this.#known.note(view.head);
+    return view;
+  }
+
+  /** Blocks by number, as the chain has them now. */
+  async blocks(view: ChainView, numbers: readonly number[]): Promise<Block[]> {
+    if (numbers.length === 0) return [];
+    const calls = numbers.map((number) => blockCall(BigInt(number)));
+    return await this.#agreed(
+      view,
+      async (endpoint) => (await askWhole(endpoint, calls)).map(blockFromAnswer),
+      (blocks) => blocks.map(blockKey).join(),
+    );
+  }
+
+  /** Logs of the blocks, one by one. @param parent hash that the first one must name as its parent */
+  async nearLogs(view: ChainView, wanted: Wanted, parent: string | undefined): Promise<LogRange> {
+    return await this.#agreed(view, (endpoint) => readBlocks(endpoint, wanted, parent), rangeKey);
+  }
+
+  /** Logs of blocks that are settled. */
+  async pastLogs(view: ChainView, wanted: Wanted): Promise<LogRange> {
+    return await this.#agreed(view, (endpoint) => readPast(endpoint, wanted), rangeKey);
+  }
+
+  /** Results of calls at a block; undefined for what reverted. */
+  async calls(
+    view: ChainView,
+    block: Block,
+    calls: readonly { readonly to: Hex; readonly data: Hex }[],
+  ): Promise<(Hex | undefined)[]> {
+    if (calls.length === 0) return [];
+    return await this.#agreed(
+      view,
+      async (endpoint) =>
+        (await callsAt(endpoint, block, calls)).map((answer) => {
+          const result = callResult(answer);
+          return result instanceof Reverted ? undefined : (result as Hex);
+        }),
+      (results) => results.map(String).join(),
+    );
+  }
+
+  close(): void {
+    for (const endpoint of this.#endpoints) endpoint.close();
+  }
+
+  async #agreed<T>(
+    { endpoints }: ChainView,
+    ask: (endpoint: RpcEndpoint) => Promise<T>,
+    key: (value: T) => string,
+  ): Promise<T> {
+    const { quorum, failures } = this.#settings;
+    let tooMuch = false;
+    const asked = async (endpoint: RpcEndpoint): Promise<T> => {
+      try {
+        return await failures.during(endpoint, () => ask(endpoint));
+      } catch (error) {
+        tooMuch ||= error instanceof TooMuch;
+        throw error;
+      }
+    };
+    try {
+      const votes = await collectVotes(endpoints, quorum, asked, { sameness: key });
+      const [first] = agreeing(votes, quorum, key) ?? [];
+      if (first) return first.value;
+    } catch (error) {
+      if (!tooMuch) throw error;
+    }
+    throw tooMuch ? new TooMuch() : noQuorum();
+  }
+}
+
+/** Equal for the same blocks with the same logs. */
+function rangeKey({ from, end, logs, times, senders }: LogRange): string {
+  return JSON.stringify([from, blockKey(end), logs, times, senders]);
+}

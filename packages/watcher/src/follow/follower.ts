@@ -1,0 +1,409 @@
+import { PolicyError } from '@dstack-cloud/policy';
+import type { Block, ChainView } from '@dstack-cloud/policy/following';
+import type { Alert } from '../alerts/alert.ts';
+import { reorganised, withdrawn } from '../alerts/chain-alerts.ts';
+import type { AlertContext } from '../alerts/occurrence.ts';
+import { alertsFor } from '../alerts/rules.ts';
+import type { ChainReader } from '../chain/chain-reader.ts';
+import { type LogRange, TooMuch } from '../chain/read-logs.ts';
+import { WatcherError } from '../errors.ts';
+import { decodeEvents } from '../events/decode-event.ts';
+import type { GovernanceEvent, SourceKind } from '../events/governance-event.ts';
+import { GovernanceModel } from '../model/governance-model.ts';
+import type { StateStore } from '../state/state-store.ts';
+import type { JournalEntry, Source, WatchState } from '../state/watch-state.ts';
+import { checkEpochs } from './check-epochs.ts';
+import { withCheckpoint } from './checkpoints.ts';
+import { findFork } from './find-fork.ts';
+import { findGovernors } from './find-governors.ts';
+import { discoveredApps, knownContracts, mute, withinLimits } from './found-apps.ts';
+import { NEAR, planRange, type Range } from './plan-range.ts';
+
+/** Blocks that an abandoned event may take to come back. */
+const COMES_BACK_WITHIN = 64;
+
+/** What is followed, and how. */
+export type FollowerOptions = {
+  readonly reader: ChainReader;
+  readonly store: StateStore;
+  /** By lower-case address. */
+  readonly listed: Readonly<Record<string, SourceKind>>;
+  readonly fromBlock: number;
+  /** Blocks in one question, far behind the head. */
+  readonly range: number;
+  readonly maxApps: number;
+  /** Measurements that running services have. */
+  readonly inUse: ReadonlySet<string>;
+  /** Contracts through which Safes make several calls at once. */
+  readonly multiSend: readonly string[];
+  /** Takes alerts into the next state. */
+  readonly enqueue: (state: WatchState, alerts: readonly Alert[]) => WatchState;
+};
+
+/** How far a pass came. */
+export type Progress = {
+  readonly head: Block;
+  /** The last block whose events are known. */
+  readonly block: number;
+  readonly alerts: readonly Alert[];
+};
+
+/** Brings the store to the chain as it is: what a reorganisation removed is taken out, and what is new read. */
+export class Follower {
+  readonly #options: FollowerOptions;
+  #range: number;
+  #model: GovernanceModel | undefined;
+
+  constructor(options: FollowerOptions) {
+    this.#options = options;
+    this.#range = options.range;
+  }
+
+  /** The governance state that the events of the store add up to. */
+  get model(): GovernanceModel {
+    const { store } = this.#options;
+    this.#model ??= GovernanceModel.of(store.entries, store.state.orphans);
+    return this.#model;
+  }
+
+  /**
+   * One pass up to the block that counts. What was read is kept step by step, so a failure costs one step.
+   * @throws PolicyError when the endpoints do not agree, WatcherError `chain-replaced`, `events-missing`
+   */
+  async pass(signal?: AbortSignal): Promise<Progress> {
+    const { reader } = this.#options;
+    const view = await reader.view();
+    const target = Number(view.settled.number);
+    const alerts: Alert[] = [...(await this.#settle(view, target))];
+    do {
+      for (;;) {
+        signal?.throwIfAborted();
+        const next = planRange(this.#sources, target, this.#range);
+        if (next === undefined) break;
+        alerts.push(...(await this.#step(view, target, next)));
+      }
+    } while (await this.#findGovernors(view, target));
+    alerts.push(...(await this.#giveUpOrphans(target)));
+    return { head: view.head, block: this.#options.store.state.checkpoints.at(-1)?.number ?? 0, alerts };
+  }
+
+  /** The first time begins; later, blocks that are gone are taken back. */
+  async #settle(view: ChainView, target: number): Promise<readonly Alert[]> {
+    const { reader, store } = this.#options;
+    const { state } = store;
+    if (state.chainId !== null && state.chainId !== view.chainId)
+      throw new WatcherError('chain-replaced', 'The endpoints are on another chain than before', {
+        expected: String(state.chainId),
+        found: String(view.chainId),
+      });
+    if (state.checkpoints.length === 0) await this.#begin(view, target);
+    this.#listSources(target);
+    const fork = await findFork(store.state.checkpoints, target, async (numbers) =>
+      (await reader.blocks(view, numbers)).map(({ hash }) => hash),
+    );
+    if (fork.kind === 'replaced')
+      throw new WatcherError('chain-replaced', 'No block that was read before is on the chain any more', {
+        expected: `block ${store.state.checkpoints[0]!.number} with hash ${store.state.checkpoints[0]!.hash}`,
+        found: 'another hash',
+        hint: 'Check rpc_urls; for a chain that really began again, name a new folder in state_path',
+      });
+    return fork.kind === 'fork' ? await this.#rollBack(fork.last.number) : [];
+  }
+
+  async #begin(view: ChainView, target: number): Promise<void> {
+    const { reader, store, fromBlock } = this.#options;
+    const first = Math.max(0, fromBlock - 1);
+    if (first > target)
+      throw new WatcherError('bad-configuration', `from_block ${fromBlock} is not on the chain yet`, {
+        expected: `at most ${target}`,
+        found: String(fromBlock),
+      });
+    const [block] = await reader.blocks(view, [first]);
+    const checkpoints = [{ number: first, hash: block!.hash, time: block!.timestamp }];
+    await store.update((state) => ({ ...state, chainId: view.chainId, checkpoints, verified: first }));
+  }
+
+  /** Sources of the configuration that are not followed yet are read from the first block on. */
+  #listSources(target: number): void {
+    const { store, listed } = this.#options;
+    const { sources, checkpoints } = store.state;
+    const first = checkpoints[0]!.number + 1;
+    const added = Object.entries(listed).flatMap(([address, kind]): [string, Source][] => {
+      const known = sources[address];
+      if (known?.listed && known.muted === undefined) return [];
+      // One that was found is read once more: what came before it was registered is not known.
+      const alertsFrom = known === undefined ? target + 1 : known.next;
+      return [[address, { kind, next: first, alertsFrom, listed: true }]];
+    });
+    for (const [address, source] of Object.entries(sources)) {
+      if (source.kind === 'app' && source.listed && !Object.hasOwn(listed, address))
+        added.push([address, { ...source, listed: false }]);
+    }
+    if (added.length > 0) this.#pendingSources = { ...this.#pendingSources, ...Object.fromEntries(added) };
+  }
+
+  /** Timelocks and Safes that are met are followed too. */
+  async #findGovernors(view: ChainView, target: number): Promise<boolean> {
+    const { reader, store } = this.#options;
+    const found = await findGovernors(reader, view, this.model, this.#sources, this.#asked);
+    const next = store.state.checkpoints[0]!.number + 1;
+    const added = found.map(({ address, kind }): [string, Source] => [
+      address,
+      { kind, next, alertsFrom: target + 1, listed: true },
+    ]);
+    if (added.length > 0) this.#pendingSources = { ...this.#pendingSources, ...Object.fromEntries(added) };
+    return added.length > 0;
+  }
+
+  readonly #asked = new Set<string>();
+
+  /** Added with the next step. */
+  #pendingSources: Readonly<Record<string, Source>> = {};
+
+  get #sources(): Readonly<Record<string, Source>> {
+    return { ...this.#options.store.state.sources, ...this.#pendingSources };
+  }
+
+  async #step(view: ChainView, target: number, wanted: Range): Promise<readonly Alert[]> {
+    const { store, maxApps } = this.#options;
+    let range: LogRange;
+    try {
+      range = await this.#read(view, target, wanted);
+    } catch (error) {
+      if (!(error instanceof TooMuch)) throw error;
+      return await this.#smaller(wanted);
+    }
+    this.#range = Math.min(this.#options.range, this.#range * 2);
+    const sources = this.#sources;
+    const kinds = new Map(wanted.addresses.map((address) => [address as string, sources[address]!]));
+    const decoded = await decodeEvents(range, kinds);
+    const { fresh, moved } = sortOut(decoded, this.model, store.state.orphans);
+    const epochs =
+      wanted.to === target
+        ? await this.#epochs(view, range, wanted.addresses, [...fresh, ...moved])
+        : undefined;
+    const apps = discoveredApps([...fresh, ...moved], sources, maxApps);
+    const limited = withinLimits(fresh, sources, this.model);
+    const advanced = Object.fromEntries(
+      wanted.addresses.map((address) => {
+        const source = sources[address]!;
+        const muted = limited.muted.get(address);
+        const epochOffset = epochs === undefined ? source.epochOffset : epochs.offsets.get(address);
+        const { epochOffset: _, ...rest } = source;
+        return [
+          address,
+          {
+            ...rest,
+            next: wanted.to + 1,
+            ...(epochOffset === undefined ? {} : { epochOffset }),
+            ...(muted === undefined ? {} : { muted }),
+          },
+        ];
+      }),
+    );
+    const orphans = { ...store.state.orphans };
+    for (const { id } of moved) delete orphans[id];
+    const { checkpoints: before } = store.state;
+    const last = before.at(-1)!;
+    const checkpoints =
+      wanted.to > last.number
+        ? withCheckpoint(before, {
+            number: wanted.to,
+            hash: range.end.hash,
+            time: range.end.timestamp,
+          })
+        : before;
+    const alerts = this.#judge(limited.kept);
+    const all = [...alerts, ...apps.alerts, ...limited.alerts, ...(epochs?.alerts ?? [])];
+    const entries: JournalEntry[] = [
+      ...limited.kept.map((event) => ({ type: 'event', event }) as const),
+      ...moved.map(
+        ({ id, block, blockHash, index, time }) =>
+          ({ type: 'moved', id, block, blockHash, index, time }) as const,
+      ),
+    ];
+    await this.#commit(
+      {
+        sources: { ...store.state.sources, ...this.#pendingSources, ...advanced, ...apps.sources },
+        checkpoints,
+        orphans,
+        counts: counted(store.state.counts, limited.kept),
+        ...(epochs?.verified ? { verified: wanted.to } : {}),
+      },
+      all,
+      entries,
+      // Older than what is known: in the order of the chain it comes before.
+      moved.length > 0 || wanted.from <= last.number,
+    );
+    this.#pendingSources = {};
+    return all;
+  }
+
+  /** When events are missing, the KMS is read once more from where nothing was missing. */
+  async #epochs(
+    view: ChainView,
+    { end }: LogRange,
+    addresses: Range['addresses'],
+    added: readonly GovernanceEvent[],
+  ): ReturnType<typeof checkEpochs> {
+    const { reader, store } = this.#options;
+    const sources = this.#sources;
+    try {
+      return await checkEpochs(reader, view, { block: end, addresses, sources, model: this.model, added });
+    } catch (error) {
+      const kms = store.state.sources[store.state.kms];
+      if (error instanceof WatcherError && error.code === 'events-missing' && kms !== undefined) {
+        const next = Math.min(kms.next, store.state.verified + 1);
+        await this.#commit(
+          { sources: { ...store.state.sources, [store.state.kms]: { ...kms, next } } },
+          [],
+          [],
+          true,
+        );
+      }
+      throw error;
+    }
+  }
+
+  /** What it reads is judged before it is known. */
+  #judge(events: readonly GovernanceEvent[]): Alert[] {
+    const { model } = this;
+    const context = this.#context;
+    // A failure after this would leave the model ahead of the store.
+    this.#model = undefined;
+    const alerts = new Map<string, Alert>();
+    for (const event of events) {
+      const found = event.history ? [] : alertsFor({ event, model, batch: events, context });
+      for (const alert of found) if (!alerts.has(alert.id)) alerts.set(alert.id, alert);
+      model.apply(event);
+    }
+    this.#judged = model;
+    return [...alerts.values()];
+  }
+
+  get #context(): AlertContext {
+    const sources = this.#sources;
+    return {
+      known: knownContracts(sources, this.#options.multiSend),
+      isListed: (address) => sources[address]?.listed ?? false,
+      inUse: this.#options.inUse,
+    };
+  }
+
+  #judged: GovernanceModel | undefined;
+
+  async #commit(
+    change: Partial<WatchState>,
+    alerts: readonly Alert[],
+    entries: readonly JournalEntry[],
+    changesOrder: boolean,
+  ): Promise<void> {
+    const { store, enqueue } = this.#options;
+    const judged = this.#judged;
+    this.#judged = undefined;
+    await store.update((state) => enqueue({ ...state, ...change }, alerts), entries);
+    this.#model = changesOrder ? undefined : judged;
+  }
+
+  async #read(view: ChainView, target: number, wanted: Range): Promise<LogRange> {
+    const { reader, store } = this.#options;
+    if (target - wanted.from >= NEAR) return await reader.pastLogs(view, wanted);
+    const parent = store.state.checkpoints.find(({ number }) => number === wanted.from - 1)?.hash;
+    const range = await reader.nearLogs(view, wanted, parent);
+    const expected =
+      wanted.to === target
+        ? view.settled.hash
+        : store.state.checkpoints.find(({ number }) => number === wanted.to)?.hash;
+    if (expected !== undefined && range.end.hash !== expected)
+      throw new PolicyError('backend-answer', 'The chain changed its branch while it was read');
+    return range;
+  }
+
+  /** Half the blocks; of a single block fewer contracts; a single stranger that is too much is not followed further. */
+  async #smaller(wanted: Range): Promise<readonly Alert[]> {
+    const { store } = this.#options;
+    const blocks = wanted.to - wanted.from + 1;
+    if (blocks > 1) {
+      this.#range = Math.max(1, Math.floor(blocks / 2));
+      return [];
+    }
+    const strangers = wanted.addresses.filter((address) => !this.#sources[address]!.listed);
+    if (strangers.length === 0)
+      throw new WatcherError('events-missing', `Block ${wanted.from} has more events than can be read`);
+    const { muted, alerts } = mute(strangers, `block ${wanted.from} has more events than can be read`);
+    const sources = { ...store.state.sources };
+    for (const address of strangers) sources[address] = { ...sources[address]!, muted };
+    await this.#commit({ sources }, alerts, [], true);
+    return alerts;
+  }
+
+  /** Events of blocks after `last` are abandoned for now; their transactions mostly come back. */
+  async #rollBack(last: number): Promise<readonly Alert[]> {
+    const { store } = this.#options;
+    const { state } = store;
+    const height = state.checkpoints.at(-1)!.number;
+    const gone = this.model.after(last);
+    const sources = Object.fromEntries(
+      Object.entries(state.sources).map(([address, source]) => [
+        address,
+        { ...source, next: Math.min(source.next, last + 1) },
+      ]),
+    );
+    const orphans = { ...state.orphans };
+    for (const { id } of gone) orphans[id] = height;
+    const alerts = [reorganised(height, last, gone.length, state.checkpoints.at(-1)!)];
+    await this.#commit(
+      {
+        sources,
+        orphans,
+        verified: Math.min(state.verified, last),
+        checkpoints: state.checkpoints.filter(({ number }) => number <= last),
+      },
+      alerts,
+      [],
+      true,
+    );
+    return alerts;
+  }
+
+  async #giveUpOrphans(target: number): Promise<readonly Alert[]> {
+    const { store } = this.#options;
+    const lost = Object.entries(store.state.orphans)
+      .filter(([, height]) => target >= height + COMES_BACK_WITHIN)
+      .map(([id]) => id);
+    if (lost.length === 0) return [];
+    const orphans = { ...store.state.orphans };
+    for (const id of lost) delete orphans[id];
+    const events = store.entries.flatMap((entry) =>
+      entry.type === 'event' && lost.includes(entry.event.id) ? [entry.event] : [],
+    );
+    const alerts = events.filter(({ history }) => !history).map(withdrawn);
+    const entries = lost.map((id) => ({ type: 'withdrawn', id }) as const);
+    await this.#commit({ orphans }, alerts, entries, true);
+    return alerts;
+  }
+}
+
+/** Which events are new, and which were known and are in another block now; the rest was read before. */
+function sortOut(
+  events: readonly GovernanceEvent[],
+  known: GovernanceModel,
+  orphans: Readonly<Record<string, number>>,
+): { readonly fresh: GovernanceEvent[]; readonly moved: GovernanceEvent[] } {
+  return {
+    fresh: events.filter(({ id }) => !known.has(id) && !(id in orphans)),
+    moved: events.filter(({ id }) => id in orphans),
+  };
+}
+
+function counted(
+  before: Readonly<Record<string, number>>,
+  events: readonly GovernanceEvent[],
+): Record<string, number> {
+  const counts = { ...before };
+  for (const { source, name } of events) {
+    const key = `event/${source}/${name}`;
+    counts[key] = (counts[key] ?? 0) + 1;
+  }
+  return counts;
+}

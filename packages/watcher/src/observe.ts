@@ -1,0 +1,120 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { KnownContracts } from '@dstack-cloud/governance';
+import type { Hex } from 'viem';
+import type { Alert } from './alerts/alert.ts';
+import { enqueue } from './alerts/enqueue.ts';
+import type { WatchConfig } from './config/schema.ts';
+import { Follower } from './follow/follower.ts';
+import { knownContracts } from './follow/found-apps.ts';
+import { ChangeLog } from './model/change-log.ts';
+import type { GovernanceModel } from './model/governance-model.ts';
+import { StateStore } from './state/state-store.ts';
+import { described, listedSources, openReader } from './watch.ts';
+
+/** What is observed. */
+export type ObserveOptions = Pick<
+  WatchConfig,
+  | 'rpc_urls'
+  | 'quorum'
+  | 'chain_id'
+  | 'rpc_timeout_seconds'
+  | 'kms_contract'
+  | 'apps'
+  | 'timelocks'
+  | 'safes'
+  | 'from_block'
+  | 'finality'
+  | 'poll_seconds'
+  | 'blocks_per_query'
+  | 'max_apps'
+  | 'multi_send'
+>;
+
+/** How far the reading is. */
+export type ObserverStatus = {
+  readonly chainId: number | null;
+  readonly block: number | null;
+  /** Unix seconds of the newest block. */
+  readonly headTime: number | null;
+  /** Undefined while all is well; else what is wrong, without addresses of endpoints. */
+  readonly problem: string | undefined;
+};
+
+/** The governance of a KMS domain as it is now, in memory. */
+export type Observer = {
+  readonly kms: string;
+  readonly model: GovernanceModel;
+  readonly status: ObserverStatus;
+  readonly known: KnownContracts;
+  readonly changes: readonly Alert[];
+  readonly mutedApps: ReadonlySet<string>;
+  /** Unix seconds. */
+  readonly now: number;
+  stop(): Promise<void>;
+};
+
+/** Follows the chain until it is stopped, and tells nobody. @throws PolicyError `bad-configuration` */
+export function observe(options: ObserveOptions): Observer {
+  const kms = options.kms_contract.toLowerCase() as Hex;
+  const store = StateStore.inMemory({ kms, fromBlock: options.from_block });
+  const reader = openReader(options, () => {});
+  const nobody = { log: false, webhook: undefined, maxWaiting: 1 };
+  const follower = new Follower({
+    reader,
+    store,
+    listed: listedSources(options),
+    fromBlock: options.from_block,
+    range: options.blocks_per_query,
+    maxApps: options.max_apps,
+    inUse: new Set(),
+    multiSend: options.multi_send,
+    enqueue: (state, alerts) => enqueue(state, alerts, nobody),
+  });
+  const log = new ChangeLog();
+  const stop = new AbortController();
+  let headTime: number | null = null;
+  let problem: string | undefined = 'The chain is being read';
+  const running = (async () => {
+    while (!stop.signal.aborted) {
+      try {
+        const { head } = await follower.pass(stop.signal);
+        headTime = head.timestamp;
+        problem = undefined;
+      } catch (error) {
+        const { code, message } = described(error);
+        problem = `${code}: ${message}`;
+      }
+      await sleep(options.poll_seconds * 1_000, undefined, { signal: stop.signal }).catch(() => undefined);
+    }
+  })();
+  return {
+    kms,
+    get model() {
+      return follower.model;
+    },
+    get status() {
+      const { chainId, checkpoints } = store.state;
+      return { chainId, block: checkpoints.at(-1)?.number ?? null, headTime, problem };
+    },
+    get known() {
+      return knownContracts(store.state.sources, options.multi_send);
+    },
+    get changes() {
+      const { sources } = store.state;
+      const isListed = (address: string): boolean => sources[address]?.listed ?? false;
+      return log.of(follower.model, knownContracts(sources, options.multi_send), isListed);
+    },
+    get mutedApps() {
+      const muted = Object.entries(store.state.sources).filter((entry) => entry[1].muted !== undefined);
+      return new Set(muted.map(([address]) => address));
+    },
+    get now() {
+      return Math.floor(Date.now() / 1_000);
+    },
+    async stop() {
+      stop.abort();
+      await running;
+      reader.close();
+    },
+  };
+}
