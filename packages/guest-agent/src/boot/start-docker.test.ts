@@ -63,8 +63,17 @@ describe('Docker', () => {
   it('that takes too long the first times is started again', async () => {
     let starts = 0;
     const host = fakeHost({ ran: (_, [command]) => (command === 'start' && ++starts < 3 ? 1 : 0) });
-    await dockerReady(host, log);
+    await dockerReady(host, log, new AbortController().signal);
     expect(starts).toBe(3);
+  });
+
+  it('that hangs does not hold up a machine that is told to stop', async () => {
+    const host = { ...fakeHost({}), run: () => new Promise<never>(() => undefined) };
+    const stop = new AbortController();
+    const ready = dockerReady(host, log, stop.signal);
+    stop.abort(new Error('stopping'));
+    await expect(ready).rejects.toThrow('stopping');
+    await expect(dockerReady(host, log, stop.signal)).rejects.toThrow('stopping');
   });
 
   it('that never starts is given up; the host learns how it ended and nothing of its log', async () => {
@@ -79,7 +88,9 @@ describe('Docker', () => {
       ...log,
       warn: (...line: unknown[]) => void said.push(JSON.stringify(line)),
     } as typeof log;
-    const error = await dockerReady(host, quiet).catch((cause: unknown) => cause);
+    const error = await dockerReady(host, quiet, new AbortController().signal).catch(
+      (cause: unknown) => cause,
+    );
     expect(causeChain(error)).toBe(
       'Docker does not start (exit-code): systemctl ended with status 1: it failed',
     );

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readFileBounded, type SysConfig, writeFileAtomic } from '@dstack-cloud/app';
@@ -36,18 +37,27 @@ export async function startDocker(
  *
  * @throws GuestError `disk-failed` with what the service manager says of it. Docker's own log stays in the machine's
  *   journal: it can quote what belongs to the application, and errors and the console reach the host.
+ * @throws the reason of `signal`, at once when it is aborted
  */
-export async function dockerReady(host: MachineHost, log: Logger): Promise<void> {
+export async function dockerReady(host: MachineHost, log: Logger, signal: AbortSignal): Promise<void> {
   for (let attempt = 1; ; attempt++) {
+    signal.throwIfAborted();
+    const done = new AbortController();
     try {
-      await mustRun(host, 'systemctl', ['start', 'docker.service']);
+      const started = mustRun(host, 'systemctl', ['start', 'docker.service']);
+      // A machine that is told to stop ends Docker's start too; nobody waits for it here.
+      await Promise.race([started, once(signal, 'abort', { signal: done.signal })]);
+      signal.throwIfAborted();
       return;
     } catch (cause) {
+      signal.throwIfAborted();
       const result = await startResult(host);
       if (attempt === DOCKER_STARTS) {
         throw new GuestError('disk-failed', `Docker does not start (${result})`, { cause });
       }
       log.warn({ attempt, result }, 'Docker did not start; trying again');
+    } finally {
+      done.abort();
     }
   }
 }

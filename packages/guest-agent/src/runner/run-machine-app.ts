@@ -46,7 +46,7 @@ export async function runMachineApp(options: MachineAppOptions): Promise<Running
   }
 
   async function engineReady({ config: { dataDir } }: MachineAppOptions): Promise<void> {
-    await dockerReady(host, log);
+    await dockerReady(host, log, signal);
     // Containers of an earlier boot are made again from the compose file; volumes stay.
     if ((await leftContainers(dockerRoot(dataDir))).length > 0)
       await mustRun(host, 'docker', ['container', 'prune', '--force']);
