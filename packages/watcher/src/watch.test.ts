@@ -1,6 +1,6 @@
 /** The watcher on a real chain: a domain whose owner is a Timelock, from the first block to the webhook. */
 import { createHmac } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -199,6 +199,37 @@ test('what the webhook did not take comes again, signed, also after a restart; w
   expect(sequences).toEqual([...new Set(sequences)].sort((a, b) => a - b));
 }, 120_000);
 
+test('a transaction that a reorganisation of the chain moves is told once, one that it loses is taken back', async () => {
+  const { address } = guardian.account;
+  const signed = async (nonce: number, name: string, ...args: unknown[]): Promise<Hex> =>
+    guardian.account.signTransaction({
+      ...{ type: 'legacy', chainId: 31_337, nonce, gas: 500_000n, gasPrice: 10n ** 11n, to: kms },
+      data: call(name, ...args),
+    });
+  const nonce = Number(await request('eth_getTransactionCount', address, 'latest'));
+  const [kept, lost] = [
+    await signed(nonce, 'denyAdvisory', 'INTEL-SA-00001'),
+    await signed(nonce + 1, 'denyAdvisory', 'INTEL-SA-00002'),
+  ];
+  const snapshot = await request('evm_snapshot');
+  await request('eth_sendRawTransaction', kept);
+  await request('eth_sendRawTransaction', lost);
+  expect(rules(await once())).toEqual(['warning advisory', 'warning advisory']);
+  await request('evm_revert', snapshot);
+  // Another block first, so that the transaction comes back in a block of another number.
+  await request('anvil_mine', '0x2', '0x1');
+  await request('eth_sendRawTransaction', kept);
+  const [reorganised, ...more] = await once();
+  expect(reorganised).toMatchObject({ rule: 'chain-reorganised', severity: 'warning' });
+  expect(more).toEqual([]);
+  await request('anvil_mine', '0x50', '0x1');
+  const [withdrawn, ...rest] = await once();
+  expect(withdrawn).toMatchObject({ rule: 'event-withdrawn', severity: 'critical' });
+  expect(withdrawn!.text).toMatch(/AdvisoryDenied|PolicyChanged/);
+  // Of the two events of the transaction, each is taken back.
+  expect(rules(rest)).toEqual(['critical event-withdrawn']);
+}, 120_000);
+
 test('a running watcher serves metrics to this machine by its own names, and stops', async () => {
   const stop = new AbortController();
   let url: string | undefined;
@@ -223,6 +254,13 @@ test('a running watcher serves metrics to this machine by its own names, and sto
   expect(text).toMatch(/dstack_governance_paused 1\n/);
   expect(text).toMatch(/suspicious_total\{rule="unscheduled-change"\} 1/);
   expect(text).toMatch(/events_total\{contract="kms",event="OsImageHashAdded"\} \d+/);
+  const rules = readFileSync(
+    new URL('../../../docs/operations/prometheus-rules-governance.yaml', import.meta.url),
+    'utf8',
+  );
+  const used = [...rules.matchAll(/dstack_(?:governance|onchain)_\w+/g)].map(([name]) => name);
+  expect(used.length).toBeGreaterThan(7);
+  expect(used.filter((name) => !text.includes(`# TYPE ${name} `))).toEqual([]);
   stop.abort();
   await running;
 }, 120_000);
