@@ -175,7 +175,7 @@ describe('apps of every version', () => {
     const time = fc.constantFrom(0, 1, end, end + 500, 2n ** 64n - 1n);
     const advisory = fc.constantFrom('INTEL-SA-00837', 'INTEL-SA-00001', '');
     const app = fc.constantFrom(...apps);
-    /** A call by name; what the contract refuses changes nothing. */
+    /** A call by name. */
     const onKmsStep = (names: readonly string[], ...args: fc.Arbitrary<unknown>[]) =>
       fc.tuple(fc.constantFrom(...names), ...args).map(
         ([name, ...values]) =>
