@@ -26,6 +26,7 @@ const ownTest = [
   'docs/vmm.md',
   'docs/nitro.md',
   'docs/governance.md',
+  'docs/sealing.md',
 ];
 
 /** Pages whose blocks are run one after the other, in one shell, against a running stack. */
