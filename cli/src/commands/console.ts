@@ -65,17 +65,19 @@ async function health(context: Context, config: GlobalConfig): Promise<Health[]>
   });
   const machines = await loadPlatform(config.platform ?? 'local')
     .then((platform) => platform.list(context, config))
-    .catch(() => []);
-  return [
-    ...(await Promise.all(services)),
-    ...machines.map(
-      ({ name, status, urls }): Health => ({
-        kind: 'app',
-        name,
-        url: urls['app'] ?? '',
-        ok: /^running$/i.test(status),
-        text: status,
-      }),
-    ),
-  ];
+    .then((list) =>
+      list.map(
+        ({ name, status, urls }): Health => ({
+          kind: 'app',
+          name,
+          url: urls['app'] ?? '',
+          ok: /^running$/i.test(status),
+          text: status,
+        }),
+      ),
+    )
+    .catch((error: Error): Health[] => [
+      { kind: 'app', name: 'machines', url: '', ok: false, text: `cannot be listed: ${error.message}` },
+    ]);
+  return [...(await Promise.all(services)), ...machines];
 }

@@ -3,7 +3,7 @@ import type { Context } from '../context.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
 import { findOperation } from '../gov/find-operation.ts';
 import { makeProposal, type ProposeOptions } from '../gov/make-proposal.ts';
-import { sendCall } from '../gov/send-call.ts';
+import { sendStep } from '../gov/send-call.ts';
 
 /** `gov cancel`: takes an operation out of the Timelock before it is executed. It takes effect at once. */
 export async function run(
@@ -38,16 +38,6 @@ export async function run(
     context.result({ operation: id, sent: false, ...made });
     return undefined;
   }
-  const receipt = await sendCall(context, session, call, {
-    what: `cancel operation ${id}`,
-    who: route.accounts,
-  });
-  if (receipt !== undefined)
-    context.print(`Cancelled operation ${id} in transaction ${receipt.transactionHash}`);
-  context.result({
-    operation: id,
-    sent: receipt !== undefined,
-    transaction: receipt?.transactionHash ?? null,
-  });
+  await sendStep(context, session, call, { verb: 'cancel', id, who: route.accounts });
   return undefined;
 }

@@ -13,7 +13,7 @@ import type { Context } from '../context.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
 import { findOperation } from '../gov/find-operation.ts';
 import { makeProposal, type ProposeOptions } from '../gov/make-proposal.ts';
-import { sendCall } from '../gov/send-call.ts';
+import { sendStep } from '../gov/send-call.ts';
 
 /** `gov execute`: executes an operation whose delay is over, if it still succeeds. */
 export async function run(
@@ -64,16 +64,10 @@ export async function run(
   }
   const sender = (await session.chain.signer()).account.address;
   await simulateExecution(session.client, governance, timelock.address, operation, sender);
-  const receipt = await sendCall(context, session, call, {
-    what: `execute operation ${id}`,
+  await sendStep(context, session, call, {
+    verb: 'execute',
+    id,
     ...(timelock.isOpen ? {} : { who: route.accounts }),
-  });
-  if (receipt !== undefined)
-    context.print(`Executed operation ${id} in transaction ${receipt.transactionHash}`);
-  context.result({
-    operation: id,
-    sent: receipt !== undefined,
-    transaction: receipt?.transactionHash ?? null,
   });
   return undefined;
 }

@@ -1,6 +1,6 @@
 import { ContractsError } from '@dstack-cloud/contracts';
 import { type Call, GovernanceError, simulateCalls } from '@dstack-cloud/governance';
-import { type Address, isAddressEqual, type TransactionReceipt } from 'viem';
+import { type Address, type Hex, isAddressEqual, type TransactionReceipt } from 'viem';
 import { confirm } from '../ask.ts';
 import type { Context } from '../context.ts';
 import type { GovSession } from './connect-gov.ts';
@@ -42,4 +42,24 @@ export async function sendCall(
     'transaction-reverted',
     `Transaction ${hash} reverted on chain: somebody else was first`,
   );
+}
+
+/** Sends the call that executes or cancels an operation of a Timelock, and reports it. @param who as for `sendCall` */
+export async function sendStep(
+  context: Context,
+  session: GovSession,
+  call: Call,
+  step: { verb: 'execute' | 'cancel'; id: Hex; who?: readonly Address[] },
+): Promise<void> {
+  const { verb, id, who } = step;
+  const receipt = await sendCall(context, session, call, {
+    what: `${verb} operation ${id}`,
+    ...(who === undefined ? {} : { who }),
+  });
+  const transaction = receipt?.transactionHash ?? null;
+  if (transaction !== null)
+    context.print(
+      `${verb === 'execute' ? 'Executed' : 'Cancelled'} operation ${id} in transaction ${transaction}`,
+    );
+  context.result({ operation: id, sent: transaction !== null, transaction });
 }

@@ -51,6 +51,7 @@ export {
   loginGuard,
   TOO_MANY_LOGINS,
 } from './server/operator/login-guard.ts';
+export { isLoopbackAddress } from './server/operator/loopback-address.ts';
 export { comesFromOtherSite } from './server/operator/other-site.ts';
 export { passwordCheck } from './server/operator/password-check.ts';
 export {

@@ -4,6 +4,7 @@ import {
   comesFromOtherSite,
   configureServer,
   createPrpcHandler,
+  isLoopbackAddress,
   LISTEN_BACKLOG,
   type PlainResponse,
   type PlainRoute,
@@ -37,7 +38,7 @@ export type ListenOptions = {
  * @throws WatcherError `listen-failed`
  */
 export async function listen({ address, port, routes }: ListenOptions): Promise<Listener> {
-  const guard = isLoopback(address) ? refuseOthers : refuseOtherSites;
+  const guard = isLoopbackAddress(address) ? refuseOthers : refuseOtherSites;
   const handler = createPrpcHandler({
     mounts: [],
     routes,
@@ -71,11 +72,6 @@ export async function listen({ address, port, routes }: ListenOptions): Promise<
   };
 }
 
-/** Addresses that only this machine reaches. */
-function isLoopback(address: string): boolean {
-  return address === 'localhost' || address === '::1' || /^127(?:\.\d{1,3}){3}$/.test(address);
-}
-
 const OTHER_HOST: PlainResponse = {
   status: 421,
   body: 'This is served to this machine alone, by its own names\n',
@@ -93,5 +89,5 @@ function refuseOtherSites(request: IncomingMessage): PlainResponse | undefined {
 /** A loopback address or `localhost` (RFC 6761 section 6.3), with any port: one that is forwarded has another. */
 function namesThisMachine(host: string | undefined): boolean {
   const name = /^(\[[0-9a-f:]+\]|[\w.-]+)(?::\d{1,5})?$/i.exec(host ?? '')?.[1]?.toLowerCase();
-  return name !== undefined && isLoopback(name.replace(/^\[|\]$/g, ''));
+  return name !== undefined && isLoopbackAddress(name.replace(/^\[|\]$/g, ''));
 }

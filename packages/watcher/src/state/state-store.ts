@@ -110,13 +110,14 @@ export class StateStore {
           hint: 'Begin a new state folder',
         });
       closeSync(openOwnFile(path, 'append'));
-      const file = await open(path, 'r+');
+      const file = await open(path, 'a');
       try {
         const { size } = await file.stat();
         if (size < bytes) throw damaged(path, `it has ${size} bytes of ${bytes}`);
         // What a writing before left that did not count.
         await file.truncate(bytes);
-        await file.write(lines, bytes, 'utf8');
+        // Until all is written: one write may take a part only.
+        await file.appendFile(lines, 'utf8');
         await file.sync();
       } finally {
         await file.close();

@@ -2,6 +2,7 @@ import { homedir } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { AppError, knownKeys, readFileBounded } from '@dstack-cloud/app';
 import { nearestName } from '@dstack-cloud/encoding';
+import { isLoopbackAddress } from '@dstack-cloud/prpc';
 import { parse } from 'smol-toml';
 import type { z } from 'zod';
 import { VmmError } from '../../errors.ts';
@@ -76,7 +77,7 @@ function conflicts({ address, auth, tls, cvm }: VmmConfig): string[] {
         ]
       : []),
     ...((tls.key === '') !== (tls.certs === '') ? ['tls: key and certs belong together'] : []),
-    ...(onNetwork && !hasTls && !isLoopback(address)
+    ...(onNetwork && !hasTls && !isLoopbackAddress(address)
       ? [
           `address: credentials would cross the network readable; set tls.key and tls.certs, or listen on 127.0.0.1`,
         ]
@@ -89,11 +90,6 @@ function conflicts({ address, auth, tls, cvm }: VmmConfig): string[] {
       ? ['cvm.simulated_tee_seed: platform simulated-tdx needs the file of its seed']
       : []),
   ];
-}
-
-/** Whether an address is reachable from this host alone. */
-function isLoopback(address: string): boolean {
-  return address === 'localhost' || address === '::1' || /^127(?:\.\d{1,3}){3}$/.test(address);
 }
 
 function bad(name: string, problems: readonly string[]): VmmError {
