@@ -45,6 +45,27 @@ export function testConfigReference(page: string, { knownKeys, check, atLeast }:
       expect([path.join('.'), value === undefined]).toEqual([path.join('.'), standard === '']);
     }
   });
+
+  test('a value that no key takes is refused with what the key takes', () => {
+    for (const { path } of rows) {
+      for (const wrong of WRONG) {
+        const given: Table = {};
+        set(given, path, wrong);
+        const result = check(given);
+        const messages = 'issues' in result ? messagesOf(result.issues) : [];
+        const bare = messages.filter((message) => SAYS_NOTHING.test(String(message)));
+        expect([path.join('.'), wrong, bare]).toEqual([path.join('.'), wrong, []]);
+      }
+    }
+  });
+}
+
+/** What zod says when nobody said what a key takes. */
+const SAYS_NOTHING = /^Invalid (input|key in record|element in \w+)$/;
+const WRONG: readonly unknown[] = ['soon', true, -1, 1.5, [], [{}], { x: 1 }, { x: { y: 'soon' } }];
+
+function messagesOf(issues: unknown): unknown[] {
+  return (issues as readonly { readonly message: unknown }[]).map(({ message }) => message);
 }
 
 function rowsOf(page: string): Row[] {

@@ -9,6 +9,7 @@ import { unknownKeys } from './unknown-keys.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
 const url = z.url({ protocol: /^https?$/ });
+const noUrl = z.union([z.literal(''), url], 'must be an http or https address, or empty');
 const rootCa = z.strictObject(
   Object.fromEntries(ROOT_NAMES.map((name) => [name, z.string().min(1).optional()])),
 );
@@ -64,8 +65,8 @@ const schema: z.ZodType<GlobalConfig> = z.looseObject({
     .looseObject({
       kms_urls: z.array(url).max(16).default([]),
       gateway_urls: z.array(url).max(16).default([]),
-      pccs_url: z.union([z.literal(''), url]).default(''),
-      amd_kds_url: z.union([z.literal(''), url]).default(''),
+      pccs_url: noUrl.default(''),
+      amd_kds_url: noUrl.default(''),
     })
     .prefault({}),
   image_search_paths: z.array(z.string()).default([]),
@@ -92,7 +93,7 @@ const schema: z.ZodType<GlobalConfig> = z.looseObject({
       owner: z.looseObject({ pid: z.int().positive(), start_time: z.string() }).optional(),
       driver: z.enum(['process', 'vm']).default('process'),
       qemu: z.string().min(1).default('qemu-system-x86_64'),
-      docker_registry: z.union([z.literal(''), url]).default(''),
+      docker_registry: noUrl.default(''),
     })
     .prefault({}),
 }) as unknown as z.ZodType<GlobalConfig>;

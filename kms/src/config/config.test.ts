@@ -134,11 +134,16 @@ port = 12001
     ],
     ['[core.auth_api.chain]\nrequire_timelock = "31d"', 'must be 1 to 2592000 seconds'],
     [
+      '[core.auth_api.chain]\nrequire_timelock = "soon"',
+      'core.auth_api.chain.require_timelock: "soon" is not accepted; must be 1 to 2592000 seconds, or a duration such as "1d"',
+    ],
+    ['[core.auth_api.chain]\nfinality = "soon"', '"soon" is not accepted; must be "latest", "safe"'],
+    [
       '[core.auth_api]\ntype = "webhook"\n[core.auth_api.chain]\nrequire_timelock = "1d"',
       'core.auth_api.chain.require_timelock is set, and core.auth_api.type is "webhook"',
     ],
     ['[core.auth_api.chain]\nlight_client_url = "helios:8545"', 'must be an http or https address'],
-    ['[core.auth_api.chain.known_code]\n"0x12" = "dstack-app-0.6"', 'core.auth_api.chain.known_code.0x12'],
+    ['[core.auth_api.chain.known_code]\n"0x12" = "dstack-app-0.6"', 'must be named by a code hash'],
     [
       `[core.auth_api.chain.known_code]\n"0x${'12'.repeat(32)}" = "dstack-app-9"`,
       `core.auth_api.chain.known_code.0x${'12'.repeat(32)}: "dstack-app-9" is not accepted`,

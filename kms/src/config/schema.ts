@@ -9,17 +9,24 @@ import type { FileConfig } from './kms-config.ts';
 const port = z.int().min(0).max(65_535);
 const hex = (bytes: number): z.ZodString =>
   z.string().regex(new RegExp(`^(0x)?[0-9a-fA-F]{${bytes * 2}}$`), `must be ${bytes} bytes of hex`);
-const duration = z.string().transform((text, context) => {
+const DURATION = 'must be a duration such as "90s", "2m", "1h" or "1d"';
+const duration = z.string(DURATION).transform((text, context) => {
   const seconds = parseDuration(text);
   if (seconds !== undefined) return seconds;
-  context.addIssue({ code: 'custom', message: 'must be a duration such as "90s", "2m", "1h" or "1d"' });
+  context.addIssue({ code: 'custom', message: DURATION });
   return z.NEVER;
 });
-const size = z.union([z.string(), z.int()]).transform((text, context) => {
+const SIZE = 'must be a size such as "64MiB" or "2GiB", or a number of bytes';
+const size = z.union([z.string(), z.int()], SIZE).transform((text, context) => {
   const bytes = parseSize(text);
   if (bytes !== undefined && bytes > 0) return bytes;
-  context.addIssue({ code: 'custom', message: 'must be a size such as "64MiB" or "2GiB"' });
+  context.addIssue({ code: 'custom', message: SIZE });
   return z.NEVER;
+});
+const TIMELOCK = `must be 1 to ${MAX_POLICY_DELAY_SECONDS} seconds, or a duration such as "1d": the contracts allow no longer delay`;
+/** A record whose keys have a form says which; zod alone says that a key is invalid. */
+const keyedBy = (problem: string) => ({
+  error: ({ code }: { code?: string }) => (code === 'invalid_key' ? problem : undefined),
 });
 /** More than this is no machine but a typing error. */
 export const MAX_WORKERS = 64;
@@ -57,7 +64,7 @@ const rpc = z.strictObject({
     })
     .prefault({}),
   /** Body limits by method: "1MiB", "64KiB" or bytes. */
-  limits: table(z.union([z.string(), z.int().min(1)])).default({}),
+  limits: table(z.union([z.string(), z.int().min(1)], SIZE)).default({}),
 });
 
 function isHttpUrl(text: string): boolean {
@@ -95,21 +102,24 @@ const authApi = z.strictObject({
       chain_id: z.int().min(1).optional(),
       quorum: z.int().min(1).optional(),
       max_block_age: duration.prefault('60s'),
-      finality: z.union([z.enum(['latest', 'safe', 'finalized']), z.int().min(0)]).default('latest'),
+      finality: z
+        .union(
+          [z.enum(['latest', 'safe', 'finalized']), z.int().min(0)],
+          'must be "latest", "safe", "finalized" or a number of blocks',
+        )
+        .default('latest'),
       head_reuse_ms: z.int().min(0).max(10_000).default(1_000),
       read: z.enum(['call', 'proof']).default('call'),
       light_client_url: z.string().refine(isHttpUrl, 'must be an http or https address').optional(),
       require_timelock: z
-        .union([z.int(), duration])
-        .refine(
-          (seconds) => seconds >= 1 && seconds <= MAX_POLICY_DELAY_SECONDS,
-          `must be 1 to ${MAX_POLICY_DELAY_SECONDS} seconds, or a duration such as "1d": the contracts allow no longer delay`,
-        )
+        .union([z.int(), duration], TIMELOCK)
+        .refine((seconds) => seconds >= 1 && seconds <= MAX_POLICY_DELAY_SECONDS, TIMELOCK)
         .optional(),
       known_code: z
         .record(
-          z.string().regex(/^0x[0-9a-fA-F]{64}$/, 'must be a code hash: 0x and 64 digits'),
+          z.string().regex(/^0x[0-9a-fA-F]{64}$/),
           z.enum(codeNames),
+          keyedBy('must be named by a code hash: 0x and 64 digits'),
         )
         .default({}),
     })
@@ -225,7 +235,7 @@ const rootId = hex(20).transform((text) => text.toLowerCase().replace(/^0x/, '')
 /** A table by app id, in lower case without 0x. */
 function byApp<T extends z.ZodType>(pattern: RegExp, problem: string, entry: T) {
   return z
-    .record(z.string().regex(pattern, problem), entry)
+    .record(z.string().regex(pattern), entry, keyedBy(problem))
     .default({})
     .transform((table, context): Record<string, z.output<T>> => {
       const entries = Object.entries(table).map(
@@ -240,19 +250,19 @@ function byApp<T extends z.ZodType>(pattern: RegExp, problem: string, entry: T) 
 
 const keyEpochs = byApp(
   /^(0x)?[0-9a-fA-F]{40}$/,
-  'must be an app id, 20 bytes of hex',
+  'must be named by an app id, 20 bytes of hex',
   z.strictObject({ epoch: u32, min: u32.optional() }),
 );
 const keyRoots = byApp(
   /^((0x)?[0-9a-fA-F]{40}|\*)$/,
-  'must be an app id, 20 bytes of hex, or "*" for all others',
+  'must be named by an app id, 20 bytes of hex, or "*" for all others',
   z.strictObject({ root: rootId.optional(), previous: z.array(rootId).max(64).default([]) }),
 );
 
 const core = z.strictObject({
   cert_dir: z.string().default('/etc/kms/certs'),
   subject_postfix: z.string().default('.dstack'),
-  admin_token_hash: z.union([hex(32), z.literal('')]).default(''),
+  admin_token_hash: z.union([hex(32), z.literal('')], 'must be 32 bytes of hex, or empty').default(''),
   pccs_url: z.string().optional(),
   site_name: z.string().default(''),
   enforce_self_authorization: z.boolean().default(true),

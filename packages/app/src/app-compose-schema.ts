@@ -13,33 +13,38 @@ const hex32 = z.string().regex(/^[0-9a-fA-F]{64}$/, 'must be 32 bytes of hex');
 const textList = z.array(z.string()).max(MAX_LIST);
 
 /** 1 or 2 as a number, or a canonical decimal string, so that older guests refuse what they do not know. */
-const manifestVersion = z.union([
-  z.literal([1, 2], { error: 'as a number must be 1 or 2; write newer versions as text, for example "3"' }),
-  z
-    .string()
-    .regex(/^[1-9][0-9]{0,9}$/, 'must be a canonical positive integer, for example "3"')
-    .transform(Number)
-    .refine((value) => value <= U32, 'is too large'),
-]);
+const manifestVersion = z.union(
+  [
+    z.literal([1, 2], { error: 'as a number must be 1 or 2; write newer versions as text, for example "3"' }),
+    z
+      .string()
+      .regex(/^[1-9][0-9]{0,9}$/, 'must be a canonical positive integer, for example "3"')
+      .transform(Number)
+      .refine((value) => value <= U32, 'is too large'),
+  ],
+  'must be 1 or 2, or a newer version as text, for example "3"',
+);
 
 const SUFFIX: Readonly<Record<string, bigint>> = { K: 1n << 10n, M: 1n << 20n, G: 1n << 30n, T: 1n << 40n };
 
+const MEMORY = 'must be bytes, 0x hex, or a number with K, M, G or T';
+
 /** Bytes as an integer, `0x` hex, or a whole number with K, M, G or T (1024-based). */
 const memorySize = z
-  .union([
-    z.int().min(0, 'cannot be negative').transform(BigInt),
-    z.bigint(),
-    z
-      .string()
-      .regex(
-        /^(?:0x[0-9a-fA-F]{1,16}|[0-9]{1,20}[KMGTkmgt]?)$/,
-        'must be bytes, 0x hex, or a number with K, M, G or T',
-      )
-      .transform((text) => {
-        const scale = SUFFIX[text.at(-1)?.toUpperCase() ?? ''];
-        return scale === undefined ? BigInt(text) : BigInt(text.slice(0, -1)) * scale;
-      }),
-  ])
+  .union(
+    [
+      z.int().min(0, 'cannot be negative').transform(BigInt),
+      z.bigint(),
+      z
+        .string()
+        .regex(/^(?:0x[0-9a-fA-F]{1,16}|[0-9]{1,20}[KMGTkmgt]?)$/, MEMORY)
+        .transform((text) => {
+          const scale = SUFFIX[text.at(-1)?.toUpperCase() ?? ''];
+          return scale === undefined ? BigInt(text) : BigInt(text.slice(0, -1)) * scale;
+        }),
+    ],
+    MEMORY,
+  )
   .refine((value) => value >= 0n && value <= U64, 'must fit 64 bits');
 
 /** What is demanded must be understood: an unknown member is an error, which names the nearest known one. */
@@ -109,7 +114,10 @@ const members = z.object({
   swap_size: memorySize.default(0n),
   pre_launch_script: z.string().nullish(),
   init_script: z
-    .union([z.string().transform((text) => [text]), z.array(z.string()).max(MAX_INIT_SCRIPTS)])
+    .union(
+      [z.string().transform((text) => [text]), z.array(z.string()).max(MAX_INIT_SCRIPTS)],
+      `must be a text or a list of at most ${MAX_INIT_SCRIPTS}`,
+    )
     .nullish(),
   event_log_version: z.literal([1, 2]).default(1),
   port_policy: z

@@ -24,7 +24,7 @@ export interface VmConfig {
 
 const u32 = z.int().min(0).max(0xffff_ffff);
 const u64 = z
-  .union([z.int().min(0).transform(BigInt), z.bigint()])
+  .union([z.int().min(0).transform(BigInt), z.bigint()], 'must be a whole number, 0 or more')
   .refine((value) => value >= 0n && value < 1n << 64n, 'must fit 64 bits');
 const hash = z
   .string()

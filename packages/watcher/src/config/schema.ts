@@ -3,7 +3,7 @@ import { SEVERITIES, type Severity } from '../alerts/alert.ts';
 
 const url = z.url({ protocol: /^https?$/ });
 const address = z.string().regex(/^0x[0-9a-fA-F]{40}$/, 'must be an address, 0x and 40 hex digits');
-const noAddress = z.union([z.literal(''), address]);
+const noAddress = z.union([z.literal(''), address], 'must be an address, 0x and 40 hex digits, or empty');
 const hash = z.string().regex(/^(0x)?[0-9a-fA-F]{64}$/, 'must be 64 hex digits');
 
 /** The configuration of the watcher, with its defaults. */
@@ -52,7 +52,12 @@ export const configSchema: z.ZodType<WatchConfig> = z.strictObject({
   timelocks: z.array(address).max(16).default([]),
   safes: z.array(address).max(16).default([]),
   from_block: z.int().min(0).default(0),
-  finality: z.union([z.enum(['latest', 'safe', 'finalized']), z.int().min(0).max(100_000)]).default('latest'),
+  finality: z
+    .union(
+      [z.enum(['latest', 'safe', 'finalized']), z.int().min(0).max(100_000)],
+      'must be "latest", "safe", "finalized" or a number of blocks',
+    )
+    .default('latest'),
   poll_seconds: z.number().min(0.1).max(3_600).default(12),
   blocks_per_query: z.int().min(1).max(100_000).default(10_000),
   max_apps: z.int().min(0).max(10_000).default(1_000),
@@ -74,7 +79,7 @@ export const configSchema: z.ZodType<WatchConfig> = z.strictObject({
     .prefault({}),
   webhook: z
     .strictObject({
-      url: z.union([z.literal(''), url]).default(''),
+      url: z.union([z.literal(''), url], 'must be an http or https address, or empty').default(''),
       secret_file: z.string().default(''),
       min_severity: z.enum(SEVERITIES).default('info'),
       max_waiting: z.int().min(1).max(10_000).default(1_000),

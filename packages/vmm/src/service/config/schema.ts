@@ -6,7 +6,10 @@ import type { VmmConfig } from './vmm-config.ts';
 const port = z.int().min(0).max(65_535);
 const path = z.string().min(1);
 const urls = z.array(z.url({ protocol: /^https?$/ })).max(64);
-const url = z.union([z.literal(''), z.url({ protocol: /^https?$/ })]);
+const url = z.union(
+  [z.literal(''), z.url({ protocol: /^https?$/ })],
+  'must be an http or https address, or empty',
+);
 /** As the kernel bounds names of interfaces; empty for none. */
 const bridge = z.string().regex(/^[A-Za-z0-9_.-]{0,15}$/, 'must be the name of a bridge');
 
