@@ -10,6 +10,7 @@ export {
 export { VmmError, type VmmErrorCode } from './errors.ts';
 export { Guard } from './guard.ts';
 export { type Notification, startHostApi } from './host-api.ts';
+export { requireKeyProvider } from './key-provider.ts';
 export { removeCvm, type StartOptions, startCvm, stopCvm } from './lifecycle.ts';
 export { cvmLogPath, cvmLogs, followCvmLogs, type LogOptions } from './logs.ts';
 export { machineFolder } from './machine-folder.ts';

@@ -7,6 +7,8 @@ import { createPrpcClient, HostApi, httpTransport } from '@dstack-cloud/prpc';
 import { createPlatform, keyProvider, simulatedBoot } from '@dstack-cloud/tee-simulator';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startHostApi } from './host-api.ts';
+import { requireKeyProvider } from './key-provider.ts';
+import { freePort } from './ports.ts';
 
 const SEED = new Uint8Array(32).fill(7);
 const boot = simulatedBoot({ image: 'dstack-test' });
@@ -118,5 +120,16 @@ describe('a machine that asks for a sealing key', () => {
     await expect(machine.getSealingKey({ quote })).rejects.toThrow(/Another request/);
     for (const socket of sockets) socket.destroy();
     expect(String(await first)).toMatch(/refused the quote|cannot be asked/);
+  });
+});
+
+it('is looked for before a machine that needs it is touched', async () => {
+  const port = await provider(() => undefined);
+  await expect(requireKeyProvider({ host: '127.0.0.1', port })).resolves.toBeUndefined();
+  const nobody = await freePort();
+  await expect(requireKeyProvider({ host: '127.0.0.1', port: nobody })).rejects.toMatchObject({
+    code: 'program_missing',
+    message: expect.stringMatching(/no key provider .*: start it, or set key_provider to kms/),
+    expected: `a key provider on 127.0.0.1:${nobody}`,
   });
 });

@@ -1,11 +1,13 @@
 import { connect } from 'node:net';
 import { RpcError } from '@dstack-cloud/prpc';
+import { VmmError } from './errors.ts';
 
 /** Messages of the provider: their length (u32, most significant byte first), then JSON. */
 const LENGTH = 4;
 const MAX_QUOTE = 1024 * 1024;
 const MAX_ANSWER = 1024 * 1024;
 const TIMEOUT_MS = 30_000;
+const CONNECT_MS = 5_000;
 
 /** Where the key provider enclave of a host listens. */
 export interface KeyProviderAddress {
@@ -15,6 +17,33 @@ export interface KeyProviderAddress {
 
 /** Where hosts have the one of key provider `local`. */
 export const LOCAL_KEY_PROVIDER: KeyProviderAddress = { host: '127.0.0.1', port: 3443 };
+
+/**
+ * A machine whose keys come from this host's key provider does not start without one.
+ *
+ * @throws VmmError `program_missing`
+ */
+export async function requireKeyProvider({
+  host,
+  port,
+}: KeyProviderAddress = LOCAL_KEY_PROVIDER): Promise<void> {
+  const problem = await new Promise<string | undefined>((resolve) => {
+    const socket = connect({ host, port, timeout: CONNECT_MS });
+    const end = (outcome?: string): void => {
+      socket.destroy();
+      resolve(outcome);
+    };
+    socket.once('connect', () => end());
+    socket.once('timeout', () => end(`no connection in ${CONNECT_MS} ms`));
+    socket.once('error', (error) => end(error.message));
+  });
+  if (problem === undefined) return;
+  throw new VmmError(
+    'program_missing',
+    `This host has no key provider for a machine with key provider local: start it, or set key_provider to kms in app.json`,
+    { expected: `a key provider on ${host}:${port}`, found: problem },
+  );
+}
 
 /**
  * Hands a machine's quote to the key provider enclave of this host and brings its answer back. The machine judges the

@@ -57,5 +57,11 @@ describe('what a local guest would refuse', () => {
   it('of a virtual machine is what its kernel and disk can do', async () => {
     await expect(check({ swap_size: 1, storage_fs: 'ext4' }, undefined, '', 'vm')).resolves.toBeUndefined();
     await expect(check({ storage_fs: 'zfs' }, undefined, '', 'vm')).rejects.toThrow(/storage_fs/);
+    const local = { key_provider: 'local', storage_fs: 'ext4' };
+    await expect(check(local, undefined, '', 'vm')).resolves.toBeUndefined();
+    await expect(check({ ...local, key_provider: 'tpm' }, undefined, '', 'vm')).rejects.toMatchObject({
+      code: 'bad_app_json',
+      expected: 'kms, local or none',
+    });
   });
 });

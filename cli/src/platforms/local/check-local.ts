@@ -6,7 +6,7 @@ import {
   DISK_MACHINE,
   parseAppCompose,
 } from '@dstack-cloud/app';
-import { checkCvm } from '@dstack-cloud/vmm';
+import { checkCvm, requireKeyProvider } from '@dstack-cloud/vmm';
 import { CliError, messageOf } from '../../errors.ts';
 import type { Prepared } from '../../project/shared-files.ts';
 import type { ProjectState } from '../../project/state-file.ts';
@@ -33,6 +33,7 @@ export async function checkLocal(
   before: ProjectState | undefined,
 ): Promise<void> {
   const compose = checkGuest(place, prepared);
+  if (compose.keyProvider === 'local') await requireKeyProvider();
   await checkCompose(place, compose);
   for (const note of await checkImages(place, compose)) place.context.warn(note);
   const known = before === undefined ? undefined : projectMachine(place, before);
@@ -45,7 +46,7 @@ export function checkGuest(place: Place, prepared: Prepared): AppCompose {
   const { files } = prepared;
   const compose = parseAppCompose(files['app-compose.json'] ?? new Uint8Array());
   const isVm = localDriver(place.config, place.project) === 'vm';
-  refuseKeyProvider(compose);
+  refuseKeyProvider(compose, isVm);
   try {
     assertSupported(compose, isVm ? DISK_MACHINE : DIRECTORY_MACHINE);
     checkRequirements(compose, { ...MACHINE, userConfig: files['.user-config'] });
@@ -65,11 +66,16 @@ export function checkGuest(place: Place, prepared: Prepared): AppCompose {
   }
 }
 
-function refuseKeyProvider({ keyProvider }: AppCompose): void {
-  if (keyProvider === 'kms' || keyProvider === 'none') return;
-  throw new CliError('bad_app_json', `Key provider ${keyProvider} does not exist on platform local`, {
-    expected: 'kms or none',
-    found: keyProvider,
-    hint: 'Set key_provider to kms (keys survive) or none (fresh keys at each boot) in app.json',
-  });
+/** Only a machine with a kernel of its own has a disk that keeps what a key provider's key encrypted. */
+function refuseKeyProvider({ keyProvider }: AppCompose, isVm: boolean): void {
+  if (keyProvider === 'kms' || keyProvider === 'none' || (isVm && keyProvider === 'local')) return;
+  throw new CliError(
+    'bad_app_json',
+    `Key provider ${keyProvider} does not exist on platform local${isVm ? '' : ' with driver process'}`,
+    {
+      expected: isVm ? 'kms, local or none' : 'kms or none',
+      found: keyProvider,
+      hint: 'Set key_provider to kms (keys survive) or none (fresh keys at each boot) in app.json',
+    },
+  );
 }
