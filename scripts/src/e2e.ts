@@ -9,7 +9,8 @@ import { endToEndTests, runVitest } from './run-vitest.ts';
 surviveClosedOutput();
 const args = process.argv.slice(2);
 const wantsHelp = args.includes('--help') || args.includes('-h');
-const tests = wantsHelp ? [] : await endToEndTests();
+const names = args.includes('--list') ? [] : args;
+const tests = wantsHelp ? [] : await endToEndTests(names);
 
 if (wantsHelp) {
   console.log('Usage: npm run e2e [-- --list | NAME…]\n\nRuns end-to-end tests, all or by name.');

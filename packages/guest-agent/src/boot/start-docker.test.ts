@@ -92,7 +92,7 @@ describe('Docker', () => {
       (cause: unknown) => cause,
     );
     expect(causeChain(error)).toBe(
-      'Docker does not start (exit-code): systemctl ended with status 1: it failed',
+      'Docker does not start (exit-code) in 4 attempts; start the machine again, with more memory or processors where it took too long, or look at Docker’s log in a development image: systemctl ended with status 1: it failed',
     );
     expect(said).toHaveLength(3);
     expect(said.join()).not.toContain('secret');

@@ -53,7 +53,11 @@ export async function dockerReady(host: MachineHost, log: Logger, signal: AbortS
       signal.throwIfAborted();
       const result = await startResult(host);
       if (attempt === DOCKER_STARTS) {
-        throw new GuestError('disk-failed', `Docker does not start (${result})`, { cause });
+        throw new GuestError(
+          'disk-failed',
+          `Docker does not start (${result}) in ${DOCKER_STARTS} attempts; start the machine again, with more memory or processors where it took too long, or look at Docker’s log in a development image`,
+          { cause },
+        );
       }
       log.warn({ attempt, result }, 'Docker did not start; trying again');
     } finally {
