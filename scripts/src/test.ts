@@ -12,8 +12,10 @@ import { type Counts, runVitest } from './run-vitest.ts';
  * (`npm run e2e -- vm-first-app`). What they leave out is said at the end.
  */
 const BY_NAME_ONLY = [
+  'vm-data',
   'vm-disk-attacks',
   'vm-guest',
+  'vm-kms-inside',
   'vm-local',
   'vm-power-cut',
   'vm-real-image',

@@ -32,13 +32,12 @@ import { freePort, resolveProgram } from '@dstack-cloud/vmm';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { busyboxImage } from '../harness/busybox-image.ts';
 import { callKms } from '../harness/call-kms.ts';
-import { processesIn, repository, runCommand } from '../harness/run-command.ts';
+import { processesIn } from '../harness/run-command.ts';
 import { codeBlocks } from '../harness/shell-blocks.ts';
+import { BOOT_MS, type CommandLine, commandLine, editApp, projectState } from '../harness/vm/command-line.ts';
 import { devImage } from '../harness/vm/dev-image.ts';
 import { missingForVm } from '../harness/vm/machine.ts';
 
-/** A boot takes a minute on a quiet machine without KVM, and several on a loaded one. */
-const BOOT_MS = 600_000;
 vi.setConfig({ testTimeout: 2 * BOOT_MS, hookTimeout: BOOT_MS + 300_000 });
 
 /** Port of the key service inside its machine, as the documentation has it. */
@@ -59,7 +58,7 @@ const needed = ['qemu-system-x86_64', 'apt-get', 'dpkg-deb', 'busybox', ...missi
 describeWithPrograms('the key service in a virtual machine', needed, () => {
   const cleanup = new Cleanup();
   let space: Workspace;
-  let config: string;
+  let cli: CommandLine;
   let contracts: Contracts;
   let kms: { onboardUrl: string; url: string };
   let identity: KmsIdentity;
@@ -82,10 +81,10 @@ describeWithPrograms('the key service in a virtual machine', needed, () => {
     const images = join(space.directory, 'images');
     mkdirSync(images);
     symlinkSync(image.folder, join(images, 'dstack'));
-    config = await writeConfig(space, { chain, contracts, platform, kmsUrl: kms.url, images });
+    cli = commandLine(await writeConfig(space, { chain, contracts, platform, kmsUrl: kms.url, images }));
 
     const output = join(space.directory, 'containers');
-    const [container] = await cloud<Container[]>(
+    const [container] = await cli.must<Container[]>(
       ['image', 'container', 'dstack-kms', '--output', output],
       space.projects,
     );
@@ -101,11 +100,11 @@ describeWithPrograms('the key service in a virtual machine', needed, () => {
         rootPem: platform.rootPem,
       }),
     );
-    edit(project, {
+    editApp(project, {
       key_provider_id: enclave,
       local_config: { images: ['kms.tar'], port, container_port: KMS_PORT, data_size: 2 },
     });
-    await cloud(['deploy'], project);
+    await cli.must(['deploy'], project);
     await registerKms(contracts, await kmsAttestation(kms));
     identity = await bootstrapKms(kms, VM_DOMAIN);
     await publishKms(contracts, identity);
@@ -116,28 +115,9 @@ describeWithPrograms('the key service in a virtual machine', needed, () => {
     if (space !== undefined) expect(processesIn(space.directory)).toEqual([]);
   });
 
-  /** One command line, which must succeed; its JSON. */
-  async function cloud<T = Record<string, unknown>>(args: readonly string[], directory: string): Promise<T> {
-    const program = join(repository, 'dist/bin/dstack-cloud.js');
-    const run = async (more: readonly string[]) =>
-      await runCommand([process.execPath, program, '--json', '-C', directory, ...more], {
-        env: { DSTACK_CLOUD_CONFIG: config },
-        timeoutMs: BOOT_MS,
-      });
-    const { code, stdout, stderr } = await run(args);
-    if (code === 0) return JSON.parse(stdout === '' ? '{}' : stdout) as T;
-    const tail = await run(['logs', '-n', '80']).catch(() => ({ stdout: '' }));
-    throw new Error(`dstack-cloud ${args.join(' ')}: ${stderr}\n${stdout}\n${tail.stdout}`);
-  }
   async function newProject(name: string, keyProvider: string): Promise<string> {
-    await cloud(['new', name, '--key-provider', keyProvider, '--os-image', 'dstack'], space.projects);
+    await cli.must(['new', name, '--key-provider', keyProvider, '--os-image', 'dstack'], space.projects);
     return join(space.projects, name);
-  }
-  function edit(project: string, members: { local_config: object; [member: string]: unknown }): void {
-    const path = join(project, 'app.json');
-    const before = JSON.parse(readFileSync(path, 'utf8')) as { local_config: object };
-    const local_config = { ...before.local_config, ...members.local_config };
-    writeFileSync(path, JSON.stringify({ ...before, ...members, local_config }, null, 2));
   }
   async function meta(): Promise<Record<string, Record<string, string>>> {
     return JSON.parse((await callKms(kms.url, 'KMS.GetMeta')).body) as Record<string, Record<string, string>>;
@@ -151,18 +131,16 @@ describeWithPrograms('the key service in a virtual machine', needed, () => {
     writeFileSync(join(project, '.env'), `SECRET=${SECRET}\n`);
     const { archive } = await busyboxImage('docker.io/library/busybox:local', 'local');
     writeFileSync(join(project, 'busybox.tar'), archive);
-    edit(project, { local_config: { images: ['busybox.tar'], data_size: 2 } });
-    const { urls } = await cloud<{ urls: Record<string, string> }>(['deploy'], project);
-    expect(await (await until(() => fetch(urls['app'] ?? ''))).text()).toContain(sha256(SECRET));
-    const report = await cloud<object>(['verify'], project);
+    editApp(project, { local_config: { images: ['busybox.tar'], data_size: 2 } });
+    await cli.must(['deploy'], project);
+    expect(await cli.page(project)).toContain(sha256(SECRET));
+    const report = await cli.must(['verify'], project);
     expect(report).toMatchObject({ is_valid: true, simulated: true });
   });
 
   test('vm-kms-inside: after a power cut the key service has the same root keys', async (context) => {
     if (missing !== undefined) return context.skip(missing);
-    const folder = (
-      JSON.parse(readFileSync(join(space.projects, 'kms/state.json'), 'utf8')) as { machine_dir: string }
-    ).machine_dir;
+    const folder = projectState(join(space.projects, 'kms'))['machine_dir']!;
     const [qemu] = processesIn(folder).filter((line) => line.includes('qemu-system'));
     process.kill(Number(qemu?.split(' ')[0]), 'SIGKILL');
     const after = await until(meta);

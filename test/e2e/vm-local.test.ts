@@ -3,32 +3,18 @@
  * tests, each of which also works alone.
  */
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { addOsImageHash } from '@dstack-cloud/contracts';
-import { VM_DOMAIN } from '@dstack-cloud/scripts/demo/kms';
 import { writeNodeImage } from '@dstack-cloud/scripts/demo/node-image';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { processesIn, repository, runCommand } from '../harness/run-command.ts';
-import { type Stack, startStack } from '../harness/stack.ts';
+import type { Stack } from '../harness/stack.ts';
+import { BOOT_MS, type CommandLine, editApp, projectState } from '../harness/vm/command-line.ts';
 import { devImage } from '../harness/vm/dev-image.ts';
 import { missingForVm } from '../harness/vm/machine.ts';
-import { variantImage } from '../harness/vm/variant-image.ts';
+import { startVmStack } from '../harness/vm/vm-stack.ts';
 
-/** A boot takes a minute on a quiet machine without KVM, and several on a loaded one. */
-const BOOT_MS = 600_000;
 vi.setConfig({ testTimeout: 2 * BOOT_MS, hookTimeout: BOOT_MS + 300_000 });
 
 /** In no file, no argument and no log of the host may it be found. */
@@ -90,8 +76,8 @@ interface Page {
 const needed = ['qemu-system-x86_64', 'apt-get', 'dpkg-deb', ...missingForVm()];
 describeWithPrograms('local virtual machine', needed, () => {
   let stack: Stack | undefined;
+  let cli: CommandLine;
   let project: string;
-  let images: string;
   let digest: string;
   let missing: string | undefined;
 
@@ -101,86 +87,28 @@ describeWithPrograms('local virtual machine', needed, () => {
       missing = built.missing;
       return;
     }
-    stack = await startStack(undefined, { domain: VM_DOMAIN });
-    images = join(stack.space.directory, 'images');
-    mkdirSync(images);
-    symlinkSync(built.folder, join(images, 'first'));
-    digest = readFileSync(join(built.folder, 'digest.txt'), 'utf8').trim();
-    await addOsImageHash(stack.contracts.client, stack.contracts.kms, `0x${digest}`);
-    const config = JSON.parse(readFileSync(stack.config, 'utf8')) as Record<string, object>;
-    config['image_search_paths'] = [images];
-    config['local'] = { ...config['local'], driver: 'vm' };
-    writeFileSync(stack.config, JSON.stringify(config));
-    await cloud(['new', 'app'], stack.space.projects);
+    ({ stack, cli, digest } = await startVmStack(built.folder));
+    await cli.must(['new', 'app'], stack.space.projects);
     project = join(stack.space.projects, 'app');
     writeFileSync(join(project, 'docker-compose.yaml'), compose);
     writeFileSync(join(project, '.env'), `SECRET=${SECRET}\n`);
     writeNodeImage(join(project, 'node.tar'), 'dstack-test/node:1');
-    edit({ os_image: 'first', local_config: { images: ['node.tar'], data_size: 3 } });
-    await cloud(['deploy']);
+    editApp(project, { os_image: 'first', local_config: { images: ['node.tar'], data_size: 3 } });
+    await cli.must(['deploy'], project);
   });
   afterAll(async () => {
     await stack?.stop();
     if (stack !== undefined) expect(processesIn(stack.space.directory)).toEqual([]);
   });
 
-  /** One command line, which must succeed; its JSON. */
-  async function cloud<T = Record<string, unknown>>(
-    args: readonly string[],
-    directory = project,
-  ): Promise<T> {
-    const { code, stdout, stderr } = await run(args, directory);
-    if (code !== 0)
-      throw new Error(`dstack-cloud ${args.join(' ')}: ${stderr}\n${stdout}\n${await consoleTail()}`);
-    return JSON.parse(stdout === '' ? '{}' : stdout) as T;
-  }
-  async function run(args: readonly string[], directory = project) {
-    const argv = [
-      process.execPath,
-      join(repository, 'dist/bin/dstack-cloud.js'),
-      '--json',
-      '-C',
-      directory,
-      ...args,
-    ];
-    const env = { DSTACK_CLOUD_CONFIG: stack?.config ?? '' };
-    return await runCommand(argv, { env, timeoutMs: BOOT_MS });
-  }
-  async function consoleTail(): Promise<string> {
-    const { stdout } = await run(['logs', '-n', '60']).catch(() => ({ stdout: '' }));
-    return stdout;
-  }
-  function edit(members: object): void {
-    const path = join(project, 'app.json');
-    const app = JSON.parse(readFileSync(path, 'utf8')) as object;
-    writeFileSync(path, JSON.stringify({ ...app, ...members }, null, 2));
-  }
-  async function status(): Promise<{ status: string; urls: Record<string, string> }> {
-    return await cloud(['status']);
-  }
-  /** The page, once it answers. */
-  async function page(): Promise<Page> {
-    const deadline = Date.now() + BOOT_MS;
-    for (;;) {
-      const { urls } = await status();
-      try {
-        const answer = await fetch(urls['app'] ?? '', { signal: AbortSignal.timeout(20_000) });
-        if (answer.ok) return (await answer.json()) as Page;
-      } catch {
-        // Not yet.
-      }
-      if (Date.now() > deadline) throw new Error(`The page does not answer:\n${await consoleTail()}`);
-      await sleep(1_000);
-    }
-  }
-  const machine = (): string =>
-    (JSON.parse(readFileSync(join(project, 'state.json'), 'utf8')) as { machine_dir: string }).machine_dir;
+  const page = async (): Promise<Page> => JSON.parse(await cli.page(project)) as Page;
+  const machine = (): string => projectState(project)['machine_dir']!;
   const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
   test('vm-first-app: keys, a secret and a volume in containers of a machine that verifies', async (context) => {
     if (missing !== undefined) return context.skip(missing);
     const shown = await page();
-    const state = JSON.parse(readFileSync(join(project, 'state.json'), 'utf8')) as Record<string, string>;
+    const state = projectState(project);
     expect(shown).toMatchObject({
       secret: sha256(SECRET),
       app_id: state['app_id'],
@@ -188,19 +116,19 @@ describeWithPrograms('local virtual machine', needed, () => {
     });
     expect(shown.chain).toBe(2);
     expect(shown.quote).toBeGreaterThan(1000);
-    const report = await cloud<{
+    const report = await cli.must<{
       is_valid: boolean;
       simulated: boolean;
       verdict_text: string;
       links: { name: string; ok: boolean | null; why: string }[];
-    }>(['verify']);
+    }>(['verify'], project);
     expect(report).toMatchObject({ is_valid: true, simulated: true });
     expect(report.links).toContainEqual({
       name: 'OS image hash',
       ok: true,
       why: `That of the files in this project: ${digest}`,
     });
-    const logs = await cloud<{ lines: string[] }>(['logs', '--container', 'keeper']);
+    const logs = await cli.must<{ lines: string[] }>(['logs', '--container', 'keeper'], project);
     expect(logs.lines).toContain('keeper is ready');
     const told = await runCommand(
       [process.execPath, join(repository, 'dist/bin/dstack-cloud.js'), '-C', project, 'status'],
@@ -233,52 +161,6 @@ describeWithPrograms('local virtual machine', needed, () => {
     const head = parts(join(machine(), 'data.img')).next().value as Uint8Array;
     expect(Buffer.from(head.subarray(0, 6)).toString('latin1')).toBe('LUKS\xba\xbe');
     expect(statSync(join(machine(), 'data.img')).blocks * 512).toBeGreaterThan(32 * 1024 * 1024);
-  });
-
-  test('vm-disk-survives: stop, start and a killed QEMU keep data and identity', async (context) => {
-    if (missing !== undefined) return context.skip(missing);
-    const first = await page();
-    await cloud(['stop']);
-    expect((await status()).status).toBe('STOPPED');
-    expect(processesIn(machine())).toEqual([]);
-    await cloud(['start']);
-    const second = await page();
-    expect(second).toMatchObject({
-      starts: first.starts + 1,
-      key: first.key,
-      instance_id: first.instance_id,
-    });
-    const [qemu] = processesIn(machine()).filter((line) => line.includes('qemu-system'));
-    process.kill(Number(qemu?.split(' ')[0]), 'SIGKILL');
-    const deadline = Date.now() + BOOT_MS;
-    for (let third = second; ; third = await page()) {
-      if (third.starts > second.starts) {
-        expect(third).toEqual({ ...second, starts: second.starts + 1 });
-        break;
-      }
-      expect(Date.now()).toBeLessThan(deadline);
-      await sleep(1_000);
-    }
-  });
-
-  test('vm-update-image: another image keeps the data, and its hash is what verifies then', async (context) => {
-    if (missing !== undefined || stack === undefined) return context.skip(missing);
-    const before = await page();
-    const next = variantImage(join(images, 'first'), join(images, 'second'), 'dstack.test=1');
-    edit({ os_image: 'second' });
-    const refused = await run(['deploy']);
-    expect(refused.stdout).toMatch(/OS image/);
-    expect((await status()).status).toBe('RUNNING');
-    await addOsImageHash(stack.contracts.client, stack.contracts.kms, `0x${next}`);
-    await cloud(['deploy']);
-    const after = await page();
-    expect(after).toMatchObject({
-      starts: before.starts + 1,
-      key: before.key,
-      instance_id: before.instance_id,
-    });
-    const report = await cloud<{ is_valid: boolean; identity: { os_image_hash: string } }>(['verify']);
-    expect(report).toMatchObject({ is_valid: true, identity: { os_image_hash: next } });
   });
 });
 
