@@ -22,6 +22,8 @@ export interface Kms {
   readonly onboardUrl: string;
   /** Afterwards, on the same port: RA-TLS. */
   readonly url: string;
+  /** How long one answer may take; longer where QEMU emulates the processor that gives it. */
+  readonly timeoutMs?: number;
 }
 
 /** What an operator registers on chain; hex without 0x. */
@@ -100,11 +102,18 @@ export async function bootKms(options: BootOptions): Promise<Kms> {
   });
   await startCvm(dir, { signal: options.signal, onProgress: options.note });
   const kms = { onboardUrl: `http://127.0.0.1:${port}`, url: `https://127.0.0.1:${port}` };
-  const health = async () =>
-    (await fetch(`${kms.onboardUrl}/health`, { signal: AbortSignal.timeout(PROBE_MS) })).ok;
-  await until('the key service', health);
+  await kmsListens(kms);
   return kms;
 }
+
+/** Waits until the service answers on its way to keys. */
+export async function kmsListens(kms: Kms): Promise<void> {
+  const health = async () =>
+    (await fetch(`${kms.onboardUrl}/health`, { signal: AbortSignal.timeout(PROBE_MS) })).ok;
+  await until('the key service', health, timeoutOf(kms));
+}
+
+const timeoutOf = ({ timeoutMs = TIMEOUT_MS }: Kms): number => timeoutMs;
 
 /** What the KMS's own evidence says; registered on chain before it may make keys. */
 export async function kmsAttestation(kms: Kms): Promise<KmsMeasurements> {
@@ -135,9 +144,9 @@ export async function bootstrapKms(kms: Kms, domain: string = '127.0.0.1'): Prom
 
 /** Ends onboarding and waits until the same port speaks RA-TLS. */
 export async function finishKms(kms: Kms): Promise<void> {
-  const answer = await fetch(`${kms.onboardUrl}/finish`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+  const answer = await fetch(`${kms.onboardUrl}/finish`, { signal: AbortSignal.timeout(timeoutOf(kms)) });
   if (!answer.ok) throw new Error(`finish: ${await answer.text()}`);
-  await until('the key service', () => tlsHealth(kms.url));
+  await until('the key service', () => tlsHealth(kms.url), timeoutOf(kms));
 }
 
 async function call(kms: Kms, method: string, body: object): Promise<Record<string, unknown>> {
@@ -145,7 +154,7 @@ async function call(kms: Kms, method: string, body: object): Promise<Record<stri
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
-    signal: AbortSignal.timeout(TIMEOUT_MS),
+    signal: AbortSignal.timeout(timeoutOf(kms)),
   });
   const answer = (await response.json()) as Record<string, unknown>;
   if (!response.ok) throw new Error(`${method}: ${String(answer['error'] ?? response.status)}`);
@@ -171,8 +180,8 @@ async function tlsHealth(url: string): Promise<boolean> {
   });
 }
 
-async function until(what: string, check: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + TIMEOUT_MS;
+async function until(what: string, check: () => Promise<boolean>, timeoutMs: number): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
   let last = 'no answer';
   while (Date.now() < deadline) {
     try {
