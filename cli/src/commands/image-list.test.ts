@@ -34,6 +34,27 @@ it('lists images, and says of a damaged one what is wrong', async () => {
   expect(rows[1]?.os_image_hash).toMatch(/^[0-9a-f]{64}$/);
 });
 
+it('lists images behind links, and says of a link that leads nowhere what is wrong', async () => {
+  image('good');
+  const elsewhere = sandbox.path('elsewhere');
+  mkdirSync(elsewhere);
+  symlinkSync(sandbox.path(FOLDER, 'good'), sandbox.path(FOLDER, 'linked'));
+  symlinkSync(sandbox.path('nowhere'), sandbox.path(FOLDER, 'broken'));
+  symlinkSync('loop', sandbox.path(FOLDER, 'loop'));
+  symlinkSync(elsewhere, sandbox.path(FOLDER, 'no-image'));
+  writeFileSync(sandbox.path(FOLDER, 'a-file'), 'x');
+  const { stdout } = await sandbox.run('image', 'list', '--json');
+  const rows = JSON.parse(stdout) as { name: string; error: string | null }[];
+  expect(rows.map(({ name, error }) => [name, error === null])).toEqual([
+    ['broken', false],
+    ['good', true],
+    ['linked', true],
+    ['loop', false],
+  ]);
+  expect(rows[0]?.error).toMatch(/metadata\.json is missing/);
+  expect((await sandbox.run('image', 'measure', 'linked')).code).toBe(0);
+});
+
 it('refuses to measure an image with a changed file, a missing one, or a link in its place', async () => {
   const folder = image('one');
   expect((await sandbox.run('image', 'measure', 'one')).code).toBe(0);

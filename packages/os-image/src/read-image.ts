@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { lstat, open, readdir } from 'node:fs/promises';
+import { lstat, open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { utf8Text } from '@dstack-cloud/encoding';
@@ -112,20 +112,20 @@ export async function sha256File(path: string): Promise<string | undefined> {
   return hash.digest('hex');
 }
 
-/** Names of the folders below this one that hold an image; an absent folder holds none. */
+/** Names of the folders below this one, links to folders included, that hold an image; an absent folder holds none. */
 export async function imageNames(folder: string): Promise<string[]> {
   const names: string[] = [];
   const entries = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw error;
   });
-  for (const entry of entries)
-    if (
-      entry.isDirectory() &&
-      !entry.name.startsWith('.') &&
-      (await isFile(join(folder, entry.name, 'metadata.json')))
-    )
-      names.push(entry.name);
+  for (const entry of entries) {
+    if (entry.name.startsWith('.')) continue;
+    const path = join(folder, entry.name);
+    // A link that leads nowhere was an image once: it is listed, and reading it says what is wrong.
+    if (entry.isSymbolicLink() && !(await isThere(path))) names.push(entry.name);
+    else if (await isFile(join(path, 'metadata.json'))) names.push(entry.name);
+  }
   return names.sort();
 }
 
@@ -147,9 +147,25 @@ async function isFile(path: string): Promise<boolean> {
   try {
     return (await lstat(path)).isFile();
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    if (isNothing(error)) return false;
     throw error;
   }
+}
+
+/** Whether a path leads to something, links followed. */
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (isNothing(error)) return false;
+    throw error;
+  }
+}
+
+/** The errors by which a path leads to nothing: absent, below a file, or a link to itself. */
+function isNothing(error: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? '');
 }
 
 function notAnImage(folder: string, why: string, cause?: unknown): OsImageError {

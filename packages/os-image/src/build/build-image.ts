@@ -23,6 +23,7 @@ import { buildInitramfs } from './initramfs.ts';
 import { prepareModules } from './kernel-modules.ts';
 import { moveInto } from './move-into.ts';
 import { programPackages } from './program-packages.ts';
+import { requireLibraries } from './require-libraries.ts';
 import { configureRoot } from './root-tree.ts';
 
 export interface BuildImageOptions {
@@ -91,6 +92,7 @@ export async function buildImage(options: BuildImageOptions): Promise<ImageFiles
     await addNode(tree, tools, { nodeTarball: await store.nodeTarball(), work });
     await addPrograms(options.programs, tree);
     await configureRoot(tree, recipe, options.flavour);
+    await requireLibraries([tree], 'root file system');
     const initramfs = await compress(await buildInitramfs(tree, modules, recipe), tools, work);
     const squashfs = join(work, 'rootfs.squashfs');
     const { level, block } = options.compression ?? COMPRESSION.quick;

@@ -8,6 +8,7 @@ import { PROGRAM_FOLDER } from '../build/add-programs.ts';
 import { billOfMaterials } from '../build/bill-of-materials.ts';
 import { EPOCH } from '../build/build-image.ts';
 import { programPackages } from '../build/program-packages.ts';
+import { requireLibraries } from '../build/require-libraries.ts';
 import { OsImageError } from '../errors.ts';
 import type { ImageLock, LockedPackage } from '../lock/image-lock.ts';
 import { PackageStore, type PackageStoreOptions } from '../packages/package-store.ts';
@@ -23,7 +24,6 @@ import {
   isWanted,
 } from './container-recipe.ts';
 import { configureContainer, programTree } from './container-root.ts';
-import { requireLibraries } from './require-libraries.ts';
 import { type Layer, type OciDigests, writeOciArchive } from './write-oci-archive.ts';
 
 export interface BuildContainersOptions {
@@ -82,7 +82,7 @@ export async function buildContainers(options: BuildContainersOptions): Promise<
     for (const name of names) {
       say(name);
       const tree = await programTree(programs, name);
-      await requireLibraries([base, tree], tools, join(work, 'elf'));
+      await requireLibraries([base, tree], `container image ${name}`);
       const component = { type: 'container', name, version } as const;
       const materials = { component, lock, debian, npm: npm.get(name)!, sizes: base.sizes() };
       const bill = billOfMaterials(materials);

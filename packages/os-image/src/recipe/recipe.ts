@@ -85,9 +85,12 @@ export const LEFT_OUT: readonly string[] = [
 const DROPPED =
   /^\/(usr\/share\/(man|info|locale|lintian|bash-completion|zsh|fish|bug|i18n|polkit-1|pam-configs|menu|doc-base|debconf|common-licenses|perl5|pixmaps|icons|applications|gcc|gdb|initramfs-tools|apport|nano)(\/|$)|usr\/share\/doc\/(?!.*\/copyright$)|usr\/lib\/(udev\/hwdb\.d|apt|dpkg|debug|init|environment\.d|systemd\/user|systemd\/catalog)(\/|$)|usr\/lib\/x86_64-linux-gnu\/(gconv|perl-base|perl)(\/|$)|usr\/include(\/|$)|etc\/(init\.d|rc[0-9S]\.d|default|cron\.|logrotate\.d|init|apparmor|apt|update-motd\.d|skel|pam\.d|security|dpkg|alternatives|network)|var\/(cache|lib\/(dpkg|apt|systemd\/deb-systemd))|usr\/share\/initramfs-tools|usr\/lib\/modules\/[^/]*\/(System\.map|config|vmlinuz)$|boot(\/|$))/;
 
-/** Programs of packages that are needed otherwise: containerd's older shims and its client, protocols that no guest speaks. */
+/**
+ * Programs of packages that are needed otherwise: containerd's older shims and its client, protocols that no guest speaks,
+ * and those whose libraries are left out.
+ */
 const DROPPED_PROGRAMS =
-  /^\/usr\/(bin\/(ctr|containerd-shim|containerd-shim-runc-v1|containerd-stress)|s?bin\/(arpd|dcb|devlink|rdma|tipc)|lib\/x86_64-linux-gnu\/security\/pam_userdb\.so)$/;
+  /^\/usr\/(bin\/(ctr|containerd-shim|containerd-shim-runc-v1|containerd-stress|lslogins)|s?bin\/(arpd|dcb|debugfs|devlink|rdma|tipc|update-passwd)|lib\/x86_64-linux-gnu\/security\/pam_userdb\.so)$/;
 
 /**
  * Rules of udev that stay: names of mapped disks, modules for hardware, owners of device files. Nothing reads the links and
