@@ -57,16 +57,19 @@ describe('only what is not there is absent', () => {
     });
   });
 
-  it.each(unreadable.slice(0, 3))('a .user-config (%s) is not left out', async (_name, make) => {
+  const handed = ['.user-config', '.seal-approval.json'].flatMap((file) =>
+    unreadable.slice(0, 3).map(([name, make]) => [file, name, make] as const),
+  );
+  it.each(handed)('a %s (%s) is not left out', async (file, _name, make) => {
     const made = await sandbox.run('new', 'app', '--platform', 'local', '--key-provider', 'none');
     expect(made.code, made.stderr).toBe(0);
-    const path = sandbox.path('app/.user-config');
+    const path = sandbox.path('app', file);
     execFileSync('rm', ['-f', path]);
     const prepared = await sandbox.run('-C', 'app', 'prepare');
     expect(prepared.code, prepared.stderr).toBe(0);
     make(path);
     const refused = await sandbox.run('-C', 'app', 'prepare');
     expect(refused.code).not.toBe(0);
-    expect(refused.stderr).toContain('.user-config');
+    expect(refused.stderr).toContain(file);
   });
 });

@@ -130,7 +130,10 @@ describeWithSwtpm('seal approve', () => {
   it('lets the system that it showed have the seed, once', async () => {
     await refused();
     const { code, stdout, stderr } = await approve(...WITH_KEY, ...WITH_APP, '--accept', '0,2');
-    expect([code, stderr]).toEqual([0, expect.stringContaining('hand it to the machine')]);
+    expect([code, stderr]).toEqual([
+      0,
+      expect.stringContaining('dstack-cloud deploy hands it to the machine'),
+    ]);
     expect(stdout).toMatch(
       /PCR 4, boot applications \(changed\)\n {2}was [0-9a-f]{64} {2}image os-1\.0 \(1\.0\)\n {2}is {2}[0-9a-f]{64}\n {2}image os-2\.0 \(2\.0\)\n/,
     );

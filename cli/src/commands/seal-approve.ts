@@ -68,7 +68,9 @@ export async function run(context: Context, args: readonly string[], options: Op
       exitCode: EXIT.refused,
     });
   await writeFileAtomic(output, serializeSealApproval(approval), { mode: 0o644 });
-  context.info(`Written to ${output}: hand it to the machine beside app-compose.json, as ${DEFAULT_OUTPUT}`);
+  context.info(
+    `Written to ${output}: in a project's folder, dstack-cloud deploy hands it to the machine; elsewhere lay it beside app-compose.json, as ${DEFAULT_OUTPUT}`,
+  );
   context.result({ ...asJson(request, registers), signature: toHex(signature), output });
   return undefined;
 }

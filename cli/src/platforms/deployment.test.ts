@@ -147,6 +147,16 @@ describe('somebody else’s state.json', () => {
     }
   });
 
+  it('an approval for what a TPM sealed lies in shared/ while the project has it, and no longer', async () => {
+    const text = '{"version":1}\n';
+    writeFileSync(box.path('app/.seal-approval.json'), text);
+    expect((await cli('prepare')).code).toBe(0);
+    expect(readFileSync(box.path('app/shared/.seal-approval.json'), 'utf8')).toBe(text);
+    rmSync(box.path('app/.seal-approval.json'));
+    expect((await cli('prepare')).code).toBe(0);
+    expect(existsSync(box.path('app/shared/.seal-approval.json'))).toBe(false);
+  });
+
   it('and no shared/ that is a link is written through', async () => {
     const victim = box.path('victim');
     mkdirSync(victim);

@@ -27,6 +27,8 @@ export interface AppConfig {
   readonly public_tcbinfo: boolean;
   readonly key_provider: 'kms' | 'local' | 'tpm' | 'none';
   readonly key_provider_id: string;
+  /** SPKI DER in hex of the key that may approve another system for what a TPM sealed; empty for none. */
+  readonly seal_approval_key: string;
   readonly storage_fs: 'ext4' | 'zfs';
   readonly no_instance_id: boolean;
   readonly secure_time: boolean;
@@ -104,6 +106,10 @@ const members = z.looseObject({
   key_provider_id: z
     .string()
     .regex(/^([0-9a-fA-F]{2})*$/, 'must be hex')
+    .default(''),
+  seal_approval_key: z
+    .string()
+    .regex(/^([0-9a-fA-F]{2})*$/, 'must be hex, as dstack-cloud seal key prints it')
     .default(''),
   storage_fs: z.enum(['ext4', 'zfs']).default('ext4'),
   no_instance_id: bool(false),

@@ -30,6 +30,15 @@ describe('app-compose.json', () => {
     expect(sha256(bytes)).toBe('1d6adcfaba63cc64c5413c934b4ad6cdad2873c1fb19095e12092b0b93a816a9');
   });
 
+  it('names the key that approves other systems, and only when there is one', async () => {
+    const key = 'AB'.repeat(91);
+    const { bytes } = await bytesOf({ name: 'demo', key_provider: 'tpm', seal_approval_key: key });
+    expect(JSON.parse(Buffer.from(bytes).toString())).toMatchObject({ seal_approval_key: 'ab'.repeat(91) });
+    const without = await bytesOf({ name: 'demo', key_provider: 'tpm' });
+    expect(Buffer.from(without.bytes).toString()).not.toContain('seal_approval_key');
+    expect(() => parseAppConfig({ seal_approval_key: 'abc' }, 'app.json')).toThrow(/seal_approval_key/);
+  });
+
   it('reads CRLF as LF', async () => {
     const plain = await bytesOf({ name: 'demo' });
     const crlf = await bytesOf(

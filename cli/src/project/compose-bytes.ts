@@ -56,6 +56,10 @@ export async function composeBytes(project: Project): Promise<ComposeBytes> {
     keyProvider: config.key_provider,
     storageFs: config.storage_fs,
     preLaunchScript: script,
+    // Without one the bytes are those of the original.
+    ...(config.seal_approval_key === ''
+      ? {}
+      : { extra: { seal_approval_key: config.seal_approval_key.toLowerCase() } }),
   };
   const bytes = writeAppCompose(fields);
   if (bytes.length > MAX_TEXT_BYTES)

@@ -3,8 +3,6 @@ import { relative, resolve, sep } from 'node:path';
 import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
 
-const USER_CONFIG = '.user-config';
-
 type Member = 'docker_compose_file' | 'prelaunch_script' | 'app_compose_file' | 'env_file';
 
 /**
@@ -19,9 +17,12 @@ export async function projectPath(project: Project, member: Member): Promise<str
   return await pathInside(project.directory, project.config[member], member, hint);
 }
 
-/** Path of the project's `.user-config`, by the same rule. @throws CliError `bad_app_json` */
-export async function userConfigPath(directory: string): Promise<string> {
-  return await pathInside(directory, USER_CONFIG, USER_CONFIG, `Put the file itself into ${directory}`);
+/** Path of a file of the project that the machine gets as it is, by the same rule. @throws CliError `bad_app_json` */
+export async function handedFilePath(
+  directory: string,
+  name: '.user-config' | '.seal-approval.json',
+): Promise<string> {
+  return await pathInside(directory, name, name, `Put the file itself into ${directory}`);
 }
 
 /** Path of an archive that `local_config.images` names, by the same rule. @throws CliError `bad_app_json` */

@@ -20,7 +20,7 @@ import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
 import { composeBytes } from './compose-bytes.ts';
 import { osImage } from './os-image.ts';
-import { userConfigPath } from './project-path.ts';
+import { handedFilePath } from './project-path.ts';
 
 /** Everything that a machine gets from its host, and the identities that follow from it. */
 export interface Prepared {
@@ -68,8 +68,10 @@ export async function prepareShared(
     }),
     '.instance_info': utf8(serializeInstanceInfo(info)),
   };
-  const userConfig = await readUserConfig(project.directory);
-  if (userConfig !== undefined) files['.user-config'] = userConfig;
+  for (const name of ['.user-config', '.seal-approval.json'] as const) {
+    const bytes = await readHanded(project.directory, name);
+    if (bytes !== undefined) files[name] = bytes;
+  }
   return {
     files,
     composeHash: toHex(hash),
@@ -120,10 +122,13 @@ function predictInstanceId(
   return toHex(instanceId(fromHex(seed), asAppId(fromHex(appId))));
 }
 
-async function readUserConfig(directory: string): Promise<Uint8Array | undefined> {
-  const path = await userConfigPath(directory);
+async function readHanded(
+  directory: string,
+  name: '.user-config' | '.seal-approval.json',
+): Promise<Uint8Array | undefined> {
+  const path = await handedFilePath(directory, name);
   try {
-    return await readFileBounded(path, HOST_SHARED_LIMITS['.user-config']);
+    return await readFileBounded(path, HOST_SHARED_LIMITS[name]);
   } catch (cause) {
     if (cause instanceof AppError && cause.code === 'file-missing') return undefined;
     throw new CliError('bad_app_json', `${path} cannot be used: ${(cause as Error).message}`, { cause });

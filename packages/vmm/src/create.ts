@@ -9,6 +9,7 @@ import {
   removeAbandoned,
   temporaryName,
 } from '@dstack-cloud/files';
+import { checkSealApproval } from './check-seal-approval.ts';
 import { VmmError } from './errors.ts';
 import { imagesDiskOf, placeImages, removeOtherImages, requireImagesSpace } from './images-disk.ts';
 import { asVmmErrors, canonical, requireMachineFolder, withMachine } from './machine-folder.ts';
@@ -314,6 +315,7 @@ async function checkChange(
   }
   if (shared['app-compose.json'] === undefined || shared['.sys-config.json'] === undefined)
     throw new VmmError('bad_option', 'A machine needs app-compose.json and .sys-config.json');
+  await checkSealApproval(dir, shared);
   await requireReadable('The seed of the simulated hardware', seedFile, true);
   if (rootCaTdx != null) await requireReadable('The TDX root', rootCaTdx, false);
   await requireImagesSpace(dir, images);

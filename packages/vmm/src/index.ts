@@ -34,6 +34,7 @@ export { sendSignal } from './send-signal.ts';
 export type { HostShared } from './shared-update.ts';
 export type { CvmState, VmRun } from './state.ts';
 export { type CvmStatus, cvmStatus, listCvms } from './status.ts';
+export { bootFor } from './vm/boot-for.ts';
 export { callGuest } from './vm/call-guest.ts';
 export { vmImage } from './vm/vm-image.ts';
 export type { VmNetwork, VmOptions, VmSettings } from './vm/vm-settings.ts';

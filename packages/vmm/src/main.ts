@@ -83,7 +83,9 @@ async function runService(command: string, file: string | undefined): Promise<nu
   const { checkFiles, loadConfig, serve, createLog, runOneShot, shownConfig } = await import(
     './service/index.ts'
   );
-  const config = await loadConfig(values.config);
+  const config = await loadConfig(values.config, {
+    warn: (text) => void process.stderr.write(`dstack-vmm: ${printableLine(text)}\n`),
+  });
   if (command === 'check-config') checkFiles(config);
   if (values['print-config'] || command === 'check-config') {
     const text = values['print-config']

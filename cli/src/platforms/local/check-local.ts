@@ -66,16 +66,16 @@ export function checkGuest(place: Place, prepared: Prepared): AppCompose {
   }
 }
 
-/** Only a machine with a kernel of its own has a disk that keeps what a key provider's key encrypted. */
+/** Only a machine with a kernel of its own has a TPM, and a disk that keeps what a key provider's key encrypted. */
 function refuseKeyProvider({ keyProvider }: AppCompose, isVm: boolean): void {
-  if (keyProvider === 'kms' || keyProvider === 'none' || (isVm && keyProvider === 'local')) return;
+  if (isVm || keyProvider === 'kms' || keyProvider === 'none') return;
   throw new CliError(
     'bad_app_json',
-    `Key provider ${keyProvider} does not exist on platform local${isVm ? '' : ' with driver process'}`,
+    `Key provider ${keyProvider} does not exist on platform local with driver process`,
     {
-      expected: isVm ? 'kms, local or none' : 'kms or none',
+      expected: 'kms or none',
       found: keyProvider,
-      hint: 'Set key_provider to kms (keys survive) or none (fresh keys at each boot) in app.json',
+      hint: 'Set key_provider to kms (keys survive) or none (fresh keys at each boot) in app.json, or local_config.driver to vm',
     },
   );
 }

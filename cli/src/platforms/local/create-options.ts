@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { join, resolve } from 'node:path';
-import type { CreateOptions, VmOptions } from '@dstack-cloud/vmm';
+import { parseAppCompose } from '@dstack-cloud/app';
+import { bootFor, type CreateOptions, type VmOptions } from '@dstack-cloud/vmm';
 import { expandHome } from '../../context.ts';
 import { findImage } from '../../image/find-image.ts';
 import type { Prepared } from '../../project/shared-files.ts';
@@ -29,7 +30,9 @@ export async function createOptions(place: Place, prepared: Prepared, dir: strin
     agentPort: local.agent_port,
     owner: config.local.owner ?? null,
     project: project.directory,
-    ...(localDriver(config, project) === 'vm' ? { vm: await vmOptions(place) } : await engineOptions(place)),
+    ...(localDriver(config, project) === 'vm'
+      ? { vm: await vmOptions(place, prepared) }
+      : await engineOptions(place)),
   };
 }
 
@@ -39,7 +42,8 @@ async function engineOptions(place: Place): Promise<Pick<CreateOptions, 'engine'
   return { engine: engine.name, engineEnv, env: place.config.local.env };
 }
 
-async function vmOptions({ context, config, project }: Place): Promise<VmOptions> {
+async function vmOptions({ context, config, project }: Place, { files }: Prepared): Promise<VmOptions> {
+  const { keyProvider } = parseAppCompose(files['app-compose.json'] ?? new Uint8Array());
   const { local_config: local, os_image } = project.config;
   return {
     image_folder: (await findImage(context, os_image)).folder,
@@ -50,6 +54,7 @@ async function vmOptions({ context, config, project }: Place): Promise<VmOptions
     boot_timeout: local.boot_timeout,
     qemu: config.local.qemu,
     docker_registry: config.local.docker_registry || null,
+    ...bootFor(keyProvider),
   };
 }
 

@@ -16,6 +16,11 @@ const HINTS: readonly (readonly [RegExp, (state: ProjectState, command: string) 
     /OS image is not allowed/,
     (state) => `The owner of the KMS contract must allow OS image ${state.os_image_hash}`,
   ],
+  [
+    /owner may give approval \d+ of policy/,
+    (_, command) =>
+      `The TPM keeps its seed for the system of before. To approve this one, keep this message in a file and run dstack-cloud seal approve FILE in the project, then dstack-cloud ${command}`,
+  ],
   [/Device not allowed/, () => 'The owner of the app must allow this device, or any device'],
   [
     /ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENOTFOUND|timed out|connect/i,

@@ -14,6 +14,7 @@ export {
   approvedBytes,
   isApprovedBy,
   parseSealApproval,
+  requireSealApproval,
   type SealApproval,
   serializeSealApproval,
 } from './tpm/seal-approval.ts';

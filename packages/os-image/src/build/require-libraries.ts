@@ -10,13 +10,13 @@ const LIBRARY_FOLDERS = ['/usr/lib/x86_64-linux-gnu', '/usr/lib', '/usr/lib64'];
 const NOT_LOADED = /\.(ko|efi|stub)(\.xz|\.zst)?$/;
 
 /** A program or library of a tree, and what of it the loader would not find. */
-export interface MissingLibrary {
+interface MissingLibrary {
   readonly path: string;
   readonly library: string;
 }
 
 /** Every library that a program or library of the trees, which lie over one another, needs and that is not there. */
-export async function missingLibraries(trees: readonly FileTree[]): Promise<MissingLibrary[]> {
+async function missingLibraries(trees: readonly FileTree[]): Promise<MissingLibrary[]> {
   const missing: MissingLibrary[] = [];
   const isThere = (path: string): boolean => trees.some((tree) => tree.target(path)?.kind === 'file');
   for (const tree of trees)

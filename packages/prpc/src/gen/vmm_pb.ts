@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vmm.proto.
  */
 export const file_vmm: GenFile = /*@__PURE__*/
-  fileDesc("Cgl2bW0ucHJvdG8SA3ZtbSIQCgJJZBIKCgJpZBgBIAEoCSIbCgtDb21wb3NlSGFzaBIMCgRoYXNoGAEgASgJIvYDCg9WbUNvbmZpZ3VyYXRpb24SDAoEbmFtZRgBIAEoCRINCgVpbWFnZRgCIAEoCRIUCgxjb21wb3NlX2ZpbGUYAyABKAkSDAoEdmNwdRgEIAEoDRIOCgZtZW1vcnkYBSABKA0SEQoJZGlza19zaXplGAYgASgNEh8KBXBvcnRzGAcgAygLMhAudm1tLlBvcnRNYXBwaW5nEhUKDWVuY3J5cHRlZF9lbnYYCCABKAwSEwoGYXBwX2lkGAkgASgJSACIAQESEwoLdXNlcl9jb25maWcYCiABKAkSEQoJaHVnZXBhZ2VzGAsgASgIEhAKCHBpbl9udW1hGAwgASgIEhwKBGdwdXMYDSABKAsyDi52bW0uR3B1Q29uZmlnEhAKCGttc191cmxzGA4gAygJEhQKDGdhdGV3YXlfdXJscxgPIAMoCRIPCgdzdG9wcGVkGBAgASgIEg4KBm5vX3RlZRgRIAEoCBIpCgpuZXR3b3JraW5nGBIgASgLMhUudm1tLk5ldHdvcmtpbmdDb25maWcSJwoIbmV0d29ya3MYEyADKAsyFS52bW0uTmV0d29ya2luZ0NvbmZpZxIaCg1zaW11bGF0ZWRfdGVlGBUgASgJSAGIAQFCCQoHX2FwcF9pZEIQCg5fc2ltdWxhdGVkX3RlZUoECBQQFSJZCgtQb3J0TWFwcGluZxIQCghwcm90b2NvbBgBIAEoCRIRCglob3N0X3BvcnQYAiABKA0SDwoHdm1fcG9ydBgDIAEoDRIUCgxob3N0X2FkZHJlc3MYBCABKAkiPAoJR3B1Q29uZmlnEhoKBGdwdXMYASADKAsyDC52bW0uR3B1U3BlYxITCgthdHRhY2hfbW9kZRgCIAEoCSIXCgdHcHVTcGVjEgwKBHNsb3QYASABKAkiNQoQTmV0d29ya2luZ0NvbmZpZxIMCgRtb2RlGAEgASgJEhMKC2JyaWRnZV9uYW1lGAIgASgJIvYDCg9VcGRhdGVWbVJlcXVlc3QSCgoCaWQYASABKAkSFAoMY29tcG9zZV9maWxlGAIgASgJEhUKDWVuY3J5cHRlZF9lbnYYAyABKAwSEwoLdXNlcl9jb25maWcYBCABKAkSFAoMdXBkYXRlX3BvcnRzGAUgASgIEh8KBXBvcnRzGAcgAygLMhAudm1tLlBvcnRNYXBwaW5nEhcKD3VwZGF0ZV9rbXNfdXJscxgIIAEoCBIQCghrbXNfdXJscxgJIAMoCRIbChN1cGRhdGVfZ2F0ZXdheV91cmxzGAogASgIEhQKDGdhdGV3YXlfdXJscxgLIAMoCRIcCgRncHVzGA0gASgLMg4udm1tLkdwdUNvbmZpZxIRCgR2Y3B1GA4gASgNSACIAQESEwoGbWVtb3J5GA8gASgNSAGIAQESFgoJZGlza19zaXplGBAgASgNSAKIAQESEgoFaW1hZ2UYESABKAlIA4gBARITCgZub190ZWUYEiABKAhIBIgBARIZChF1cGRhdGVfbmV0d29ya2luZxgTIAEoCBInCghuZXR3b3JrcxgUIAMoCzIVLnZtbS5OZXR3b3JraW5nQ29uZmlnQgcKBV92Y3B1QgkKB19tZW1vcnlCDAoKX2Rpc2tfc2l6ZUIICgZfaW1hZ2VCCQoHX25vX3RlZSKdAQoPUmVzaXplVm1SZXF1ZXN0EgoKAmlkGAEgASgJEhEKBHZjcHUYAiABKA1IAIgBARITCgZtZW1vcnkYAyABKA1IAYgBARIWCglkaXNrX3NpemUYBCABKA1IAogBARISCgVpbWFnZRgFIAEoCUgDiAEBQgcKBV92Y3B1QgkKB19tZW1vcnlCDAoKX2Rpc2tfc2l6ZUIICgZfaW1hZ2UiXQoNU3RhdHVzUmVxdWVzdBILCgNpZHMYASADKAkSDQoFYnJpZWYYAiABKAgSDwoHa2V5d29yZBgDIAEoCRIMCgRwYWdlGAQgASgNEhEKCXBhZ2Vfc2l6ZRgFIAEoDSJXCg5TdGF0dXNSZXNwb25zZRIYCgN2bXMYASADKAsyCy52bW0uVm1JbmZvEhwKFHBvcnRfbWFwcGluZ19lbmFibGVkGAIgASgIEg0KBXRvdGFsGAMgASgNIqADCgZWbUluZm8SCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZzdGF0dXMYAyABKAkSDgoGdXB0aW1lGAQgASgJEhQKB2FwcF91cmwYBSABKAlIAIgBARIOCgZhcHBfaWQYBiABKAkSGAoLaW5zdGFuY2VfaWQYByABKAlIAYgBARIrCg1jb25maWd1cmF0aW9uGAggASgLMhQudm1tLlZtQ29uZmlndXJhdGlvbhIWCglleGl0ZWRfYXQYCSABKAlIAogBARIVCg1ib290X3Byb2dyZXNzGAogASgJEhIKCmJvb3RfZXJyb3IYCyABKAkSGQoRc2h1dGRvd25fcHJvZ3Jlc3MYDCABKAkSFQoNaW1hZ2VfdmVyc2lvbhgNIAEoCRIfCgZldmVudHMYDiADKAsyDy52bW0uR3Vlc3RFdmVudBIvCgppbnRlcmZhY2VzGA8gAygLMhsudm1tLk5ldHdvcmtJbnRlcmZhY2VTdGF0dXNCCgoIX2FwcF91cmxCDgoMX2luc3RhbmNlX2lkQgwKCl9leGl0ZWRfYXQiPAoKR3Vlc3RFdmVudBINCgVldmVudBgBIAEoCRIMCgRib2R5GAIgASgJEhEKCXRpbWVzdGFtcBgDIAEoBCKUAQoWTmV0d29ya0ludGVyZmFjZVN0YXR1cxIMCgRtb2RlGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSCwoDbWFjGAMgASgJEhgKC2JyaWRnZV9uYW1lGAQgASgJSACIAQESFgoJbmV0ZGV2X2lkGAUgASgJSAGIAQFCDgoMX2JyaWRnZV9uYW1lQgwKCl9uZXRkZXZfaWQiMwoRSW1hZ2VMaXN0UmVzcG9uc2USHgoGaW1hZ2VzGAEgAygLMg4udm1tLkltYWdlSW5mbyJPCglJbWFnZUluZm8SDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEg4KBmlzX2RldhgEIAEoCCIXCgVBcHBJZBIOCgZhcHBfaWQYASABKAwiYwoRUHVibGljS2V5UmVzcG9uc2USEgoKcHVibGljX2tleRgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEQoJdGltZXN0YW1wGAMgASgEEhQKDHNpZ25hdHVyZV92MRgEIAEoDCI7Cg9HZXRJbmZvUmVzcG9uc2USDQoFZm91bmQYASABKAgSGQoEaW5mbxgCIAEoCzILLnZtbS5WbUluZm8iLwoPVmVyc2lvblJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSCwoDcmV2GAIgASgJIrMBCg9HZXRNZXRhUmVzcG9uc2USHQoDa21zGAEgASgLMhAudm1tLkttc1NldHRpbmdzEiUKB2dhdGV3YXkYAiABKAsyFC52bW0uR2F0ZXdheVNldHRpbmdzEikKCXJlc291cmNlcxgDIAEoCzIWLnZtbS5SZXNvdXJjZXNTZXR0aW5ncxIvCgpuZXR3b3JraW5nGAQgASgLMhsudm1tLk5ldHdvcmtpbmdDYXBhYmlsaXRpZXMiKAoLS21zU2V0dGluZ3MSCwoDdXJsGAEgASgJEgwKBHVybHMYAiADKAkiYwoPR2F0ZXdheVNldHRpbmdzEgsKA3VybBgBIAEoCRITCgtiYXNlX2RvbWFpbhgCIAEoCRIMCgRwb3J0GAMgASgNEhIKCmFnZW50X3BvcnQYBCABKA0SDAoEdXJscxgFIAMoCSJrChFSZXNvdXJjZXNTZXR0aW5ncxIWCg5tYXhfY3ZtX251bWJlchgBIAEoDRIaChJtYXhfYWxsb2NhYmxlX3ZjcHUYAiABKA0SIgoabWF4X2FsbG9jYWJsZV9tZW1vcnlfaW5fbWIYAyABKA0iXwoWTmV0d29ya2luZ0NhcGFiaWxpdGllcxIXCg9zdXBwb3J0ZWRfbW9kZXMYASADKAkSFAoMZGVmYXVsdF9tb2RlGAIgASgJEhYKDmRlZmF1bHRfYnJpZGdlGAMgASgJIkgKEExpc3RHcHVzUmVzcG9uc2USGgoEZ3B1cxgBIAMoCzIMLnZtbS5HcHVJbmZvEhgKEGFsbG93X2F0dGFjaF9hbGwYAiABKAgiUQoHR3B1SW5mbxIMCgRzbG90GAEgASgJEhIKCnByb2R1Y3RfaWQYAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAkSDwoHaXNfZnJlZRgEIAEoCCJFChFSZWxvYWRWbXNSZXNwb25zZRIOCgZsb2FkZWQYASABKA0SDwoHdXBkYXRlZBgCIAEoDRIPCgdyZW1vdmVkGAMgASgNMvIGCgNWbW0SKQoIQ3JlYXRlVm0SFC52bW0uVm1Db25maWd1cmF0aW9uGgcudm1tLklkEioKB1N0YXJ0Vm0SBy52bW0uSWQaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSKQoGU3RvcFZtEgcudm1tLklkGhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EisKCFJlbW92ZVZtEgcudm1tLklkGhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EisKClVwZ3JhZGVBcHASFC52bW0uVXBkYXRlVm1SZXF1ZXN0Ggcudm1tLklkEikKCFVwZGF0ZVZtEhQudm1tLlVwZGF0ZVZtUmVxdWVzdBoHLnZtbS5JZBItCgpTaHV0ZG93blZtEgcudm1tLklkGhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EjgKCFJlc2l6ZVZtEhQudm1tLlJlc2l6ZVZtUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRI4Cg5HZXRDb21wb3NlSGFzaBIULnZtbS5WbUNvbmZpZ3VyYXRpb24aEC52bW0uQ29tcG9zZUhhc2gSMQoGU3RhdHVzEhIudm1tLlN0YXR1c1JlcXVlc3QaEy52bW0uU3RhdHVzUmVzcG9uc2USPAoKTGlzdEltYWdlcxIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoWLnZtbS5JbWFnZUxpc3RSZXNwb25zZRI8ChZHZXRBcHBFbnZFbmNyeXB0UHViS2V5Egoudm1tLkFwcElkGhYudm1tLlB1YmxpY0tleVJlc3BvbnNlEigKB0dldEluZm8SBy52bW0uSWQaFC52bW0uR2V0SW5mb1Jlc3BvbnNlEjcKB1ZlcnNpb24SFi5nb29nbGUucHJvdG9idWYuRW1wdHkaFC52bW0uVmVyc2lvblJlc3BvbnNlEjcKB0dldE1ldGESFi5nb29nbGUucHJvdG9idWYuRW1wdHkaFC52bW0uR2V0TWV0YVJlc3BvbnNlEjkKCExpc3RHcHVzEhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5GhUudm1tLkxpc3RHcHVzUmVzcG9uc2USOwoJUmVsb2FkVm1zEhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5GhYudm1tLlJlbG9hZFZtc1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_empty]);
+  fileDesc("Cgl2bW0ucHJvdG8SA3ZtbSIQCgJJZBIKCgJpZBgBIAEoCSIbCgtDb21wb3NlSGFzaBIMCgRoYXNoGAEgASgJIo4ECg9WbUNvbmZpZ3VyYXRpb24SDAoEbmFtZRgBIAEoCRINCgVpbWFnZRgCIAEoCRIUCgxjb21wb3NlX2ZpbGUYAyABKAkSDAoEdmNwdRgEIAEoDRIOCgZtZW1vcnkYBSABKA0SEQoJZGlza19zaXplGAYgASgNEh8KBXBvcnRzGAcgAygLMhAudm1tLlBvcnRNYXBwaW5nEhUKDWVuY3J5cHRlZF9lbnYYCCABKAwSEwoGYXBwX2lkGAkgASgJSACIAQESEwoLdXNlcl9jb25maWcYCiABKAkSEQoJaHVnZXBhZ2VzGAsgASgIEhAKCHBpbl9udW1hGAwgASgIEhwKBGdwdXMYDSABKAsyDi52bW0uR3B1Q29uZmlnEhAKCGttc191cmxzGA4gAygJEhQKDGdhdGV3YXlfdXJscxgPIAMoCRIPCgdzdG9wcGVkGBAgASgIEg4KBm5vX3RlZRgRIAEoCBIpCgpuZXR3b3JraW5nGBIgASgLMhUudm1tLk5ldHdvcmtpbmdDb25maWcSJwoIbmV0d29ya3MYEyADKAsyFS52bW0uTmV0d29ya2luZ0NvbmZpZxIaCg1zaW11bGF0ZWRfdGVlGBUgASgJSAGIAQESFgoNc2VhbF9hcHByb3ZhbBjoByABKAlCCQoHX2FwcF9pZEIQCg5fc2ltdWxhdGVkX3RlZUoECBQQFSJZCgtQb3J0TWFwcGluZxIQCghwcm90b2NvbBgBIAEoCRIRCglob3N0X3BvcnQYAiABKA0SDwoHdm1fcG9ydBgDIAEoDRIUCgxob3N0X2FkZHJlc3MYBCABKAkiPAoJR3B1Q29uZmlnEhoKBGdwdXMYASADKAsyDC52bW0uR3B1U3BlYxITCgthdHRhY2hfbW9kZRgCIAEoCSIXCgdHcHVTcGVjEgwKBHNsb3QYASABKAkiNQoQTmV0d29ya2luZ0NvbmZpZxIMCgRtb2RlGAEgASgJEhMKC2JyaWRnZV9uYW1lGAIgASgJIo4ECg9VcGRhdGVWbVJlcXVlc3QSCgoCaWQYASABKAkSFAoMY29tcG9zZV9maWxlGAIgASgJEhUKDWVuY3J5cHRlZF9lbnYYAyABKAwSEwoLdXNlcl9jb25maWcYBCABKAkSFAoMdXBkYXRlX3BvcnRzGAUgASgIEh8KBXBvcnRzGAcgAygLMhAudm1tLlBvcnRNYXBwaW5nEhcKD3VwZGF0ZV9rbXNfdXJscxgIIAEoCBIQCghrbXNfdXJscxgJIAMoCRIbChN1cGRhdGVfZ2F0ZXdheV91cmxzGAogASgIEhQKDGdhdGV3YXlfdXJscxgLIAMoCRIcCgRncHVzGA0gASgLMg4udm1tLkdwdUNvbmZpZxIRCgR2Y3B1GA4gASgNSACIAQESEwoGbWVtb3J5GA8gASgNSAGIAQESFgoJZGlza19zaXplGBAgASgNSAKIAQESEgoFaW1hZ2UYESABKAlIA4gBARITCgZub190ZWUYEiABKAhIBIgBARIZChF1cGRhdGVfbmV0d29ya2luZxgTIAEoCBInCghuZXR3b3JrcxgUIAMoCzIVLnZtbS5OZXR3b3JraW5nQ29uZmlnEhYKDXNlYWxfYXBwcm92YWwY6AcgASgJQgcKBV92Y3B1QgkKB19tZW1vcnlCDAoKX2Rpc2tfc2l6ZUIICgZfaW1hZ2VCCQoHX25vX3RlZSKdAQoPUmVzaXplVm1SZXF1ZXN0EgoKAmlkGAEgASgJEhEKBHZjcHUYAiABKA1IAIgBARITCgZtZW1vcnkYAyABKA1IAYgBARIWCglkaXNrX3NpemUYBCABKA1IAogBARISCgVpbWFnZRgFIAEoCUgDiAEBQgcKBV92Y3B1QgkKB19tZW1vcnlCDAoKX2Rpc2tfc2l6ZUIICgZfaW1hZ2UiXQoNU3RhdHVzUmVxdWVzdBILCgNpZHMYASADKAkSDQoFYnJpZWYYAiABKAgSDwoHa2V5d29yZBgDIAEoCRIMCgRwYWdlGAQgASgNEhEKCXBhZ2Vfc2l6ZRgFIAEoDSJXCg5TdGF0dXNSZXNwb25zZRIYCgN2bXMYASADKAsyCy52bW0uVm1JbmZvEhwKFHBvcnRfbWFwcGluZ19lbmFibGVkGAIgASgIEg0KBXRvdGFsGAMgASgNIqADCgZWbUluZm8SCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZzdGF0dXMYAyABKAkSDgoGdXB0aW1lGAQgASgJEhQKB2FwcF91cmwYBSABKAlIAIgBARIOCgZhcHBfaWQYBiABKAkSGAoLaW5zdGFuY2VfaWQYByABKAlIAYgBARIrCg1jb25maWd1cmF0aW9uGAggASgLMhQudm1tLlZtQ29uZmlndXJhdGlvbhIWCglleGl0ZWRfYXQYCSABKAlIAogBARIVCg1ib290X3Byb2dyZXNzGAogASgJEhIKCmJvb3RfZXJyb3IYCyABKAkSGQoRc2h1dGRvd25fcHJvZ3Jlc3MYDCABKAkSFQoNaW1hZ2VfdmVyc2lvbhgNIAEoCRIfCgZldmVudHMYDiADKAsyDy52bW0uR3Vlc3RFdmVudBIvCgppbnRlcmZhY2VzGA8gAygLMhsudm1tLk5ldHdvcmtJbnRlcmZhY2VTdGF0dXNCCgoIX2FwcF91cmxCDgoMX2luc3RhbmNlX2lkQgwKCl9leGl0ZWRfYXQiPAoKR3Vlc3RFdmVudBINCgVldmVudBgBIAEoCRIMCgRib2R5GAIgASgJEhEKCXRpbWVzdGFtcBgDIAEoBCKUAQoWTmV0d29ya0ludGVyZmFjZVN0YXR1cxIMCgRtb2RlGAEgASgJEg8KB2JhY2tlbmQYAiABKAkSCwoDbWFjGAMgASgJEhgKC2JyaWRnZV9uYW1lGAQgASgJSACIAQESFgoJbmV0ZGV2X2lkGAUgASgJSAGIAQFCDgoMX2JyaWRnZV9uYW1lQgwKCl9uZXRkZXZfaWQiMwoRSW1hZ2VMaXN0UmVzcG9uc2USHgoGaW1hZ2VzGAEgAygLMg4udm1tLkltYWdlSW5mbyJPCglJbWFnZUluZm8SDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEg4KBmlzX2RldhgEIAEoCCIXCgVBcHBJZBIOCgZhcHBfaWQYASABKAwiYwoRUHVibGljS2V5UmVzcG9uc2USEgoKcHVibGljX2tleRgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEQoJdGltZXN0YW1wGAMgASgEEhQKDHNpZ25hdHVyZV92MRgEIAEoDCI7Cg9HZXRJbmZvUmVzcG9uc2USDQoFZm91bmQYASABKAgSGQoEaW5mbxgCIAEoCzILLnZtbS5WbUluZm8iLwoPVmVyc2lvblJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSCwoDcmV2GAIgASgJIrMBCg9HZXRNZXRhUmVzcG9uc2USHQoDa21zGAEgASgLMhAudm1tLkttc1NldHRpbmdzEiUKB2dhdGV3YXkYAiABKAsyFC52bW0uR2F0ZXdheVNldHRpbmdzEikKCXJlc291cmNlcxgDIAEoCzIWLnZtbS5SZXNvdXJjZXNTZXR0aW5ncxIvCgpuZXR3b3JraW5nGAQgASgLMhsudm1tLk5ldHdvcmtpbmdDYXBhYmlsaXRpZXMiKAoLS21zU2V0dGluZ3MSCwoDdXJsGAEgASgJEgwKBHVybHMYAiADKAkiYwoPR2F0ZXdheVNldHRpbmdzEgsKA3VybBgBIAEoCRITCgtiYXNlX2RvbWFpbhgCIAEoCRIMCgRwb3J0GAMgASgNEhIKCmFnZW50X3BvcnQYBCABKA0SDAoEdXJscxgFIAMoCSJrChFSZXNvdXJjZXNTZXR0aW5ncxIWCg5tYXhfY3ZtX251bWJlchgBIAEoDRIaChJtYXhfYWxsb2NhYmxlX3ZjcHUYAiABKA0SIgoabWF4X2FsbG9jYWJsZV9tZW1vcnlfaW5fbWIYAyABKA0iXwoWTmV0d29ya2luZ0NhcGFiaWxpdGllcxIXCg9zdXBwb3J0ZWRfbW9kZXMYASADKAkSFAoMZGVmYXVsdF9tb2RlGAIgASgJEhYKDmRlZmF1bHRfYnJpZGdlGAMgASgJIkgKEExpc3RHcHVzUmVzcG9uc2USGgoEZ3B1cxgBIAMoCzIMLnZtbS5HcHVJbmZvEhgKEGFsbG93X2F0dGFjaF9hbGwYAiABKAgiUQoHR3B1SW5mbxIMCgRzbG90GAEgASgJEhIKCnByb2R1Y3RfaWQYAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAkSDwoHaXNfZnJlZRgEIAEoCCJFChFSZWxvYWRWbXNSZXNwb25zZRIOCgZsb2FkZWQYASABKA0SDwoHdXBkYXRlZBgCIAEoDRIPCgdyZW1vdmVkGAMgASgNIjcKDlN2TGlzdFJlc3BvbnNlEiUKCXByb2Nlc3NlcxgBIAMoCzISLnZtbS5TdlByb2Nlc3NJbmZvInIKDVN2UHJvY2Vzc0luZm8SCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZzdGF0dXMYAyABKAkSEAoDcGlkGAQgASgNSACIAQESDwoHY29tbWFuZBgFIAEoCRIMCgRub3RlGAYgASgJQgYKBF9waWQiQwoZUmVnaXN0cnlJbWFnZUxpc3RSZXNwb25zZRImCgZpbWFnZXMYASADKAsyFi52bW0uUmVnaXN0cnlJbWFnZUluZm8iTwoRUmVnaXN0cnlJbWFnZUluZm8SCwoDdGFnGAEgASgJEg0KBWxvY2FsGAIgASgIEg8KB3B1bGxpbmcYAyABKAgSDQoFZXJyb3IYBCABKAkiJwoYUHVsbFJlZ2lzdHJ5SW1hZ2VSZXF1ZXN0EgsKA3RhZxgBIAEoCTLLCQoDVm1tEikKCENyZWF0ZVZtEhQudm1tLlZtQ29uZmlndXJhdGlvbhoHLnZtbS5JZBIqCgdTdGFydFZtEgcudm1tLklkGhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EikKBlN0b3BWbRIHLnZtbS5JZBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRIrCghSZW1vdmVWbRIHLnZtbS5JZBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRIrCgpVcGdyYWRlQXBwEhQudm1tLlVwZGF0ZVZtUmVxdWVzdBoHLnZtbS5JZBIpCghVcGRhdGVWbRIULnZtbS5VcGRhdGVWbVJlcXVlc3QaBy52bW0uSWQSLQoKU2h1dGRvd25WbRIHLnZtbS5JZBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRI4CghSZXNpemVWbRIULnZtbS5SZXNpemVWbVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSOAoOR2V0Q29tcG9zZUhhc2gSFC52bW0uVm1Db25maWd1cmF0aW9uGhAudm1tLkNvbXBvc2VIYXNoEjEKBlN0YXR1cxISLnZtbS5TdGF0dXNSZXF1ZXN0GhMudm1tLlN0YXR1c1Jlc3BvbnNlEjwKCkxpc3RJbWFnZXMSFi5nb29nbGUucHJvdG9idWYuRW1wdHkaFi52bW0uSW1hZ2VMaXN0UmVzcG9uc2USPAoWR2V0QXBwRW52RW5jcnlwdFB1YktleRIKLnZtbS5BcHBJZBoWLnZtbS5QdWJsaWNLZXlSZXNwb25zZRIoCgdHZXRJbmZvEgcudm1tLklkGhQudm1tLkdldEluZm9SZXNwb25zZRI3CgdWZXJzaW9uEhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5GhQudm1tLlZlcnNpb25SZXNwb25zZRI3CgdHZXRNZXRhEhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5GhQudm1tLkdldE1ldGFSZXNwb25zZRI5CghMaXN0R3B1cxIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoVLnZtbS5MaXN0R3B1c1Jlc3BvbnNlEjsKCVJlbG9hZFZtcxIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoWLnZtbS5SZWxvYWRWbXNSZXNwb25zZRI1CgZTdkxpc3QSFi5nb29nbGUucHJvdG9idWYuRW1wdHkaEy52bW0uU3ZMaXN0UmVzcG9uc2USKQoGU3ZTdG9wEgcudm1tLklkGhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EisKCFN2UmVtb3ZlEgcudm1tLklkGhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EkwKEkxpc3RSZWdpc3RyeUltYWdlcxIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoeLnZtbS5SZWdpc3RyeUltYWdlTGlzdFJlc3BvbnNlEkoKEVB1bGxSZWdpc3RyeUltYWdlEh0udm1tLlB1bGxSZWdpc3RyeUltYWdlUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRIuCgtEZWxldGVJbWFnZRIHLnZtbS5JZBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eWIGcHJvdG8z", [file_google_protobuf_empty]);
 
 /**
  * @generated from message vmm.Id
@@ -159,6 +159,13 @@ export type VmConfiguration = Message<"vmm.VmConfiguration"> & {
    * @generated from field: optional string simulated_tee = 21;
    */
   simulatedTee?: string | undefined;
+
+  /**
+   * Not of the original: the text of .seal-approval.json. Only requests have it.
+   *
+   * @generated from field: string seal_approval = 1000;
+   */
+  sealApproval: string;
 };
 
 /**
@@ -360,6 +367,13 @@ export type UpdateVmRequest = Message<"vmm.UpdateVmRequest"> & {
    * @generated from field: repeated vmm.NetworkingConfig networks = 20;
    */
   networks: NetworkingConfig[];
+
+  /**
+   * Not of the original: the text of .seal-approval.json; empty keeps what is there while it can still serve.
+   *
+   * @generated from field: string seal_approval = 1000;
+   */
+  sealApproval: string;
 };
 
 /**
@@ -1000,6 +1014,135 @@ export const ReloadVmsResponseSchema: GenMessage<ReloadVmsResponse> = /*@__PURE_
   messageDesc(file_vmm, 27);
 
 /**
+ * @generated from message vmm.SvListResponse
+ */
+export type SvListResponse = Message<"vmm.SvListResponse"> & {
+  /**
+   * @generated from field: repeated vmm.SvProcessInfo processes = 1;
+   */
+  processes: SvProcessInfo[];
+};
+
+/**
+ * Describes the message vmm.SvListResponse.
+ * Use `create(SvListResponseSchema)` to create a new message.
+ */
+export const SvListResponseSchema: GenMessage<SvListResponse> = /*@__PURE__*/
+  messageDesc(file_vmm, 28);
+
+/**
+ * @generated from message vmm.SvProcessInfo
+ */
+export type SvProcessInfo = Message<"vmm.SvProcessInfo"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * "running", "stopped", "exited(STATUS)" or "error(MESSAGE)".
+   *
+   * @generated from field: string status = 3;
+   */
+  status: string;
+
+  /**
+   * @generated from field: optional uint32 pid = 4;
+   */
+  pid?: number | undefined;
+
+  /**
+   * @generated from field: string command = 5;
+   */
+  command: string;
+
+  /**
+   * JSON.
+   *
+   * @generated from field: string note = 6;
+   */
+  note: string;
+};
+
+/**
+ * Describes the message vmm.SvProcessInfo.
+ * Use `create(SvProcessInfoSchema)` to create a new message.
+ */
+export const SvProcessInfoSchema: GenMessage<SvProcessInfo> = /*@__PURE__*/
+  messageDesc(file_vmm, 29);
+
+/**
+ * @generated from message vmm.RegistryImageListResponse
+ */
+export type RegistryImageListResponse = Message<"vmm.RegistryImageListResponse"> & {
+  /**
+   * @generated from field: repeated vmm.RegistryImageInfo images = 1;
+   */
+  images: RegistryImageInfo[];
+};
+
+/**
+ * Describes the message vmm.RegistryImageListResponse.
+ * Use `create(RegistryImageListResponseSchema)` to create a new message.
+ */
+export const RegistryImageListResponseSchema: GenMessage<RegistryImageListResponse> = /*@__PURE__*/
+  messageDesc(file_vmm, 30);
+
+/**
+ * @generated from message vmm.RegistryImageInfo
+ */
+export type RegistryImageInfo = Message<"vmm.RegistryImageInfo"> & {
+  /**
+   * @generated from field: string tag = 1;
+   */
+  tag: string;
+
+  /**
+   * @generated from field: bool local = 2;
+   */
+  local: boolean;
+
+  /**
+   * @generated from field: bool pulling = 3;
+   */
+  pulling: boolean;
+
+  /**
+   * @generated from field: string error = 4;
+   */
+  error: string;
+};
+
+/**
+ * Describes the message vmm.RegistryImageInfo.
+ * Use `create(RegistryImageInfoSchema)` to create a new message.
+ */
+export const RegistryImageInfoSchema: GenMessage<RegistryImageInfo> = /*@__PURE__*/
+  messageDesc(file_vmm, 31);
+
+/**
+ * @generated from message vmm.PullRegistryImageRequest
+ */
+export type PullRegistryImageRequest = Message<"vmm.PullRegistryImageRequest"> & {
+  /**
+   * @generated from field: string tag = 1;
+   */
+  tag: string;
+};
+
+/**
+ * Describes the message vmm.PullRegistryImageRequest.
+ * Use `create(PullRegistryImageRequestSchema)` to create a new message.
+ */
+export const PullRegistryImageRequestSchema: GenMessage<PullRegistryImageRequest> = /*@__PURE__*/
+  messageDesc(file_vmm, 32);
+
+/**
  * @generated from service vmm.Vmm
  */
 export const Vmm: GenService<{
@@ -1140,6 +1283,58 @@ export const Vmm: GenService<{
     methodKind: "unary";
     input: typeof EmptySchema;
     output: typeof ReloadVmsResponseSchema;
+  },
+  /**
+   * The processes that keep machines running.
+   *
+   * @generated from rpc vmm.Vmm.SvList
+   */
+  svList: {
+    methodKind: "unary";
+    input: typeof EmptySchema;
+    output: typeof SvListResponseSchema;
+  },
+  /**
+   * @generated from rpc vmm.Vmm.SvStop
+   */
+  svStop: {
+    methodKind: "unary";
+    input: typeof IdSchema;
+    output: typeof EmptySchema;
+  },
+  /**
+   * @generated from rpc vmm.Vmm.SvRemove
+   */
+  svRemove: {
+    methodKind: "unary";
+    input: typeof IdSchema;
+    output: typeof EmptySchema;
+  },
+  /**
+   * @generated from rpc vmm.Vmm.ListRegistryImages
+   */
+  listRegistryImages: {
+    methodKind: "unary";
+    input: typeof EmptySchema;
+    output: typeof RegistryImageListResponseSchema;
+  },
+  /**
+   * @generated from rpc vmm.Vmm.PullRegistryImage
+   */
+  pullRegistryImage: {
+    methodKind: "unary";
+    input: typeof PullRegistryImageRequestSchema;
+    output: typeof EmptySchema;
+  },
+  /**
+   * Of this host; the id is the image's name.
+   *
+   * @generated from rpc vmm.Vmm.DeleteImage
+   */
+  deleteImage: {
+    methodKind: "unary";
+    input: typeof IdSchema;
+    output: typeof EmptySchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_vmm, 0);

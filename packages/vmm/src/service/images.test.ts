@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -22,6 +22,23 @@ it.each([
   const description = readFileSync(join(folder, 'good/metadata.json'), 'utf8');
   expect(await images.list()).toEqual([{ name: 'good', version: '0.6.0', isDev: true, description }]);
   await expect(images.find('bad')).rejects.toMatchObject({ code: 'bad_image' });
+});
+
+it('an image behind a link is listed and used; a link that leads nowhere is refused by name', async () => {
+  const elsewhere = mkdtempSync(join(tmpdir(), 'vmm-elsewhere-'));
+  try {
+    symlinkSync(writeTinyImage(elsewhere, 'real', 'sleeps'), join(folder, 'linked'));
+    symlinkSync(join(elsewhere, 'gone'), join(folder, 'broken'));
+    const images = new Images(folder);
+    expect((await images.list()).map(({ name }) => name)).toEqual(['bad', 'good', 'linked']);
+    expect((await images.find('linked')).version).toBe('0.6.0');
+    await expect(images.find('broken')).rejects.toMatchObject({
+      code: 'bad_image',
+      message: expect.stringContaining('broken is not an OS image: metadata.json is missing'),
+    });
+  } finally {
+    rmSync(elsewhere, { recursive: true });
+  }
 });
 
 function replaceText(path: string): void {

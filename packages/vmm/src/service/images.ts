@@ -1,4 +1,6 @@
+import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { temporaryName } from '@dstack-cloud/files';
 import { imageNames, OsImageError, type OsImageFolder, readImage } from '@dstack-cloud/os-image';
 import { VmmError } from '../errors.ts';
 import { isImageName } from '../manifest.ts';
@@ -38,14 +40,33 @@ export class Images {
     return images;
   }
 
+  /**
+   * Deletes an image of this host for good; of a link only the link. Whatever else may be in the folder of images stays.
+   *
+   * @param users names of the machines that boot it
+   * @throws VmmError `not_found`, `running`
+   */
+  async remove(name: string, users: readonly string[]): Promise<void> {
+    await this.#requireName(name);
+    if (users.length > 0)
+      throw new VmmError(
+        'running',
+        `Machines boot the image ${name}: remove them first, or give them another image`,
+        {
+          expected: 'an image of no machine',
+          found: users.slice(0, 8).join(', '),
+        },
+      );
+    const path = join(this.#path, name);
+    const aside = join(this.#path, temporaryName(name));
+    // Under another name first: half of an image must not look like one.
+    await rename(path, aside);
+    await rm(aside, { recursive: true });
+  }
+
   /** @throws VmmError `not_found`, `bad_image` */
   async find(name: string): Promise<OsImageFolder> {
-    const names = await imageNames(this.#path);
-    if (!isImageName(name) || !names.includes(name))
-      throw new VmmError('not_found', `There is no OS image ${JSON.stringify(name.slice(0, 64))}`, {
-        expected: `one in ${this.#path}: ${names.join(', ') || 'none yet'}`,
-        found: name.slice(0, 64),
-      });
+    await this.#requireName(name);
     try {
       const image = await readImage(join(this.#path, name));
       return { ...image, version: versionOf(name, image.version) };
@@ -53,6 +74,15 @@ export class Images {
       if (!(cause instanceof OsImageError)) throw cause;
       throw new VmmError('bad_image', cause.message, { cause });
     }
+  }
+
+  async #requireName(name: string): Promise<void> {
+    const names = await imageNames(this.#path);
+    if (isImageName(name) && names.includes(name)) return;
+    throw new VmmError('not_found', `There is no OS image ${JSON.stringify(name.slice(0, 64))}`, {
+      expected: `one in ${this.#path}: ${names.join(', ') || 'none yet'}`,
+      found: name.slice(0, 64),
+    });
   }
 }
 

@@ -2,12 +2,13 @@
  * What the original's command line sends, byte for byte as Python's json.dumps and http.client write it, and what it reads
  * in the answers.
  */
-import { readFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { appCompose, ServiceLab } from './test/service-lab.ts';
+import { appCompose, ServiceLab, until } from './test/service-lab.ts';
+import { writeTinyImage } from './test/tiny-image.ts';
 
 let lab: ServiceLab;
 beforeAll(async () => {
@@ -149,6 +150,80 @@ describeWithPrograms("the original's command line", ['qemu-system-x86_64'], () =
       expect(JSON.parse((await send('GET', path)).text).openapi).toBe('3.1.0');
     expect((await send('GET', '/metrics')).text).toMatch(/dstack_vmm_machines\{status="running"\} 0/);
   });
+
+  it('update with and without GPUs', async () => {
+    const { id } = await rpc('CreateVm', deploy());
+    // As `update --gpu 18:00.0`, `--gpu all` and `--no-gpus` send it.
+    const listed = { attach_mode: 'listed', gpus: [{ slot: '18:00.0' }] };
+    await expect(rpc('UpdateVm', { id, gpus: listed })).rejects.toThrow(/cvm\.gpu\.enabled/);
+    await expect(rpc('UpdateVm', { id, gpus: { attach_mode: 'all', gpus: [] } })).rejects.toThrow(
+      /gives no GPUs/,
+    );
+    expect(await rpc('UpdateVm', { id, gpus: { attach_mode: 'listed', gpus: [] } })).toEqual({ id: '' });
+    expect((await rpc('GetInfo', { id })).info.configuration.gpus).toBeNull();
+    await rpc('RemoveVm', { id });
+  }, 60_000);
+
+  it('logs that are followed, until the reader goes', async () => {
+    const { id } = await rpc('CreateVm', deploy({ stopped: false, memory: 256 }));
+    await lab.booted(id);
+    const socket = connect({ path: lab.socket });
+    socket.write(`GET /logs?id=${id}&follow=true&ansi=false&lines=20 HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+    let text = '';
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString('utf8');
+    });
+    await until(() => text.includes('tiny guest'));
+    expect(text).toMatch(/^HTTP\/1\.1 200 /);
+    // What comes later arrives as well.
+    appendFileSync(join(lab.runPath, id, 'logs/serial.log'), 'a later line\n');
+    await until(() => text.includes('a later line'));
+    socket.destroy();
+    await rpc('StopVm', { id });
+    await rpc('RemoveVm', { id });
+  }, 120_000);
+
+  it('the processes that keep machines running', async () => {
+    const { id } = await rpc('CreateVm', deploy({ stopped: false, memory: 256 }));
+    await lab.booted(id);
+    const { processes } = await rpc('SvList');
+    expect(processes).toEqual([
+      expect.objectContaining({ id, name: 'demo', status: 'running', note: '{"kind":"cvm"}' }),
+    ]);
+    expect(await lab.supervisors()).toEqual([processes[0].pid]);
+    await expect(rpc('SvRemove', { id })).rejects.toThrow(/is running: stop it first/);
+    await rpc('SvStop', { id });
+    expect((await rpc('SvList')).processes).toEqual([
+      expect.objectContaining({ id, status: 'stopped', pid: null }),
+    ]);
+    expect(await rpc('SvRemove', { id })).toBeNull();
+    // The machine itself stays.
+    expect((await rpc('GetInfo', { id })).found).toBe(true);
+    await rpc('RemoveVm', { id });
+    await expect(rpc('SvStop', { id })).rejects.toThrow(/There is no VM/);
+  }, 120_000);
+
+  it('images: deleted when no machine boots them; none are pulled', async () => {
+    writeTinyImage(lab.imagePath, 'tiny-old', 'sleeps');
+    mkdirSync(join(lab.imagePath, 'precious'));
+    const { id } = await rpc('CreateVm', deploy({ image: 'tiny-old' }));
+    await expect(rpc('DeleteImage', { id: 'tiny-old' })).rejects.toThrow(/Machines boot the image tiny-old/);
+    await rpc('RemoveVm', { id });
+    expect(await rpc('DeleteImage', { id: 'tiny-old' })).toBeNull();
+    for (const name of ['tiny-old', 'precious', '../image/tiny-sleeps', ''])
+      await expect(rpc('DeleteImage', { id: name })).rejects.toThrow(/There is no OS image/);
+    expect(readdirSync(lab.imagePath).sort()).toEqual([
+      'precious',
+      'tiny-obeys',
+      'tiny-powers-off',
+      'tiny-sleeps',
+    ]);
+    for (const [method, body] of [
+      ['ListRegistryImages', {}],
+      ['PullRegistryImage', { tag: '0.6.0' }],
+    ] as const)
+      await expect(rpc(method, body)).rejects.toThrow(/pulls no images/);
+  }, 60_000);
 
   it('pages, brief and keyword of Status', async () => {
     const ids: string[] = [];

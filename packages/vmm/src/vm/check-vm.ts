@@ -57,6 +57,7 @@ export async function checkVm(dir: string, manifest: VmManifest): Promise<VmHost
   const swtpm = vm.tpm === 'swtpm' ? requireTpm() : undefined;
   await requireSpace(dir);
   const image = await vmImage(vm.image_folder, vm.boot);
+  if (tee.kind === 'tdx' && !vm.allow_dev_image) requireProd(image);
   if (tee.kind === 'simulated-tdx' && !image.isDev)
     throw new VmmError(
       'bad_image',
@@ -64,6 +65,20 @@ export async function checkVm(dir: string, manifest: VmManifest): Promise<VmHost
       { expected: 'flavour dev', found: 'flavour prod' },
     );
   return { qemu, image, vsock, swtpm, devices };
+}
+
+/**
+ * Evidence of a development image is genuine in a TD, but its console gives whoever runs the host a shell in it.
+ *
+ * @throws VmmError `bad_image`
+ */
+export function requireProd({ folder, isDev }: Pick<VmImage, 'folder' | 'isDev'>): void {
+  if (!isDev) return;
+  throw new VmmError(
+    'bad_image',
+    `${folder} is an image of flavour dev, whose console gives the host a shell in the TD: use an image of flavour prod (dstack-cloud image build), or set cvm.allow_dev_image for tests`,
+    { expected: 'flavour prod', found: 'flavour dev' },
+  );
 }
 
 function requireMeasurable({ memory }: DevicePlan): void {

@@ -107,7 +107,7 @@ describe('a boot that fails says why, and leaves nothing running:', () => {
   it.each([
     ['denied', 'boot_failed', /^Boot denied: Compose hash not allowed$/],
     ['reboots', 'boot_failed', /The guest ended \(guest-reset\); last on its console:[\s\S]*Kernel panic/],
-    ['taken', 'boot_failed', /Could not set up host forwarding rule/],
+    ['taken', 'boot_failed', /^Port 1 on 127\.0\.0\.1 is in use\. Stop the program/],
     [
       'silent',
       'boot_failed',

@@ -43,6 +43,8 @@ const HELPER_GRACE_MS = 3_000;
 const NO_SPACE_POLL_MS = 5_000;
 const TAIL_LINES = 12;
 const MAX_ROOT = 64 * 1024;
+/** What QEMU says when somebody took a port after it was checked. */
+const PORT_TAKEN = /Could not set up host forwarding rule '\w+:([\d.]*):(\d+)-/;
 
 interface VirtualMachineOptions {
   readonly manifest: VmManifest;
@@ -310,6 +312,9 @@ export class VirtualMachine implements MachineDriver {
   #describeEnd(component: Component): string {
     if (component !== this.#qemu) return failed(component).message;
     const said = component.tail.slice(-4).join('\n');
+    const [, address, port] = PORT_TAKEN.exec(said) ?? [];
+    if (port !== undefined)
+      return `Port ${port} on ${address} is in use. Stop the program that listens there, or choose another port.`;
     if (this.#endReason === undefined) return `QEMU ended${said === '' ? ' without a word' : `:\n${said}`}`;
     const last = this.#console.slice(-8).join('\n');
     return `The guest ended (${this.#endReason})${last === '' ? '' : `; last on its console:\n${last}`}`;

@@ -52,6 +52,8 @@ export interface VmSettings {
   readonly qemu: string;
   /** Seconds from power-on to the application. */
   readonly boot_timeout: number;
+  /** A real TD may boot an image of flavour `dev`, whose console gives its host a shell. */
+  readonly allow_dev_image: boolean;
   /** Start it again, with growing pauses, when it ends without having been told to. */
   readonly restart: boolean;
 }
@@ -101,6 +103,7 @@ export const vmSettingsSchema: z.ZodType<VmSettings> = z.strictObject({
   gateway_urls: urls.default([]),
   qemu: z.string().min(1),
   boot_timeout: z.int().min(1).max(86_400),
+  allow_dev_image: z.boolean().default(false),
   restart: z.boolean(),
 });
 
@@ -125,6 +128,7 @@ export function vmSettings(home: string, options: VmOptions): VmSettings {
     qemu: 'qemu-system-x86_64',
     // Without hardware acceleration, on a loaded machine, a boot takes minutes.
     boot_timeout: 900,
+    allow_dev_image: false,
     restart: true,
     ...options,
     home,

@@ -6,6 +6,7 @@ import {
   approvedBytes,
   isApprovedBy,
   parseSealApproval,
+  requireSealApproval,
   type SealApproval,
   serializeSealApproval,
 } from './seal-approval.ts';
@@ -41,6 +42,17 @@ describe('a seal approval', () => {
     const signature = good.signature.slice();
     signature[9]! ^= 1;
     expect(isApprovedBy(approver, { ...good, signature })).toBe(false);
+  });
+
+  test('is handed over only when a key signed it that the seal may name', () => {
+    const another = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey;
+    const stranger = new Uint8Array(another.export({ format: 'der', type: 'spki' }));
+    const bytes = utf8(serializeSealApproval(good));
+    expect(requireSealApproval(bytes, [stranger, approver])).toEqual(good);
+    expect(() => requireSealApproval(bytes, [stranger])).toThrow(/not signed by the key/);
+    expect(() => requireSealApproval(bytes, [new Uint8Array()])).toThrow(/names no key/);
+    const changed = utf8(serializeSealApproval({ ...good, number: 3 }));
+    expect(() => requireSealApproval(changed, [approver])).toThrow(/not signed by the key/);
   });
 
   const text = serializeSealApproval(good);

@@ -1,6 +1,7 @@
 import { createHash, createPublicKey, verify } from 'node:crypto';
 import { ByteWriter, concatBytes, fromHex, toHex, utf8, utf8Text } from '@dstack-cloud/encoding';
 import { AttestationError } from '../../errors.ts';
+import { approverHash } from './seal-request.ts';
 
 const DIGEST_BYTES = 32;
 const SIGNATURE_BYTES = 64;
@@ -71,6 +72,37 @@ export function parseSealApproval(bytes: Uint8Array): SealApproval {
     number,
     signature: hexOf('signature', signature, SIGNATURE_BYTES),
   };
+}
+
+/**
+ * Reads an approval that a host is about to hand to its machine, and refuses one that the machine's TPM would: the seal
+ * names the key of the application that was sealed last.
+ *
+ * @param approvers SPKI DER of the keys that the seal may name; empty ones name none
+ * @throws AttestationError `malformed`, `too-large`, `mismatch`
+ */
+export function requireSealApproval(bytes: Uint8Array, approvers: readonly Uint8Array[]): SealApproval {
+  const approval = parseSealApproval(bytes);
+  const keys = approvers.filter((key) => key.length > 0);
+  if (keys.some((key) => isApprovedBy(key, approval))) return approval;
+  throw new AttestationError(
+    'mismatch',
+    keys.length === 0
+      ? 'The application names no key that could approve another system'
+      : 'The seal approval is not signed by the key that the application names',
+    {
+      check: 'tpm.seal',
+      expected:
+        keys.length === 0
+          ? 'seal_approval_key in app-compose.json'
+          : `key ${keys.map(shownKey).join(' or ')}`,
+      found: keys.length === 0 ? 'none' : 'another signature',
+    },
+  );
+}
+
+function shownKey(key: Uint8Array): string {
+  return toHex(approverHash(key));
 }
 
 function hexOf(name: string, value: unknown, bytes: number): Uint8Array {

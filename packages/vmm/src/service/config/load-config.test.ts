@@ -94,7 +94,9 @@ describe('vmm.toml', () => {
         run_path: join(folder, 'machines'),
         address: `unix:${join(folder, 'vmm.sock')}`,
       });
-      expect((await loadConfig(undefined, [join(folder, 'none')])).cvm.cid_start).toBe(1000);
+      expect((await loadConfig(undefined, { standardFiles: [join(folder, 'none')] })).cvm.cid_start).toBe(
+        1000,
+      );
       await expect(loadConfig(join(folder, 'none'))).rejects.toMatchObject({ code: 'bad_config' });
     } finally {
       rmSync(folder, { recursive: true });

@@ -6,6 +6,7 @@ import { isLoopbackAddress } from '@dstack-cloud/prpc';
 import { parse } from 'smol-toml';
 import type { z } from 'zod';
 import { VmmError } from '../../errors.ts';
+import { withoutOriginalKeys } from './original-keys.ts';
 import { checkTable, configSchema } from './schema.ts';
 import type { VmmConfig } from './vmm-config.ts';
 
@@ -17,6 +18,12 @@ const STANDARD_FILES = ['vmm.toml', '/etc/dstack/vmm.toml'];
 /** Keys whose values are secrets, or may hold one. */
 const SECRET_KEYS = ['tokens'];
 
+interface LoadOptions {
+  /** Told of keys that have no effect. */
+  readonly warn?: ((text: string) => void) | undefined;
+  readonly standardFiles?: readonly string[];
+}
+
 /**
  * The configuration of the file, or of the first standard one; relative paths are relative to its folder.
  *
@@ -24,11 +31,11 @@ const SECRET_KEYS = ['tokens'];
  */
 export async function loadConfig(
   file: string | undefined,
-  standardFiles: readonly string[] = STANDARD_FILES,
+  { warn, standardFiles = STANDARD_FILES }: LoadOptions = {},
 ): Promise<VmmConfig> {
   for (const path of file === undefined ? standardFiles : [file]) {
     const text = await readText(path, file === undefined);
-    if (text !== undefined) return withPaths(parseConfig(text, path), dirname(resolve(path)));
+    if (text !== undefined) return withPaths(parseConfig(text, path, warn), dirname(resolve(path)));
   }
   return withPaths(parseConfig('', 'vmm.toml'), process.cwd());
 }
@@ -44,8 +51,17 @@ async function readText(path: string, mayBeAbsent: boolean): Promise<string | un
   }
 }
 
-/** Checks the text of a configuration; `name` is for messages. @throws VmmError `bad_config` */
-export function parseConfig(text: string, name: string): VmmConfig {
+/**
+ * Checks the text of a configuration; `name` is for messages.
+ *
+ * @param warn told of keys of the original that have no effect
+ * @throws VmmError `bad_config`
+ */
+export function parseConfig(
+  text: string,
+  name: string,
+  warn: (text: string) => void = () => undefined,
+): VmmConfig {
   let table: unknown;
   try {
     table = parse(text);
@@ -53,9 +69,14 @@ export function parseConfig(text: string, name: string): VmmConfig {
     // What follows the first line shows the line that is wrong, which may hold a token.
     throw new VmmError('bad_config', `${name}: ${(cause as Error).message.split('\n')[0]}`);
   }
-  const result = checkTable(table);
-  const problems = 'issues' in result ? result.issues.map(issueText) : conflicts(result.config);
+  const original = withoutOriginalKeys(table);
+  const result = checkTable(original.table);
+  const problems = [
+    ...original.problems,
+    ...('issues' in result ? result.issues.map(issueText) : conflicts(result.config)),
+  ];
   if ('issues' in result || problems.length > 0) throw bad(name, problems);
+  for (const warning of original.warnings) warn(`${name}: ${warning}`);
   return result.config;
 }
 

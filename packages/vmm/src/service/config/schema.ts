@@ -17,16 +17,6 @@ const slots = z
   .array(z.string().regex(PCI_SLOT, 'must be the address of a device, such as 18:00.0'))
   .max(256);
 
-/** Settings of the original that are read so that its files load, without effect here. */
-const hints = {
-  workers: z.int().min(1).optional(),
-  max_blocking: z.int().min(1).optional(),
-  ident: z.string().optional(),
-  temp_dir: z.string().optional(),
-  keep_alive: z.int().min(0).optional(),
-  reuse: z.boolean().optional(),
-};
-
 const portRange = z
   .strictObject({
     protocol: z.enum(['tcp', 'udp']),
@@ -40,7 +30,6 @@ const networking = z.strictObject({
   bridge: bridge.default(''),
   // Refused, as an operator would take its guests for confined who are not.
   net: z.literal('10.0.2.0/24', 'can only be 10.0.2.0/24: QEMU’s own').default('10.0.2.0/24'),
-  dhcp_start: z.string().optional(),
   restrict: z.literal(false, 'can only be false: this version does not confine guests').default(false),
 });
 
@@ -62,6 +51,7 @@ const cvm = z.strictObject({
   boot_timeout: z.int().min(1).max(86_400).default(900),
   qgs_port: port.default(4050),
   tpm: z.enum(['none', 'swtpm']).default('none'),
+  allow_dev_image: z.boolean().default(false),
   networking: networking.prefault({}),
   port_mapping: z
     .strictObject({
@@ -99,12 +89,10 @@ const cvm = z.strictObject({
 
 /** `vmm.toml`; every key and table is optional. */
 export const configSchema: z.ZodType<VmmConfig> = z.strictObject({
-  ...hints,
   log_level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
   address: z.string().min(1).default('unix:./vmm.sock'),
   port: port.default(8080),
   kms_url: url.default(''),
-  event_buffer_size: z.int().min(1).optional(),
   node_name: z
     .string()
     .regex(/^[A-Za-z0-9_. @~!$^()-]{0,128}$/, 'must be up to 128 letters, digits or marks')
@@ -151,23 +139,6 @@ export const configSchema: z.ZodType<VmmConfig> = z.strictObject({
       port: z
         .literal(LOCAL_KEY_PROVIDER.port, `can only be ${LOCAL_KEY_PROVIDER.port}`)
         .default(LOCAL_KEY_PROVIDER.port),
-    })
-    .prefault({}),
-  host_api: z
-    .strictObject({
-      ident: z.string().optional(),
-      address: z.string().optional(),
-      port: port.optional(),
-    })
-    .prefault({}),
-  supervisor: z
-    .strictObject({
-      exe: z.string().optional(),
-      sock: z.string().optional(),
-      pid_file: z.string().optional(),
-      log_file: z.string().optional(),
-      detached: z.boolean().optional(),
-      auto_start: z.boolean().optional(),
     })
     .prefault({}),
 });

@@ -45,6 +45,8 @@ interface CvmConfig {
   readonly boot_timeout: number;
   readonly qgs_port: number;
   readonly tpm: 'none' | 'swtpm';
+  /** For tests on hardware: a TD may boot an image of flavour `dev`. */
+  readonly allow_dev_image: boolean;
   readonly networking: { readonly mode: 'user' | 'bridge'; readonly bridge: string };
   readonly port_mapping: {
     readonly enabled: boolean;

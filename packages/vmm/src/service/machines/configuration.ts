@@ -19,6 +19,8 @@ export interface Configuration {
   /** 40 hex digits. */
   readonly appId: string;
   readonly userConfig: string;
+  /** Text of `.seal-approval.json`; empty for none. */
+  readonly sealApproval: string;
   readonly kmsUrls: readonly string[];
   readonly gatewayUrls: readonly string[];
   readonly noTee: boolean;

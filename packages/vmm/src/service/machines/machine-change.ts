@@ -9,6 +9,7 @@ export type MachineChange = Pick<
   | 'composeFile'
   | 'encryptedEnv'
   | 'userConfig'
+  | 'sealApproval'
   | 'updatePorts'
   | 'ports'
   | 'updateKmsUrls'
@@ -42,6 +43,7 @@ export function changedConfiguration(
     composeFile: change.composeFile || before.composeFile,
     encryptedEnv: change.encryptedEnv.length > 0 ? change.encryptedEnv : before.encryptedEnv,
     userConfig: change.userConfig || before.userConfig,
+    sealApproval: change.sealApproval || (isOtherSystem(before, change) ? '' : before.sealApproval),
     ports: change.updatePorts ? change.ports : before.ports,
     kmsUrls: change.updateKmsUrls ? change.kmsUrls : before.kmsUrls,
     gatewayUrls: change.updateGatewayUrls ? change.gatewayUrls : before.gatewayUrls,
@@ -53,4 +55,11 @@ export function changedConfiguration(
     networks: change.updateNetworking ? wantedNetworks(change.networks, cvm) : before.networks,
     gpus,
   };
+}
+
+/** An approval names one system: with another application or image it could serve no more. */
+function isOtherSystem(before: Configuration, { composeFile, image }: MachineChange): boolean {
+  return (
+    (composeFile || before.composeFile) !== before.composeFile || (image ?? before.image) !== before.image
+  );
 }

@@ -69,6 +69,7 @@ export async function configurationOf(
     encryptedEnv: shared['.encrypted-env'] ?? new Uint8Array(),
     appId: manifest.app_id,
     userConfig: text('.user-config'),
+    sealApproval: text('.seal-approval.json'),
     kmsUrls: manifest.vm.kms_urls,
     gatewayUrls: manifest.vm.gateway_urls,
     noTee: manifest.tee.kind === 'none',

@@ -18,6 +18,8 @@ import type { VmManifest } from '../../manifest.ts';
 import { sendSignal } from '../../send-signal.ts';
 import { type HostShared, readShared } from '../../shared-update.ts';
 import { listCvms } from '../../status.ts';
+import { bootFor } from '../../vm/boot-for.ts';
+import { requireProd } from '../../vm/check-vm.ts';
 import { HOST_HARDWARE, type HostHardware } from '../../vm/devices/host-hardware.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
 import type { Images } from '../images.ts';
@@ -203,6 +205,17 @@ export class Machines {
     });
   }
 
+  /** Deletes an OS image that no machine boots. */
+  async removeImage(name: string): Promise<void> {
+    await this.#queue.run(async () => {
+      const users = (await this.list()).filter(({ manifest }) => manifest?.image === name);
+      await this.#images.remove(
+        name,
+        users.map(({ status }) => status.name),
+      );
+    });
+  }
+
   /** Looks what others did in the run folder, and stops what still runs of machines whose folder is gone. */
   async reload(): Promise<{ loaded: number; updated: number; removed: number }> {
     const machines = await this.list();
@@ -249,11 +262,11 @@ export class Machines {
   async #requested(request: vmm.VmConfiguration): Promise<Configuration> {
     const networks = [...request.networks, ...(request.networking === undefined ? [] : [request.networking])];
     const { name, image, composeFile, vcpu, memory, diskSize, ports, encryptedEnv, userConfig } = request;
-    const { kmsUrls, gatewayUrls, noTee, hugepages, pinNuma } = request;
+    const { sealApproval, kmsUrls, gatewayUrls, noTee, hugepages, pinNuma } = request;
     const byHash = toHex(defaultAppId(composeHash(utf8(composeFile))));
     return {
       ...{ name, image, composeFile, vcpu, memory, diskSize, ports, encryptedEnv, userConfig },
-      ...{ kmsUrls, gatewayUrls, noTee, hugepages, pinNuma },
+      ...{ sealApproval, kmsUrls, gatewayUrls, noTee, hugepages, pinNuma },
       gpus: await wantedGpus(request.gpus, this.#config.cvm.gpu, this.#hardware),
       appId: request.appId ? normalAppId(request.appId) : byHash,
       networks: wantedNetworks(networks, this.#config.cvm),
@@ -288,6 +301,7 @@ export class Machines {
     const ports = this.#checkRules(id, wanted, machines);
     const image = await this.#images.find(wanted.image);
     const tee = teeOf(wanted.noTee, cvm);
+    if (tee === 'tdx' && !cvm.allow_dev_image) requireProd(image);
     const compose = checkApp(wanted.composeFile, wanted.userConfig, wanted.encryptedEnv, {
       version: image.version,
       commandLine: image.commandLine,
@@ -333,7 +347,8 @@ export class Machines {
         gpus: wanted.gpus,
         disk_size: wanted.diskSize,
         networks: wanted.networks,
-        tpm: compose.keyProvider === 'tpm' ? 'swtpm' : cvm.tpm,
+        tpm: cvm.tpm,
+        ...bootFor(compose.keyProvider),
         acceleration: cvm.acceleration,
         cid,
         docker_registry: cvm.docker_registry || null,
@@ -341,6 +356,7 @@ export class Machines {
         gateway_urls: wanted.gatewayUrls,
         ...(cvm.qemu_path === '' ? {} : { qemu: cvm.qemu_path }),
         boot_timeout: cvm.boot_timeout,
+        allow_dev_image: cvm.allow_dev_image,
         restart: cvm.auto_restart.enabled,
       },
     };
@@ -428,5 +444,6 @@ function sharedFiles(
     ...(instanceInfo === undefined ? {} : { '.instance_info': instanceInfo }),
     ...(wanted.encryptedEnv.length === 0 ? {} : { '.encrypted-env': wanted.encryptedEnv }),
     ...(wanted.userConfig === '' ? {} : { '.user-config': utf8(wanted.userConfig) }),
+    ...(wanted.sealApproval === '' ? {} : { '.seal-approval.json': utf8(wanted.sealApproval) }),
   };
 }

@@ -12,9 +12,13 @@ import { VmmError } from '../../errors.ts';
 import { callGuest } from '../../vm/call-guest.ts';
 import type { Machines } from '../machines/machines.ts';
 
+/** A guest that is busy answers late; one that hangs must not hold its callers. */
+const ANSWER_MS = 10_000;
+
 /** Service `guest_api.ProxiedGuestApi`: what the host may ask of a guest, for callers of the VMM. */
 export function proxiedGuestRpc(
   machines: Pick<Machines, 'find' | 'shutdown'>,
+  timeoutMs: number = ANSWER_MS,
 ): ServiceImplementation<unknown> {
   const asking = async <T>(
     id: string,
@@ -24,7 +28,7 @@ export function proxiedGuestRpc(
     const runDir = status.state.run_dir;
     if (runDir === null) throw new VmmError('not_running', `${status.name} is not running`);
     try {
-      return await ask(guestOf(runDir));
+      return await ask(guestOf(runDir, timeoutMs));
     } catch (error) {
       // The answer of a guest is whatever it likes.
       if (error instanceof PrpcError)
@@ -44,10 +48,10 @@ export function proxiedGuestRpc(
   });
 }
 
-function guestOf(runDir: string): PrpcClient<typeof guestApi.GuestApi> {
+function guestOf(runDir: string, timeoutMs: number): PrpcClient<typeof guestApi.GuestApi> {
   return createPrpcClient(guestApi.GuestApi, {
     call: async ({ method }) => {
-      const answer = await callGuest(runDir, method);
+      const answer = await callGuest(runDir, method, {}, timeoutMs);
       return { status: 200, body: utf8(JSON.stringify(answer)) };
     },
     close: () => undefined,

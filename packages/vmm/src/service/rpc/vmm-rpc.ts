@@ -13,12 +13,13 @@ import {
 import { VmmError } from '../../errors.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
 import type { Images } from '../images.ts';
-import type { Machine } from '../machines/machine.ts';
+import { livingSupervisor, type Machine } from '../machines/machine.ts';
 import type { Machines } from '../machines/machines.ts';
 import { vmInfo } from '../machines/vm-info.ts';
 import { VERSION } from '../version.ts';
 
 const MAX_PAGE = 1000;
+const MAX_REASON = 512;
 const KMS_TIMEOUT_MS = 10_000;
 
 export interface VmmService {
@@ -84,13 +85,43 @@ export function vmmRpc(service: VmmService): ServiceImplementation<unknown> {
       return { gpus: await machines.gpus(), allowAttachAll: enabled && allow_attach_all };
     },
     ReloadVms: () => machines.reload(),
+    SvList: async () => ({ processes: (await machines.list()).map(supervisorInfo) }),
+    SvStop: ({ id }) => machines.stop(id),
+    SvRemove: async ({ id }) => {
+      const { status, isAlive } = await machines.find(id);
+      // One that has ended is not kept, so there is nothing to forget; the machine itself is removed by RemoveVm.
+      if (isAlive) throw new VmmError('running', `${status.name} is running: stop it first`);
+    },
+    ListRegistryImages: () => noRegistry(),
+    PullRegistryImage: () => noRegistry(),
+    DeleteImage: ({ id }) => machines.removeImage(id),
   });
+}
+
+/** The supervisor of a machine, as a list of processes has it. */
+function supervisorInfo({ id, status, isAlive }: Machine): object {
+  const { state, name, dir } = status;
+  const failed = state.error === null ? 'stopped' : `error(${state.error.slice(0, MAX_REASON)})`;
+  const pid = livingSupervisor(status)?.pid;
+  return {
+    ...{ id, name, status: isAlive ? 'running' : failed, command: `dstack-vmm supervise ${dir}` },
+    ...(pid === undefined ? {} : { pid }),
+    note: JSON.stringify({ kind: 'cvm' }),
+  };
+}
+
+function noRegistry(): never {
+  throw new RpcError(
+    'This VMM pulls no images: build one with dstack-cloud image build, or copy its folder into image_path',
+    { code: 'UNAVAILABLE' },
+  );
 }
 
 const NO_CHANGE = {
   composeFile: '',
   encryptedEnv: new Uint8Array(),
   userConfig: '',
+  sealApproval: '',
   updatePorts: false,
   ports: [],
   updateKmsUrls: false,

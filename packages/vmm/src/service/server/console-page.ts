@@ -40,6 +40,7 @@ const BODY = `<h1>{{TITLE}}</h1>
 <p id="hash"></p>
 <label>Environment, sealed in this browser: NAME=value, one a line <textarea name="environment" rows="3" spellcheck="false"></textarea></label>
 <label>User configuration, not secret <textarea name="user_config" rows="3" spellcheck="false"></textarea></label>
+<label>Seal approval for key provider tpm: the text of .seal-approval.json <textarea name="seal_approval" rows="2" spellcheck="false"></textarea></label>
 <label>Ports: tcp:127.0.0.1:HOST:VM, one a line <textarea name="ports" rows="2" spellcheck="false"></textarea></label>
 <label>KMS URLs, one a line <textarea name="kms_urls" rows="2" spellcheck="false"></textarea></label>
 <label>Gateway URLs, one a line <textarea name="gateway_urls" rows="2" spellcheck="false"></textarea></label>

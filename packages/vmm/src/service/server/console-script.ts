@@ -250,6 +250,7 @@ async function submit() {
   let done;
   const compose_file = field('compose_file').value;
   const user_config = field('user_config').value;
+  const seal_approval = field('seal_approval').value.trim();
   const sizes = { vcpu: Number(field('vcpu').value), memory: Number(field('memory').value), disk_size: Number(field('disk_size').value) };
   const common = { image: field('image').value, no_tee: field('no_tee').checked, ...sizes };
   const urls = { kms_urls: lines('kms_urls'), gateway_urls: lines('gateway_urls') };
@@ -262,7 +263,7 @@ async function submit() {
       id, ...changed, compose_file: compose_file === before.compose_file ? '' : compose_file,
       user_config: user_config === before.user_config ? '' : user_config,
       update_ports: true, ports: portsOf(), update_kms_urls: true, update_gateway_urls: true, ...urls,
-      ...(encrypted_env ? { encrypted_env } : {}),
+      ...(encrypted_env ? { encrypted_env } : {}), seal_approval,
       ...(gpuKey(wantedGpus()) === gpuKey(before.gpus) ? {} : { gpus: wantedGpus() }),
     });
     done = 'Updated: in force at the next start';
@@ -273,7 +274,7 @@ async function submit() {
     const { id } = await call('CreateVm', {
       name: field('name').value, compose_file, user_config, ...common, ...urls, ports: portsOf(),
       hugepages: field('hugepages').checked, pin_numa: field('pin_numa').checked, gpus: wantedGpus(),
-      stopped: field('stopped').checked, ...(app_id ? { app_id } : {}), ...(encrypted_env ? { encrypted_env } : {}),
+      stopped: field('stopped').checked, seal_approval, ...(app_id ? { app_id } : {}), ...(encrypted_env ? { encrypted_env } : {}),
     });
     open = id;
     done = 'Created ' + id;

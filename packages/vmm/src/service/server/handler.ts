@@ -48,7 +48,15 @@ const LARGE = {
 /** Methods that change a machine, or make this host ask another. */
 const CHANGES = new Set([
   ...['CreateVm', 'StartVm', 'StopVm', 'ShutdownVm', 'RemoveVm', 'UpdateVm', 'UpgradeApp', 'ResizeVm'],
-  ...['ReloadVms', 'GetAppEnvEncryptPubKey', 'Shutdown'],
+  ...[
+    'ReloadVms',
+    'GetAppEnvEncryptPubKey',
+    'Shutdown',
+    'SvStop',
+    'SvRemove',
+    'PullRegistryImage',
+    'DeleteImage',
+  ],
 ]);
 const MAX_BUFFERED = 64 * 2 ** 20;
 const MAX_ERROR = 512;

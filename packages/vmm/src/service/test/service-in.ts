@@ -5,9 +5,13 @@ import { Images } from '../images.ts';
 import { Machines } from '../machines/machines.ts';
 import { appCompose } from './service-lab.ts';
 
-/** What a service that was just started knows: its machines in `vm` of `root`, its images in `image`. */
-export function serviceIn(root: string): Machines {
-  const config = parseConfig('', 'vmm.toml');
+/**
+ * What a service that was just started knows: its machines in `vm` of `root`, its images in `image`.
+ *
+ * @param text lines of its configuration
+ */
+export function serviceIn(root: string, text = ''): Machines {
+  const config = parseConfig(text, 'vmm.toml');
   const paths = { run_path: join(root, 'vm'), image_path: join(root, 'image') };
   const auto_restart = { ...config.cvm.auto_restart, enabled: false };
   const cvm = { ...config.cvm, auto_restart, acceleration: 'tcg' as const };

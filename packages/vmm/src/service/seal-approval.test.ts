@@ -1,0 +1,87 @@
+/** Approvals for what a TPM has sealed, on their way from an operator to a machine. */
+import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { approvedBytes, serializeSealApproval } from '@dstack-cloud/attestation/obtain';
+import { create, vmm } from '@dstack-cloud/prpc';
+import { describeWithPrograms } from '@dstack-cloud/test/requires';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import type { Machines } from './machines/machines.ts';
+import { serviceIn, stoppedMachine } from './test/service-in.ts';
+import { appCompose } from './test/service-lab.ts';
+import { writeTinyImage } from './test/tiny-image.ts';
+
+const owner = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+const other = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+const spki = ({ publicKey }: { publicKey: KeyObject }): string =>
+  publicKey.export({ format: 'der', type: 'spki' }).toString('hex');
+
+function approval(key: KeyObject, number = 2): string {
+  const policy = new Uint8Array(32).fill(7);
+  const { message } = approvedBytes({ policy, number });
+  const signature = new Uint8Array(sign('sha256', message, { key, dsaEncoding: 'ieee-p1363' }));
+  return serializeSealApproval({ policy, number, signature });
+}
+
+const sealing = (change: object = {}): string =>
+  appCompose({ key_provider: 'tpm', seal_approval_key: spki(owner), ...change });
+
+let root: string;
+let service: Machines;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'vmm-seal-'));
+  const folder = writeTinyImage(join(root, 'image'), 'tiny-sleeps', 'sleeps');
+  writeFileSync(join(folder, 'disk.raw'), new Uint8Array(4096));
+  service = serviceIn(root);
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+const make = async (change: Partial<vmm.VmConfiguration>): Promise<string> =>
+  await service.create({ ...stoppedMachine(), ...change });
+const update = async (id: string, change: object): Promise<void> =>
+  await service.update(id, create(vmm.UpdateVmRequestSchema, { id, ...change }));
+const handed = (id: string): string => join(root, 'vm', id, 'shared/.seal-approval.json');
+
+describeWithPrograms('an approval for what a TPM sealed', ['qemu-system-x86_64', 'swtpm'], () => {
+  it('reaches the machine, which firmware boots; another application or image takes it away', async () => {
+    const id = await make({ composeFile: sealing() });
+    expect(existsSync(handed(id))).toBe(false);
+    const { vm } = JSON.parse(readFileSync(join(root, 'vm', id, 'vm-manifest.json'), 'utf8'));
+    expect(vm).toMatchObject({ boot: 'disk', tpm: 'swtpm' });
+    const text = approval(owner.privateKey);
+    await update(id, { composeFile: sealing({ name: 'two' }), sealApproval: text });
+    expect(readFileSync(handed(id), 'utf8')).toBe(text);
+    await update(id, { userConfig: 'kept' });
+    expect(readFileSync(handed(id), 'utf8')).toBe(text);
+    await update(id, { composeFile: sealing({ name: 'three' }) });
+    expect(existsSync(handed(id))).toBe(false);
+  });
+
+  it('may be signed by the key of the application of before, when the new one names another', async () => {
+    const id = await make({ composeFile: sealing() });
+    const composeFile = sealing({ seal_approval_key: spki(other) });
+    await update(id, { composeFile, sealApproval: approval(owner.privateKey) });
+    // Sealed again, the machine follows the new key alone.
+    await expect(update(id, { sealApproval: approval(owner.privateKey, 3) })).rejects.toThrow(
+      /not signed by/,
+    );
+    await update(id, { sealApproval: approval(other.privateKey, 3) });
+  });
+
+  it.each([
+    ['by another key', sealing(), approval(other.privateKey), /not signed by the key/],
+    [
+      'for an application without such a key',
+      sealing({ seal_approval_key: '' }),
+      approval(owner.privateKey),
+      /names no key/,
+    ],
+    ['for an application that seals nothing', appCompose(), approval(owner.privateKey), /seals nothing/],
+    ['that is no approval', sealing(), '{"version": 2}', /another version/],
+    ['that is too long', sealing(), ' '.repeat(1025), /1025 bytes/],
+  ])('is refused %s, before anything is made', async (_, composeFile, sealApproval, message) => {
+    await expect(make({ composeFile, sealApproval })).rejects.toThrow(message);
+    expect(await service.list()).toEqual([]);
+  });
+});
