@@ -24,6 +24,7 @@ const layers: Record<string, number> = {
   'audit-log': 2,
   governance: 2,
   eif: 2,
+  vsock: 2,
   verifier: 3,
   kms: 3,
   'guest-agent': 3,
@@ -33,6 +34,7 @@ const layers: Record<string, number> = {
   console: 3,
   cli: 4,
   'tee-simulator': 4,
+  util: 4,
 };
 
 /** Imports inside one layer that the design wants; everything else inside a layer is refused. */
@@ -58,6 +60,8 @@ const trustedRing = [
   'ra-tls',
   'policy',
   'audit-log',
+  'vsock',
+  'util',
   'kms',
   'guest-agent',
   'verifier',

@@ -115,7 +115,7 @@ export type { DcapVerdict, TdxEvidence } from './tdx/tdx-evidence.ts';
 export { type VerifiedQuote, verifyBareQuote } from './tdx/verify-bare-quote.ts';
 export { verifyDcap } from './tdx/verify-dcap.ts';
 export { parseTpmsAttest, type TpmsAttest } from './tpm/tpms-attest.ts';
-export { type TpmSignature, tpmSignatureFromDer } from './tpm/tpmt-signature.ts';
+export { parseTpmtSignature, type TpmSignature, tpmSignatureFromDer } from './tpm/tpmt-signature.ts';
 export { type QuotedPcr, type QuoteInput, verifyTpmQuote } from './tpm/verify-quote.ts';
 export {
   boundMethods,

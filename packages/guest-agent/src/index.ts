@@ -1,3 +1,9 @@
+export { localFacts } from './agent/local-evidence.ts';
+export { thisMachine } from './boot/disk/machine-host.ts';
+export { mountSharedDisk, unmountSharedDisk } from './boot/disk/shared-disk.ts';
+export { hostNotifier } from './boot/host-api.ts';
+export { hostTransport } from './boot/host-transport.ts';
+export { machineSteps } from './boot/machine-steps.ts';
 export { type Prepared, type PrepareOptions, prepare } from './boot/prepare.ts';
 export {
   type GuestConfig,
@@ -6,3 +12,5 @@ export {
   type SimulatorConfig,
 } from './config/guest-config.ts';
 export { causeChain, GuestError, type GuestErrorCode, type GuestErrorDetails } from './errors.ts';
+export { createLogger } from './log.ts';
+export { openConfiguredDevice } from './open-device.ts';

@@ -46,7 +46,7 @@ export {
 } from './kms/obtain-app-keys.ts';
 export { type TempClientInput, tempClientIdentity } from './kms/temp-client-identity.ts';
 export { OID, USAGE } from './oid.ts';
-export { type RaTlsAgentOptions, raTlsAgent } from './tls/agent.ts';
+export { type Dial, type RaTlsAgentOptions, raTlsAgent } from './tls/agent.ts';
 export type { ServerRules } from './tls/check-server.ts';
 export {
   type Peer,

@@ -9,6 +9,7 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
   'dstack-prepare': 'packages/guest-agent/src/prepare-main.ts',
   'dstack-guest-agent': 'packages/guest-agent/src/agent-main.ts',
   'dstack-app-runner': 'packages/guest-agent/src/runner-main.ts',
+  'dstack-util': 'packages/util/src/main.ts',
   'dstack-cloud': 'cli/src/main.ts',
   'dstack-kms': 'kms/src/main.ts',
   'dstack-auth-api': 'packages/auth-api/src/main.ts',

@@ -1,3 +1,4 @@
+export { runtimeTdxEvent } from './boot-events.ts';
 export { detectPlatform, PLATFORM_PATHS, type PlatformPaths } from './detect-platform.ts';
 export type { EvidenceDevice } from './evidence-device.ts';
 export { RuntimeEventLog } from './log/runtime-event-log.ts';
@@ -5,9 +6,9 @@ export { notifyServiceManager } from './native/service-manager.ts';
 export { connectVsock, HOST_CID, listenVsock, type VsockListener } from './native/vsock.ts';
 export { Nsm, type NsmAttestationInput, type NsmDescription } from './nsm/nsm.ts';
 export { type DeviceOptions, openDevice } from './open-device.ts';
-export { type GcpTdxDeviceOptions, openGcpTdxDevice } from './open-gcp-tdx-device.ts';
+export { type GcpTdxDeviceOptions, openGcpTdxDevice, tpmEvents } from './open-gcp-tdx-device.ts';
 export { type NitroDeviceOptions, nitroImageHash, openNitroDevice } from './open-nitro-device.ts';
-export { openTdxDevice, type TdxDeviceOptions } from './open-tdx-device.ts';
+export { openTdxDevice, readFirmwareLog, type TdxDeviceOptions } from './open-tdx-device.ts';
 export { GCE_AK_INDICES, type GceAttestationKey, gceAttestationKey } from './tpm/gce-attestation-key.ts';
 export { requireMeasuredImage } from './tpm/measured-image.ts';
 export {

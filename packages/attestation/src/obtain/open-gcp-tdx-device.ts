@@ -108,7 +108,7 @@ function requireReplay(found: Uint8Array | undefined, events: readonly RuntimeEv
 }
 
 /** The firmware's log, SHA-256 digests alone; EV_NO_ACTION extends nothing. */
-function tpmEvents(log: Uint8Array): TpmEvent[] {
+export function tpmEvents(log: Uint8Array): TpmEvent[] {
   return parseBootLog(log)
     .events.filter((event) => event.type !== EV_NO_ACTION)
     .map((event) => {

@@ -114,10 +114,10 @@ export async function tdxEvidence(
   return { quote, eventLog: [...firmware, ...events.map(runtimeTdxEvent)] };
 }
 
-/** The firmware's events; they do not change while the guest runs. */
-async function readFirmwareLog(
+/** The firmware's events; they do not change while the guest runs. @throws AttestationError `device`, `event-log` */
+export async function readFirmwareLog(
   location: string | undefined,
-  timeoutMs: number,
+  timeoutMs: number = DEFAULT_TIMEOUT_MS,
 ): Promise<readonly TdxEvent[]> {
   if (location === undefined) return [];
   if (!isEndpoint(location)) return bootEvents(await readFileBounded(location, MAX_CCEL));

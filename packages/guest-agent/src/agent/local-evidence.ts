@@ -81,8 +81,8 @@ export class LocalEvidence {
   }
 }
 
-/** Reads the facts out of an attestation. */
-function localFacts(attestation: Attestation, composeText: string): LocalFacts {
+/** Reads the facts out of an attestation. @throws GuestError `not-available` */
+export function localFacts(attestation: Attestation, composeText: string): LocalFacts {
   const td = tdReportOf(attestation);
   const { runtimeEvents } = attestation;
   const find = (name: string) => findEvent(runtimeEvents, name) ?? NONE;

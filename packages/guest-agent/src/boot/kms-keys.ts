@@ -72,7 +72,7 @@ export async function keysFromKms(input: KmsKeysInput): Promise<KmsKeys> {
       verify,
       pins: {
         evidence: input.requireAttestation ? 'required' : 'if-present',
-        ...(input.keyProviderId.length > 0 ? { rootSpki: input.keyProviderId } : {}),
+        ...(input.keyProviderId.length > 0 ? { rootSpkis: [input.keyProviderId] } : {}),
       },
       onEvent: (progress) => {
         if (progress.step === 'held-keys-refused') {

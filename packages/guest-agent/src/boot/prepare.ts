@@ -22,6 +22,7 @@ import type { Logger } from '../log.ts';
 import { osRelease } from '../machine/system-info.ts';
 import { requireShell } from '../runner/source-script.ts';
 import { attachedGpus } from './attached-gpus.ts';
+import type { MachineHost } from './disk/machine-host.ts';
 import { type NamedEnvKey, writeEnvironment } from './environment.ts';
 import { requireUnmeasured } from './fresh-machine.ts';
 import type { NotifyHost } from './host-api.ts';
@@ -50,6 +51,8 @@ export interface PrepareOptions {
   readonly log: Logger;
   /** Where the machine is one of its own; undefined where a directory stands for it. */
   readonly machine?: MachineSteps;
+  /** What the storage is opened with; default this machine. */
+  readonly host?: MachineHost;
 }
 
 /** What a boot ended with. */
@@ -106,7 +109,7 @@ function forgetEarlierBoot(workDir: string): void {
 async function boot(options: PrepareOptions, device: EvidenceDevice, shared: HostShared): Promise<Prepared> {
   const { config, notify, log } = options;
   const { compose, sysConfig } = shared;
-  const storage = storageOf(config, log);
+  const storage = storageOf(config, log, options.host);
   const diskKey = await storage.check();
   if (compose.secureTime) await waitForTime(config.root, log);
   const facts = {

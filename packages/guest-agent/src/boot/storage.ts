@@ -7,7 +7,7 @@ import type { KeyName } from '@dstack-cloud/ra-tls';
 import type { GuestConfig } from '../config/guest-config.ts';
 import type { Logger } from '../log.ts';
 import { diskStorage } from './disk/disk-storage.ts';
-import { thisMachine } from './disk/machine-host.ts';
+import { type MachineHost, thisMachine } from './disk/machine-host.ts';
 import type { Measure } from './measure.ts';
 
 /** A disk key (32 bytes), and which one it is where a key service gave it. */
@@ -30,8 +30,8 @@ export interface Storage {
 }
 
 /** The storage of this machine: its encrypted disk, or a folder where a directory stands for the machine. */
-export function storageOf(config: GuestConfig, log: Logger): Storage {
-  return config.root === '/' ? diskStorage(config, thisMachine, log) : directoryStorage(config, log);
+export function storageOf(config: GuestConfig, log: Logger, host: MachineHost = thisMachine): Storage {
+  return config.root === '/' ? diskStorage(config, host, log) : directoryStorage(config, log);
 }
 
 /** Measures the file system that app-compose asks for. */

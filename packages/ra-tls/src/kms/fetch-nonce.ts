@@ -1,7 +1,7 @@
 import { request } from 'node:https';
 import { EncodingError, fromHex } from '@dstack-cloud/encoding';
 import { messageOf, RaTlsError } from '../errors.ts';
-import { raTlsAgent } from '../tls/agent.ts';
+import { type RaTlsAgentOptions, raTlsAgent } from '../tls/agent.ts';
 
 /** A document has room for so many (docs/protocol/evidence.md section 10). */
 const MAX_NONCE_BYTES = 512;
@@ -17,12 +17,15 @@ const TIMEOUT_MS = 60_000;
  */
 export async function fetchNonce(
   url: string,
-  { connectTimeoutMs, timeoutMs = TIMEOUT_MS }: { connectTimeoutMs?: number; timeoutMs?: number },
+  {
+    timeoutMs = TIMEOUT_MS,
+    ...connection
+  }: Pick<RaTlsAgentOptions, 'connectTimeoutMs' | 'dial'> & { readonly timeoutMs?: number },
 ): Promise<Uint8Array | undefined> {
   const agent = raTlsAgent({
     verifyServer: 'dangerously-unverified',
     keepAlive: false,
-    ...(connectTimeoutMs !== undefined && { connectTimeoutMs }),
+    ...connection,
   });
   try {
     const text = await get(new URL(url.replace(/\/prpc$/, '/nonce')), agent, timeoutMs);

@@ -201,7 +201,7 @@ describe('a KMS that is none', () => {
       return Promise.resolve(hollowAttestation(data));
     };
     const url = await start(testKms());
-    const pins = { rootSpki: testKms().root.key.spki };
+    const pins = { rootSpkis: [testKms().root.key.spki] };
     await expect(obtain(url, { pins, attest })).rejects.toEqual(code('pin-mismatch'));
     expect(attested).toBe(0);
   });
@@ -209,7 +209,9 @@ describe('a KMS that is none', () => {
   it('an impostor that names the real root cannot show a certificate under it', async () => {
     const real = testKms();
     const url = await start(testKms(), { caCert: real.rootPem });
-    await expect(obtain(url, { pins: { rootSpki: real.root.key.spki } })).rejects.toEqual(code('connection'));
+    await expect(obtain(url, { pins: { rootSpkis: [real.root.key.spki] } })).rejects.toEqual(
+      code('connection'),
+    );
   });
 
   it('an impostor that adds a root of its own under another label', async () => {
@@ -217,7 +219,9 @@ describe('a KMS that is none', () => {
     const fake = testKms();
     const smuggled = fake.rootPem.replaceAll('CERTIFICATE', 'TRUSTED CERTIFICATE') + real.rootPem;
     const url = await start(fake, { caCert: smuggled });
-    await expect(obtain(url, { pins: { rootSpki: real.root.key.spki } })).rejects.toEqual(code('connection'));
+    await expect(obtain(url, { pins: { rootSpkis: [real.root.key.spki] } })).rejects.toEqual(
+      code('connection'),
+    );
     expect(onlyCertificate(smuggled)).toBe(real.rootPem);
     expect(() => onlyCertificate(real.rootPem + fake.rootPem)).toThrow();
   });

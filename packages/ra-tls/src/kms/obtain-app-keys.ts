@@ -8,7 +8,7 @@ import { decodePem, EncodingError, equalBytes, toHex } from '@dstack-cloud/encod
 import { type AppKeys, KeysError } from '@dstack-cloud/keys';
 import { type kms, PrpcError, RpcError } from '@dstack-cloud/prpc';
 import { messageOf, RaTlsError } from '../errors.ts';
-import { onlyCertificate } from '../tls/agent.ts';
+import { type Dial, onlyCertificate } from '../tls/agent.ts';
 import type { PeerVerifier } from '../tls/peer.ts';
 import { fetchNonce } from './fetch-nonce.ts';
 import { type KmsClient, kmsBaseUrl, kmsClient } from './kms-client.ts';
@@ -16,10 +16,13 @@ import { tempClientIdentity } from './temp-client-identity.ts';
 
 /** What is known about the KMS beforehand. Without a pin the root is believed and then measured. */
 export interface KmsPins {
-  /** DER SubjectPublicKeyInfo of the root CA: the `key_provider_id` of the application. */
-  readonly rootSpki?: Uint8Array;
-  /** Whether the KMS must show evidence; default `if-present`. */
-  readonly evidence?: 'required' | 'if-present';
+  /** DER SubjectPublicKeyInfo of the root CA, any one of these: the `key_provider_id` of the application. */
+  readonly rootSpkis?: readonly Uint8Array[];
+  /**
+   * Whether the KMS must show evidence; default `if-present`. `ignore` is for a workload whose own measurement holds the pins, and
+   * which cannot reach the collateral that a verdict takes.
+   */
+  readonly evidence?: 'required' | 'if-present' | 'ignore';
   /** Looks at the verified evidence of the KMS, or at its absence; refuses by throwing. */
   readonly acceptKms?: (verified: VerifiedAttestation | undefined) => void | Promise<void>;
 }
@@ -45,12 +48,14 @@ export interface ObtainAppKeysOptions {
   readonly vmConfig: string;
   /** Keys that this machine's data still needs: asked for beside the present ones, while the KMS releases them. */
   readonly held?: KeyName;
-  /** Judges the evidence of the KMS; see `verifyPeerAttestation`. */
-  readonly verify: PeerVerifier;
+  /** Judges the evidence of the KMS; see `verifyPeerAttestation`. Needed unless evidence is ignored. */
+  readonly verify?: PeerVerifier;
   readonly pins?: KmsPins;
   readonly onEvent?: (progress: KmsProgress) => void;
   /** Unix seconds. */
   readonly now?: () => number;
+  /** Opens the streams to the KMS, e.g. through a proxy. */
+  readonly dial?: Dial;
   readonly connectTimeoutMs?: number;
   readonly timeoutMs?: number;
 }
@@ -98,19 +103,19 @@ export async function obtainAppKeys(options: ObtainAppKeysOptions): Promise<Obta
 
 async function obtainFrom(url: string, options: ObtainAppKeysOptions): Promise<ObtainedKeys> {
   const { attest, wantsNonce = false, verify, pins = {}, now = unixNow, onEvent } = options;
-  const times = timesOf(options);
+  const connection = connectionOf(options);
   onEvent?.({ step: 'contact', url });
-  const authority = await getTempCa(url, times);
+  const authority = await getTempCa(url, connection);
   const rootSpki = parseCertificate(decodePem(authority.caCert, 'CERTIFICATE')).spki;
   // The first connection is unauthenticated: the pin is what tells a KMS from an impostor.
-  if (pins.rootSpki && !equalBytes(pins.rootSpki, rootSpki)) {
+  if (pins.rootSpkis && !pins.rootSpkis.some((pin) => equalBytes(pin, rootSpki))) {
     throw new RaTlsError('pin-mismatch', 'The root of the KMS is not the pinned one (key_provider_id)', {
-      expected: toHex(pins.rootSpki),
+      expected: pins.rootSpkis.map(toHex).join(' or '),
       found: toHex(rootSpki),
     });
   }
   onEvent?.({ step: 'attest', url });
-  const nonce = wantsNonce ? await fetchNonce(url, times) : undefined;
+  const nonce = wantsNonce ? await fetchNonce(url, connection) : undefined;
   const identity = await tempClientIdentity({
     ...authority,
     attest: (reportData) => attest(reportData, nonce),
@@ -120,10 +125,10 @@ async function obtainFrom(url: string, options: ObtainAppKeysOptions): Promise<O
   const client = kmsClient(url, {
     ca: authority.caCert,
     ...identity,
-    ...times,
+    ...connection,
     verifyServer: {
       evidence: pins.evidence ?? 'if-present',
-      verify,
+      ...(verify && { verify }),
       onServer: async (_, verified) => {
         await pins.acceptKms?.(verified);
         evidence = verified;
@@ -196,8 +201,8 @@ interface TempAuthority {
   readonly caCert: string;
 }
 
-async function getTempCa(url: string, times: ReturnType<typeof timesOf>): Promise<TempAuthority> {
-  const client = kmsClient(url, { verifyServer: 'dangerously-unverified', ...times });
+async function getTempCa(url: string, connection: ReturnType<typeof connectionOf>): Promise<TempAuthority> {
+  const client = kmsClient(url, { verifyServer: 'dangerously-unverified', ...connection });
   try {
     const { tempCaCert, tempCaKey, caCert } = await client.call.getTempCaCert();
     return { tempCaCert, tempCaKey, caCert: onlyCertificate(caCert) };
@@ -218,11 +223,13 @@ function checkKeys(keys: AppKeys): void {
   }
 }
 
-function timesOf({ connectTimeoutMs, timeoutMs }: ObtainAppKeysOptions): {
+function connectionOf({ connectTimeoutMs, timeoutMs, dial }: ObtainAppKeysOptions): {
   connectTimeoutMs?: number;
   timeoutMs?: number;
+  dial?: Dial;
 } {
   return {
+    ...(dial !== undefined && { dial }),
     ...(connectTimeoutMs !== undefined && { connectTimeoutMs }),
     ...(timeoutMs !== undefined && { timeoutMs }),
   };

@@ -13,6 +13,9 @@ const CONNECT_TIMEOUT_MS = 5_000;
 /** Anybody can write that usage; but no application has it by mistake, and no KMS lacks it. */
 const USAGE_ALONE: ServerRules = { evidence: 'ignore' };
 
+/** Opens a stream to a host and port. */
+export type Dial = (host: string, port: number) => Promise<Duplex>;
+
 export interface RaTlsAgentOptions {
   /** PEM of the only root that is trusted, one certificate. Without it the server is known by its evidence or its pinned key. */
   readonly ca?: string;
@@ -23,6 +26,8 @@ export interface RaTlsAgentOptions {
   readonly verifyServer: ServerRules | 'dangerously-unverified';
   /** Until the handshake is done. Default 5 s. */
   readonly connectTimeoutMs?: number;
+  /** Opens the stream that TLS runs over, e.g. through a proxy. Default: TCP to that host and port. */
+  readonly dial?: Dial;
   /** Default true. */
   readonly keepAlive?: boolean;
 }
@@ -89,13 +94,14 @@ class CheckedAgent extends Agent {
   }
 }
 
-function handshake(target: RequestOptions, options: RaTlsAgentOptions): Promise<TLSSocket> {
-  const { ca, cert, key, connectTimeoutMs = CONNECT_TIMEOUT_MS } = options;
+async function handshake(target: RequestOptions, options: RaTlsAgentOptions): Promise<TLSSocket> {
+  const { ca, cert, key, dial, connectTimeoutMs = CONNECT_TIMEOUT_MS } = options;
   const host = target.host ?? 'localhost';
-  return new Promise((resolve, reject) => {
+  const port = Number(target.port ?? 443);
+  const stream = dial && (await dialled(dial, host, port));
+  return await new Promise((resolve, reject) => {
     const socket = connect({
-      host,
-      port: Number(target.port ?? 443),
+      ...(stream === undefined ? { host, port } : { socket: stream }),
       ...(isIP(host) === 0 && { servername: host }),
       ca: ca === undefined ? [] : [ca],
       ...(cert !== undefined && { cert }),
@@ -123,6 +129,14 @@ function handshake(target: RequestOptions, options: RaTlsAgentOptions): Promise<
       else resolve(socket);
     });
   });
+}
+
+async function dialled(dial: Dial, host: string, port: number): Promise<Duplex> {
+  try {
+    return await dial(host, port);
+  } catch (cause) {
+    throw new RaTlsError('connection', `${host}: ${messageOf(cause)}`, { cause });
+  }
 }
 
 function asError(error: unknown): Error {

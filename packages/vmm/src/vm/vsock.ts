@@ -1,13 +1,12 @@
 import { existsSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
+import { connectUnix, dialHybrid, hybridPortPath } from '@dstack-cloud/vsock';
 import { VmmError } from '../errors.ts';
 import { findProgram } from './find-program.ts';
 import type { VsockDevice } from './qemu-arguments.ts';
 
 const KERNEL_DEVICE = '/dev/vhost-vsock';
-const DIAL_TIMEOUT_MS = 10_000;
-const MAX_REPLY = 64;
 /** Where the guest listens for its host. */
 export const GUEST_API_PORT = 8000;
 
@@ -31,7 +30,7 @@ interface VsockRun {
 
 /** Socket at which the host serves the guest's connections to port `port` of CID 2. */
 export function hostSocket(runDir: string, port: number): string {
-  return join(runDir, `vm.vsock_${port}`);
+  return hybridPortPath(guestSocket(runDir), port);
 }
 
 /** Socket by which {@link dialGuest} reaches the guest through a program. */
@@ -115,65 +114,9 @@ function throughKernel(socat: string): VsockTransport {
  */
 export async function dialGuest(runDir: string, port: number): Promise<Socket> {
   const direct = kernelSocket(runDir, port);
-  if (existsSync(direct)) return await connected(direct);
-  const socket = await connected(guestSocket(runDir));
   try {
-    socket.write(`CONNECT ${port}\n`);
-    const reply = await firstLine(socket);
-    if (!/^OK \d+$/.test(reply)) throw new Error(`reply ${JSON.stringify(reply)}`);
-    return socket;
+    return await (existsSync(direct) ? connectUnix(direct) : dialHybrid(guestSocket(runDir), port));
   } catch (cause) {
-    socket.destroy();
-    throw notListening(port, cause);
+    throw new VmmError('not_running', `The guest does not answer on its vsock port ${port}`, { cause });
   }
-}
-
-async function connected(path: string): Promise<Socket> {
-  return await new Promise((resolve, reject) => {
-    const socket = connect({ path });
-    socket.once('error', (cause) =>
-      reject(new VmmError('not_running', `The guest is not reachable: ${cause.message}`, { cause })),
-    );
-    socket.once('connect', () => resolve(socket));
-  });
-}
-
-/** Reads to the first line end and not further: what follows is the guest's. */
-async function firstLine(socket: Socket): Promise<string> {
-  return await new Promise((resolve, reject) => {
-    let line = '';
-    const timer = setTimeout(() => done(new Error('no answer')), DIAL_TIMEOUT_MS);
-    const done = (error?: Error): void => {
-      clearTimeout(timer);
-      socket.off('readable', read);
-      socket.off('close', closed);
-      socket.off('error', closed);
-      if (error === undefined) resolve(line);
-      else reject(error);
-    };
-    const closed = (): void => done(new Error('nobody listens there'));
-    const read = (): void => {
-      for (;;) {
-        const byte = socket.read(1) as Buffer | null;
-        if (byte === null) return;
-        if (byte[0] === 0x0a) {
-          done();
-          return;
-        }
-        line += byte.toString('latin1');
-        if (line.length > MAX_REPLY) {
-          done(new Error('an answer without end'));
-          return;
-        }
-      }
-    };
-    socket.on('readable', read);
-    socket.once('close', closed);
-    socket.once('error', closed);
-    read();
-  });
-}
-
-function notListening(port: number, cause: unknown): VmmError {
-  return new VmmError('not_running', `The guest does not answer on its vsock port ${port}`, { cause });
 }

@@ -69,15 +69,15 @@ export interface VsockListener {
 }
 
 /**
- * Serves an AF_VSOCK port to one other machine; streams of all others, this machine's own programs included, are ended
- * at once.
+ * Serves an AF_VSOCK port. With `peerCid` to that one other machine: streams of all others, this machine's own programs
+ * included, are ended at once.
  *
  * @throws AttestationError `device`
  */
 export async function listenVsock(
   port: number,
-  peerCid: number,
-  onStream: (stream: Socket) => void,
+  peerCid: number | undefined,
+  onStream: (stream: Socket, cid: number | undefined) => void,
 ): Promise<VsockListener> {
   bound ??= await bind();
   const calls = bound;
@@ -93,7 +93,12 @@ export async function listenVsock(
     calls.close(fd);
     throw error;
   }
-  return await serveStreams(fd, (client) => peerCidOf(calls, client) === peerCid, onStream);
+  let cid: number | undefined;
+  const accepts = (client: number): boolean => {
+    cid = peerCidOf(calls, client);
+    return cid !== undefined && (peerCid === undefined || cid === peerCid);
+  };
+  return await serveStreams(fd, accepts, (stream) => onStream(stream, cid));
 }
 
 /** Accepts streams on a bound socket of any family. */
