@@ -9,7 +9,9 @@ export type VsockErrorCode =
   /** A proxy answered with something that is not HTTP, or not in time. */
   | 'proxy-broken'
   /** An address that cannot be read. */
-  | 'bad-address';
+  | 'bad-address'
+  /** A configuration of the proxy that cannot be used. */
+  | 'bad-config';
 
 /** The only error that this package throws. */
 export class VsockError extends Error {

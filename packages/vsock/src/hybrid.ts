@@ -94,7 +94,7 @@ export async function connectUnix(path: string): Promise<Socket> {
 
 async function serveUnix(path: string, onStream: (stream: Socket) => void): Promise<VsockServer> {
   await removeStale(path);
-  const server: Server = createServer((stream) => {
+  const server: Server = createServer({ allowHalfOpen: true }, (stream) => {
     stream.on('error', () => stream.destroy());
     onStream(stream);
   });
@@ -104,7 +104,7 @@ async function serveUnix(path: string, onStream: (stream: Socket) => void): Prom
     );
     server.listen(path, resolve);
   });
-  return { close: () => new Promise((resolve) => server.close(() => resolve())) };
+  return { close: async () => void server.close() };
 }
 
 /** The socket of a program that was killed; one that answers is somebody's. */

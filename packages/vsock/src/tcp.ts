@@ -7,7 +7,7 @@ export function tcpVsock(host: string): Vsock {
   return {
     connect: (_, port) => connectTcp(host, port),
     listen: async (port, onStream): Promise<VsockServer> => {
-      const server = createServer((stream) => {
+      const server = createServer({ allowHalfOpen: true }, (stream) => {
         stream.on('error', () => stream.destroy());
         onStream(stream, undefined);
       });
@@ -19,7 +19,7 @@ export function tcpVsock(host: string): Vsock {
         );
         server.listen(port, host, resolve);
       });
-      return { close: () => new Promise((resolve) => server.close(() => resolve())) };
+      return { close: async () => void server.close() };
     },
   };
 }

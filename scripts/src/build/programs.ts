@@ -10,6 +10,8 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
   'dstack-guest-agent': 'packages/guest-agent/src/agent-main.ts',
   'dstack-app-runner': 'packages/guest-agent/src/runner-main.ts',
   'dstack-util': 'packages/util/src/main.ts',
+  'dstack-enclave-init': 'packages/util/src/enclave/enclave-init-main.ts',
+  'dstack-vsock-proxy': 'packages/vsock/src/proxy/vsock-proxy-main.ts',
   'dstack-cloud': 'cli/src/main.ts',
   'dstack-kms': 'kms/src/main.ts',
   'dstack-auth-api': 'packages/auth-api/src/main.ts',

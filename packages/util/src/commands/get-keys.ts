@@ -2,12 +2,10 @@ import { type Command, requiredText, textOf } from '../command-line/command.ts';
 import { UtilError } from '../errors.ts';
 import { appIdArgument } from '../hex-argument.ts';
 import { getKeys } from '../keys/get-keys.ts';
+import { KEY_FILE } from '../keys/key-file.ts';
 import { measurementLines, measurementsOf } from '../keys/show-mrs.ts';
 import { thisMachine } from '../machine.ts';
 import { writeOutput, writeSecret } from '../write-output.ts';
-
-/** Where programs of an enclave look for their keys. */
-const KEY_FILE = '/var/run/dstack/keys.json';
 
 export const getKeysCommand: Command = {
   name: 'get-keys',
