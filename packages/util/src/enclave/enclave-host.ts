@@ -8,7 +8,7 @@ import { UtilError } from '../errors.ts';
 const run = promisify(execFile);
 
 /** A program that was started. */
-export interface StartedProgram {
+interface StartedProgram {
   readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
   kill(signal: NodeJS.Signals): void;
 }

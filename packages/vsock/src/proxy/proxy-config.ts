@@ -62,7 +62,7 @@ const schema = z.strictObject({
 });
 
 /** An address of this host, or one that this host reaches. */
-export interface TcpAddress {
+interface TcpAddress {
   readonly host: string;
   readonly port: number;
 }

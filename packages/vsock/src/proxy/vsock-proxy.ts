@@ -11,7 +11,7 @@ import { Slots } from './slots.ts';
 import { type AllowedTarget, addressOf, type Resolve, resolveByDns } from './targets.ts';
 
 /** Says what happened to a connection; bounded by who writes it. */
-export type ProxyLog = (
+type ProxyLog = (
   message: string,
   fields: { readonly source: string; readonly reason: string },
 ) => void;
