@@ -11,10 +11,7 @@ import { Slots } from './slots.ts';
 import { type AllowedTarget, addressOf, type Resolve, resolveByDns } from './targets.ts';
 
 /** Says what happened to a connection; bounded by who writes it. */
-type ProxyLog = (
-  message: string,
-  fields: { readonly source: string; readonly reason: string },
-) => void;
+type ProxyLog = (message: string, fields: { readonly source: string; readonly reason: string }) => void;
 
 export interface ProxyOptions {
   readonly config: ProxyConfig;
