@@ -19,6 +19,7 @@ const SAFE: Readonly<Record<string, string>> = {
   'packages/guest-agent/src/boot/init-scripts.ts':
     "the output of the application's scripts, on its own console",
   'packages/guest-agent/src/runner/run-app.ts': 'the output of the application itself, on its own console',
+  'packages/util/src/write-output.ts': 'results: hex, JSON and bytes, which scripts take byte for byte',
   'packages/verifier/page/main.ts': 'an error object for the console of the browser, which shows it as text',
   'packages/verifier/src/command/output.ts': 'the raw streams, which the commands give printable text',
 };

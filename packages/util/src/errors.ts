@@ -11,7 +11,7 @@ export class UtilError extends Error {
 const MAX_CAUSES = 16;
 
 /** The text of an error as the original's tools print it: `Error:`, then the causes, numbered when there are several. */
-export function errorReport(error: unknown): string {
+export function printableReport(error: unknown): string {
   const messages: string[] = [];
   for (let at: unknown = error; at !== undefined && at !== null && messages.length < MAX_CAUSES; ) {
     const text = printable(at instanceof Error ? messageOf(at) : String(at));

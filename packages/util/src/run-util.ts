@@ -1,6 +1,6 @@
 import { parseArguments } from './command-line/parse.ts';
 import { DSTACK_UTIL } from './commands/index.ts';
-import { errorReport } from './errors.ts';
+import { printableReport } from './errors.ts';
 import { VERSION } from './version.ts';
 
 const USAGE_ERROR = 2;
@@ -16,7 +16,7 @@ export async function runUtil(args: readonly string[]): Promise<number> {
     await parsed.command.run?.(parsed.values);
     return 0;
   } catch (error) {
-    process.stderr.write(errorReport(error));
+    process.stderr.write(printableReport(error));
     return 1;
   }
 }

@@ -18,6 +18,7 @@ import { UtilError } from '../errors.ts';
 import { notOpened, readStandardInput, readSystemFile } from '../files.ts';
 import { appIdArgument, hexArgument, reportDataArgument } from '../hex-argument.ts';
 import { isEnclave, type Machine, openMachineDevice, thisMachine } from '../machine.ts';
+import { note } from '../note.ts';
 import { writeOutput } from '../write-output.ts';
 import { describeMachine } from './describe-machine.ts';
 
@@ -97,7 +98,7 @@ const replayImr: Command = {
   about: 'Replay event log and show calculated IMR/RTMR values',
   options: [],
   async run() {
-    process.stdout.write('=== Event Log Replay: Calculated IMR/RTMR Values ===\n\n');
+    await writeOutput(undefined, '=== Event Log Replay: Calculated IMR/RTMR Values ===\n\n');
     await writeOutput(undefined, replayReport(await readEvents()));
   },
 };
@@ -136,8 +137,7 @@ const quoteReport: Command = {
   ],
   async run(values) {
     const data = reportDataArgument(textOf(values, 'report-data'));
-    if (values['debug'])
-      process.stderr.write('debug: quote diagnostics enabled; attestation policy is unchanged\n');
+    if (values['debug']) note('debug: quote diagnostics enabled; attestation policy is unchanged');
     const attestation = encodeAttestationForAll(await attest(data));
     const report = JSON.stringify({ attestation: toHex(attestation) }, null, 2);
     const output = textOf(values, 'output');

@@ -5,6 +5,7 @@ import { getKeys } from '../keys/get-keys.ts';
 import { KEY_FILE } from '../keys/key-file.ts';
 import { measurementLines, measurementsOf } from '../keys/show-mrs.ts';
 import { thisMachine } from '../machine.ts';
+import { note } from '../note.ts';
 import { writeOutput, writeSecret } from '../write-output.ts';
 
 export const getKeysCommand: Command = {
@@ -71,13 +72,13 @@ export const getKeysCommand: Command = {
       kmsUrl: requiredText(values, 'kms-url'),
       rootCa,
       machine,
-      say: (line) => process.stderr.write(`${line}\n`),
+      say: note,
       ...(appId && { appId }),
       ...(vsockProxy !== undefined && { vsockProxy }),
     });
     if (values['dangerously-print-keys']) return await writeOutput(undefined, keys);
     const output = requiredText(values, 'output');
     await writeSecret(output, keys);
-    process.stderr.write(`App keys written to: ${output}\n`);
+    note(`App keys written to: ${output}`);
   },
 };

@@ -17,6 +17,7 @@ import { type Command, requiredText, textOf } from '../command-line/command.ts';
 import { UtilError } from '../errors.ts';
 import { readNamedFile } from '../files.ts';
 import { thisMachine } from '../machine.ts';
+import { note } from '../note.ts';
 
 const MAX_CONFIG = 1024 * 1024;
 const TIMEOUT_MS = 30_000;
@@ -56,7 +57,7 @@ export const setup: Command = {
       machine: machineSteps(config, thisHost, log),
       host: { ...thisHost, commandLine },
     });
-    process.stderr.write(`dstack system is set up: keys from ${keyProvider}\n`);
+    note(`dstack system is set up: keys from ${keyProvider}`);
   },
 };
 
@@ -155,7 +156,7 @@ async function requireNoGateway(workDir: string): Promise<void> {
     throw new UtilError(
       `this release has no client of a dstack gateway, and .sys-config.json names ${urls[0]}`,
     );
-  process.stderr.write('No gateway is configured: nothing to do\n');
+  note('No gateway is configured: nothing to do');
 }
 
 async function readSysConfig(folder: string): Promise<ReturnType<typeof parseSysConfig>> {

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import {
-  googleTpmCollateral,
   parseCertificate,
   type parseTpmsAttest,
   parseTpmtSignature,
@@ -236,9 +235,10 @@ async function quoteTpm(data: Uint8Array, algorithm: KeyAlgorithm): Promise<TpmQ
 
 /** The quote on its own, then whose key signed it. @throws AttestationError */
 async function verifyQuote(quote: TpmQuote, root: Uint8Array): Promise<ReturnType<typeof parseTpmsAttest>> {
-  const collateral = { ...vendorCollateral({ roots: vendorRoots() }), ...googleTpmCollateral() };
+  const roots = replaceRoot(vendorRoots(), 'gcp_tpm', rootCertificate(root));
+  const collateral = vendorCollateral({ roots });
   const context = verifyContext({
-    roots: replaceRoot(vendorRoots(), 'gcp_tpm', rootCertificate(root)),
+    roots,
     collateral: collateral,
     now: Math.floor(Date.now() / 1000),
   });
@@ -247,7 +247,8 @@ async function verifyQuote(quote: TpmQuote, root: Uint8Array): Promise<ReturnTyp
   const { message } = quote;
   const signature = parseTpmtSignature(quote.signature);
   const attest = await verifyTpmQuote({ message, signature, bank: 'sha256', pcrs, key }, context);
-  const chain = await collateral.tpm({ akCert: quote.akCert });
+  const chain = await collateral.tpm?.({ akCert: quote.akCert });
+  if (chain === undefined) throw new UtilError('nothing finds the certificates of the attestation key');
   await verifyAkCertificate(quote.akCert, chain, { revocation: 'soft' }, context);
   return attest;
 }

@@ -2,7 +2,7 @@ import { printable } from '@dstack-cloud/encoding';
 import { openVsock, parseVsockAddress } from '@dstack-cloud/vsock';
 import { type Command, requiredText, textOf } from '../command-line/command.ts';
 import { parseArguments } from '../command-line/parse.ts';
-import { errorReport, UtilError } from '../errors.ts';
+import { printableReport, UtilError } from '../errors.ts';
 import { appIdArgument } from '../hex-argument.ts';
 import { KEY_FILE } from '../keys/key-file.ts';
 import { thisMachine } from '../machine.ts';
@@ -91,7 +91,7 @@ async function main(): Promise<number> {
 main().then(
   (code) => process.exit(code),
   (error: unknown) => {
-    process.stderr.write(errorReport(error));
+    process.stderr.write(printableReport(error));
     process.exit(1);
   },
 );

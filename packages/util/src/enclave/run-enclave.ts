@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { joinStreams, type Vsock } from '@dstack-cloud/vsock';
-import { errorReport, UtilError } from '../errors.ts';
+import { printableReport, UtilError } from '../errors.ts';
 import { getKeys } from '../keys/get-keys.ts';
 import type { Machine } from '../machine.ts';
 import { writeSecret } from '../write-output.ts';
@@ -81,7 +81,7 @@ export async function runEnclave(
     await tell({ stage: 'ended', exit_code: exitCode, ...(signal !== null && { signal }) });
     return exitCode;
   } catch (error) {
-    const text = errorReport(error);
+    const text = printableReport(error);
     say(text.trimEnd());
     await tell({ stage, exit_code: 1, error: text.slice(0, 4096) });
     return 1;

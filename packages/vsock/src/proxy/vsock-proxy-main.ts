@@ -30,7 +30,7 @@ async function main(): Promise<void> {
   });
   if (values.help) return void process.stdout.write(USAGE);
   const config = parseProxyConfig(await readFile(values.config, 'utf8'));
-  if (values.check) return void process.stdout.write(`${values.config} can be used\n`);
+  if (values.check) return void process.stdout.write(`${printable(values.config)} can be used\n`);
   const say = (line: object): void => void process.stderr.write(`${printable(JSON.stringify(line))}\n`);
   const budget = new LineBudget((held) =>
     say({ ...held, level: 'warn', held_back: held.message, message: 'log lines held back' }),
@@ -45,7 +45,7 @@ async function main(): Promise<void> {
       if (budget.takes(message, source, reason)) say({ level: 'warn', message, source, reason });
     },
   });
-  process.stdout.write('dstack-vsock-proxy ready\n');
+  process.stdout.write('dstack-vsock-proxy ready: see the log for refusals\n');
   await stopped;
   await proxy.close();
   budget.flush();
