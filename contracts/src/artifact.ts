@@ -59,8 +59,9 @@ export function loadArtifact(name: ContractName, directory: string = artifactsDi
   return readArtifact(join(directory, `${name}.json`), 'Run `npm run build` to compile the contracts.');
 }
 
-/** Releases whose code is recorded. */
-export type Release = '0.6';
+/** Releases whose code is recorded, with the sources it was compiled from. */
+export const releases = ['0.6', '3'] as const;
+export type Release = (typeof releases)[number];
 
 /** Code of an earlier release, as it was compiled then: it is deployed, and proxies are upgraded from it. */
 export function loadRelease(release: Release, name: 'DstackKms' | 'DstackApp'): Artifact {

@@ -15,6 +15,9 @@ export const compilerSettings = {
 export type CompiledContract = {
   abi: Abi;
   evm: { bytecode: { object: string }; deployedBytecode: { object: string } };
+  metadata?: string;
+  devdoc?: unknown;
+  userdoc?: unknown;
   storageLayout?: { storage: readonly StorageVariable[]; types?: Readonly<Record<string, StorageType>> };
 };
 
@@ -25,9 +28,24 @@ type Diagnostic = { severity: string; formattedMessage: string };
 type Output = {
   errors?: readonly Diagnostic[];
   contracts?: Record<string, Record<string, CompiledContract>>;
+  sources?: Record<string, { ast?: unknown }>;
 };
 type ImportAnswer = { contents: string } | { error: string };
-type Solc = { compile(input: string, callbacks: { import(path: string): ImportAnswer }): string };
+type Solc = {
+  version(): string;
+  compile(input: string, callbacks: { import(path: string): ImportAnswer }): string;
+};
+
+/** What the compiler was given, with every import, and what it answered. */
+export type CompilerRun = {
+  readonly version: string;
+  readonly input: {
+    language: string;
+    sources: Record<string, { content: string }>;
+    settings: Record<string, unknown>;
+  };
+  readonly output: Output;
+};
 
 /**
  * Compile Solidity sources; imports of packages are read from node_modules.
@@ -37,27 +55,45 @@ type Solc = { compile(input: string, callbacks: { import(path: string): ImportAn
  * @throws ContractsError `compile-failed`; warnings in our own sources count as errors
  */
 export function compile(sources: ReadonlyMap<string, string>, base: string): Map<string, CompiledContract> {
+  const { output } = runCompiler(sources, base, {
+    '*': { '*': ['abi', 'evm.bytecode.object', 'evm.deployedBytecode.object', 'storageLayout'] },
+  });
+  return new Map(
+    Object.entries(output.contracts ?? {}).flatMap(([source, contracts]) =>
+      Object.entries(contracts).map(([name, contract]) => [`${source}:${name}`, contract] as const),
+    ),
+  );
+}
+
+/**
+ * The same with another selection of output. Without code it takes a fraction of the time.
+ * @throws ContractsError `compile-failed`
+ */
+export function runCompiler(
+  sources: ReadonlyMap<string, string>,
+  base: string,
+  outputSelection: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>,
+): CompilerRun {
   const require = createRequire(`${base}/`);
   const input = {
     language: 'Solidity',
     sources: Object.fromEntries([...sources].map(([name, content]) => [name, { content }])),
-    settings: {
-      ...compilerSettings,
-      outputSelection: {
-        '*': { '*': ['abi', 'evm.bytecode.object', 'evm.deployedBytecode.object', 'storageLayout'] },
-      },
-    },
+    settings: { ...compilerSettings, outputSelection },
   };
+  const imported: Record<string, { content: string }> = {};
   const readImport = (path: string): ImportAnswer => {
     const own = sources.get(path);
     if (own !== undefined) return { contents: own };
     try {
-      return { contents: readFileSync(require.resolve(path), 'utf8') };
+      const contents = readFileSync(require.resolve(path), 'utf8');
+      imported[path] = { content: contents };
+      return { contents };
     } catch {
       return { error: `${path} is not installed` };
     }
   };
-  const text = loadSolc().compile(JSON.stringify(input), { import: readImport });
+  const solc = loadSolc();
+  const text = solc.compile(JSON.stringify(input), { import: readImport });
   const output = JSON.parse(text) as Output;
 
   const problems = (output.errors ?? []).filter(
@@ -70,11 +106,11 @@ export function compile(sources: ReadonlyMap<string, string>, base: string): Map
       problems.map(({ formattedMessage }) => formattedMessage).join('\n'),
     );
   }
-  return new Map(
-    Object.entries(output.contracts ?? {}).flatMap(([source, contracts]) =>
-      Object.entries(contracts).map(([name, contract]) => [`${source}:${name}`, contract] as const),
-    ),
-  );
+  return {
+    version: solc.version(),
+    input: { ...input, sources: { ...input.sources, ...imported } },
+    output,
+  };
 }
 
 /** Load the compiler; its emscripten runtime installs process-wide crash handlers, which are taken off again. */

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { ContractsError } from './errors.ts';
 
 /** Path of a Foundry program that npm installed for this platform. */
-export function foundryProgram(name: 'anvil' | 'forge'): string {
+export function foundryProgram(name: 'anvil' | 'cast' | 'forge'): string {
   const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
   const ofPlatform = `@foundry-rs/${name}-${process.platform}-${architecture}`;
   const require = createRequire(import.meta.url);

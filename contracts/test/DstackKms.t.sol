@@ -5,6 +5,7 @@ import {ERC1967Utils} from "@openzeppelin/contracts/proxy/ERC1967/ERC1967Utils.s
 import {OwnableUpgradeable} from "@openzeppelin/contracts-upgradeable/access/OwnableUpgradeable.sol";
 import {DstackApp} from "../contracts/DstackApp.sol";
 import {DstackKms} from "../contracts/DstackKms.sol";
+import {KmsStorage} from "../contracts/KmsStorage.sol";
 import {IAppAuth} from "../contracts/IAppAuth.sol";
 import {PolicyGovernance} from "../contracts/PolicyGovernance.sol";
 import {Domain} from "./Domain.sol";
@@ -37,20 +38,20 @@ contract DstackKmsTest is Domain {
     /// @dev Every function that only the owner has, called by a guardian and by a stranger.
     function testOthersCannotAdd() external {
         bytes[] memory calls = new bytes[](23);
-        calls[0] = abi.encodeCall(DstackKms.addOsImageHash, (MR));
-        calls[1] = abi.encodeCall(DstackKms.addMeasurement, (MR));
-        calls[2] = abi.encodeCall(DstackKms.addOsImageHashUntil, (MR, 0));
-        calls[3] = abi.encodeCall(DstackKms.addKmsAggregatedMr, (MR));
-        calls[4] = abi.encodeCall(DstackKms.addKmsDevice, (MR));
-        calls[5] = abi.encodeCall(DstackKms.unpause, ());
-        calls[6] = abi.encodeCall(DstackKms.unblockApp, (address(app)));
-        calls[7] = abi.encodeCall(DstackKms.allowAdvisory, ("x"));
-        calls[8] = abi.encodeCall(DstackKms.setAppPolicyExpiry, (address(app), 0));
-        calls[9] = abi.encodeCall(DstackKms.setAppImplementation, (address(appCode)));
-        calls[10] = abi.encodeCall(DstackKms.setGatewayAppId, ("x"));
-        calls[11] = abi.encodeCall(DstackKms.setKmsInfo, (DstackKms.KmsInfo("1", "2", "3", "4")));
-        calls[12] = abi.encodeCall(DstackKms.setKmsQuote, ("x"));
-        calls[13] = abi.encodeCall(DstackKms.setKmsEventlog, ("x"));
+        calls[0] = abi.encodeCall(kms.addOsImageHash, (MR));
+        calls[1] = abi.encodeCall(kms.addMeasurement, (MR));
+        calls[2] = abi.encodeCall(kms.addOsImageHashUntil, (MR, 0));
+        calls[3] = abi.encodeCall(kms.addKmsAggregatedMr, (MR));
+        calls[4] = abi.encodeCall(kms.addKmsDevice, (MR));
+        calls[5] = abi.encodeCall(kms.unpause, ());
+        calls[6] = abi.encodeCall(kms.unblockApp, (address(app)));
+        calls[7] = abi.encodeCall(kms.allowAdvisory, ("x"));
+        calls[8] = abi.encodeCall(kms.setAppPolicyExpiry, (address(app), 0));
+        calls[9] = abi.encodeCall(kms.setAppImplementation, (address(appCode)));
+        calls[10] = abi.encodeCall(kms.setGatewayAppId, ("x"));
+        calls[11] = abi.encodeCall(kms.setKmsInfo, (KmsStorage.KmsInfo("1", "2", "3", "4")));
+        calls[12] = abi.encodeCall(kms.setKmsQuote, ("x"));
+        calls[13] = abi.encodeCall(kms.setKmsEventlog, ("x"));
         calls[14] = abi.encodeCall(PolicyGovernance.setGuardian, (GUARDIAN, true));
         calls[15] = abi.encodeWithSignature("transferOwnership(address)", GUARDIAN);
         calls[16] = abi.encodeCall(PolicyGovernance.setAdmin, (GUARDIAN));
@@ -79,13 +80,13 @@ contract DstackKmsTest is Domain {
 
     function testStrangersCannotTakeAway() external {
         bytes[] memory calls = new bytes[](7);
-        calls[0] = abi.encodeCall(DstackKms.removeOsImageHash, (IMAGE));
-        calls[1] = abi.encodeCall(DstackKms.removeMeasurement, (IMAGE));
-        calls[2] = abi.encodeCall(DstackKms.removeKmsAggregatedMr, (MR));
-        calls[3] = abi.encodeCall(DstackKms.removeKmsDevice, (DEVICE));
-        calls[4] = abi.encodeCall(DstackKms.blockApp, (address(app)));
-        calls[5] = abi.encodeCall(DstackKms.denyAdvisory, ("INTEL-SA-00837"));
-        calls[6] = abi.encodeCall(DstackKms.pause, ());
+        calls[0] = abi.encodeCall(kms.removeOsImageHash, (IMAGE));
+        calls[1] = abi.encodeCall(kms.removeMeasurement, (IMAGE));
+        calls[2] = abi.encodeCall(kms.removeKmsAggregatedMr, (MR));
+        calls[3] = abi.encodeCall(kms.removeKmsDevice, (DEVICE));
+        calls[4] = abi.encodeCall(kms.blockApp, (address(app)));
+        calls[5] = abi.encodeCall(kms.denyAdvisory, ("INTEL-SA-00837"));
+        calls[6] = abi.encodeCall(kms.pause, ());
         for (uint256 i = 0; i < calls.length; ++i) {
             vm.prank(STRANGER);
             (bool success, bytes memory answer) = address(kms).call(calls[i]);
@@ -353,15 +354,15 @@ contract DstackKmsTest is Domain {
 
     function testBatch() external {
         bytes[] memory calls = new bytes[](3);
-        calls[0] = abi.encodeCall(DstackKms.addOsImageHash, (MR));
-        calls[1] = abi.encodeCall(DstackKms.removeOsImageHash, (IMAGE));
-        calls[2] = abi.encodeCall(DstackKms.pause, ());
+        calls[0] = abi.encodeCall(kms.addOsImageHash, (MR));
+        calls[1] = abi.encodeCall(kms.removeOsImageHash, (IMAGE));
+        calls[2] = abi.encodeCall(kms.pause, ());
         vm.prank(OWNER);
         kms.multicall(calls);
         assertTrue(kms.allowedOsImages(MR) && !kms.allowedOsImages(IMAGE) && kms.paused(), "batch");
         // All or nothing.
-        calls[1] = abi.encodeCall(DstackKms.addOsImageHash, (bytes32(0)));
-        calls[0] = abi.encodeCall(DstackKms.unpause, ());
+        calls[1] = abi.encodeCall(kms.addOsImageHash, (bytes32(0)));
+        calls[0] = abi.encodeCall(kms.unpause, ());
         vm.prank(OWNER);
         vm.expectRevert(PolicyGovernance.InvalidMeasurement.selector);
         kms.multicall(calls);

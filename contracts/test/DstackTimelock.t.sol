@@ -20,7 +20,7 @@ contract DstackTimelockTest is Domain {
     uint256 private constant GRACE = 7 days;
 
     DstackTimelock private _timelock;
-    bytes private _call = abi.encodeCall(DstackKms.addOsImageHash, (MR));
+    bytes private _call = abi.encodeCall(kms.addOsImageHash, (MR));
 
     function setUp() public override {
         super.setUp();

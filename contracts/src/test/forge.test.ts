@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
+import { startAnvil } from '../anvil.ts';
 import { contractsDirectory } from '../artifact.ts';
 import { foundryProgram } from '../foundry-program.ts';
 
@@ -40,3 +41,18 @@ test('lint finds nothing', async () => {
   const { stdout, stderr } = await forge('lint', 'contracts');
   expect(`${stdout}${stderr}`).not.toMatch(/^(warning|note|error)/m);
 }, 60_000);
+
+test('documented forge commands: build, and create on a chain', async () => {
+  const anvil = await startAnvil();
+  try {
+    const built = await forge('build');
+    expect(`${built.stdout}${built.stderr}`).toMatch(/Compiler run successful|No files changed/);
+    const created = await forge(
+      ...['create', 'contracts/DstackKms.sol:DstackKms', '--broadcast', '--rpc-url', anvil.rpcUrl],
+      ...['--private-key', anvil.accounts[0]!.privateKey],
+    );
+    expect(created.stdout).toMatch(/Deployed to: 0x[0-9a-fA-F]{40}/);
+  } finally {
+    await anvil.stop();
+  }
+}, 300_000);

@@ -1,11 +1,16 @@
 /** Storage: linear slots that proxies of the 0.6 line share. */
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { concat, encodeAbiParameters, type Hex, keccak256, numberToHex, pad, toHex } from 'viem';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { contractsDirectory, loadArtifact, loadRelease, type StorageVariable } from '../artifact.ts';
-import { compile } from '../compile.ts';
+import {
+  contractsDirectory,
+  loadArtifact,
+  loadRelease,
+  releases,
+  type StorageVariable,
+} from '../artifact.ts';
+import { runCompiler } from '../compile.ts';
 import { addComposeHash, addOsImageHash, registerApp } from '../manage.ts';
+import { sourcesOf } from './build-info.ts';
 import { repeated, startTestChain, type TestChain } from './test-chain.ts';
 
 let chain: TestChain;
@@ -58,13 +63,17 @@ describe('linear layout', () => {
     const slots = /t_array\(t_uint256\)(\d+)_storage/.exec(gap?.type ?? '')?.[1];
     expect(Number(gap?.slot) + Number(slots)).toBe(end);
   });
-  test.each(['DstackKms', 'DstackApp'] as const)('%s has each variable of 0.6 where it was', (name) => {
-    const now = loadArtifact(name).storageLayout.storage;
-    const before = loadRelease('0.6', name).storageLayout.storage.filter(({ label }) => label !== '__gap');
-    // Types are named with numbers that change with every compilation.
-    const plain = (variables: readonly StorageVariable[]): object[] =>
-      variables.map(({ type, ...rest }) => ({ ...rest, type: type.replace(/\)\d+_/g, ')_') }));
-    expect(plain(now).slice(0, before.length)).toEqual(plain(before));
+  describe.each(releases)('release %s', (release) => {
+    test.each(['DstackKms', 'DstackApp'] as const)('has each variable of %s where it is now', (name) => {
+      const now = loadArtifact(name).storageLayout.storage;
+      const before = loadRelease(release, name).storageLayout.storage.filter(
+        ({ label }) => label !== '__gap',
+      );
+      // Types are named with numbers that change with every compilation.
+      const plain = (variables: readonly StorageVariable[]): object[] =>
+        variables.map(({ type, ...rest }) => ({ ...rest, type: type.replace(/\)\d+_/g, ')_') }));
+      expect(plain(now).slice(0, before.length)).toEqual(plain(before));
+    });
   });
 });
 
@@ -72,23 +81,19 @@ describe('namespaced structs', () => {
   // A contract that holds the structs lets the compiler tell where their members are.
   const probe = `// SPDX-License-Identifier: Apache-2.0
     pragma solidity ^0.8.22;
-    import {DstackKms} from "./DstackKms.sol";
+    import {KmsStorage} from "./KmsStorage.sol";
     import {DstackApp} from "./DstackApp.sol";
     import {PolicyDelay} from "./PolicyDelay.sol";
     contract Probe {
-      DstackKms.DstackKmsExt kms; DstackApp.DstackAppExt app; PolicyDelay.PolicyDelayState delay;
+      KmsStorage.DstackKmsExt kms; DstackApp.DstackAppExt app; PolicyDelay.PolicyDelayState delay;
     }`;
 
   test('have every member where state proofs read it; new ones are appended', () => {
-    const directory = join(contractsDirectory, 'contracts');
-    const sources = new Map(
-      readdirSync(directory).map((name) => [
-        `contracts/${name}`,
-        readFileSync(join(directory, name), 'utf8'),
-      ]),
-    );
-    sources.set('contracts/Probe.sol', probe);
-    const layout = compile(sources, contractsDirectory).get('contracts/Probe.sol:Probe')!.storageLayout!;
+    const sources = sourcesOf(undefined).set('contracts/Probe.sol', probe);
+    const { output } = runCompiler(sources, contractsDirectory, {
+      'contracts/Probe.sol': { '*': ['storageLayout'] },
+    });
+    const layout = output.contracts!['contracts/Probe.sol']!['Probe']!.storageLayout!;
     const members = layout.storage.map(({ type }) =>
       (layout.types![type]!.members ?? []).map(
         ({ slot, offset, label, type: member }) =>

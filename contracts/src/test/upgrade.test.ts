@@ -1,9 +1,9 @@
-/** Live proxies of the 0.6 line, upgraded to this version and back, keep what they hold and go on deciding. */
-import { type Abi, type Address, type Hex, zeroHash } from 'viem';
+/** Live proxies of each earlier release, upgraded to this version and back, keep what they hold and go on deciding. */
+import { type Abi, type Address, type Hex, keccak256, toHex, zeroHash } from 'viem';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { dstackAppAbi } from '../abi/dstack-app.ts';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
-import { loadRelease } from '../artifact.ts';
+import { loadRelease, type Release } from '../artifact.ts';
 import { deployAppImplementation, deployKms, deployKmsImplementation } from '../deploy.ts';
 import { transact } from '../transact.ts';
 import { repeated, startTestChain, type TestChain, vectorBootInfo } from './test-chain.ts';
@@ -22,11 +22,13 @@ const info = {
 };
 const { osImageHash, mrAggregated, deviceId, composeHash } = vectorBootInfo;
 
-/** A domain of the 0.6 line with one app, in use. */
-async function oldDomain(): Promise<{ kms: Address; app: Address; kmsCode: Address; appCode: Address }> {
+/** A domain of an earlier release with one app, in use. */
+async function oldDomain(
+  release: Release = '0.6',
+): Promise<{ kms: Address; app: Address; kmsCode: Address; appCode: Address }> {
   const { owner } = chain;
-  const oldKms = loadRelease('0.6', 'DstackKms');
-  const deployed = await deployKms({ client: owner, release: '0.6' });
+  const oldKms = loadRelease(release, 'DstackKms');
+  const deployed = await deployKms({ client: owner, release });
   const { kms, kmsImplementation: kmsCode } = deployed;
   const appCode = deployed.appImplementation!;
   const write = (to: Address, abi: Abi, name: string, ...args: unknown[]) =>
@@ -116,4 +118,61 @@ test('the factory makes apps of the 0.6 line too', async () => {
   await transact(owner, kms, dstackKmsAbi, 'deployAndRegisterApp', make(false));
   // Its code has no TCB requirement, and says so by refusing.
   await expect(transact(owner, kms, dstackKmsAbi, 'deployAndRegisterApp', make(true))).rejects.toThrow();
+});
+
+test('from release 3 to this version and back: guardians, ends, blocks, denials and epochs stay', async () => {
+  const { owner } = chain;
+  const { kms, app, kmsCode, appCode } = await oldDomain('3');
+  const kmsAbi = loadRelease('3', 'DstackKms').abi;
+  const appAbi = loadRelease('3', 'DstackApp').abi;
+  const guardian = chain.stranger.account.address;
+  const [later, other] = [4_000_000_000n, repeated('12', 20)];
+  const advisory = keccak256(toHex('INTEL-SA-00001'));
+  const write = (to: Address, abi: Abi, name: string, ...args: unknown[]) =>
+    transact(owner, to, abi, name, args);
+  await write(kms, kmsAbi, 'setGuardian', guardian, true);
+  await write(kms, kmsAbi, 'addOsImageHashUntil', repeated('78', 32), later);
+  await write(kms, kmsAbi, 'setAppPolicyExpiry', app, later);
+  await write(kms, kmsAbi, 'blockApp', other);
+  await write(kms, kmsAbi, 'denyAdvisory', 'INTEL-SA-00001');
+  await write(app, appAbi, 'addComposeHashUntil', repeated('23', 32), later);
+  await write(app, appAbi, 'setGuardian', guardian, true);
+  const extended = async (): Promise<unknown[]> => [
+    ...(await stateOf(kms, app)),
+    await read(kms, kmsAbi, 'isGuardian', guardian),
+    await read(kms, kmsAbi, 'osImageNotAfter', repeated('78', 32)),
+    await read(kms, kmsAbi, 'appNotAfter', app),
+    await read(kms, kmsAbi, 'blockedApps', other),
+    await read(kms, kmsAbi, 'advisoryDenied', advisory),
+    await read(kms, kmsAbi, 'paused'),
+    await read(app, appAbi, 'kms'),
+    await read(app, appAbi, 'isGuardian', guardian),
+    await read(app, appAbi, 'composeHashNotAfter', repeated('23', 32)),
+  ];
+  const before = await extended();
+  expect(before).toContain(later);
+  expect(before.slice(7, 9)).toEqual([
+    [true, ''],
+    [true, ''],
+  ]);
+  const epochs = async (): Promise<unknown[]> => [
+    await read(kms, kmsAbi, 'policyEpoch'),
+    await read(app, appAbi, 'policyEpoch'),
+  ];
+  const [kmsEpoch, appEpoch] = (await epochs()) as [bigint, bigint];
+  await write(kms, kmsAbi, 'upgradeToAndCall', await deployKmsImplementation(owner), '0x');
+  await write(app, appAbi, 'upgradeToAndCall', await deployAppImplementation(owner), '0x');
+  expect(await extended()).toEqual(before);
+  // Whoever remembered a decision by its epoch asks again: other code may decide otherwise.
+  expect(await epochs()).toEqual([kmsEpoch + 1n, appEpoch + 1n]);
+  expect(await read(kms, dstackKmsAbi as Abi, 'policyDelay')).toBe(0n);
+
+  await write(kms, dstackKmsAbi as Abi, 'setPolicyDelay', 3_600n);
+  await expect(write(kms, dstackKmsAbi as Abi, 'addOsImageHash', repeated('79', 32))).rejects.toThrow();
+  await transact(chain.stranger, kms, dstackKmsAbi, 'pause', []);
+  expect((await stateOf(kms, app))[8]).toEqual([false, 'KMS contract is paused']);
+  // Going back loosens the policy: it waits, too.
+  await expect(write(kms, dstackKmsAbi as Abi, 'upgradeToAndCall', kmsCode, '0x')).rejects.toThrow();
+  await write(app, dstackAppAbi as Abi, 'upgradeToAndCall', appCode, '0x');
+  expect(await read(app, appAbi, 'composeHashNotAfter', repeated('23', 32))).toBe(later);
 });

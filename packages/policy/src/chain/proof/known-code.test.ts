@@ -24,10 +24,12 @@ describe('the builds in the list', () => {
   });
 
   test.each([
-    ['DstackKms', 'dstack-kms-0.6'],
-    ['DstackApp', 'dstack-app-0.6'],
-  ] as const)('have %s of release 0.6', (artifact, name) => {
-    const code = bytesOf(loadRelease('0.6', artifact).deployedBytecode);
+    ['0.6', 'DstackKms', 'dstack-kms-0.6'],
+    ['0.6', 'DstackApp', 'dstack-app-0.6'],
+    ['3', 'DstackKms', 'dstack-kms-3'],
+    ['3', 'DstackApp', 'dstack-app-3'],
+  ] as const)('have release %s of %s', (release, artifact, name) => {
+    const code = bytesOf(loadRelease(release, artifact).deployedBytecode);
     expect(builds).toContainEqual(expect.objectContaining({ name, bytes: code.length, hash: hashOf(code) }));
   });
 
@@ -38,6 +40,7 @@ describe('the builds in the list', () => {
 
 describe.each([
   [undefined, 3.1],
+  ['3', 3],
   ['0.6', 0.6],
 ] as const)('deployed code of release %s', (release, version) => {
   let lab: ChainLab;
