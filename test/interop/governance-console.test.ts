@@ -123,6 +123,17 @@ describeInBrowser(`governance page in Chromium${hasChromium ? '' : ' (skipped: n
     const state = page.locator('#state');
     expect(await state.textContent()).toContain(`Owner${timelock.toLowerCase()} Timelock`);
     expect(await state.textContent()).toContain('Delay2 hours');
+    // All that matters stands on the first screen, above everything that takes scrolling.
+    const summary = page.locator('#summary');
+    const box = await summary.boundingBox();
+    expect((box?.y ?? 9_999) + (box?.height ?? 9_999)).toBeLessThan(900);
+    const words = (await summary.textContent()) ?? '';
+    expect(words).toContain('PolicyActive');
+    expect(words).toContain('Health1 of 2 down');
+    expect(words).toMatch(/Pending operations1In 1 hour.*as the gateway/s);
+    expect(words).toMatch(/Last change.* ago.*, by 0x/s);
+    expect(words).toContain(`Allowed OS images${IMAGES}`);
+    expect(words).toContain('Apps1');
     const operations = (await page.locator('#operations').textContent()) ?? '';
     expect(operations).toMatch(/waiting.*as the gateway, on DstackKms.*in 1 hour/s);
     expect(await page.locator('#apps').textContent()).toContain(app.toLowerCase());

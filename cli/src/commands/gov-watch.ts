@@ -60,6 +60,9 @@ function notes({ info, warn, debug }: Context): (note: WatcherNote) => void {
       case 'webhook-failed':
         problem(`A message did not arrive: ${note.message}`);
         return;
+      case 'safe-service-failed':
+        problem(`The Safe transaction service was not read: ${note.code}: ${note.message}`);
+        return;
       case 'chain':
         if (note.event.type === 'endpoint-failed') debug(`${note.event.endpoint}: ${note.event.message}`);
     }

@@ -78,21 +78,36 @@ function apps({ model, mutedApps }: Observer): Row[] {
 }
 
 /** Pending ones first, the one that is ready soonest at the top. */
-function operations({ model, known, now }: Observer): Row[] {
-  const all = [...model.timelocks].flatMap(([timelock, { operations: some }]) =>
-    [...some.values()].map((operation) => ({ timelock, operation })),
-  );
-  const pending = all.filter(({ operation }) => operation.state === 'pending');
-  const ended = all.filter(({ operation }) => operation.state !== 'pending');
-  pending.sort((a, b) => a.operation.readyAt - b.operation.readyAt);
-  ended.sort((a, b) => (b.operation.ended?.time ?? 0) - (a.operation.ended?.time ?? 0));
-  return [...pending, ...ended].map(({ timelock, operation }) => () => {
-    const { id, state, readyAt, delay, scheduled, ended: end, calls } = operation;
-    return {
-      ...{ timelock, id, readyAt, delay, scheduled },
-      state: state === 'pending' ? (readyAt <= now ? 'ready' : 'waiting') : state,
-      ended: end ?? null,
-      lines: calls.flatMap((call) => callLines(callInWords(call, known))).slice(0, MAX_LINES),
-    };
-  });
+function operations({ model, known, now, announced }: Observer): Row[] {
+  const words = (calls: readonly ScheduledCall[]): string[] =>
+    calls.flatMap((call) => callLines(callInWords(call, known))).slice(0, MAX_LINES);
+  const pendingState = (readyAt: number): string => (readyAt <= now ? 'ready' : 'waiting');
+  const all = [...model.timelocks.values()].flatMap(({ operations: some }) => [...some.values()]);
+  const ofTimelock = (operation: (typeof all)[number]): Row => {
+    const { id, state, readyAt, delay, scheduled, ended, calls } = operation;
+    return () => ({
+      ...{ kind: 'scheduled', id, readyAt, delay, by: scheduled.sender, ended: ended ?? null },
+      state: state === 'pending' ? pendingState(readyAt) : state,
+      lines: words(calls),
+    });
+  };
+  const pending = [
+    ...all
+      .filter(({ state }) => state === 'pending')
+      .map((operation) => ({ readyAt: operation.readyAt, row: ofTimelock(operation) })),
+    ...announced.map(({ callHash, contract, call, readyAt, delay, sender }) => ({
+      readyAt,
+      row: () => ({
+        ...{ kind: 'announced', id: callHash, readyAt, delay, by: sender, ended: null },
+        state: pendingState(readyAt),
+        lines: words([{ target: contract, value: '0', data: call }]),
+      }),
+    })),
+  ];
+  pending.sort((a, b) => a.readyAt - b.readyAt);
+  const ended = all.filter(({ state }) => state !== 'pending');
+  ended.sort((a, b) => (b.ended?.time ?? 0) - (a.ended?.time ?? 0));
+  return [...pending.map(({ row }) => row), ...ended.map(ofTimelock)];
 }
+
+type ScheduledCall = { readonly target: string; readonly value: string; readonly data: string };

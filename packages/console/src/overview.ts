@@ -1,5 +1,6 @@
 import { roleOf } from '@dstack-cloud/governance';
 import type { Observer } from '@dstack-cloud/watcher';
+import { LISTS, type ListName } from './lists.ts';
 import type { Health } from './start-console.ts';
 
 /** Names of one kind that are shown at once. */
@@ -16,9 +17,13 @@ export function overviewOf(observer: Observer, health: readonly Health[]): objec
         ? 'Safe'
         : 'account or other contract';
   const named = (address: string) => ({ address, kind: kindOf(address) });
-  const pending = [...model.timelocks.values()].flatMap(({ operations }) =>
-    [...operations.values()].filter(({ state }) => state === 'pending'),
-  );
+  const pending = [
+    ...[...model.timelocks.values()].flatMap(({ operations }) =>
+      [...operations.values()].filter(({ state }) => state === 'pending'),
+    ),
+    ...observer.announced,
+  ];
+  const first = (name: ListName): object | null => LISTS[name](observer)[0]?.() ?? null;
   return {
     now,
     chain: status,
@@ -61,6 +66,9 @@ export function overviewOf(observer: Observer, health: readonly Health[]): objec
       pending: pending.length,
       ready: pending.filter(({ readyAt }) => readyAt <= now).length,
     },
+    /** What the next pending operation is, and the newest change. */
+    next: pending.length === 0 ? null : first('operations'),
+    lastChange: first('changes'),
     health,
   };
 }

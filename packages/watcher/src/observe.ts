@@ -6,6 +6,7 @@ import { enqueue } from './alerts/enqueue.ts';
 import type { WatchConfig } from './config/schema.ts';
 import { Follower } from './follow/follower.ts';
 import { knownContracts } from './follow/found-apps.ts';
+import { type AnnouncedCall, announcedCalls } from './model/announced-calls.ts';
 import { ChangeLog } from './model/change-log.ts';
 import type { GovernanceModel } from './model/governance-model.ts';
 import { StateStore } from './state/state-store.ts';
@@ -47,6 +48,8 @@ export type Observer = {
   readonly status: ObserverStatus;
   readonly known: KnownContracts;
   readonly changes: readonly Alert[];
+  /** Calls that the owners of the KMS contract and of listed apps may make after their delay. */
+  readonly announced: readonly AnnouncedCall[];
   readonly mutedApps: ReadonlySet<string>;
   /** Unix seconds. */
   readonly now: number;
@@ -103,6 +106,10 @@ export function observe(options: ObserveOptions): Observer {
       const { sources } = store.state;
       const isListed = (address: string): boolean => sources[address]?.listed ?? false;
       return log.of(follower.model, knownContracts(sources, options.multi_send), isListed);
+    },
+    get announced() {
+      const isListed = (address: string): boolean => store.state.sources[address]?.listed ?? false;
+      return announcedCalls(follower.model, kms, Date.now() / 1_000, isListed);
     },
     get mutedApps() {
       const muted = Object.entries(store.state.sources).filter((entry) => entry[1].muted !== undefined);

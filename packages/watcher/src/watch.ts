@@ -6,12 +6,16 @@ import type { Block } from '@dstack-cloud/policy/following';
 import type { Hex } from 'viem';
 import type { Alert } from './alerts/alert.ts';
 import { enqueue, type Outlets } from './alerts/enqueue.ts';
+import { serviceProblemAlerts, signedId, waitingAlerts } from './alerts/service-alerts.ts';
 import { timedAlerts } from './alerts/timed-alerts.ts';
 import { ChainReader } from './chain/chain-reader.ts';
 import type { WatchConfig } from './config/schema.ts';
 import { WatcherError } from './errors.ts';
 import type { SourceKind } from './events/governance-event.ts';
 import { Follower } from './follow/follower.ts';
+import { knownContracts } from './follow/found-apps.ts';
+import { readNonces } from './safe-service/read-nonces.ts';
+import { SafeService } from './safe-service/safe-service.ts';
 import { type Listener, listen } from './serve/listen.ts';
 import { createMetrics } from './serve/metrics.ts';
 import { Delivery, type Message } from './sinks/deliver.ts';
@@ -24,6 +28,7 @@ export type WatcherNote =
   | { readonly type: 'pass'; readonly block: number; readonly events: number }
   | { readonly type: 'pass-failed'; readonly code: string; readonly message: string }
   | { readonly type: 'webhook-failed'; readonly message: string }
+  | { readonly type: 'safe-service-failed'; readonly code: string; readonly message: string }
   | { readonly type: 'chain'; readonly event: ChainEvent };
 
 /** How the watcher runs. */
@@ -83,6 +88,7 @@ async function watchLocked({
     maxWaiting: hook.max_waiting,
   };
   const reader = openReader(config, (event) => onNote({ type: 'chain', event }), now);
+  const inUse = new Set(config.in_use.map((hash) => `0x${hash.replace(/^0x/, '').toLowerCase()}`));
   const follower = new Follower({
     reader,
     store,
@@ -90,10 +96,24 @@ async function watchLocked({
     fromBlock: config.from_block,
     range: config.blocks_per_query,
     maxApps: config.max_apps,
-    inUse: new Set(config.in_use.map((hash) => `0x${hash.replace(/^0x/, '').toLowerCase()}`)),
+    inUse,
     multiSend: config.multi_send,
     enqueue: (state, alerts) => enqueue(state, alerts, outlets),
   });
+  const safes =
+    config.safe_service.url === ''
+      ? undefined
+      : new SafeService({
+          url: config.safe_service.url,
+          apiKey:
+            config.safe_service.api_key_file === ''
+              ? undefined
+              : readSecret(config.safe_service.api_key_file),
+          pollSeconds: config.safe_service.poll_seconds,
+          now,
+          nonces: (addresses) => readNonces(reader, addresses),
+          noted: (safe, hash, signer) => store.state.told[signedId(safe, hash, signer)],
+        });
   let webhookFailures = 0;
   const delivery = new Delivery({
     store,
@@ -114,6 +134,15 @@ async function watchLocked({
   let unreadableSince: number | undefined;
   const isListed = (address: string): boolean => store.state.sources[address]?.listed ?? false;
 
+  const askSafes = async (): Promise<void> => {
+    const { chainId } = store.state;
+    if (safes === undefined || chainId === null) return;
+    const before = safes.problem;
+    await safes.poll(chainId, follower.model, signal);
+    safes.mark(follower.model);
+    if (safes.problem !== undefined && safes.problem !== before)
+      onNote({ type: 'safe-service-failed', code: safes.problem.code, message: safes.problem.message });
+  };
   const pass = async (): Promise<void> => {
     const before = store.state.journal.entries;
     const progress = await follower.pass(signal);
@@ -122,7 +151,14 @@ async function watchLocked({
     unreadableSince = undefined;
     const events = store.state.journal.entries - before;
     if (events > 0) onNote({ type: 'pass', block: progress.block, events });
+    await askSafes();
     await tell([
+      ...waitingAlerts(safes?.waiting ?? [], follower.model, now(), thresholds.pending_hours * 3_600, {
+        known: knownContracts(store.state.sources, config.multi_send),
+        isListed,
+        inUse,
+      }),
+      ...serviceProblemAlerts(safes?.problem, now(), thresholds.stale_seconds),
       ...timedAlerts(
         follower.model,
         now(),
@@ -158,8 +194,12 @@ async function watchLocked({
         state: () => store.state,
         now,
         participationSeconds: thresholds.participation_days * 86_400,
+        waiting: () => safes?.waiting ?? [],
+        kms,
+        isListed,
         status: () => ({
           readable,
+          safeServiceReadable: safes && safes.problem === undefined,
           headTime: head?.timestamp,
           block: store.state.checkpoints.at(-1)?.number,
           webhookFailures,

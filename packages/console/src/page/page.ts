@@ -34,8 +34,9 @@ const HTML = `<!DOCTYPE html>
 </header>
 <p id="problem" role="alert" hidden></p>
 <main id="main" tabindex="-1">
+  <section aria-label="Summary"><ul id="summary" class="tiles"></ul></section>
   <section aria-labelledby="state-title"><h2 id="state-title">Governance</h2><div id="state" class="cards"></div></section>
-  <section aria-labelledby="operations-title"><h2 id="operations-title">Pending operations</h2><div id="operations"></div></section>
+  <section aria-labelledby="operations-title"><h2 id="operations-title">Operations</h2><div id="operations"></div></section>
   <section aria-labelledby="changes-title"><h2 id="changes-title">Recent changes</h2><div id="changes"></div></section>
   <section aria-labelledby="images-title"><h2 id="images-title">Allowed OS images</h2><div id="images"></div></section>
   <section aria-labelledby="apps-title"><h2 id="apps-title">Apps</h2><div id="apps"></div></section>

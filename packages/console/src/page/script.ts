@@ -41,6 +41,7 @@ const duration = (seconds) => {
   }
   return parts.slice(0, 2).join(' ') || '0 seconds';
 };
+const ago = (seconds) => duration(now - seconds).replace(/ \d+ second.*$/, '') + ' ago';
 const LAST = 8640000000000;
 const time = (seconds) => {
   if (!(seconds >= 0 && seconds < LAST)) return el('span', {}, 'never');
@@ -76,13 +77,13 @@ let now = 0;
 const VIEWS = {
   operations: {
     heads: ['State', 'What it does', 'When', 'Operation'],
-    caption: 'Operations of the Timelock, pending ones first',
+    caption: 'Scheduled operations and announced calls, pending ones first',
     row: (o) => [
       tag(o.state, STATE[o.state] ?? 'soft'),
       el('div', { class: 'text' }, o.lines.join('\n')),
       o.state === 'waiting' ? el('span', {}, 'in ' + duration(o.readyAt - now) + ', ', time(o.readyAt))
         : o.state === 'ready' ? el('span', {}, 'since ', time(o.readyAt)) : time(o.ended?.time),
-      el('div', {}, hex(o.id), el('div', { class: 'soft' }, 'scheduled by ', hex(o.scheduled.sender))),
+      el('div', {}, hex(o.id), el('div', { class: 'soft' }, o.kind + ' by ', hex(o.by))),
     ],
   },
   changes: {
@@ -145,9 +146,31 @@ async function show(name, focus) {
   }
 }
 
+const tile = (kind, target, title, value, ...text) =>
+  el('li', { class: 'tile ' + kind }, el('a', { href: '#' + target }, title), el('strong', {}, value), el('p', {}, text));
+function summary({ kms, counts, next, lastChange, health }) {
+  const down = health.filter((h) => !h.ok);
+  const some = (count, name) => count + ' ' + name + (count === 1 ? '' : 's');
+  byId('summary').replaceChildren(
+    tile(kms.paused ? 'bad' : 'good', 'state-title', 'Policy', kms.paused ? 'Paused' : 'Active',
+      kms.paused ? 'Nothing is allowed' : 'What is listed is allowed'),
+    tile(health.length === 0 ? '' : down.length === 0 ? 'good' : 'bad', 'health-title', 'Health',
+      health.length === 0 ? 'Unknown' : down.length === 0 ? 'All answer' : down.length + ' of ' + health.length + ' down',
+      health.length === 0 ? 'No service or machine is known here' : down.length === 0 ? some(health.length, 'service') + ' and machines' : down.map((h) => (h.kind === 'kms' ? 'KMS ' : 'App ') + h.name + ': ' + h.text).join(', ')),
+    tile(counts.pending === 0 ? '' : 'warn', 'operations-title', 'Pending operations',
+      counts.pending === 0 ? 'None' : counts.pending + (counts.ready === 0 ? '' : ', ' + counts.ready + ' ready'),
+      next === null ? '' : next.state === 'ready' ? 'Ready: ' : 'In ' + duration(next.readyAt - now) + ': ', next === null ? '' : next.lines.join('; ')),
+    tile('', 'changes-title', 'Last change', lastChange === null ? 'None' : ago(lastChange.time),
+      lastChange === null ? '' : lastChange.text + (lastChange.actor ? ', by ' + lastChange.actor : '')),
+    tile('', 'images-title', 'Allowed OS images', String(counts.images)),
+    tile('', 'apps-title', 'Apps', String(counts.apps)),
+    tile('', 'kms-title', 'KMS', some(counts.measurements, 'measurement') + ', ' + some(counts.devices, 'device')),
+  );
+}
 function overview(o) {
   now = o.now;
   const { chain, kms, counts } = o;
+  summary(o);
   const lag = chain.headTime === null ? undefined : o.now - chain.headTime;
   byId('chain').replaceChildren(shown('Chain ' + (chain.chainId ?? '?') + ', block ' + (chain.block ?? '?') +
     (lag === undefined ? '' : ', the newest is ' + duration(lag) + ' old')));
@@ -180,13 +203,6 @@ function overview(o) {
       ['Guard', address(s.guard)],
       ['Executed', String(s.executed)],
     ])),
-    card('Numbers', [
-      ['Pending operations', counts.pending + (counts.ready > 0 ? ', ' + counts.ready + ' ready' : '')],
-      ['OS images', String(counts.images)],
-      ['Apps', String(counts.apps)],
-      ['KMS measurements', String(counts.measurements)],
-      ['KMS devices', String(counts.devices)],
-    ]),
   );
   byId('health').replaceChildren(table('Services and machines that this console knows of', ['Kind', 'Name', 'State', 'Address'],
     o.health.map((h) => [h.kind === 'kms' ? 'KMS' : 'App', h.name, tag(h.text, h.ok ? 'good' : 'bad'), h.url === '' ? none() : el('span', { class: 'text' }, h.url)])));

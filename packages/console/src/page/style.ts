@@ -22,6 +22,13 @@ h3 { font-size: 1rem; margin: 0 0 .4rem; }
 .skip { position: absolute; left: -100rem; }
 .skip:focus { left: 1rem; top: .5rem; background: var(--card); padding: .3rem .6rem; }
 .cards { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr)); }
+.tiles { list-style: none; padding: 0; margin: .6rem 0 0; display: grid; gap: .7rem; grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr)); }
+.tile { background: var(--card); border: 1px solid var(--line); border-left: .3rem solid var(--line); border-radius: .6rem; padding: .6rem .8rem; min-width: 0; overflow-wrap: anywhere; }
+.tile.good { border-left-color: var(--good); } .tile.bad { border-left-color: var(--bad); } .tile.warn { border-left-color: var(--warn); }
+.tile a { color: var(--soft); text-decoration: none; font-size: .9em; }
+.tile a:hover { text-decoration: underline; }
+.tile strong { display: block; color: var(--ink); font-size: 1.15rem; }
+.tile p { margin: 0; color: var(--soft); font-size: .9em; display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow: hidden; }
 .card, .wide { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .9rem 1rem; min-width: 0; }
 .wide { overflow-x: auto; padding: .3rem .6rem; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem .9rem; margin: 0; }

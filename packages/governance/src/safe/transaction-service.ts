@@ -9,6 +9,8 @@ const MAX_ANSWER = 4 * 1024 * 1024;
 const PAGE = 50;
 /** More pending transactions than any Safe has. */
 const MAX_PENDING = 200;
+/** As many as that have with the owners that most Safes have. */
+const MAX_SIGNATURES = 2_000;
 
 const empty = z.literal([null, '', '0x']).transform((): Hex => '0x');
 const orZero = z.union([z.null().transform(() => 0n), amountText]);
@@ -56,9 +58,16 @@ export type TransactionService = {
  */
 export function transactionService(
   url: string,
-  options: { chainId: number; safe: Address; apiKey?: string | undefined; signal?: AbortSignal },
+  options: {
+    chainId: number;
+    safe: Address;
+    apiKey?: string | undefined;
+    signal?: AbortSignal;
+    /** Signatures that are checked in one question: each takes time. */
+    maxSignatures?: number;
+  },
 ): TransactionService {
-  const { chainId, safe, apiKey, signal } = options;
+  const { chainId, safe, apiKey, signal, maxSignatures = MAX_SIGNATURES } = options;
   if (!URL.canParse(url))
     throw new GovernanceError('bad-input', 'The URL of the transaction service is no URL');
   const { protocol, host, hostname, username, password } = new URL(url);
@@ -175,6 +184,7 @@ export function transactionService(
     },
     async pending(of, nonce) {
       const proposals: Proposal[] = [];
+      let signatures = 0;
       // Its own links to next pages lead wherever the service wants.
       for (let offset = 0; ; offset += PAGE) {
         const query = `?executed=false&nonce__gte=${nonce}&limit=${PAGE}&offset=${offset}`;
@@ -182,6 +192,9 @@ export function transactionService(
           listing,
           await ask('GET', `/v2/safes/${of}/multisig-transactions/${query}`),
         );
+        signatures += results.reduce((sum, { confirmations }) => sum + (confirmations?.length ?? 0), 0);
+        if (signatures > maxSignatures)
+          throw new GovernanceError('too-much', `${host} has more than ${maxSignatures} signatures of them`);
         for (const one of results) proposals.push(await checked(one));
         if (results.length < PAGE) return proposals;
         if (proposals.length >= MAX_PENDING) {

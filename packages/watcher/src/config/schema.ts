@@ -39,6 +39,11 @@ export type WatchConfig = {
     readonly max_waiting: number;
     readonly timeout_seconds: number;
   };
+  readonly safe_service: {
+    readonly url: string;
+    readonly api_key_file: string;
+    readonly poll_seconds: number;
+  };
   readonly metrics: { readonly enabled: boolean; readonly address: string; readonly port: number };
 };
 
@@ -84,6 +89,13 @@ export const configSchema: z.ZodType<WatchConfig> = z.strictObject({
       min_severity: z.enum(SEVERITIES).default('info'),
       max_waiting: z.int().min(1).max(10_000).default(1_000),
       timeout_seconds: z.number().min(1).max(60).default(10),
+    })
+    .prefault({}),
+  safe_service: z
+    .strictObject({
+      url: z.union([z.literal(''), url]).default(''),
+      api_key_file: z.string().default(''),
+      poll_seconds: z.number().min(1).max(3_600).default(30),
     })
     .prefault({}),
   metrics: z

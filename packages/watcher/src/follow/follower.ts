@@ -1,26 +1,26 @@
 import { PolicyError } from '@dstack-cloud/policy';
 import type { Block, ChainView } from '@dstack-cloud/policy/following';
+import type { Hex } from 'viem';
 import type { Alert } from '../alerts/alert.ts';
-import { reorganised, withdrawn } from '../alerts/chain-alerts.ts';
 import type { AlertContext } from '../alerts/occurrence.ts';
-import { alertsFor } from '../alerts/rules.ts';
 import type { ChainReader } from '../chain/chain-reader.ts';
 import { type LogRange, TooMuch } from '../chain/read-logs.ts';
 import { WatcherError } from '../errors.ts';
 import { decodeEvents } from '../events/decode-event.ts';
 import type { GovernanceEvent, SourceKind } from '../events/governance-event.ts';
-import { GovernanceModel } from '../model/governance-model.ts';
+import type { GovernanceModel } from '../model/governance-model.ts';
 import type { StateStore } from '../state/state-store.ts';
-import type { JournalEntry, Source, WatchState } from '../state/watch-state.ts';
+import type { JournalEntry } from '../state/watch-state.ts';
+import { giveUpOrphans, rollBack, sortOut } from './abandoned-events.ts';
 import { checkEpochs } from './check-epochs.ts';
 import { withCheckpoint } from './checkpoints.ts';
 import { findFork } from './find-fork.ts';
 import { findGovernors } from './find-governors.ts';
+import { advanced, FollowedSources } from './followed-sources.ts';
+import { forgetMadeCalls } from './forget-made-calls.ts';
 import { discoveredApps, knownContracts, mute, withinLimits } from './found-apps.ts';
+import { type Enqueue, ModelKeeper } from './model-keeper.ts';
 import { NEAR, planRange, type Range } from './plan-range.ts';
-
-/** Blocks that an abandoned event may take to come back. */
-const COMES_BACK_WITHIN = 64;
 
 /** What is followed, and how. */
 export type FollowerOptions = {
@@ -36,8 +36,7 @@ export type FollowerOptions = {
   readonly inUse: ReadonlySet<string>;
   /** Contracts through which Safes make several calls at once. */
   readonly multiSend: readonly string[];
-  /** Takes alerts into the next state. */
-  readonly enqueue: (state: WatchState, alerts: readonly Alert[]) => WatchState;
+  readonly enqueue: Enqueue;
 };
 
 /** How far a pass came. */
@@ -51,19 +50,22 @@ export type Progress = {
 /** Brings the store to the chain as it is: what a reorganisation removed is taken out, and what is new read. */
 export class Follower {
   readonly #options: FollowerOptions;
+  readonly #keeper: ModelKeeper;
+  readonly #sources: FollowedSources;
+  /** Whom this was asked about before. */
+  readonly #asked = new Set<string>();
   #range: number;
-  #model: GovernanceModel | undefined;
 
   constructor(options: FollowerOptions) {
     this.#options = options;
+    this.#keeper = new ModelKeeper(options.store, options.enqueue);
+    this.#sources = new FollowedSources(options.store, options.listed);
     this.#range = options.range;
   }
 
   /** The governance state that the events of the store add up to. */
   get model(): GovernanceModel {
-    const { store } = this.#options;
-    this.#model ??= GovernanceModel.of(store.entries, store.state.orphans);
-    return this.#model;
+    return this.#keeper.model;
   }
 
   /**
@@ -78,12 +80,14 @@ export class Follower {
     do {
       for (;;) {
         signal?.throwIfAborted();
-        const next = planRange(this.#sources, target, this.#range);
+        const next = planRange(this.#sources.all, target, this.#range);
         if (next === undefined) break;
         alerts.push(...(await this.#step(view, target, next)));
       }
     } while (await this.#findGovernors(view, target));
-    alerts.push(...(await this.#giveUpOrphans(target)));
+    alerts.push(...(await giveUpOrphans(this.#keeper, target)));
+    const { kms } = this.#options.store.state;
+    await forgetMadeCalls(reader, view, this.model, kms as Hex, (address) => this.#sources.isListed(address));
     return { head: view.head, block: this.#options.store.state.checkpoints.at(-1)?.number ?? 0, alerts };
   }
 
@@ -97,7 +101,7 @@ export class Follower {
         found: String(view.chainId),
       });
     if (state.checkpoints.length === 0) await this.#begin(view, target);
-    this.#listSources(target);
+    this.#sources.addListed(target);
     const fork = await findFork(store.state.checkpoints, target, async (numbers) =>
       (await reader.blocks(view, numbers)).map(({ hash }) => hash),
     );
@@ -107,7 +111,7 @@ export class Follower {
         found: 'another hash',
         hint: 'Check rpc_urls; for a chain that really began again, name a new folder in state_path',
       });
-    return fork.kind === 'fork' ? await this.#rollBack(fork.last.number) : [];
+    return fork.kind === 'fork' ? await rollBack(this.#keeper, fork.last.number) : [];
   }
 
   async #begin(view: ChainView, target: number): Promise<void> {
@@ -123,45 +127,11 @@ export class Follower {
     await store.update((state) => ({ ...state, chainId: view.chainId, checkpoints, verified: first }));
   }
 
-  /** Sources of the configuration that are not followed yet are read from the first block on. */
-  #listSources(target: number): void {
-    const { store, listed } = this.#options;
-    const { sources, checkpoints } = store.state;
-    const first = checkpoints[0]!.number + 1;
-    const added = Object.entries(listed).flatMap(([address, kind]): [string, Source][] => {
-      const known = sources[address];
-      if (known?.listed && known.muted === undefined) return [];
-      // One that was found is read once more: what came before it was registered is not known.
-      const alertsFrom = known === undefined ? target + 1 : known.next;
-      return [[address, { kind, next: first, alertsFrom, listed: true }]];
-    });
-    for (const [address, source] of Object.entries(sources)) {
-      if (source.kind === 'app' && source.listed && !Object.hasOwn(listed, address))
-        added.push([address, { ...source, listed: false }]);
-    }
-    if (added.length > 0) this.#pendingSources = { ...this.#pendingSources, ...Object.fromEntries(added) };
-  }
-
-  /** Timelocks and Safes that are met are followed too. */
   async #findGovernors(view: ChainView, target: number): Promise<boolean> {
-    const { reader, store } = this.#options;
-    const found = await findGovernors(reader, view, this.model, this.#sources, this.#asked);
-    const next = store.state.checkpoints[0]!.number + 1;
-    const added = found.map(({ address, kind }): [string, Source] => [
-      address,
-      { kind, next, alertsFrom: target + 1, listed: true },
-    ]);
-    if (added.length > 0) this.#pendingSources = { ...this.#pendingSources, ...Object.fromEntries(added) };
-    return added.length > 0;
-  }
-
-  readonly #asked = new Set<string>();
-
-  /** Added with the next step. */
-  #pendingSources: Readonly<Record<string, Source>> = {};
-
-  get #sources(): Readonly<Record<string, Source>> {
-    return { ...this.#options.store.state.sources, ...this.#pendingSources };
+    const { reader } = this.#options;
+    const found = await findGovernors(reader, view, this.model, this.#sources.all, this.#asked);
+    this.#sources.addGovernors(found, target);
+    return found.length > 0;
   }
 
   async #step(view: ChainView, target: number, wanted: Range): Promise<readonly Alert[]> {
@@ -174,7 +144,7 @@ export class Follower {
       return await this.#smaller(wanted);
     }
     this.#range = Math.min(this.#options.range, this.#range * 2);
-    const sources = this.#sources;
+    const sources = this.#sources.all;
     const kinds = new Map(wanted.addresses.map((address) => [address as string, sources[address]!]));
     const decoded = await decodeEvents(range, kinds);
     const { fresh, moved } = sortOut(decoded, this.model, store.state.orphans);
@@ -184,23 +154,6 @@ export class Follower {
         : undefined;
     const apps = discoveredApps([...fresh, ...moved], sources, maxApps);
     const limited = withinLimits(fresh, sources, this.model);
-    const advanced = Object.fromEntries(
-      wanted.addresses.map((address) => {
-        const source = sources[address]!;
-        const muted = limited.muted.get(address);
-        const epochOffset = epochs === undefined ? source.epochOffset : epochs.offsets.get(address);
-        const { epochOffset: _, ...rest } = source;
-        return [
-          address,
-          {
-            ...rest,
-            next: wanted.to + 1,
-            ...(epochOffset === undefined ? {} : { epochOffset }),
-            ...(muted === undefined ? {} : { muted }),
-          },
-        ];
-      }),
-    );
     const orphans = { ...store.state.orphans };
     for (const { id } of moved) delete orphans[id];
     const { checkpoints: before } = store.state;
@@ -213,7 +166,7 @@ export class Follower {
             time: range.end.timestamp,
           })
         : before;
-    const alerts = this.#judge(limited.kept);
+    const alerts = this.#keeper.judge(limited.kept, this.#context);
     const all = [...alerts, ...apps.alerts, ...limited.alerts, ...(epochs?.alerts ?? [])];
     const entries: JournalEntry[] = [
       ...limited.kept.map((event) => ({ type: 'event', event }) as const),
@@ -222,9 +175,13 @@ export class Follower {
           ({ type: 'moved', id, block, blockHash, index, time }) as const,
       ),
     ];
-    await this.#commit(
+    await this.#keeper.commit(
       {
-        sources: { ...store.state.sources, ...this.#pendingSources, ...advanced, ...apps.sources },
+        sources: {
+          ...sources,
+          ...advanced(sources, wanted.addresses, wanted.to + 1, limited.muted, epochs?.offsets),
+          ...apps.sources,
+        },
         checkpoints,
         orphans,
         counts: counted(store.state.counts, limited.kept),
@@ -235,7 +192,7 @@ export class Follower {
       // Older than what is known: in the order of the chain it comes before.
       moved.length > 0 || wanted.from <= last.number,
     );
-    this.#pendingSources = {};
+    this.#sources.stored();
     return all;
   }
 
@@ -247,14 +204,14 @@ export class Follower {
     added: readonly GovernanceEvent[],
   ): ReturnType<typeof checkEpochs> {
     const { reader, store } = this.#options;
-    const sources = this.#sources;
+    const sources = this.#sources.all;
     try {
       return await checkEpochs(reader, view, { block: end, addresses, sources, model: this.model, added });
     } catch (error) {
       const kms = store.state.sources[store.state.kms];
       if (error instanceof WatcherError && error.code === 'events-missing' && kms !== undefined) {
         const next = Math.min(kms.next, store.state.verified + 1);
-        await this.#commit(
+        await this.#keeper.commit(
           { sources: { ...store.state.sources, [store.state.kms]: { ...kms, next } } },
           [],
           [],
@@ -265,44 +222,12 @@ export class Follower {
     }
   }
 
-  /** What it reads is judged before it is known. */
-  #judge(events: readonly GovernanceEvent[]): Alert[] {
-    const { model } = this;
-    const context = this.#context;
-    // A failure after this would leave the model ahead of the store.
-    this.#model = undefined;
-    const alerts = new Map<string, Alert>();
-    for (const event of events) {
-      const found = event.history ? [] : alertsFor({ event, model, batch: events, context });
-      for (const alert of found) if (!alerts.has(alert.id)) alerts.set(alert.id, alert);
-      model.apply(event);
-    }
-    this.#judged = model;
-    return [...alerts.values()];
-  }
-
   get #context(): AlertContext {
-    const sources = this.#sources;
     return {
-      known: knownContracts(sources, this.#options.multiSend),
-      isListed: (address) => sources[address]?.listed ?? false,
+      known: knownContracts(this.#sources.all, this.#options.multiSend),
+      isListed: (address) => this.#sources.isListed(address),
       inUse: this.#options.inUse,
     };
-  }
-
-  #judged: GovernanceModel | undefined;
-
-  async #commit(
-    change: Partial<WatchState>,
-    alerts: readonly Alert[],
-    entries: readonly JournalEntry[],
-    changesOrder: boolean,
-  ): Promise<void> {
-    const { store, enqueue } = this.#options;
-    const judged = this.#judged;
-    this.#judged = undefined;
-    await store.update((state) => enqueue({ ...state, ...change }, alerts), entries);
-    this.#model = changesOrder ? undefined : judged;
   }
 
   async #read(view: ChainView, target: number, wanted: Range): Promise<LogRange> {
@@ -327,73 +252,15 @@ export class Follower {
       this.#range = Math.max(1, Math.floor(blocks / 2));
       return [];
     }
-    const strangers = wanted.addresses.filter((address) => !this.#sources[address]!.listed);
+    const strangers = wanted.addresses.filter((address) => !this.#sources.isListed(address));
     if (strangers.length === 0)
       throw new WatcherError('events-missing', `Block ${wanted.from} has more events than can be read`);
     const { muted, alerts } = mute(strangers, `block ${wanted.from} has more events than can be read`);
     const sources = { ...store.state.sources };
     for (const address of strangers) sources[address] = { ...sources[address]!, muted };
-    await this.#commit({ sources }, alerts, [], true);
+    await this.#keeper.commit({ sources }, alerts, [], true);
     return alerts;
   }
-
-  /** Events of blocks after `last` are abandoned for now; their transactions mostly come back. */
-  async #rollBack(last: number): Promise<readonly Alert[]> {
-    const { store } = this.#options;
-    const { state } = store;
-    const height = state.checkpoints.at(-1)!.number;
-    const gone = this.model.after(last);
-    const sources = Object.fromEntries(
-      Object.entries(state.sources).map(([address, source]) => [
-        address,
-        { ...source, next: Math.min(source.next, last + 1) },
-      ]),
-    );
-    const orphans = { ...state.orphans };
-    for (const { id } of gone) orphans[id] = height;
-    const alerts = [reorganised(height, last, gone.length, state.checkpoints.at(-1)!)];
-    await this.#commit(
-      {
-        sources,
-        orphans,
-        verified: Math.min(state.verified, last),
-        checkpoints: state.checkpoints.filter(({ number }) => number <= last),
-      },
-      alerts,
-      [],
-      true,
-    );
-    return alerts;
-  }
-
-  async #giveUpOrphans(target: number): Promise<readonly Alert[]> {
-    const { store } = this.#options;
-    const lost = Object.entries(store.state.orphans)
-      .filter(([, height]) => target >= height + COMES_BACK_WITHIN)
-      .map(([id]) => id);
-    if (lost.length === 0) return [];
-    const orphans = { ...store.state.orphans };
-    for (const id of lost) delete orphans[id];
-    const events = store.entries.flatMap((entry) =>
-      entry.type === 'event' && lost.includes(entry.event.id) ? [entry.event] : [],
-    );
-    const alerts = events.filter(({ history }) => !history).map(withdrawn);
-    const entries = lost.map((id) => ({ type: 'withdrawn', id }) as const);
-    await this.#commit({ orphans }, alerts, entries, true);
-    return alerts;
-  }
-}
-
-/** Which events are new, and which were known and are in another block now; the rest was read before. */
-function sortOut(
-  events: readonly GovernanceEvent[],
-  known: GovernanceModel,
-  orphans: Readonly<Record<string, number>>,
-): { readonly fresh: GovernanceEvent[]; readonly moved: GovernanceEvent[] } {
-  return {
-    fresh: events.filter(({ id }) => !known.has(id) && !(id in orphans)),
-    moved: events.filter(({ id }) => id in orphans),
-  };
 }
 
 function counted(

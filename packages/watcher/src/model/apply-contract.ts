@@ -1,10 +1,12 @@
-import { keccak256, toHex, zeroAddress, zeroHash } from 'viem';
+import { type Hex, keccak256, toHex, zeroAddress, zeroHash } from 'viem';
 import type { GovernanceEvent } from '../events/governance-event.ts';
 import type { GovernanceModel } from './governance-model.ts';
 import type { Allowance, AppModel, KmsModel, Ruled } from './model.ts';
 
 /** Strings of the chain are kept to this length where they are shown. */
 const MAX_TEXT = 512;
+/** Announced calls of one contract that are remembered. */
+const MAX_ANNOUNCED = 64;
 
 /** @returns the value of an argument as text; empty when it is not there */
 export function argument({ args }: GovernanceEvent, name: string): string {
@@ -89,6 +91,18 @@ function applyRuled(ruled: Ruled, event: GovernanceEvent): boolean {
       return true;
     case 'PolicyDelaySet':
       ruled.policyDelay = seconds(arg('delay'));
+      return true;
+    case 'CallAnnounced': {
+      const { block, time, tx, sender } = event;
+      const callHash = arg('callHash');
+      // Announced once more, it is the newest.
+      ruled.announced.delete(callHash);
+      ruled.announced.set(callHash, { callHash, call: arg('call') as Hex, block, time, tx, sender });
+      if (ruled.announced.size > MAX_ANNOUNCED) ruled.announced.delete(ruled.announced.keys().next().value!);
+      return true;
+    }
+    case 'CallRetracted':
+      ruled.announced.delete(arg('callHash'));
       return true;
     case 'GuardianSet':
       if (arg('enabled') === 'true') ruled.guardians.add(arg('guardian'));

@@ -6,6 +6,7 @@ const ruled = (): Ruled => ({
   pendingOwner: zeroAddress,
   implementation: zeroAddress,
   policyDelay: 0,
+  announced: new Map(),
   guardians: new Set(),
 });
 

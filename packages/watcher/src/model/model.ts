@@ -9,6 +9,16 @@ export type Allowance = {
   notAfter: number;
 };
 
+/** A call that the owner may make after the contract's delay. */
+export type Announcement = {
+  readonly callHash: string;
+  readonly call: Hex;
+  readonly block: number;
+  readonly time: number;
+  readonly tx: string;
+  readonly sender: string;
+};
+
 /** Who rules a contract, and which code it has. */
 export type Ruled = {
   owner: string;
@@ -16,6 +26,8 @@ export type Ruled = {
   implementation: string;
   /** Seconds that a loosening of the policy has to be announced before. */
   policyDelay: number;
+  /** Calls that are announced, by their hash. */
+  readonly announced: Map<string, Announcement>;
   readonly guardians: Set<string>;
 };
 

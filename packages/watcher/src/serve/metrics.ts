@@ -1,6 +1,8 @@
 import { Gauge, Registry } from 'prom-client';
 import { participation } from '../alerts/timed-alerts.ts';
+import { announcedCalls } from '../model/announced-calls.ts';
 import type { GovernanceModel } from '../model/governance-model.ts';
+import type { WaitingTransaction } from '../safe-service/waiting-transaction.ts';
 import type { WatchState } from '../state/watch-state.ts';
 
 /** What metrics are made of, at the moment when they are asked for. */
@@ -10,12 +12,18 @@ export type MetricsSource = {
   /** Unix seconds. */
   readonly now: () => number;
   readonly participationSeconds: number;
+  /** Transactions that wait in Safes, as the transaction service has them. */
+  readonly waiting: () => readonly WaitingTransaction[];
+  readonly kms: string;
+  readonly isListed: (address: string) => boolean;
   /** Of the last pass. */
   readonly status: () => {
     readonly readable: boolean;
     readonly headTime: number | undefined;
     readonly block: number | undefined;
     readonly webhookFailures: number;
+    /** Undefined when none is asked. */
+    readonly safeServiceReadable: boolean | undefined;
     readonly endpoints: readonly { readonly url: string; readonly healthy: boolean }[];
   };
 };
@@ -45,19 +53,26 @@ export function createMetrics(source: MetricsSource): Registry {
     [...source.model().timelocks.values()].flatMap(({ operations: all }) =>
       [...all.values()].filter(({ state }) => state === 'pending'),
     );
-  const approvals = () =>
-    [...source.model().safes.values()].flatMap(({ approvals: all }) => [...all.values()]);
+  /** Of the Safes: one that is approved on the chain and waits at the service counts once. */
+  const transactions = (): number[] => {
+    const since = new Map(source.waiting().map(({ hash, since: time }) => [hash, time]));
+    for (const { approvals: all } of source.model().safes.values())
+      for (const [hash, { time }] of all) since.set(hash, Math.min(time, since.get(hash) ?? time));
+    return [...since.values()];
+  };
+  const announced = () => announcedCalls(source.model(), source.kms, source.now(), source.isListed);
   const age = (since: number): number => Math.max(0, source.now() - since);
 
   gauge(
     'dstack_governance_pending_proposals',
-    'Operations that are scheduled and transactions of the Safe that are approved, and not executed.',
-    (set) => set(operations().length + approvals().length),
+    'Operations that are scheduled, calls that are announced, and transactions of Safes that are proposed or approved, and not executed.',
+    (set) => set(operations().length + announced().length + transactions().length),
   );
   gauge('dstack_governance_oldest_pending_seconds', 'Age of the oldest of them.', (set) => {
     const since = [
       ...operations().map(({ scheduled }) => scheduled.time),
-      ...approvals().map(({ time }) => time),
+      ...announced().map(({ time }) => time),
+      ...transactions(),
     ];
     set(since.length === 0 ? 0 : age(Math.min(...since)));
   });
@@ -99,6 +114,28 @@ export function createMetrics(source: MetricsSource): Registry {
         }
     },
     ['safe', 'signer'],
+  );
+  gauge(
+    'dstack_governance_safe_waiting_transactions',
+    'Transactions that signers proposed and nobody executed, as the transaction service has them.',
+    (set) => {
+      for (const safe of source.model().safes.keys())
+        set(source.waiting().filter((one) => one.safe === safe).length, { safe });
+    },
+    ['safe'],
+  );
+  gauge(
+    'dstack_governance_safe_service_readable',
+    'Whether the Safe transaction service answers as it should; absent without one.',
+    (set) => {
+      const { safeServiceReadable } = source.status();
+      if (safeServiceReadable !== undefined) set(safeServiceReadable ? 1 : 0);
+    },
+  );
+  gauge(
+    'dstack_governance_announced_calls',
+    'Calls that are announced to a contract, and neither made nor taken back.',
+    (set) => set(announced().length),
   );
   gauge('dstack_governance_paused', 'Whether the KMS is paused.', (set) =>
     set(source.model().kms.paused ? 1 : 0),

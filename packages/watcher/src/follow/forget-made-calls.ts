@@ -1,0 +1,42 @@
+import { dstackKmsAbi } from '@dstack-cloud/contracts';
+import type { ChainView } from '@dstack-cloud/policy/following';
+import { encodeFunctionData, type Hex, zeroHash } from 'viem';
+import type { ChainReader } from '../chain/chain-reader.ts';
+import { announcedCalls } from '../model/announced-calls.ts';
+import type { GovernanceModel } from '../model/governance-model.ts';
+
+/** Asked about in one pass. */
+const MAX_ASKED = 64;
+const WORD = /^0x[0-9a-f]{64}$/;
+
+/**
+ * Takes announced calls out of the model that the owner has made: no event says so, but the contract remembers only
+ * those that can still be made.
+ */
+export async function forgetMadeCalls(
+  reader: ChainReader,
+  view: ChainView,
+  model: GovernanceModel,
+  kms: Hex,
+  isListed: (address: string) => boolean,
+): Promise<void> {
+  const pending = announcedCalls(model, kms, view.settled.timestamp, isListed).slice(0, MAX_ASKED);
+  const answers = await reader.calls(
+    view,
+    view.settled,
+    pending.map(({ contract, callHash }) => ({
+      to: contract as Hex,
+      data: encodeFunctionData({
+        abi: dstackKmsAbi,
+        functionName: 'announcedAt',
+        args: [callHash as Hex],
+      }),
+    })),
+  );
+  pending.forEach(({ contract, callHash }, index) => {
+    // Code without announcements has none that could be made.
+    if (WORD.test(answers[index] ?? '') && answers[index] !== zeroHash) return;
+    const ruled = contract === kms ? model.kms : model.apps.get(contract);
+    ruled?.announced.delete(callHash);
+  });
+}

@@ -1,0 +1,142 @@
+import {
+  GovernanceError,
+  type Proposal,
+  proposalHash,
+  recoverSigner,
+  transactionService,
+} from '@dstack-cloud/governance';
+import type { Address } from 'viem';
+import type { GovernanceModel } from '../model/governance-model.ts';
+import type { WaitingTransaction } from './waiting-transaction.ts';
+
+/** Checked for one Safe in one poll: a service that lies must not keep this program busy. */
+const MAX_SIGNATURES = 200;
+/** Signers whose last signature is remembered, of one Safe. */
+const MAX_SIGNERS = 100;
+
+/** How the service is asked. */
+export type SafeServiceOptions = {
+  readonly url: string;
+  readonly apiKey?: string | undefined;
+  readonly pollSeconds: number;
+  /** Unix seconds. */
+  readonly now: () => number;
+  /** The next nonce of each Safe, as the chain has it; undefined for what is no Safe. */
+  readonly nonces: (safes: readonly string[]) => Promise<readonly (bigint | undefined)[]>;
+  /** When a signature was first seen, as an earlier run of this program noted. */
+  readonly noted: (safe: string, hash: string, signer: string) => number | undefined;
+};
+
+/** What is wrong with the service. */
+export type ServiceProblem = { readonly code: string; readonly message: string; readonly since: number };
+
+/**
+ * Asks the Safe transaction service for what signers have proposed and signed. It is trusted with nothing: hashes are
+ * computed here, signatures are checked, and who is a signer and which nonce is next say the chain's own events and code.
+ */
+export class SafeService {
+  readonly #options: SafeServiceOptions;
+  #next = 0;
+  #problem: ServiceProblem | undefined;
+  #waiting: readonly WaitingTransaction[] = [];
+  readonly #firstSeen = new Map<string, number>();
+  readonly #signed = new Map<string, Map<string, number>>();
+  /** Signatures that were taken into account. */
+  readonly #seen = new Set<string>();
+
+  constructor(options: SafeServiceOptions) {
+    this.#options = options;
+  }
+
+  /** Transactions that wait, as the last answers had them. */
+  get waiting(): readonly WaitingTransaction[] {
+    return this.#waiting;
+  }
+
+  /** Undefined while the service answers as it should. */
+  get problem(): ServiceProblem | undefined {
+    return this.#problem;
+  }
+
+  /** Asks, if it is time. Never fails: what is wrong is in `problem`. */
+  async poll(chainId: number, model: GovernanceModel, signal?: AbortSignal): Promise<void> {
+    const { now, pollSeconds, nonces } = this.#options;
+    if (now() < this.#next) return;
+    this.#next = now() + pollSeconds;
+    const safes = [...model.safes.keys()];
+    try {
+      const next = await nonces(safes);
+      const found: WaitingTransaction[] = [];
+      for (const [index, safe] of safes.entries()) {
+        const nonce = next[index];
+        if (nonce !== undefined) found.push(...(await this.#ask(chainId, safe, nonce, model, signal)));
+      }
+      this.#waiting = found;
+      const hashes = new Set(found.map(({ hash }) => hash));
+      for (const hash of this.#firstSeen.keys()) if (!hashes.has(hash)) this.#firstSeen.delete(hash);
+      this.#problem = undefined;
+    } catch (error) {
+      if (signal?.aborted) return;
+      const code = error instanceof GovernanceError ? error.code : 'service-unreachable';
+      const message = error instanceof Error ? error.message.slice(0, 1_000) : String(error);
+      this.#problem = { code, message, since: this.#problem?.since ?? Math.floor(now()) };
+    }
+  }
+
+  /** Signing counts as taking part, like approving and executing. */
+  mark(model: GovernanceModel): void {
+    for (const [safe, times] of this.#signed) {
+      const { owners, lastSeen } = model.safe(safe);
+      for (const [signer, time] of times)
+        if (owners.has(signer) && (lastSeen.get(signer) ?? 0) < time) lastSeen.set(signer, time);
+    }
+  }
+
+  async #ask(
+    chainId: number,
+    safe: string,
+    nonce: bigint,
+    model: GovernanceModel,
+    signal: AbortSignal | undefined,
+  ): Promise<WaitingTransaction[]> {
+    const { url, apiKey, now } = this.#options;
+    const service = transactionService(url, {
+      ...{ chainId, safe: safe as Address, apiKey, maxSignatures: MAX_SIGNATURES },
+      ...(signal === undefined ? {} : { signal }),
+    });
+    const { owners } = model.safe(safe);
+    const found: WaitingTransaction[] = [];
+    for (const proposal of await service.pending(safe as Address, nonce)) {
+      // The service was asked for these alone, and may answer more.
+      if (proposal.tx.nonce < nonce) continue;
+      const hash = proposalHash(proposal);
+      const signers = (await signersOf(hash, proposal)).filter((signer) => owners.has(signer));
+      // Whatever no signer has signed, the service or a stranger made up.
+      if (signers.length === 0) continue;
+      const since = this.#firstSeen.get(hash) ?? Math.floor(now());
+      this.#firstSeen.set(hash, since);
+      for (const signer of signers) this.#sign(safe, hash, signer);
+      found.push({ safe, hash, tx: proposal.tx, signers, since });
+    }
+    return found;
+  }
+
+  /** The service's own times are anybody's word: a signature counts from when it was first seen. */
+  #sign(safe: string, hash: string, signer: string): void {
+    const { noted, now } = this.#options;
+    const key = `${hash}/${signer}`;
+    if (this.#seen.has(key)) return;
+    if (this.#seen.size >= MAX_SIGNERS * MAX_SIGNATURES) this.#seen.clear();
+    this.#seen.add(key);
+    const times = this.#signed.get(safe) ?? new Map<string, number>();
+    this.#signed.set(safe, times);
+    const time = noted(safe, hash, signer) ?? Math.floor(now());
+    times.set(signer, Math.max(time, times.get(signer) ?? 0));
+    if (times.size > MAX_SIGNERS) times.delete(times.keys().next().value!);
+  }
+}
+
+async function signersOf(hash: `0x${string}`, { signatures }: Proposal): Promise<string[]> {
+  const signers = await Promise.all(signatures.map((signature) => recoverSigner(hash, signature)));
+  return [...new Set(signers.map(({ signer }) => signer.toLowerCase()))];
+}
