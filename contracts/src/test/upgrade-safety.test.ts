@@ -53,29 +53,22 @@ describe.each(upgradeable)('%s', (name) => {
 });
 
 test('what would corrupt a proxy is found', async () => {
-  const sources = sourcesOf(undefined);
-  const change = (path: string, from: RegExp, to: string): string => {
-    const before = sources.get(path)!;
-    expect(before).toMatch(from);
-    return before.replace(from, to);
-  };
-  const broken = {
-    // A variable before the others, a namespaced member before the others, a value that no proxy has.
-    slot: ['contracts/KmsStorage.sol', /(\n *KmsInfo public kmsInfo;)/, '\n    uint256 public first;$1'],
-    member: ['contracts/KmsStorage.sol', /uint64 epoch;/, 'uint64 before; uint64 epoch;'],
-    immutable: [
-      'contracts/KmsStorage.sol',
+  const path = 'contracts/KmsStorage.sol';
+  const before = sourcesOf(undefined).get(path)!;
+  // A variable before the others, a value that no proxy has, a namespaced member before the others.
+  const changed = before
+    .replace(
       /(\n *KmsInfo public kmsInfo;)/,
-      '\n    uint256 public immutable fixedAt = block.number;$1',
-    ],
-  } as const;
-  for (const [what, [path, from, to]] of Object.entries(broken)) {
-    const folder = join(directory, what);
-    const changed = new Map([...sources, [path, change(path, from, to)]]);
-    writeBuildInfo(folder, analyse(changed), codesOf(undefined));
-    const report = await check('v3', what, 'DstackKms');
-    expect(report.ok, what).toBe(false);
-  }
+      '\n    uint256 public moved;\n    uint256 public immutable madeAt = block.number;$1',
+    )
+    .replace(/(struct DstackKmsExt \{)/, '$1 uint64 inserted;');
+  const folder = join(directory, 'broken');
+  writeBuildInfo(folder, analyse(sourcesOf(undefined).set(path, changed)), codesOf(undefined));
+  const report = await check('v3', 'broken', 'DstackKms');
+  expect(report.ok).toBe(false);
+  const words = report.explain(false);
+  for (const found of [/Inserted `moved`/, /`madeAt` is immutable/, /Inserted `inserted`/])
+    expect(words).toMatch(found);
 }, 600_000);
 
 /** How the compiler ends code: the IPFS hash of its metadata, which has the hash of every source and all settings. */
