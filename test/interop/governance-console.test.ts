@@ -95,7 +95,7 @@ describeInBrowser(`governance page in Chromium${hasChromium ? '' : ' (skipped: n
     await page.goto(served.url, { timeout: 120_000 });
     await page.locator('body[data-ready=yes]').waitFor({ timeout: 60_000 });
     // The chain may not be read yet when the page comes first.
-    await page.getByText(`Allowed OS images`).waitFor();
+    await page.getByRole('heading', { name: 'Allowed OS images' }).waitFor();
     await expect
       .poll(
         async () => {
