@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readImage, writeCpio } from '@dstack-cloud/os-image';
 import { findProgram } from '@dstack-cloud/test/requires';
-import { freePort } from '@dstack-cloud/vmm';
+import { freePort, processorArguments } from '@dstack-cloud/vmm';
 import { busyboxImagesDisk } from '../harness/busybox-image.ts';
 import { countingApp, pageOf } from '../harness/vm/counting-app.ts';
 import { devImage } from '../harness/vm/dev-image.ts';
@@ -75,7 +75,8 @@ async function bareBoot(directory: string, folder: string): Promise<number> {
     ]),
   );
   const args = [
-    ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', String(VM_CPUS), '-m', `${VM_MEMORY_MB}M`],
+    ...processorArguments('tcg'),
+    ...['-smp', String(VM_CPUS), '-m', `${VM_MEMORY_MB}M`],
     ...['-machine', 'q35', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-kernel', join(folder, kernel), '-initrd', initrd, '-append', 'quiet panic=1 no_timer_check'],
   ];

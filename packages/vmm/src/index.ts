@@ -36,6 +36,7 @@ export type { CvmState, VmRun } from './state.ts';
 export { type CvmStatus, cvmStatus, listCvms } from './status.ts';
 export { bootFor } from './vm/boot-for.ts';
 export { callGuest } from './vm/call-guest.ts';
+export { processorArguments } from './vm/qemu-arguments.ts';
 export { vmImage } from './vm/vm-image.ts';
 export type { VmNetwork, VmOptions, VmSettings } from './vm/vm-settings.ts';
 export { dialGuest } from './vm/vsock.ts';

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readImage, writeFat32 } from '@dstack-cloud/os-image';
 import { findProgram } from '@dstack-cloud/test/requires';
-import { type Notification, resolveProgram, startHostApi } from '@dstack-cloud/vmm';
+import { type Notification, processorArguments, resolveProgram, startHostApi } from '@dstack-cloud/vmm';
 
 const HOST_API_PORT = 10_000;
 const TEE_PORT = 4051;
@@ -148,7 +148,8 @@ export async function startVm(options: VmOptions): Promise<Vm> {
   const qemu = start(
     'qemu-system-x86_64',
     [
-      ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', String(VM_CPUS), '-m', `${VM_MEMORY_MB}M`],
+      ...processorArguments('tcg'),
+      ...['-smp', String(VM_CPUS), '-m', `${VM_MEMORY_MB}M`],
       ...['-object', `memory-backend-memfd,id=mem0,size=${VM_MEMORY_MB}M,share=on`],
       ...['-machine', 'q35,memory-backend=mem0', '-nodefaults', '-no-user-config', '-display', 'none'],
       ...['-no-reboot', '-chardev', 'stdio,id=com0,signal=off', '-serial', 'chardev:com0'],

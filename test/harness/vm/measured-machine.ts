@@ -19,6 +19,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { readUki } from '@dstack-cloud/attestation';
 import { DISK, readImage, type Stub, writeCpio, writeFat32, writeUki } from '@dstack-cloud/os-image';
 import { findProgram } from '@dstack-cloud/test/requires';
+import { processorArguments } from '@dstack-cloud/vmm';
 
 const MIB = 1024 * 1024;
 const ESP_AT = MIB;
@@ -194,7 +195,8 @@ async function run(
   const child: ChildProcess = spawn(
     'qemu-system-x86_64',
     [
-      ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', '1024', '-machine', 'q35'],
+      ...processorArguments('tcg'),
+      ...['-smp', '2', '-m', '1024', '-machine', 'q35'],
       ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio'],
       ...['-bios', firmware, '-chardev', `socket,id=tpm,path=${control}`],
       ...['-tpmdev', 'emulator,id=tpm0,chardev=tpm', '-device', 'tpm-crb,tpmdev=tpm0'],

@@ -55,6 +55,15 @@ interface QemuNetwork {
 }
 
 /**
+ * Which processor the guest sees. An emulated one is all that QEMU can emulate, but for page tables of five levels: each
+ * miss of the emulated TLB walks them all, and no machine here has the memory that they are for.
+ */
+export function processorArguments(acceleration: Acceleration): string[] {
+  if (acceleration === 'kvm') return ['-accel', 'kvm', '-cpu', 'host'];
+  return ['-accel', 'tcg,thread=multi', '-cpu', 'max,la57=off'];
+}
+
+/**
  * The command line of QEMU. The serial console is standard output. QEMU ends when the guest reboots: each boot gets a fresh
  * set of measurement registers.
  */
@@ -64,8 +73,7 @@ export function qemuArguments(plan: QemuPlan): string[] {
   return [
     ...(pinned === undefined ? [] : [pinned.program, '-c', pinned.cpus]),
     plan.program,
-    ...['-accel', acceleration === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
-    ...['-cpu', acceleration === 'kvm' ? 'host' : 'max'],
+    ...processorArguments(acceleration),
     ...['-smp', String(vcpu), '-m', `${memory}M`],
     ...machine(plan),
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
