@@ -1,10 +1,9 @@
-import { existsSync } from 'node:fs';
-import { type IncomingMessage, request } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import type { ContainerInfo, LogChunk, LogQuery } from './containers.ts';
+import { dockerBody, dockerRequest } from './docker-request.ts';
 
 const TIMEOUT_MS = 10_000;
-const MAX_BODY = 4 * 1024 * 1024;
 /** Largest frame of a log stream. */
 const MAX_FRAME = 1024 * 1024;
 const CHANNELS = ['stdin', 'stdout', 'stderr'] as const;
@@ -37,8 +36,8 @@ export class DockerEngine {
     const label = `com.docker.compose.project=${this.#project}`;
     const filters = encodeURIComponent(JSON.stringify({ label: [label] }));
     const path = `/containers/json?all=true${this.#project === undefined ? '' : `&filters=${filters}`}`;
-    const response = await this.#get(path, AbortSignal.timeout(TIMEOUT_MS));
-    const list = listSchema.parse(JSON.parse((await body(response)).toString('utf8')));
+    const response = await dockerRequest(this.#socketPath, { path, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const list = listSchema.parse(JSON.parse((await dockerBody(response)).toString('utf8')));
     return list.map((one) => ({
       id: one.Id,
       names: one.Names,
@@ -64,50 +63,12 @@ export class DockerEngine {
       tail: query.tail,
     });
     const path = `/containers/${encodeURIComponent(name)}/logs?${parameters}`;
-    const response = await this.#get(path, signal);
+    const response = await dockerRequest(this.#socketPath, { path, signal });
     yield* frames(response);
   }
 
   async #has(name: string): Promise<boolean> {
     return (await this.list()).some(({ id, names }) => id === name || names.includes(`/${name}`));
-  }
-
-  #get(path: string, signal: AbortSignal): Promise<IncomingMessage> {
-    if (!existsSync(this.#socketPath))
-      return Promise.reject(new Error(`Socket not found: ${this.#socketPath}`));
-    return new Promise((resolve, reject) => {
-      const options = { socketPath: this.#socketPath, path, signal, headers: { host: 'docker' } };
-      const outgoing = request(options, (response) => {
-        const status = response.statusCode ?? 0;
-        if (status === 200) return resolve(response);
-        body(response).then(
-          (bytes) => reject(new Error(`Docker responded with status code ${status}: ${messageOf(bytes)}`)),
-          reject,
-        );
-      });
-      outgoing.once('error', reject);
-      outgoing.end();
-    });
-  }
-}
-
-async function body(response: IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > MAX_BODY) throw new Error('Docker answered too much');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
-}
-
-function messageOf(bytes: Buffer): string {
-  try {
-    const { message } = JSON.parse(bytes.toString('utf8')) as { message?: unknown };
-    return typeof message === 'string' ? message.slice(0, 1024) : '';
-  } catch {
-    return '';
   }
 }
 

@@ -2,9 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ContainerEngine } from '@dstack-cloud/app';
+import type { EngineName } from '@dstack-cloud/app';
 import { readComposeFile } from '@dstack-cloud/app/compose-file';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { type EngineImages, imagesByCommand } from './engine-images.ts';
 import { loadImages } from './load-images.ts';
 
 let folder: string;
@@ -32,7 +33,7 @@ function disk(): string {
 }
 
 /** An engine that has no image, and refuses each with these words. */
-function refusing(words: string): ContainerEngine {
+function refusing(words: string): EngineImages {
   const program = join(folder, 'engine');
   writeFileSync(join(folder, 'words'), words);
   writeFileSync(
@@ -40,7 +41,7 @@ function refusing(words: string): ContainerEngine {
     `#!/bin/sh\n[ "$1" = load ] || exit 1\ncat >/dev/null\ncat '${folder}/words' >&2\nexit 3\n`,
   );
   chmodSync(program, 0o755);
-  return { name: program as ContainerEngine['name'], compose: [] };
+  return imagesByCommand({ engine: program as EngineName, env: { PATH: process.env['PATH'] ?? '' } });
 }
 
 it('tells why the engine does not load an image: what the host reads is short, and all of it can be seen', async () => {
@@ -50,7 +51,7 @@ it('tells why the engine does not load an image: what the host reads is short, a
       disk: disk(),
       engine: refusing(words),
       file,
-      env: { PATH: process.env['PATH'] ?? '' },
+      env: {},
       say: () => undefined,
     });
   await expect(load(`${'x'.repeat(100_000)}\nno \u001b[2Jspace\u0007 left\n`)).rejects.toMatchObject({

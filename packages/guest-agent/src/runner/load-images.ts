@@ -1,7 +1,5 @@
-import { execFile, spawn } from 'node:child_process';
 import { open } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
-import { AppError, type ContainerEngine } from '@dstack-cloud/app';
+import { AppError } from '@dstack-cloud/app';
 import { type ComposeFile, ComposeValues } from '@dstack-cloud/app/compose-file';
 import {
   type ArchivedImage,
@@ -16,23 +14,19 @@ import {
   tarFiles,
 } from '@dstack-cloud/app/image-archive';
 import { GuestError } from '../errors.ts';
-import { lastWords } from '../last-words.ts';
+import type { EngineImages } from './engine-images.ts';
 
 /** Most archives on one disk. */
 const MAX_ARCHIVES = 256;
-/** An engine that takes longer for one archive is stuck. */
-const LOAD_TIMEOUT_MS = 30 * 60_000;
-const INSPECT_TIMEOUT_MS = 60_000;
 
 export interface LoadImagesOptions {
   /** File or disk with a tar archive of image archives; the host gives it, and may give anything. */
   readonly disk: string;
-  readonly engine: ContainerEngine;
+  readonly engine: EngineImages;
   readonly file: ComposeFile;
-  /** Environment of the engine's client; interpolation takes its values from here too. */
+  /** What interpolation takes its values from. */
   readonly env: Readonly<Record<string, string>>;
   readonly say: (line: string) => void;
-  readonly signal?: AbortSignal;
 }
 
 /**
@@ -101,30 +95,14 @@ function wantedImages(file: ComposeFile, env: Readonly<Record<string, string>>):
  * The id under which the engine has the image; undefined when it has not. Engines name an image by its configuration;
  * with containerd's store, by its manifest.
  */
-async function heldBy(options: LoadImagesOptions, { reference, image }: Use): Promise<string | undefined> {
+async function heldBy({ engine }: LoadImagesOptions, { reference, image }: Use): Promise<string | undefined> {
   const ids = [image.id, ...image.digests].map((hex) => `sha256:${hex}`);
   if (reference.kind === 'tag') {
-    const found = await inspect(options, reference.name);
+    const found = await engine.idOf(reference.name);
     return found !== undefined && ids.includes(found) ? found : undefined;
   }
-  for (const id of ids) if ((await inspect(options, id)) === id) return id;
+  for (const id of ids) if ((await engine.idOf(id)) === id) return id;
   return undefined;
-}
-
-async function inspect(
-  { engine, env, signal }: LoadImagesOptions,
-  name: string,
-): Promise<string | undefined> {
-  return await new Promise((resolve, reject) => {
-    const args = ['image', 'inspect', '--format', '{{.Id}}', name];
-    const settings = { env: { ...env }, timeout: INSPECT_TIMEOUT_MS, ...(signal ? { signal } : {}) };
-    execFile(engine.name, args, settings, (error, stdout) => {
-      if (error === null) return resolve(`sha256:${stdout.trim().replace(/^sha256:/, '')}`);
-      // A status is the engine's answer; anything else is none.
-      if (typeof error.code === 'number') return resolve(undefined);
-      reject(new GuestError('start-failed', `${engine.name} cannot be asked for images`, { cause: error }));
-    });
-  });
 }
 
 /** Loads an image, and has the engine say that it has this one. */
@@ -136,41 +114,10 @@ async function loadOne(options: LoadImagesOptions, archive: TarFile, use: Use): 
   );
   // An archive of the older form, without digests of its parts, is left to the engine as a whole.
   const content = layout === undefined ? piecesOf(archive.content, archive.size) : imageStream(layout, names);
-  await load(archive.name, content, options);
+  await options.engine.load(archive.name, content);
   const held = await heldBy(options, use);
   if (held === undefined) throw differs(use);
   return held;
-}
-
-async function load(
-  name: string,
-  content: AsyncIterable<Uint8Array>,
-  { engine, env, signal }: LoadImagesOptions,
-): Promise<void> {
-  const limit = AbortSignal.timeout(LOAD_TIMEOUT_MS);
-  const child = spawn(engine.name, ['load'], {
-    env: { ...env },
-    stdio: ['pipe', 'ignore', 'pipe'],
-    signal: signal === undefined ? limit : AbortSignal.any([signal, limit]),
-    killSignal: 'SIGKILL',
-  });
-  let said = '';
-  child.stderr.on('data', (chunk: Buffer) => {
-    said = (said + chunk.toString('utf8')).slice(-2000);
-  });
-  const ended = new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
-  });
-  // An engine that refuses stops reading; its own words say more than the broken pipe.
-  const fed = pipeline(content, child.stdin).catch((cause: unknown) => cause);
-  const [code, cause] = await Promise.all([ended, fed]);
-  if (code !== 0)
-    throw new GuestError(
-      'start-failed',
-      `${engine.name} does not load the image archive ${name}: ${lastWords(said) || `status ${code}`}`,
-      { cause },
-    );
 }
 
 function differs({ service, reference, image }: Use): GuestError {

@@ -7,6 +7,7 @@ import {
   chooseEngine,
   ENV_LIMITS,
   engineProbe,
+  engineVariables,
   GUEST_FILES,
   HOST_SHARED_LIMITS,
   parseAppCompose,
@@ -22,8 +23,10 @@ import type { NotifyHost } from '../boot/host-api.ts';
 import { hostSharedCopy } from '../boot/host-shared.ts';
 import { type GuestConfig, machineAbilities } from '../config/guest-config.ts';
 import { CONTAINERS_MODE } from '../http/start-listeners.ts';
+import { dockerSocketPath } from '../machine/containers.ts';
 import { type AgentSockets, baseEnvironment } from './app-environment.ts';
 import { containersFile, writeContainers } from './containers-file.ts';
+import { type EngineImages, imagesByApi, imagesByCommand } from './engine-images.ts';
 import { loadImages } from './load-images.ts';
 import { ProcessService } from './process-service.ts';
 import { runEngine } from './run-engine.ts';
@@ -119,13 +122,25 @@ async function start(
   const images =
     disk === undefined || resume
       ? undefined
-      : await loadImages({ disk, engine, file, env: engineEnv, say, signal });
+      : await loadImages({ disk, engine: imagesOf(engine, engineEnv, options), file, env: engineEnv, say });
   return await runEngine({
     resume,
     ...(images === undefined ? {} : { images }),
     ...{ engine, composeText, file, sealedEnv, project, folders, ports, logDir, onOutput, signal, say },
     env: engineEnv,
   });
+}
+
+/** A machine of its own has Docker at the usual place, unless the application says that its own is elsewhere. */
+function imagesOf(
+  engine: ContainerEngine,
+  env: Readonly<Record<string, string>>,
+  { config, signal }: RunAppOptions,
+): EngineImages {
+  const isOwn = config.root === '/' && Object.keys(engineVariables(env)).length === 0;
+  return isOwn
+    ? imagesByApi(dockerSocketPath({}), signal)
+    : imagesByCommand({ engine: engine.name, env, signal });
 }
 
 /** Runner `bash`: the script is one service without a restart. */
