@@ -1,4 +1,5 @@
 import { printable, printableMessage } from '@dstack-cloud/encoding';
+import { errorChain } from '@dstack-cloud/runtime';
 import { type Context, type Host, jsonText } from './context.ts';
 import { EXIT } from './errors.ts';
 
@@ -29,22 +30,11 @@ function describe(error: unknown): Described {
   const optional = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
   return {
     code: optional(like?.code) ?? 'failed',
-    message: error instanceof Error ? withCauses(error) : String(error),
+    message: errorChain(error),
     expected: optional(like?.expected),
     found: optional(like?.found),
     hint: optional(like?.hint),
   };
-}
-
-/** The message and those of its causes that say something new. */
-function withCauses(error: Error): string {
-  let message = error.message;
-  let cause = error.cause;
-  for (let depth = 0; depth < 8 && cause instanceof Error; depth += 1) {
-    if (cause.message !== '' && !message.includes(cause.message)) message += `: ${cause.message}`;
-    cause = cause.cause;
-  }
-  return message;
 }
 
 function text(error: Described): string {

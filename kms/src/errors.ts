@@ -28,12 +28,3 @@ export class KmsError extends Error {
     this.code = code;
   }
 }
-
-/** The messages of an error and its causes, outermost first, as logs show them. */
-export function errorChain(error: unknown): string {
-  const parts: string[] = [];
-  for (let current: unknown = error; current instanceof Error && parts.length < 8; current = current.cause) {
-    if (!parts.some((part) => part.includes(current.message))) parts.push(current.message);
-  }
-  return parts.length > 0 ? parts.join(': ') : String(error);
-}

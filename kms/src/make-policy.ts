@@ -1,7 +1,7 @@
 import { allowListPolicy, chainPolicy, devPolicy, type Policy, webhookPolicy } from '@dstack-cloud/policy';
+import { withTimeout } from '@dstack-cloud/runtime';
 import type { ConfiguredFiles } from './config/configured-files.ts';
 import type { KmsConfig } from './config/kms-config.ts';
-import { deadlineOf } from './deadline.ts';
 import { exposeChainStatus } from './telemetry/chain-metrics.ts';
 import type { Log } from './telemetry/log.ts';
 import type { Metrics } from './telemetry/metrics.ts';
@@ -65,7 +65,7 @@ export function makePolicy(
       });
       // Without new blocks there are no events, and without requests nobody reads the chain: each scrape looks itself.
       metrics.beforeScrape.push(async () => {
-        await deadlineOf(source.describe(), SCRAPE_TIMEOUT_MS).catch(() => undefined);
+        await withTimeout(source.describe(), SCRAPE_TIMEOUT_MS).catch(() => undefined);
         const { lagSeconds } = source.status();
         if (lagSeconds !== undefined) metrics.onchainSyncLag.set(lagSeconds);
       });

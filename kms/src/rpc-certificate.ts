@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import { writeFileAtomic } from '@dstack-cloud/app';
 import { certificatePem } from '@dstack-cloud/ra-tls';
+import { errorChain } from '@dstack-cloud/runtime';
 import type { GuestAgent } from './agent/guest-agent.ts';
 import type { KmsConfig } from './config/kms-config.ts';
-import { errorChain, KmsError } from './errors.ts';
+import { KmsError } from './errors.ts';
 import type { KmsKeys } from './key-directory/kms-keys.ts';
 import { issueRpcCertificate } from './key-directory/new-keys.ts';
 import { attestOf } from './onboard/onboarding.ts';

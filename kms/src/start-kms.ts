@@ -1,11 +1,12 @@
 import { k256Backend } from '@dstack-cloud/keys';
+import { errorChain } from '@dstack-cloud/runtime';
 import { startAdminListener } from './admin/admin-listener.ts';
 import { loadPasswordCheck } from './admin/load-password-check.ts';
 import { openAudit } from './audit/audit-log.ts';
 import { unknownRoots } from './authorize/unknown-roots.ts';
 import type { ConfiguredFiles } from './config/configured-files.ts';
 import type { KmsConfig } from './config/kms-config.ts';
-import { errorChain, KmsError } from './errors.ts';
+import { KmsError } from './errors.ts';
 import { closeSecrets } from './key-directory/close-secrets.ts';
 import { keyDirectoryState, recoverKeyDirectory } from './key-directory/commit.ts';
 import { loadKeys } from './key-directory/load-keys.ts';

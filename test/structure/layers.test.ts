@@ -14,6 +14,7 @@ const layers: Record<string, number> = {
   encoding: 0,
   keys: 0,
   files: 0,
+  runtime: 0,
   attestation: 1,
   prpc: 1,
   app: 1,
@@ -39,7 +40,7 @@ const layers: Record<string, number> = {
 
 /** Imports inside one layer that the design wants; everything else inside a layer is refused. */
 const sameLayer: Record<string, readonly string[]> = {
-  keys: ['encoding'],
+  keys: ['encoding', 'runtime'],
   'os-image': ['attestation'],
   console: ['watcher'],
 };
@@ -53,6 +54,7 @@ const services = ['kms', 'guest-agent', 'vmm', 'verifier', 'auth-api'];
 const trustedRing = [
   'encoding',
   'files',
+  'runtime',
   'keys',
   'prpc',
   'attestation',

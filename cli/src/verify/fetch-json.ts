@@ -1,3 +1,5 @@
+import { collectBytes } from '@dstack-cloud/runtime';
+
 /** Largest answer that is read: an attestation with its event log has some 100 KiB. */
 const MAX_BYTES = 8 * 1024 * 1024;
 const TIMEOUT_MS = 15_000;
@@ -31,15 +33,10 @@ export async function fetchJson(url: string, request: Request = {}): Promise<unk
   }
 }
 
-async function readBounded(response: Response): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
-    size += chunk.length;
-    if (size > MAX_BYTES) throw new Error('the answer is too large');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
+async function readBounded({ body }: Response): Promise<string> {
+  if (body === null) return '';
+  const tooLarge = () => new Error('the answer is too large');
+  return Buffer.from(await collectBytes(body, MAX_BYTES, tooLarge)).toString('utf8');
 }
 
 function reason(error: unknown): string {

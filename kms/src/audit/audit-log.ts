@@ -3,8 +3,8 @@ import { type AuditEntry, AuditError, AuditLog, auditKey, certifyAuditKey } from
 import { toHex } from '@dstack-cloud/encoding';
 import { k256PublicKey } from '@dstack-cloud/keys';
 import { RpcError } from '@dstack-cloud/prpc';
+import { errorChain } from '@dstack-cloud/runtime';
 import type { KmsConfig } from '../config/kms-config.ts';
-import { errorChain } from '../errors.ts';
 import type { KmsKeys } from '../key-directory/kms-keys.ts';
 import { lockAuditDirectory } from '../key-directory/lock.ts';
 import type { Log } from '../telemetry/log.ts';

@@ -1,5 +1,6 @@
 import { toHex } from '@dstack-cloud/encoding';
 import type { Decision, Policy } from '@dstack-cloud/policy';
+import { BoundedMap } from '@dstack-cloud/runtime';
 import type { KeyDecision } from './key-place.ts';
 
 /** Applications remembered; the one that asked longest ago is forgotten. */
@@ -62,14 +63,15 @@ export function tellPresentKeys(policy: Policy, tell: Memory['tell']): void {
 }
 
 function memoryOf(policy: Policy): Memory {
-  const memory = memories.get(policy) ?? { known: new Map(), tell: undefined };
+  const memory = memories.get(policy) ?? {
+    known: new BoundedMap<string, KeyDecision>(MAX_REMEMBERED),
+    tell: undefined,
+  };
   memories.set(policy, memory);
   return memory;
 }
 
 function remember({ known }: Memory, [name, said]: PresentKeys): void {
-  known.delete(name);
-  if (said === null) return;
-  if (known.size >= MAX_REMEMBERED) known.delete(known.keys().next().value!);
-  known.set(name, said);
+  if (said === null) known.delete(name);
+  else known.set(name, said);
 }

@@ -1,8 +1,8 @@
 import { type BootInfo, decodeAttestation, verifyAttestation } from '@dstack-cloud/attestation';
 import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
+import { errorChain } from '@dstack-cloud/runtime';
 import type { GuestAgent } from '../agent/guest-agent.ts';
-import { errorChain } from '../errors.ts';
 import { platformOptions } from '../evidence/platform-options.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { toHex } from '@dstack-cloud/encoding';
+import { errorChain } from '@dstack-cloud/runtime';
 import { openAudit } from '../audit/audit-log.ts';
-import { errorChain } from '../errors.ts';
 import { lockKeyDirectory } from '../key-directory/lock.ts';
 import { type Rotated, rotateRoot } from '../onboard/rotate-root.ts';
 import { openServices, type Services } from '../services.ts';

@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { errorChain } from '@dstack-cloud/runtime';
 import { afterAll, describe, expect, test } from 'vitest';
-import { errorChain } from '../errors.ts';
 import { checkConfig } from './check-config.ts';
 import { parseDuration, parseSize } from './duration.ts';
 import { loadConfig } from './load-config.ts';

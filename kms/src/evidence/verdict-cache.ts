@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { ShownCertificate } from '@dstack-cloud/ra-tls';
+import { BoundedMap } from '@dstack-cloud/runtime';
 import { keepVerified } from './kept-evidence.ts';
 
 const MAX_VERDICTS = 2048;
@@ -19,7 +20,7 @@ type Verdict = {
  * there is one the certificate is not read again either.
  */
 export class VerdictCache {
-  readonly #verdicts = new Map<string, Verdict>();
+  readonly #verdicts = new BoundedMap<string, Verdict>(MAX_VERDICTS);
   readonly #names = new WeakMap<ShownCertificate, string>();
   readonly #now: () => number;
 
@@ -47,9 +48,7 @@ export class VerdictCache {
     }
     const result = judge().then((verified) => verified && keepVerified(verified));
     const verdict: Verdict = { since: this.#now(), result };
-    this.#verdicts.delete(name);
     this.#verdicts.set(name, verdict);
-    if (this.#verdicts.size > MAX_VERDICTS) this.#verdicts.delete(this.#verdicts.keys().next().value!);
     const forget = (): void => {
       if (this.#verdicts.get(name) === verdict) this.#verdicts.delete(name);
     };

@@ -3,9 +3,9 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pid } from 'node:process';
 import type { TdxImageParts } from '@dstack-cloud/attestation';
-import { FilesError, makeOwnDirectory } from '@dstack-cloud/files';
+import { FilesError, makeOwnDirectory, syncDirectory } from '@dstack-cloud/files';
 import { KmsError } from '../errors.ts';
-import { checkImageDirectory, isImageDirectory, readImageParts, syncDirectory } from './image-directory.ts';
+import { checkImageDirectory, isImageDirectory, readImageParts } from './image-directory.ts';
 import { download, type Fetch } from './resumable-download.ts';
 import { unpack } from './unpack.ts';
 

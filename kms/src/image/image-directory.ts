@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { lstat, open, readdir, readFile, rm } from 'node:fs/promises';
+import { lstat, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MAX_FIRMWARE_BYTES, type TdxImageParts } from '@dstack-cloud/attestation';
 import { EncodingError, utf8Text } from '@dstack-cloud/encoding';
@@ -66,16 +66,6 @@ export async function readImageParts(directory: string): Promise<TdxImageParts> 
 /** Whether the cache has something under this name: the last file to appear of an image is its directory. */
 export async function isImageDirectory(directory: string): Promise<boolean> {
   return isFile(join(directory, METADATA_FILE));
-}
-
-/** Returns when names and contents of a directory are on disk. */
-export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 function parseChecksums(bytes: Uint8Array): Map<string, string> {

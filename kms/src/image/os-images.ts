@@ -7,9 +7,10 @@ import {
   verifyOsImage,
 } from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
+import { errorChain, withTimeout } from '@dstack-cloud/runtime';
 import { clearImageCache } from '../admin/clear-image-cache.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
-import { errorChain, KmsError } from '../errors.ts';
+import { KmsError } from '../errors.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { ImageCache } from './image-cache.ts';
@@ -149,13 +150,7 @@ export function openOsImages({ core: { image } }: KmsConfig, options: OsImagesOp
   };
 }
 
-async function inTime<T>(work: Promise<T>, milliseconds: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new KmsError('image-unavailable', 'The OS image is still being downloaded; try again')),
-      milliseconds,
-    );
-  });
-  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+function inTime<T>(work: Promise<T>, milliseconds: number): Promise<T> {
+  const late = () => new KmsError('image-unavailable', 'The OS image is still being downloaded; try again');
+  return withTimeout(work, milliseconds, late);
 }

@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import { BoundedMap, InFlight } from '@dstack-cloud/runtime';
 
 export type SingleFlightOptions = {
   /** Keys that may be worked on at the same time; for one more `busy` is thrown. */
@@ -18,8 +19,8 @@ const MAX_FAILURES_KEPT = 1024;
 /** One run for each key at a time; whoever asks meanwhile gets its result, and after a failure the same failure for a while. */
 export class SingleFlight<T> {
   readonly #options: SingleFlightOptions;
-  readonly #running = new Map<string, Promise<T>>();
-  readonly #failures = new Map<string, Failure>();
+  readonly #running = new InFlight<string, T>();
+  readonly #failures = new BoundedMap<string, Failure>(MAX_FAILURES_KEPT);
 
   constructor(options: SingleFlightOptions) {
     this.#options = options;
@@ -31,9 +32,7 @@ export class SingleFlight<T> {
     const failed = this.#failures.get(key);
     if (failed !== undefined && this.#now() < failed.until) return Promise.reject(failed.error);
     if (this.#running.size >= this.#options.limit) return Promise.reject(this.#options.busy());
-    const result = this.#watched(key, work);
-    this.#running.set(key, result);
-    return result;
+    return this.#running.run(key, () => this.#watched(key, work));
   }
 
   /** Forgets failures: the next run starts at once. */
@@ -43,16 +42,12 @@ export class SingleFlight<T> {
 
   async #watched(key: string, work: () => Promise<T>): Promise<T> {
     try {
-      // The run is entered in the table before the work begins.
-      await Promise.resolve();
       const value = await work();
       this.#failures.delete(key);
       return value;
     } catch (error) {
       this.#remember(key, error);
       throw error;
-    } finally {
-      this.#running.delete(key);
     }
   }
 
@@ -60,12 +55,7 @@ export class SingleFlight<T> {
     const before = this.#failures.get(key)?.waitMs;
     const { firstMs, maxMs } = this.#options;
     const waitMs = Math.min(before === undefined ? firstMs : 2 * before, maxMs);
-    this.#failures.delete(key);
     this.#failures.set(key, { error, waitMs, until: this.#now() + waitMs });
-    for (const oldest of this.#failures.keys()) {
-      if (this.#failures.size <= MAX_FAILURES_KEPT) break;
-      this.#failures.delete(oldest);
-    }
   }
 
   #now(): number {

@@ -2,7 +2,8 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { errorChain, KmsError } from '../errors.ts';
+import { errorChain } from '@dstack-cloud/runtime';
+import { KmsError } from '../errors.ts';
 import { ByteSource } from './byte-source.ts';
 import { readTar, type TarEntry, type TarSink } from './tar.ts';
 

@@ -1,14 +1,8 @@
 import { join } from 'node:path';
+import { syncDirectory, writeSynced } from '@dstack-cloud/files';
 import { KmsError } from '../errors.ts';
 import { keyDirectoryState } from './commit.ts';
-import {
-  type KeyFileSystem,
-  namesIn,
-  nodeFileSystem,
-  syncDirectory,
-  writeFiles,
-  writeSynced,
-} from './file-system.ts';
+import { type KeyFileSystem, namesIn, nodeFileSystem, writeFiles } from './file-system.ts';
 import { finishRotation, rotationPaths } from './finish-rotation.ts';
 import {
   COMPLETE_MARKER,
@@ -67,8 +61,8 @@ async function stage(directory: string, { id, retired, active }: Rotation, fs: K
   await writeFiles(fs, retiredPath, RETIRED_FILES, retired);
   await writeFiles(fs, paths.active, KEY_FILES, active);
   for (const path of [retiredPath, paths.retired, paths.active, paths.staged, directory]) {
-    await syncDirectory(fs, path);
+    await syncDirectory(path, fs);
   }
-  await writeSynced(fs, join(paths.staged, COMPLETE_MARKER), new Uint8Array(), 0o600);
-  await syncDirectory(fs, paths.staged);
+  await writeSynced(join(paths.staged, COMPLETE_MARKER), new Uint8Array(), 0o600, fs);
+  await syncDirectory(paths.staged, fs);
 }

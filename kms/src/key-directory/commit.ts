@@ -1,13 +1,7 @@
 import { join } from 'node:path';
+import { syncDirectory, writeSynced } from '@dstack-cloud/files';
 import { KmsError } from '../errors.ts';
-import {
-  type KeyFileSystem,
-  namesIn,
-  nodeFileSystem,
-  syncDirectory,
-  writeFiles,
-  writeSynced,
-} from './file-system.ts';
+import { type KeyFileSystem, namesIn, nodeFileSystem, writeFiles } from './file-system.ts';
 import { finishRotation } from './finish-rotation.ts';
 import {
   COMPLETE_MARKER,
@@ -72,14 +66,14 @@ async function stage(
     for (const [id, retired] of history) {
       await fs.mkdir(join(roots, id), { mode: 0o700 });
       await writeFiles(fs, join(roots, id), RETIRED_FILES, retired);
-      await syncDirectory(fs, join(roots, id));
+      await syncDirectory(join(roots, id), fs);
     }
-    await syncDirectory(fs, roots);
+    await syncDirectory(roots, fs);
   }
-  await syncDirectory(fs, pending);
-  await syncDirectory(fs, directory);
-  await writeSynced(fs, join(pending, COMPLETE_MARKER), new Uint8Array(), 0o600);
-  await syncDirectory(fs, pending);
+  await syncDirectory(pending, fs);
+  await syncDirectory(directory, fs);
+  await writeSynced(join(pending, COMPLETE_MARKER), new Uint8Array(), 0o600, fs);
+  await syncDirectory(pending, fs);
 }
 
 /** What was found unfinished in a key directory, and what became of it. */
@@ -114,7 +108,7 @@ async function recover(
     return finished;
   }
   await fs.rm(staged, { recursive: true, force: true });
-  await syncDirectory(fs, directory);
+  await syncDirectory(directory, fs);
   return 'removed';
 }
 
@@ -145,11 +139,11 @@ async function finishPending(directory: string, fs: KeyFileSystem): Promise<void
     }
     await fs.rename(join(pending, name), join(directory, name));
   }
-  await syncDirectory(fs, directory);
+  await syncDirectory(directory, fs);
   // While the marker is there, what is left is finished again; without it, removed.
   await fs.rm(join(pending, COMPLETE_MARKER));
   await fs.rm(pending, { recursive: true, force: true });
-  await syncDirectory(fs, directory);
+  await syncDirectory(directory, fs);
 }
 
 /** Retired roots that are there already, under their names, are the same ones: a name is a hash of the key. */
@@ -160,5 +154,5 @@ async function placeHistory(directory: string, staged: string, fs: KeyFileSystem
   for (const id of await namesIn(fs, staged)) {
     if (!placed.has(id)) await fs.rename(join(staged, id), join(history, id));
   }
-  await syncDirectory(fs, history);
+  await syncDirectory(history, fs);
 }

@@ -1,5 +1,6 @@
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writeSynced } from '@dstack-cloud/files';
 
 /** Every file operation of the key directory; the kill test ends the process at each of them. */
 export type KeyFileSystem = {
@@ -12,23 +13,6 @@ export type KeyFileSystem = {
 
 export const nodeFileSystem: KeyFileSystem = { mkdir, open, readdir, rename, rm };
 
-/** Creates a file with these bits whatever the umask, and returns when it is on disk. */
-export async function writeSynced(
-  fs: KeyFileSystem,
-  path: string,
-  data: Uint8Array,
-  mode: number,
-): Promise<void> {
-  const file = await fs.open(path, 'wx', mode);
-  try {
-    await file.chmod(mode);
-    await file.writeFile(data);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
 /** Writes those of `list` that `files` has, in the order of the list. */
 export async function writeFiles<Name extends string>(
   fs: KeyFileSystem,
@@ -38,17 +22,7 @@ export async function writeFiles<Name extends string>(
 ): Promise<void> {
   for (const { name, mode } of list) {
     const data = files.get(name);
-    if (data !== undefined) await writeSynced(fs, join(directory, name), data, mode);
-  }
-}
-
-/** Makes renames and new names in a directory durable. */
-export async function syncDirectory(fs: KeyFileSystem, path: string): Promise<void> {
-  const directory = await fs.open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
+    if (data !== undefined) await writeSynced(join(directory, name), data, mode, fs);
   }
 }
 

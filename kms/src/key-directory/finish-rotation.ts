@@ -1,5 +1,6 @@
 import { join } from 'node:path';
-import { type KeyFileSystem, namesIn, syncDirectory } from './file-system.ts';
+import { syncDirectory } from '@dstack-cloud/files';
+import { type KeyFileSystem, namesIn } from './file-system.ts';
 import { COMPLETE_MARKER, HISTORY_DIRECTORY, KEY_FILES, ROTATION_DIRECTORY } from './key-files.ts';
 
 /** Where the parts of a rotation are staged. */
@@ -19,20 +20,20 @@ export async function finishRotation(directory: string, fs: KeyFileSystem): Prom
   for (const id of await namesIn(fs, retired)) {
     await fs.mkdir(history, { recursive: true, mode: 0o700 });
     await fs.rename(join(retired, id), join(history, id));
-    await syncDirectory(fs, history);
-    await syncDirectory(fs, directory);
+    await syncDirectory(history, fs);
+    await syncDirectory(directory, fs);
   }
   const left = await namesIn(fs, active);
   if (left.has('root-ca.key')) {
     await fs.rm(join(directory, 'root-k256.key'), { force: true });
-    await syncDirectory(fs, directory);
+    await syncDirectory(directory, fs);
   }
   for (const { name } of KEY_FILES) {
     if (left.has(name)) await fs.rename(join(active, name), join(directory, name));
   }
-  await syncDirectory(fs, directory);
+  await syncDirectory(directory, fs);
   // While the marker is there, what is left is finished again; without it, removed.
   await fs.rm(join(staged, COMPLETE_MARKER));
   await fs.rm(staged, { recursive: true, force: true });
-  await syncDirectory(fs, directory);
+  await syncDirectory(directory, fs);
 }

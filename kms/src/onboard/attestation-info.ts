@@ -1,6 +1,5 @@
 import { create, kms as proto, RpcError, withJsonExtras } from '@dstack-cloud/prpc';
-import { deadlineOf } from '../deadline.ts';
-import { errorChain } from '../errors.ts';
+import { errorChain, withTimeout } from '@dstack-cloud/runtime';
 import type { Onboarding } from './onboarding.ts';
 
 const DESCRIBE_TIMEOUT_MS = 5_000;
@@ -13,7 +12,7 @@ export async function attestationInfo(onboarding: Onboarding): Promise<proto.Att
     const text = error instanceof Error ? error.message : 'unknown';
     throw new RpcError(`Failed to get attestation info: ${text}`, { code: 'UNAVAILABLE', cause: error });
   });
-  const source = await deadlineOf(policy.describe(), DESCRIBE_TIMEOUT_MS).catch(() => undefined);
+  const source = await withTimeout(policy.describe(), DESCRIBE_TIMEOUT_MS).catch(() => undefined);
   const response = create(proto.AttestationInfoResponseSchema, {
     deviceId: info.deviceId,
     mrAggregated: info.mrAggregated,

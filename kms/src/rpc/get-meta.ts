@@ -1,7 +1,7 @@
 import { PolicyError, type PolicyInfo } from '@dstack-cloud/policy';
 import { create, memoizeEncoding, kms as proto } from '@dstack-cloud/prpc';
 import { certificatePem } from '@dstack-cloud/ra-tls';
-import { deadlineOf } from '../deadline.ts';
+import { withTimeout } from '@dstack-cloud/runtime';
 import type { Kms } from '../kms.ts';
 
 /** How long an answer is given again, and how long the last good one outlives a silent auth API. */
@@ -23,7 +23,7 @@ export function metaSource(kms: Source): () => proto.GetMetaResponse | Promise<p
 
   async function refresh(): Promise<proto.GetMetaResponse> {
     try {
-      good = { info: await deadlineOf(kms.policy.describe(), DESCRIBE_TIMEOUT_MS), at: performance.now() };
+      good = { info: await withTimeout(kms.policy.describe(), DESCRIBE_TIMEOUT_MS), at: performance.now() };
     } catch (error) {
       const code = error instanceof PolicyError ? error.code : 'unexpected';
       kms.metrics.policyInfoFailures.inc();

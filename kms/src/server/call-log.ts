@@ -1,5 +1,5 @@
 import { type CallRecord, networkOf, PrpcError, RpcError } from '@dstack-cloud/prpc';
-import { errorChain } from '../errors.ts';
+import { errorChain } from '@dstack-cloud/runtime';
 import type { Kms } from '../kms.ts';
 import type { RefusedStep } from '../telemetry/metrics.ts';
 

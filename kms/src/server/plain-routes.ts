@@ -1,6 +1,6 @@
 import { toHex } from '@dstack-cloud/encoding';
 import type { PlainRoute } from '@dstack-cloud/prpc';
-import { deadlineOf } from '../deadline.ts';
+import { withTimeout } from '@dstack-cloud/runtime';
 import { NONCE_SECONDS, type ServerNonces } from '../evidence/nonces.ts';
 import type { Kms } from '../kms.ts';
 
@@ -14,7 +14,7 @@ export function readyRoute(
   kms: Pick<Kms, 'policy' | 'self' | 'config' | 'simulated' | 'service'>,
 ): PlainRoute {
   const inTime = <T>(check: Promise<T>): Promise<T | undefined> =>
-    deadlineOf(check, READY_TIMEOUT_MS).catch(() => undefined);
+    withTimeout(check, READY_TIMEOUT_MS).catch(() => undefined);
   const passes = async (check: Promise<unknown>): Promise<boolean> =>
     inTime(check.then(() => true)).then((passed) => passed === true);
   return {

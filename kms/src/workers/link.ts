@@ -1,5 +1,6 @@
 import { RpcError, type RpcErrorCode } from '@dstack-cloud/prpc';
-import { errorChain, KmsError, type KmsErrorCode } from '../errors.ts';
+import { errorChain } from '@dstack-cloud/runtime';
+import { KmsError, type KmsErrorCode } from '../errors.ts';
 
 /** One end of a channel between two processes: ordered, reliable until it closes, JSON values. */
 export type Port = {

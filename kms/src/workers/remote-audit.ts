@@ -1,9 +1,9 @@
 import type { AuditEntry } from '@dstack-cloud/audit-log';
 import { RpcError } from '@dstack-cloud/prpc';
+import { errorChain } from '@dstack-cloud/runtime';
 import { auditEntry } from '../audit/audit-entry.ts';
 import { type Audit, NO_AUDIT, UNRECORDED } from '../audit/audit-log.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
-import { errorChain } from '../errors.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Link } from './link.ts';

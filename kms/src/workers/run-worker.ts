@@ -1,6 +1,6 @@
 import { fromBase64 } from '@dstack-cloud/encoding';
+import { errorChain } from '@dstack-cloud/runtime';
 import { learnPresentKeys, tellPresentKeys } from '../authorize/present-keys.ts';
-import { errorChain } from '../errors.ts';
 import type { ImageKeeper } from '../image/os-images.ts';
 import type { Kms } from '../kms.ts';
 import { serveMain } from '../server/main-listener.ts';

@@ -1,8 +1,8 @@
 import type { Socket } from 'node:net';
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { toBase64 } from '@dstack-cloud/encoding';
+import { withTimeout } from '@dstack-cloud/runtime';
 import { learnPresentKeys } from '../authorize/present-keys.ts';
-import { deadlineOf } from '../deadline.ts';
 import { KmsError } from '../errors.ts';
 import type { Kms } from '../kms.ts';
 import { type MainListener, turnedAwayFrom } from '../server/main-listener.ts';
@@ -246,7 +246,7 @@ export class WorkerPool implements Front {
   /** A worker that does not answer in time counts with what it said last. */
   async #expose(): Promise<string> {
     const kms = this.#kms!;
-    const own = deadlineOf(readMetrics(kms.metrics, true), SCRAPE_TIMEOUT_MS);
+    const own = withTimeout(readMetrics(kms.metrics, true), SCRAPE_TIMEOUT_MS);
     await Promise.all(this.#serving().map((slot) => this.#readWorker(slot, true, SCRAPE_TIMEOUT_MS)));
     return sumMetrics([await own, await this.#ended, ...this.#slots.map(({ metrics }) => metrics)]);
   }

@@ -1,6 +1,6 @@
 import { open, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { removeAbandoned, temporaryName } from '@dstack-cloud/files';
+import { removeAbandoned, syncDirectory, temporaryName, writeSynced } from '@dstack-cloud/files';
 import { AppError } from './errors.ts';
 
 /** The file system calls that the writer makes; tests replace them to fail at each step. */
@@ -35,13 +35,13 @@ export async function writeFileAtomic(
   sweep(directory);
   try {
     try {
-      await writeSynced(fs, temporary, data, mode);
+      await writeSynced(temporary, data, mode, fs);
       await fs.rename(temporary, path);
     } catch (cause) {
       await fs.unlink(temporary).catch(() => undefined);
       throw cause;
     }
-    await syncDirectory(fs, directory);
+    await syncDirectory(directory, fs);
   } catch (cause) {
     throw new AppError('file-write-failed', `File ${path} cannot be written: ${(cause as Error).message}`, {
       cause,
@@ -61,29 +61,4 @@ function sweep(directory: string): void {
   if (swept.size >= MAX_SWEPT) swept.clear();
   swept.set(path, now);
   removeAbandoned(path);
-}
-
-async function writeSynced(
-  fs: AtomicFileSystem,
-  path: string,
-  data: Uint8Array | string,
-  mode: number,
-): Promise<void> {
-  const file = await fs.open(path, 'wx', mode);
-  try {
-    await file.chmod(mode);
-    await file.writeFile(data);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-async function syncDirectory(fs: AtomicFileSystem, directory: string): Promise<void> {
-  const handle = await fs.open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

@@ -1,6 +1,7 @@
 import { writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { syncDirectory } from '@dstack-cloud/files';
 
 /** An append-only file; tests put one in its place that fails. */
 export interface AppendFile {
@@ -45,14 +46,5 @@ function appendAll(descriptor: number, bytes: Uint8Array): void {
     const written = writeSync(descriptor, bytes, offset, bytes.length - offset);
     if (written === 0) throw new Error('Nothing could be written');
     offset += written;
-  }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
   }
 }

@@ -7,3 +7,4 @@ export { type LockOptions, lockHolder, withLock } from './lock.ts';
 export { makeOwnDirectory, requireOwnDirectory, requireSafeParent } from './own-directory.ts';
 export { openOwnFile } from './own-file.ts';
 export { isAlive, type ProcessIdentity, processIdentity } from './process-identity.ts';
+export { syncDirectory, writeSynced } from './synced.ts';

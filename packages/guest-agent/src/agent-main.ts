@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
 import { printableMessage } from '@dstack-cloud/encoding';
+import { errorChain } from '@dstack-cloud/runtime';
 import { loadGuestConfig } from './config/guest-config.ts';
 import { warnIfSimulated } from './config/warn-if-simulated.ts';
-import { causeChain } from './errors.ts';
 import { createLogger } from './log.ts';
 import { serveAgent } from './serve-agent.ts';
 import { VERSION } from './version.ts';
@@ -44,7 +44,7 @@ async function main(): Promise<void> {
 main().then(
   () => process.exit(0),
   (error: unknown) => {
-    process.stderr.write(`Error: ${printableMessage(causeChain(error))}\n`);
+    process.stderr.write(`Error: ${printableMessage(errorChain(error))}\n`);
     process.exit(1);
   },
 );

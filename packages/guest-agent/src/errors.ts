@@ -49,19 +49,3 @@ export class GuestError extends Error {
     this.found = details.found;
   }
 }
-
-/** Longest chain of causes that {@link causeChain} follows. */
-const MAX_CAUSES = 16;
-
-/** Messages of an error and its causes, outermost first, joined with `: `. */
-export function causeChain(error: unknown): string {
-  const texts: string[] = [];
-  let current = error;
-  while (current !== undefined && current !== null && texts.length < MAX_CAUSES) {
-    const text = current instanceof Error ? current.message : String(current);
-    // A wrapper that already repeats its cause's text must not say it twice.
-    if (text !== '' && !texts.some((earlier) => earlier.includes(text))) texts.push(text);
-    current = current instanceof Error ? current.cause : undefined;
-  }
-  return texts.join(': ');
-}

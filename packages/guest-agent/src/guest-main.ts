@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { notifyServiceManager } from '@dstack-cloud/attestation/obtain';
 import { printable, printableMessage } from '@dstack-cloud/encoding';
 import { isThere } from '@dstack-cloud/files';
+import { errorChain } from '@dstack-cloud/runtime';
 import { thisMachine } from './boot/disk/machine-host.ts';
 import { hostNotifier, type NotifyHost } from './boot/host-api.ts';
 import { machineSteps } from './boot/machine-steps.ts';
@@ -11,7 +12,6 @@ import { prepare } from './boot/prepare.ts';
 import { withTee } from './boot/tee.ts';
 import { type GuestConfig, loadGuestConfig } from './config/guest-config.ts';
 import { warnIfSimulated } from './config/warn-if-simulated.ts';
-import { causeChain } from './errors.ts';
 import { createLogger, type Logger } from './log.ts';
 import { openConfiguredDevice } from './open-device.ts';
 import { runMachineApp } from './runner/run-machine-app.ts';
@@ -61,8 +61,8 @@ async function main(): Promise<number> {
     config = await withTee(configured, thisMachine, log);
     await prepareOnce(config, notify, log);
   } catch (error) {
-    log.error({ error: causeChain(error) }, 'The machine cannot be prepared; it reboots');
-    await notify('boot.error', causeChain(error));
+    log.error({ error: errorChain(error) }, 'The machine cannot be prepared; it reboots');
+    await notify('boot.error', errorChain(error));
     return BOOT_FAILED;
   }
   warnIfSimulated(config, log);
@@ -97,7 +97,7 @@ async function prepareOnce(config: GuestConfig, notify: NotifyHost, log: Logger)
 main().then(
   (code) => process.exit(code),
   (error: unknown) => {
-    process.stderr.write(`Error: ${printableMessage(causeChain(error))}\n`);
+    process.stderr.write(`Error: ${printableMessage(errorChain(error))}\n`);
     process.exit(1);
   },
 );

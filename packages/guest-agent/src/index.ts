@@ -11,6 +11,6 @@ export {
   parseGuestConfig,
   type SimulatorConfig,
 } from './config/guest-config.ts';
-export { causeChain, GuestError, type GuestErrorCode, type GuestErrorDetails } from './errors.ts';
+export { GuestError, type GuestErrorCode, type GuestErrorDetails } from './errors.ts';
 export { createLogger } from './log.ts';
 export { openConfiguredDevice } from './open-device.ts';

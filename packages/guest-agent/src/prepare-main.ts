@@ -1,10 +1,10 @@
 import { parseArgs } from 'node:util';
 import { printableMessage } from '@dstack-cloud/encoding';
+import { errorChain } from '@dstack-cloud/runtime';
 import { hostNotifier } from './boot/host-api.ts';
 import { prepare } from './boot/prepare.ts';
 import { loadGuestConfig } from './config/guest-config.ts';
 import { warnIfSimulated } from './config/warn-if-simulated.ts';
-import { causeChain } from './errors.ts';
 import { createLogger } from './log.ts';
 import { openConfiguredDevice } from './open-device.ts';
 import { VERSION } from './version.ts';
@@ -42,7 +42,7 @@ async function main(): Promise<void> {
     const { keyProvider } = await prepare({ config, openDevice, notify, log });
     process.stdout.write(`dstack-prepare ready: keys from ${keyProvider}\n`);
   } catch (error) {
-    await notify('boot.error', causeChain(error));
+    await notify('boot.error', errorChain(error));
     throw error;
   }
 }
@@ -50,7 +50,7 @@ async function main(): Promise<void> {
 main().then(
   () => process.exit(0),
   (error: unknown) => {
-    process.stderr.write(`Error: ${printableMessage(causeChain(error))}\n`);
+    process.stderr.write(`Error: ${printableMessage(errorChain(error))}\n`);
     process.exit(1);
   },
 );

@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
 import { printable, printableMessage } from '@dstack-cloud/encoding';
+import { errorChain } from '@dstack-cloud/runtime';
 import { hostNotifier } from './boot/host-api.ts';
 import { loadGuestConfig } from './config/guest-config.ts';
-import { causeChain } from './errors.ts';
 import { createLogger } from './log.ts';
 import { runApp } from './runner/run-app.ts';
 import { VERSION } from './version.ts';
@@ -52,7 +52,7 @@ async function main(): Promise<number> {
     return 0;
   } catch (error) {
     if (stopping.signal.aborted) return 0;
-    await notify('boot.error', `failed to start containers: ${causeChain(error)}`);
+    await notify('boot.error', `failed to start containers: ${errorChain(error)}`);
     throw error;
   }
 }
@@ -60,7 +60,7 @@ async function main(): Promise<number> {
 main().then(
   (code) => process.exit(code),
   (error: unknown) => {
-    process.stderr.write(`Error: ${printableMessage(causeChain(error))}\n`);
+    process.stderr.write(`Error: ${printableMessage(errorChain(error))}\n`);
     process.exit(1);
   },
 );

@@ -1,4 +1,5 @@
 import { ByteWriter, concatBytes, toHex, utf8 } from '@dstack-cloud/encoding';
+import { BoundedMap } from '@dstack-cloud/runtime';
 import { deriveDhSecret, deriveP256Key } from './derive.ts';
 import { expectLength, KeysError } from './errors.ts';
 import { hkdf } from './hkdf.ts';
@@ -119,7 +120,12 @@ function appSecrets(roots: RootKeys, appId: Uint8Array, epoch: number): AppSecre
 function cacheOf(roots: RootKeys): RootCache {
   let cache = caches.get(roots);
   if (!cache) {
-    cache = { secrets: new Map(), diskKeys: new Map(), envPublicKeys: new Map(), caKeys: new Map() };
+    cache = {
+      secrets: new BoundedMap(MAX_CACHED),
+      diskKeys: new BoundedMap(MAX_CACHED),
+      envPublicKeys: new BoundedMap(MAX_CACHED),
+      caKeys: new BoundedMap(MAX_CACHED),
+    };
     caches.set(roots, cache);
   }
   return cache;
@@ -133,7 +139,6 @@ function cached<T>(map: Map<string, T>, name: string, make: () => T): T {
   const found = map.get(name);
   if (found !== undefined) return found;
   const made = make();
-  if (map.size >= MAX_CACHED) map.delete(map.keys().next().value!);
   map.set(name, made);
   return made;
 }

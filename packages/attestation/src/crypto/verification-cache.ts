@@ -1,6 +1,6 @@
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
+import { cachedPromise, LruCache } from '@dstack-cloud/runtime';
 import type { CryptoBackend, SignatureScheme, VerifyKey } from './backend.ts';
-import { LruCache } from './lru-cache.ts';
 
 /** Imported keys kept: attestation keys, PCK and CA keys of a few hundred machines. */
 const MAX_KEYS = 1024;
@@ -19,7 +19,7 @@ interface Verified {
 }
 
 const pinned = new WeakSet<Uint8Array>();
-const pinnedKeys = new LruCache<Promise<VerifyKey>>(MAX_KEYS);
+const pinnedKeys = new LruCache<string, Promise<VerifyKey>>(MAX_KEYS);
 
 /** Marks the key of a trust root: it is imported once per process, whatever cache is used. */
 export function pinKey(spki: Uint8Array): void {
@@ -31,11 +31,11 @@ export function pinKey(spki: Uint8Array): void {
  * again. Only successes are kept; whoever reads one must still check its dates against the time at hand.
  */
 export class VerificationCache {
-  readonly #keys = new LruCache<Promise<VerifyKey>>(MAX_KEYS);
+  readonly #keys = new LruCache<string, Promise<VerifyKey>>(MAX_KEYS);
   /** By the parsed certificate's own bytes: no text is made of a key that was just used. */
   readonly #parsed = new WeakMap<Uint8Array, { crypto: CryptoBackend; key: Promise<VerifyKey> }>();
-  readonly #results = new LruCache<Promise<unknown>>(MAX_RESULTS);
-  readonly #signatures = new LruCache<Verified>(MAX_RESULTS);
+  readonly #results = new LruCache<string, Promise<unknown>>(MAX_RESULTS);
+  readonly #signatures = new LruCache<string, Verified>(MAX_RESULTS);
 
   /** Imports a SubjectPublicKeyInfo, once. */
   key(crypto: CryptoBackend, spki: Uint8Array): Promise<VerifyKey> {
@@ -51,12 +51,7 @@ export class VerificationCache {
     // The key itself, not its hash: it is as short.
     const id = `${crypto.name}:${toHex(spki)}`;
     const keys = pinned.has(spki) ? pinnedKeys : this.#keys;
-    const known = keys.get(id);
-    if (known) return known;
-    const imported = crypto.importKey(spki);
-    keys.set(id, imported);
-    imported.catch(() => keys.delete(id));
-    return imported;
+    return cachedPromise(keys, id, () => crypto.importKey(spki));
   }
 
   /**
@@ -70,12 +65,7 @@ export class VerificationCache {
     make: () => Promise<T>,
   ): Promise<T> {
     const id = this.#id(crypto, name, parts);
-    const known = this.#results.get(id);
-    if (known) return known as Promise<T>;
-    const made = make();
-    this.#results.set(id, made);
-    made.catch(() => this.#results.delete(id));
-    return made;
+    return cachedPromise(this.#results as LruCache<string, Promise<T>>, id, make);
   }
 
   /**

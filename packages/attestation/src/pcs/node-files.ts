@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, readFileSync } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   makeOwnDirectory,
@@ -7,6 +7,7 @@ import {
   removeAbandoned,
   requireSafeParent,
   temporaryName,
+  writeSynced,
 } from '@dstack-cloud/files';
 import type { CollateralFiles } from './collateral-files.ts';
 
@@ -62,19 +63,9 @@ function readText(path: string): string | undefined {
 async function writeWhole(directory: string, name: string, text: string): Promise<void> {
   const temporary = join(directory, temporaryName(name));
   try {
-    await writeSynced(temporary, text);
+    await writeSynced(temporary, text, 0o600);
     await rename(temporary, join(directory, name));
   } catch {
     await rm(temporary, { force: true });
-  }
-}
-
-async function writeSynced(path: string, text: string): Promise<void> {
-  const file = await open(path, 'wx', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
   }
 }

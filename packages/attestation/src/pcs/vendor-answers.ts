@@ -1,4 +1,4 @@
-import { LruCache } from '../crypto/lru-cache.ts';
+import { InFlight, LruCache } from '@dstack-cloud/runtime';
 import { AttestationError } from '../errors.ts';
 
 /** Failures remembered at a time. */
@@ -38,10 +38,10 @@ export interface Ask<V> {
  */
 export class VendorAnswers<V extends object> {
   readonly #options: VendorAnswersOptions;
-  readonly #kept: LruCache<Dated<V>>;
-  readonly #failures = new LruCache<Dated<AttestationError>>(MAX_FAILURES);
-  readonly #loading = new Map<string, Promise<V | undefined>>();
-  readonly #running = new Map<string, Promise<V>>();
+  readonly #kept: LruCache<string, Dated<V>>;
+  readonly #failures = new LruCache<string, Dated<AttestationError>>(MAX_FAILURES);
+  readonly #loading = new InFlight<string, V | undefined>();
+  readonly #running = new InFlight<string, V>();
   /** All that was handed out, by what it was asked for as. */
   readonly #given = new WeakMap<V, { readonly key: string; readonly end: number }>();
 
@@ -74,9 +74,7 @@ export class VendorAnswers<V extends object> {
       throw new AttestationError('collateral-unavailable', 'Too many collateral requests at once; try again');
     }
     permit?.();
-    const promise = this.#fetch(key, fetch).finally(() => this.#running.delete(key));
-    this.#running.set(key, promise);
-    return promise;
+    return this.#running.run(key, () => this.#fetch(key, fetch));
   }
 
   /** Keeps an answer that was judged to be good, unless it is out of date. */
@@ -106,13 +104,10 @@ export class VendorAnswers<V extends object> {
   }
 
   #load(key: string, load: NonNullable<Ask<V>['load']>): Promise<V | undefined> {
-    const running = this.#loading.get(key);
-    if (running !== undefined) return running;
-    const promise = load()
-      .then((found) => (found && this.#isInForce(found) ? this.#give(key, found) : undefined))
-      .finally(() => this.#loading.delete(key));
-    this.#loading.set(key, promise);
-    return promise;
+    return this.#loading.run(key, async () => {
+      const found = await load();
+      return found && this.#isInForce(found) ? this.#give(key, found) : undefined;
+    });
   }
 
   async #fetch(key: string, fetch: Ask<V>['fetch']): Promise<V> {

@@ -1,5 +1,5 @@
 import { generateP256Key } from '@dstack-cloud/keys';
-import { causeChain } from '../errors.ts';
+import { errorChain } from '@dstack-cloud/runtime';
 import type { Logger } from '../log.ts';
 import type { DemoCertificate } from './agent.ts';
 import type { CertificateSigner, LeafRequest } from './certificate-signer.ts';
@@ -62,7 +62,7 @@ export class BackgroundDemoCertificate implements DemoCertificate {
       // The original joins with LF although each PEM already ends with one.
       this.#pem = chain.join('\n');
     } catch (error) {
-      this.#log.warn({ error: causeChain(error) }, 'Demo certificate was not issued');
+      this.#log.warn({ error: errorChain(error) }, 'Demo certificate was not issued');
     }
   }
 }

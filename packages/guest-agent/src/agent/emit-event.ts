@@ -1,7 +1,7 @@
 import { isReservedEvent } from '@dstack-cloud/attestation';
 import { utf8 } from '@dstack-cloud/encoding';
 import { RpcError } from '@dstack-cloud/prpc';
-import { causeChain } from '../errors.ts';
+import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from './agent.ts';
 
 /** Longest event name and largest payload of an application, bytes (docs/protocol/guest-agent.md section 4.5). */
@@ -29,7 +29,7 @@ export async function emitEvent(agent: Agent, event: string, payload: Uint8Array
   try {
     await agent.device.emitEvent(version === 2 ? { event, payload, version } : { event, payload });
   } catch (cause) {
-    throw new RpcError(`Failed to emit event: ${causeChain(cause)}`, {
+    throw new RpcError(`Failed to emit event: ${errorChain(cause)}`, {
       code: 'UNAVAILABLE',
       status: 503,
       cause,

@@ -1,6 +1,6 @@
 import type { Attestation } from '@dstack-cloud/attestation';
 import { RpcError } from '@dstack-cloud/prpc';
-import { causeChain } from '../errors.ts';
+import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from './agent.ts';
 
 /** Asks the device for evidence over 64 bytes of report data; a device that fails is a 503, not an empty answer. */
@@ -12,7 +12,7 @@ export async function obtain(
   try {
     return await agent.device.attest(reportData);
   } catch (cause) {
-    throw new RpcError(`Failed to get ${what}: ${causeChain(cause)}`, {
+    throw new RpcError(`Failed to get ${what}: ${errorChain(cause)}`, {
       code: 'UNAVAILABLE',
       status: 503,
       cause,

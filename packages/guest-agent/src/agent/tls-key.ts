@@ -2,7 +2,7 @@ import { ratlsReportData } from '@dstack-cloud/attestation';
 import { deriveP256Key, generateP256Key, type P256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { RpcError } from '@dstack-cloud/prpc';
 import { RaTlsError } from '@dstack-cloud/ra-tls';
-import { causeChain } from '../errors.ts';
+import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from './agent.ts';
 import type { LeafRequest } from './certificate-signer.ts';
 
@@ -47,7 +47,7 @@ async function certified(agent: Agent, key: P256Key, request: LeafRequest): Prom
   } catch (cause) {
     if (cause instanceof RaTlsError && cause.code === 'invalid-field')
       invalid(`Failed to sign the CSR: ${cause.message}`);
-    throw new RpcError(`Failed to sign the CSR: ${causeChain(cause)}`, { code: 'UNAVAILABLE', cause });
+    throw new RpcError(`Failed to sign the CSR: ${errorChain(cause)}`, { code: 'UNAVAILABLE', cause });
   }
 }
 

@@ -5,10 +5,11 @@ import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { sealBox } from '@dstack-cloud/keys';
 import type { PrpcTransport } from '@dstack-cloud/prpc';
+import { errorChain } from '@dstack-cloud/runtime';
 import { createPlatform, sealingKeyFor, simulatedBoot } from '@dstack-cloud/tee-simulator';
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
-import { causeChain, GuestError } from '../errors.ts';
+import { GuestError } from '../errors.ts';
 import { type HostSeed, seedFromHost } from './host-seed.ts';
 
 const SEED = new Uint8Array(32).fill(7);
@@ -165,7 +166,7 @@ describe('key provider local', () => {
     ['nothing', () => ({ encryptedKey: new Uint8Array(), providerQuote: new Uint8Array() }), /Quote/],
   ])('refuses %s', async (_, change, reason) => {
     const error = await refusal(ask(host(change)));
-    expect([error.code, causeChain(error)]).toEqual(['key-provider-failed', expect.stringMatching(reason)]);
+    expect([error.code, errorChain(error)]).toEqual(['key-provider-failed', expect.stringMatching(reason)]);
   });
 
   it.each(['encryptedKey', 'providerQuote'] as const)('refuses %s cut off anywhere', async (part) => {
@@ -180,7 +181,7 @@ describe('key provider local', () => {
 
   it('refuses a provider whose machine is revoked, or of which nothing can be learned', async () => {
     const revoked = platform.collateralSource(now, { tcbStatus: 'Revoked' });
-    expect(causeChain(await refusal(ask(host(), { collateral: revoked })))).toMatch(/revoked/);
+    expect(errorChain(await refusal(ask(host(), { collateral: revoked })))).toMatch(/revoked/);
     const nothing: CollateralSource = { tdx: () => Promise.reject(new Error('no network')) };
     await expect(ask(host(), { collateral: nothing })).rejects.toMatchObject({ code: 'key-provider-failed' });
   });
@@ -191,6 +192,6 @@ describe('key provider local', () => {
     expect((await refusal(ask(host(), { device: google }))).code).toBe('key-provider-unsupported');
     const said = utf8('{"error":"This host has no local key provider"}');
     const without = { ...host(), call: async () => ({ status: 400, body: said }) };
-    expect(causeChain(await refusal(ask(without)))).toContain('This host has no local key provider');
+    expect(errorChain(await refusal(ask(without)))).toContain('This host has no local key provider');
   });
 });

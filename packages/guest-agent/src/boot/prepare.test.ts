@@ -16,11 +16,11 @@ import { asAppId, composeHash, mrConfigIdV1, mrConfigIdV2, parseAppKeys } from '
 import { decodeAttestation } from '@dstack-cloud/attestation';
 import { fromHex, utf8 } from '@dstack-cloud/encoding';
 import { encryptEnv, x25519PublicKey } from '@dstack-cloud/keys';
+import { errorChain } from '@dstack-cloud/runtime';
 import { describeWithFixtures, fixture, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { parseGuestConfig } from '../config/guest-config.ts';
-import { causeChain } from '../errors.ts';
 import { type FakeKms, startFakeKms } from '../test/fake-kms.ts';
 import { SoftwareDevice } from '../test/software-device.ts';
 import type { MachineSteps } from './machine-steps.ts';
@@ -186,7 +186,7 @@ describeWithFixtures('boot', 'simulator/attestation.bin', () => {
     shareApp({ key_provider: 'kms' }, [url]);
     const error = await boot().catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: 'kms-refused' });
-    expect(causeChain(error)).toContain(refusal);
+    expect(errorChain(error)).toContain(refusal);
     expect(device.names).toEqual(BEFORE_KEYS);
     expect(existsSync(written('.appkeys.json'))).toBe(false);
   });
@@ -198,7 +198,7 @@ describeWithFixtures('boot', 'simulator/attestation.bin', () => {
       shareApp({ key_provider: 'kms' }, [url]);
       const error = await boot().catch((thrown: unknown) => thrown);
       expect(error).toMatchObject({ code: 'kms-unavailable', message: expect.stringContaining('no denial') });
-      expect(causeChain(error)).toContain('Boot denied: authorization backend unavailable');
+      expect(errorChain(error)).toContain('Boot denied: authorization backend unavailable');
       expect(device.names).toEqual(BEFORE_KEYS);
     },
   );

@@ -1,8 +1,8 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { errorChain } from '@dstack-cloud/runtime';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { causeChain } from '../errors.ts';
 import { createLogger } from '../log.ts';
 import { fakeHost } from '../test/fake-host.ts';
 import { dockerReady, startDocker } from './start-docker.ts';
@@ -91,7 +91,7 @@ describe('Docker', () => {
     const error = await dockerReady(host, quiet, new AbortController().signal).catch(
       (cause: unknown) => cause,
     );
-    expect(causeChain(error)).toBe(
+    expect(errorChain(error)).toBe(
       'Docker does not start (exit-code) in 4 attempts; start the machine again, with more memory or processors where it took too long, or look at Docker’s log in a development image: systemctl ended with status 1: it failed',
     );
     expect(said).toHaveLength(3);

@@ -7,12 +7,13 @@ import { type AppKeysFile, parseAppKeys } from '@dstack-cloud/app';
 import { EV_NO_ACTION, parseBootLog } from '@dstack-cloud/attestation';
 import { approvedBytes, extendPcr, serializeSealApproval, withTpm } from '@dstack-cloud/attestation/obtain';
 import { fromHex, toHex, utf8Text } from '@dstack-cloud/encoding';
+import { errorChain } from '@dstack-cloud/runtime';
 import { describeWithFixtures, fixture } from '@dstack-cloud/test/fixtures';
 import { describeWithSwtpm, type SoftwareTpm, startSwtpm } from '@dstack-cloud/test/swtpm';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { parseGuestConfig } from '../config/guest-config.ts';
-import { causeChain, GuestError } from '../errors.ts';
+import { GuestError } from '../errors.ts';
 import { SoftwareDevice } from '../test/software-device.ts';
 import { prepare } from './prepare.ts';
 
@@ -115,12 +116,12 @@ describeWithFixtures('key provider tpm', LOG, () => {
       shareApp('false');
       const error = await refused();
       expect(error.code).toBe('seal-refused');
-      expect(causeChain(error)).toMatch(
+      expect(errorChain(error)).toMatch(
         /PCR 14 \(application\) was [0-9a-f]{64} and is .*no approval for this system/,
       );
       const [, number, policy] = /^approval (\d+) of policy ([0-9a-f]{64})$/.exec(error.expected!)!;
       approve('00'.repeat(32), Number(number));
-      expect(causeChain(await refused())).toContain('the approval is for another system');
+      expect(errorChain(await refused())).toContain('the approval is for another system');
       approve(policy!, Number(number));
       expect((await boot()).diskCryptKey).toEqual(diskCryptKey);
       expect((await boot()).diskCryptKey).toEqual(diskCryptKey);
@@ -135,14 +136,14 @@ describeWithFixtures('key provider tpm', LOG, () => {
       shareApp('true', { seal_approval_key: '' });
       await boot();
       shareApp('false');
-      expect(causeChain(await refused())).toContain('without a key that could approve');
+      expect(errorChain(await refused())).toContain('without a key that could approve');
     });
 
     it('refuses an application that is given an approval that is none', async () => {
       shareApp('true');
       share('.seal-approval.json', '{');
       const error = await refused();
-      expect([error.code, causeChain(error)]).toEqual([
+      expect([error.code, errorChain(error)]).toEqual([
         'key-provider-failed',
         expect.stringMatching(/is not JSON/),
       ]);
@@ -151,7 +152,7 @@ describeWithFixtures('key provider tpm', LOG, () => {
     it('refuses an application that names no key, before anything of it is measured', async () => {
       shareApp('true', { seal_approval_key: '00'.repeat(91) });
       const error = await bootError();
-      expect([error.code, causeChain(error)]).toEqual([
+      expect([error.code, errorChain(error)]).toEqual([
         'host-shared-invalid',
         expect.stringMatching(/seal_approval_key: .*DER of a P-256 key/),
       ]);
@@ -167,7 +168,7 @@ describeWithFixtures('key provider tpm', LOG, () => {
         Buffer.concat([firmware, firmware.subarray(...lineOf(firmware, line.digests))]),
       );
       const error = await refused({ firmware: forged, measured: firmware });
-      expect([error.code, causeChain(error)]).toEqual([
+      expect([error.code, errorChain(error)]).toEqual([
         'key-provider-failed',
         expect.stringMatching(/does not replay to PCR 4/),
       ]);
@@ -179,7 +180,7 @@ describeWithFixtures('key provider tpm', LOG, () => {
       const log = fixture(LOG);
       const application = parseBootLog(log).events.find(({ type }) => type === 0x80000003)!;
       const [start] = lineOf(log, application.digests);
-      expect(causeChain(await refused({ firmware: log.subarray(0, start) }))).toContain(
+      expect(errorChain(await refused({ firmware: log.subarray(0, start) }))).toContain(
         'The firmware measured no boot application',
       );
     });

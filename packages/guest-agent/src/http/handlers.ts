@@ -10,8 +10,9 @@ import {
   type PublicError,
   takeToll,
 } from '@dstack-cloud/prpc';
+import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from '../agent/agent.ts';
-import { causeChain, GuestError } from '../errors.ts';
+import { GuestError } from '../errors.ts';
 import type { Containers } from '../machine/containers.ts';
 import { dstackGuestService } from '../services/dstack-guest.ts';
 import { type GuestApiOptions, guestApiService } from '../services/guest-api.ts';
@@ -121,14 +122,14 @@ function externalRoutes(agent: Agent, { containers, limits, evidence }: PublicPa
 /** Errors of the machine are told to its applications: they hold no secret, and nothing else helps to find the cause. */
 function publicError(error: unknown): PublicError | undefined {
   if (!(error instanceof GuestError || error instanceof AttestationError)) return undefined;
-  return { text: causeChain(error), code: 'UNAVAILABLE', status: 503 };
+  return { text: errorChain(error), code: 'UNAVAILABLE', status: 503 };
 }
 
 function logCall(agent: Agent, call: CallRecord): void {
   const { method, known, mount, status, durationMs, error, request } = call;
   const fields = { method: known ? method : 'unknown', mount, status, ms: Math.round(durationMs) };
   if (status >= 500)
-    agent.log.warn({ ...fields, source: sourceOf(request), error: causeChain(error) }, 'Call failed');
+    agent.log.warn({ ...fields, source: sourceOf(request), error: errorChain(error) }, 'Call failed');
   else agent.log.debug(fields, 'Call');
 }
 

@@ -3,8 +3,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { stripVTControlCharacters } from 'node:util';
 import { toBase64 } from '@dstack-cloud/encoding';
 import { frameworkAnswer, type PlainRoute } from '@dstack-cloud/prpc';
+import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from '../agent/agent.ts';
-import { causeChain } from '../errors.ts';
 import { CONTAINER_NAME, type Containers, type LogChunk } from '../machine/containers.ts';
 import { type LogsRequest, parseLogsQuery } from './logs-query.ts';
 import type { PublicLimits } from './public-limits.ts';
@@ -75,7 +75,7 @@ async function stream(
       if (ended.signal.aborted) break;
     }
   } catch (error) {
-    if (!ended.signal.aborted) response.write(JSON.stringify({ error: causeChain(error) }));
+    if (!ended.signal.aborted) response.write(JSON.stringify({ error: errorChain(error) }));
   } finally {
     clearTimeout(idle);
     clearTimeout(last);

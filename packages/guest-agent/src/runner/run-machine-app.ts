@@ -1,12 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isThere } from '@dstack-cloud/files';
+import { errorChain } from '@dstack-cloud/runtime';
 import { type MachineHost, mustRun } from '../boot/disk/machine-host.ts';
 import type { NotifyHost } from '../boot/host-api.ts';
 import { imagesDisk } from '../boot/images-disk.ts';
 import { dockerReady, dockerRoot, leftContainers } from '../boot/start-docker.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
-import { causeChain } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { runApp } from './run-app.ts';
 import type { RunningApp } from './run-processes.ts';
@@ -40,8 +40,8 @@ export async function runMachineApp(options: MachineAppOptions): Promise<Running
     return app;
   } catch (error) {
     if (signal.aborted) return undefined;
-    log.error({ error: causeChain(error) }, 'The application does not start');
-    await notify('boot.error', `failed to start containers: ${causeChain(error)}`);
+    log.error({ error: errorChain(error) }, 'The application does not start');
+    await notify('boot.error', `failed to start containers: ${errorChain(error)}`);
     return undefined;
   }
 

@@ -1,9 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import { guestApi, implement, RpcError, type ServiceImplementation } from '@dstack-cloud/prpc';
+import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from '../agent/agent.ts';
 import { info } from '../agent/info.ts';
 import type { NotifyHost } from '../boot/host-api.ts';
-import { causeChain } from '../errors.ts';
 import type { Containers } from '../machine/containers.ts';
 import { networkInfo } from '../machine/network-info.ts';
 import { systemInfo } from '../machine/system-info.ts';
@@ -44,7 +44,7 @@ export function guestApiService(
           })),
         };
       } catch (cause) {
-        throw new RpcError(`Failed to connect to Docker: ${causeChain(cause)}`, {
+        throw new RpcError(`Failed to connect to Docker: ${errorChain(cause)}`, {
           code: 'UNAVAILABLE',
           cause,
         });

@@ -11,12 +11,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import type { AppCompose } from '@dstack-cloud/app';
+import { errorChain } from '@dstack-cloud/runtime';
 import { pino } from 'pino';
 import { diskStorage } from '../boot/disk/disk-storage.ts';
 import { MAPPED_DEVICE } from '../boot/disk/encrypted-disk.ts';
 import { type MachineHost, mustRun, thisMachine } from '../boot/disk/machine-host.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
-import { causeChain, GuestError } from '../errors.ts';
+import { GuestError } from '../errors.ts';
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const nextLine = async (): Promise<string | undefined> => {
@@ -67,7 +68,7 @@ async function open(serial: string, keyByte: number, pause: boolean): Promise<ob
     return { opened: true, before, cipher, offset: Number(offset) * 512 };
   } catch (error) {
     if (!(error instanceof GuestError)) return { code: 'unexpected', message: String(error) };
-    return { code: error.code, message: causeChain(error) };
+    return { code: error.code, message: errorChain(error) };
   } finally {
     await thisMachine.run('umount', [dataDir]);
     await thisMachine.run('cryptsetup', ['close', MAPPED_DEVICE]);

@@ -1,9 +1,9 @@
+import { sharedFor } from '@dstack-cloud/runtime';
 import { assertBootFacts } from '../boot-facts.ts';
 import { PolicyError } from '../errors.ts';
 import { outageReason } from '../outage-reasons.ts';
 import type { BootFacts, BootKind, Decision, DecisionFailure, Policy, PolicyInfo } from '../policy.ts';
 import { publicText } from '../public-text.ts';
-import { sharedFor } from '../shared-for.ts';
 import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
 import { chainReaders } from './chain-readers.ts';
 import { encodeDecisionCall } from './contract-calls.ts';

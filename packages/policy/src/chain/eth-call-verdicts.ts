@@ -1,4 +1,5 @@
 import { toHex } from '@dstack-cloud/encoding';
+import { BoundedMap, cachedPromise } from '@dstack-cloud/runtime';
 import { PolicyError } from '../errors.ts';
 import { publicText } from '../public-text.ts';
 import type { ChainSettings } from './chain-options.ts';
@@ -21,19 +22,14 @@ type ContractFacts = Pick<Verdict, 'gatewayAppId'>;
 export function ethCallVerdicts(settings: ChainSettings): VerdictReader {
   const { kmsContract } = settings;
   const delays = settings.requireTimelockSeconds === undefined ? undefined : new DelayByCalls(settings);
-  const contractFacts = new Map<string, Promise<ContractFacts>>();
+  const contractFacts = new BoundedMap<string, Promise<ContractFacts>>(MAX_BLOCKS);
 
   /** Read once for each block, by whoever comes first. */
-  const factsAt = (view: ChainView, block: Block): Promise<ContractFacts> => {
-    const known = contractFacts.get(block.hash);
-    if (known) return known;
-    const calls = [encodeGetter('gatewayAppId'), encodeIsPolicy()];
-    const facts = readContract(view.endpoints, settings, block, kmsContract, calls).then(factsOf);
-    contractFacts.set(block.hash, facts);
-    facts.catch(() => contractFacts.delete(block.hash));
-    if (contractFacts.size > MAX_BLOCKS) contractFacts.delete(contractFacts.keys().next().value!);
-    return facts;
-  };
+  const factsAt = (view: ChainView, block: Block): Promise<ContractFacts> =>
+    cachedPromise(contractFacts, block.hash, async () => {
+      const calls = [encodeGetter('gatewayAppId'), encodeIsPolicy()];
+      return factsOf(await readContract(view.endpoints, settings, block, kmsContract, calls));
+    });
 
   /** Only asked of what the contracts allow. */
   const delayDenial = async (

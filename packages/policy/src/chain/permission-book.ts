@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import { BoundedMap, InFlight } from '@dstack-cloud/runtime';
 import type { Verdict, VerdictRequest } from './verdict-reader.ts';
 
 /** More permissions than this at one block push out the oldest. */
@@ -12,15 +13,17 @@ const MAX_RECENT = 4_096;
 /** The order of the recent ones is exact to so many milliseconds. */
 const RECENT_STEP_MS = 500;
 
-type Page = { readonly known: Map<string, Verdict>; readonly asked: Map<string, Promise<Verdict>> };
+type Page = { readonly known: Map<string, Verdict>; readonly asked: InFlight<string, Verdict> };
 
 /**
  * The permissions that were read, by block and question. A question pinned to a block hash always has the same answer,
  * so within a block one reading is enough, and of another block it says nothing. Denials and errors are not kept.
  */
 export class PermissionBook {
-  readonly #pages = new Map<string, Page>();
-  readonly #recent = new Map<string, { readonly request: VerdictRequest; readonly at: number }>();
+  readonly #pages = new BoundedMap<string, Page>(MAX_BLOCKS);
+  readonly #recent = new BoundedMap<string, { readonly request: VerdictRequest; readonly at: number }>(
+    MAX_RECENT,
+  );
   readonly #clock: () => number;
 
   /** @param clock monotonic milliseconds */
@@ -39,26 +42,18 @@ export class PermissionBook {
     const { call } = request;
     const found = known.get(call);
     if (found) return Promise.resolve(found);
-    const running = asked.get(call);
-    if (running) return running;
-
-    const answer = ask();
-    asked.set(call, answer);
-    answer.then(
-      (verdict) => {
-        asked.delete(call);
-        if (verdict.allowed) this.write(blockHash, request, verdict);
-        else this.#strike(call);
-      },
-      () => asked.delete(call),
-    );
-    return answer;
+    return asked.run(call, async () => {
+      const verdict = await ask();
+      if (verdict.allowed) this.write(blockHash, request, verdict);
+      else this.#strike(call);
+      return verdict;
+    });
   }
 
   /** Keeps a permission that was read at the block. */
   write(blockHash: string, { call }: VerdictRequest, verdict: Verdict): void {
     if (call.length > MAX_KEPT_CALL) return;
-    keep(this.#page(blockHash).known, call, verdict, MAX_PERMISSIONS);
+    this.#page(blockHash).known.set(call, verdict);
   }
 
   /** Somebody asked this now. */
@@ -67,8 +62,7 @@ export class PermissionBook {
     const now = this.#clock();
     const before = this.#recent.get(request.call);
     if (before && now - before.at < RECENT_STEP_MS) return;
-    this.#recent.delete(request.call);
-    keep(this.#recent, request.call, { request, at: now }, MAX_RECENT);
+    this.#recent.set(request.call, { request, at: now });
   }
 
   /** What was asked within the last `withinMs` and is permitted at the block; the latest first. */
@@ -90,16 +84,8 @@ export class PermissionBook {
   #page(blockHash: string): Page {
     const found = this.#pages.get(blockHash);
     if (found) return found;
-    const page = { known: new Map(), asked: new Map() };
-    keep(this.#pages, blockHash, page, MAX_BLOCKS);
+    const page: Page = { known: new BoundedMap(MAX_PERMISSIONS), asked: new InFlight() };
+    this.#pages.set(blockHash, page);
     return page;
   }
-}
-
-/** Adds to a map that forgets its oldest entries. */
-function keep<K, V>(map: Map<K, V>, key: K, value: V, limit: number): void {
-  map.set(key, value);
-  if (map.size <= limit) return;
-  const [oldest] = map.keys();
-  if (oldest !== undefined) map.delete(oldest);
 }

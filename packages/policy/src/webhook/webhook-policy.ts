@@ -1,11 +1,11 @@
 import { X509Certificate } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { sharedFor } from '@dstack-cloud/runtime';
 import { backendUrl, plainHttpWarnings } from '../backend-url.ts';
 import { assertBootFacts } from '../boot-facts.ts';
 import { PolicyError } from '../errors.ts';
 import { exchange, type HttpAnswer, isConnectFailure, openConnections } from '../http/http-exchange.ts';
 import type { Policy } from '../policy.ts';
-import { sharedFor } from '../shared-for.ts';
 import { decisionFromAnswer, infoFromAnswer } from './webhook-answer.ts';
 import { webhookBody } from './webhook-body.ts';
 

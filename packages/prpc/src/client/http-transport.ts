@@ -1,5 +1,6 @@
 import http from 'node:http';
 import https from 'node:https';
+import { collectBytes } from '@dstack-cloud/runtime';
 import { PrpcError } from '../errors.ts';
 import type { PrpcTransport } from './client.ts';
 
@@ -67,25 +68,19 @@ export function httpTransport(options: HttpTransportOptions): PrpcTransport {
           if (!socket.connecting) clearTimeout(connecting);
           else socket.once(secure ? 'secureConnect' : 'connect', () => clearTimeout(connecting));
         });
-        request.once('error', (error) => {
-          fail(new PrpcError('connect_failed', `${method}: ${error.message}`, { cause: error }));
-        });
+        const lost = (error: Error) =>
+          new PrpcError('connect_failed', `${method}: ${error.message}`, { cause: error });
+        request.once('error', (error) => fail(lost(error)));
         request.once('response', (response) => {
           clearTimeout(connecting);
-          const chunks: Buffer[] = [];
-          let size = 0;
-          response.on('data', (chunk: Buffer) => {
-            size += chunk.length;
-            if (size > MAX_RESPONSE) fail(new PrpcError('too_large', `${method}: the answer is too large`));
-            else chunks.push(chunk);
-          });
-          response.once('error', (error) => {
-            fail(new PrpcError('connect_failed', `${method}: ${error.message}`, { cause: error }));
-          });
-          response.once('end', () => {
-            clearTimeout(total);
-            resolve({ status: response.statusCode ?? 0, body: new Uint8Array(Buffer.concat(chunks)) });
-          });
+          const tooLarge = () => new PrpcError('too_large', `${method}: the answer is too large`);
+          collectBytes(response, MAX_RESPONSE, tooLarge).then(
+            (answer) => {
+              clearTimeout(total);
+              resolve({ status: response.statusCode ?? 0, body: answer });
+            },
+            (error: Error) => fail(error instanceof PrpcError ? error : lost(error)),
+          );
         });
         request.end(body);
       }),

@@ -1,5 +1,6 @@
 import { request } from 'node:https';
 import { EncodingError, fromHex } from '@dstack-cloud/encoding';
+import { collectBytes } from '@dstack-cloud/runtime';
 import { messageOf, RaTlsError } from '../errors.ts';
 import { type RaTlsAgentOptions, raTlsAgent } from '../tls/agent.ts';
 
@@ -41,17 +42,10 @@ function get(url: URL, agent: ReturnType<typeof raTlsAgent>, timeoutMs: number):
       reject(new RaTlsError('connection', `No nonce from the KMS: ${reason}`));
     const signal = AbortSignal.timeout(timeoutMs);
     const call = request(url, { agent, signal }, (response) => {
-      const chunks: Buffer[] = [];
-      let length = 0;
-      response.on('data', (chunk: Buffer) => {
-        length += chunk.length;
-        if (length > MAX_ANSWER_BYTES) response.destroy(new Error('the answer is too long'));
-        else chunks.push(chunk);
-      });
-      response.on('error', (error) => fail(messageOf(error)));
-      // Who does not know the path answers something else.
-      response.on('end', () =>
-        resolve(response.statusCode === 200 ? Buffer.concat(chunks).toString() : undefined),
+      collectBytes(response, MAX_ANSWER_BYTES, () => new Error('the answer is too long')).then(
+        // A server that does not know the path answers something else.
+        (bytes) => resolve(response.statusCode === 200 ? Buffer.from(bytes).toString() : undefined),
+        (error) => fail(messageOf(error)),
       );
     });
     call.on('error', (error) => fail(messageOf(error)));

@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises';
+import { collectBytes } from '@dstack-cloud/runtime';
 import { VerifierError } from '../errors.ts';
 
 /**
@@ -25,15 +26,8 @@ async function readFile(path: string, max: number): Promise<Uint8Array> {
   }
 }
 
-async function readStream(stream: AsyncIterable<Uint8Array>, path: string, max: number): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of stream) {
-    length += chunk.length;
-    if (length > max) throw tooLarge(path, max);
-    chunks.push(chunk);
-  }
-  return new Uint8Array(Buffer.concat(chunks));
+function readStream(stream: AsyncIterable<Uint8Array>, path: string, max: number): Promise<Uint8Array> {
+  return collectBytes(stream, max, () => tooLarge(path, max));
 }
 
 function tooLarge(path: string, max: number): VerifierError {

@@ -1,7 +1,7 @@
 import { toHex } from '@dstack-cloud/encoding';
+import { LruCache } from '@dstack-cloud/runtime';
 import type { TdxEvent } from '../../attestation.ts';
 import type { CryptoBackend } from '../../crypto/backend.ts';
-import { LruCache } from '../../crypto/lru-cache.ts';
 import { AttestationError } from '../../errors.ts';
 import type { TdReport } from '../../tdx/reports.ts';
 import { requireMaterial } from './checksum-file.ts';
@@ -18,7 +18,7 @@ import {
 } from './tdx-lite.ts';
 
 const MAX_KEPT = 256;
-const registers = new LruCache<TdxRegisters>(MAX_KEPT);
+const registers = new LruCache<string, TdxRegisters>(MAX_KEPT);
 const DOCUMENT = 'measurement.tdx.cbor';
 
 /**

@@ -1,9 +1,9 @@
 import { closeSync, fstatSync, fsync, readFileSync, writeSync } from 'node:fs';
-import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { utf8Text } from '@dstack-cloud/encoding';
-import { FilesError, isThere, openOwnFile } from '@dstack-cloud/files';
+import { FilesError, isThere, openOwnFile, syncDirectory, writeSynced } from '@dstack-cloud/files';
 import type { RuntimeEvent } from '../../attestation.ts';
 import { AttestationError } from '../../errors.ts';
 import { eventLine, MAX_EVENTS, parseEventLines } from './event-line.ts';
@@ -66,7 +66,7 @@ export class RuntimeEventLog {
       if (!(await fresh())) return;
       await rm(this.#path, { force: true });
       await rm(this.#marker, { force: true });
-      await syncDirectory(this.#path);
+      await syncDirectory(dirname(this.#path));
     });
   }
 
@@ -104,9 +104,8 @@ export class RuntimeEventLog {
 
   async #mark(): Promise<void> {
     try {
-      const handle = await open(this.#marker, 'wx', 0o600);
-      await syncAndClose(handle);
-      await syncDirectory(this.#marker);
+      await writeSynced(this.#marker, '', 0o600);
+      await syncDirectory(dirname(this.#marker));
     } catch (cause) {
       // Nothing was extended yet: an event that cannot be logged is refused without harm.
       await rm(this.#marker, { force: true }).catch(() => undefined);
@@ -116,7 +115,7 @@ export class RuntimeEventLog {
 
   async #unmark(): Promise<void> {
     await rm(this.#marker);
-    await syncDirectory(this.#marker);
+    await syncDirectory(dirname(this.#marker));
   }
 }
 
@@ -144,17 +143,4 @@ function exists(path: string): boolean {
 function unusable(path: string, cause: unknown): AttestationError {
   const reason = cause instanceof FilesError ? `: ${cause.message}` : '';
   return new AttestationError('event-log', `Cannot read ${path}${reason}`, { cause });
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(dirname(path), 'r');
-  await syncAndClose(handle);
-}
-
-async function syncAndClose(handle: FileHandle): Promise<void> {
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
+import { withTimeout } from '@dstack-cloud/runtime';
 import { AttestationError } from '../../errors.ts';
 
 /** The largest response of a TPM that this client takes. */
@@ -38,7 +39,7 @@ async function deviceTransport(path: string, timeoutMs: number): Promise<TpmTran
         const { bytesRead } = await handle.read(buffer, 0, buffer.length, null);
         return buffer.subarray(0, bytesRead);
       })();
-      return await withTimeout(answer, path, timeoutMs);
+      return await inTime(answer, path, timeoutMs);
     },
     close: () => handle.close(),
   };
@@ -56,12 +57,12 @@ async function socketTransport(
       reject(new AttestationError('device', `Cannot reach the TPM at ${name}: ${cause.message}`, { cause })),
     );
   });
-  await withTimeout(connected, name, timeoutMs).catch((error: unknown) => {
+  await inTime(connected, name, timeoutMs).catch((error: unknown) => {
     socket.destroy();
     throw error;
   });
   return {
-    exchange: (command) => withTimeout(exchangeOnSocket(socket, command, name), name, timeoutMs),
+    exchange: (command) => inTime(exchangeOnSocket(socket, command, name), name, timeoutMs),
     close: async () => {
       socket.destroy();
     },
@@ -94,19 +95,7 @@ function exchangeOnSocket(socket: Socket, command: Uint8Array, name: string): Pr
   });
 }
 
-async function withTimeout<T>(work: Promise<T>, name: string, timeoutMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new AttestationError('device', `The TPM at ${name} gave no answer in ${timeoutMs} ms`)),
-      timeoutMs,
-    );
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-    // A late failure of the loser has nobody to tell.
-    work.catch(() => undefined);
-  }
+function inTime<T>(work: Promise<T>, name: string, timeoutMs: number): Promise<T> {
+  const late = () => new AttestationError('device', `The TPM at ${name} gave no answer in ${timeoutMs} ms`);
+  return withTimeout(work, timeoutMs, late);
 }

@@ -1,5 +1,6 @@
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
+import { BoundedMap, cachedPromise } from '@dstack-cloud/runtime';
 import type { ChainSettings } from '../chain-options.ts';
 import { decodeWord, encodePolicyDelaySince } from '../contract-calls.ts';
 import { type CodeName, KnownCode } from '../proof/known-code.ts';
@@ -27,7 +28,7 @@ type Read = (at: unknown) => RpcCall;
 export class DelayByCalls {
   readonly #settings: ChainSettings;
   readonly #codes: KnownCode;
-  readonly #denials = new Map<string, Map<string, Promise<string | undefined>>>();
+  readonly #denials = new BoundedMap<string, Map<string, Promise<string | undefined>>>(MAX_BLOCKS);
 
   constructor(settings: ChainSettings) {
     this.#settings = settings;
@@ -41,17 +42,10 @@ export class DelayByCalls {
     contract: DelayedContract,
     address: string,
   ): Promise<string | undefined> {
-    const page = this.#denials.get(block.hash) ?? new Map<string, Promise<string | undefined>>();
+    const page =
+      this.#denials.get(block.hash) ?? new BoundedMap<string, Promise<string | undefined>>(MAX_CONTRACTS);
     this.#denials.set(block.hash, page);
-    if (this.#denials.size > MAX_BLOCKS) this.#denials.delete(this.#denials.keys().next().value!);
-    const key = `${contract}/${address}`;
-    const known = page.get(key);
-    if (known) return known;
-    const denial = this.#read(view, block, contract, address);
-    page.set(key, denial);
-    if (page.size > MAX_CONTRACTS) page.delete(page.keys().next().value!);
-    denial.catch(() => page.delete(key));
-    return denial;
+    return cachedPromise(page, `${contract}/${address}`, () => this.#read(view, block, contract, address));
   }
 
   async #read(

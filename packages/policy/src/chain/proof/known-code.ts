@@ -1,5 +1,6 @@
 import { equalBytes, fromHex, toHex } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
+import { BoundedMap } from '@dstack-cloud/runtime';
 import type { AppLogic, KmsLogic } from './contract-checks.ts';
 
 /** What a contract's code is known to do. */
@@ -86,7 +87,7 @@ const MAX_RECOGNISED = 1_000;
 /** Says what code does. Storage of code that is not known means nothing. */
 export class KnownCode {
   readonly #byHash: ReadonlyMap<string, CodeName>;
-  readonly #recognised = new Map<string, CodeName>();
+  readonly #recognised = new BoundedMap<string, CodeName>(MAX_RECOGNISED);
 
   /** @param configured names by code hash, 0x hex, of contracts that were built elsewhere */
   constructor(configured: Readonly<Record<string, CodeName>>) {
@@ -111,9 +112,6 @@ export class KnownCode {
   byCode(codeHash: string, code: Uint8Array, address: string): CodeName | undefined {
     const build = builds.find((one) => isBuild(one, code, address));
     if (!build) return undefined;
-    if (this.#recognised.size >= MAX_RECOGNISED) {
-      this.#recognised.delete(this.#recognised.keys().next().value!);
-    }
     this.#recognised.set(codeHash, build.name);
     return build.name;
   }

@@ -1,4 +1,5 @@
 import { toHex } from '@dstack-cloud/encoding';
+import { BoundedMap } from '@dstack-cloud/runtime';
 import { PolicyError } from '../../errors.ts';
 import type { ChainSettings } from '../chain-options.ts';
 import { checksumAddress } from '../checksum-address.ts';
@@ -40,7 +41,7 @@ export class ProofVerdicts {
   readonly #settings: ChainSettings;
   readonly #kms: string;
   readonly #codes: KnownCode;
-  readonly #facts = new Map<string, ProvenFacts>();
+  readonly #facts = new BoundedMap<string, ProvenFacts>(MAX_BLOCKS);
   #guessedKms: Guess<KmsLogic>;
   #guessedApp: Guess<AppLogic>;
 
@@ -145,7 +146,6 @@ export class ProofVerdicts {
     const kept = this.#facts.get(name);
     const facts = kept && kept.size < MAX_FACTS ? kept : new ProvenFacts();
     this.#facts.set(name, facts);
-    if (this.#facts.size > MAX_BLOCKS) this.#facts.delete(this.#facts.keys().next().value!);
     return new ProvenState(block, askEndpoints(view.endpoints, this.#settings), facts);
   }
 

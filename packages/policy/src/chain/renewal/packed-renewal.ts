@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { BoundedMap } from '@dstack-cloud/runtime';
 import type { ChainSettings } from '../chain-options.ts';
 import { encodeGetter, encodeIsPolicy } from '../contract-calls.ts';
 import { assertPolicyContract, gatewayOf } from '../eth-call-verdicts.ts';
@@ -39,7 +40,7 @@ type Found = Map<string, Mark | undefined>;
  * the same. All others are read anew: an event that did not come from a contract that we do not know proves nothing.
  */
 export function packedRenewal({ quorum, kmsContract }: ChainSettings): Renewal {
-  const marksAt = new Map<string, Found>();
+  const marksAt = new BoundedMap<string, Found>(MAX_BLOCKS);
   /** Whether DstackKms counted when it was last read: otherwise no app's counter is of use. */
   let kmsCounts = true;
 
@@ -106,7 +107,6 @@ export function packedRenewal({ quorum, kmsContract }: ChainSettings): Renewal {
     const known: Found = marksAt.get(to.hash) ?? new Map();
     for (const [call, mark] of found) known.set(call, mark);
     marksAt.set(to.hash, known);
-    if (marksAt.size > MAX_BLOCKS) marksAt.delete(marksAt.keys().next().value!);
     const permission: Verdict = { allowed: true, reason: '', gatewayAppId };
     return new Map([...found.keys()].map((call) => [call, permission]));
   }

@@ -1,3 +1,4 @@
+import { BoundedMap } from '@dstack-cloud/runtime';
 import type { PermissionBook } from '../permission-book.ts';
 import type { Block } from '../view/block.ts';
 import type { ChainView } from '../view/read-view.ts';
@@ -16,7 +17,7 @@ export class Renewals {
   readonly #book: PermissionBook;
   readonly #renew: Renewal;
   readonly #latest: { head?: Block; settled?: Block } = {};
-  readonly #views = new Map<string, Promise<void> | null>();
+  readonly #views = new BoundedMap<string, Promise<void> | null>(MAX_VIEWS);
   #renewed = 0;
   #dropped = 0;
 
@@ -38,7 +39,6 @@ export class Renewals {
     const work = roles.flatMap((role) => this.#bring(view, role) ?? []);
     const all = work.length === 0 ? null : Promise.all(work).then(() => void this.#views.set(name, null));
     this.#views.set(name, all);
-    if (this.#views.size > MAX_VIEWS) this.#views.delete(this.#views.keys().next().value!);
     return all ?? undefined;
   }
 

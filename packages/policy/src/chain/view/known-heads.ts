@@ -1,3 +1,4 @@
+import { BoundedMap } from '@dstack-cloud/runtime';
 import { PolicyError } from '../../errors.ts';
 import { outageReason } from '../../outage-reasons.ts';
 import type { Block } from './block.ts';
@@ -12,7 +13,7 @@ const MAX_HEADS = 256;
 export class KnownHeads {
   #latest: Block | undefined;
   /** By number; all on the branch of the latest, as far as that is known. */
-  readonly #hashes = new Map<bigint, string>();
+  readonly #hashes = new BoundedMap<bigint, string>(MAX_HEADS);
 
   get latest(): Block | undefined {
     return this.#latest;
@@ -21,7 +22,6 @@ export class KnownHeads {
   note(head: Block): void {
     for (const number of this.#hashes.keys()) if (number > head.number) this.#hashes.delete(number);
     this.#hashes.set(head.number, head.hash);
-    if (this.#hashes.size > MAX_HEADS) this.#hashes.delete(this.#hashes.keys().next().value!);
     this.#latest = head;
   }
 

@@ -1,3 +1,5 @@
+import { BoundedMap } from '@dstack-cloud/runtime';
+
 /** Names remembered per limit; the oldest is forgotten, which gives it a full bucket again. */
 const MAX_BUCKETS = 65_536;
 
@@ -9,7 +11,7 @@ export class TokenBuckets {
   readonly #capacity: number;
   readonly #now: () => number;
   readonly #onTaken: (name: string, tokens: number) => void;
-  readonly #buckets = new Map<string, Bucket>();
+  readonly #buckets = new BoundedMap<string, Bucket>(MAX_BUCKETS);
 
   /**
    * @param now milliseconds that never go back
@@ -59,9 +61,7 @@ export class TokenBuckets {
   }
 
   setLevel(name: string, tokens: number): void {
-    this.#buckets.delete(name);
     this.#buckets.set(name, { tokens: Math.min(this.#capacity, tokens), at: this.#now() });
-    if (this.#buckets.size > MAX_BUCKETS) this.#buckets.delete(this.#buckets.keys().next().value!);
   }
 
   #level(name: string): number {

@@ -1,7 +1,5 @@
-import { performance } from 'node:perf_hooks';
-
 /**
- * Share one asynchronous result among all callers of the next `reuseMs` milliseconds, and among those who ask while
+ * Shares one asynchronous result among all callers of the next `reuseMs` milliseconds, and among those who ask while
  * it is under way. Failures are shared only with those who were already waiting.
  */
 export function sharedFor<T>(reuseMs: number, ask: () => Promise<T>): () => Promise<T> {
