@@ -2,7 +2,7 @@
 
 export type { KmsConfig } from './config/kms-config.ts';
 export { loadConfig } from './config/load-config.ts';
+export { defaultLimits } from './default-limits.ts';
 export { KmsError, type KmsErrorCode } from './errors.ts';
-export { defaultLimits } from './limits.ts';
 export { type RunningKms, type StartOptions, startKms } from './start-kms.ts';
 export { createLog } from './telemetry/log.ts';

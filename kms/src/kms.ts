@@ -2,12 +2,12 @@ import type { IncomingMessage } from 'node:http';
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { Policy } from '@dstack-cloud/policy';
 import type { Audit } from './audit/audit-log.ts';
-import type { SelfAuthorization } from './authorize/self-authorization.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import type { EvidenceJudge } from './evidence/evidence-judge.ts';
 import type { OsImages } from './image/os-images.ts';
 import type { KmsKeys } from './key-directory/kms-keys.ts';
-import type { RateLimits } from './server/rate-limits.ts';
+import type { RateLimits } from './limits/rate-limits.ts';
+import type { SelfAuthorization } from './self/self-authorization.ts';
 import type { Log } from './telemetry/log.ts';
 import type { Metrics } from './telemetry/metrics.ts';
 

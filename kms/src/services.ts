@@ -1,12 +1,12 @@
 import { type GuestAgent, guestAgent } from './agent/guest-agent.ts';
-import { selfAuthorization } from './authorize/self-authorization.ts';
 import { type ConfiguredFiles, readConfiguredFiles } from './config/configured-files.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import { evidenceJudge } from './evidence/evidence-judge.ts';
 import { makeTrust, type Trust } from './evidence/trust.ts';
 import { type ImageKeeper, openOsImages } from './image/os-images.ts';
-import { makePolicy } from './make-policy.ts';
 import type { Onboarding } from './onboard/onboarding.ts';
+import { makePolicy } from './policy/make-policy.ts';
+import { selfAuthorization } from './self/self-authorization.ts';
 import type { Log } from './telemetry/log.ts';
 import { createMetrics } from './telemetry/metrics.ts';
 import { VERSION } from './version.ts';

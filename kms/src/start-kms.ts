@@ -1,7 +1,6 @@
 import { k256Backend } from '@dstack-cloud/keys';
 import { errorChain } from '@dstack-cloud/runtime';
 import { startAdminListener } from './admin/admin-listener.ts';
-import { loadPasswordCheck } from './admin/load-password-check.ts';
 import { openAudit } from './audit/audit-log.ts';
 import { unknownRoots } from './authorize/unknown-roots.ts';
 import type { ConfiguredFiles } from './config/configured-files.ts';
@@ -12,13 +11,14 @@ import { keyDirectoryState, recoverKeyDirectory } from './key-directory/commit.t
 import { loadKeys } from './key-directory/load-keys.ts';
 import { lockKeyDirectory } from './key-directory/lock.ts';
 import type { Kms, WholeService } from './kms.ts';
+import { rateLimits, type SharedRateLimits } from './limits/rate-limits.ts';
 import { bootstrap } from './onboard/bootstrap.ts';
 import { startOnboarding } from './onboard/onboard-listener.ts';
 import type { Onboarding } from './onboard/onboarding.ts';
 import { keepRenewing, renewRpcCertificate } from './rpc-certificate.ts';
 import type { Listener } from './server/listen.ts';
+import { loadPasswordCheck } from './server/load-password-check.ts';
 import { type MainListener, startMainListener } from './server/main-listener.ts';
-import { rateLimits, type SharedRateLimits } from './server/rate-limits.ts';
 import { openServices, type ServiceOptions, type Services } from './services.ts';
 import type { Metrics } from './telemetry/metrics.ts';
 

@@ -10,6 +10,6 @@ interface SlotsModule {
 }
 
 export async function importSlots(): Promise<SlotsModule> {
-  const path = new URL('../../packages/policy/src/chain/proof/slots.ts', import.meta.url).pathname;
+  const path = new URL('../../packages/policy/src/chain/contracts/slots.ts', import.meta.url).pathname;
   return (await import(path)) as SlotsModule;
 }

@@ -19,8 +19,8 @@ import { callFailure, stepOf } from '../server/call-log.ts';
 import { type Listener, listen } from '../server/listen.ts';
 import { openApiRoute } from '../server/open-api.ts';
 import { watchedConnections } from '../server/watched-connections.ts';
+import { watchedLogins } from '../server/watched-logins.ts';
 import { checkBoot } from './check-boot.ts';
-import { watchedLogins } from './watched-logins.ts';
 
 const UNAUTHORIZED = {
   status: 401,

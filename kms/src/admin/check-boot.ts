@@ -1,12 +1,12 @@
 import { AttestationError, decodeAttestation, verifyAttestation } from '@dstack-cloud/attestation';
 import { type MessageInitShape, type kms as proto, RpcError } from '@dstack-cloud/prpc';
-import { askPolicy } from '../authorize/ask-policy.ts';
-import { bootInfoOf } from '../authorize/boot-info-of.ts';
 import { checkImage } from '../authorize/check-image.ts';
-import { assertConfigSize, withRequestConfig } from '../authorize/config-text.ts';
+import { bootInfoOf } from '../evidence/boot-info-of.ts';
+import { assertConfigSize, withRequestConfig } from '../evidence/config-text.ts';
 import { platformOptions } from '../evidence/platform-options.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { Kms } from '../kms.ts';
+import { askPolicy } from '../policy/ask-policy.ts';
 
 /**
  * A dry run: what some evidence says, and whether it would get keys. Nothing is released (docs/protocol/kms.md section

@@ -1,6 +1,6 @@
 import { fromHex } from '@dstack-cloud/encoding';
 import type { MessageInitShape, kms as proto } from '@dstack-cloud/prpc';
-import type { Kms } from '../kms.ts';
+import type { Audit } from './audit-log.ts';
 
 /** Most records in one answer. */
 const MAX_PAGE = 1000;
@@ -8,7 +8,7 @@ const DEFAULT_PAGE = 100;
 
 type Proof = MessageInitShape<typeof proto.AuditProofSchema>;
 type Head = MessageInitShape<typeof proto.AuditHeadSchema>;
-type Audited = Pick<Kms, 'audit'>;
+type Audited = { readonly audit: Audit };
 
 /** The signed head of now. @throws RpcError */
 export async function auditHead({ audit }: Audited): Promise<Head> {

@@ -9,15 +9,15 @@ import { toHex } from '@dstack-cloud/encoding';
 import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { Decided, Released } from '../audit/audit-entry.ts';
+import { bootInfoOf } from '../evidence/boot-info-of.ts';
+import { assertConfigSize, keepRequestConfig, withRequestConfig } from '../evidence/config-text.ts';
+import { assertReleaseAllowed } from '../evidence/release-gate.ts';
 import type { Kms } from '../kms.ts';
-import { askPolicy, denial } from './ask-policy.ts';
-import { bootInfoOf } from './boot-info-of.ts';
+import { askPolicy, denial } from '../policy/ask-policy.ts';
 import { checkImage, imageCheckIsDear } from './check-image.ts';
-import { assertConfigSize, keepRequestConfig, withRequestConfig } from './config-text.ts';
 import { keyEpochs } from './key-epochs.ts';
 import { activePlace, type KeyPlace, keyPlace } from './key-place.ts';
 import { notePresentKeys } from './present-keys.ts';
-import { assertReleaseAllowed } from './release-gate.ts';
 import { workloadOf } from './workload-of.ts';
 
 export type AuthorizeInput = {

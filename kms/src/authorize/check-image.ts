@@ -7,6 +7,7 @@ import {
 import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
 import { KmsError } from '../errors.ts';
+import { IMAGE_REFUSAL, imageRefusal } from '../image/image-refusal.ts';
 import type { OsImages } from '../image/os-images.ts';
 
 /** Modes whose image check costs nothing and is made whatever `image.verify` says. */
@@ -14,9 +15,6 @@ const ALWAYS: readonly string[] = ['dstack-nitro-enclave', 'dstack-gcp-tdx'];
 
 /** Evidence whose image was found right: the check needs nothing but the evidence and its configuration. */
 const passed = new WeakSet<VerifiedAttestation>();
-
-/** The original says it twice (docs/protocol/kms.md section 5.2). */
-const CONTEXT = 'Failed to verify os image hash: Failed to verify os image hash';
 
 type Checking = { readonly config: KmsConfig; readonly images: OsImages };
 
@@ -44,7 +42,7 @@ export async function checkImage(verified: VerifiedAttestation, { config, images
     passed.add(verified);
   } catch (error) {
     if (error instanceof KmsError) {
-      throw new RpcError(`${CONTEXT}: ${error.message}`, {
+      throw new RpcError(`${IMAGE_REFUSAL}: ${error.message}`, {
         code: error.code === 'image-invalid' ? 'MEASUREMENT_NOT_FOUND' : 'UNAVAILABLE',
         cause: error,
       });
@@ -53,15 +51,4 @@ export async function checkImage(verified: VerifiedAttestation, { config, images
     // The hash of an enclave is computed from its PCRs; the others are registers or digests as they are.
     throw imageRefusal(error, verified.mode === 'dstack-nitro-enclave' ? 'computed' : 'actual');
   }
-}
-
-/** What a caller is told of another image, whoever found it: the check here, or the one before collateral is fetched. */
-export function imageRefusal(error: AttestationError, measured: 'actual' | 'computed' = 'actual'): RpcError {
-  const { expected, found } = error;
-  const values =
-    expected !== undefined && found !== undefined ? `: expected=${expected}, ${measured}=${found}` : '';
-  return new RpcError(`${CONTEXT}: ${error.message}${values}`, {
-    code: 'MEASUREMENT_NOT_FOUND',
-    cause: error,
-  });
 }

@@ -2,7 +2,7 @@ import { table } from '@dstack-cloud/app';
 import { ATTESTATION_MODES, GCE_TDX_PCR0, TCB_STATUSES } from '@dstack-cloud/attestation';
 import { codeNames, MAX_POLICY_DELAY_SECONDS } from '@dstack-cloud/policy';
 import { z } from 'zod';
-import { servedNameProblem } from '../onboard/domain.ts';
+import { servedNameProblem } from './domain.ts';
 import { parseDuration, parseSize } from './duration.ts';
 import type { FileConfig } from './kms-config.ts';
 

@@ -12,13 +12,13 @@ import {
   type ShownCertificate,
   verifyPeerAttestation,
 } from '@dstack-cloud/ra-tls';
-import { closedGate } from '../authorize/release-gate.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
-import type { Prover } from '../server/rate-limits.ts';
+import type { Prover } from '../limits/rate-limits.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { platformOptions } from './platform-options.ts';
 import { publicRefusal } from './refusal.ts';
+import { closedGate } from './release-gate.ts';
 import type { Trust } from './trust.ts';
 import { VerdictCache } from './verdict-cache.ts';
 

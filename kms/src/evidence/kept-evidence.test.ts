@@ -8,8 +8,8 @@ import {
 import { createPlatform } from '@dstack-cloud/tee-simulator';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { expect, test } from 'vitest';
-import { keepRequestConfig, withRequestConfig } from '../authorize/config-text.ts';
 import { EVIDENCE, MODES_NOW, modesTrust } from '../test/mode-evidence.ts';
+import { keepRequestConfig, withRequestConfig } from './config-text.ts';
 import { keepVerified } from './kept-evidence.ts';
 
 describeWithFixtures('evidence that is kept', 'mock-evidence/expected.json', () => {

@@ -1,7 +1,7 @@
 import { AttestationError } from '@dstack-cloud/attestation';
 import type { RpcError, RpcErrorCode } from '@dstack-cloud/prpc';
 import { RaTlsError } from '@dstack-cloud/ra-tls';
-import { imageRefusal } from '../authorize/check-image.ts';
+import { imageRefusal } from '../image/image-refusal.ts';
 
 /** Whether nothing was found against the evidence, but what to judge it by cannot be had. */
 function lacksCollateral({ cause }: RaTlsError): boolean {

@@ -8,11 +8,11 @@ import {
 } from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
 import { errorChain, withTimeout } from '@dstack-cloud/runtime';
-import { clearImageCache } from '../admin/clear-image-cache.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import { KmsError } from '../errors.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { clearImageCache } from './clear-image-cache.ts';
 import { ImageCache } from './image-cache.ts';
 import { MeasurementCache } from './measurement-cache.ts';
 import type { Fetch } from './resumable-download.ts';

@@ -1,8 +1,8 @@
 import { RpcError } from '@dstack-cloud/prpc';
+import { assertDomain } from '../config/domain.ts';
 import { keyDirectoryState } from '../key-directory/commit.ts';
 import type { BootstrapInfo } from '../key-directory/kms-keys.ts';
 import { generateSharedKeys } from '../key-directory/new-keys.ts';
-import { assertDomain } from './domain.ts';
 import type { Onboarding } from './onboarding.ts';
 import { assertSelfAllowed, storeRoot } from './store-root.ts';
 

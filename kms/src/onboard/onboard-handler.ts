@@ -17,12 +17,12 @@ import {
   TOO_MANY_LOGINS,
   withJsonExtras,
 } from '@dstack-cloud/prpc';
-import { watchedLogins } from '../admin/watched-logins.ts';
 import { KmsError } from '../errors.ts';
 import { keyDirectoryState } from '../key-directory/commit.ts';
 import { callFailure, stepOf } from '../server/call-log.ts';
 import { openApiRoute } from '../server/open-api.ts';
 import { healthRoute } from '../server/plain-routes.ts';
+import { watchedLogins } from '../server/watched-logins.ts';
 import { attestationInfo } from './attestation-info.ts';
 import { bootstrap } from './bootstrap.ts';
 import type { Onboarding } from './onboarding.ts';

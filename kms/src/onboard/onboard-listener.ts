@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import { configureServer } from '@dstack-cloud/prpc';
-import { loadPasswordCheck } from '../admin/load-password-check.ts';
 import { type Listener, listen } from '../server/listen.ts';
+import { loadPasswordCheck } from '../server/load-password-check.ts';
 import { watchedConnections } from '../server/watched-connections.ts';
 import { onboardHandler } from './onboard-handler.ts';
 import type { Onboarding } from './onboarding.ts';

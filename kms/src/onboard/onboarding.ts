@@ -1,11 +1,11 @@
 import type { Policy } from '@dstack-cloud/policy';
 import type { GuestAgent } from '../agent/guest-agent.ts';
-import type { SelfAuthorization } from '../authorize/self-authorization.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { EvidenceJudge } from '../evidence/evidence-judge.ts';
 import type { OsImages } from '../image/os-images.ts';
 import type { KeyFileSystem } from '../key-directory/file-system.ts';
 import type { Attest } from '../key-directory/new-keys.ts';
+import type { SelfAuthorization } from '../self/self-authorization.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 

@@ -10,10 +10,10 @@ import {
   RaTlsError,
   tempClientIdentity,
 } from '@dstack-cloud/ra-tls';
-import { askPolicy } from '../authorize/ask-policy.ts';
-import { bootInfoOf } from '../authorize/boot-info-of.ts';
 import { checkImage } from '../authorize/check-image.ts';
-import { withRequestConfig } from '../authorize/config-text.ts';
+import { assertDomain } from '../config/domain.ts';
+import { bootInfoOf } from '../evidence/boot-info-of.ts';
+import { withRequestConfig } from '../evidence/config-text.ts';
 import { commitKeyFiles, keyDirectoryState } from '../key-directory/commit.ts';
 import type { BootstrapInfo } from '../key-directory/kms-keys.ts';
 import { MAX_RETIRED_ROOTS } from '../key-directory/load-history.ts';
@@ -25,7 +25,7 @@ import {
   type RootSecrets,
   type SharedKeys,
 } from '../key-directory/new-keys.ts';
-import { assertDomain } from './domain.ts';
+import { askPolicy } from '../policy/ask-policy.ts';
 import { attestOf, type Onboarding } from './onboarding.ts';
 
 /**

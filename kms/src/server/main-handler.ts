@@ -9,8 +9,6 @@ import {
   takeToll,
 } from '@dstack-cloud/prpc';
 import { type Peer, peerOf, RaTlsError } from '@dstack-cloud/ra-tls';
-import { hasAdminTokenHash } from '../admin/admin-token-hash.ts';
-import { watchedLogins } from '../admin/watched-logins.ts';
 import { auditHead, consistencyProof, inclusionProof } from '../audit/audit-rpc.ts';
 import { serverNonces } from '../evidence/nonces.ts';
 import { earlyImageRefusal, refusalCode } from '../evidence/refusal.ts';
@@ -24,10 +22,12 @@ import { metaSource } from '../rpc/get-meta.ts';
 import { getTempCaCert } from '../rpc/get-temp-ca-cert.ts';
 import { signCert } from '../rpc/sign-cert.ts';
 import { APP_VERSION } from '../version.ts';
+import { hasAdminTokenHash } from './admin-token-hash.ts';
 import { bodyLimits } from './body-limits.ts';
 import { callLogger } from './call-log.ts';
 import { openApiRoute } from './open-api.ts';
 import { healthRoute, metricsRoute, nonceRoute, readyRoute } from './plain-routes.ts';
+import { watchedLogins } from './watched-logins.ts';
 
 const TOO_MANY = 'Too many requests; try again later';
 const LIMITED_BY_WORKLOAD = new Set(['GetAppKey', 'GetKey', 'GetKmsKey', 'SignCert']);

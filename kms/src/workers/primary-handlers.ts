@@ -2,7 +2,7 @@ import { toBase64 } from '@dstack-cloud/encoding';
 import { allPresentKeys } from '../authorize/present-keys.ts';
 import type { ConfiguredFiles } from '../config/configured-files.ts';
 import type { Kms } from '../kms.ts';
-import type { SharedRateLimits } from '../server/rate-limits.ts';
+import type { SharedRateLimits } from '../limits/rate-limits.ts';
 import { type HandlersOf, toWire } from './link.ts';
 import type { PrimaryMethods } from './protocol.ts';
 import { writeKeys } from './write-keys.ts';

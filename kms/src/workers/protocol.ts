@@ -5,7 +5,7 @@ import type { ConfiguredFiles } from '../config/configured-files.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { CachedKeys } from '../image/os-images.ts';
 import type { WholeService } from '../kms.ts';
-import type { BucketLevel, Taken } from '../server/rate-limits.ts';
+import type { BucketLevel, Taken } from '../limits/rate-limits.ts';
 import type { MetricJson } from '../telemetry/metrics.ts';
 import type { WireError } from './link.ts';
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { Taken } from '../server/rate-limits.ts';
+import type { Taken } from '../limits/rate-limits.ts';
 import { takenBatch } from './taken-batch.ts';
 
 test('one turn tells one sum for each name, and nothing of what was given back', async () => {

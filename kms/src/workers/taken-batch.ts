@@ -1,4 +1,4 @@
-import type { Taken } from '../server/rate-limits.ts';
+import type { Taken } from '../limits/rate-limits.ts';
 
 /** Collects what one turn of the event loop takes of the rate limits, a sum for each name, and tells it at its end. */
 export function takenBatch(tell: (taken: Taken[]) => void): (...taken: Taken) => void {

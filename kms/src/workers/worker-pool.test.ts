@@ -5,7 +5,7 @@ import type { ConfiguredFiles } from '../config/configured-files.ts';
 import { KmsError } from '../errors.ts';
 import { generateSharedKeys, issueRpcCertificate, keysFor } from '../key-directory/new-keys.ts';
 import type { Kms } from '../kms.ts';
-import { rateLimits, type Taken } from '../server/rate-limits.ts';
+import { rateLimits, type Taken } from '../limits/rate-limits.ts';
 import { createLog } from '../telemetry/log.ts';
 import { createMetrics, readMetrics } from '../telemetry/metrics.ts';
 import { Link, toWire } from './link.ts';

@@ -19,8 +19,11 @@ export {
 } from './codec/encode-attestation.ts';
 export { eventLogFromJson, eventLogToJson } from './codec/event-json.ts';
 export { attestationFromQuote } from './codec/legacy.ts';
+export { type MrConfig, readMrConfig } from './codec/mr-config.ts';
 export { MSGPACK_SHAPE } from './codec/msgpack-v1.ts';
-export { stripEvent, stripForCertificate } from './codec/strip.ts';
+export { type AmdKdsOptions, amdKdsCollateral } from './collateral/amd-kds.ts';
+export { type PcsOptions, pcsCollateral } from './collateral/pcs-collateral.ts';
+export { type VendorCrlOptions, vendorCrls } from './collateral/vendor-crls.ts';
 export type * from './collateral-source.ts';
 export type * from './crypto/backend.ts';
 export { p256Spki } from './crypto/key-kind.ts';
@@ -45,6 +48,7 @@ export {
   replayRuntimeEvents,
   runtimeEventDigest,
 } from './events/runtime-events.ts';
+export { stripEvent, stripForCertificate } from './events/strip.ts';
 export {
   checkSystemEvents,
   SYSTEM_EVENTS,
@@ -75,14 +79,11 @@ export {
   type VerifiedOsImage,
   verifyOsImage,
 } from './measurements/image/verify-os-image.ts';
-export { type MrConfig, readMrConfig } from './measurements/mr-config.ts';
 export { type CoseSign1, parseCoseSign1 } from './nitro/cose-sign1.ts';
 export { type NitroDocument, parseNitroDocument } from './nitro/document.ts';
 export { type VerifiedDocument, verifyNitroDocument } from './nitro/verify-document.ts';
 export { nitroResult, requireImagePcrs } from './nitro/verify-nitro.ts';
 export { nitroTpmResult } from './nitro-tpm/verify-nitro-tpm.ts';
-export { type PcsOptions, pcsCollateral } from './pcs/pcs-collateral.ts';
-export { type VendorCrlOptions, vendorCrls } from './pcs/vendor-crls.ts';
 export type * from './platform-evidence.ts';
 export { type ReportDataHash, type ReportDataInput, ratlsReportData, reportData } from './report-data.ts';
 export {
@@ -93,27 +94,30 @@ export {
   replaceRoot,
   withTdxRoot,
 } from './roots/replace-root.ts';
-export { rootCertificate } from './roots/root-certificate.ts';
 export type { TrustRoot, TrustRoots } from './roots/trust-roots.ts';
 export { vendorRoots } from './roots/vendor-roots.ts';
-export { type AmdKdsOptions, amdKdsCollateral } from './snp/amd-kds.ts';
 export { SNP_REPORT_BYTES } from './snp/report.ts';
-export { type SnpPolicyConfig, snpPolicyFromConfig } from './snp/snp-policy.ts';
 export { snpResult, type VerifiedReport, verifySnpReport } from './snp/verify-snp.ts';
+export { type SnpPolicyConfig, snpPolicyFromConfig } from './tcb-policy/snp-policy.ts';
+export {
+  judgeTcb,
+  type PolicyVerdict,
+  type TcbPolicy,
+  type TcbPolicyInput,
+} from './tcb-policy/tcb-policy.ts';
+export { mergeAdvisories, TCB_STATUSES, type TcbStatus, worstStatus } from './tcb-status.ts';
 export { dcapCollateralFromJson, dcapCollateralToJson } from './tdx/collateral-json.ts';
+export { staticCollateral } from './tdx/static-collateral.ts';
+export { type VerifiedQuote, verifyBareQuote } from './tdx/verify-bare-quote.ts';
+export { verifyDcap } from './tdx/verify-dcap.ts';
+export type { DcapVerdict, TdxEvidence } from './tdx-evidence.ts';
 export {
   type CertificationData,
   type EnclaveReport,
   parseTdxQuote,
   type TdReport,
   type TdxQuote,
-} from './tdx/quote.ts';
-export { staticCollateral } from './tdx/static-collateral.ts';
-export { judgeTcb, type PolicyVerdict, type TcbPolicy, type TcbPolicyInput } from './tdx/tcb-policy.ts';
-export { mergeAdvisories, TCB_STATUSES, type TcbStatus, worstStatus } from './tdx/tcb-status.ts';
-export type { DcapVerdict, TdxEvidence } from './tdx/tdx-evidence.ts';
-export { type VerifiedQuote, verifyBareQuote } from './tdx/verify-bare-quote.ts';
-export { verifyDcap } from './tdx/verify-dcap.ts';
+} from './tdx-quote/quote.ts';
 export { parseTpmsAttest, type TpmsAttest } from './tpm/tpms-attest.ts';
 export { parseTpmtSignature, type TpmSignature, tpmSignatureFromDer } from './tpm/tpmt-signature.ts';
 export { type QuotedPcr, type QuoteInput, verifyTpmQuote } from './tpm/verify-quote.ts';
@@ -143,4 +147,5 @@ export {
 } from './x509/certificate.ts';
 export { type CertificateRevocationList, parseCrl } from './x509/crl.ts';
 export { derForms } from './x509/der-form.ts';
+export { rootCertificate } from './x509/root-certificate.ts';
 export { type PathRules, type ValidatedPath, validatePath } from './x509/validate-path.ts';

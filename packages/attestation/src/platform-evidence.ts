@@ -1,9 +1,12 @@
-import type { TdxEvidence } from './tdx/tdx-evidence.ts';
+import type { TdxEvidence } from './tdx-evidence.ts';
+
+/** A generation of AMD processors, by the name that AMD's key service uses. */
+export type SnpProduct = 'Milan' | 'Genoa' | 'Turin';
 
 /** Fields of an SEV-SNP report that measurements are derived from. */
 export interface SnpEvidence {
   readonly kind: 'sev-snp';
-  readonly product: 'Milan' | 'Genoa' | 'Turin';
+  readonly product: SnpProduct;
   /** 64 bytes. */
   readonly chipId: Uint8Array;
   /** 48 bytes. */

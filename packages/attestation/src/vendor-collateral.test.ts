@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { addRoot } from './roots/replace-root.ts';
-import { rootCertificate } from './roots/root-certificate.ts';
 import { vendorRoots } from './roots/vendor-roots.ts';
 import { vendorCollateral } from './vendor-collateral.ts';
+import { rootCertificate } from './x509/root-certificate.ts';
 
 const NOW = 1_780_000_000;
 

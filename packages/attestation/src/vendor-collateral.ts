@@ -1,11 +1,11 @@
+import { amdKdsCollateral } from './collateral/amd-kds.ts';
+import type { Fetch } from './collateral/bounded-fetch.ts';
+import { pcsCollateral } from './collateral/pcs-collateral.ts';
+import { vendorCrls } from './collateral/vendor-crls.ts';
 import { type CollateralSource, judgedBy } from './collateral-source.ts';
 import { AttestationError } from './errors.ts';
 import { googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
-import type { Fetch } from './pcs/bounded-fetch.ts';
-import { pcsCollateral } from './pcs/pcs-collateral.ts';
-import { vendorCrls } from './pcs/vendor-crls.ts';
 import type { TrustRoots } from './roots/trust-roots.ts';
-import { amdKdsCollateral } from './snp/amd-kds.ts';
 
 /** Intel's own service; it needs no key for what is asked. Any PCCS answers the same paths. */
 export const INTEL_PCS = 'https://api.trustedservices.intel.com';

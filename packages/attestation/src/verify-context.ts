@@ -5,7 +5,7 @@ import type { CryptoBackend } from './crypto/backend.ts';
 import type { VerificationCache } from './crypto/verification-cache.ts';
 import type { PlatformEvidence } from './platform-evidence.ts';
 import type { TrustRoots } from './roots/trust-roots.ts';
-import type { SnpLevel } from './snp/snp-policy.ts';
+import type { SnpLevel } from './tcb-policy/snp-policy.ts';
 
 /** What evidence is judged with. Nothing here is policy: see `judgeTcb` for that. */
 export interface VerifyOptions {

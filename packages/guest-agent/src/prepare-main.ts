@@ -1,10 +1,10 @@
 import { parseArgs } from 'node:util';
 import { printableMessage } from '@dstack-cloud/encoding';
 import { errorChain } from '@dstack-cloud/runtime';
-import { hostNotifier } from './boot/host-api.ts';
 import { prepare } from './boot/prepare.ts';
 import { loadGuestConfig } from './config/guest-config.ts';
 import { warnIfSimulated } from './config/warn-if-simulated.ts';
+import { hostNotifier } from './host/host-api.ts';
 import { createLogger } from './log.ts';
 import { openConfiguredDevice } from './open-device.ts';
 import { VERSION } from './version.ts';

@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
 import { printable, printableMessage } from '@dstack-cloud/encoding';
 import { errorChain } from '@dstack-cloud/runtime';
-import { hostNotifier } from './boot/host-api.ts';
 import { loadGuestConfig } from './config/guest-config.ts';
+import { hostNotifier } from './host/host-api.ts';
 import { createLogger } from './log.ts';
 import { runApp } from './runner/run-app.ts';
 import { VERSION } from './version.ts';

@@ -2,12 +2,12 @@ import { spawn } from 'node:child_process';
 import { printableMessage } from '@dstack-cloud/encoding';
 import type { Agent } from './agent/agent.ts';
 import { createAgent } from './agent/create-agent.ts';
-import { hostNotifier } from './boot/host-api.ts';
 import type { GuestConfig } from './config/guest-config.ts';
+import { hostNotifier } from './host/host-api.ts';
 import { createHandlers } from './http/handlers.ts';
 import { startListeners } from './http/start-listeners.ts';
 import type { Logger } from './log.ts';
-import { applicationContainers, dockerSocketPath } from './machine/containers.ts';
+import { applicationContainers, dockerSocketPath } from './machine/application-containers.ts';
 import { openConfiguredDevice } from './open-device.ts';
 
 /** A guest agent that serves. */

@@ -1,5 +1,4 @@
 export { type AppInfo, appInfoOf, decodeAppInfo, encodeAppInfo } from './certificate/app-info.ts';
-export type { DistinguishedName } from './certificate/distinguished-name.ts';
 export {
   type CertificateFields,
   certificatePem,
@@ -45,6 +44,7 @@ export {
   obtainAppKeys,
 } from './kms/obtain-app-keys.ts';
 export { type TempClientInput, tempClientIdentity } from './kms/temp-client-identity.ts';
+export type { DistinguishedName } from './names/distinguished-name.ts';
 export { OID, USAGE } from './oid.ts';
 export { type Dial, type RaTlsAgentOptions, raTlsAgent } from './tls/agent.ts';
 export type { ServerRules } from './tls/check-server.ts';

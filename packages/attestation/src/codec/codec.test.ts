@@ -4,12 +4,12 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Attestation, TdxEvent } from '../attestation.ts';
 import { AttestationError } from '../errors.ts';
+import { stripForCertificate } from '../events/strip.ts';
 import { attestedConfig } from './attested-config.ts';
 import { decodeAttestation } from './decode-attestation.ts';
 import { encodeAttestation, encodeAttestationV1 } from './encode-attestation.ts';
 import { eventLogFromJson, eventLogToJson } from './event-json.ts';
 import { attestationFromQuote } from './legacy.ts';
-import { stripForCertificate } from './strip.ts';
 
 const SAMPLE = 'attestation/dstack/attestation-v0-dstack-tdx.bin';
 

@@ -1,9 +1,9 @@
 import { EncodingError, fromHex, toHex } from '@dstack-cloud/encoding';
 import type { TdxEvent } from '../attestation.ts';
 import { AttestationError } from '../errors.ts';
+import { stripEvent } from '../events/strip.ts';
 import { JsonFields, parseJson } from '../json-fields.ts';
 import { LIMITS } from './limits.ts';
-import { stripEvent } from './strip.ts';
 
 const MAX_LOG_CHARACTERS = 4_194_304;
 

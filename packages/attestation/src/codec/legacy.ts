@@ -1,7 +1,7 @@
 import type { Attestation, RuntimeEvent } from '../attestation.ts';
 import { AttestationError } from '../errors.ts';
 import { RUNTIME_EVENT_TYPE } from '../events/runtime-events.ts';
-import { parseTdxQuote } from '../tdx/quote.ts';
+import { parseTdxQuote } from '../tdx-quote/quote.ts';
 import { eventLogFromJson } from './event-json.ts';
 
 /**

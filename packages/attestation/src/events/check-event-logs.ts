@@ -1,9 +1,9 @@
 import { equalBytes, toHex, utf8 } from '@dstack-cloud/encoding';
 import type { RuntimeEvent, TdxEvent } from '../attestation.ts';
 import type { CheckRecorder } from '../check-recorder.ts';
-import { isAcpiData } from '../codec/strip.ts';
 import { replayDigests } from './replay.ts';
 import { RUNTIME_EVENT_TYPE, runtimeEventDigest, runtimeEventPreimage } from './runtime-events.ts';
+import { isAcpiData } from './strip.ts';
 
 const REFERENCE = 'docs/protocol/verification.md section 3';
 const DIGEST_SIZE = 48;

@@ -3,7 +3,7 @@ import { describeWithFixtures, fixture, fixtureJson, fixtureText } from '@dstack
 import { describe, expect, it } from 'vitest';
 import type { Attestation } from '../attestation.ts';
 import { decodeAttestation } from '../codec/decode-attestation.ts';
-import type { Fetch } from '../pcs/bounded-fetch.ts';
+import type { Fetch } from '../collateral/bounded-fetch.ts';
 import { googleTpmCollateral } from './google-collateral.ts';
 import { isGoogleCaUrl } from './google-hosts.ts';
 

@@ -1,4 +1,6 @@
 import { encodePem, toHex } from '@dstack-cloud/encoding';
+import { boundedGet, type Fetch } from '../collateral/bounded-fetch.ts';
+import { VendorAnswers } from '../collateral/vendor-answers.ts';
 import type {
   CollateralSource,
   FetchPermit,
@@ -6,8 +8,6 @@ import type {
   TpmCollateralRequest,
 } from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
-import { boundedGet, type Fetch } from '../pcs/bounded-fetch.ts';
-import { VendorAnswers } from '../pcs/vendor-answers.ts';
 import { type Certificate, parseCertificate } from '../x509/certificate.ts';
 import { parseCrl } from '../x509/crl.ts';
 import { derForm } from '../x509/der-form.ts';

@@ -1,14 +1,14 @@
 import { concatBytes, isZero, utf8 } from '@dstack-cloud/encoding';
 import { defaultCrypto } from '#crypto';
 import type { AttestationMode } from '../attestation.ts';
+import { readMrConfig } from '../codec/mr-config.ts';
 import { replayRuntimeEvents } from '../events/runtime-events.ts';
 import type { GcpTdxEvidence, NitroEvidence, NitroTpmEvidence, SnpEvidence } from '../platform-evidence.ts';
-import type { SnpLevel } from '../snp/snp-policy.ts';
-import type { TdxEvidence } from '../tdx/tdx-evidence.ts';
+import type { SnpLevel } from '../tcb-policy/snp-policy.ts';
+import type { TdxEvidence } from '../tdx-evidence.ts';
 import type { VerifiedAttestation } from '../verify-context.ts';
 import { readBootEvents, readUnmeasuredIds } from './boot-events.ts';
 import { configuredImageHash, nitroImageHash } from './image-hash.ts';
-import { readMrConfig } from './mr-config.ts';
 import { pcrOf } from './pcr.ts';
 
 /** Identities and measurements derived from verified evidence (docs/protocol/verification.md section 8). */

@@ -1,10 +1,10 @@
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
+import { requireOptionalRevocation } from '../optional-revocation.ts';
 import { anchorParts } from '../roots/anchor-parts.ts';
 import type { TrustRoot } from '../roots/trust-roots.ts';
 import { cachedStage } from '../stage.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { type Certificate, parseCertificate } from '../x509/certificate.ts';
-import { requireOptionalRevocation } from '../x509/optional-revocation.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
 import { type CoseSign1, parseCoseSign1, signedBytes } from './cose-sign1.ts';
 import { type NitroDocument, parseNitroDocument } from './document.ts';

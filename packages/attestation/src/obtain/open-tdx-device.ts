@@ -2,7 +2,7 @@ import { equalBytes, isZero, toHex } from '@dstack-cloud/encoding';
 import type { RuntimeEvent, TdxEvent } from '../attestation.ts';
 import { AttestationError } from '../errors.ts';
 import { replayRuntimeEvents, runtimeEventDigest } from '../events/runtime-events.ts';
-import { parseTdxQuote } from '../tdx/quote.ts';
+import { parseTdxQuote } from '../tdx-quote/quote.ts';
 import { bootEvents, runtimeTdxEvent } from './boot-events.ts';
 import type { EvidenceDevice } from './evidence-device.ts';
 import { RuntimeEventLog } from './log/runtime-event-log.ts';

@@ -1,8 +1,8 @@
 import { AttestationError } from '../errors.ts';
+import { DeviceFault, type DeviceFiles } from './device-files.ts';
 import { extendRtmrByIoctl } from './native/tdx-guest.ts';
 import { directoryFiles } from './tsm/directory-files.ts';
 import { isEndpoint, openEndpoint } from './tsm/open-files.ts';
-import { DeviceFault, type DeviceFiles } from './tsm/tsm-files.ts';
 
 const DIGEST_BYTES = 48;
 /** Registers of the guest; 0 and 1 belong to the firmware. */

@@ -1,7 +1,7 @@
 import type { CheckRecorder } from '../check-recorder.ts';
+import type { SnpProduct } from '../platform-evidence.ts';
 import { type Certificate, extensionValue, nameAttribute } from '../x509/certificate.ts';
 import type { ValidatedPath } from '../x509/validate-path.ts';
-import type { SnpProduct } from './report.ts';
 
 const COMMON_NAME = '2.5.4.3';
 /** Name of the cloud that a VLEK belongs to (AMD 57230, table of VLEK extensions). */

@@ -1,5 +1,5 @@
+import { CborDocument } from '../codec/cbor-document.ts';
 import { AttestationError } from '../errors.ts';
-import { CborDocument } from '../measurements/image/cbor-document.ts';
 
 const PAGE = 4096;
 const MAX_SECTIONS = 64;

@@ -1,6 +1,7 @@
 import { ByteReader } from '@dstack-cloud/encoding';
 import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
+import type { SnpProduct } from '../platform-evidence.ts';
 
 export const SNP_REPORT_BYTES = 1184;
 /** Offset of the signature: it covers everything before (AMD 56860, table "ATTESTATION_REPORT Structure"). */
@@ -19,8 +20,6 @@ export interface SnpTcb {
 
 /** Version 4 is laid out as 3, version 5 adds the mitigation vectors (AMD 56860). */
 type SnpReportVersion = 2 | 3 | 4 | 5;
-
-export type SnpProduct = 'Milan' | 'Genoa' | 'Turin';
 
 /** The fields of an SEV-SNP attestation report that are judged (docs/protocol/evidence.md section 11). */
 export interface SnpReport {

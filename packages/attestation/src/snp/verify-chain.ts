@@ -1,5 +1,6 @@
 import { derInteger, equalBytes, readDer, toHex } from '@dstack-cloud/encoding';
 import { decoding } from '../decoding.ts';
+import type { SnpProduct } from '../platform-evidence.ts';
 import type { TrustRoot } from '../roots/trust-roots.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { type Certificate, extensionValue } from '../x509/certificate.ts';
@@ -7,7 +8,7 @@ import type { CertificateRevocationList } from '../x509/crl.ts';
 import { type ValidatedPath, validatePath } from '../x509/validate-path.ts';
 import type { SnpCertificates } from './certificate-chain.ts';
 import { requireVcekPath } from './key-roles.ts';
-import { type SnpProduct, type SnpReport, splitTcb } from './report.ts';
+import { type SnpReport, splitTcb } from './report.ts';
 
 /** AMD 57230 "VCEK Certificate and KDS Interface Specification", table of X.509 extensions. */
 const AMD = '1.3.6.1.4.1.3704.1';

@@ -1,28 +1,22 @@
 import { equalBytes, toHex, utf8 } from '@dstack-cloud/encoding';
 import type { Attestation, SnpAttestationQuote } from '../attestation.ts';
+import { mrConfigHash, readMrConfig } from '../codec/mr-config.ts';
 import type { SnpCollateral } from '../collateral-source.ts';
 import { AttestationError } from '../errors.ts';
 import { requireExpectedReportData } from '../expected-report-data.ts';
-import { mrConfigHash, readMrConfig } from '../measurements/mr-config.ts';
+import { requireOptionalRevocation } from '../optional-revocation.ts';
+import type { SnpProduct } from '../platform-evidence.ts';
 import { anchorParts } from '../roots/anchor-parts.ts';
 import type { TrustRoot } from '../roots/trust-roots.ts';
 import { cachedStage } from '../stage.ts';
+import type { SnpTcbParts } from '../tcb-policy/snp-policy.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 import { anchorCertificate } from '../x509/anchor-certificate.ts';
 import { parseCrl } from '../x509/crl.ts';
-import { requireOptionalRevocation } from '../x509/optional-revocation.ts';
 import type { ValidatedPath } from '../x509/validate-path.ts';
 import { readCertChain, type SnpCertificates } from './certificate-chain.ts';
 import { isAliasCheckComplete, requirePolicy, requireVcekSigned } from './policy.ts';
-import {
-  parseSnpReport,
-  productOf,
-  SNP_SIGNED_BYTES,
-  type SnpProduct,
-  type SnpReport,
-  splitTcb,
-} from './report.ts';
-import type { SnpTcbParts } from './snp-policy.ts';
+import { parseSnpReport, productOf, SNP_SIGNED_BYTES, type SnpReport, splitTcb } from './report.ts';
 import { requireVcekOfReport, verifySnpChain } from './verify-chain.ts';
 
 const SECTION = 'docs/protocol/verification.md section 7';

@@ -4,10 +4,10 @@ import { attestedConfig } from '../codec/attested-config.ts';
 import { p256Spki } from '../crypto/key-kind.ts';
 import { readImageConfig } from '../measurements/image/image-config.ts';
 import { isLite, requireTdxImage } from '../measurements/image/tdx-image.ts';
+import type { TdxQuote } from '../tdx-quote/quote.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { parseCertificateChain } from '../x509/certificate.ts';
 import { pckChainOf } from './pck-chain.ts';
-import type { TdxQuote } from './quote.ts';
 import { checkEnclaveAttributes, checkTdAttributes } from './td-attributes.ts';
 
 /**

@@ -2,12 +2,12 @@ import { encodePem, toHex, utf8Text } from '@dstack-cloud/encoding';
 import type { DcapCollateral, DcapCollateralRequest } from '../collateral-source.ts';
 import { decoding } from '../decoding.ts';
 import { AttestationError } from '../errors.ts';
+import type { TdxQuote } from '../tdx-quote/quote.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { nameAttribute, parseCertificateChain } from '../x509/certificate.ts';
 import { validatePath } from '../x509/validate-path.ts';
 import { requirePckPath } from './intel-signers.ts';
 import { readPckPlatform } from './pck-extension.ts';
-import type { TdxQuote } from './quote.ts';
 
 const COMMON_NAME = '2.5.4.3';
 

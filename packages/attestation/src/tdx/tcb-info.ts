@@ -1,6 +1,6 @@
 import { AttestationError } from '../errors.ts';
 import { JsonFields, parseJson } from '../json-fields.ts';
-import { TCB_STATUSES, type TcbStatus } from './tcb-status.ts';
+import { TCB_STATUSES, type TcbStatus } from '../tcb-status.ts';
 
 /** One patch level with its verdict. */
 export interface LevelVerdict {

@@ -1,7 +1,7 @@
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import { AttestationError } from '../errors.ts';
+import type { TdReport } from '../tdx-quote/reports.ts';
 import type { PckPlatform } from './pck-extension.ts';
-import type { TdReport } from './reports.ts';
 import type { LevelVerdict, ModuleSigner, PlatformLevel, SvnLevel, TcbInfo } from './tcb-info.ts';
 
 /**

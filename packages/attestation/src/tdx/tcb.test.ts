@@ -1,12 +1,12 @@
 import { fromHex } from '@dstack-cloud/encoding';
 import { describe, expect, it } from 'vitest';
 import { CheckRecorder } from '../check-recorder.ts';
+import { judgeTcb } from '../tcb-policy/tcb-policy.ts';
+import { mergeAdvisories, worstStatus } from '../tcb-status.ts';
+import { parseTdReport, type TdReport } from '../tdx-quote/reports.ts';
 import type { PckPlatform } from './pck-extension.ts';
-import { parseTdReport, type TdReport } from './reports.ts';
 import { parseTcbInfo } from './tcb-info.ts';
 import { moduleLevel, platformLevel } from './tcb-level.ts';
-import { judgeTcb } from './tcb-policy.ts';
-import { mergeAdvisories, worstStatus } from './tcb-status.ts';
 import { checkTdAttributes } from './td-attributes.ts';
 
 const DATE = '2025-01-01T00:00:00Z';

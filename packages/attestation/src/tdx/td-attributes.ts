@@ -1,6 +1,6 @@
 import { isZero, toHex } from '@dstack-cloud/encoding';
 import type { CheckRecorder } from '../check-recorder.ts';
-import type { EnclaveReport, TdReport } from './reports.ts';
+import type { EnclaveReport, TdReport } from '../tdx-quote/reports.ts';
 
 // TDATTRIBUTES (docs/protocol/verification.md section 2.4). 30 PKS, 31 KL and 63 PERFMON may be set.
 const DEBUG = 1n;

@@ -1,9 +1,9 @@
 import { AttestationError } from '../errors.ts';
+import type { DcapVerdict } from '../tdx-evidence.ts';
+import { parseTdxQuote, type TdxQuote } from '../tdx-quote/quote.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { checkQuoteWithoutCollateral, checkQuoteWithoutPck } from './check-without-collateral.ts';
 import { carriesPckChain, collateralRequest } from './pck-chain.ts';
-import { parseTdxQuote, type TdxQuote } from './quote.ts';
-import type { DcapVerdict } from './tdx-evidence.ts';
 import { verifyDcap } from './verify-dcap.ts';
 
 /** A quote and what DCAP says of it. */

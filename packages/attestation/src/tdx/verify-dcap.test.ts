@@ -7,14 +7,14 @@ import { VerificationCache } from '../crypto/verification-cache.ts';
 import { webCrypto } from '../crypto/web-crypto.ts';
 import { AttestationError } from '../errors.ts';
 import { vendorRoots } from '../roots/vendor-roots.ts';
+import type { DcapVerdict } from '../tdx-evidence.ts';
+import { parseTdxQuote } from '../tdx-quote/quote.ts';
 import { verifyContext } from '../verify.ts';
 import { parseCertificateChain } from '../x509/certificate.ts';
 import { validatePath } from '../x509/validate-path.ts';
 import { dcapCollateralFromJson } from './collateral-json.ts';
 import { readPckPlatform } from './pck-extension.ts';
-import { parseTdxQuote } from './quote.ts';
 import { staticCollateral } from './static-collateral.ts';
-import type { DcapVerdict } from './tdx-evidence.ts';
 import { verifyDcap } from './verify-dcap.ts';
 
 type Json = Record<string, string>;

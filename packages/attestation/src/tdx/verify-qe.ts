@@ -1,8 +1,8 @@
 import { equalBytes, isZero, toHex } from '@dstack-cloud/encoding';
 import type { CheckRecorder } from '../check-recorder.ts';
+import type { TdxQuote } from '../tdx-quote/quote.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import type { QeIdentity } from './qe-identity.ts';
-import type { TdxQuote } from './quote.ts';
 import type { SvnLevel } from './tcb-info.ts';
 import { svnLevel } from './tcb-level.ts';
 import type { VerifiedPck } from './verify-pck.ts';

@@ -5,6 +5,9 @@ import { AttestationError } from '../errors.ts';
 import { checkEventLogs } from '../events/check-event-logs.ts';
 import { replayRuntimeEvents } from '../events/runtime-events.ts';
 import { requireExpectedReportData } from '../expected-report-data.ts';
+import type { TdxEvidence } from '../tdx-evidence.ts';
+import { parseTdxQuote } from '../tdx-quote/quote.ts';
+import type { TdReport } from '../tdx-quote/reports.ts';
 import type { PlatformResult, VerifyContext } from '../verify-context.ts';
 import {
   checkImageWithoutCollateral,
@@ -12,9 +15,6 @@ import {
   checkQuoteWithoutPck,
 } from './check-without-collateral.ts';
 import { carriesPckChain, collateralRequest } from './pck-chain.ts';
-import { parseTdxQuote } from './quote.ts';
-import type { TdReport } from './reports.ts';
-import type { TdxEvidence } from './tdx-evidence.ts';
 import { verifyDcap } from './verify-dcap.ts';
 
 /**

@@ -11,10 +11,9 @@ import {
 import { EVENT, findEvent, ratlsReportData } from '@dstack-cloud/attestation';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { equalBytes, toHex, utf8Text } from '@dstack-cloud/encoding';
-import { hostSharedCopy } from '../boot/host-shared.ts';
-import { judgesOf, peerVerifier } from '../boot/peer-verifier.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';
+import { hostSharedCopy } from '../host/host-shared.ts';
 import type { Logger } from '../log.ts';
 import type { Agent } from './agent.ts';
 import { type CertificateSigner, localSigner } from './certificate-signer.ts';
@@ -22,6 +21,7 @@ import { BackgroundDemoCertificate } from './demo-certificate.ts';
 import { FixtureDevice } from './fixture-device.ts';
 import { kmsSigner } from './kms-signer.ts';
 import { LocalEvidence } from './local-evidence.ts';
+import { judgesOf, peerVerifier } from './peer-verifier.ts';
 
 const MAX_KEYS_FILE = 256 * 1024;
 const MAX_FIXTURE = 16 * 1024 * 1024;

@@ -1,16 +1,16 @@
 import type { Attestation } from '@dstack-cloud/attestation';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { RpcError } from '@dstack-cloud/prpc';
 import { errorChain } from '@dstack-cloud/runtime';
-import type { Agent } from './agent.ts';
 
 /** Asks the device for evidence over 64 bytes of report data; a device that fails is a 503, not an empty answer. */
 export async function obtain(
-  agent: Pick<Agent, 'device'>,
+  { device }: { readonly device: EvidenceDevice },
   reportData: Uint8Array,
   what: 'quote' | 'attestation' | 'local attestation',
 ): Promise<Attestation> {
   try {
-    return await agent.device.attest(reportData);
+    return await device.attest(reportData);
   } catch (cause) {
     throw new RpcError(`Failed to get ${what}: ${errorChain(cause)}`, {
       code: 'UNAVAILABLE',

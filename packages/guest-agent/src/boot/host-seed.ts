@@ -9,9 +9,9 @@ import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { concatBytes, equalBytes, toHex } from '@dstack-cloud/encoding';
 import { openSealedBox, x25519PublicKey } from '@dstack-cloud/keys';
 import { createPrpcClient, HostApi, type PrpcTransport } from '@dstack-cloud/prpc';
+import type { Judges } from '../agent/peer-verifier.ts';
 import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { Judges } from './peer-verifier.ts';
 
 const KEY = 32;
 const MAX_SEALED = 1024;

@@ -1,8 +1,8 @@
 import type { AppCompose } from '@dstack-cloud/app';
 import type { GuestConfig } from '../config/guest-config.ts';
-import { baseEnvironment } from '../runner/app-environment.ts';
-import { sourceScript } from '../runner/source-script.ts';
-import type { NotifyHost } from './host-api.ts';
+import type { NotifyHost } from '../host/host-api.ts';
+import { baseEnvironment } from '../script/app-environment.ts';
+import { sourceScript } from '../script/source-script.ts';
 
 /**
  * Runs the measured init scripts in their order, after the data disk is ready and before the agent and the application

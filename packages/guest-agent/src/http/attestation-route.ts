@@ -4,8 +4,8 @@ import { concatBytes, fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { type PlainResponse, type PlainRoute, RpcError } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
 import { quoteAndLog } from '../agent/quote.ts';
+import type { PublicEvidence } from '../public/public-evidence.ts';
 import { jsonAnswer, jsonError } from './json-answer.ts';
-import type { PublicEvidence } from './public-evidence.ts';
 
 /** Longest nonce, bytes. */
 const MAX_NONCE = 64;

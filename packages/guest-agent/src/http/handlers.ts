@@ -14,6 +14,8 @@ import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from '../agent/agent.ts';
 import { GuestError } from '../errors.ts';
 import type { Containers } from '../machine/containers.ts';
+import { PublicEvidence } from '../public/public-evidence.ts';
+import { PublicLimits } from '../public/public-limits.ts';
 import { dstackGuestService } from '../services/dstack-guest.ts';
 import { type GuestApiOptions, guestApiService } from '../services/guest-api.ts';
 import { tappdService } from '../services/tappd.ts';
@@ -25,8 +27,6 @@ import { getAttestationRoute } from './get-attestation-route.ts';
 import { jsonAnswer } from './json-answer.ts';
 import { logsRoute } from './logs-route.ts';
 import { metricsRoute } from './metrics-route.ts';
-import { PublicEvidence } from './public-evidence.ts';
-import { PublicLimits } from './public-limits.ts';
 
 /** Request listeners of the agent, one per listener of docs/protocol/guest-agent.md section 1. */
 export interface Handlers {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { writeContainers } from '../runner/containers-file.ts';
+import { writeContainers } from '../machine/containers-file.ts';
 import { type FixtureAgent, startFixtureAgent } from '../test/fixture-agent.ts';
 
 interface Answer {

@@ -6,8 +6,8 @@ import { frameworkAnswer, type PlainRoute } from '@dstack-cloud/prpc';
 import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from '../agent/agent.ts';
 import { CONTAINER_NAME, type Containers, type LogChunk } from '../machine/containers.ts';
+import type { PublicLimits } from '../public/public-limits.ts';
 import { type LogsRequest, parseLogsQuery } from './logs-query.ts';
-import type { PublicLimits } from './public-limits.ts';
 
 const PREFIX = '/logs/';
 /** A follower that gets nothing for so long is cut off. */

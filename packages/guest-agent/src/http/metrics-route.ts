@@ -1,7 +1,7 @@
 import type { PlainResponse, PlainRoute } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
 import { type DiskInfo, type SystemInfo, systemInfo } from '../machine/system-info.ts';
-import { KeptAnswers } from './kept-answers.ts';
+import { KeptAnswers } from '../public/kept-answers.ts';
 
 /** Of many who ask within a second, one has the system looked at. */
 const KEEP_MS = 1_000;

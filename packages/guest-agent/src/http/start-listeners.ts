@@ -1,12 +1,11 @@
 import type { Server } from 'node:http';
+import { CONTAINERS_MODE } from '../config/containers-mode.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
 import type { Handlers } from './handlers.ts';
 import { inheritedSockets, linkSecondLocation, listen, parseListenAddress } from './listen.ts';
 import { type HostListener, listenToHost } from './listen-vsock.ts';
 
 const CLOSE_TIMEOUT_MS = 2_000;
-/** A container's user may be anybody. */
-export const CONTAINERS_MODE = 0o777;
 
 /** The agent's open listeners. */
 export interface Listeners {

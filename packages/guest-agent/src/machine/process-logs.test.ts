@@ -2,7 +2,8 @@ import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { applicationContainers, dockerSocketPath, type LogQuery } from './containers.ts';
+import { applicationContainers, dockerSocketPath } from './application-containers.ts';
+import type { LogQuery } from './containers.ts';
 
 let dir = '';
 beforeEach(() => {

@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import { ENGINE_SOCKET } from '@dstack-cloud/app/compose-file';
-import { agentSocketOf } from './app-environment.ts';
+import { agentSocketOf } from '../script/app-environment.ts';
 import { machinePath, type ProcessFolders } from './place-service.ts';
 
 /** What the kernel and the operating system show at the same place everywhere; nobody's data lies there. */

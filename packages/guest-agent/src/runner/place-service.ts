@@ -1,6 +1,6 @@
 import { join, normalize, posix } from 'node:path';
 import type { ProcessService, VolumeUse } from '@dstack-cloud/app/compose-file';
-import { type AgentSockets, agentSocketOf } from './app-environment.ts';
+import { type AgentSockets, agentSocketOf } from '../script/app-environment.ts';
 
 /** The folders of the machine that hold what its processes see at other paths. */
 export interface ProcessFolders {

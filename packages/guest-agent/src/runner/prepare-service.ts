@@ -3,12 +3,12 @@ import { dirname, join } from 'node:path';
 import { writeFileAtomic } from '@dstack-cloud/app';
 import type { ProcessService as PlannedService } from '@dstack-cloud/app/compose-file';
 import { GuestError } from '../errors.ts';
-import { baseEnvironment, socketVariables } from './app-environment.ts';
+import { baseEnvironment, socketVariables } from '../script/app-environment.ts';
 import { isBelow, makeInside } from './make-inside.ts';
 import { ownProgram } from './own-program.ts';
 import { type PlacedService, type ProcessFolders, placeService, relocator } from './place-service.ts';
+import type { ProcessRunOptions } from './process-run-options.ts';
 import { ProcessService } from './process-service.ts';
-import type { ProcessRunOptions } from './run-processes.ts';
 import { serviceContent } from './service-content.ts';
 import { ServiceLog } from './service-log.ts';
 

@@ -19,20 +19,20 @@ import {
 import { readComposeFile } from '@dstack-cloud/app/compose-file';
 import { utf8Text } from '@dstack-cloud/encoding';
 import { z } from 'zod';
-import type { NotifyHost } from '../boot/host-api.ts';
-import { hostSharedCopy } from '../boot/host-shared.ts';
+import { CONTAINERS_MODE } from '../config/containers-mode.ts';
 import { type GuestConfig, machineAbilities } from '../config/guest-config.ts';
-import { CONTAINERS_MODE } from '../http/start-listeners.ts';
-import { dockerSocketPath } from '../machine/containers.ts';
-import { type AgentSockets, baseEnvironment } from './app-environment.ts';
-import { containersFile, writeContainers } from './containers-file.ts';
+import type { NotifyHost } from '../host/host-api.ts';
+import { hostSharedCopy } from '../host/host-shared.ts';
+import { dockerSocketPath } from '../machine/application-containers.ts';
+import { containersFile, writeContainers } from '../machine/containers-file.ts';
+import { type AgentSockets, baseEnvironment } from '../script/app-environment.ts';
+import { sourceScript } from '../script/source-script.ts';
 import { type EngineImages, imagesByApi, imagesByCommand } from './engine-images.ts';
 import { loadImages } from './load-images.ts';
 import { ProcessService } from './process-service.ts';
 import { runEngine } from './run-engine.ts';
 import { type RunningApp, runProcesses } from './run-processes.ts';
 import { ServiceLog } from './service-log.ts';
-import { sourceScript } from './source-script.ts';
 
 /** The text form of the largest environment, every byte escaped. */
 const MAX_ENV_FILE = ENV_LIMITS.totalBytes * 6 + 1024;

@@ -1,33 +1,15 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  type ComposeFile,
   type Dependency,
   type ProcessService as PlannedService,
   planProcesses,
 } from '@dstack-cloud/app/compose-file';
 import { GuestError } from '../errors.ts';
-import { containersFile, writeContainers } from './containers-file.ts';
-import type { ProcessFolders } from './place-service.ts';
+import { containersFile, writeContainers } from '../machine/containers-file.ts';
 import { prepareService } from './prepare-service.ts';
+import type { ProcessRunOptions } from './process-run-options.ts';
 import type { ProcessService } from './process-service.ts';
-
-/** What the plain processes of an application are run with. */
-export interface ProcessRunOptions {
-  readonly file: ComposeFile;
-  /** Decrypted environment and what pre_launch_script exported: for interpolation only, as with an engine. */
-  readonly variables: Readonly<Record<string, string>>;
-  /** The decrypted environment alone. */
-  readonly sealedEnv: Readonly<Record<string, string>>;
-  /** The machine's own environment. */
-  readonly machineEnv: NodeJS.ProcessEnv;
-  /** Non-secret variables for the services, from the guest configuration. */
-  readonly extraEnv: Readonly<Record<string, string>>;
-  readonly folders: ProcessFolders;
-  readonly logDir: string;
-  readonly signal: AbortSignal;
-  readonly say: (line: string) => void;
-}
 
 /** A running application. */
 export interface RunningApp {

@@ -3,7 +3,7 @@ import { guestApi, implement, RpcError, type ServiceImplementation } from '@dsta
 import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from '../agent/agent.ts';
 import { info } from '../agent/info.ts';
-import type { NotifyHost } from '../boot/host-api.ts';
+import type { NotifyHost } from '../host/host-api.ts';
 import type { Containers } from '../machine/containers.ts';
 import { networkInfo } from '../machine/network-info.ts';
 import { systemInfo } from '../machine/system-info.ts';

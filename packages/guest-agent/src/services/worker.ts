@@ -6,7 +6,7 @@ import { signingKey } from '../agent/app-keys.ts';
 import { info } from '../agent/info.ts';
 import { REPORT_DATA_LENGTH } from '../agent/padded-report-data.ts';
 import { getQuote } from '../agent/quote.ts';
-import type { PublicEvidence } from '../http/public-evidence.ts';
+import type { PublicEvidence } from '../public/public-evidence.ts';
 import { REVISION, VERSION } from '../version.ts';
 
 /** Service `Worker` of the external listener: what anybody on the network may ask. */

@@ -8,7 +8,7 @@ import { createAgent } from '../agent/create-agent.ts';
 import { parseGuestConfig } from '../config/guest-config.ts';
 import { createHandlers } from '../http/handlers.ts';
 import { startListeners } from '../http/start-listeners.ts';
-import { applicationContainers } from '../machine/containers.ts';
+import { applicationContainers } from '../machine/application-containers.ts';
 
 /** Changes to the unchanged fixture identity. */
 export interface FixtureAgentOptions {

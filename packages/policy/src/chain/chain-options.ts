@@ -1,8 +1,8 @@
 import { backendUrl } from '../backend-url.ts';
 import { PolicyError } from '../errors.ts';
 import type { ChainEvent } from './chain-event.ts';
-import { MAX_POLICY_DELAY_SECONDS } from './delay/delay-denial.ts';
-import type { CodeName } from './proof/known-code.ts';
+import { MAX_POLICY_DELAY_SECONDS } from './contracts/delay-denial.ts';
+import type { CodeName } from './contracts/known-code.ts';
 import { EndpointFailures } from './rpc/endpoint-failures.ts';
 
 /** Which block a permission must have reached; a number means that many blocks behind the head. */

@@ -6,16 +6,16 @@ import type { BootFacts, BootKind, Decision, DecisionFailure, Policy, PolicyInfo
 import { publicText } from '../public-text.ts';
 import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
 import { chainReaders } from './chain-readers.ts';
-import { encodeDecisionCall } from './contract-calls.ts';
+import { encodeDecisionCall } from './contracts/contract-calls.ts';
 import { PermissionBook } from './permission-book.ts';
 import { packedRenewal } from './renewal/packed-renewal.ts';
 import { readRenewal } from './renewal/read-renewal.ts';
 import { Renewals } from './renewal/renewals.ts';
+import type { Block } from './rpc/block.ts';
 import { RpcEndpoint } from './rpc/rpc-endpoint.ts';
 import { ToldSeldom } from './rpc/told-seldom.ts';
 import { withDeadline } from './rpc/with-deadline.ts';
 import type { Verdict, VerdictRequest } from './verdict-reader.ts';
-import type { Block } from './view/block.ts';
 import { KnownHeads } from './view/known-heads.ts';
 import { readLightClientView } from './view/light-client-view.ts';
 import { type ChainView, readView } from './view/read-view.ts';

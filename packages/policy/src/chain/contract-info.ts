@@ -1,7 +1,7 @@
 import type { PolicyInfo } from '../policy.ts';
 import type { ChainSettings } from './chain-options.ts';
-import { checksumAddress } from './checksum-address.ts';
-import { decodeAddress, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
+import { checksumAddress } from './contracts/checksum-address.ts';
+import { decodeAddress, encodeGetter, encodeIsPolicy } from './contracts/contract-calls.ts';
 import { assertPolicyContract, gatewayOf } from './eth-call-verdicts.ts';
 import { readContract } from './read-contract.ts';
 import type { ChainView } from './view/read-view.ts';

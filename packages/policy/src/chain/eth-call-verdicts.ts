@@ -3,12 +3,18 @@ import { BoundedMap, cachedPromise } from '@dstack-cloud/runtime';
 import { PolicyError } from '../errors.ts';
 import { publicText } from '../public-text.ts';
 import type { ChainSettings } from './chain-options.ts';
-import { decodeBoolean, decodeDecision, decodeText, encodeGetter, encodeIsPolicy } from './contract-calls.ts';
-import { DelayByCalls } from './delay/delay-by-calls.ts';
+import {
+  decodeBoolean,
+  decodeDecision,
+  decodeText,
+  encodeGetter,
+  encodeIsPolicy,
+} from './contracts/contract-calls.ts';
+import { DelayByCalls } from './delay-by-calls.ts';
 import { readContract } from './read-contract.ts';
+import type { Block } from './rpc/block.ts';
 import { type CallResult, Reverted } from './rpc/pinned-calls.ts';
 import type { Verdict, VerdictReader, VerdictRequest } from './verdict-reader.ts';
-import type { Block } from './view/block.ts';
 import type { ChainView } from './view/read-view.ts';
 
 const MAX_GATEWAY_APP_ID = 256;

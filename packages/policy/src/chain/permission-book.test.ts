@@ -1,6 +1,6 @@
 import { expect, test, vi } from 'vitest';
 import { facts } from '../test/facts.ts';
-import { encodeDecisionCall } from './contract-calls.ts';
+import { encodeDecisionCall } from './contracts/contract-calls.ts';
 import { PermissionBook } from './permission-book.ts';
 import type { Verdict, VerdictRequest } from './verdict-reader.ts';
 

@@ -1,8 +1,8 @@
 import type { ChainSettings } from './chain-options.ts';
+import type { Block } from './rpc/block.ts';
 import { type CallResult, callResult, callsAt, Reverted, resultsKey } from './rpc/pinned-calls.ts';
 import { agreeing, collectVotes, noQuorum } from './rpc/quorum.ts';
 import type { RpcEndpoint } from './rpc/rpc-endpoint.ts';
-import type { Block } from './view/block.ts';
 
 /**
  * Call one contract several times at one block and return what at least `quorum` endpoints answer alike.

@@ -1,5 +1,5 @@
 import type { BootFacts, BootKind } from '../policy.ts';
-import type { Block } from './view/block.ts';
+import type { Block } from './rpc/block.ts';
 import type { ChainView } from './view/read-view.ts';
 
 /** What the contracts say about a workload at one block. */

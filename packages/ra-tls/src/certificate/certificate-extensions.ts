@@ -1,7 +1,7 @@
 import { der } from '@dstack-cloud/encoding';
+import { encodeSubjectAltNames } from '../names/subject-alt-name.ts';
 import { X509_OID } from '../oid.ts';
 import { subjectKeyIdentifier } from './serial-number.ts';
-import { encodeSubjectAltNames } from './subject-alt-name.ts';
 
 /** One `Extension` of RFC 5280 section 4.1. */
 export function extension(oid: string, critical: boolean, value: Uint8Array): Uint8Array {

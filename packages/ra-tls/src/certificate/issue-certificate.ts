@@ -3,6 +3,7 @@ import { type Attestation, parseCertificate } from '@dstack-cloud/attestation';
 import { der, encodePem, equalBytes, utf8 } from '@dstack-cloud/encoding';
 import type { P256Key } from '@dstack-cloud/keys';
 import { RaTlsError } from '../errors.ts';
+import { type DistinguishedName, encodeName } from '../names/distinguished-name.ts';
 import { OID, X509_OID } from '../oid.ts';
 import { type AppInfo, encodeAppInfo } from './app-info.ts';
 import { attestationExtension } from './attestation-extension.ts';
@@ -14,7 +15,6 @@ import {
   subjectAltName,
   wrappedExtension,
 } from './certificate-extensions.ts';
-import { type DistinguishedName, encodeName } from './distinguished-name.ts';
 import { randomSerial, serialOfKey } from './serial-number.ts';
 
 /** 1975-01-01T00:00:00Z, the notBefore of the original: clocks of young machines may be far behind. */

@@ -6,9 +6,9 @@ import { generateP256Key, p256KeyFromScalar } from '@dstack-cloud/keys';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { describe, expect, it } from 'vitest';
 import { RaTlsError } from '../errors.ts';
+import { encodeName } from '../names/distinguished-name.ts';
 import { OID, X509_OID } from '../oid.ts';
 import { extension, wrappedExtension } from './certificate-extensions.ts';
-import { encodeName } from './distinguished-name.ts';
 import { parseRaTlsCertificate } from './parse-ra-tls-certificate.ts';
 
 const key = generateP256Key();

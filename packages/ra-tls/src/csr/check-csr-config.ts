@@ -1,7 +1,7 @@
 import { isIP, isIPv6 } from 'node:net';
-import { checkText } from '../certificate/distinguished-name.ts';
-import { checkAltName } from '../certificate/subject-alt-name.ts';
 import { RaTlsError } from '../errors.ts';
+import { checkText } from '../names/distinguished-name.ts';
+import { checkAltName } from '../names/subject-alt-name.ts';
 import type { CsrConfig } from './csr.ts';
 
 const MAX_ALT_NAMES = 100;

@@ -1,6 +1,6 @@
 import { encodeCbor } from '@dstack-cloud/encoding';
+import { CborDocument } from '../../codec/cbor-document.ts';
 import type { CryptoBackend } from '../../crypto/backend.ts';
-import { CborDocument } from './cbor-document.ts';
 import { requireMaterial } from './checksum-file.ts';
 import { type ImageConfig, readMaterial } from './image-config.ts';
 import { requireRegister } from './require-register.ts';

@@ -1,11 +1,11 @@
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
+import { mrConfigHash } from '../../codec/mr-config.ts';
 import type { CryptoBackend } from '../../crypto/backend.ts';
 import { AttestationError } from '../../errors.ts';
 import { parseJson } from '../../json-fields.ts';
 import type { SnpEvidence } from '../../platform-evidence.ts';
 import { snpLaunchDigest } from '../../snp/launch-digest.ts';
 import { parseSnpDocument } from '../../snp/measurement-document.ts';
-import { mrConfigHash } from '../mr-config.ts';
 import { requireMaterial } from './checksum-file.ts';
 import { type ImageConfig, materialOf } from './image-config.ts';
 

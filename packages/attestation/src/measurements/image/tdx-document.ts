@@ -1,7 +1,7 @@
 import { ByteReader, ByteWriter, encodeCbor } from '@dstack-cloud/encoding';
+import { CborDocument } from '../../codec/cbor-document.ts';
 import { decoding } from '../../decoding.ts';
 import { AttestationError } from '../../errors.ts';
-import { CborDocument } from './cbor-document.ts';
 
 const PAGE = 4096;
 const MAX_RANGES = 64;

@@ -3,7 +3,7 @@ import { LruCache } from '@dstack-cloud/runtime';
 import type { TdxEvent } from '../../attestation.ts';
 import type { CryptoBackend } from '../../crypto/backend.ts';
 import { AttestationError } from '../../errors.ts';
-import type { TdReport } from '../../tdx/reports.ts';
+import type { TdReport } from '../../tdx-quote/reports.ts';
 import { requireMaterial } from './checksum-file.ts';
 import { type ImageConfig, readMaterial } from './image-config.ts';
 import { requireTdRegister } from './require-register.ts';

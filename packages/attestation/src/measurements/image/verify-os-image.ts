@@ -1,14 +1,14 @@
 import { defaultCrypto } from '#crypto';
 import type { TdxEvent } from '../../attestation.ts';
 import { type Check, CheckRecorder } from '../../check-recorder.ts';
+import { CborDocument } from '../../codec/cbor-document.ts';
 import type { CryptoBackend } from '../../crypto/backend.ts';
 import { AttestationError } from '../../errors.ts';
 import type { NitroEvidence, NitroTpmEvidence } from '../../platform-evidence.ts';
-import type { TdReport } from '../../tdx/reports.ts';
+import type { TdReport } from '../../tdx-quote/reports.ts';
 import type { VerifiedAttestation } from '../../verify-context.ts';
 import { nitroImageHash } from '../image-hash.ts';
 import { pcrOf } from '../pcr.ts';
-import { CborDocument } from './cbor-document.ts';
 import { requireMaterial } from './checksum-file.ts';
 import { requireGcpImage } from './gcp-image.ts';
 import { type ImageConfig, readImageConfig, readMaterial } from './image-config.ts';

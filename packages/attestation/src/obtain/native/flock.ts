@@ -1,4 +1,4 @@
-import { DeviceFault } from '../tsm/tsm-files.ts';
+import { DeviceFault } from '../device-files.ts';
 import { nativeCalls } from './koffi.ts';
 
 const LOCK_EX = 2;

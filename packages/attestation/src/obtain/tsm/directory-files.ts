@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DeviceFault, type DeviceFiles, deviceFault } from '../device-files.ts';
 import { flock } from '../native/flock.ts';
-import { DeviceFault, type DeviceFiles, deviceFault } from './tsm-files.ts';
 
 /** What this adapter needs of the file system; tests make it fail. */
 export interface DirectoryFileSystem {

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
-import { DeviceFault, type DeviceFiles, deviceFault } from './tsm-files.ts';
+import { DeviceFault, type DeviceFiles, deviceFault } from '../device-files.ts';
 
 /** Longest answer line, bytes. */
 const MAX_LINE = 64 * 1024;

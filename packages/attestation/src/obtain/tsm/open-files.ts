@@ -3,10 +3,10 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { isThere } from '@dstack-cloud/files';
 import { AttestationError } from '../../errors.ts';
+import type { DeviceFiles } from '../device-files.ts';
 import { connectVsock } from '../native/vsock.ts';
 import { directoryFiles } from './directory-files.ts';
 import { EndpointFiles } from './endpoint-files.ts';
-import type { DeviceFiles } from './tsm-files.ts';
 
 const UNIX = 'unix:';
 /** Context id and port of a vsock listener; 2 is the host (vsock(7)). */

@@ -1,7 +1,7 @@
 import { utf8 } from '@dstack-cloud/encoding';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { DeviceFault, type DeviceFiles } from './tsm-files.ts';
+import { DeviceFault, type DeviceFiles } from '../device-files.ts';
 import { tsmQuote } from './tsm-quote.ts';
 
 const REPORT_DATA = new Uint8Array(64).fill(5);

@@ -1,6 +1,6 @@
 import { utf8Text } from '@dstack-cloud/encoding';
 import { AttestationError } from '../../errors.ts';
-import { DeviceFault, type DeviceFiles } from './tsm-files.ts';
+import { DeviceFault, type DeviceFiles } from '../device-files.ts';
 
 const REPORT_DATA_BYTES = 64;
 const PROVIDER = 'tdx_guest';

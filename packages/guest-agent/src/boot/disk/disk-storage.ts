@@ -4,13 +4,13 @@ import type { KeyName } from '@dstack-cloud/ra-tls';
 import type { GuestConfig } from '../../config/guest-config.ts';
 import { GuestError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
-import type { DiskKey, Storage } from '../storage.ts';
 import { chooseDataDevice } from './data-device.ts';
 import { formatDiskKeyName } from './disk-key-name.ts';
 import { diskKeyName, finishDisk, MAPPED_DEVICE, openEncryptedDisk } from './encrypted-disk.ts';
 import { makeExt4, makeSwap, mountExt4 } from './file-system.ts';
 import { growPartition } from './grow-partition.ts';
 import type { MachineHost } from './machine-host.ts';
+import type { DiskKey, Storage } from './storage.ts';
 
 const ARGUMENT = 'dstack.data_device=';
 

@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { type Anvil, startAnvil } from '@dstack-cloud/contracts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Block, blockCall, blockFromAnswer } from '../rpc/block.ts';
 import { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
-import { type Block, blockCall, blockFromAnswer } from '../view/block.ts';
 import { decodePack, PACKED_READS, type PackedRead, packedAnswer } from './packed-code.ts';
 import { packsOf, readPacked } from './read-packed.ts';
 

@@ -1,9 +1,9 @@
 import { performance } from 'node:perf_hooks';
+import type { Block } from '../rpc/block.ts';
 import { type CallObject, type CallResult, callResult, callsAt, resultsKey } from '../rpc/pinned-calls.ts';
 import { agreeing, collectVotes, noQuorum, type Vote } from '../rpc/quorum.ts';
 import type { RpcAnswer } from '../rpc/rpc-answer.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
-import type { Block } from '../view/block.ts';
 import {
   decodePack,
   encodePack,

@@ -6,8 +6,8 @@ import { RLP } from '@ethereumjs/rlp';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { filled } from '../../test/facts.ts';
+import { slotBytes } from '../contracts/slots.ts';
 import { type Proven, provenAccount } from './account-proof.ts';
-import { slotBytes } from './slots.ts';
 import { bytesOf, hex } from './test/compare.ts';
 
 type Account = { nonce: bigint; balance: bigint; code: Uint8Array; storage: ReadonlyMap<bigint, bigint> };

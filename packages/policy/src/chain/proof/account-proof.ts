@@ -2,8 +2,8 @@ import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
 import { z } from 'zod';
 import { PolicyError } from '../../errors.ts';
+import { slotBytes } from '../contracts/slots.ts';
 import { readRlp, rlpInteger, rlpItems, rlpText } from './rlp.ts';
-import { slotBytes } from './slots.ts';
 import { provenValue } from './trie-proof.ts';
 
 /** More slots than any decision reads. */

@@ -2,7 +2,7 @@
 import { startAnvil } from '@dstack-cloud/contracts';
 import { toHex } from '@dstack-cloud/encoding';
 import { describe, expect, test } from 'vitest';
-import type { Block } from '../view/block.ts';
+import type { Block } from '../rpc/block.ts';
 import { verifiedHeader } from './block-header.ts';
 
 type RpcBlock = Record<string, unknown> & { hash: string; number: string; timestamp: string };

@@ -2,7 +2,7 @@ import { equalBytes, fromHex } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
 import { z } from 'zod';
 import { PolicyError } from '../../errors.ts';
-import type { Block } from '../view/block.ts';
+import type { Block } from '../rpc/block.ts';
 import { encodeRlpList, encodeRlpText } from './rlp.ts';
 
 const quantity = z.string().regex(/^0x(0|[1-9a-f][0-9a-f]{0,63})$/i);

@@ -1,13 +1,9 @@
 import { utf8 } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
 import type { BootFacts, BootKind } from '../../policy.ts';
-import { appExtensionSlot, appSlot, kmsExtensionSlot, kmsSlot, mappingSlot } from './slots.ts';
-import type { Storage } from './solidity-text.ts';
-
-/** Ways in which a DstackKms decides. */
-export type KmsLogic = 'dstack-kms-0.6' | 'dstack-kms-3' | 'dstack-kms-3.1';
-/** Ways in which a DstackApp decides; 2 is the 0.6 line's successor. */
-export type AppLogic = 'dstack-app-0.6' | 'dstack-app-2' | 'dstack-app-3' | 'dstack-app-3.1';
+import type { AppLogic, KmsLogic } from '../contracts/known-code.ts';
+import { appExtensionSlot, appSlot, kmsExtensionSlot, kmsSlot, mappingSlot } from '../contracts/slots.ts';
+import type { Storage } from '../contracts/solidity-text.ts';
 
 /** One line of a contract's decision: reads slots of its storage, and denies or not. */
 export type Check = {

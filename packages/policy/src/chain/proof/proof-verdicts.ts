@@ -2,27 +2,20 @@ import { toHex } from '@dstack-cloud/encoding';
 import { BoundedMap } from '@dstack-cloud/runtime';
 import { PolicyError } from '../../errors.ts';
 import type { ChainSettings } from '../chain-options.ts';
-import { checksumAddress } from '../checksum-address.ts';
 import type { ContractInfo } from '../contract-info.ts';
-import { type DelayedContract, delayDenial, enforcesDelay, noDelayCode } from '../delay/delay-denial.ts';
-import { delaySince, delaySlots } from '../delay/delay-slots.ts';
+import { checksumAddress } from '../contracts/checksum-address.ts';
+import { type DelayedContract, delayDenial, enforcesDelay, noDelayCode } from '../contracts/delay-denial.ts';
+import { delaySince, delaySlots } from '../contracts/delay-slots.ts';
+import { type AppLogic, type KmsLogic, KnownCode } from '../contracts/known-code.ts';
+import { IMPLEMENTATION_SLOT, kmsSlot, slotBytes } from '../contracts/slots.ts';
+import { readText, textSlots } from '../contracts/solidity-text.ts';
+import type { Block } from '../rpc/block.ts';
 import type { Verdict, VerdictReader } from '../verdict-reader.ts';
-import type { Block } from '../view/block.ts';
 import type { ChainView } from '../view/read-view.ts';
 import { askEndpoints } from './ask-endpoints.ts';
-import {
-  type AppLogic,
-  appChecks,
-  firstDenial,
-  type KmsLogic,
-  kmsChecks,
-  slotsOf,
-} from './contract-checks.ts';
-import { KnownCode } from './known-code.ts';
+import { appChecks, firstDenial, kmsChecks, slotsOf } from './contract-checks.ts';
 import { ProvenFacts, ProvenState } from './proven-state.ts';
 import { type Contract, proxiedContract } from './proxied-contract.ts';
-import { IMPLEMENTATION_SLOT, kmsSlot, slotBytes } from './slots.ts';
-import { readText, textSlots } from './solidity-text.ts';
 
 const MAX_GATEWAY_APP_ID = 256;
 /** What was proven is kept for so many blocks: head and settled block of a few views. */

@@ -2,13 +2,13 @@ import { equalBytes, fromHex, toHex } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
 import { z } from 'zod';
 import { PolicyError } from '../../errors.ts';
+import { slotBytes } from '../contracts/slots.ts';
+import { type Block, resultOf } from '../rpc/block.ts';
 import { askWhole, byHashOrNumber } from '../rpc/pinned-calls.ts';
 import type { RpcAnswer, RpcCall } from '../rpc/rpc-answer.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
-import { type Block, resultOf } from '../view/block.ts';
 import { type Proven, type ProvenAccount, provenAccount } from './account-proof.ts';
 import { type Header, verifiedHeader } from './block-header.ts';
-import { slotBytes } from './slots.ts';
 
 /** Slots of an account that a decision reads; none for the account alone. */
 export type Wanted = { readonly address: string; readonly slots: readonly bigint[] };

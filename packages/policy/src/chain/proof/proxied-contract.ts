@@ -1,8 +1,7 @@
 import { toHex } from '@dstack-cloud/encoding';
-import type { AppLogic, KmsLogic } from './contract-checks.ts';
-import type { CodeName, KnownCode } from './known-code.ts';
+import type { AppLogic, CodeName, KmsLogic, KnownCode } from '../contracts/known-code.ts';
+import { IMPLEMENTATION_SLOT, slotBytes } from '../contracts/slots.ts';
 import type { ProvenState } from './proven-state.ts';
-import { IMPLEMENTATION_SLOT, slotBytes } from './slots.ts';
 
 /** What stands at an address. */
 export type Contract<Logic> =

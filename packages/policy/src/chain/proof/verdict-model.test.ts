@@ -10,9 +10,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { BootFacts, BootKind } from '../../policy.ts';
 import { type ChainLab, deployContracts, type LabContracts, startChainLab } from '../../test/chain-lab.ts';
 import { facts } from '../../test/facts.ts';
-import { encodeDecisionCall } from '../contract-calls.ts';
+import { encodeDecisionCall } from '../contracts/contract-calls.ts';
+import { slotBytes } from '../contracts/slots.ts';
 import { appChecks, firstDenial, kmsChecks } from './contract-checks.ts';
-import { slotBytes } from './slots.ts';
 import { bytesOf } from './test/compare.ts';
 
 /** Questions in each of so many batches: 10,000 decisions. */

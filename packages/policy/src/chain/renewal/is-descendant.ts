@@ -1,6 +1,6 @@
+import { type Block, blockCall, blockFromAnswer } from '../rpc/block.ts';
 import { agreeing, collectVotes } from '../rpc/quorum.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
-import { type Block, blockCall, blockFromAnswer } from '../view/block.ts';
 import type { ChainView } from '../view/read-view.ts';
 
 /** So many blocks may have come between two readings of the head. */

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BoundedMap } from '@dstack-cloud/runtime';
 import type { ChainSettings } from '../chain-options.ts';
-import { encodeGetter, encodeIsPolicy } from '../contract-calls.ts';
+import { encodeGetter, encodeIsPolicy } from '../contracts/contract-calls.ts';
 import { assertPolicyContract, gatewayOf } from '../eth-call-verdicts.ts';
 import { readPacked } from '../packed/read-packed.ts';
+import type { Block } from '../rpc/block.ts';
 import type { Verdict, VerdictRequest } from '../verdict-reader.ts';
-import type { Block } from '../view/block.ts';
 import type { ChainView } from '../view/read-view.ts';
 import {
   addDecision,

@@ -1,5 +1,5 @@
+import type { Block } from '../rpc/block.ts';
 import type { Verdict, VerdictRequest } from '../verdict-reader.ts';
-import type { Block } from '../view/block.ts';
 import type { ChainView } from '../view/read-view.ts';
 
 /** Permissions that hold at a block, by call. */

@@ -1,6 +1,6 @@
 import { BoundedMap } from '@dstack-cloud/runtime';
 import type { PermissionBook } from '../permission-book.ts';
-import type { Block } from '../view/block.ts';
+import type { Block } from '../rpc/block.ts';
 import type { ChainView } from '../view/read-view.ts';
 import type { Renewal } from './renewal.ts';
 

@@ -1,8 +1,8 @@
 import { PolicyError } from '../../errors.ts';
-import { type Block, blockCall, blockFromAnswer } from '../view/block.ts';
-import { readBlock } from '../view/read-block.ts';
+import { type Block, blockCall, blockFromAnswer } from './block.ts';
 import type { Lack } from './lacks.ts';
 import { persist } from './persist.ts';
+import { readBlock } from './read-block.ts';
 import { isRevert, revertReason } from './revert.ts';
 import type { RpcAnswer, RpcCall } from './rpc-answer.ts';
 import type { RpcEndpoint } from './rpc-endpoint.ts';

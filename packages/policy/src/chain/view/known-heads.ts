@@ -1,7 +1,7 @@
 import { BoundedMap } from '@dstack-cloud/runtime';
 import { PolicyError } from '../../errors.ts';
 import { outageReason } from '../../outage-reasons.ts';
-import type { Block } from './block.ts';
+import type { Block } from '../rpc/block.ts';
 
 /** Heads that are remembered by their numbers. */
 const MAX_HEADS = 256;

@@ -1,11 +1,11 @@
 import { PolicyError } from '../../errors.ts';
 import type { ChainSettings } from '../chain-options.ts';
+import { type Block, blockCall, blockFromAnswer, blockKey, chainIdFromAnswer } from '../rpc/block.ts';
 import { persist } from '../rpc/persist.ts';
 import { agreeing, collectVotes, noQuorum, type Vote } from '../rpc/quorum.ts';
+import { readBlock } from '../rpc/read-block.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
-import { type Block, blockCall, blockFromAnswer, blockKey, chainIdFromAnswer } from './block.ts';
 import type { KnownHeads } from './known-heads.ts';
-import { readBlock } from './read-block.ts';
 import { type AgreedHead, withSettled } from './settled-block.ts';
 
 /** One consistent view of the chain: every read of a decision is pinned to these blocks. */

@@ -1,9 +1,9 @@
 import { PolicyError } from '../../errors.ts';
 import type { ChainSettings } from '../chain-options.ts';
+import { type Block, type BlockTag, blockKey } from '../rpc/block.ts';
 import { agreeing, collectVotes, noQuorum } from '../rpc/quorum.ts';
+import { readBlock } from '../rpc/read-block.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
-import { type Block, type BlockTag, blockKey } from './block.ts';
-import { readBlock } from './read-block.ts';
 
 /** How often a view is read at most before a chain that changes all the time counts as one that cannot be read. */
 const MAX_READINGS = 3;

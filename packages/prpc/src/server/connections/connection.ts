@@ -1,12 +1,21 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { MAX_REFUSALS } from './connection-limits.ts';
-import type { ConnectionTable } from './connection-table.ts';
 
 /** A body of this size costs as much as a connection. */
 const COST_BYTES = 65_536;
 
 type Exchange = { readonly request: IncomingMessage; readonly response: ServerResponse };
+
+/** What a connection asks of the table that it is in. */
+export interface ConnectionAccount {
+  /** Takes what a request of this connection costs; false when its network has used up its share. */
+  take(cost: number, connection: Connection): boolean;
+  /** Returns the bytes that the connection held on credit. */
+  release(connection: Connection): void;
+  /** Ends the connections of a network on which nothing is under way. */
+  endWaiting(network: string): void;
+}
 
 const connections = new WeakMap<Socket, Connection>();
 
@@ -17,7 +26,7 @@ export function connectionOf({ socket }: Pick<IncomingMessage, 'socket'>): Conne
 
 /** One connection, and what is under way on it. */
 export class Connection {
-  readonly table: ConnectionTable;
+  readonly table: ConnectionAccount;
   readonly socket: Socket;
   readonly address: string;
   /** Empty for Unix sockets. */
@@ -36,7 +45,7 @@ export class Connection {
   #progressAt = 0;
   #unreadSince: number | undefined;
 
-  constructor(table: ConnectionTable, socket: Socket, address: string, network: string) {
+  constructor(table: ConnectionAccount, socket: Socket, address: string, network: string) {
     this.table = table;
     this.socket = socket;
     this.address = address;

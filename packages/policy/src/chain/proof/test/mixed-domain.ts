@@ -5,7 +5,7 @@ import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
 import { type Abi, encodeFunctionData, type Hex, pad, zeroHash } from 'viem';
 import { type ChainLab, deployContracts } from '../../../test/chain-lab.ts';
-import type { CodeName } from '../known-code.ts';
+import type { CodeName } from '../../contracts/known-code.ts';
 
 export type MixedDomain = {
   readonly kmsAbi: Abi;
