@@ -1,7 +1,6 @@
 import http from 'node:http';
 import https from 'node:https';
 import { performance } from 'node:perf_hooks';
-import { collectBytes } from '@dstack-cloud/runtime';
 import { PolicyError, type PolicyErrorCode } from '../errors.ts';
 
 /** One request to a backend. */
@@ -100,22 +99,25 @@ function attempt(request: HttpRequest, agent: http.Agent): Promise<HttpAnswer> {
     else fail('backend-unreachable', connectProblem(error), error);
   });
   outgoing.once('response', (response) => {
-    const tooLong = () => new RangeError(`answer longer than ${maxBytes} bytes`);
-    const take = (bytes: Uint8Array): void => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    response.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > maxBytes) fail('backend-answer', `answer longer than ${maxBytes} bytes`);
+      else chunks.push(chunk);
+    });
+    response.on('error', (error) => fail('backend-unreachable', 'connection lost during the answer', error));
+    response.once('end', () => {
       clearTimeout(timer);
       const { statusCode = 0, statusMessage = '' } = response;
       try {
         // A page that says what failed may be in any encoding.
         const fatal = statusCode >= 200 && statusCode <= 299;
-        const text = new TextDecoder('utf-8', { fatal }).decode(bytes);
+        const text = new TextDecoder('utf-8', { fatal }).decode(Buffer.concat(chunks));
         resolve({ status: statusCode, statusText: statusMessage, body: text });
       } catch (cause) {
         fail('backend-answer', 'answer is not UTF-8', cause);
       }
-    };
-    collectBytes(response, maxBytes, tooLong).then(take, (error: Error) => {
-      if (error instanceof RangeError) fail('backend-answer', error.message);
-      else fail('backend-unreachable', 'connection lost during the answer', error);
     });
   });
   outgoing.end(body);

@@ -1,6 +1,5 @@
 import http from 'node:http';
 import https from 'node:https';
-import { collectBytes } from '@dstack-cloud/runtime';
 import { PrpcError } from '../errors.ts';
 import type { PrpcTransport } from './client.ts';
 
@@ -68,19 +67,25 @@ export function httpTransport(options: HttpTransportOptions): PrpcTransport {
           if (!socket.connecting) clearTimeout(connecting);
           else socket.once(secure ? 'secureConnect' : 'connect', () => clearTimeout(connecting));
         });
-        const lost = (error: Error) =>
-          new PrpcError('connect_failed', `${method}: ${error.message}`, { cause: error });
-        request.once('error', (error) => fail(lost(error)));
+        request.once('error', (error) => {
+          fail(new PrpcError('connect_failed', `${method}: ${error.message}`, { cause: error }));
+        });
         request.once('response', (response) => {
           clearTimeout(connecting);
-          const tooLarge = () => new PrpcError('too_large', `${method}: the answer is too large`);
-          collectBytes(response, MAX_RESPONSE, tooLarge).then(
-            (answer) => {
-              clearTimeout(total);
-              resolve({ status: response.statusCode ?? 0, body: answer });
-            },
-            (error: Error) => fail(error instanceof PrpcError ? error : lost(error)),
-          );
+          const chunks: Buffer[] = [];
+          let size = 0;
+          response.on('data', (chunk: Buffer) => {
+            size += chunk.length;
+            if (size > MAX_RESPONSE) fail(new PrpcError('too_large', `${method}: the answer is too large`));
+            else chunks.push(chunk);
+          });
+          response.once('error', (error) => {
+            fail(new PrpcError('connect_failed', `${method}: ${error.message}`, { cause: error }));
+          });
+          response.once('end', () => {
+            clearTimeout(total);
+            resolve({ status: response.statusCode ?? 0, body: new Uint8Array(Buffer.concat(chunks)) });
+          });
         });
         request.end(body);
       }),
