@@ -31,7 +31,7 @@ const remaining: readonly string[] = [
   'packages/vmm/src/vm: devices, vm-settings.ts',
   'packages/vmm/src: machine.ts, manifest.ts, shared-update.ts, vm',
   'packages/watcher/src/model: apply-contract.ts, apply-safe.ts, apply-timelock.ts, governance-model.ts',
-  'packages/watcher/src: alerts, model, state',
+  'packages/watcher/src: alerts, model, safe-service, state',
   'scripts/src/demo: contracts.ts, kms-compose.ts, kms.ts',
   'scripts/src/demo: start-chain.ts, start-platform.ts, workspace.ts',
 ];
