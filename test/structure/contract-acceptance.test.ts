@@ -102,7 +102,7 @@ const acceptance: Readonly<Record<string, readonly Shown[]>> = {
       'times end with their last second, by the clock of the block',
       'an app that goes to another version and back decides as the version it has',
     ],
-    [`${CHAIN}/proof/known-code.test.ts`, 'have release %s of %s', 'with any other byte is not known'],
+    [`${CHAIN}/contracts/known-code.test.ts`, 'have release %s of %s', 'with any other byte is not known'],
   ],
   'the watcher tells each suspicious thing before it takes effect, once, whatever endpoints do': [
     [
