@@ -146,6 +146,7 @@ async function show(name, focus) {
   }
 }
 
+const brief = (text) => String(text).replace(/0x[0-9a-fA-F]{16,}/g, (hash) => hash.slice(0, 8) + '…' + hash.slice(-4));
 const tile = (kind, target, title, value, ...text) =>
   el('li', { class: 'tile ' + kind }, el('a', { href: '#' + target }, title), el('strong', {}, value), el('p', {}, text));
 function summary({ kms, counts, next, lastChange, health }) {
@@ -159,9 +160,9 @@ function summary({ kms, counts, next, lastChange, health }) {
       health.length === 0 ? 'No service or machine is known here' : down.length === 0 ? some(health.length, 'service') + ' and machines' : down.map((h) => (h.kind === 'kms' ? 'KMS ' : 'App ') + h.name + ': ' + h.text).join(', ')),
     tile(counts.pending === 0 ? '' : 'warn', 'operations-title', 'Pending operations',
       counts.pending === 0 ? 'None' : counts.pending + (counts.ready === 0 ? '' : ', ' + counts.ready + ' ready'),
-      next === null ? '' : next.state === 'ready' ? 'Ready: ' : 'In ' + duration(next.readyAt - now) + ': ', next === null ? '' : next.lines.join('; ')),
+      next === null ? '' : next.state === 'ready' ? 'Ready: ' : 'In ' + duration(next.readyAt - now) + ': ', next === null ? '' : brief(next.lines.join('; '))),
     tile('', 'changes-title', 'Last change', lastChange === null ? 'None' : ago(lastChange.time),
-      lastChange === null ? '' : lastChange.text + (lastChange.actor ? ', by ' + lastChange.actor : '')),
+      lastChange === null ? '' : brief((lastChange.actor ? 'By ' + lastChange.actor + ': ' : '') + lastChange.text)),
     tile('', 'images-title', 'Allowed OS images', String(counts.images)),
     tile('', 'apps-title', 'Apps', String(counts.apps)),
     tile('', 'kms-title', 'KMS', some(counts.measurements, 'measurement') + ', ' + some(counts.devices, 'device')),
