@@ -41,7 +41,7 @@ th, td { text-align: left; vertical-align: top; padding: .4rem .5rem; border-bot
 tr:last-child td { border-bottom: 0; }
 th { color: var(--soft); font-weight: 600; }
 .hex { font-family: var(--mono); font-size: .85em; overflow-wrap: anywhere; }
-td .hex { display: inline-block; min-width: 13rem; }
+td .hex { display: inline-block; min-width: 13rem; vertical-align: top; }
 .text { overflow-wrap: anywhere; white-space: pre-wrap; }
 .good { color: var(--good); } .bad { color: var(--bad); } .warn { color: var(--warn); } .soft { color: var(--soft); }
 .tag { display: inline-block; border: 1px solid currentColor; border-radius: 1rem; padding: 0 .6rem; font-size: .85em; white-space: nowrap; }
