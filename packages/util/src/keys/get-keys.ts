@@ -6,6 +6,7 @@ import { UtilError } from '../errors.ts';
 import { isEnclave, type Machine, openMachineDevice } from '../machine.ts';
 import { dialKms } from './dial-kms.ts';
 import { readPinnedRoots } from './pinned-roots.ts';
+import { refusalHint } from './refusal-hint.ts';
 
 export interface GetKeysOptions {
   readonly kmsUrl: string;
@@ -70,28 +71,6 @@ export async function getKeys(options: GetKeysOptions): Promise<string> {
   }
 }
 
-/** What a KMS says of evidence, and what to do about it. */
-const REFUSALS: readonly (readonly [RegExp, string])[] = [
-  [
-    /debug/i,
-    'the enclave runs in debug mode, in which nothing of it is measured: run it without --debug-mode',
-  ],
-  [
-    /stale|expired|not yet valid|nonce has expired|too old|in the future/i,
-    'the attestation document is too old for the KMS: the clocks of the two differ, or something held the document back',
-  ],
-  [/nonce/i, 'the attestation document does not answer the nonce of this KMS: something between replaced it'],
-  [
-    /(?:image|compose) hash|aggregated mr|mr .*not allowed|measurement/i,
-    "this image is not registered: add its OS_IMAGE_HASH to the KMS contract and to the application's (dstack-util get-keys --show-mrs prints it)",
-  ],
-  [
-    /app.*not (?:registered|found)|app id/i,
-    'the application is not registered at the contract of this KMS, or --app-id is not its address',
-  ],
-  [/device/i, 'the device is not allowed: allow any device for the application, or add this one'],
-];
-
 /** Each thing that can go wrong in a sentence of its own. */
 function explained(error: unknown, url: string, rootCa: string | undefined): UtilError {
   if (error instanceof UtilError) return error;
@@ -115,7 +94,7 @@ function explained(error: unknown, url: string, rootCa: string | undefined): Uti
       error,
     );
   if (error instanceof RaTlsError && error.code === 'kms-refused') {
-    const hint = REFUSALS.find(([pattern]) => pattern.test(error.message))?.[1];
+    const hint = refusalHint(error.message);
     return new UtilError(`The KMS refuses keys${hint === undefined ? '' : `: ${hint}`}`, error);
   }
   if (

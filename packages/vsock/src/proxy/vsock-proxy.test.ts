@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -299,6 +299,14 @@ describe('mappings', () => {
 });
 
 describe('a configuration', () => {
+  test('of docs/nitro.md can be used', () => {
+    const page = readFileSync(new URL('../../../../docs/nitro.md', import.meta.url), 'utf8');
+    const [, block = ''] = /^```json\n([\s\S]*?)^```$/m.exec(page) ?? [];
+    const { connect: found, mappings } = parseProxyConfig(block);
+    expect(found?.allow).toEqual([{ host: 'kms.example.com', port: 12_001 }]);
+    expect(mappings.map(({ direction }) => direction)).toEqual(['ingress', 'egress']);
+  });
+
   test.each([
     ['{', /not JSON/],
     ['{"connect":{"allow":[]}}', /connect.allow/],
