@@ -12,6 +12,7 @@ import {
 import { CliError, EXIT } from './errors.ts';
 import { GLOBAL_HELP } from './global-options.ts';
 import { addGovCommands } from './gov/gov-commands.ts';
+import { addMeasurementCommands } from './measurement/measurement-commands.ts';
 import { VERSION } from './version.ts';
 
 /** A command's file: does the work and returns the exit code, or nothing for success. */
@@ -293,6 +294,9 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
   )
     .option('--once', 'one pass, for cron')
     .addHelpText('after', WATCH_HELP);
+
+  const measurement = group(context, program, 'measurement', 'what contracts allow: plan it, register it');
+  addMeasurementCommands((usage, summary, load) => command(usage, summary, load as Load, measurement));
 
   command(
     'console [FILE]',

@@ -1,5 +1,5 @@
 /** `docs/governance.md` as operators would follow it: every command, in order. */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Anvil, startAnvil } from '@dstack-cloud/contracts';
@@ -32,9 +32,18 @@ describe('documentation of governance', () => {
     // The page says to wait for the delay before its third block.
     const wait = `curl -s -H 'content-type: application/json' -d '{"jsonrpc":"2.0","id":1,"method":"evm_increaseTime","params":[7200]}' $RPC_URL >/dev/null
 curl -s -H 'content-type: application/json' -d '{"jsonrpc":"2.0","id":1,"method":"evm_mine","params":[]}' $RPC_URL >/dev/null`;
-    const script = blocks
-      .flatMap((block) => (block.startsWith('dstack-cloud gov execute') ? [wait, block] : [block]))
-      .join('\n');
+    // Somebody else's app, which the page takes for granted.
+    const app = `export KMS_CONTRACT_ADDRESS=$(node -p 'require("./governance.json").kms')
+export APP_ID=$(PRIVATE_KEY=$DEPLOYER_KEY dstack-cloud kms create-app --allow-any-device --json --yes | node -p 'JSON.parse(require("fs").readFileSync(0)).appId')`;
+    const before = (block: string): string[] =>
+      block.startsWith('dstack-cloud gov execute')
+        ? [wait]
+        : block.startsWith('dstack-cloud measurement plan')
+          ? [app]
+          : [];
+    const script = blocks.flatMap((block) => [...before(block), block]).join('\n');
+    const [PCR0, PCR1, PCR2] = ['1', '2', '3'].map((digit) => digit.repeat(96));
+    writeFileSync(join(home, 'work/enclave.json'), JSON.stringify({ Measurements: { PCR0, PCR1, PCR2 } }));
     const names = ['DEPLOYER', 'ALICE', 'BOB', 'CAROL', 'DAVE', 'GUARDIAN'];
     const people = names.flatMap((name, index) => [
       [name, anvil.accounts[index]!.address],
@@ -53,5 +62,7 @@ curl -s -H 'content-type: application/json' -d '{"jsonrpc":"2.0","id":1,"method"
     expect(stdout).toContain('Executed operation');
     expect(stdout).toContain('cancel operation');
     expect(stdout).toContain('replace signer');
+    expect(stdout).toContain('has no policy delay of 86400 s');
+    expect(stdout).toContain('"missing": 1');
   }, 600_000);
 });

@@ -4,8 +4,9 @@ import { checkPolicy } from '../chain/check-policy.ts';
 import { connectReader } from '../chain/connect.ts';
 import { createProjectApp } from '../chain/create-app.ts';
 import type { Context } from '../context.ts';
-import { CliError } from '../errors.ts';
+import { CliError, messageOf } from '../errors.ts';
 import { sealEnvironment } from '../kms/seal-environment.ts';
+import { workloadOfPrepared } from '../measurement/project-workload.ts';
 import { findDeployment } from '../platforms/deployment.ts';
 import { loadPlace } from '../platforms/load-place.ts';
 import { loadPlatform, type Place } from '../platforms/platform.ts';
@@ -39,6 +40,7 @@ export async function run(
   context.info(`App ${project.config.name} (${prepared.appId})`);
   context.info(`Compose hash ${prepared.composeHash}`);
   const asksChain = flags['policyCheck'] !== false && project.config.key_provider === 'kms';
+  if (isDry && !registers && asksChain && config.chain !== undefined) await showPlan(place, prepared);
   if (asksChain && config.chain !== undefined && !(isDry && registers))
     await checkPolicy(config.chain, prepared);
   if (isDry) {
@@ -71,6 +73,20 @@ export async function run(
     silent_urls: silent,
   });
   return undefined;
+}
+
+/** What would have to be signed; a dry run does not fail because nobody can say. */
+async function showPlan({ context, config, project }: Place, prepared: Prepared): Promise<void> {
+  const { openRegistration } = await import('../measurement/open-registration.ts');
+  const { planLines } = await import('../measurement/plan.ts');
+  try {
+    const workload = await workloadOfPrepared(context, config, project, prepared);
+    const options = { anyDevice: false, allowDebug: false };
+    const { view, registration, plan } = await openRegistration(context, workload, options, undefined);
+    for (const line of planLines(view, registration, plan)) context.print(line);
+  } catch (error) {
+    context.warn(`Who would have to sign is not known: ${messageOf(error)}`);
+  }
 }
 
 /** What is known to keep the application from starting, all of it at once. */

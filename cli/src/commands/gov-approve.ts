@@ -2,20 +2,23 @@ import {
   callLines,
   GovernanceError,
   ownersWhoSigned,
+  readApprovals,
+  safeAbi,
   safeTypedData,
   simulateTransaction,
 } from '@dstack-cloud/governance';
-import { isAddressEqual } from 'viem';
+import { encodeFunctionData, isAddressEqual } from 'viem';
 import { confirm } from '../ask.ts';
 import type { Context } from '../context.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
 import { openProposal, saveProposal, wordsOf } from '../gov/proposals.ts';
+import { sendCall } from '../gov/send-call.ts';
 
 /** `gov approve`: shows what the bytes do, tries it on the chain as it is, and signs. */
 export async function run(
   context: Context,
   [name = '']: readonly string[],
-  options: GovOptions,
+  options: GovOptions & { readonly onChain?: boolean },
 ): Promise<undefined> {
   const session = await connectGov(context, options);
   const view = await session.read();
@@ -33,12 +36,22 @@ export async function run(
       hint: 'Use the key of a signer',
     });
   }
+  const approvers = await readApprovals(session.client, safe, hash);
   const signers = new Set([
-    ...before.map(({ signer }) => signer.toLowerCase()),
+    ...[...before.map(({ signer }) => signer), ...approvers].map((one) => one.toLowerCase()),
     account.address.toLowerCase(),
   ]);
   const count = `${signers.size} of ${safe.threshold} signatures`;
   const result = { hash, signer: account.address, signatures: signers.size, threshold: safe.threshold };
+  if (options.onChain === true) {
+    const data = encodeFunctionData({ abi: safeAbi, functionName: 'approveHash', args: [hash] });
+    const call = { to: safe.address, value: 0n, data };
+    const receipt = await sendCall(context, session, call, { what: `approve ${hash} on chain` });
+    if (receipt !== undefined) context.print(`Approved on chain by ${account.address}: ${count}`);
+    const transaction = receipt?.transactionHash ?? null;
+    context.result({ ...result, signed: false, sent: receipt !== undefined, transaction });
+    return undefined;
+  }
   if (session.dryRun) {
     context.print(`Would sign it as ${account.address}: ${count}. Nothing was signed.`);
     context.result({ ...result, signed: false });

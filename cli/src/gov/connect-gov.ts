@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 import { readFileBounded } from '@dstack-cloud/app';
 import {
   addressValue,
@@ -38,6 +38,7 @@ export type GovOptions = {
   readonly from?: string;
   readonly service?: string;
   readonly maxBlockAge?: string;
+  readonly rpcTimeout?: string;
   readonly dryRun?: boolean;
 };
 
@@ -63,13 +64,14 @@ export type GovSession = {
 };
 
 const MAX_FILE = 1024 * 1024;
-const TIMEOUT_MS = 20_000;
+/** Of one exchange with an endpoint; each is tried twice. */
+const TIMEOUT_S = 20;
 /** A chain that stands still for longer hides what happened since. */
 const MAX_BLOCK_AGE_S = 600;
 
 /** Connects to the chain of the configuration, or to that of `--network`. */
 export async function connectGov(context: Context, options: GovOptions): Promise<GovSession> {
-  const filePath = options.governance ?? join(context.directory, 'governance.json');
+  const filePath = resolve(context.directory, options.governance ?? 'governance.json');
   const file = await readFile(filePath, options.governance !== undefined);
   const configured = options.network === undefined ? (await loadGlobalConfig(context)).chain : undefined;
   const rpc =
@@ -95,10 +97,11 @@ export async function connectGov(context: Context, options: GovOptions): Promise
     !hasKey && configured?.private_key_file !== undefined
       ? await readAccount(context, configured)
       : await findSigner({ ...options, env, warn: context.warn });
+  const timeoutMs = 1_000 * (wholeNumber('--rpc-timeout', options.rpcTimeout) || TIMEOUT_S);
   const chain = await connectTask({
     name: options.network ?? (configured === undefined ? 'test' : 'the chain of the configuration'),
     network: { rpcUrl: rpc.rpcUrl, ...(rpc.chainId !== undefined && { chainId: rpc.chainId }) },
-    ...{ kms, account },
+    ...{ kms, account, timeoutMs },
   });
   if (file !== undefined && file.chainId !== chain.chain.id) {
     throw new CliError('bad_config', `${filePath} is of another chain`, {
@@ -110,10 +113,12 @@ export async function connectGov(context: Context, options: GovOptions): Promise
   const fromBlock = BigInt(wholeNumber('--from-block', options.fromBlock) ?? file?.fromBlock ?? 0);
   const isLocal = /^(127\.\d+\.\d+\.\d+|localhost|\[::1\])$/.test(new URL(rpc.rpcUrl).hostname);
   const maxAge = wholeNumber('--max-block-age', options.maxBlockAge) ?? (isLocal ? 0 : MAX_BLOCK_AGE_S);
-  const apps = (options.app ?? file?.apps ?? []).map((app) => addressValue('--app', app));
+  // An empty list is none, if it was given; in the file it is one that nobody kept.
+  const listed = options.app ?? (file === undefined || file.apps.length === 0 ? undefined : file.apps);
+  const apps = listed?.map((app) => addressValue('--app', app));
 
   const read = async (): Promise<GovView> => {
-    const query = { kms: kms(), fromBlock, ...(apps.length > 0 && { apps: apps }) };
+    const query = { kms: kms(), fromBlock, ...(apps !== undefined && { apps }) };
     const governance = await readGovernance(client, query);
     const age = Math.floor(context.now().getTime() / 1000) - Number(governance.block.timestamp);
     if (maxAge > 0 && age > maxAge) {
@@ -127,7 +132,7 @@ export async function connectGov(context: Context, options: GovOptions): Promise
       );
     }
     const second = env['SECOND_RPC_URL'];
-    if (second !== undefined && second !== '') await compareWith(second, governance, query);
+    if (second !== undefined && second !== '') await compareWith(second, governance, query, timeoutMs);
     return { governance, known: knownContracts(governance, file?.multiSend ? [file.multiSend] : []) };
   };
   const serviceUrl = options.service ?? env['SAFE_SERVICE_URL'];
@@ -150,9 +155,10 @@ async function compareWith(
   url: string,
   governance: Governance,
   query: { kms: Address; fromBlock: bigint },
+  timeout: number,
 ): Promise<void> {
   if (!URL.canParse(url)) throw new CliError('bad_argument', 'SECOND_RPC_URL is no URL');
-  const transport = http(url, { timeout: TIMEOUT_MS, retryCount: 1, fetchOptions: { redirect: 'error' } });
+  const transport = http(url, { timeout, retryCount: 1, fetchOptions: { redirect: 'error' } });
   const client = createPublicClient({ transport }) as PublicClient;
   const other = await readGovernance(client, { ...query, block: governance.block.number }).catch(
     (error: unknown) => {

@@ -7,33 +7,46 @@ const OWN_HELP = `
 Keys: PRIVATE_KEY in the environment, --key-file FILE (plain or encrypted), or --signer-url URL. There is no default key, and
 none is ever an argument. A second endpoint in SECOND_RPC_URL has to say the same as the first.`;
 
+/** Options of every command that reads who governs, and its examples. */
+export function withChainOptions(command: Command, examples: readonly string[]): Command {
+  return command
+    .option(
+      '--network <NAME>',
+      'test (RPC_URL), custom, phala, base, base-sepolia, sepolia (default: configuration)',
+    )
+    .option('--kms <ADDRESS>', 'DstackKms (default: governance file, KMS_CONTRACT_ADDRESS, configuration)')
+    .option('--governance <FILE>', 'what was deployed (default: governance.json)')
+    .option('--from-block <NUMBER>', 'where the contracts were deployed, or earlier')
+    .option('--key-file <FILE>', 'key of the account, plain or encrypted')
+    .option('--password-file <FILE>', 'password of the key file')
+    .option('--signer-url <URL>', 'a service that holds the key and signs')
+    .option('--from <ADDRESS>', 'which account of that service')
+    .option('--service <URL>', 'Safe transaction service (or SAFE_SERVICE_URL), its key in SAFE_API_KEY')
+    .option(
+      '--max-block-age <SECONDS>',
+      'refuse an endpoint whose newest block is older (default: 600; 0 for any)',
+    )
+    .option('--rpc-timeout <SECONDS>', 'give an endpoint up that takes longer for one answer (default: 20)')
+    .option('--dry-run', 'check and show everything; send, sign and write nothing')
+    .addHelpText('after', `\nExamples:\n${examples.map((line) => `  ${line}`).join('\n')}\n${OWN_HELP}`);
+}
+
+/** Options of commands that may make a proposal. */
+export function withProposalOptions(command: Command): Command {
+  return command
+    .option('--nonce <NUMBER>', 'nonce of the Safe transaction (default: the next)')
+    .option('-o, --output <FILE>', 'file of the proposal (default: proposal-NONCE-HASH.json)');
+}
+
 /** The commands of `dstack-cloud gov`; each file is loaded only when it runs. */
 export function addGovCommands(add: Add): void {
   const command = (usage: string, summary: string, load: Load, examples: readonly string[]): Command =>
-    add(usage, summary, load)
-      .option(
-        '--network <NAME>',
-        'test (RPC_URL), custom, phala, base, base-sepolia, sepolia (default: configuration)',
-      )
-      .option('--kms <ADDRESS>', 'DstackKms (default: governance file, KMS_CONTRACT_ADDRESS, configuration)')
-      .option('--app <ADDRESS...>', 'apps to look at (default: all that are registered)')
-      .option('--governance <FILE>', 'what was deployed (default: governance.json)')
-      .option('--from-block <NUMBER>', 'where the contracts were deployed, or earlier')
-      .option('--key-file <FILE>', 'key of the account, plain or encrypted')
-      .option('--password-file <FILE>', 'password of the key file')
-      .option('--signer-url <URL>', 'a service that holds the key and signs')
-      .option('--from <ADDRESS>', 'which account of that service')
-      .option('--service <URL>', 'Safe transaction service (or SAFE_SERVICE_URL), its key in SAFE_API_KEY')
-      .option(
-        '--max-block-age <SECONDS>',
-        'refuse an endpoint whose newest block is older (default: 600; 0 for any)',
-      )
-      .option('--dry-run', 'check and show everything; send, sign and write nothing')
-      .addHelpText('after', `\nExamples:\n${examples.map((line) => `  ${line}`).join('\n')}\n${OWN_HELP}`);
+    withChainOptions(add(usage, summary, load), examples).option(
+      '--app <ADDRESS...>',
+      'apps to look at (default: all that are registered)',
+    );
   const proposing = (usage: string, summary: string, load: Load, examples: readonly string[]): Command =>
-    command(usage, summary, load, examples)
-      .option('--nonce <NUMBER>', 'nonce of the Safe transaction (default: the next)')
-      .option('-o, --output <FILE>', 'file of the proposal (default: proposal-NONCE-HASH.json)');
+    withProposalOptions(command(usage, summary, load, examples));
 
   command(
     'deploy',
@@ -67,6 +80,7 @@ export function addGovCommands(add: Add): void {
       'dstack-cloud gov propose kms:add-image $OS_IMAGE_HASH + kms:add $MR + kms:add-device $DEVICE',
       'dstack-cloud gov propose app:add-hash --app-id $APP_ID $COMPOSE_HASH',
       'dstack-cloud gov propose kms:upgrade $IMPLEMENTATION',
+      'dstack-cloud gov propose kms:add-image $OS_IMAGE_HASH --announce',
       'dstack-cloud gov propose signer:swap $LOST $NEW',
       '',
       'Actions are the calls of dstack-cloud kms and app by their names, several with + between them, and kms:upgrade,',
@@ -77,6 +91,7 @@ export function addGovCommands(add: Add): void {
     .allowUnknownOption()
     .option('--delay <SECONDS>', 'wait longer than the Timelock demands')
     .option('--after <OPERATION>', 'an operation that must be executed before')
+    .option('--announce', 'make the calls public in contracts with a policy delay; repeat without it later')
     .option('--allow-debug', 'accept measurements of debug systems');
   command(
     'approve <PROPOSAL>',
@@ -85,8 +100,14 @@ export function addGovCommands(add: Add): void {
     [
       'dstack-cloud gov approve proposal-4-9c3619fa.json --key-file signer.json --password-file password',
       'dstack-cloud gov approve $SAFE_TX_HASH --service https://api.safe.global/tx-service/base/api',
+      'dstack-cloud gov approve proposal-4-9c3619fa.json --on-chain',
     ],
-  ).alias('sign');
+  )
+    .alias('sign')
+    .option(
+      '--on-chain',
+      'call approveHash of the Safe instead of signing: everybody sees it, and it costs gas',
+    );
   command(
     'submit <PROPOSAL>',
     'execute a Safe transaction that has enough signatures; mostly it schedules',

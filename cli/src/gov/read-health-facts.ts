@@ -1,8 +1,7 @@
 import { dstackAppAbi, dstackKmsAbi } from '@dstack-cloud/contracts';
-import { fromHex } from '@dstack-cloud/encoding';
 import { type HealthFacts, isKnownSingleton, readLogs, safeProxyCodeHash } from '@dstack-cloud/governance';
-import { KnownCode } from '@dstack-cloud/policy';
 import { type Address, getAbiItem, keccak256, type PublicClient, zeroAddress } from 'viem';
+import { CodeNames } from './code-names.ts';
 import type { GovSession, GovView } from './connect-gov.ts';
 
 /** Chains without real value: testnets that the documentation names, and local ones. */
@@ -17,11 +16,9 @@ export async function readHealthFacts(
 ): Promise<HealthFacts> {
   const at = governance.block.number;
   const knownCode = new Map<string, string>();
-  const known = new KnownCode({});
+  const names = new CodeNames(client, at);
   const name = async (address: Address): Promise<string> => {
-    const code = (await client.getCode({ address, blockNumber: at })) ?? '0x';
-    const hash = keccak256(code);
-    const release = known.byCode(hash, fromHex(code, { prefix: 'allow' }), address);
+    const { hash, name: release } = await names.of(address);
     if (release !== undefined) knownCode.set(hash, release);
     return hash;
   };

@@ -1,4 +1,5 @@
 import { ContractsError } from '@dstack-cloud/contracts';
+import { gasFor } from '@dstack-cloud/contracts/tasks';
 import { type Call, GovernanceError, simulateCalls } from '@dstack-cloud/governance';
 import { type Address, type Hex, isAddressEqual, type TransactionReceipt } from 'viem';
 import { confirm } from '../ask.ts';
@@ -34,7 +35,8 @@ export async function sendCall(
   }
   await confirm(context, `Send it from ${account.address}?`);
   const { to, value, data } = call;
-  const hash = await wallet.sendTransaction({ to, value, data, account, chain: chain.chain });
+  const gas = await gasFor(chain.public, { account: account.address, to, value, data });
+  const hash = await wallet.sendTransaction({ to, value, data, gas, account, chain: chain.chain });
   context.info(`Waiting for transaction ${hash}`);
   const receipt = await chain.public.waitForTransactionReceipt({ hash, timeout: RECEIPT_TIMEOUT_MS });
   if (receipt.status === 'success') return receipt;

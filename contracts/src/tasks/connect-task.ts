@@ -35,12 +35,14 @@ export async function connectTask(options: {
   network: Network;
   kms: () => Address;
   account: () => Promise<LocalAccount>;
+  /** For one exchange; it is tried twice. */
+  timeoutMs?: number;
 }): Promise<TaskChain> {
-  const { name, network, kms } = options;
+  const { name, network, kms, timeoutMs = TIMEOUT_MS } = options;
   const { rpcUrl, chainId } = network;
   if (!URL.canParse(rpcUrl)) throw new ContractsError('bad-argument', `The URL of network ${name} is no URL`);
   // The endpoint itself, and no other that it names: what it is asked to relay is meant for it.
-  const transport = http(rpcUrl, { timeout: TIMEOUT_MS, retryCount: 1, fetchOptions: { redirect: 'error' } });
+  const transport = http(rpcUrl, { timeout: timeoutMs, retryCount: 1, fetchOptions: { redirect: 'error' } });
   const host = new URL(rpcUrl).host;
   const id = await createPublicClient({ transport })
     .getChainId()

@@ -3,6 +3,7 @@ export { callOfTask } from './call-of-task.ts';
 export { connectTask, type TaskChain } from './connect-task.ts';
 export { deployCode, deployContract } from './deploy-contract.ts';
 export { decodeRevert, explainFailure, explainRevert, isRevert, revertData } from './explain-revert.ts';
+export { gasFor } from './gas-for.ts';
 export { addressValue, listedHashValue } from './hex-values.ts';
 export { networkOf } from './networks.ts';
 export { runTask, type TaskSurroundings, taskHelp, taskJson, tasks } from './run-task.ts';

@@ -1,6 +1,7 @@
 import type { Address } from 'viem';
 import { ContractsError } from '../errors.ts';
 import type { TaskChain } from './connect-task.ts';
+import { gasFor } from './gas-for.ts';
 import type { Submitted, TaskCall } from './task.ts';
 import type { TaskTerminal } from './terminal.ts';
 import { announcing, describeCall, safeBatch, scheduled, simulate, unsignedOf } from './wrap-call.ts';
@@ -56,7 +57,8 @@ export async function submitCall(
     return { sent: false, effect, from: account.address, transaction: unsignedOf(call) };
   }
   const { to, data } = unsignedOf(call);
-  const hash = await wallet.sendTransaction({ to, data, account, chain: chain.chain });
+  const gas = await gasFor(chain.public, { account: account.address, to, data });
+  const hash = await wallet.sendTransaction({ to, data, gas, account, chain: chain.chain });
   terminal.print(`Waiting for transaction ${hash} to be confirmed...`);
   const receipt = await chain.public.waitForTransactionReceipt({ hash, timeout: RECEIPT_TIMEOUT_MS });
   if (receipt.status !== 'success') {

@@ -8,7 +8,8 @@ export {
   type HealthRow,
   worstLevel,
 } from './health/check-health.ts';
-export { type Route, routeOf, stepRoute } from './propose/route.ts';
+export { announceCall } from './propose/announce-call.ts';
+export { type CallGroup, groupByAuthority, type Route, routeOf, stepRoute } from './propose/route.ts';
 export { simulateCalls } from './propose/simulate-calls.ts';
 export { simulateExecution, simulateTransaction } from './propose/simulate-transaction.ts';
 export { type BatchedCall, decodeMultiSend, encodeMultiSend } from './safe/multi-send.ts';
@@ -34,6 +35,7 @@ export { createSafe, type NewSafe } from './safe/safe-proxy.ts';
 export { type SafeTx, safeTx, safeTxHash, safeTypedData } from './safe/safe-tx.ts';
 export { type Confirmation, ownersWhoSigned, packSignatures, recoverSigner } from './safe/signatures.ts';
 export { type TransactionService, transactionService } from './safe/transaction-service.ts';
+export { ifPresent } from './state/absent.ts';
 export { type ContractState, readContractState } from './state/read-contract-state.ts';
 export {
   type Governance,

@@ -22,6 +22,8 @@ const kms: ContractState = {
     policyEpoch: 1n,
     guardians: [GUARDIAN],
     paused: false,
+    policyDelay: DAY,
+    policyDelaySince: NOW - DAY,
     appImplementation: at('a'),
   },
   ...{ upgradesDisabled: undefined, allowAnyDevice: undefined },
@@ -134,6 +136,14 @@ describe('the health check', () => {
       { facts: { expiries: [{ what: 'x', notAfter: NOW + DAY }] } },
     ],
     ['many old versions', 'compose-hashes', 'warning', { facts: { liveComposeHashes: new Map([[KMS, 3]]) } }],
+    [
+      'no policy delay where there is real value',
+      'policy-delay',
+      'warning',
+      { kms: { policyDelay: 0n }, facts: { isProduction: true } },
+    ],
+    ['a policy delay that just began', 'policy-delay', 'warning', { kms: { policyDelaySince: NOW - 1n } }],
+    ['other code since the delay was set', 'policy-delay', 'critical', { kms: { policyDelaySince: 0n } }],
     ['few signers for real value', 'signers', 'warning', { facts: { isProduction: true } }],
   ];
   test.each(cases)('finds %s', (_, check, level, change) => {

@@ -4,6 +4,7 @@ import type { SafeState } from '../safe/read-safe.ts';
 import type { Governance, Principal } from '../state/read-governance.ts';
 import type { TimelockState } from '../timelock/read-timelock.ts';
 import { durationText, timeText } from '../words/sentences.ts';
+import { policyDelayRow } from './policy-delay-row.ts';
 
 /** `unknown` could not be decided, and is no pass. */
 export type HealthLevel = 'ok' | 'warning' | 'critical' | 'unknown';
@@ -68,7 +69,7 @@ export function checkHealth(facts: HealthFacts): HealthRow[] {
           }
         : { check: 'implementation', level: 'ok', text: `${name}: its code is ${release}` },
     );
-    rows.push(...guardianRows(name, contract.guardians, expected));
+    rows.push(...guardianRows(name, contract.guardians, expected), policyDelayRow(name, contract, facts));
     if (contract.upgradesDisabled === true) {
       rows.push({ check: 'upgrades', level: 'ok', text: `${name}: its code is fixed for ever` });
     }

@@ -43,6 +43,30 @@ export function routeOf(governance: Governance, calls: readonly Call[]): Route {
   return { ...starters(governance, timelock, 'proposer'), authority: authority.address, timelock };
 }
 
+/** Calls that belong together: their contracts have one owner. */
+export type CallGroup<T extends Call> = { readonly route: Route; readonly calls: readonly T[] };
+
+/**
+ * One group for each owner, in the order of the calls.
+ * @param contractOf the contract whose owner makes a call, where that is another than the call's target
+ * @throws GovernanceError as `routeOf`
+ */
+export function groupByAuthority<T extends Call>(
+  governance: Governance,
+  calls: readonly T[],
+  contractOf: (call: T) => Address = ({ to }) => to,
+): CallGroup<T>[] {
+  const groups = new Map<string, { route: Route; calls: T[] }>();
+  for (const call of calls) {
+    const route = routeOf(governance, [{ ...call, to: contractOf(call) }]);
+    const key = route.timelock?.address ?? route.authority;
+    const group = groups.get(key.toLowerCase()) ?? { route, calls: [] };
+    group.calls.push(call);
+    groups.set(key.toLowerCase(), group);
+  }
+  return [...groups.values()];
+}
+
 /** How a step of the Timelock itself is made: cancel by a canceller, execute by an executor. */
 export function stepRoute(governance: Governance, timelock: TimelockState, role: TimelockRole): Route {
   return starters(governance, timelock, role);

@@ -43,6 +43,13 @@ describe('signatures of a Safe transaction', () => {
     expect(packed).toContain(`${owners[1]!.slice(2).toLowerCase()}${'0'.repeat(64)}01`);
   });
 
+  test('of a contract (EIP-1271) is refused by name, with what to do instead', async () => {
+    await expect(recoverSigner(hash, `0x${'11'.repeat(64)}00`)).rejects.toMatchObject({
+      message: expect.stringContaining('EIP-1271'),
+      hint: expect.stringContaining('approveHash'),
+    });
+  });
+
   test('one owner who signs twice is one owner', async () => {
     const twice = [await signed(0), await signed(0)];
     expect(await ownersWhoSigned(safe, hash, twice)).toHaveLength(1);

@@ -15,6 +15,10 @@ import type { SafeState } from './read-safe.ts';
 /** A signature with the owner that made it. */
 export type Confirmation = { readonly signer: Address; readonly signature: Hex };
 
+/** Whether such a signature holds, a contract decides when it is asked, and may say otherwise later. */
+const CONTRACT_HINT =
+  'A signer that is a contract calls approveHash of the Safe with the hash of the proposal; that counts as its signature';
+
 /** r, s, v. */
 const SIGNATURE_BYTES = 65;
 
@@ -28,10 +32,20 @@ export async function recoverSigner(hash: Hex, signature: Hex): Promise<Confirma
   if (!isHex || size(signature) !== SIGNATURE_BYTES) {
     throw new GovernanceError('bad-signature', 'A signature has 65 bytes', {
       found: isHex ? `${size(signature)} bytes` : 'no hex',
-      hint: 'Signatures of contracts are not supported: let the contract call approveHash',
+      hint: CONTRACT_HINT,
     });
   }
   const v = Number(slice(signature, 64, 65));
+  if (v === 0) {
+    throw new GovernanceError(
+      'bad-signature',
+      'This is the signature of a contract (EIP-1271), which is not taken',
+      {
+        ...{ expected: 'the signature of an account, or an approval on chain', found: 'v = 0' },
+        hint: CONTRACT_HINT,
+      },
+    );
+  }
   if (![27, 28, 31, 32].includes(v)) {
     throw new GovernanceError('bad-signature', 'The last byte of a signature is 27, 28, 31 or 32', {
       found: String(v),

@@ -1,5 +1,5 @@
 import { isRevert } from '@dstack-cloud/contracts/tasks';
-import { BaseError } from 'viem';
+import { BaseError, TimeoutError } from 'viem';
 import { GovernanceError } from '../errors.ts';
 
 /**
@@ -19,6 +19,11 @@ export async function requirePresent<T>(reading: Promise<T>, absent: () => Gover
   const found = await ifPresent(reading);
   if (found === undefined) throw absent();
   return found;
+}
+
+/** Whether no answer came in time at all. */
+export function isUnanswered(error: unknown): boolean {
+  return error instanceof BaseError && error.walk((one) => one instanceof TimeoutError) !== null;
 }
 
 /** Errors of viem have the URL of the endpoint, and with it perhaps a key: none is a cause here. */

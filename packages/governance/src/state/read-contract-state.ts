@@ -26,6 +26,10 @@ export type ContractState = {
   readonly implementationHash: Hex;
   readonly policyEpoch: bigint | undefined;
   readonly guardians: readonly Address[];
+  /** Seconds for which each loosening has to be public before it can be made; 0 for none. */
+  readonly policyDelay: bigint | undefined;
+  /** Unix time since when that has held without a gap; 0 when it does not hold for the present code. */
+  readonly policyDelaySince: bigint | undefined;
   /** DstackKms only. */
   readonly paused: boolean | undefined;
   /** DstackKms only: the code of apps that its factory makes. */
@@ -58,19 +62,49 @@ export async function readContractState(
     client.readContract({ ...kms, functionName: 'owner' }),
     () => new GovernanceError('not-found', `${address} has no owner: it is no contract of dstack`),
   );
-  const [code, pending, policyEpoch, guardians, paused, appImplementation, upgradesDisabled, allowAnyDevice] =
-    await Promise.all([
-      client.getCode({ address: implementation, blockNumber: at }),
-      ifPresent(client.readContract({ ...kms, functionName: 'pendingOwner' })),
-      ifPresent(client.readContract({ ...kms, functionName: 'policyEpoch' })),
-      readGuardians(client, address, at, fromBlock),
-      isKms ? ifPresent(client.readContract({ ...kms, functionName: 'paused' })) : undefined,
-      isKms ? client.readContract({ ...kms, functionName: 'appImplementation' }) : undefined,
-      isKms ? undefined : ifPresent(client.readContract({ ...app, functionName: 'upgradesDisabled' })),
-      isKms ? undefined : ifPresent(client.readContract({ ...app, functionName: 'allowAnyDevice' })),
-    ]);
+  const policyDelay = await ifPresent(client.readContract({ ...kms, functionName: 'policyDelay' }));
+  const since =
+    policyDelay === undefined || policyDelay === 0n
+      ? undefined
+      : client.readContract({ ...kms, functionName: 'policyDelaySince', args: [policyDelay] });
+  const [
+    code,
+    pending,
+    policyEpoch,
+    guardians,
+    policyDelaySince,
+    paused,
+    appImplementation,
+    upgradesDisabled,
+    allowAnyDevice,
+  ] = await Promise.all([
+    client.getCode({ address: implementation, blockNumber: at }),
+    ifPresent(client.readContract({ ...kms, functionName: 'pendingOwner' })),
+    ifPresent(client.readContract({ ...kms, functionName: 'policyEpoch' })),
+    readGuardians(client, address, at, fromBlock),
+    since === undefined ? undefined : ifPresent(since),
+    isKms ? ifPresent(client.readContract({ ...kms, functionName: 'paused' })) : undefined,
+    isKms
+      ? requirePresent(
+          client.readContract({ ...kms, functionName: 'appImplementation' }),
+          () => new GovernanceError('not-found', `${address} is no DstackKms: it has no code for apps`),
+        )
+      : undefined,
+    isKms ? undefined : ifPresent(client.readContract({ ...app, functionName: 'upgradesDisabled' })),
+    isKms ? undefined : ifPresent(client.readContract({ ...app, functionName: 'allowAnyDevice' })),
+  ]);
   return {
-    ...{ kind, address: getAddress(address), owner, implementation, policyEpoch, guardians, paused },
+    ...{
+      kind,
+      address: getAddress(address),
+      owner,
+      implementation,
+      policyEpoch,
+      guardians,
+      paused,
+      policyDelay,
+      policyDelaySince,
+    },
     pendingOwner: pending === zeroAddress ? undefined : pending,
     implementationHash: keccak256(code ?? '0x'),
     ...{ appImplementation, upgradesDisabled, allowAnyDevice },

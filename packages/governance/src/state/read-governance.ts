@@ -3,6 +3,7 @@ import { type Address, getAbiItem, type Hex, isAddressEqual, type PublicClient, 
 import { GovernanceError } from '../errors.ts';
 import { readSafe, type SafeState } from '../safe/read-safe.ts';
 import { readTimelock, type TimelockState } from '../timelock/read-timelock.ts';
+import { unreachable } from './absent.ts';
 import { type ContractState, readContractState } from './read-contract-state.ts';
 import { readLogs } from './read-logs.ts';
 
@@ -45,6 +46,12 @@ export type GovernanceQuery = {
  * @throws GovernanceError
  */
 export async function readGovernance(client: PublicClient, query: GovernanceQuery): Promise<Governance> {
+  return await readAll(client, query).catch((error: unknown) => {
+    throw unreachable(error);
+  });
+}
+
+async function readAll(client: PublicClient, query: GovernanceQuery): Promise<Governance> {
   const { kms: kmsAddress, fromBlock = 0n } = query;
   const [chainId, block] = await Promise.all([
     client.getChainId(),

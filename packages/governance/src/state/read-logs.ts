@@ -1,5 +1,6 @@
 import type { AbiEvent, Address, GetLogsReturnType, PublicClient } from 'viem';
 import { GovernanceError } from '../errors.ts';
+import { isUnanswered, unreachable } from './absent.ts';
 
 /** What public endpoints usually grant at once. */
 const MAX_BLOCKS = 10_000n;
@@ -32,11 +33,11 @@ export async function readLogs<const events extends readonly AbiEvent[]>(
     try {
       const range = { address, events, strict: true, fromBlock: from, toBlock: to } as const;
       found.push(...(await client.getLogs(range)));
-    } catch (cause) {
+    } catch (error) {
+      // An endpoint that says nothing is not asked a dozen times for less.
+      if (isUnanswered(error)) throw unreachable(error);
       if (step === 1n) {
-        throw new GovernanceError('chain-unreachable', `The endpoint gives no logs of block ${from}`, {
-          cause,
-        });
+        throw new GovernanceError('chain-unreachable', `The endpoint gives no logs of block ${from}`);
       }
       step /= 2n;
       continue;

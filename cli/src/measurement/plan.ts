@@ -1,0 +1,216 @@
+import { dstackKmsAbi, loadArtifact } from '@dstack-cloud/contracts';
+import {
+  type Call,
+  type ContractState,
+  callLines,
+  describeCall,
+  durationText,
+  groupByAuthority,
+  ifPresent,
+  type Route,
+  timeText,
+} from '@dstack-cloud/governance';
+import { type Address, type Hex, isAddressEqual, keccak256, type PublicClient } from 'viem';
+import type { GovSession, GovView } from '../gov/connect-gov.ts';
+import { whoStarts } from '../gov/start-calls.ts';
+import type { Entry, Registration } from './read-registration.ts';
+
+/** A missing call, and what is under way for it. */
+export interface PlannedCall extends Call {
+  readonly entry: Entry;
+  /** An operation of the Timelock has it already. */
+  readonly scheduledAs?: Hex;
+  /** It was made public in the contract, and counts from then on. */
+  readonly announcedAt?: bigint;
+  /** Unix time before which it cannot take effect. */
+  readonly earliest: bigint;
+  /** The contract refuses it until somebody announced it. */
+  readonly needsAnnouncement: boolean;
+}
+
+/** What one owner has to make. */
+export interface PlannedGroup {
+  readonly route: Route;
+  readonly calls: readonly PlannedCall[];
+  readonly earliest: bigint;
+}
+
+export interface Plan {
+  readonly groups: readonly PlannedGroup[];
+  /** Unix time from which all can be in effect, if everything is started now. */
+  readonly earliest: bigint;
+  readonly obstacles: readonly string[];
+}
+
+/** Who has to sign what is missing, and when it can take effect. @param requireTimelock seconds, as in kms.toml */
+export async function planRegistration(
+  { client }: GovSession,
+  { governance }: GovView,
+  { entries, obstacles: found }: Registration,
+  requireTimelock: number | undefined,
+): Promise<Plan> {
+  const now = governance.block.timestamp;
+  const missing = entries.flatMap((entry) => (entry.call === undefined ? [] : [{ ...entry.call, entry }]));
+  const contracts = [governance.kms, ...governance.apps];
+  const byAddress = (address: Address): ContractState | undefined =>
+    contracts.find((one) => isAddressEqual(one.address, address));
+  const groups: PlannedGroup[] = [];
+  for (const { route, calls } of groupByAuthority(governance, missing, ({ entry }) => entry.contract)) {
+    const announces = await isAnnounced(client, route, governance.block.number);
+    const planned: PlannedCall[] = [];
+    for (const call of calls) {
+      // Anybody registers an app, without delay.
+      const contract = isAddressEqual(call.to, call.entry.contract) ? byAddress(call.to) : undefined;
+      planned.push(await plannedCall(client, governance.block, route, call, contract, announces));
+    }
+    groups.push({ route, calls: planned, earliest: latest(now, ...planned.map(({ earliest }) => earliest)) });
+  }
+  const obstacles = [...found];
+  let earliest = latest(now, ...groups.map((group) => group.earliest));
+  if (requireTimelock !== undefined) {
+    const seconds = BigInt(requireTimelock);
+    for (const { address, kind } of contracts) {
+      const name = kind === 'kms' ? 'DstackKms' : `App ${address}`;
+      const read = { address, abi: dstackKmsAbi, blockNumber: governance.block.number } as const;
+      const since = await ifPresent(
+        client.readContract({ ...read, functionName: 'policyDelaySince', args: [seconds] }),
+      );
+      if (since === undefined || since === 0n) {
+        obstacles.push(
+          `${name} contract has no policy delay of ${requireTimelock} s: a KMS with that require_timelock allows nothing by it`,
+        );
+      } else earliest = latest(earliest, since + seconds);
+    }
+  }
+  return { groups, earliest, obstacles };
+}
+
+async function plannedCall(
+  client: PublicClient,
+  block: { readonly number: bigint; readonly timestamp: bigint },
+  { timelock }: Route,
+  call: Call & { entry: Entry },
+  contract: ContractState | undefined,
+  announces: boolean,
+): Promise<PlannedCall> {
+  const policyDelay = contract?.policyDelay ?? 0n;
+  const now = block.timestamp;
+  const wait = timelock?.minDelay ?? 0n;
+  const pending = timelock?.operations.find(
+    ({ state, calls }) =>
+      (state === 'waiting' || state === 'ready') &&
+      calls.some(({ to, data }) => isAddressEqual(to, call.to) && data === call.data),
+  );
+  if (policyDelay === 0n || contract === undefined || !announces) {
+    // A DstackTimelock makes public what it schedules.
+    const ready = pending?.readyAt ?? now + (wait > policyDelay ? wait : policyDelay);
+    return {
+      ...call,
+      ...(pending && { scheduledAs: pending.id }),
+      ...{ earliest: latest(now, ready), needsAnnouncement: false },
+    };
+  }
+  const read = { address: contract.address, abi: dstackKmsAbi, blockNumber: block.number } as const;
+  const at = await client.readContract({
+    ...{ ...read, functionName: 'announcedAt' },
+    args: [keccak256(call.data)],
+  });
+  const isOpen = at !== 0n && now <= at + policyDelay + USE_WITHIN;
+  const counts = isOpen ? at + policyDelay : now + wait + policyDelay;
+  return {
+    ...call,
+    ...(pending && { scheduledAs: pending.id }),
+    ...(isOpen && { announcedAt: at }),
+    ...{ earliest: latest(counts, pending?.readyAt ?? now + wait), needsAnnouncement: !isOpen },
+  };
+}
+
+/** Seconds after the delay in which an announced call can be made (PolicyDelay.sol). */
+const USE_WITHIN = 14n * 86_400n;
+
+/** Whether the owner has to announce in the contract: all do, but a DstackTimelock. */
+async function isAnnounced(client: PublicClient, { timelock }: Route, blockNumber: bigint): Promise<boolean> {
+  if (timelock === undefined) return true;
+  const code = (await client.getCode({ address: timelock.address, blockNumber })) ?? '0x';
+  return keccak256(code) !== keccak256(loadArtifact('DstackTimelock').deployedBytecode);
+}
+
+function latest(...times: readonly bigint[]): bigint {
+  return times.reduce((a, b) => (a > b ? a : b));
+}
+
+/** The plan for people. */
+export function planLines(
+  { governance, known }: GovView,
+  { entries }: Registration,
+  { groups, earliest, obstacles }: Plan,
+): string[] {
+  const note = (text: string | undefined): string => (text === undefined ? '' : ` (${text})`);
+  const lines = entries.map(
+    ({ what, isAllowed, note: more }) => `${isAllowed ? 'allowed' : 'missing'}  ${what}${note(more)}`,
+  );
+  for (const { route, calls } of groups) {
+    lines.push(`To be made by ${makerText(route)}:`);
+    for (const call of calls) {
+      lines.push(
+        ...callLines(describeCall(call, known), '  '),
+        `    ${whenText(call, governance.block.timestamp)}`,
+      );
+    }
+  }
+  for (const obstacle of obstacles) lines.push(`Denied all the same: ${obstacle}`);
+  if (groups.length === 0) lines.push('Nothing is missing');
+  else lines.push(`It can be in effect from ${timeText(earliest)} at the earliest, if all is started now`);
+  return lines;
+}
+
+/** The owner, and through what it acts. */
+export function makerText(route: Route): string {
+  const { timelock, safe } = route;
+  if (timelock !== undefined) {
+    return `${whoStarts(route)}, through Timelock ${timelock.address} with a delay of ${durationText(timelock.minDelay)}`;
+  }
+  return safe === undefined ? `the account ${whoStarts(route)}` : whoStarts(route);
+}
+
+function whenText(
+  { scheduledAs, announcedAt, earliest, needsAnnouncement }: PlannedCall,
+  now: bigint,
+): string {
+  const from = earliest <= now ? 'now' : `from ${timeText(earliest)}`;
+  if (scheduledAs !== undefined)
+    return `scheduled already as operation ${scheduledAs}: can be executed ${from}`;
+  if (announcedAt !== undefined) return `announced at ${timeText(announcedAt)}: can be made ${from}`;
+  if (needsAnnouncement) return `has to be announced first (--announce): can be made ${from} at the earliest`;
+  return earliest <= now ? 'takes effect at once' : `can take effect ${from}`;
+}
+
+/** The plan for programs. */
+export function planJson(
+  { known }: GovView,
+  { entries }: Registration,
+  { groups, earliest, obstacles }: Plan,
+): Record<string, unknown> {
+  return {
+    entries: entries.map(({ what, isAllowed, note }) => ({ what, allowed: isAllowed, note: note ?? null })),
+    missing: groups.flatMap(({ calls }) => calls).length,
+    groups: groups.map(({ route, calls, earliest: at }) => ({
+      authority: route.authority,
+      by: makerText(route),
+      timelock: route.timelock?.address ?? null,
+      delay_seconds: Number(route.timelock?.minDelay ?? 0n),
+      safe: route.safe?.address ?? null,
+      signatures: route.safe?.threshold ?? 1,
+      signers: route.safe?.owners ?? route.accounts,
+      earliest: Number(at),
+      calls: calls.map((call) => ({
+        ...{ to: call.to, data: call.data, effect: callLines(describeCall(call, known)) },
+        ...{ operation: call.scheduledAs ?? null, needs_announcement: call.needsAnnouncement },
+        announced_at: call.announcedAt === undefined ? null : Number(call.announcedAt),
+        earliest: Number(call.earliest),
+      })),
+    })),
+    earliest: Number(earliest),
+    obstacles,
+  };
+}
