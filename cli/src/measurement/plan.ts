@@ -136,7 +136,7 @@ async function isAnnounced(client: PublicClient, { timelock }: Route, blockNumbe
 }
 
 function latest(...times: readonly bigint[]): bigint {
-  return times.reduce((a, b) => (a > b ? a : b));
+  return [...times].sort((a, b) => (a < b ? -1 : 1)).at(-1) ?? 0n;
 }
 
 /** The plan for people. */
