@@ -1,7 +1,7 @@
 import type { Address, Hex } from 'viem';
 
 /** For whom contracts allow something: an app of its own, or the key service itself. */
-export type Role = 'app' | 'kms';
+type Role = 'app' | 'kms';
 
 /** What is known of a workload before it is registered. What is not known is undefined. */
 export interface Workload {
