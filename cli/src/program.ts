@@ -285,7 +285,7 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .option('--trust-signer <HEX>', 'root key to check against, without a chain');
 
   const gov = group(context, program, 'gov', 'who may change the policy: propose, approve, execute, revoke');
-  addGovCommands((usage, summary, load) => command(usage, summary, load as Load, gov));
+  addGovCommands((usage, summary, load) => command(usage, summary, onChain(load as Load), gov));
   command(
     'watch [FILE]',
     'follow the contracts and tell what happens (FILE: watch.toml)',
@@ -296,7 +296,9 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .addHelpText('after', WATCH_HELP);
 
   const measurement = group(context, program, 'measurement', 'what contracts allow: plan it, register it');
-  addMeasurementCommands((usage, summary, load) => command(usage, summary, load as Load, measurement));
+  addMeasurementCommands((usage, summary, load) =>
+    command(usage, summary, onChain(load as Load), measurement),
+  );
 
   command(
     'console [FILE]',
@@ -316,6 +318,24 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
       .allowUnknownOption();
   }
   return program;
+}
+
+/** A command whose errors may be viem's: their texts have the URL of the endpoint, and with it perhaps a key. */
+function onChain(load: Load): Load {
+  return async () => {
+    const { run, ...rest } = await load();
+    return {
+      ...rest,
+      run: async (...given) => {
+        try {
+          return await run(...given);
+        } catch (error) {
+          const { explainFailure } = await import('@dstack-cloud/contracts/tasks');
+          throw explainFailure(error);
+        }
+      },
+    };
+  };
 }
 
 /** A command that only holds others; bare, it prints its help. */
