@@ -11,8 +11,8 @@ import {
 } from './eif/examples.ts';
 import { CliError, EXIT } from './errors.ts';
 import { GLOBAL_HELP } from './global-options.ts';
-import { addGovCommands } from './gov/gov-commands.ts';
-import { addMeasurementCommands } from './measurement/measurement-commands.ts';
+import { addGovCommands } from './gov-commands.ts';
+import { addMeasurementCommands } from './measurement-commands.ts';
 import { VERSION } from './version.ts';
 
 /** A command's file: does the work and returns the exit code, or nothing for success. */

@@ -18,7 +18,6 @@ const roots = [
 const remaining: readonly string[] = [
   'cli/src/platforms: local, platform.ts',
   'cli/src/project: os-image.ts, simulated-image.ts',
-  'cli/src: commands, gov',
   'cli/src: platforms, project',
   'packages/app/src/compose-file: check-dependencies.ts, compose-file.ts',
   'packages/app/src/compose-file: process-notes.ts, process-plan.ts',

@@ -1,13 +1,8 @@
 /** Who governs the contracts, and what calls do: read from the chain, in plain words. */
 export { GovernanceError, type GovernanceErrorCode } from './errors.ts';
 export { type GovernanceFile, readGovernanceFile } from './governance-file.ts';
-export {
-  checkHealth,
-  type HealthFacts,
-  type HealthLevel,
-  type HealthRow,
-  worstLevel,
-} from './health/check-health.ts';
+export { checkHealth, worstLevel } from './health/check-health.ts';
+export type { HealthFacts, HealthLevel, HealthRow } from './health/health-row.ts';
 export { announceCall } from './propose/announce-call.ts';
 export { type CallGroup, groupByAuthority, type Route, routeOf, stepRoute } from './propose/route.ts';
 export { simulateCalls } from './propose/simulate-calls.ts';

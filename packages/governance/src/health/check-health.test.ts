@@ -5,7 +5,8 @@ import type { SafeState } from '../safe/read-safe.ts';
 import type { ContractState } from '../state/read-contract-state.ts';
 import type { Governance, Principal } from '../state/read-governance.ts';
 import type { TimelockState } from '../timelock/read-timelock.ts';
-import { checkHealth, type HealthFacts, type HealthLevel, worstLevel } from './check-health.ts';
+import { checkHealth, worstLevel } from './check-health.ts';
+import type { HealthFacts, HealthLevel } from './health-row.ts';
 
 const at = (digit: string): Address => `0x${digit.repeat(40)}`;
 const [KMS, TIMELOCK, SAFE, A, B, C, GUARDIAN, STRANGER] = ['1', '2', '3', '4', '5', '6', '7', '8'].map(

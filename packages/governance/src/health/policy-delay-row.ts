@@ -1,6 +1,6 @@
 import type { ContractState } from '../state/read-contract-state.ts';
 import { durationText, timeText } from '../words/sentences.ts';
-import type { HealthFacts, HealthRow } from './check-health.ts';
+import type { HealthFacts, HealthRow } from './health-row.ts';
 
 /** Does the contract itself hold back whoever owns it, and since when? */
 export function policyDelayRow(

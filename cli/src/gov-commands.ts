@@ -51,7 +51,7 @@ export function addGovCommands(add: Add): void {
   command(
     'deploy',
     'deploy a governance: one account, a Timelock, a Safe with a Timelock',
-    () => import('../commands/gov-deploy.ts'),
+    () => import('./commands/gov-deploy.ts'),
     [
       'dstack-cloud gov deploy --model C --signer $A --signer $B --signer $C --threshold 2 --delay 86400 --guardian $G',
       'dstack-cloud gov deploy --model B --proposer $OPERATOR --executor anyone --delay 3600 --kms $KMS',
@@ -74,7 +74,7 @@ export function addGovCommands(add: Add): void {
   proposing(
     'propose <ACTION...>',
     'propose a change: shown in words, tried on the chain, signed',
-    () => import('../commands/gov-propose.ts'),
+    () => import('./commands/gov-propose.ts'),
     [
       'dstack-cloud gov propose kms:add-image $OS_IMAGE_HASH',
       'dstack-cloud gov propose kms:add-image $OS_IMAGE_HASH + kms:add $MR + kms:add-device $DEVICE',
@@ -96,7 +96,7 @@ export function addGovCommands(add: Add): void {
   command(
     'approve <PROPOSAL>',
     'sign a proposal: its file, or its hash with --service',
-    () => import('../commands/gov-approve.ts'),
+    () => import('./commands/gov-approve.ts'),
     [
       'dstack-cloud gov approve proposal-4-9c3619fa.json --key-file signer.json --password-file password',
       'dstack-cloud gov approve $SAFE_TX_HASH --service https://api.safe.global/tx-service/base/api',
@@ -111,7 +111,7 @@ export function addGovCommands(add: Add): void {
   command(
     'submit <PROPOSAL>',
     'execute a Safe transaction that has enough signatures; mostly it schedules',
-    () => import('../commands/gov-submit.ts'),
+    () => import('./commands/gov-submit.ts'),
     [
       'dstack-cloud gov submit proposal-4-9c3619fa.json',
       'dstack-cloud gov schedule proposal-4-9c3619fa.json --dry-run',
@@ -120,37 +120,37 @@ export function addGovCommands(add: Add): void {
   proposing(
     'execute <OPERATION>',
     'execute an operation whose delay is over: its id, or the file that scheduled it',
-    () => import('../commands/gov-execute.ts'),
+    () => import('./commands/gov-execute.ts'),
     ['dstack-cloud gov execute $OPERATION', 'dstack-cloud gov execute proposal-4-9c3619fa.json'],
   );
   proposing(
     'cancel <OPERATION>',
     'take an operation out of the Timelock',
-    () => import('../commands/gov-cancel.ts'),
+    () => import('./commands/gov-cancel.ts'),
     ['dstack-cloud gov cancel $OPERATION'],
   );
   proposing(
     'reject <PROPOSAL>',
     'propose nothing with the same nonce, so that a proposal can never be executed',
-    () => import('../commands/gov-reject.ts'),
+    () => import('./commands/gov-reject.ts'),
     ['dstack-cloud gov reject proposal-4-9c3619fa.json'],
   );
   command(
     'status',
     'who may do what and when it takes effect; what is under way',
-    () => import('../commands/gov-status.ts'),
+    () => import('./commands/gov-status.ts'),
     ['dstack-cloud gov status --json'],
   ).alias('list');
   command(
     'health',
     'the health check: exit code 0, 1 for warnings, 2 for what is critical',
-    () => import('../commands/gov-health.ts'),
+    () => import('./commands/gov-health.ts'),
     ['dstack-cloud gov health --governance governance.json'],
   );
   command(
     'emergency-revoke <WHAT...>',
     'as a guardian: take something away at once',
-    () => import('../commands/gov-revoke.ts'),
+    () => import('./commands/gov-revoke.ts'),
     [
       'dstack-cloud gov emergency-revoke image $OS_IMAGE_HASH',
       'dstack-cloud gov emergency-revoke compose-hash $COMPOSE_HASH --app-id $APP_ID',

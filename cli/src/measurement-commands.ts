@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { withChainOptions, withProposalOptions } from '../gov/gov-commands.ts';
+import { withChainOptions, withProposalOptions } from './gov-commands.ts';
 
 type Add = (usage: string, summary: string, load: () => Promise<unknown>) => Command;
 
@@ -26,7 +26,7 @@ export function addMeasurementCommands(add: Add): void {
     command(
       'register [EVIDENCE]',
       'verify evidence, and allow what the contracts do not allow yet',
-      () => import('../commands/measurement-register.ts'),
+      () => import('./commands/measurement-register.ts'),
       [
         'dstack-cloud measurement register https://app.example:8090 --dry-run',
         'dstack-cloud measurement register                        the project in this folder',
@@ -43,7 +43,7 @@ export function addMeasurementCommands(add: Add): void {
   command(
     'plan [EVIDENCE]',
     'what would have to be signed, by whom, and when it could take effect; sends nothing',
-    () => import('../commands/measurement-plan.ts'),
+    () => import('./commands/measurement-plan.ts'),
     [
       'dstack-cloud measurement plan',
       'dstack-cloud measurement plan evidence.json --require-timelock 86400 --json',
