@@ -93,7 +93,7 @@ export const configSchema: z.ZodType<WatchConfig> = z.strictObject({
     .prefault({}),
   safe_service: z
     .strictObject({
-      url: z.union([z.literal(''), url]).default(''),
+      url: z.union([z.literal(''), url], 'must be an http or https address, or empty').default(''),
       api_key_file: z.string().default(''),
       poll_seconds: z.number().min(1).max(3_600).default(30),
     })
