@@ -1,34 +1,19 @@
-import { randomBytes, randomUUID } from 'node:crypto';
-import { join } from 'node:path';
-import {
-  asAppId,
-  composeHash,
-  defaultAppId,
-  serializeInstanceInfo,
-  serializeSysConfig,
-} from '@dstack-cloud/app';
-import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
+import { randomUUID } from 'node:crypto';
 import { isThere, makeOwnDirectory } from '@dstack-cloud/files';
 import type { vmm } from '@dstack-cloud/prpc';
-import { type CreateOptions, checkCvm, createCvm, settleCvm, updateCvm } from '../../create.ts';
+import { type CreateOptions, createCvm, settleCvm, updateCvm } from '../../create.ts';
 import { VmmError } from '../../errors.ts';
 import { HURRY, launchCvm, removeCvm, stopCvm } from '../../lifecycle.ts';
 import { withMachine } from '../../machine-folder.ts';
 import type { VmManifest } from '../../manifest.ts';
 import { sendSignal } from '../../send-signal.ts';
-import { type HostShared, readShared } from '../../shared-update.ts';
+import { readShared } from '../../shared-update.ts';
 import { listCvms } from '../../status.ts';
-import { bootFor } from '../../vm/boot-for.ts';
-import { requireProd } from '../../vm/check-vm.ts';
 import { HOST_HARDWARE, type HostHardware } from '../../vm/devices/host-hardware.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
 import type { Images } from '../images.ts';
-import { freeCid } from '../pools/cid-pool.ts';
-import { checkPorts, type MappedPort } from '../pools/port-rules.ts';
-import { requireResources } from '../pools/resources.ts';
-import { checkApp } from './check-app.ts';
-import { type Configuration, checkConfiguration, normalAppId, wantedNetworks } from './configuration.ts';
-import { claims, offeredGpus, requireUnclaimed, roundedSize, wantedGpus } from './gpus.ts';
+import type { Configuration } from './configuration.ts';
+import { claims, offeredGpus, wantedGpus } from './gpus.ts';
 import {
   configurationOf,
   folderOf,
@@ -39,9 +24,9 @@ import {
   readMachine,
 } from './machine.ts';
 import { changedConfiguration, type MachineChange } from './machine-change.ts';
+import { MachinePlanner } from './machine-planner.ts';
 import { Queue } from './queue.ts';
 import { readRecord, writeRecord } from './service-record.ts';
-import { teeOf } from './tee.ts';
 import { emptyTrash, moveToTrash } from './trash.ts';
 
 /** Told of what goes wrong where nobody waits for an answer. */
@@ -56,6 +41,7 @@ export class Machines {
   readonly #images: Images;
   readonly #failed: Failed;
   readonly #hardware: HostHardware;
+  readonly #planner: MachinePlanner;
   readonly #queue = new Queue();
   /** Those that were here when the service started, or that it made. */
   #known = new Set<string>();
@@ -67,6 +53,7 @@ export class Machines {
     this.#images = images;
     this.#failed = failed;
     this.#hardware = hardware;
+    this.#planner = new MachinePlanner(config, images, hardware);
   }
 
   /** Finishes what a service that was killed had decided. */
@@ -100,7 +87,7 @@ export class Machines {
 
   /** Makes a machine and, unless it is to stay stopped, starts it. Leaves nothing behind when it fails. */
   async create(request: vmm.VmConfiguration): Promise<string> {
-    const wanted = await this.#requested(request);
+    const wanted = await this.#planner.requested(request);
     return await this.#queue.run(async () => {
       const machines = await this.list();
       if (machines.length >= this.#config.cvm.max_cvm_number)
@@ -109,8 +96,8 @@ export class Machines {
           found: String(machines.length),
         });
       const id = randomUUID();
-      const options = await this.#newMachine(id, wanted, machines);
-      if (!request.stopped) this.#requireRoom(options.vm, machines);
+      const options = await this.#planner.newMachine(id, wanted, machines);
+      if (!request.stopped) this.#planner.requireRoom(options.vm, machines);
       makeOwnDirectory(this.#config.run_path);
       await createCvm(options);
       const { dir } = options;
@@ -128,8 +115,8 @@ export class Machines {
 
   /** How the driver is to make a machine in a folder of its own, which is none of the service's. */
   async plan(request: vmm.VmConfiguration, dir: string): Promise<CreateOptions> {
-    const wanted = await this.#requested(request);
-    const options = await this.#newMachine(randomUUID(), wanted, await this.list());
+    const wanted = await this.#planner.requested(request);
+    const options = await this.#planner.newMachine(randomUUID(), wanted, await this.list());
     return { ...options, dir };
   }
 
@@ -140,8 +127,8 @@ export class Machines {
       if (machine.isAlive) throw new VmmError('already_running', `${machine.status.name} runs already`);
       const machines = (await this.list()).filter((other) => other.id !== id);
       const configuration = await configurationOf(machine, machine.manifest);
-      this.#requireRoom(machine.manifest.vm, machines);
-      this.#checkRules(id, configuration, machines);
+      this.#planner.requireRoom(machine.manifest.vm, machines);
+      this.#planner.checkPorts(id, configuration, machines);
       await this.#setStarted(machine.status.dir, true);
       await launchCvm(machine.status.dir);
     });
@@ -200,7 +187,7 @@ export class Machines {
       const { dir } = machine.status;
       const instanceInfo = (await readShared(dir))['.instance_info'];
       const { cid } = machine.manifest.vm;
-      const options = await this.#options({ id, wanted, machines, cid, instanceInfo });
+      const options = await this.#planner.options({ id, wanted, machines, cid, instanceInfo });
       await updateCvm(options, { whileRunning: true });
     });
   }
@@ -259,123 +246,6 @@ export class Machines {
     }));
   }
 
-  async #requested(request: vmm.VmConfiguration): Promise<Configuration> {
-    const networks = [...request.networks, ...(request.networking === undefined ? [] : [request.networking])];
-    const { name, image, composeFile, vcpu, memory, diskSize, ports, encryptedEnv, userConfig } = request;
-    const { sealApproval, kmsUrls, gatewayUrls, noTee, hugepages, pinNuma } = request;
-    const byHash = toHex(defaultAppId(composeHash(utf8(composeFile))));
-    return {
-      ...{ name, image, composeFile, vcpu, memory, diskSize, ports, encryptedEnv, userConfig },
-      ...{ sealApproval, kmsUrls, gatewayUrls, noTee, hugepages, pinNuma },
-      gpus: await wantedGpus(request.gpus, this.#config.cvm.gpu, this.#hardware),
-      appId: request.appId ? normalAppId(request.appId) : byHash,
-      networks: wantedNetworks(networks, this.#config.cvm),
-    };
-  }
-
-  async #newMachine(id: string, wanted: Configuration, machines: readonly Machine[]): Promise<CreateOptions> {
-    // First: below it is written in hex.
-    checkConfiguration(wanted, this.#config);
-    const info = serializeInstanceInfo({
-      instanceIdSeed: new Uint8Array(randomBytes(20)),
-      instanceId: undefined,
-      appId: asAppId(fromHex(wanted.appId)),
-    });
-    const { cid_start: start, cid_pool_size: size } = this.#config.cvm;
-    const cid = freeCid({ start, size }, cidsOf(machines));
-    return await this.#options({ id, wanted, machines, cid, instanceInfo: utf8(info) });
-  }
-
-  /** Checks everything, and says how the driver is to make the machine. */
-  async #options(plan: {
-    readonly id: string;
-    readonly wanted: Configuration;
-    /** The others. */
-    readonly machines: readonly Machine[];
-    readonly cid: number;
-    readonly instanceInfo: Uint8Array | undefined;
-  }): Promise<CreateOptions> {
-    const { id, wanted, machines, cid, instanceInfo } = plan;
-    const { cvm, run_path } = this.#config;
-    checkConfiguration(wanted, this.#config);
-    const ports = this.#checkRules(id, wanted, machines);
-    const image = await this.#images.find(wanted.image);
-    const tee = teeOf(wanted.noTee, cvm);
-    if (tee === 'tdx' && !cvm.allow_dev_image) requireProd(image);
-    const compose = checkApp(wanted.composeFile, wanted.userConfig, wanted.encryptedEnv, {
-      version: image.version,
-      commandLine: image.commandLine,
-      hasTee: tee !== 'none',
-      gpus: wanted.gpus?.gpus.length ?? 0,
-    });
-    if (wanted.encryptedEnv.length > 0 && compose.keyProvider === 'none')
-      throw new VmmError(
-        'bad_option',
-        'encrypted_env cannot be opened: the application has no key provider',
-        {
-          expected: 'key_provider kms, or no environment',
-          found: 'key_provider none',
-        },
-      );
-    const kmsUrls = wanted.kmsUrls.length > 0 ? wanted.kmsUrls : cvm.kms_urls;
-    if (compose.keyProvider === 'kms' && kmsUrls.length === 0)
-      throw new VmmError(
-        'bad_option',
-        'The application gets its keys from a KMS, and no kms_urls are given',
-        {
-          expected: 'kms_urls of the machine, or cvm.kms_urls',
-          found: 'none',
-        },
-      );
-    const options: CreateOptions = {
-      id,
-      dir: join(run_path, id),
-      name: wanted.name,
-      appId: wanted.appId,
-      image: wanted.image,
-      shared: sharedFiles(wanted, kmsUrls, instanceInfo, this.#config),
-      seedFile: cvm.simulated_tee_seed || join(run_path, '.tee-seed'),
-      tee,
-      qgsPort: cvm.qgs_port,
-      pccsUrl: cvm.pccs_url || null,
-      ports: ports.map(({ protocol, address, from, to }) => ({ protocol, address, host: from, guest: to })),
-      vm: {
-        image_folder: image.folder,
-        ...(await roundedSize(wanted, this.#hardware)),
-        hugepages: wanted.hugepages,
-        pin_numa: wanted.pinNuma,
-        gpus: wanted.gpus,
-        disk_size: wanted.diskSize,
-        networks: wanted.networks,
-        tpm: cvm.tpm,
-        ...bootFor(compose.keyProvider),
-        acceleration: cvm.acceleration,
-        cid,
-        docker_registry: cvm.docker_registry || null,
-        kms_urls: wanted.kmsUrls,
-        gateway_urls: wanted.gatewayUrls,
-        ...(cvm.qemu_path === '' ? {} : { qemu: cvm.qemu_path }),
-        boot_timeout: cvm.boot_timeout,
-        allow_dev_image: cvm.allow_dev_image,
-        restart: cvm.auto_restart.enabled,
-      },
-    };
-    await checkCvm(options);
-    return options;
-  }
-
-  /** Whether the machines that run leave this one what it needs. @throws VmmError `no_resources` */
-  #requireRoom(vm: CreateOptions['vm'], others: readonly Machine[]): void {
-    const { vcpu = 0, memory = 0, gpus = null } = vm ?? {};
-    requireResources({ vcpu, memory }, others, this.#config.cvm);
-    requireUnclaimed(gpus, others);
-  }
-
-  #checkRules(id: string, { ports }: Configuration, machines: readonly Machine[]): MappedPort[] {
-    const others = machines.filter((other) => other.id !== id).flatMap(portsOf);
-    return checkPorts(ports, this.#config.cvm.port_mapping, others);
-  }
-
   async #usable(id: string): Promise<Machine & { readonly manifest: VmManifest }> {
     const machine = await this.find(id);
     const { manifest, status } = machine;
@@ -404,15 +274,6 @@ export class Machines {
   }
 }
 
-function cidsOf(machines: readonly Machine[]): Set<number> {
-  return new Set(machines.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest.vm.cid])));
-}
-
-function portsOf({ manifest }: Machine): (MappedPort & { machine: string })[] {
-  if (manifest === undefined) return [];
-  return manifest.port_map.map((port) => ({ ...port, machine: manifest.name }));
-}
-
 /** What the guest reads at its next boot can change at any time; what QEMU was started with cannot. */
 function refuseWhileRunning(name: string, before: Configuration, wanted: Configuration): void {
   const fixed = ['vcpu', 'memory', 'diskSize', 'image', 'noTee', 'networks', 'gpus'] as const;
@@ -422,28 +283,4 @@ function refuseWhileRunning(name: string, before: Configuration, wanted: Configu
       expected: 'a stopped machine',
       found: 'a running one',
     });
-}
-
-function sharedFiles(
-  wanted: Configuration,
-  kmsUrls: readonly string[],
-  instanceInfo: Uint8Array | undefined,
-  { cvm }: VmmConfig,
-): HostShared {
-  return {
-    'app-compose.json': utf8(wanted.composeFile),
-    '.sys-config.json': serializeSysConfig({
-      kmsUrls,
-      gatewayUrls: wanted.gatewayUrls.length > 0 ? wanted.gatewayUrls : cvm.gateway_urls,
-      pccsUrl: cvm.pccs_url || undefined,
-      dockerRegistry: cvm.docker_registry || undefined,
-      // The driver fills in what only it knows.
-      hostApiUrl: undefined,
-      vmConfig: '{}',
-    }),
-    ...(instanceInfo === undefined ? {} : { '.instance_info': instanceInfo }),
-    ...(wanted.encryptedEnv.length === 0 ? {} : { '.encrypted-env': wanted.encryptedEnv }),
-    ...(wanted.userConfig === '' ? {} : { '.user-config': utf8(wanted.userConfig) }),
-    ...(wanted.sealApproval === '' ? {} : { '.seal-approval.json': utf8(wanted.sealApproval) }),
-  };
 }
