@@ -1,5 +1,5 @@
 import type { Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { AttestationError } from '@dstack-cloud/attestation';
 import { type AppKeys, deriveAppKeys, p256KeyPem } from '@dstack-cloud/keys';
 import {
@@ -115,6 +115,21 @@ describe('keys from a KMS', () => {
     expect(got.gatewayAppId).toBe('any');
     expect(got.kms?.simulated).toBe(true);
     expect(events.map((event) => event.step)).toEqual(['contact', 'attest', 'request']);
+  });
+
+  it('come over streams that the caller opens, and the certificate is held to the address of the URL', async () => {
+    const url = await start(testKms());
+    const dialled: string[] = [];
+    const dial = async (host: string, port: number) => {
+      dialled.push(host);
+      return connect(port, host);
+    };
+    expect((await obtain(url, { dial })).keys).toEqual(keys);
+    expect(dialled).toEqual(['127.0.0.1', '127.0.0.1']);
+    const elsewhere = async (_: string, port: number) => connect(port, '127.0.0.1');
+    await expect(obtain(url.replace('127.0.0.1', '127.0.0.2'), { dial: elsewhere })).rejects.toEqual(
+      code('connection'),
+    );
   });
 
   it('the URL may end in /prpc', () => {

@@ -101,7 +101,7 @@ async function handshake(target: RequestOptions, options: RaTlsAgentOptions): Pr
   const stream = dial && (await dialled(dial, host, port));
   return await new Promise((resolve, reject) => {
     const socket = connect({
-      ...(stream === undefined ? { host, port } : { socket: stream }),
+      ...(stream === undefined ? { host, port } : { socket: stream, host }),
       ...(isIP(host) === 0 && { servername: host }),
       ca: ca === undefined ? [] : [ca],
       ...(cert !== undefined && { cert }),
