@@ -24,7 +24,7 @@ export type Kms = {
   readonly log: Log;
   readonly metrics: Metrics;
   /** The service, of which this process may be one worker. */
-  readonly service: WholeService;
+  readonly service: ClusterService;
   /** True when a trust root that is not the vendor's is configured. */
   readonly simulated: boolean;
   /** Unix seconds. */
@@ -32,7 +32,7 @@ export type Kms = {
 };
 
 /** What is asked of all processes of a service, whichever of them is asked. */
-export type WholeService = {
+export type ClusterService = {
   /** Metrics as Prometheus text. */
   exposition(): Promise<string>;
   /** How many processes there are to be, how many serve, and whether all have served at the same time once. */

@@ -10,7 +10,7 @@ import { closeSecrets } from './key-directory/close-secrets.ts';
 import { keyDirectoryState, recoverKeyDirectory } from './key-directory/commit.ts';
 import { loadKeys } from './key-directory/load-keys.ts';
 import { lockKeyDirectory } from './key-directory/lock.ts';
-import type { Kms, WholeService } from './kms.ts';
+import type { ClusterService, Kms } from './kms.ts';
 import { rateLimits, type SharedRateLimits } from './limits/rate-limits.ts';
 import { bootstrap } from './onboard/bootstrap.ts';
 import { startOnboarding } from './onboard/onboard-listener.ts';
@@ -41,7 +41,7 @@ export type Shared = {
 
 /** What takes the connections of a KMS. */
 export type Front = {
-  readonly service: WholeService;
+  readonly service: ClusterService;
   /** Begins what takes time; there are keys now. */
   prepare(): void;
   start(kms: Kms, shared: Shared): Promise<MainListener>;

@@ -14,10 +14,10 @@ import { assertConfigSize, keepRequestConfig, withRequestConfig } from '../evide
 import { assertReleaseAllowed } from '../evidence/release-gate.ts';
 import type { Kms } from '../kms.ts';
 import { askPolicy, denial } from '../policy/ask-policy.ts';
-import { checkImage, imageCheckIsDear } from './check-image.ts';
+import { checkImage, needsImageDownload } from './check-image.ts';
+import { noteCurrentKeys } from './current-keys.ts';
+import { activeAssignment, type KeyAssignment, keyAssignment } from './key-assignment.ts';
 import { keyEpochs } from './key-epochs.ts';
-import { activePlace, type KeyPlace, keyPlace } from './key-place.ts';
-import { notePresentKeys } from './present-keys.ts';
 import { workloadOf } from './workload-of.ts';
 
 export type AuthorizeInput = {
@@ -36,7 +36,7 @@ export type AuthorizeInput = {
    * Last rules of the method itself, before the release is recorded; refuses by throwing.
    * @returns what is released besides the present keys, for the record
    */
-  readonly accept?: (info: BootInfo, place: KeyPlace) => Released;
+  readonly accept?: (info: BootInfo, place: KeyAssignment) => Released;
 };
 
 /** What an allowed workload is, and what the decision said besides. */
@@ -44,7 +44,7 @@ export type Authorized = {
   readonly info: BootInfo;
   readonly gatewayAppId: string;
   readonly blockNumber: bigint | undefined;
-  readonly place: KeyPlace;
+  readonly place: KeyAssignment;
 };
 
 type Authorizing = Pick<
@@ -98,11 +98,11 @@ async function decide(
     kms.audit.record({ event: input.event, info, allowed, reason, blockNumber, keyEpoch, keyRoot, released });
   try {
     assertReleaseAllowed(info.mode, kms.config);
-    const dear = imageCheckIsDear(configured, kms);
-    if (!dear) await checkImage(configured, kms);
+    const needsDownload = needsImageDownload(configured, kms);
+    if (!needsDownload) await checkImage(configured, kms);
     assertTcb(info, kms);
     let decision = await askBoth(kms, input, info);
-    if (dear && decision.allowed) {
+    if (needsDownload && decision.allowed) {
       blockNumber = decision.blockNumber;
       await checkImage(configured, kms);
       // A download may have taken its time: what counts is what the policy says now.
@@ -112,10 +112,11 @@ async function decide(
     keyEpoch = keyEpochs(kms.config, info.appId, decision).current;
     if (!decision.allowed) throw denial('Boot denied: ', decision);
     // Where an application is held says nothing of what another KMS gets.
-    const place = input.kind === 'app' ? keyPlace(kms, info.appId, decision) : activePlace(kms.keys);
+    const place =
+      input.kind === 'app' ? keyAssignment(kms, info.appId, decision) : activeAssignment(kms.keys);
     // While there is but one root, records stay as they were.
     if (kms.keys.history.length > 0) keyRoot = place.root.id;
-    if (input.kind === 'app') notePresentKeys(kms.policy, info.appId, decision);
+    if (input.kind === 'app') noteCurrentKeys(kms.policy, info.appId, decision);
     const { gatewayAppId } = decision;
     released = input.accept?.(info, place);
     kms.limits.release(input.kind === 'app' ? toHex(info.appId) : 'kms');

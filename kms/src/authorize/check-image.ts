@@ -19,7 +19,7 @@ const passed = new WeakSet<VerifiedAttestation>();
 type Checking = { readonly config: KmsConfig; readonly images: OsImages };
 
 /** Whether the check may have to download the image: then the policy is asked first. */
-export function imageCheckIsDear(verified: VerifiedAttestation, { config }: Checking): boolean {
+export function needsImageDownload(verified: VerifiedAttestation, { config }: Checking): boolean {
   if (!config.core.image.verify || passed.has(verified)) return false;
   try {
     return needsOsImage(verified);

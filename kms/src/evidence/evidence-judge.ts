@@ -4,7 +4,7 @@ import {
   type CollateralSource,
   type VerifiedAttestation,
 } from '@dstack-cloud/attestation';
-import { RpcError, Turnstile } from '@dstack-cloud/prpc';
+import { ConcurrencyLimiter, RpcError } from '@dstack-cloud/prpc';
 import {
   type PeerCertificate,
   parseRaTlsCertificate,
@@ -53,7 +53,7 @@ export function evidenceJudge(
   trust: Trust,
   { metrics, log, now }: { metrics: Metrics; log: Log; now: () => number },
 ): EvidenceJudge {
-  const turnstile = new Turnstile(config.core.rate_limit.max_verifications);
+  const limiter = new ConcurrencyLimiter(config.core.rate_limit.max_verifications);
   const platform = platformOptions(config);
   const verdicts = new VerdictCache(now);
 
@@ -70,7 +70,7 @@ export function evidenceJudge(
   ): Promise<VerifiedAttestation | undefined> {
     let mode: AttestationMode | 'none' = 'none';
     try {
-      const verified = await turnstile.run(prover.network, async () => {
+      const verified = await limiter.run(prover.network, async () => {
         const peer = read();
         if (peer.attestation === undefined) return undefined;
         mode = peer.attestation.quote.mode;

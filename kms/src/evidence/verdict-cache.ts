@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { ShownCertificate } from '@dstack-cloud/ra-tls';
 import { BoundedMap } from '@dstack-cloud/runtime';
-import { keepVerified } from './kept-evidence.ts';
+import { compactVerification } from './compact-verification.ts';
 
 const MAX_VERDICTS = 2048;
 const MAX_AGE_SECONDS = 600;
@@ -46,7 +46,7 @@ export class VerdictCache {
       const verified = await current.result;
       if (verified === undefined || verified.validUntil >= this.#now()) return verified;
     }
-    const result = judge().then((verified) => verified && keepVerified(verified));
+    const result = judge().then((verified) => verified && compactVerification(verified));
     const verdict: Verdict = { since: this.#now(), result };
     this.#verdicts.set(name, verdict);
     const forget = (): void => {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { checkConfig } from '../config/check-config.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
-import { rateLimits, type SharedRateLimits, type Taken } from './rate-limits.ts';
+import { type Consumed, rateLimits, type SharedRateLimits } from './rate-limits.ts';
 
 const BURST = 5;
 const PER_MINUTE = 60;
@@ -24,11 +24,11 @@ const isLetThrough = (limits: SharedRateLimits, address: string) => {
 /** Processes that hear of each other's takes when `deliver` is called. */
 function service(count: number) {
   let time = 0;
-  const underWay: { from: number; taken: Taken }[] = [];
+  const underWay: { from: number; taken: Consumed }[] = [];
   const processes = Array.from({ length: count }, (_, from) =>
     rateLimits(config, metrics, {
       now: () => time,
-      onTaken: (...taken) => underWay.push({ from, taken }),
+      onConsumed: (...taken) => underWay.push({ from, taken }),
     }),
   );
   return {

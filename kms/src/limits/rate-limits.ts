@@ -34,7 +34,7 @@ export type RateLimits = {
 };
 
 /** So many tokens of a name were taken; negative when they were given back. */
-export type Taken = readonly [limit: LimitName, name: string, tokens: number];
+export type Consumed = readonly [limit: LimitName, name: string, tokens: number];
 
 /** How full the bucket of a name is now. */
 export type BucketLevel = readonly [limit: LimitName, name: string, tokens: number];
@@ -45,7 +45,7 @@ export type SharedRateLimits = RateLimits & {
    * Counts what other processes took. They may have taken before they knew of each other; the bucket then goes below
    * empty, so that the rate holds all the same.
    */
-  count(taken: readonly Taken[]): void;
+  count(taken: readonly Consumed[]): void;
   /** All buckets that are not full, for a process that begins. */
   levels(): BucketLevel[];
   setLevels(levels: readonly BucketLevel[]): void;
@@ -55,7 +55,7 @@ export type RateLimitOptions = {
   /** Monotonic milliseconds, so that a clock that is set does not refill or starve anybody. */
   readonly now?: () => number;
   /** Told of every token that is taken or given back here. */
-  readonly onTaken?: (...taken: Taken) => void;
+  readonly onConsumed?: (...taken: Consumed) => void;
 };
 
 type LimitName = 'open' | 'workload' | 'release' | 'shown' | 'collateral' | 'vendor';
@@ -63,7 +63,7 @@ type LimitName = 'open' | 'workload' | 'release' | 'shown' | 'collateral' | 'ven
 export function rateLimits(
   { core: { rate_limit: limit } }: KmsConfig,
   metrics: Metrics,
-  { now = () => performance.now(), onTaken }: RateLimitOptions = {},
+  { now = () => performance.now(), onConsumed }: RateLimitOptions = {},
 ): SharedRateLimits {
   if (!limit.enabled) {
     return {
@@ -78,7 +78,7 @@ export function rateLimits(
     };
   }
   const bucketsOf = (name: LimitName, perMinute: number, burst: number): TokenBuckets =>
-    new TokenBuckets(perMinute, burst, now, (key, tokens) => onTaken?.(name, key, tokens));
+    new TokenBuckets(perMinute, burst, now, (key, tokens) => onConsumed?.(name, key, tokens));
   const open = bucketsOf('open', limit.open_per_minute, limit.open_burst);
   const workload = bucketsOf('workload', limit.attested_per_minute, limit.attested_burst);
   const release = bucketsOf('release', limit.app_per_minute, limit.app_burst);
@@ -112,7 +112,7 @@ export function rateLimits(
     open: (address) => take(open, networkOf(address)),
     async shown(address, judge, isExcused = () => false) {
       const network = networkOf(address);
-      // Taken before, so that many at once count as well.
+      // Consumed before, so that many at once count as well.
       take(shown, network);
       try {
         const result = await judge({ network, permit: permitOf(network) });

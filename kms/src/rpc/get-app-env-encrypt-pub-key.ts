@@ -2,9 +2,9 @@ import { toHex } from '@dstack-cloud/encoding';
 import { deriveEnvPublicKey, signEnvPublicKey, signNamedEnvPublicKey } from '@dstack-cloud/keys';
 import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
+import { currentKeys } from '../authorize/current-keys.ts';
+import { keyAssignment, rootIdField } from '../authorize/key-assignment.ts';
 import { assertServed } from '../authorize/key-epochs.ts';
-import { keyPlace, rootIdField } from '../authorize/key-place.ts';
-import { presentKeys } from '../authorize/present-keys.ts';
 import { requireSelf } from '../authorize/require-self.ts';
 import type { Kms } from '../kms.ts';
 
@@ -19,7 +19,7 @@ export async function getAppEnvEncryptPubKey(
 ): Promise<MessageInitShape<typeof proto.PublicKeyResponseSchema>> {
   if (appId.length !== 20) throw new RpcError('app_id must be 20 bytes', { code: 'INVALID_ARGUMENT' });
   await requireSelf(kms, 'env-pubkey');
-  const place = keyPlace(kms, appId, presentKeys(kms.policy, appId));
+  const place = keyAssignment(kms, appId, currentKeys(kms.policy, appId));
   const root =
     rootId === undefined
       ? place.root

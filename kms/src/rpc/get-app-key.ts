@@ -3,7 +3,7 @@ import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
 import { certificatePem } from '@dstack-cloud/ra-tls';
 import { authorize, publicFields } from '../authorize/authorize.ts';
-import { type KeyVersion, olderKeys, rootIdField } from '../authorize/key-place.ts';
+import { type KeyVersion, olderKeys, rootIdField } from '../authorize/key-assignment.ts';
 import type { Caller, Kms } from '../kms.ts';
 
 /** Releases an application's keys to attested evidence of it (docs/protocol/kms.md section 5.4). */

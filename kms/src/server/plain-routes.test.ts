@@ -1,9 +1,9 @@
 import { expect, test, vi } from 'vitest';
 import { checkConfig } from '../config/check-config.ts';
-import type { WholeService } from '../kms.ts';
+import type { ClusterService } from '../kms.ts';
 import { readyRoute } from './plain-routes.ts';
 
-type Workers = Awaited<ReturnType<WholeService['workers']>>;
+type Workers = Awaited<ReturnType<ClusterService['workers']>>;
 
 const config = checkConfig({ rpc: { workers: 4 }, core: { onboard: { quote_enabled: false } } }, {});
 

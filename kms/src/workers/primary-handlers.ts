@@ -1,5 +1,5 @@
 import { toBase64 } from '@dstack-cloud/encoding';
-import { allPresentKeys } from '../authorize/present-keys.ts';
+import { allCurrentKeys } from '../authorize/current-keys.ts';
 import type { ConfiguredFiles } from '../config/configured-files.ts';
 import type { Kms } from '../kms.ts';
 import type { SharedRateLimits } from '../limits/rate-limits.ts';
@@ -19,7 +19,7 @@ export type Primary = {
 /** What the workers do to one of them. */
 export type WorkerEvents = Pick<
   HandlersOf<PrimaryMethods>,
-  'serving' | 'took' | 'failed' | 'taken' | 'presentKeys'
+  'serving' | 'took' | 'failed' | 'taken' | 'currentKeys'
 >;
 
 /**
@@ -43,7 +43,7 @@ export function primaryHandlers(
         keys: writeKeys(primary.keys),
         certificate: toBase64(certificate),
         levels: limits.levels(),
-        presentKeys: allPresentKeys(primary.policy),
+        currentKeys: allCurrentKeys(primary.policy),
       };
     },
     record: async (entries) => {

@@ -1,11 +1,11 @@
 import type { AuditEntry } from '@dstack-cloud/audit-log';
 import type { CertifiedHead } from '../audit/audit-log.ts';
-import type { PresentKeys } from '../authorize/present-keys.ts';
+import type { CurrentKeys } from '../authorize/current-keys.ts';
 import type { ConfiguredFiles } from '../config/configured-files.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { CachedKeys } from '../image/os-images.ts';
-import type { WholeService } from '../kms.ts';
-import type { BucketLevel, Taken } from '../limits/rate-limits.ts';
+import type { ClusterService } from '../kms.ts';
+import type { BucketLevel, Consumed } from '../limits/rate-limits.ts';
 import type { MetricJson } from '../telemetry/metrics.ts';
 import type { WireError } from './link.ts';
 
@@ -22,7 +22,7 @@ export type WorkerStart = {
   /** What was taken of the rate limits so far. */
   readonly levels: readonly BucketLevel[];
   /** What the policy source last said of applications' keys. */
-  readonly presentKeys: readonly PresentKeys[];
+  readonly currentKeys: readonly CurrentKeys[];
 };
 
 /** What the primary offers its workers. */
@@ -41,20 +41,20 @@ export type PrimaryMethods = {
   inclusionProof(input: readonly [seq: number, size: number]): string[];
   consistencyProof(input: readonly [first: number, second: number]): string[];
   records(input: readonly [from: number, limit: number]): string[];
-  taken(taken: readonly Taken[]): void;
-  presentKeys(news: readonly PresentKeys[]): void;
+  taken(taken: readonly Consumed[]): void;
+  currentKeys(news: readonly CurrentKeys[]): void;
   obtainImage(hash: string): null;
   clearImages(keys: CachedKeys): null;
   exposition(input: null): string;
-  workers(input: null): Awaited<ReturnType<WholeService['workers']>>;
+  workers(input: null): Awaited<ReturnType<ClusterService['workers']>>;
 };
 
 /** What a worker offers the primary. */
 export type WorkerMethods = {
   metrics(input: { readonly isScrape: boolean }): MetricJson[];
   /** From now on the limits count this too. */
-  taken(taken: readonly Taken[]): void;
-  presentKeys(news: readonly PresentKeys[]): void;
+  taken(taken: readonly Consumed[]): void;
+  currentKeys(news: readonly CurrentKeys[]): void;
   useCertificate(der: string): void;
   forgetImages(input: null): void;
   /** Take no more connections, end what was begun within so many milliseconds, then end. */

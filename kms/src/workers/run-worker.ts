@@ -1,6 +1,6 @@
 import { fromBase64 } from '@dstack-cloud/encoding';
 import { errorChain } from '@dstack-cloud/runtime';
-import { learnPresentKeys, tellPresentKeys } from '../authorize/present-keys.ts';
+import { learnCurrentKeys, tellCurrentKeys } from '../authorize/current-keys.ts';
 import type { ImageKeeper } from '../image/os-images.ts';
 import type { Kms } from '../kms.ts';
 import { rateLimits, type SharedRateLimits } from '../limits/rate-limits.ts';
@@ -8,12 +8,12 @@ import { serveMain } from '../server/main-listener.ts';
 import { openServices } from '../services.ts';
 import { createLog } from '../telemetry/log.ts';
 import { readMetrics } from '../telemetry/metrics.ts';
+import { consumedBatch } from './consumed-batch.ts';
 import { type HandlersOf, Link, toWire } from './link.ts';
+import { perWorkerLimits } from './per-worker-limits.ts';
 import { onConnection, primaryPort } from './process-port.ts';
 import type { PrimaryMethods, WorkerMethods, WorkerStart } from './protocol.ts';
 import { remoteAudit } from './remote-audit.ts';
-import { shareOf } from './share-of.ts';
-import { takenBatch } from './taken-batch.ts';
 import { readKeys } from './write-keys.ts';
 
 /** A scrape, a proof or a count takes no longer. */
@@ -55,14 +55,14 @@ class Serving {
   readonly handlers: HandlersOf<WorkerMethods> = {
     metrics: ({ isScrape }) => (this.#kms === undefined ? [] : readMetrics(this.#kms.metrics, isScrape)),
     taken: (taken) => this.#limits?.count(taken),
-    presentKeys: (news) => this.#kms && learnPresentKeys(this.#kms.policy, news),
+    currentKeys: (news) => this.#kms && learnCurrentKeys(this.#kms.policy, news),
     useCertificate: (der) => this.#useCertificate(der),
     forgetImages: () => this.#kms?.images.forget(),
     stop: ({ graceMs }) => void this.#stop(graceMs),
   };
 
   begin(link: Link<PrimaryMethods>, start: WorkerStart): ReturnType<typeof serveMain> {
-    const config = shareOf(start.config);
+    const config = perWorkerLimits(start.config);
     const log = createLog(config.logLevel, undefined, { fields: { worker: start.number }, isShared: true });
     process.on('uncaughtExceptionMonitor', (error) =>
       log.fatal({ error: errorChain(error) }, 'worker failed'),
@@ -70,11 +70,11 @@ class Serving {
     const services = openServices(config, { log, files: start.files, imageKeeper: imageKeeper(link) });
     const { metrics, policy, evidence, self, images, simulated, now } = services;
     const limits = rateLimits(config, metrics, {
-      onTaken: takenBatch((taken) => link.tell('taken', taken)),
+      onConsumed: consumedBatch((taken) => link.tell('taken', taken)),
     });
     limits.setLevels(start.levels);
-    learnPresentKeys(policy, start.presentKeys);
-    tellPresentKeys(policy, (...news) => link.tell('presentKeys', news));
+    learnCurrentKeys(policy, start.currentKeys);
+    tellCurrentKeys(policy, (...news) => link.tell('currentKeys', news));
     this.#limits = limits;
     const kms: Kms = {
       config,

@@ -5,7 +5,7 @@ import type { ConfiguredFiles } from '../config/configured-files.ts';
 import { KmsError } from '../errors.ts';
 import { generateSharedKeys, issueRpcCertificate, keysFor } from '../key-directory/new-keys.ts';
 import type { Kms } from '../kms.ts';
-import { rateLimits, type Taken } from '../limits/rate-limits.ts';
+import { type Consumed, rateLimits } from '../limits/rate-limits.ts';
 import { createLog } from '../telemetry/log.ts';
 import { createMetrics, readMetrics } from '../telemetry/metrics.ts';
 import { Link, toWire } from './link.ts';
@@ -44,7 +44,7 @@ class FakeWorker {
       taken: note('taken'),
       useCertificate: note('useCertificate'),
       forgetImages: note('forgetImages'),
-      presentKeys: note('presentKeys'),
+      currentKeys: note('currentKeys'),
       metrics: (input) => (this.isStuck ? new Promise(() => undefined) : this.metrics(input)),
       stop: () => {
         if (!this.isStuck) this.exit('exit code 0');
@@ -205,14 +205,14 @@ test('a worker that ends is replaced; the others go on; the new one has the pres
   const main = await starting;
   running = main;
   const [one, two] = workers as [FakeWorker, FakeWorker];
-  const taken: Taken = ['open', '192.0.2.1', 3];
+  const taken: Consumed = ['open', '192.0.2.1', 3];
   one.link.tell('taken', [taken]);
   await until(() => two.told.some(([name]) => name === 'taken'));
   expect(one.told).not.toContainEqual(['taken', [taken]]);
   const said = ['11'.repeat(20), { keyEpoch: 1 }] as const;
-  one.link.tell('presentKeys', [said]);
-  await until(() => two.told.some(([name]) => name === 'presentKeys'));
-  expect(one.told.some(([name]) => name === 'presentKeys')).toBe(false);
+  one.link.tell('currentKeys', [said]);
+  await until(() => two.told.some(([name]) => name === 'currentKeys'));
+  expect(one.told.some(([name]) => name === 'currentKeys')).toBe(false);
   main.useCertificate(other);
   service.imagesCleared();
   one.exit('SIGSEGV');
@@ -222,7 +222,7 @@ test('a worker that ends is replaced; the others go on; the new one has the pres
   const start = workers[2]!.start!;
   expect(start.number).toBe(1);
   expect(Buffer.from(start.certificate, 'base64').equals(Buffer.from(other))).toBe(true);
-  expect(start.presentKeys).toEqual([said]);
+  expect(start.currentKeys).toEqual([said]);
   expect(start.files).toEqual(files);
   expect(start.levels.map(([limit, name]) => [limit, name])).toEqual([['open', '192.0.2.1']]);
   await until(() => two.told.some(([name]) => name === 'forgetImages'));

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { toBase64 } from '@dstack-cloud/encoding';
 import { withTimeout } from '@dstack-cloud/runtime';
-import { learnPresentKeys } from '../authorize/present-keys.ts';
+import { learnCurrentKeys } from '../authorize/current-keys.ts';
 import { KmsError } from '../errors.ts';
 import type { Kms } from '../kms.ts';
 import type { SharedRateLimits } from '../limits/rate-limits.ts';
@@ -183,9 +183,9 @@ export class WorkerPool implements Front {
           this.#limits?.count(taken);
           for (const other of this.#slots) if (other !== slot) other.link?.tell('taken', taken);
         },
-        presentKeys: (news) => {
-          if (this.#kms !== undefined) learnPresentKeys(this.#kms.policy, news);
-          for (const other of this.#slots) if (other !== slot) other.link?.tell('presentKeys', news);
+        currentKeys: (news) => {
+          if (this.#kms !== undefined) learnCurrentKeys(this.#kms.policy, news);
+          for (const other of this.#slots) if (other !== slot) other.link?.tell('currentKeys', news);
         },
       }),
     );

@@ -21,6 +21,7 @@ export { type JsonExtras, withJsonExtras } from './json/json-extras.ts';
 export { JSON_LIMITS } from './json/parse-json.ts';
 export { openApiDocument } from './open-api.ts';
 export { MAX_WIRE_FIELDS } from './server/check-wire.ts';
+export { ConcurrencyLimiter } from './server/concurrency-limiter.ts';
 export { configureServer } from './server/configure-server.ts';
 export { countRefusal, markProven, takeToll } from './server/connections/connection-guard.ts';
 export {
@@ -66,4 +67,3 @@ export {
 } from './server/options.ts';
 export { BodyBudget, readBody } from './server/read-body.ts';
 export { implement, type ServiceImplementation, type ServiceMethods } from './server/service.ts';
-export { Turnstile } from './server/turnstile.ts';

@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { AttestationError, type CollateralVendor, type VerifyOptions } from '@dstack-cloud/attestation';
 import {
   BodyBudget,
+  ConcurrencyLimiter,
   type ConnectionLimits,
   configureServer,
   countRefusal,
@@ -9,7 +10,6 @@ import {
   LineBudget,
   networkOf,
   RpcError,
-  Turnstile,
   takeToll,
 } from '@dstack-cloud/prpc';
 import { bodyOf } from './body-of.ts';
@@ -45,7 +45,7 @@ export interface ServiceOptions {
 /** What the requests of one service share. */
 interface Shared {
   readonly options: ServiceOptions;
-  readonly turnstile: Turnstile;
+  readonly limiter: ConcurrencyLimiter;
   readonly turns: FairTurns;
   readonly bodies: BodyBudget;
   /** Writes a line, unless its source has caused many like it: those are counted, and told in one line. */
@@ -59,7 +59,7 @@ export function createService(options: ServiceOptions): Server {
   );
   const shared: Shared = {
     options,
-    turnstile: new Turnstile(options.maxConcurrency),
+    limiter: new ConcurrencyLimiter(options.maxConcurrency),
     turns: new FairTurns(),
     bodies: new BodyBudget(MAX_HELD_BYTES),
     say: (source, fields, message) => {
@@ -119,13 +119,13 @@ async function answer(request: IncomingMessage, response: ServerResponse, shared
 async function verifyAnswer(
   request: IncomingMessage,
   response: ServerResponse,
-  { options, turnstile, turns, bodies, say }: Shared,
+  { options, limiter, turns, bodies, say }: Shared,
 ): Promise<Answer> {
   const source = sourceOf(request);
   const body = await bodyOf(request, bodies);
   bodies.count(source, body.length);
   try {
-    return await turnstile.run(source, async () => {
+    return await limiter.run(source, async () => {
       await turns.next(source);
       // Nobody reads the answer.
       if (response.destroyed) throw new HttpError(400, 'not-json', 'The client is gone');

@@ -10,23 +10,23 @@ export class TokenBuckets {
   readonly #perMs: number;
   readonly #capacity: number;
   readonly #now: () => number;
-  readonly #onTaken: (name: string, tokens: number) => void;
+  readonly #onConsumed: (name: string, tokens: number) => void;
   readonly #buckets = new BoundedMap<string, Bucket>(MAX_BUCKETS);
 
   /**
    * @param now milliseconds that never go back
-   * @param onTaken told of what `take` took and, as a negative number, `give` gave back
+   * @param onConsumed told of what `take` took and, as a negative number, `give` gave back
    */
   constructor(
     perMinute: number,
     burst: number,
     now: () => number,
-    onTaken: (name: string, tokens: number) => void = () => undefined,
+    onConsumed: (name: string, tokens: number) => void = () => undefined,
   ) {
     this.#perMs = perMinute / 60_000;
     this.#capacity = Math.max(1, burst);
     this.#now = now;
-    this.#onTaken = onTaken;
+    this.#onConsumed = onConsumed;
   }
 
   has(name: string): boolean {
@@ -39,13 +39,13 @@ export class TokenBuckets {
     const isTaken = tokens >= count;
     const left = isTaken ? tokens - count : count > 1 ? Math.min(0, tokens) : tokens;
     this.setLevel(name, left);
-    if (left !== tokens) this.#onTaken(name, tokens - left);
+    if (left !== tokens) this.#onConsumed(name, tokens - left);
     return isTaken;
   }
 
   give(name: string): void {
     this.count(name, -1);
-    this.#onTaken(name, -1);
+    this.#onConsumed(name, -1);
   }
 
   /** So many were taken elsewhere, whether or not they were there: the bucket may go below empty. */

@@ -1,18 +1,18 @@
 import { toHex } from '@dstack-cloud/encoding';
 import type { Decision, Policy } from '@dstack-cloud/policy';
 import { BoundedMap } from '@dstack-cloud/runtime';
-import type { KeyDecision } from './key-place.ts';
+import type { KeyDecision } from './key-assignment.ts';
 
 /** Applications remembered; the one that asked longest ago is forgotten. */
 const MAX_REMEMBERED = 10_000;
 
 /** What was last said of an application, by its id in hex; null when nothing was. */
-export type PresentKeys = readonly [appId: string, said: KeyDecision | null];
+export type CurrentKeys = readonly [appId: string, said: KeyDecision | null];
 
 type Memory = {
   readonly known: Map<string, KeyDecision>;
   /** The other processes of this service. */
-  tell: ((...news: PresentKeys[]) => void) | undefined;
+  tell: ((...news: CurrentKeys[]) => void) | undefined;
 };
 
 /**
@@ -23,7 +23,7 @@ type Memory = {
 const memories = new WeakMap<Policy, Memory>();
 
 /** Remembers what a decision that allowed verified evidence said. */
-export function notePresentKeys(policy: Policy, appId: Uint8Array, decision: Decision): void {
+export function noteCurrentKeys(policy: Policy, appId: Uint8Array, decision: Decision): void {
   const { keyEpoch, minKeyEpoch, keyRoot, previousKeyRoots } = decision;
   // Sources that say nothing leave it to the configuration, which is at hand.
   const isSilent = keyEpoch === undefined && keyRoot === undefined && previousKeyRoots === undefined;
@@ -37,28 +37,28 @@ export function notePresentKeys(policy: Policy, appId: Uint8Array, decision: Dec
   const name = toHex(appId);
   const before = memory.known.get(name);
   if (isSilent && before === undefined) return;
-  const news: PresentKeys = [name, isSilent ? null : said];
+  const news: CurrentKeys = [name, isSilent ? null : said];
   remember(memory, news);
   if (JSON.stringify(before) !== JSON.stringify(news[1])) memory.tell?.(news);
 }
 
 /** What was said last; empty when nothing was. */
-export function presentKeys(policy: Policy, appId: Uint8Array): KeyDecision {
+export function currentKeys(policy: Policy, appId: Uint8Array): KeyDecision {
   return memoryOf(policy).known.get(toHex(appId)) ?? {};
 }
 
 /** All that is remembered, for a process that begins. */
-export function allPresentKeys(policy: Policy): PresentKeys[] {
+export function allCurrentKeys(policy: Policy): CurrentKeys[] {
   return [...memoryOf(policy).known];
 }
 
 /** Takes over what another process of this service heard. */
-export function learnPresentKeys(policy: Policy, news: readonly PresentKeys[]): void {
+export function learnCurrentKeys(policy: Policy, news: readonly CurrentKeys[]): void {
   for (const one of news) remember(memoryOf(policy), one);
 }
 
 /** Tells the other processes what this one hears from now on. */
-export function tellPresentKeys(policy: Policy, tell: Memory['tell']): void {
+export function tellCurrentKeys(policy: Policy, tell: Memory['tell']): void {
   memoryOf(policy).tell = tell;
 }
 
@@ -71,7 +71,7 @@ function memoryOf(policy: Policy): Memory {
   return memory;
 }
 
-function remember({ known }: Memory, [name, said]: PresentKeys): void {
+function remember({ known }: Memory, [name, said]: CurrentKeys): void {
   if (said === null) known.delete(name);
   else known.set(name, said);
 }

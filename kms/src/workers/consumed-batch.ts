@@ -1,8 +1,8 @@
-import type { Taken } from '../limits/rate-limits.ts';
+import type { Consumed } from '../limits/rate-limits.ts';
 
 /** Collects what one turn of the event loop takes of the rate limits, a sum for each name, and tells it at its end. */
-export function takenBatch(tell: (taken: Taken[]) => void): (...taken: Taken) => void {
-  let sums = new Map<string, Taken>();
+export function consumedBatch(tell: (taken: Consumed[]) => void): (...taken: Consumed) => void {
+  let sums = new Map<string, Consumed>();
   const flush = (): void => {
     const taken = [...sums.values()].filter(([, , tokens]) => tokens !== 0);
     sums = new Map();

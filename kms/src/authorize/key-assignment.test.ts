@@ -193,13 +193,13 @@ describe('an application held at a root', () => {
       },
     });
     const place = { ...configured.kms, keys } as typeof configured.kms;
-    const { keyPlace } = await import('./key-place.ts');
-    expect(keyPlace(place, appId, {})).toMatchObject({
+    const { keyAssignment } = await import('./key-assignment.ts');
+    expect(keyAssignment(place, appId, {})).toMatchObject({
       root: { id: active.id },
       previousRoots: [{ id: middle.id }],
     });
-    expect(keyPlace(place, new Uint8Array(20).fill(2), {}).root.id).toBe(oldest.id);
-    const said = keyPlace(place, appId, { keyRoot: oldest.id });
+    expect(keyAssignment(place, new Uint8Array(20).fill(2), {}).root.id).toBe(oldest.id);
+    const said = keyAssignment(place, appId, { keyRoot: oldest.id });
     expect([said.root.id, said.previousRoots]).toEqual([oldest.id, []]);
     expect(unknownRoots(configured.kms.config, configured.kms.keys)).toEqual([
       { app: '*', root: oldest.id },

@@ -1,7 +1,7 @@
 import type { KmsConfig } from '../config/kms-config.ts';
 
 /** The configuration of one worker: bounds on what is done at the same time hold for the service: each worker has its part. */
-export function shareOf(config: KmsConfig): KmsConfig {
+export function perWorkerLimits(config: KmsConfig): KmsConfig {
   const part = (whole: number): number => Math.ceil(whole / config.workers);
   const { rpc, core } = config;
   const { rate_limit: limit } = core;

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { checkConfig } from '../config/check-config.ts';
-import { shareOf } from './share-of.ts';
+import { perWorkerLimits } from './per-worker-limits.ts';
 
 test('what is bounded at a time is bounded for the service; rates are shared otherwise', () => {
   const config = checkConfig(
@@ -10,7 +10,7 @@ test('what is bounded at a time is bounded for the service; rates are shared oth
     },
     {},
   );
-  const { rpc, core } = shareOf(config);
+  const { rpc, core } = perWorkerLimits(config);
   expect(rpc.tls.max_connections).toBe(34);
   expect(rpc.tls.max_connections_per_address).toBe(14);
   expect([rpc.tls.max_handshakes, rpc.tls.max_handshakes_per_address]).toEqual([11, 22]);

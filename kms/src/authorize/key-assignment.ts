@@ -6,7 +6,7 @@ import type { KmsKeys, Root } from '../key-directory/kms-keys.ts';
 import { type KeyEpochs, keyEpochs, MAX_PREVIOUS, olderEpochs } from './key-epochs.ts';
 
 /** Where the keys of an application come from, and what else of them is still released. */
-export type KeyPlace = {
+export type KeyAssignment = {
   readonly root: Root;
   readonly epochs: KeyEpochs;
   /** Other roots that a machine may still ask for, to move its data. */
@@ -31,7 +31,11 @@ const ALL = '*';
  * Root and epoch as the policy source says, else as configured, else the active root and epoch 0.
  * @throws RpcError `KEY_NOT_FOUND` when the application is held at a root that this KMS has not: no other key will do
  */
-export function keyPlace({ config, keys }: Source, appId: Uint8Array, decision: KeyDecision): KeyPlace {
+export function keyAssignment(
+  { config, keys }: Source,
+  appId: Uint8Array,
+  decision: KeyDecision,
+): KeyAssignment {
   const said = decision.keyRoot !== undefined || decision.previousKeyRoots !== undefined;
   const entry = config.core.key_roots[toHex(appId)] ?? config.core.key_roots[ALL];
   const id = said ? decision.keyRoot : entry?.root;
@@ -47,7 +51,7 @@ export function keyPlace({ config, keys }: Source, appId: Uint8Array, decision: 
 }
 
 /** The active root alone, which nobody is held at or moves from. */
-export function activePlace(keys: KmsKeys): KeyPlace {
+export function activeAssignment(keys: KmsKeys): KeyAssignment {
   return { root: keys, epochs: { current: 0, oldest: 0 }, previousRoots: [] };
 }
 
@@ -55,7 +59,7 @@ export function activePlace(keys: KmsKeys): KeyPlace {
  * What a machine needs beside the present keys: from the ones that it holds up to the present, the oldest first.
  * @throws RpcError `KEY_NOT_FOUND` for keys that are not, or no longer, released
  */
-export function olderKeys(keys: KmsKeys, place: KeyPlace, held: HeldKeys): KeyVersion[] {
+export function olderKeys(keys: KmsKeys, place: KeyAssignment, held: HeldKeys): KeyVersion[] {
   const { root, epochs, previousRoots } = place;
   const heldId = held.rootId === undefined ? root.id : toHex(held.rootId);
   const inRoot = (epoch: number): KeyVersion => ({ root, epoch });
@@ -66,7 +70,7 @@ export function olderKeys(keys: KmsKeys, place: KeyPlace, held: HeldKeys): KeyVe
     });
   }
   const first = held.epoch ?? 0;
-  const upToPresent = olderEpochs(epochs, first).map(inRoot);
+  const upToCurrent = olderEpochs(epochs, first).map(inRoot);
   const all = Array.from({ length: epochs.current - first + 1 }, (_, index) => first + index);
   const order = allRoots(keys).map(({ id }) => id);
   const [from, to] = [order.indexOf(heldId), order.indexOf(root.id)];
@@ -75,7 +79,7 @@ export function olderKeys(keys: KmsKeys, place: KeyPlace, held: HeldKeys): KeyVe
     .filter(({ other }) => (order.indexOf(other.id) - from) * (order.indexOf(other.id) - to) <= 0)
     .sort((a, b) => b.distance - a.distance);
   const older = between.flatMap(({ other }) => all.map((epoch) => ({ root: other, epoch })));
-  const found = [...older, ...upToPresent];
+  const found = [...older, ...upToCurrent];
   if (found.length > MAX_PREVIOUS) {
     throw new RpcError(`Epoch ${first} of root ${heldId} is more than ${MAX_PREVIOUS} keys old`, {
       code: 'KEY_NOT_FOUND',

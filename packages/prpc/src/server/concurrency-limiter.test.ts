@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { Turnstile } from './turnstile.ts';
+import { ConcurrencyLimiter } from './concurrency-limiter.ts';
 
-describe('Turnstile', () => {
+describe('ConcurrencyLimiter', () => {
   test('runs so many at once, lets some wait, turns the rest away', async () => {
-    const turnstile = new Turnstile(2);
+    const limiter = new ConcurrencyLimiter(2);
     let running = 0;
     let most = 0;
     const release: (() => void)[] = [];
@@ -13,8 +13,8 @@ describe('Turnstile', () => {
       await new Promise<void>((resolve) => release.push(resolve));
       running -= 1;
     };
-    const started = Array.from({ length: 10 }, (_, at) => turnstile.run(`source ${at % 2}`, task));
-    await expect(turnstile.run('another', task)).rejects.toMatchObject({ code: 'UNAVAILABLE', status: 503 });
+    const started = Array.from({ length: 10 }, (_, at) => limiter.run(`source ${at % 2}`, task));
+    await expect(limiter.run('another', task)).rejects.toMatchObject({ code: 'UNAVAILABLE', status: 503 });
     let done = 0;
     const all = Promise.all(started.map((promise) => promise.then(() => (done += 1))));
     while (done < 10) {
@@ -23,21 +23,21 @@ describe('Turnstile', () => {
     }
     await all;
     expect(most).toBe(2);
-    await expect(turnstile.run('any', async () => 'free again')).resolves.toBe('free again');
+    await expect(limiter.run('any', async () => 'free again')).resolves.toBe('free again');
   });
 
   test('a task that fails gives its place back', async () => {
-    const turnstile = new Turnstile(1);
-    await expect(turnstile.run('any', () => Promise.reject(new Error('x')))).rejects.toThrow('x');
-    await expect(turnstile.run('any', async () => 1)).resolves.toBe(1);
+    const limiter = new ConcurrencyLimiter(1);
+    await expect(limiter.run('any', () => Promise.reject(new Error('x')))).rejects.toThrow('x');
+    await expect(limiter.run('any', async () => 1)).resolves.toBe(1);
   });
 
   test('a source has half of the places, and the next one goes to who has fewest', async () => {
-    const turnstile = new Turnstile(4);
+    const limiter = new ConcurrencyLimiter(4);
     const order: string[] = [];
     const release = new Map<string, () => void>();
     const enter = (source: string, name: string) =>
-      turnstile.run(source, async () => {
+      limiter.run(source, async () => {
         order.push(name);
         await new Promise<void>((resolve) => release.set(name, resolve));
       });

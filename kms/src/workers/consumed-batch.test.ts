@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
-import type { Taken } from '../limits/rate-limits.ts';
-import { takenBatch } from './taken-batch.ts';
+import type { Consumed } from '../limits/rate-limits.ts';
+import { consumedBatch } from './consumed-batch.ts';
 
 test('one turn tells one sum for each name, and nothing of what was given back', async () => {
-  const told: Taken[][] = [];
-  const take = takenBatch((taken) => told.push(taken));
+  const told: Consumed[][] = [];
+  const take = consumedBatch((taken) => told.push(taken));
   take('open', 'a', 1);
   take('open', 'a', 1);
   take('workload', 'a', 1);

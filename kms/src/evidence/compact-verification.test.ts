@@ -9,8 +9,8 @@ import { createPlatform } from '@dstack-cloud/tee-simulator';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { expect, test } from 'vitest';
 import { EVIDENCE, MODES_NOW, modesTrust } from '../test/mode-evidence.ts';
+import { compactVerification } from './compact-verification.ts';
 import { keepRequestConfig, withRequestConfig } from './config-text.ts';
-import { keepVerified } from './kept-evidence.ts';
 
 describeWithFixtures('evidence that is kept', 'mock-evidence/expected.json', () => {
   async function verified(mode: AttestationMode): Promise<VerifiedAttestation> {
@@ -24,9 +24,11 @@ describeWithFixtures('evidence that is kept', 'mock-evidence/expected.json', () 
     '%s: is what it was, without its checks',
     async (mode) => {
       const whole = await verified(mode);
-      const kept = keepVerified(whole);
+      const kept = compactVerification(whole);
       // Another one in between: the values must not come from the one that was asked last.
-      const other = keepVerified(await verified(mode === 'dstack-tdx' ? 'dstack-amd-sev-snp' : 'dstack-tdx'));
+      const other = compactVerification(
+        await verified(mode === 'dstack-tdx' ? 'dstack-amd-sev-snp' : 'dstack-tdx'),
+      );
       const names = Object.keys(whole) as (keyof VerifiedAttestation)[];
       for (const name of names.filter((each) => each !== 'checks' && each !== 'attestation')) {
         void other.evidence;
@@ -46,7 +48,7 @@ describeWithFixtures('evidence that is kept', 'mock-evidence/expected.json', () 
 
   test('takes the configuration of a request, and all the rest from the evidence', async () => {
     const whole = await verified('dstack-tdx');
-    const kept = keepVerified(whole);
+    const kept = compactVerification(whole);
     const text = JSON.stringify({ os_image_hash: 'ab'.repeat(32) });
     const configured = withRequestConfig(kept, text);
     expect(configured.config).toBe(text);
@@ -67,15 +69,15 @@ describeWithFixtures('evidence that is kept', 'mock-evidence/expected.json', () 
 
   test('can be judged and kept again', async () => {
     const whole = await verified('dstack-gcp-tdx');
-    const again = keepVerified({ ...whole, attestation: keepVerified(whole).attestation });
-    void keepVerified(await verified('dstack-tdx'));
+    const again = compactVerification({ ...whole, attestation: compactVerification(whole).attestation });
+    void compactVerification(await verified('dstack-tdx'));
     expect(again.attestation.quote).toEqual(whole.attestation.quote);
     expect(again.attestation.reportData).toEqual(whole.attestation.reportData);
     expect(again.attestation.config).toBe(whole.attestation.config);
   });
 
   test('an identity has memory of its own, and no more than it needs', async () => {
-    const { appId, mrSystem, deviceId } = bootInfo(keepVerified(await verified('dstack-tdx')), {
+    const { appId, mrSystem, deviceId } = bootInfo(compactVerification(await verified('dstack-tdx')), {
       bootTime: false,
     });
     expect(appId.buffer).toBe(mrSystem.buffer);

@@ -11,7 +11,7 @@ const NO_CHECKS: VerifiedAttestation['checks'] = [];
  *
  * How it was judged, in three dozen steps with their values, is of no use any more and is not kept.
  */
-export function keepVerified(verified: VerifiedAttestation): VerifiedAttestation {
+export function compactVerification(verified: VerifiedAttestation): VerifiedAttestation {
   const { quote, runtimeEvents, reportData, config, reportDataPayload } = verified.attestation;
   // Named one by one: evidence that was kept once and is judged anew has them from its class.
   const attestation: Attestation = {
@@ -23,12 +23,12 @@ export function keepVerified(verified: VerifiedAttestation): VerifiedAttestation
   };
   const kept = deflateRawSync(serialize({ ...verified, attestation, checks: NO_CHECKS }), { level: 1 });
   latest = { kept, verified };
-  return new KeptVerified(verified, kept);
+  return new CompactVerification(verified, kept);
 }
 
 // What is kept is a property without `#`, so that an object that inherits from one of these can override a value.
 
-class KeptVerified implements VerifiedAttestation {
+class CompactVerification implements VerifiedAttestation {
   readonly mode: AttestationMode;
   readonly simulated: boolean;
   readonly tcbStatus: string;

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Root } from '../key-directory/kms-keys.ts';
 import { generateRoot, generateSharedKeys, keysFor } from '../key-directory/new-keys.ts';
-import { olderKeys } from './key-place.ts';
+import { olderKeys } from './key-assignment.ts';
 
 test('what is released beside the present keys never leaves what the policy lists', () => {
   const all = keysFor(

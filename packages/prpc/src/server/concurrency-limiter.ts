@@ -6,7 +6,7 @@ type Waiting = { readonly source: string; readonly enter: () => void };
  * Lets a bounded number of tasks run at once and a bounded number wait; the rest is turned away. One source has half of
  * the places at most, and the next place goes to the source that has fewest: a source that sends much waits for itself.
  */
-export class Turnstile {
+export class ConcurrencyLimiter {
   readonly #width: number;
   readonly #share: { readonly running: number; readonly waiting: number };
   readonly #running = new Map<string, number>();
