@@ -1,6 +1,6 @@
 /**
  * `npm test [-- FILTER…]`: builds what the tests start, runs the unit tests, then the end-to-end tests (each starts
- * whole services), and closes with one line of counts.
+ * whole services), then those that need the machine for themselves, and closes with one line of counts.
  */
 import { availableParallelism } from 'node:os';
 import { surviveClosedOutput } from '@dstack-cloud/files';
@@ -22,21 +22,40 @@ const BY_NAME_ONLY = [
   'vm-tpm-provider',
 ].map((name) => `test/e2e/${name}.test.ts`);
 
-/** Unit tests that bound how long somebody waits: a neighbour on the other core would be part of that. */
-const ALONE_TOO = ['packages/verifier/src/service/hostile.test.ts'];
+/**
+ * Tests that bound how long somebody waits, or count what happened in a time: a neighbour on the other core would be
+ * part of that. Each runs with nothing beside it.
+ */
+const ALONE = [
+  'packages/verifier/src/service/hostile.test.ts',
+  ...[
+    'hostile-connections',
+    'hostile-inputs',
+    'kms-chain',
+    'kms-cost',
+    'kms-evidence',
+    'kms-operations',
+    'kms-policy',
+    'kms-workers',
+    'kms-workers-limits',
+    'vm-measured-boot',
+  ].map((name) => `test/e2e/${name}.test.ts`),
+];
 
 /** Much of a test's time it waits; with one process for each core but one, as by default, two cores have one process. */
 const WORKERS = Math.max(2, availableParallelism() - 1);
 
 // Filters of vitest match any part of a path, so the phases are told apart by exclusion.
 const without = (files: readonly string[]): string[] => files.flatMap((file) => ['--exclude', file]);
-const unitTests = ['--exclude', 'test/e2e/**', ...without(ALONE_TOO), `--maxWorkers=${WORKERS}`];
-const endToEnd = ['test/e2e/', ...ALONE_TOO, '--no-file-parallelism', ...without(BY_NAME_ONLY)];
+const sideBySide = `--maxWorkers=${WORKERS}`;
+const unitTests = ['--exclude', 'test/e2e/**', ...without(ALONE), sideBySide];
+const endToEnd = ['test/e2e/', ...without([...ALONE, ...BY_NAME_ONLY]), sideBySide];
+const alone = [...ALONE, '--no-file-parallelism'];
 
 surviveClosedOutput();
 const filters = process.argv.slice(2);
 await build();
-const phases = filters.length > 0 ? [filters] : [unitTests, endToEnd];
+const phases = filters.length > 0 ? [filters] : [unitTests, endToEnd, alone];
 const total: Counts = { passed: 0, failed: 0, skipped: 0, failures: [] };
 for (const phase of phases) {
   const counts = await runVitest(phase);
