@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { imageStream } from '@dstack-cloud/app/image-archive';
 import { utf8 } from '@dstack-cloud/encoding';
 import { writeImagesDisk } from '@dstack-cloud/os-image';
@@ -48,7 +48,19 @@ export interface BusyboxImage {
  * @param text content of `/text`, so that images differ
  */
 export async function busyboxImage(name: string, text: string): Promise<BusyboxImage> {
-  const layer = rootFiles(text);
+  return await containerArchive(name, { files: { text } });
+}
+
+/**
+ * The same with other files and another configuration.
+ *
+ * @param content.files texts by their path without a leading slash
+ */
+export async function containerArchive(
+  name: string,
+  content: { readonly files: Readonly<Record<string, string>>; readonly config?: object },
+): Promise<BusyboxImage> {
+  const layer = rootFiles(content.files);
   const hex = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
   const part = (bytes: Uint8Array) => ({
     hex: hex(bytes),
@@ -61,7 +73,7 @@ export async function busyboxImage(name: string, text: string): Promise<BusyboxI
     JSON.stringify({
       architecture: 'amd64',
       os: 'linux',
-      config: { Cmd: ['/bin/sh'], Env: ['PATH=/bin'] },
+      config: content.config ?? { Cmd: ['/bin/sh'], Env: ['PATH=/bin'] },
       rootfs: { type: 'layers', diff_ids: [`sha256:${hex(layer)}`] },
     }),
   );
@@ -103,16 +115,19 @@ export async function busyboxImagesDisk(folder: string): Promise<string> {
   return disk;
 }
 
-function rootFiles(text: string): Uint8Array {
+function rootFiles(files: Readonly<Record<string, string>>): Uint8Array {
   const directory = mkdtempSync(join(tmpdir(), 'busybox-'));
   try {
     for (const path of FOLDERS) mkdirSync(join(directory, path), { recursive: true });
     copyFileSync(findProgram('busybox') ?? 'busybox', join(directory, 'bin/busybox'));
     for (const applet of APPLETS) symlinkSync('busybox', join(directory, 'bin', applet));
-    writeFileSync(join(directory, 'text'), text);
+    for (const [path, text] of Object.entries(files)) {
+      mkdirSync(join(directory, dirname(path)), { recursive: true });
+      writeFileSync(join(directory, path), text);
+    }
     const fixed = ['--sort=name', '--mtime=@0', '--numeric-owner', '--owner=0', '--group=0'];
     return execFileSync('tar', [...fixed, '-C', directory, '-c', ...readdirSync(directory)], {
-      maxBuffer: 64 * 1024 * 1024,
+      maxBuffer: 128 * 1024 * 1024,
     });
   } finally {
     rmSync(directory, { recursive: true, force: true });
