@@ -96,7 +96,7 @@ export interface EnclaveRun {
   /** What the enclave told the host when it ended. */
   readonly report: { readonly stage?: string; readonly exit_code?: number; readonly error?: string };
   readonly heartbeats: number;
-  /** Everything that went through the host's hands: traffic, arguments and environments of its processes. */
+  /** Everything that went through the host's hands: traffic, arguments of its processes, the environment it gave. */
   readonly seenByHost: Buffer;
   /** The root folder; the host of a real enclave has none. */
   readonly root: string;
@@ -223,7 +223,7 @@ function startInNamespaces(root: string, shared: string, command: readonly strin
   });
 }
 
-/** Arguments of every process below this one, and the environment that the host gave. */
+/** Arguments of every process from this one down, and the environment that the host gave to it. */
 function watchProcesses(pid: number, seen: Buffer[]): void {
   const parents = new Map<number, number>();
   for (const name of readdirSync('/proc')) {
@@ -240,6 +240,7 @@ function watchProcesses(pid: number, seen: Buffer[]): void {
     if (!isBelow(one)) continue;
     try {
       seen.push(readFileSync(`/proc/${one}/cmdline`));
+      if (one === pid) seen.push(readFileSync(`/proc/${one}/environ`));
     } catch {
       // It has ended.
     }

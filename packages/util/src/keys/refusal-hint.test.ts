@@ -7,6 +7,7 @@ test.each([
   ['invalid quote: the document is stale', /too old for the KMS/],
   ['invalid quote: the nonce was not made by this KMS', /does not answer the nonce/],
   ['App not allowed: Boot denied: Compose hash not allowed', /this image is not registered/],
+  ['App not allowed: Boot denied: OS image is not allowed', /this image is not registered/],
   ['App not allowed: Boot denied: App not registered', /the application is not registered/],
 ])('%s', (message, hint) => {
   expect(refusalHint(message)).toMatch(hint);

@@ -14,7 +14,7 @@ const REFUSALS: readonly (readonly [RegExp, string])[] = [
   ],
   [/nonce/i, 'the attestation document does not answer the nonce of this KMS: something between replaced it'],
   [
-    /(?:image|compose) hash|aggregated mr|mr .*not allowed|measurement/i,
+    /(?:image|compose) hash|image is not allowed|aggregated mr|mr .*not allowed|measurement/i,
     "this image is not registered: add its OS_IMAGE_HASH to the KMS contract and to the application's (dstack-util get-keys --show-mrs prints it)",
   ],
   [
