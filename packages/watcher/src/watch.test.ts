@@ -137,6 +137,7 @@ test('an announced call is pending until the owner makes it', async () => {
     await expect.poll(pending, { timeout: 60_000 }).toEqual(['7', '8']);
     expect(observer.announced[0]).toMatchObject({ contract: own.toLowerCase(), delay: 2 });
     await request('evm_increaseTime', 3);
+    await request('evm_mine');
     ahead += 3;
     await write('addOsImageHash', hash('7'));
     await expect.poll(pending, { timeout: 60_000 }).toEqual(['8']);
