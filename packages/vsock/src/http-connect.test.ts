@@ -52,6 +52,21 @@ describe('a tunnel', () => {
   });
 });
 
+test('a proxy that sends header after header is given up as soon as one that sends nothing', async () => {
+  const server = createTcpServer((stream) => {
+    stream.on('error', () => clearInterval(timer));
+    stream.write('HTTP/1.1 200 OK\r\n');
+    const timer = setInterval(() => stream.write('X: y\r\n'), 50);
+    stream.once('close', () => clearInterval(timer));
+  });
+  open.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const stream = await connectTcp('127.0.0.1', (server.address() as AddressInfo).port);
+  await expect(connectTunnel(stream, 'kms.example', 443, 300)).rejects.toMatchObject({
+    code: 'proxy-broken',
+  });
+}, 5000);
+
 describe('proxy variables', () => {
   test('name the proxy of an https target', () => {
     const proxy = { host: '127.0.0.1', port: 3128 };

@@ -16,19 +16,20 @@ export async function connectTunnel(
   port: number,
   timeoutMs: number = TIMEOUT_MS,
 ): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  const next = (): Promise<string> =>
+    readLine(stream, MAX_HEADER_BYTES, Math.max(1, deadline - performance.now()));
   const target = `${host.includes(':') ? `[${host}]` : host}:${port}`;
   try {
     stream.write(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`);
-    const status = /^HTTP\/1\.[01] (\d{3})(?: |\r|$)/.exec(
-      await readLine(stream, MAX_HEADER_BYTES, timeoutMs),
-    )?.[1];
+    const status = /^HTTP\/1\.[01] (\d{3})(?: |\r|$)/.exec(await next())?.[1];
     if (status === undefined) throw new VsockError('proxy-broken', 'The proxy does not speak HTTP');
     if (!status.startsWith('2'))
       throw new VsockError('proxy-refused', `The proxy refuses ${target} (status ${status})`, {
         expected: '200',
         found: status,
       });
-    await skipHeaders(stream, timeoutMs);
+    await skipHeaders(next);
   } catch (cause) {
     stream.destroy();
     if (cause instanceof VsockError) throw cause;
@@ -38,10 +39,10 @@ export async function connectTunnel(
   }
 }
 
-async function skipHeaders(stream: Duplex, timeoutMs: number): Promise<void> {
+async function skipHeaders(next: () => Promise<string>): Promise<void> {
   let bytes = 0;
   for (;;) {
-    const line = await readLine(stream, MAX_HEADER_BYTES, timeoutMs);
+    const line = await next();
     bytes += line.length;
     if (line === '' || line === '\r') return;
     if (bytes > MAX_HEADER_BYTES)

@@ -36,7 +36,7 @@ export function hybridGuest(path: string): Vsock {
     try {
       const port = Number(REQUEST.exec(await readLine(stream, MAX_REPLY, TIMEOUT_MS))?.[1]);
       const onStream = ports.get(port);
-      if (onStream === undefined) throw new VsockError('not-listening', `Nobody listens at port ${port}`);
+      if (onStream === undefined) throw new VsockError('not-listening', `Nothing listens on port ${port}`);
       stream.write(`OK ${port}\n`);
       onStream(stream);
     } catch {
@@ -46,7 +46,7 @@ export function hybridGuest(path: string): Vsock {
   return {
     connect: (_, port) => connectUnix(hybridPortPath(path, port)),
     listen: async (port, onStream) => {
-      if (ports.has(port)) throw new VsockError('unavailable', `Port ${port} is listened to already`);
+      if (ports.has(port)) throw new VsockError('unavailable', `Port ${port} is already in use`);
       ports.set(port, (stream) => onStream(stream, undefined));
       server ??= serveUnix(path, (stream) => void answer(stream));
       await server;
@@ -83,7 +83,7 @@ export async function connectUnix(path: string): Promise<Socket> {
   return await new Promise((resolve, reject) => {
     const socket = connect({ path });
     const failed = (cause: Error): void =>
-      reject(new VsockError('not-listening', `Nobody listens at ${path}: ${cause.message}`, { cause }));
+      reject(new VsockError('not-listening', `Nothing listens at ${path}: ${cause.message}`, { cause }));
     socket.once('error', failed);
     socket.once('connect', () => {
       socket.off('error', failed);

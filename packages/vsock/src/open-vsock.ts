@@ -7,7 +7,7 @@ import type { Vsock } from './vsock.ts';
 const LOOPBACK = /^(?:127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1)$/;
 
 /**
- * The carrier that a text names: `kernel`, `host:PATH` and `guest:PATH` for the two sides of hybrid Unix sockets,
+ * The transport that a text names: `kernel`, `host:PATH` and `guest:PATH` for the two sides of hybrid Unix sockets,
  * `tcp:ADDRESS` with a loopback address for tests.
  *
  * @throws VsockError `bad-address`
@@ -18,7 +18,7 @@ export function openVsock(location: string): Vsock {
   if (kind === 'host') return hybridHost(rest);
   if (kind === 'guest') return hybridGuest(rest);
   if (kind === 'tcp' && LOOPBACK.test(rest)) return tcpVsock(rest);
-  throw new VsockError('bad-address', `${JSON.stringify(location)} names no carrier of vsock`, {
+  throw new VsockError('bad-address', `${JSON.stringify(location)} is not a vsock transport`, {
     expected: 'kernel, host:PATH, guest:PATH or tcp:127.0.0.1',
     found: location,
   });
@@ -30,7 +30,7 @@ export function parseVsockAddress(text: string): { readonly cid: number; readonl
   const address = { cid: Number(cid), port: Number(port) };
   // 2^32 - 1 stands for any (vsock(7)).
   if ([address.cid, address.port].every((value) => value < 0xffff_ffff)) return address;
-  throw new VsockError('bad-address', `${JSON.stringify(text)} is no vsock address`, {
+  throw new VsockError('bad-address', `${JSON.stringify(text)} is not a vsock address`, {
     expected: 'CID:PORT, such as 3:3128',
     found: text,
   });

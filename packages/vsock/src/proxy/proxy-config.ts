@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { VsockError } from '../errors.ts';
+import { openVsock } from '../open-vsock.ts';
 import { type AllowedTarget, parseTarget } from './targets.ts';
 
 const port = z.int().min(1).max(65_535);
@@ -10,19 +11,29 @@ const address = z.string().transform((text, context) => {
   const [, host = '', number = ''] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
   const name = host.replace(/^\[(.*)\]$/, '$1');
   if (isIP(name) !== 0 && port.safeParse(Number(number)).success) return { host: name, port: Number(number) };
-  context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is no ADDRESS:PORT` });
+  context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is not ADDRESS:PORT` });
   return z.NEVER;
 });
 const target = z.string().transform((text, context): AllowedTarget => {
   const found = parseTarget(text);
   if (found !== undefined) return found;
-  context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is no HOST:PORT` });
+  context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is not HOST:PORT` });
   return z.NEVER;
 });
 
 const schema = z.strictObject({
   /** What carries vsock here. */
-  vsock: z.string().default('kernel'),
+  vsock: z
+    .string()
+    .default('kernel')
+    .superRefine((text, context) => {
+      try {
+        openVsock(text);
+      } catch (error) {
+        const { message, expected } = error as VsockError;
+        context.addIssue({ code: 'custom', message: `${message}, expected ${expected}` });
+      }
+    }),
   /** CONNECT proxy for the enclave. */
   connect: z
     .strictObject({
@@ -101,7 +112,7 @@ export interface ProxyConfig {
   readonly limits: ProxyLimits;
 }
 
-const MAX_CONFIG = 64 * 1024;
+export const MAX_CONFIG_BYTES: number = 64 * 1024;
 
 /** Reads the configuration. @throws VsockError `bad-config` that names the member */
 export function parseProxyConfig(text: string): ProxyConfig {
@@ -109,7 +120,7 @@ export function parseProxyConfig(text: string): ProxyConfig {
     new VsockError('bad-config', `The configuration of dstack-vsock-proxy cannot be used: ${reason}`, {
       cause,
     });
-  if (text.length > MAX_CONFIG) throw invalid(`it is larger than ${MAX_CONFIG} bytes`);
+  if (text.length > MAX_CONFIG_BYTES) throw invalid(`it is larger than ${MAX_CONFIG_BYTES} bytes`);
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -117,8 +128,30 @@ export function parseProxyConfig(text: string): ProxyConfig {
     throw invalid('it is not JSON', cause);
   }
   const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    requireUsable(parsed.data, invalid);
+    return parsed.data;
+  }
   throw invalid(
     parsed.error.issues.map(({ path, message }) => `${path.join('.') || 'it'}: ${message}`).join('; '),
   );
+}
+
+/** What would fail, or do nothing, once the service runs. */
+function requireUsable(
+  { connect, mappings, metrics }: ProxyConfig,
+  invalid: (reason: string) => VsockError,
+): void {
+  if (connect === undefined && mappings.length === 0) throw invalid('it has neither connect nor mappings');
+  const listeners = [
+    ...(connect === undefined ? [] : [`vsock port ${connect.vsock_port}`]),
+    ...mappings.map((one) =>
+      one.direction === 'egress'
+        ? `vsock port ${one.vsock_port}`
+        : `${one.listen.host} port ${one.listen.port}`,
+    ),
+    ...(metrics === undefined ? [] : [`${metrics.host} port ${metrics.port}`]),
+  ];
+  const twice = listeners.find((one, at) => listeners.indexOf(one) !== at);
+  if (twice !== undefined) throw invalid(`${twice} is named twice`);
 }

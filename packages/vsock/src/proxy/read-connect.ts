@@ -25,11 +25,11 @@ export async function readConnect(
   try {
     const [method = '', authority = '', version = '', ...more] = (await next()).split(' ');
     if (!METHOD.test(method) || !/^HTTP\/1\.[01]$/.test(version) || more.length > 0)
-      return { status: 400, reason: 'the request line is no HTTP/1.1' };
+      return { status: 400, reason: 'the request line is not HTTP/1.1' };
     while ((await next()) !== '') if (left <= 0) return { status: 431, reason: 'the header is too long' };
     if (method !== 'CONNECT') return { status: 405, reason: `method ${method}` };
     const target = parseTarget(authority);
-    return target === undefined ? { status: 400, reason: 'the target is no HOST:PORT' } : { target };
+    return target === undefined ? { status: 400, reason: 'the target is not HOST:PORT' } : { target };
   } catch (error) {
     if (/no answer within/.test((error as Error).message))
       return { status: 408, reason: 'the header did not come in time' };

@@ -36,7 +36,7 @@ const LOCAL = {
   ipv4: ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '192.0.0.0/24', '198.18.0.0/15', '224.0.0.0/3'],
   // Also the ways to write an IPv4 address, and the metadata service of EC2.
   ipv6: [
-    '::/127',
+    '::/96',
     'fe80::/10',
     'ff00::/8',
     '::ffff:0:0/96',
@@ -47,10 +47,10 @@ const LOCAL = {
     'fd00:ec2::254/128',
   ],
 } as const;
-/** Networks of the operator's own (RFC 1918, RFC 6598, RFC 4193). */
+/** Networks of the operator's own (RFC 1918, RFC 6598, RFC 4193, and RFC 3879 for what came before). */
 const PRIVATE = {
   ipv4: ['10.0.0.0/8', '100.64.0.0/10', '172.16.0.0/12', '192.168.0.0/16'],
-  ipv6: ['fc00::/7'],
+  ipv6: ['fc00::/7', 'fec0::/10'],
 } as const;
 for (const family of ['ipv4', 'ipv6'] as const)
   for (const [list, networks] of [
@@ -64,7 +64,10 @@ for (const family of ['ipv4', 'ipv6'] as const)
 
 /** Whether DNS may give this address for an allowed name: a name of a stranger must not lead back into this host. */
 export function mayResolveTo(address: string, allowPrivate: boolean): boolean {
-  const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
+  const kind = isIP(address);
+  // A zone (RFC 4007) is of the link; and what is no address, nobody has judged.
+  if (kind === 0 || address.includes('%')) return false;
+  const family = kind === 6 ? 'ipv6' : 'ipv4';
   const { local, own } = LISTS[family];
   return !local.check(address, family) && (allowPrivate || !own.check(address, family));
 }

@@ -1,9 +1,11 @@
-import { readFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { printable } from '@dstack-cloud/encoding';
 import { LineBudget } from '@dstack-cloud/prpc';
+import { collectBytes, errorChain } from '@dstack-cloud/runtime';
+import { VsockError } from '../errors.ts';
 import { openVsock } from '../open-vsock.ts';
-import { parseProxyConfig } from './proxy-config.ts';
+import { MAX_CONFIG_BYTES, parseProxyConfig } from './proxy-config.ts';
 import { startVsockProxy } from './vsock-proxy.ts';
 
 const USAGE = `Usage: dstack-vsock-proxy --config FILE
@@ -12,24 +14,21 @@ Carries the network of Nitro enclaves on their host: an HTTP CONNECT proxy for t
 mappings in both directions. It sees TLS, and no key.
 
   -c, --config FILE  configuration (JSON), default /etc/dstack/vsock-proxy.json
-      --check        read the configuration and end
+      --check        check the configuration and exit
   -h, --help         print this text
 
 Example of a configuration:
   {"connect": {"vsock_port": 3128, "allow": ["kms.example.com:12001"]},
    "mappings": [{"direction": "ingress", "listen": "0.0.0.0:443", "enclave_cid": 16, "enclave_port": 443}]}
+
+Exit codes: 0 ended by SIGTERM or SIGINT, 1 the configuration or an address cannot be used, 2 wrong usage
 `;
+const USAGE_ERROR = 2;
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      config: { type: 'string', short: 'c', default: '/etc/dstack/vsock-proxy.json' },
-      check: { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
-    },
-  });
+  const values = argumentsOf();
   if (values.help) return void process.stdout.write(USAGE);
-  const config = parseProxyConfig(await readFile(values.config, 'utf8'));
+  const config = parseProxyConfig(await readConfig(values.config));
   if (values.check) return void process.stdout.write(`${printable(values.config)} can be used\n`);
   const say = (line: object): void => void process.stderr.write(`${printable(JSON.stringify(line))}\n`);
   const budget = new LineBudget((held) =>
@@ -45,13 +44,37 @@ async function main(): Promise<void> {
       if (budget.takes(message, source, reason)) say({ level: 'warn', message, source, reason });
     },
   });
-  process.stdout.write('dstack-vsock-proxy ready: see the log for refusals\n');
+  process.stdout.write('dstack-vsock-proxy ready\n');
   await stopped;
   await proxy.close();
   budget.flush();
 }
 
+function argumentsOf(): { readonly config: string; readonly check?: boolean; readonly help?: boolean } {
+  try {
+    return parseArgs({
+      options: {
+        config: { type: 'string', short: 'c', default: '/etc/dstack/vsock-proxy.json' },
+        check: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    }).values;
+  } catch (error) {
+    process.stderr.write(`Error: ${printable((error as Error).message)}\n\nSee dstack-vsock-proxy --help\n`);
+    process.exit(USAGE_ERROR);
+  }
+}
+
+async function readConfig(path: string): Promise<string> {
+  try {
+    const tooLong = (): Error => new Error(`it is larger than ${MAX_CONFIG_BYTES} bytes`);
+    return Buffer.from(await collectBytes(createReadStream(path), MAX_CONFIG_BYTES, tooLong)).toString();
+  } catch (cause) {
+    throw new VsockError('bad-config', `The configuration ${path} cannot be read`, { cause });
+  }
+}
+
 main().catch((error: unknown) => {
-  process.stderr.write(`Error: ${printable(error instanceof Error ? error.message : String(error))}\n`);
+  process.stderr.write(`Error: ${printable(errorChain(error))}\n`);
   process.exitCode = 1;
 });

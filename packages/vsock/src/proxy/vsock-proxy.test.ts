@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { connectTunnel } from '../http-connect.ts';
-import { hybridGuest, hybridHost } from '../hybrid.ts';
+import { hybridGuest, hybridHost, hybridPortPath } from '../hybrid.ts';
 import { parseProxyConfig } from './proxy-config.ts';
 import { addressOf, mayResolveTo, parseTarget } from './targets.ts';
 import { startVsockProxy, type VsockProxy } from './vsock-proxy.ts';
@@ -95,6 +95,19 @@ describe('an allowed target', () => {
   });
 });
 
+test('what a client sends right behind its CONNECT reaches the target, from the first byte', async () => {
+  await start(allowing(`127.0.0.1:${port}`));
+  const stream = await dial();
+  stream.write(`CONNECT 127.0.0.1:${port} HTTP/1.1\r\n\r\nCONNECT x:1 HTTP/1.1\r\n\r\n`);
+  let text = '';
+  stream.on('data', (chunk) => {
+    text += String(chunk);
+  });
+  await until(() => text.includes('echo'));
+  expect(text).toBe('HTTP/1.1 200 Connection established\r\n\r\necho CONNECT x:1 HTTP/1.1\r\n\r\n');
+  stream.destroy();
+});
+
 describe('nitro-proxy-refuses-other-targets', () => {
   test('whatever is not on the list is refused, and nothing is connected to', async () => {
     await start(allowing('kms.example:12001', '[2001:db8::1]:443'), { 'kms.example': ['192.0.2.1'] });
@@ -173,13 +186,15 @@ describe('nitro-proxy-refuses-other-targets', () => {
       '::',
       '224.0.0.1',
       '2002:7f00:1::',
+      '::127.0.0.1',
+      'fe80::1%eth0',
     ])
       expect(mayResolveTo(address, true), address).toBe(false);
     for (const address of ['203.0.113.7', '2a00::1'])
       expect(mayResolveTo(address, false), address).toBe(true);
   });
 
-  test('other methods, and what is no HTTP, are refused', async () => {
+  test('other methods, and what is not HTTP, are refused', async () => {
     await start(allowing(`127.0.0.1:${port}`));
     expect(await answerTo(`GET http://127.0.0.1:${port}/ HTTP/1.1\r\n\r\n`)).toBe(
       'HTTP/1.1 405 Method Not Allowed',
@@ -233,6 +248,47 @@ describe('limits', () => {
     expect(await ask('other:1')).toBe('HTTP/1.1 403 Forbidden');
   });
 
+  test('a place is held until a refused connection is closed', async () => {
+    await start({ ...allowing('kms.example:1'), limits: { connections_per_source: 2 } });
+    const stream = connect({ path: hybridPortPath(path, 3128), allowHalfOpen: true });
+    stream.write('CONNECT other:1 HTTP/1.1\r\n\r\n');
+    expect(String((await once(stream, 'data'))[0])).toMatch(/ 403 /);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(proxy!.open).toBe(1);
+    stream.destroy();
+    await until(() => proxy!.open === 0);
+  });
+
+  test('strangers who fill an ingress mapping leave the enclave its way out', async () => {
+    const guest = hybridGuest(path);
+    const listener = await guest.listen(8443, () => undefined);
+    const listen = await freePort();
+    await start({
+      ...allowing(`127.0.0.1:${port}`),
+      mappings: [{ direction: 'ingress', listen: `127.0.0.1:${listen}`, enclave_port: 8443 }],
+      limits: { connections: 2 },
+    });
+    const strangers = [1, 2, 3].map(() => connect(listen, '127.0.0.1').on('error', () => undefined));
+    await Promise.race(strangers.map((stream) => once(stream.resume(), 'close')));
+    expect(proxy!.open).toBe(2);
+    expect(await ask(`127.0.0.1:${port + 1}`)).toBe('HTTP/1.1 403 Forbidden');
+    for (const stream of strangers) stream.destroy();
+    await listener.close();
+  });
+
+  test('a resolver that does not answer is not waited for', async () => {
+    proxy = await startVsockProxy({
+      config: parseProxyConfig(
+        JSON.stringify({ ...allowing('kms.example:1'), limits: { connect_seconds: 0.1 } }),
+      ),
+      vsock: hybridHost(path),
+      log: () => undefined,
+      resolve: () => new Promise(() => undefined),
+    });
+    expect(await ask('kms.example:1')).toBe('HTTP/1.1 502 Bad Gateway');
+    await until(() => proxy!.open === 0);
+  });
+
   test('a tunnel in which nothing flows ends', async () => {
     await start({ ...allowing(`127.0.0.1:${port}`), limits: { idle_seconds: 0.1 } });
     const stream = await dial();
@@ -254,15 +310,17 @@ describe('limits', () => {
     const stream = await dial();
     stream.on('error', () => undefined);
     await connectTunnel(stream, '127.0.0.1', port);
-    const before = process.memoryUsage().arrayBuffers;
-    const piece = Buffer.alloc(1 << 20);
+    // What the kernel holds for two connections is some megabytes; a proxy that stores instead takes all of this.
+    const [piece, most] = [Buffer.alloc(1 << 20), 64 << 20];
     let written = 0;
-    while (stream.write(piece) || stream.writableLength < 4 << 20) {
-      written += piece.length;
-      if (written > 256 << 20) throw new Error('the proxy takes everything');
-    }
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(32 << 20);
+    for (let isTaken = true; isTaken && written < most; written += piece.length)
+      isTaken =
+        stream.write(piece) ||
+        (await once(stream, 'drain', { signal: AbortSignal.timeout(1000) }).then(
+          () => true,
+          () => false,
+        ));
+    expect(written).toBeLessThan(most);
     stream.destroy();
   });
 });
@@ -310,14 +368,24 @@ describe('a configuration', () => {
   test.each([
     ['{', /not JSON/],
     ['{"connect":{"allow":[]}}', /connect.allow/],
-    ['{"connect":{"allow":["*:443"]}}', /connect\.allow\.0: .*no HOST:PORT/],
-    ['{"connect":{"allow":["kms.example"]}}', /no HOST:PORT/],
-    ['{"mappings":[{"direction":"egress","vsock_port":1,"target":"name:1"}]}', /no ADDRESS:PORT/],
+    ['{"connect":{"allow":["*:443"]}}', /connect\.allow\.0: .*not HOST:PORT/],
+    ['{"connect":{"allow":["kms.example"]}}', /not HOST:PORT/],
+    ['{"mappings":[{"direction":"egress","vsock_port":1,"target":"name:1"}]}', /not ADDRESS:PORT/],
     [
       '{"mappings":[{"direction":"ingress","listen":"0.0.0.0:443","enclave_cid":3,"enclave_port":1}]}',
       /enclave_cid/,
     ],
     ['{"alow":[]}', /alow/],
+    ['{}', /neither connect nor mappings/],
+    ['{"vsock":"tcp:10.0.0.1","connect":{"allow":["a:1"]}}', /vsock: .*not a vsock transport/],
+    [
+      '{"connect":{"allow":["a:1"]},"mappings":[{"direction":"egress","vsock_port":3128,"target":"10.0.0.1:1"}]}',
+      /vsock port 3128 is named twice/,
+    ],
+    [
+      '{"mappings":[{"direction":"ingress","listen":"[::1]:1","enclave_port":1},{"direction":"ingress","listen":"[::1]:1","enclave_port":2}]}',
+      /::1 port 1 is named twice/,
+    ],
   ])('%s is refused by name', (text, message) => {
     expect(() => parseProxyConfig(text)).toThrow(message);
   });

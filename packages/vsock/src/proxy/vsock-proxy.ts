@@ -1,5 +1,7 @@
 import { createServer as createHttpServer } from 'node:http';
 import { createServer, type Socket } from 'node:net';
+import { networkOf } from '@dstack-cloud/prpc';
+import { withTimeout } from '@dstack-cloud/runtime';
 import { VsockError } from '../errors.ts';
 import { connectTcp } from '../tcp.ts';
 import type { Vsock, VsockServer } from '../vsock.ts';
@@ -48,17 +50,19 @@ const REFUSAL_MS = 1000;
 export async function startVsockProxy(options: ProxyOptions): Promise<VsockProxy> {
   const { config, vsock, log, resolve = resolveByDns } = options;
   const { limits } = config;
-  const slots = new Slots(limits);
-  const metrics = new ProxyMetrics(() => slots.open);
+  // Strangers who come in must not take the places that the enclave needs to get out.
+  const slots = { outward: new Slots(limits), inward: new Slots(limits) };
+  const open = (): number => slots.outward.open + slots.inward.open;
+  const metrics = new ProxyMetrics(open);
   const streams = new Set<Socket>();
   const servers: VsockServer[] = [];
   const idleMs = limits.idle_seconds * 1000;
   const connectMs = limits.connect_seconds * 1000;
 
-  /** Holds a place for the stream while `serve` works on it. */
+  /** Holds a place for the stream until `serve` has ended, which is not before the stream is closed. */
   const guarded = (way: Way, near: Socket, source: string, serve: () => Promise<void>): void => {
     near.on('error', () => near.destroy());
-    const giveBack = slots.take(source);
+    const giveBack = (way === 'ingress' ? slots.inward : slots.outward).take(source);
     if (giveBack === undefined) {
       metrics.ended(way, 'full');
       log('connection turned away', { source, reason: 'too many connections' });
@@ -94,21 +98,21 @@ export async function startVsockProxy(options: ProxyOptions): Promise<VsockProxy
       status: number,
       outcome: 'bad-request' | 'refused' | 'unreachable',
       reason: string,
-    ): void => {
+    ): Promise<void> => {
       metrics.ended('connect', outcome);
       log('request refused', { source, reason });
-      answer(near, status);
+      return refuseWith(near, status);
     };
-    if ('status' in request) return refuse(request.status, 'bad-request', request.reason);
+    if ('status' in request) return await refuse(request.status, 'bad-request', request.reason);
     const { host, port } = request.target;
     if (!allow.some((one) => isSame(one, request.target)))
-      return refuse(403, 'refused', `${host}:${port} is not allowed`);
-    const address = await addressOf(host, allowPrivate, resolve).catch(() => null);
-    if (address === null) return refuse(502, 'unreachable', `${host} has no address`);
+      return await refuse(403, 'refused', `${host}:${port} is not allowed`);
+    const address = await withTimeout(addressOf(host, allowPrivate, resolve), connectMs).catch(() => null);
+    if (address === null) return await refuse(502, 'unreachable', `${host} has no address`);
     if (address === undefined)
-      return refuse(403, 'refused', `${host} resolves to an address that must not be reached`);
+      return await refuse(403, 'refused', `${host} resolves to an address that must not be reached`);
     const far = await connectTcp(address, port, connectMs).catch((error: unknown) => error as Error);
-    if (far instanceof Error) return refuse(502, 'unreachable', far.message);
+    if (far instanceof Error) return await refuse(502, 'unreachable', far.message);
     if (near.destroyed) {
       far.destroy();
       return;
@@ -128,7 +132,7 @@ export async function startVsockProxy(options: ProxyOptions): Promise<VsockProxy
     }
     const { listen, enclave_cid: cid, enclave_port: port } = mapping;
     return await listenTcp(listen, (near) =>
-      guarded('ingress', near, near.remoteAddress ?? 'gone', async () =>
+      guarded('ingress', near, networkOf(near.remoteAddress ?? 'gone'), async () =>
         carry('ingress', near, await vsock.connect(cid, port)),
       ),
     );
@@ -157,7 +161,7 @@ export async function startVsockProxy(options: ProxyOptions): Promise<VsockProxy
   return {
     metrics,
     get open() {
-      return slots.open;
+      return open();
     },
     close,
   };
@@ -171,12 +175,14 @@ function isSame(one: AllowedTarget, other: AllowedTarget): boolean {
   return one.host === other.host && one.port === other.port;
 }
 
-function answer(stream: Socket, status: number): void {
+/** Resolves when the stream is closed. */
+async function refuseWith(stream: Socket, status: number): Promise<void> {
   if (stream.destroyed) return;
   stream.end(`HTTP/1.1 ${status} ${STATUS[status]}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
   const timer = setTimeout(() => stream.destroy(), REFUSAL_MS);
-  stream.once('close', () => clearTimeout(timer));
   stream.resume();
+  await new Promise<void>((resolve) => stream.once('close', () => resolve()));
+  clearTimeout(timer);
 }
 
 async function listenTcp(
