@@ -51,7 +51,12 @@ export const thisEnclave: EnclaveHost = {
     );
   },
   async listenTcp(address, port, onStream) {
-    const server = createServer(onStream);
+    const streams = new Set<Socket>();
+    const server = createServer({ allowHalfOpen: true }, (stream) => {
+      streams.add(stream);
+      stream.once('close', () => streams.delete(stream));
+      onStream(stream);
+    });
     server.maxConnections = 64;
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause) =>
@@ -59,7 +64,14 @@ export const thisEnclave: EnclaveHost = {
       );
       server.listen(port, address, resolve);
     });
-    return { close: () => new Promise((resolve) => server.close(() => resolve())) };
+    return {
+      close: async () => {
+        const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+        // What a program left open, or its children still use, must not keep the enclave from ending.
+        for (const stream of streams) stream.destroy();
+        await closed;
+      },
+    };
   },
   async start(command, env) {
     const [program = '', ...args] = command;
@@ -69,7 +81,8 @@ export const thisEnclave: EnclaveHost = {
       child.once('exit', (code, signal) => resolve({ code, signal }));
     });
     await new Promise<void>((resolve, reject) => {
-      child.once('error', (cause) => reject(new UtilError(`${program} cannot be started`, cause)));
+      // Kept: a signal that cannot be delivered is an error event too.
+      child.on('error', (cause) => reject(new UtilError(`${program} cannot be started`, cause)));
       child.once('spawn', resolve);
     });
     return { ended, kill: (signal) => void child.kill(signal) };

@@ -44,7 +44,10 @@ async function main(): Promise<void> {
       if (budget.takes(message, source, reason)) say({ level: 'warn', message, source, reason });
     },
   });
-  process.stdout.write('dstack-vsock-proxy ready\n');
+  const targets = config.connect?.allow.length ?? 0;
+  process.stdout.write(
+    `dstack-vsock-proxy ready: ${targets} allowed targets, ${config.mappings.length} mappings\n`,
+  );
   await stopped;
   await proxy.close();
   budget.flush();
