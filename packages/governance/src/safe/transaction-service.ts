@@ -12,6 +12,12 @@ const MAX_PENDING = 200;
 /** As many as that have with the owners that most Safes have. */
 const MAX_SIGNATURES = 2_000;
 
+/**
+ * What proves nothing here, and counts for nothing: an approval on chain (v = 1), which the chain itself is asked for, and
+ * the signature of a contract (v = 0, EIP-1271), which only that contract can check.
+ */
+const NOT_OF_ACCOUNT = /^0x0{24}[0-9a-fA-F]{40}(0{64}01$|[0-9a-fA-F]{64}00)/;
+
 const empty = z.literal([null, '', '0x']).transform((): Hex => '0x');
 const orZero = z.union([z.null().transform(() => 0n), amountText]);
 const orNobody = z.union([
@@ -129,8 +135,7 @@ export function transactionService(
       });
     }
     for (const { owner, signature } of confirmations ?? []) {
-      // On-chain approvals have none worth reading: the chain itself is asked for them.
-      if (typeof signature !== 'string' || /^0x0{24}[0-9a-fA-F]{40}0{64}01$/.test(signature)) continue;
+      if (typeof signature !== 'string' || NOT_OF_ACCOUNT.test(signature)) continue;
       const { signer } = await recoverSigner(hash, signature as Hex);
       if (!isAddressEqual(signer, owner)) {
         throw new GovernanceError(

@@ -11,6 +11,8 @@ import type { WaitingTransaction } from './waiting-transaction.ts';
 
 /** Checked for one Safe in one poll: a service that lies must not keep this program busy. */
 const MAX_SIGNATURES = 200;
+/** Of one poll of all Safes: the chain is not followed meanwhile. */
+const DEADLINE_MS = 20_000;
 /** Signers whose last signature is remembered, of one Safe. */
 const MAX_SIGNERS = 100;
 
@@ -25,6 +27,7 @@ export type SafeServiceOptions = {
   readonly nonces: (safes: readonly string[]) => Promise<readonly (bigint | undefined)[]>;
   /** When a signature was first seen, as an earlier run of this program noted. */
   readonly noted: (safe: string, hash: string, signer: string) => number | undefined;
+  readonly deadlineMs?: number;
 };
 
 /** What is wrong with the service. */
@@ -58,29 +61,49 @@ export class SafeService {
     return this.#problem;
   }
 
-  /** Asks, if it is time. Never fails: what is wrong is in `problem`. */
+  /**
+   * Asks, if it is time. Never fails: what is wrong is in `problem`. A failure for one Safe hides no other, and what was
+   * known of that Safe stays.
+   */
   async poll(chainId: number, model: GovernanceModel, signal?: AbortSignal): Promise<void> {
-    const { now, pollSeconds, nonces } = this.#options;
+    const { now, pollSeconds, nonces, deadlineMs = DEADLINE_MS } = this.#options;
     if (now() < this.#next) return;
     this.#next = now() + pollSeconds;
     const safes = [...model.safes.keys()];
+    const deadline = AbortSignal.timeout(deadlineMs);
+    const until = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
+    const found: WaitingTransaction[] = [];
+    const errors: unknown[] = [];
     try {
       const next = await nonces(safes);
-      const found: WaitingTransaction[] = [];
       for (const [index, safe] of safes.entries()) {
         const nonce = next[index];
-        if (nonce !== undefined) found.push(...(await this.#ask(chainId, safe, nonce, model, signal)));
+        if (nonce === undefined) continue;
+        try {
+          found.push(...(await this.#ask(chainId, safe, nonce, model, until)));
+        } catch (error) {
+          errors.push(error);
+          found.push(...this.#waiting.filter((one) => one.safe === safe && one.tx.nonce >= nonce));
+        }
       }
+      if (signal?.aborted) return;
       this.#waiting = found;
       const hashes = new Set(found.map(({ hash }) => hash));
       for (const hash of this.#firstSeen.keys()) if (!hashes.has(hash)) this.#firstSeen.delete(hash);
-      this.#problem = undefined;
     } catch (error) {
-      if (signal?.aborted) return;
-      const code = error instanceof GovernanceError ? error.code : 'service-unreachable';
-      const message = error instanceof Error ? error.message.slice(0, 1_000) : String(error);
-      this.#problem = { code, message, since: this.#problem?.since ?? Math.floor(now()) };
+      errors.push(error);
     }
+    if (signal?.aborted) return;
+    this.#problem = errors.length === 0 ? undefined : this.#problemOf(errors);
+  }
+
+  /** Of several, a lie comes first: it is told at once. */
+  #problemOf(errors: readonly unknown[]): ServiceProblem {
+    const lie = errors.find((one) => one instanceof GovernanceError && one.code === 'service-inconsistent');
+    const error = lie ?? errors[0];
+    const code = error instanceof GovernanceError ? error.code : 'service-unreachable';
+    const message = error instanceof Error ? error.message.slice(0, 1_000) : String(error);
+    return { code, message, since: this.#problem?.since ?? Math.floor(this.#options.now()) };
   }
 
   /** Signing counts as taking part, like approving and executing. */
@@ -97,12 +120,11 @@ export class SafeService {
     safe: string,
     nonce: bigint,
     model: GovernanceModel,
-    signal: AbortSignal | undefined,
+    signal: AbortSignal,
   ): Promise<WaitingTransaction[]> {
     const { url, apiKey, now } = this.#options;
     const service = transactionService(url, {
-      ...{ chainId, safe: safe as Address, apiKey, maxSignatures: MAX_SIGNATURES },
-      ...(signal === undefined ? {} : { signal }),
+      ...{ chainId, safe: safe as Address, apiKey, signal, maxSignatures: MAX_SIGNATURES },
     });
     const { owners } = model.safe(safe);
     const found: WaitingTransaction[] = [];
