@@ -76,10 +76,15 @@ const OTHER_HOST: PlainResponse = {
   status: 421,
   body: 'This is served to this machine alone, by its own names\n',
 };
+const NOT_ONE_HOST: PlainResponse = { status: 400, body: 'More than one Host header\n' };
 const OTHER_SITE: PlainResponse = { status: 403, body: 'Requests from other sites are refused\n' };
 
 function refuseOthers(request: IncomingMessage): PlainResponse | undefined {
-  return namesThisMachine(request.headers.host) ? refuseOtherSites(request) : OTHER_HOST;
+  // RFC 9112 section 3.2: which of them is meant is anybody's guess.
+  if ((request.headersDistinct['host']?.length ?? 0) > 1) return NOT_ONE_HOST;
+  // Section 3.2.2: the host of a target in absolute form counts, and not the header.
+  const [, target] = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(request.url ?? '') ?? [];
+  return namesThisMachine(target ?? request.headers.host) ? refuseOtherSites(request) : OTHER_HOST;
 }
 
 function refuseOtherSites(request: IncomingMessage): PlainResponse | undefined {

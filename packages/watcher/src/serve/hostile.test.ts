@@ -1,0 +1,49 @@
+/** Strangers at the metrics of a watcher that runs, whose chain does not answer. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { configSchema } from '../config/schema.ts';
+import { attackListener, neverEndingHeaders, REFUSALS } from '../test/strangers.ts';
+import { watchGovernance } from '../watch.ts';
+
+let folder: string;
+let stop: AbortController;
+let running: Promise<unknown>;
+let port: number;
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'watch-hostile-'));
+  stop = new AbortController();
+  const url = await new Promise<string>((resolve, reject) => {
+    running = watchGovernance({
+      config: configSchema.parse({
+        ...{ rpc_urls: ['http://127.0.0.1:1'], kms_contract: `0x${'aa'.repeat(20)}`, chain_id: 1 },
+        ...{ state_path: join(folder, 'state'), metrics: { port: 0 } },
+      }),
+      onMessage: () => undefined,
+      onNote: (note) => {
+        if (note.type === 'started') resolve(note.metrics ?? '');
+      },
+      signal: stop.signal,
+    });
+    running.catch(reject);
+  });
+  port = Number(new URL(url).port);
+});
+afterEach(async () => {
+  stop.abort();
+  await running;
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test('strangers at the metrics get refusals, and Prometheus is served meanwhile', async () => {
+  const { statuses, honest, silent } = await attackListener(port, '/metrics');
+  expect(statuses).toEqual(REFUSALS);
+  expect(new Set(honest)).toEqual(new Set(['200']));
+  // One network may have 16 connections that have said nothing.
+  expect(silent).toBeLessThanOrEqual(16);
+});
+
+test('who never ends the headers is let go', async () => {
+  expect(await neverEndingHeaders(port)).toBeLessThan(25_000);
+}, 60_000);
