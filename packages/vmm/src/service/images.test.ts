@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -36,6 +36,51 @@ it('an image behind a link is listed and used; a link that leads nowhere is refu
       code: 'bad_image',
       message: expect.stringContaining('broken is not an OS image: metadata.json is missing'),
     });
+  } finally {
+    rmSync(elsewhere, { recursive: true });
+  }
+});
+
+const machine = (image: string | undefined) => ({ name: `boots-${image}`, image });
+
+it('an image is kept for machines that boot it through a link, and a link for those that boot through it', async () => {
+  symlinkSync('good', join(folder, 'stable'));
+  symlinkSync(join(folder, 'stable'), join(folder, 'newest'));
+  const images = new Images(folder);
+  for (const name of ['good', 'stable', 'newest'])
+    await expect(images.remove(name, [machine('newest')])).rejects.toMatchObject({
+      code: 'running',
+      found: 'boots-newest',
+    });
+  for (const name of ['stable', 'newest'])
+    await expect(images.remove(name, [machine('bad'), machine('newest')])).rejects.toMatchObject({
+      found: 'boots-newest',
+    });
+  // Nobody boots through these links: they go, and what they lead to stays.
+  await images.remove('newest', [machine('stable')]);
+  await images.remove('stable', [machine('good'), machine('gone')]);
+  expect(readdirSync(folder)).toEqual(['bad', 'good']);
+  await images.remove('good', [machine('bad')]);
+  expect(readdirSync(folder)).toEqual(['bad']);
+});
+
+it('a removal takes nothing along but the image: links of it lead out, and names with paths are of no image', async () => {
+  const elsewhere = mkdtempSync(join(tmpdir(), 'vmm-elsewhere-'));
+  try {
+    const real = writeTinyImage(elsewhere, 'real', 'sleeps');
+    writeFileSync(join(elsewhere, 'kept'), 'kept');
+    symlinkSync(real, join(folder, 'linked'));
+    symlinkSync(elsewhere, join(folder, 'good/out'));
+    const images = new Images(folder);
+    for (const name of ['', '.', '..', '../bad', 'good/../bad', '/etc', 'good/', 'good\0', '.hidden', 'none'])
+      await expect(images.remove(name, []), JSON.stringify(name)).rejects.toMatchObject({
+        code: 'not_found',
+      });
+    await images.remove('linked', []);
+    await images.remove('good', []);
+    expect(readdirSync(folder)).toEqual(['bad']);
+    expect(readdirSync(elsewhere)).toEqual(['kept', 'real']);
+    expect(readdirSync(real)).toContain('metadata.json');
   } finally {
     rmSync(elsewhere, { recursive: true });
   }

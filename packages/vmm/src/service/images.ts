@@ -1,5 +1,5 @@
-import { rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readlink, realpath, rename, rm } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { temporaryName } from '@dstack-cloud/files';
 import { imageNames, OsImageError, type OsImageFolder, readImage } from '@dstack-cloud/os-image';
 import { VmmError } from '../errors.ts';
@@ -7,6 +7,9 @@ import { isImageName } from '../manifest.ts';
 
 /** The newest part of a name such as `dstack-dev-0.6.0`. */
 const VERSION = /-(\d+\.\d+\.\d+)$/;
+
+/** As many as Linux follows. */
+const MAX_LINKS = 40;
 
 /** An image as it is listed. */
 export interface ListedImage {
@@ -43,11 +46,17 @@ export class Images {
   /**
    * Deletes an image of this host for good; of a link only the link. Whatever else may be in the folder of images stays.
    *
-   * @param users names of the machines that boot it
+   * @param machines all of this host, with the image that each boots
    * @throws VmmError `not_found`, `running`
    */
-  async remove(name: string, users: readonly string[]): Promise<void> {
+  async remove(
+    name: string,
+    machines: readonly { readonly name: string; readonly image: string | undefined }[],
+  ): Promise<void> {
     await this.#requireName(name);
+    const users: string[] = [];
+    for (const one of machines)
+      if (one.image !== undefined && (await this.#leadsThrough(one.image, name))) users.push(one.name);
     if (users.length > 0)
       throw new VmmError(
         'running',
@@ -76,6 +85,21 @@ export class Images {
     }
   }
 
+  /** Whether an image is this one, or a link that leads to or through it. */
+  async #leadsThrough(image: string, name: string): Promise<boolean> {
+    const wanted = join(this.#path, name);
+    let path = join(this.#path, image);
+    for (let links = 0; links <= MAX_LINKS; links++) {
+      if (path === wanted) return true;
+      const target = await readlink(path).catch(ifNoLink);
+      if (target === undefined) break;
+      path = resolve(dirname(path), target);
+    }
+    // The same folder by another way; a link is no folder.
+    if ((await readlink(wanted).catch(ifNoLink)) !== undefined) return false;
+    return (await realpath(path).catch(ifNoLink)) === (await realpath(wanted));
+  }
+
   async #requireName(name: string): Promise<void> {
     const names = await imageNames(this.#path);
     if (isImageName(name) && names.includes(name)) return;
@@ -84,6 +108,11 @@ export class Images {
       found: name.slice(0, 64),
     });
   }
+}
+
+/** Undefined for what is no link, or does not exist. */
+function ifNoLink(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'EINVAL' && error.code !== 'ENOENT' && error.code !== 'ELOOP') throw error;
 }
 
 function versionOf(name: string, version: string): string {

@@ -195,10 +195,10 @@ export class Machines {
   /** Deletes an OS image that no machine boots. */
   async removeImage(name: string): Promise<void> {
     await this.#queue.run(async () => {
-      const users = (await this.list()).filter(({ manifest }) => manifest?.image === name);
+      const machines = await this.list();
       await this.#images.remove(
         name,
-        users.map(({ status }) => status.name),
+        machines.map(({ status, manifest }) => ({ name: status.name, image: manifest?.image })),
       );
     });
   }
