@@ -10,8 +10,8 @@ import { peerCertificate } from './peer-certificate.ts';
 import type { Workload, WorkloadOptions } from './workload.ts';
 
 /**
- * What verified evidence says. A bundle brings its collateral along, and never its time: what is registered is good now, or
- * at a time that the caller names.
+ * What verified evidence says: it is good now, with collateral of now, or at a time that the caller names. For that time a
+ * bundle brings its collateral along; else collateral that is weeks old would hide what was revoked since.
  * @throws CliError `not_verified`
  */
 export async function workloadOfEvidence(
@@ -30,7 +30,9 @@ export async function workloadOfEvidence(
   };
   const report = await verify(
     evidence,
-    bundle === undefined ? given : withBundle(bundle, given, { time: true, collateral: false }),
+    bundle === undefined
+      ? given
+      : withBundle(bundle, given, { time: true, collateral: options.at === undefined }),
   );
   if (!report.isValid || report.appInfo === undefined) throw notVerified(source, report, pccsUrl(config));
   if (!report.verifiedNow) {

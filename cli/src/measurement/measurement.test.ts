@@ -1,4 +1,5 @@
 /** Evidence of a simulated machine, and contracts of each kind of owner on one real chain. */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -82,6 +83,7 @@ beforeAll(async () => {
   writeFileSync(box.path('root.pem'), platform.rootPem);
   writeConfig('trusting.json', { root_ca: { tdx: box.path('root.pem') } });
   writeConfig('vendor.json', {});
+  execFileSync('mkfifo', [box.path('pipe')]);
 }, 240_000);
 afterAll(async () => {
   agent?.closeAllConnections();
@@ -181,6 +183,8 @@ describe('what is refused, before anything is read or sent', () => {
     ['a role that there is none of', () => [agentUrl, '--role', 'gateway'], '--role is app or kms'],
     ['an app for a key service', () => [agentUrl, '--role', 'kms', '--any-device'], 'has no app contract'],
     ['a file that is not there', () => ['nowhere.bin'], 'does not exist'],
+    ['a folder', () => ['.'], 'is not a file'],
+    ['a pipe that nobody writes to', () => ['pipe'], 'is not a file'],
   ] as const)('%s', async (_, argv, message) => {
     const { code, stderr, stdout } = await measurement(OWNER, 'register', ...argv());
     expect(code, stdout).not.toBe(0);
@@ -225,6 +229,20 @@ describe('what is refused, before anything is read or sent', () => {
     const unknown = await register(OWNER, '--kms', account(A));
     expect(unknown.stderr).toContain('is no proxy of DstackKms');
   });
+});
+
+test('collateral of a bundle counts for a time that is named, and never for now', async () => {
+  const attestation = await device.attest(new Uint8Array(64));
+  const bundle = {
+    ...{ format: 'dstack-evidence-bundle', version: 1, time: Math.floor(Date.now() / 1000) - 60, chain: [] },
+    evidence: Buffer.from(encodeAttestation(attestation)).toString('base64'),
+    collateral: { documents: [], snp: [], pck_certificates: [], crls: {} },
+  };
+  writeFileSync(box.path('bundle.json'), JSON.stringify(bundle));
+  const now = await measurement(undefined, 'plan', 'bundle.json');
+  expect(now.code, now.stderr).toBe(0);
+  const named = await measurement(undefined, 'plan', 'bundle.json', '--at', new Date().toISOString());
+  expect([named.code, named.stderr]).toEqual([1, expect.stringContaining('Collateral is missing')]);
 });
 
 describe('owned by accounts', () => {

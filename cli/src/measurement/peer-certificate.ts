@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { connect } from 'node:tls';
 import { CliError } from '../errors.ts';
 
@@ -15,7 +16,10 @@ export async function peerCertificate(url: URL): Promise<Uint8Array> {
       socket.destroy();
       reject(new CliError('unreachable', `No certificate from ${url.host}: ${why}`));
     };
-    const socket = connect({ host, port: Number(url.port || 443), rejectUnauthorized: false }, () => {
+    // A proxy that passes TLS through finds the server by its name (RFC 6066 section 3), which no address is.
+    const name = isIP(host) === 0 ? { servername: host } : {};
+    const to = { host, port: Number(url.port || 443), rejectUnauthorized: false, ...name };
+    const socket = connect(to, () => {
       const { raw } = socket.getPeerCertificate();
       socket.destroy();
       if (raw instanceof Uint8Array) resolve(Uint8Array.from(raw));

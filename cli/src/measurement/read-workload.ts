@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { readFileBounded } from '@dstack-cloud/app';
 import { addressValue, listedHashValue } from '@dstack-cloud/contracts/tasks';
@@ -128,12 +128,14 @@ async function measurementsIn(path: string): Promise<Pcrs | undefined> {
 }
 
 async function firstBytes(path: string): Promise<string> {
-  const file = await open(path).catch((cause: NodeJS.ErrnoException) => {
+  const hint = 'Name a file, or a URL with http:// or https://';
+  const found = await stat(path).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code !== 'ENOENT') throw cause;
-    throw new CliError('file_missing', `${path} does not exist`, {
-      hint: 'Name a file, or a URL with http:// or https://',
-    });
+    throw new CliError('file_missing', `${path} does not exist`, { hint });
   });
+  // Opening a pipe would wait for whoever writes to it.
+  if (!found.isFile()) throw new CliError('bad_argument', `${path} is not a file`, { hint });
+  const file = await open(path);
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
     return buffer.toString('latin1', 0, bytesRead);
