@@ -15,7 +15,8 @@ export function printableReport(error: unknown): string {
   const messages: string[] = [];
   for (let at: unknown = error; at !== undefined && at !== null && messages.length < MAX_CAUSES; ) {
     const text = printable(at instanceof Error ? messageOf(at) : String(at));
-    if (text !== '' && text !== messages.at(-1)) messages.push(text);
+    // Many messages end with that of their cause.
+    if (text !== '' && !messages.at(-1)?.endsWith(text)) messages.push(text);
     at = at instanceof Error ? at.cause : undefined;
   }
   const [outermost = 'unknown', ...causes] = messages;
@@ -28,9 +29,8 @@ export function printableReport(error: unknown): string {
 /** An error with what its check expected and found. */
 function messageOf(error: Error): string {
   const { expected, found } = error as { expected?: string; found?: string };
-  const values = [
-    ...(expected === undefined ? [] : [`expected ${expected}`]),
-    ...(found === undefined ? [] : [`found ${found}`]),
-  ].filter((value) => !error.message.includes(value));
+  const values = [...(expected ? [`expected ${expected}`] : []), ...(found ? [`found ${found}`] : [])].filter(
+    (value) => !error.message.includes(value),
+  );
   return values.length === 0 ? error.message : `${error.message} (${values.join(', ')})`;
 }

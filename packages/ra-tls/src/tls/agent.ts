@@ -53,7 +53,7 @@ export function raTlsAgent(options: RaTlsAgentOptions): Agent {
 }
 
 /**
- * One certificate, written anew: OpenSSL also takes blocks with other labels (TRUSTED CERTIFICATE), so a text from
+ * One certificate, encoded again: OpenSSL also takes blocks with other labels (TRUSTED CERTIFICATE), so a text from
  * outside could add roots that nobody looked at.
  */
 export function onlyCertificate(pem: string): string {

@@ -28,6 +28,8 @@ export interface Command {
   readonly isWide?: boolean;
   readonly commands?: readonly Command[];
   readonly examples?: string;
+  /** What follows the options on usage lines, where the program reads it itself. */
+  readonly trailing?: string;
   run?(values: Values): Promise<void>;
 }
 

@@ -17,6 +17,7 @@ export function usageLine(path: string, command: Command): string {
     ...command.options.filter(({ required }) => required).map(optionForm),
     ...command.options.filter(({ isPositional }) => isPositional).map(optionForm),
     ...(command.commands === undefined ? [] : ['<COMMAND>']),
+    ...(command.trailing === undefined ? [] : [command.trailing]),
   ];
   return [path, ...parts].join(' ');
 }

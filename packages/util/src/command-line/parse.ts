@@ -136,7 +136,8 @@ function findOption(command: Command, word: string): { option?: Option; attached
 /** Usage below an error: what is required and what was given. */
 function errorUsage(path: string, command: Command, values: Values): string {
   const shown = command.options.filter((one) => one.required || (one.name in values && !one.isPositional));
-  return shown.length === 0 ? usageLine(path, command) : [path, ...shown.map(optionForm)].join(' ');
+  if (shown.length === 0) return usageLine(path, command);
+  return [path, ...shown.map(optionForm), ...(command.trailing ? [command.trailing] : [])].join(' ');
 }
 
 function failure(text: string, usage: string): Parsed {

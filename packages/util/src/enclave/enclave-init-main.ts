@@ -13,6 +13,7 @@ import { requireFilled, runEnclave } from './run-enclave.ts';
 const RUN: Command = {
   name: 'dstack-enclave-init',
   about: 'Run a program in a Nitro enclave with its network and its keys',
+  trailing: '-- PROGRAM [ARGUMENTS]...',
   options: [
     { name: 'kms-url', value: 'KMS_URL', help: 'KMS server URL', required: true },
     { name: 'app-id', value: 'APP_ID', help: 'Application ID (20 bytes in hex)', required: true },
@@ -57,18 +58,23 @@ async function main(): Promise<number> {
     return parsed.isError ? 2 : 0;
   }
   if (parsed?.kind !== 'run') return 0;
-  if (command.length === 0) throw new UtilError('no program: name it after --');
+  if (command.length === 0)
+    throw new UtilError(
+      'no program to run: name it after --, as in dstack-enclave-init OPTIONS -- /app/server',
+    );
   const { values } = parsed;
   const filled = (name: string): string => requireFilled(name, requiredText(values, name));
   const keysVariable = textOf(values, 'keys-env');
   if (keysVariable !== undefined && !/^[A-Za-z_][A-Za-z0-9_]*$/.test(keysVariable))
-    throw new UtilError(`--keys-env ${JSON.stringify(keysVariable)} is no name of a variable`);
+    throw new UtilError(`--keys-env ${JSON.stringify(keysVariable)} is not the name of a variable`);
+  const relayPort = Number(requiredText(values, 'relay-port'));
+  if (relayPort < 1 || relayPort > 65_535) throw new UtilError(`--relay-port ${relayPort} is not a TCP port`);
   const options = {
     kmsUrl: filled('kms-url'),
     appId: appIdArgument(filled('app-id')),
     rootCa: requiredText(values, 'root-ca'),
     proxy: parseVsockAddress(requiredText(values, 'proxy')),
-    relay: { address: '127.0.0.1', port: Number(requiredText(values, 'relay-port')) },
+    relay: { address: '127.0.0.1', port: relayPort },
     keysFile: requiredText(values, 'keys-file'),
     keysVariable,
     heartbeat: values['heartbeat'] === true,

@@ -114,6 +114,7 @@ function environmentOf(
     HTTPS_PROXY: proxy,
     HTTP_PROXY: proxy,
     ALL_PROXY: proxy,
+    all_proxy: proxy,
     https_proxy: proxy,
     http_proxy: proxy,
     NO_PROXY: exempt,

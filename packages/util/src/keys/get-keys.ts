@@ -33,9 +33,7 @@ const CONNECT_TIMEOUT_MS = 30_000;
  */
 export async function getKeys(options: GetKeysOptions): Promise<string> {
   const { kmsUrl, appId, rootCa, machine, say } = options;
-  const base = kmsBaseUrl(kmsUrl);
-  if (!URL.canParse(base) || new URL(base).protocol !== 'https:')
-    throw new UtilError(`KMS URL ${JSON.stringify(kmsUrl)} is not one: https://HOST:PORT is expected`);
+  const base = checkedBaseUrl(kmsUrl);
   // What is wrong here is found before anybody is asked.
   const pins = rootCa === undefined ? undefined : await readPinnedRoots(rootCa);
   const dial = dialKms(options.vsockProxy, options.env);
@@ -71,6 +69,17 @@ export async function getKeys(options: GetKeysOptions): Promise<string> {
   }
 }
 
+/** It is logged, and stands in the key file: a password in it would too. @throws UtilError that does not repeat one */
+function checkedBaseUrl(kmsUrl: string): string {
+  const base = kmsBaseUrl(kmsUrl);
+  const url = URL.canParse(base) ? new URL(base) : undefined;
+  if (url?.protocol === 'https:' && !/[@?#]/.test(base)) return base;
+  const shown = JSON.stringify(kmsUrl.replace(/^.*@/s, '…@'));
+  throw new UtilError(
+    `KMS URL ${shown} cannot be used: expected https://HOST:PORT, without a user, a query or a fragment`,
+  );
+}
+
 /** Each thing that can go wrong in a sentence of its own. */
 function explained(error: unknown, url: string, rootCa: string | undefined): UtilError {
   if (error instanceof UtilError) return error;
@@ -90,7 +99,7 @@ function explained(error: unknown, url: string, rootCa: string | undefined): Uti
     );
   if (error instanceof RaTlsError && error.code === 'wrong-usage')
     return new UtilError(
-      `What answers at ${url} has a certificate below the pinned root, and it is not a KMS's: something between answers in its place. It got no evidence`,
+      `What answers at ${url} has a certificate below the pinned root, and it is not a KMS's: something between answers in its place`,
       error,
     );
   if (error instanceof RaTlsError && error.code === 'kms-refused') {

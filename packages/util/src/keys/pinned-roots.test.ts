@@ -40,9 +40,9 @@ test('the CA whose key is public is never a root', async () => {
 test.each([
   ['the placeholder', '-----PLACEHOLDER-----\n', /still the placeholder/],
   ['nothing', '', /still the placeholder/],
-  ['a leaf', leafPem, /certificate that is no CA/],
+  ['a leaf', leafPem, /certificate that is not a CA certificate/],
   ['another label', rootPem.replaceAll('CERTIFICATE', 'TRUSTED CERTIFICATE'), /still the placeholder/],
-  ['a broken certificate', rootPem.replace(/[A-Za-z]{8}\n/, '\n'), /no PEM file of certificates/],
+  ['a broken certificate', rootPem.replace(/[A-Za-z]{8}\n/, '\n'), /not a PEM file of certificates/],
 ])('%s is refused by its own sentence', async (_, text, message) => {
   await expect(pinned(text)).rejects.toThrow(message);
 });

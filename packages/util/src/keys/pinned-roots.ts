@@ -29,7 +29,7 @@ export async function readPinnedRoots(path: string): Promise<Uint8Array[]> {
   const leaf = roots.find(({ isCa }) => !isCa);
   if (leaf !== undefined)
     throw new UtilError(
-      `${path} holds a certificate that is no CA (${commonName(leaf)}). Pin the member ca_cert of GetTempCaCert`,
+      `${path} holds a certificate that is not a CA certificate (${commonName(leaf)}). Pin the member ca_cert of GetTempCaCert`,
     );
   return roots.map(({ spki }) => spki);
 }
@@ -38,7 +38,7 @@ function parseBundle(path: string, text: string): Certificate[] {
   try {
     return decodePemAll(text, 'CERTIFICATE').map((der) => parseCertificate(der));
   } catch (cause) {
-    throw new UtilError(`${path} is no PEM file of certificates`, cause);
+    throw new UtilError(`${path} is not a PEM file of certificates`, cause);
   }
 }
 

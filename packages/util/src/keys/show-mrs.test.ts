@@ -37,7 +37,7 @@ test('a debug enclave has the hash of zeros', async () => {
 });
 
 test('what is neither enclave nor file is refused', async () => {
-  await expect(measurementsOf({}, nowhere)).rejects.toThrow(/This is no Nitro enclave/);
+  await expect(measurementsOf({}, nowhere)).rejects.toThrow(/This is not a Nitro enclave/);
   await expect(measurementsOf({ eif: join(directory, 'none') }, nowhere)).rejects.toThrow(
     /failed to read EIF/,
   );

@@ -26,7 +26,7 @@ export async function measurementsOf(
   if (from.measurements !== undefined) return shown(await pcrsOfJson(from.measurements));
   if (!isEnclave(machine))
     throw new UtilError(
-      'This is no Nitro enclave (there is no /dev/nsm): name an image with --eif FILE, or the JSON of nitro-cli with --measurements FILE',
+      'This is not a Nitro enclave (there is no /dev/nsm): name an image with --eif FILE, or the JSON of nitro-cli with --measurements FILE',
     );
   return shown(await pcrsOfEnclave(machine.nsm));
 }
@@ -51,7 +51,8 @@ async function pcrsOfEif(path: string): Promise<Pcrs> {
   });
   try {
     const eif = await readEif(source);
-    if (eif.crc32 !== eif.header.crc32) throw new UtilError('its checksum is of other content');
+    if (eif.crc32 !== eif.header.crc32)
+      throw new UtilError('the checksum in its header does not match its content');
     return eif.pcrs;
   } catch (cause) {
     throw new UtilError(`failed to read EIF ${path}`, cause);
