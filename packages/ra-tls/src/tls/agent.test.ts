@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
+import { type Duplex, PassThrough } from 'node:stream';
 import { ratlsReportData } from '@dstack-cloud/attestation';
 import { generateP256Key } from '@dstack-cloud/keys';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -152,6 +154,25 @@ describe('the agent', () => {
     await expect(get((silent.address() as AddressInfo).port, agent)).rejects.toEqual(code('connection'));
     agent.destroy();
   });
+
+  it('gives up on a stream that is not opened, and closes one that comes late', async () => {
+    let open = (_: Duplex): void => undefined;
+    const late = new PassThrough();
+    const dial = (): Promise<Duplex> =>
+      new Promise((resolve) => {
+        open = resolve;
+      });
+    const agent = raTlsAgent({
+      ca: testKms().rootPem,
+      verifyServer: { verify: bindingOnly },
+      connectTimeoutMs: 100,
+      dial,
+    });
+    await expect(get(1, agent)).rejects.toThrow('no stream within 100 ms');
+    open(late);
+    await once(late, 'close');
+    agent.destroy();
+  }, 5000);
 
   it('refuses rules that would trust anybody', () => {
     const ca = testKms().rootPem;

@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { connect, type TLSSocket } from 'node:tls';
 import { decodePem } from '@dstack-cloud/encoding';
+import { withTimeout } from '@dstack-cloud/runtime';
 import { certificatePem } from '../certificate/issue-certificate.ts';
 import { messageOf, RaTlsError } from '../errors.ts';
 import { checkServer, type ServerRules } from './check-server.ts';
@@ -24,7 +25,7 @@ export interface RaTlsAgentOptions {
   readonly key?: string;
   /** What the server must be; `dangerously-unverified`, for calls before the root is known, looks at its usage alone. */
   readonly verifyServer: ServerRules | 'dangerously-unverified';
-  /** Until the handshake is done. Default 5 s. */
+  /** For the handshake, and before it for `dial`. Default 5 s. */
   readonly connectTimeoutMs?: number;
   /** Opens the stream that TLS runs over, e.g. through a proxy. Default: TCP to that host and port. */
   readonly dial?: Dial;
@@ -98,7 +99,7 @@ async function handshake(target: RequestOptions, options: RaTlsAgentOptions): Pr
   const { ca, cert, key, dial, connectTimeoutMs = CONNECT_TIMEOUT_MS } = options;
   const host = target.host ?? 'localhost';
   const port = Number(target.port ?? 443);
-  const stream = dial && (await dialled(dial, host, port));
+  const stream = dial && (await dialled(dial, host, port, connectTimeoutMs));
   return await new Promise((resolve, reject) => {
     const socket = connect({
       ...(stream === undefined ? { host, port } : { socket: stream, host }),
@@ -131,10 +132,16 @@ async function handshake(target: RequestOptions, options: RaTlsAgentOptions): Pr
   });
 }
 
-async function dialled(dial: Dial, host: string, port: number): Promise<Duplex> {
+async function dialled(dial: Dial, host: string, port: number, timeoutMs: number): Promise<Duplex> {
+  const opening = dial(host, port);
   try {
-    return await dial(host, port);
+    return await withTimeout(opening, timeoutMs, () => new Error(`no stream within ${timeoutMs} ms`));
   } catch (cause) {
+    // One that comes after all is of no use to anybody.
+    opening.then(
+      (stream) => stream.destroy(),
+      () => undefined,
+    );
     throw new RaTlsError('connection', `${host}: ${messageOf(cause)}`, { cause });
   }
 }
