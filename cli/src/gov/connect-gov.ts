@@ -49,6 +49,8 @@ export type GovView = { readonly governance: Governance; readonly known: KnownCo
 export type GovSession = {
   readonly chain: TaskChain;
   readonly client: PublicClient;
+  /** Of SECOND_RPC_URL: whatever decides is read there too, and must be the same. */
+  readonly second: PublicClient | undefined;
   readonly file: GovernanceFile | undefined;
   /** Path of that file, also when there is none. */
   readonly filePath: string;
@@ -117,6 +119,8 @@ export async function connectGov(context: Context, options: GovOptions): Promise
   const listed = options.app ?? (file === undefined || file.apps.length === 0 ? undefined : file.apps);
   const apps = listed?.map((app) => addressValue('--app', app));
 
+  const second = secondClient(env['SECOND_RPC_URL'], timeoutMs);
+
   const read = async (): Promise<GovView> => {
     const query = { kms: kms(), fromBlock, ...(apps !== undefined && { apps }) };
     const governance = await readGovernance(client, query);
@@ -131,13 +135,12 @@ export async function connectGov(context: Context, options: GovOptions): Promise
         },
       );
     }
-    const second = env['SECOND_RPC_URL'];
-    if (second !== undefined && second !== '') await compareWith(second, governance, query, timeoutMs);
+    if (second !== undefined) await compareWith(second, governance, query);
     return { governance, known: knownContracts(governance, file?.multiSend ? [file.multiSend] : []) };
   };
   const serviceUrl = options.service ?? env['SAFE_SERVICE_URL'];
   return {
-    ...{ chain, client, file, filePath, kms, read, fromBlock },
+    ...{ chain, client, second, file, filePath, kms, read, fromBlock },
     dryRun: options.dryRun === true,
     findAccount: async () =>
       hasKey || configured?.private_key_file !== undefined ? (await chain.signer()).account : undefined,
@@ -150,32 +153,42 @@ export async function connectGov(context: Context, options: GovOptions): Promise
   };
 }
 
-/** Another endpoint has to say the same of the same block. */
-async function compareWith(
-  url: string,
-  governance: Governance,
-  query: { kms: Address; fromBlock: bigint },
-  timeout: number,
-): Promise<void> {
+function secondClient(url: string | undefined, timeout: number): PublicClient | undefined {
+  if (url === undefined || url === '') return undefined;
   if (!URL.canParse(url)) throw new CliError('bad_argument', 'SECOND_RPC_URL is no URL');
   const transport = http(url, { timeout, retryCount: 1, fetchOptions: { redirect: 'error' } });
-  const client = createPublicClient({ transport }) as PublicClient;
-  const other = await readGovernance(client, { ...query, block: governance.block.number }).catch(
-    (error: unknown) => {
-      if (error instanceof GovernanceError) throw error;
-      throw new GovernanceError(
-        'chain-unreachable',
-        `The second endpoint at ${new URL(url).host} does not answer`,
-        {
-          hint: 'Check SECOND_RPC_URL, or unset it',
-        },
-      );
-    },
+  return createPublicClient({ transport }) as PublicClient;
+}
+
+/** What an endpoint answers; why it does not is said without its URL, which may hold a key. */
+export async function fromSecond<T>({ transport }: PublicClient, answer: Promise<T>): Promise<T> {
+  return await answer.catch((error: unknown) => {
+    if (error instanceof GovernanceError || error instanceof CliError) throw error;
+    const { host } = new URL((transport as { url?: string }).url ?? 'http://unknown');
+    throw new GovernanceError('chain-unreachable', `The second endpoint at ${host} does not answer`, {
+      hint: 'Check SECOND_RPC_URL, or unset it',
+    });
+  });
+}
+
+/** Another endpoint has to say the same of the same block. */
+async function compareWith(
+  second: PublicClient,
+  governance: Governance,
+  query: { kms: Address; fromBlock: bigint },
+): Promise<void> {
+  const other = await fromSecond(
+    second,
+    readGovernance(second, { ...query, block: governance.block.number }),
   );
   const difference = sameGovernance(governance, other);
   if (difference === undefined) return;
-  throw new GovernanceError('chain-inconsistent', `The two endpoints do not agree on ${difference.what}`, {
-    ...{ expected: difference.one, found: difference.other },
+  throw disagreement(difference.what, difference.one, difference.other);
+}
+
+export function disagreement(what: string, expected: string, found: string): GovernanceError {
+  return new GovernanceError('chain-inconsistent', `The two endpoints do not agree on ${what}`, {
+    ...{ expected, found },
     hint: 'One of them lies, or is on another chain: do nothing until you know which',
   });
 }

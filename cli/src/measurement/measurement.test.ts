@@ -231,6 +231,46 @@ describe('what is refused, before anything is read or sent', () => {
   });
 });
 
+test('an endpoint that says an image is allowed is found out by a second one', async () => {
+  const selector = encodeFunctionData({
+    ...{ abi: dstackKmsAbi as Abi, functionName: 'allowedOsImages', args: [`0x${'00'.repeat(32)}`] },
+  }).slice(0, 10);
+  let lies: (request: { method: string; params?: [{ data?: string }?] }) => string | undefined;
+  const headers = { 'content-type': 'application/json' };
+  const forwarded = async (body: string): Promise<string> =>
+    await (await fetch(anvil.rpcUrl, { method: 'POST', headers, body })).text();
+  const liar = createServer(async (request, response) => {
+    const body = Buffer.concat(await request.toArray()).toString();
+    const asked = JSON.parse(body);
+    const result = lies(asked);
+    response.setHeader('content-type', 'application/json');
+    if (result !== undefined) response.end(JSON.stringify({ jsonrpc: '2.0', id: asked.id, result }));
+    else response.end(await forwarded(body));
+  });
+  await new Promise<void>((resolve) => liar.listen(0, '127.0.0.1', resolve));
+  try {
+    const url = `http://127.0.0.1:${(liar.address() as AddressInfo).port}`;
+    const plan = async (env: Record<string, string>): Promise<string> => {
+      box.env = { KMS_CONTRACT_ADDRESS: kms, ...env };
+      const words = ['measurement', 'plan', agentUrl, '--config', box.path('trusting.json')];
+      const { stdout } = await box.run(...words, '--network', 'test', '--json');
+      return (JSON.parse(stdout) as { error?: { code: string } }).error?.code ?? 'planned';
+    };
+    const both = { RPC_URL: anvil.rpcUrl, SECOND_RPC_URL: url };
+    lies = () => undefined;
+    expect(await plan(both)).toBe('planned');
+    lies = ({ method, params }) =>
+      method === 'eth_call' && params?.[0]?.data?.startsWith(selector)
+        ? `0x${'1'.padStart(64, '0')}`
+        : undefined;
+    expect(await plan(both)).toBe('chain-inconsistent');
+    expect(await plan({ RPC_URL: url, SECOND_RPC_URL: anvil.rpcUrl })).toBe('chain-inconsistent');
+  } finally {
+    liar.closeAllConnections();
+    liar.close();
+  }
+});
+
 test('collateral of a bundle counts for a time that is named, and never for now', async () => {
   const attestation = await device.attest(new Uint8Array(64));
   const bundle = {

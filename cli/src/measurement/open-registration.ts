@@ -1,9 +1,19 @@
+import { type PublicClient, stringify } from 'viem';
 import type { Context } from '../context.ts';
-import { connectGov, type GovOptions, type GovSession, type GovView } from '../gov/connect-gov.ts';
+import {
+  connectGov,
+  disagreement,
+  fromSecond,
+  type GovOptions,
+  type GovSession,
+  type GovView,
+} from '../gov/connect-gov.ts';
 import { type Plan, planRegistration } from './plan.ts';
 import { type Registration, type RegistrationOptions, readRegistration } from './read-registration.ts';
 import { requireKnownCode } from './require-known-code.ts';
 import type { Workload } from './workload.ts';
+
+const MAX_SHOWN = 2_000;
 
 /** A workload, and what the chain says about it now. */
 export interface OpenRegistration {
@@ -13,7 +23,7 @@ export interface OpenRegistration {
   readonly plan: Plan;
 }
 
-/** Reads contracts, their owners and what is missing, all at one block. */
+/** Reads contracts, their owners and what is missing, all at one block; of a second endpoint, if there is one, too. */
 export async function openRegistration(
   context: Context,
   workload: Workload,
@@ -23,10 +33,18 @@ export async function openRegistration(
   const { appId } = workload;
   const session = await connectGov(context, { ...options, app: appId === undefined ? [] : [appId] });
   const view = await session.read();
-  await requireKnownCode(session, view, appId);
-  const registration = await readRegistration(session, view, workload, options);
-  return {
-    ...{ session, view, registration },
-    plan: await planRegistration(session, view, registration, requireTimelock),
+  const seenBy = async (client: PublicClient): Promise<{ registration: Registration; plan: Plan }> => {
+    const through = { ...session, client };
+    await requireKnownCode(through, view, appId);
+    const registration = await readRegistration(through, view, workload, options);
+    return { registration, plan: await planRegistration(through, view, registration, requireTimelock) };
   };
+  const seen = await seenBy(session.client);
+  const { second } = session;
+  if (second !== undefined) {
+    const [one, other] = [stringify(seen), stringify(await fromSecond(second, seenBy(second)))];
+    if (one !== other)
+      throw disagreement('what is allowed', one.slice(0, MAX_SHOWN), other.slice(0, MAX_SHOWN));
+  }
+  return { session, view, ...seen };
 }
