@@ -239,13 +239,22 @@ test('an endpoint that says an image is allowed is found out by a second one', a
   const headers = { 'content-type': 'application/json' };
   const forwarded = async (body: string): Promise<string> =>
     await (await fetch(anvil.rpcUrl, { method: 'POST', headers, body })).text();
-  const liar = createServer(async (request, response) => {
-    const body = Buffer.concat(await request.toArray()).toString();
+  const answer = async (body: string): Promise<string> => {
     const asked = JSON.parse(body);
     const result = lies(asked);
+    return result === undefined
+      ? await forwarded(body)
+      : JSON.stringify({ jsonrpc: '2.0', id: asked.id, result });
+  };
+  const liar = createServer((request, response) => {
     response.setHeader('content-type', 'application/json');
-    if (result !== undefined) response.end(JSON.stringify({ jsonrpc: '2.0', id: asked.id, result }));
-    else response.end(await forwarded(body));
+    request
+      .toArray()
+      .then((chunks) => answer(Buffer.concat(chunks).toString()))
+      .then(
+        (text) => response.end(text),
+        () => response.destroy(),
+      );
   });
   await new Promise<void>((resolve) => liar.listen(0, '127.0.0.1', resolve));
   try {
