@@ -129,7 +129,8 @@ describe('an update', () => {
       const child = spawn(process.execPath, [loop, JSON.stringify({ ...lab.options, shared: undefined })], {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
-      await once(child.stdout, 'data');
+      const [first] = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')]);
+      expect(String(first)).toBe('ready\n');
       await sleep(Math.random() * 150);
       child.kill('SIGKILL');
       await once(child, 'exit');
@@ -145,5 +146,5 @@ describe('an update', () => {
     await updateCvm(lab.options);
     const left = readdirSync(lab.options.dir, { recursive: true, encoding: 'utf8' });
     expect(left.filter((path) => /\.(?:tmp|lock|update)/.test(path))).toEqual([]);
-  });
+  }, 120_000);
 });

@@ -34,9 +34,12 @@ export async function endMachineProcesses(dir: string, graceMs: number): Promise
   for (const identity of found) signalTo(identity, 'SIGTERM');
   const deadline = performance.now() + graceMs;
   while (found.some(isAlive) && performance.now() < deadline) await sleep(POLL_MS);
+  const seen = new Map(found.map((identity) => [identity.pid, identity]));
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const left = machineProcesses(dir);
-    if (left.length === 0) break;
+    for (const identity of left) seen.set(identity.pid, identity);
+    // A process that is being ended has no environment any more, and still has its ports and files.
+    if (left.length === 0 && ![...seen.values()].some(isAlive)) break;
     for (const identity of left) signalTo(identity, 'SIGKILL');
     await sleep(POLL_MS);
   }

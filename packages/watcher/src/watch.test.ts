@@ -170,7 +170,11 @@ test('a proposal is told before it takes effect, and a change that got round the
   await request('anvil_impersonateAccount', timelock);
   await request('anvil_setBalance', timelock, '0xde0b6b3a7640000');
   const from = { from: timelock, to: kms, gas: '0x100000' };
-  await request('eth_sendTransaction', { ...from, data: call('addOsImageHash', hash('3')) });
+  const bypass = (await request('eth_sendTransaction', {
+    ...from,
+    data: call('addOsImageHash', hash('3')),
+  })) as Hex;
+  await owner.public.waitForTransactionReceipt({ hash: bypass });
   expect(rules(await once())).toEqual(['info measurement-registered', 'critical unscheduled-change']);
 
   await transact(guardian, kms, dstackKmsAbi as Abi, 'removeOsImageHash', [hash('1')]);
@@ -236,14 +240,19 @@ test('a transaction that a reorganisation of the chain moves is told once, one t
     await signed(nonce, 'denyAdvisory', 'INTEL-SA-00001'),
     await signed(nonce + 1, 'denyAdvisory', 'INTEL-SA-00002'),
   ];
+  // The node answers before the block is made.
+  const sent = async (transaction: Hex): Promise<void> => {
+    const hash = (await request('eth_sendRawTransaction', transaction)) as Hex;
+    await owner.public.waitForTransactionReceipt({ hash });
+  };
   const snapshot = await request('evm_snapshot');
-  await request('eth_sendRawTransaction', kept);
-  await request('eth_sendRawTransaction', lost);
+  await sent(kept);
+  await sent(lost);
   expect(rules(await once())).toEqual(['warning advisory', 'warning advisory']);
   await request('evm_revert', snapshot);
   // Another block first, so that the transaction comes back in a block of another number.
   await request('anvil_mine', '0x2', '0x1');
-  await request('eth_sendRawTransaction', kept);
+  await sent(kept);
   const [reorganised, ...more] = await once();
   expect(reorganised).toMatchObject({ rule: 'chain-reorganised', severity: 'warning' });
   expect(more).toEqual([]);

@@ -5,9 +5,9 @@ import { type CreateOptions, updateCvm } from '../create.ts';
 const options = JSON.parse(process.argv[2] ?? '') as CreateOptions;
 for (let turn = 0; ; turn += 1) {
   const letter = turn % 2 === 0 ? 'A' : 'B';
-  // B has no user configuration: an update also removes.
+  // An approval has to be one, and B has no user configuration: an update also removes.
   const names = (Object.keys(HOST_SHARED_LIMITS) as HostSharedName[]).filter(
-    (name) => letter === 'A' || name !== '.user-config',
+    (name) => name !== '.seal-approval.json' && (letter === 'A' || name !== '.user-config'),
   );
   const shared = Object.fromEntries(names.map((name) => [name, new TextEncoder().encode(letter)]));
   await updateCvm({ ...options, shared, name: letter });
