@@ -153,6 +153,8 @@ test('a chain of another number, and contracts of unknown code, are refused befo
   expect(await code()).toEqual([1, 'not-found']);
   configure({});
   change((config) => ({ ...config, app_id: kms.slice(2).toLowerCase() }));
+  expect(await code()).toEqual([1, 'not-allowed']);
+  change((config) => ({ ...config, app_id: '11'.repeat(20) }));
   expect(await code()).toEqual([1, 'app_not_registered']);
   change((config) => ({ ...config, app_id: app.slice(2).toLowerCase() }));
   expect(await transactions()).toEqual(before);
