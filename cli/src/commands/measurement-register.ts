@@ -67,8 +67,20 @@ export async function run(
       route.safe !== undefined ||
       account === undefined ||
       route.accounts.some((one) => isAddressEqual(one, account.address));
-    if (isOurs) started.push(await startCalls(context, session, view, { route, calls }, options));
-    else left.push(group);
+    if (!isOurs) {
+      left.push(group);
+      continue;
+    }
+    const parts = transactionsOf(group, calls);
+    // Before the first is sent: what the last would run into.
+    if (parts.length > 1) {
+      await simulateCalls(session.client, route.authority, calls, {
+        names: calls.map(({ entry }) => `allow ${entry.what}`),
+        isScheduled: options.announce === true,
+      });
+    }
+    for (const part of parts)
+      started.push(await startCalls(context, session, view, { route, calls: part }, options));
   }
   for (const group of left)
     context.warn(
@@ -83,6 +95,13 @@ export async function run(
     ...{ started, left: left.map(({ route }) => route.authority) },
   });
   return left.length === 0 ? EXIT.ok : EXIT.failure;
+}
+
+/** A Safe and a Timelock make calls of several contracts at once; an account makes one transaction for each contract. */
+function transactionsOf({ route }: PlannedGroup, calls: readonly PlannedCall[]): readonly PlannedCall[][] {
+  if (route.safe !== undefined || route.timelock !== undefined) return [[...calls]];
+  const contracts = [...new Set(calls.map(({ to }) => to.toLowerCase()))];
+  return contracts.map((contract) => calls.filter(({ to }) => to.toLowerCase() === contract));
 }
 
 /** What nobody has started yet. */

@@ -11,7 +11,7 @@ import {
   dstackKmsAbi,
   startAnvil,
 } from '@dstack-cloud/contracts';
-import type { Abi, Address, Hex } from 'viem';
+import { type Abi, type Address, encodeFunctionData, type Hex } from 'viem';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { type Outcome, Sandbox } from '../testing.ts';
 
@@ -139,6 +139,30 @@ test('a project is planned, registered by its owners, and a dry run of deploy sa
   expect(late.stdout).toContain(`Would deploy compose hash ${composeHash.slice(2)}`);
   const shown = JSON.parse((await inProject(undefined, '--json', 'deploy', '--dry-run')).stdout);
   expect(shown).toMatchObject({ dry_run: true, compose_hash: composeHash.slice(2) });
+});
+
+test("an account that owns the key service's contract and the application's makes one transaction for each", async () => {
+  const own = (await deployApp({ client, kms, owner: account(OWNER), allowAnyDevice: false })).appId;
+  await client.public.request({
+    method: 'anvil_impersonateAccount',
+    params: [account(OWNER)],
+  } as never);
+  change((config) => ({ ...config, app_id: own.slice(2).toLowerCase() }));
+  const image = (await register(STRANGER, '--allow-simulated')).answer.entries[0]!.what.split(' ').at(
+    -1,
+  ) as Hex;
+  const removal = { to: kms, abi: dstackKmsAbi as Abi, functionName: 'removeOsImageHash', args: [image] };
+  await client.public.request({
+    method: 'eth_sendTransaction',
+    params: [{ from: account(OWNER), to: kms, data: encodeFunctionData(removal) }],
+  } as never);
+  await expect.poll(async () => (await register(STRANGER, '--allow-simulated')).answer.missing).toBe(2);
+  const dry = await register(OWNER, '--allow-simulated', '--dry-run');
+  expect([dry.code, dry.answer.started], dry.stderr).toMatchObject([0, [{ sent: false }, { sent: false }]]);
+  const done = await register(OWNER, '--allow-simulated');
+  expect([done.code, done.answer.started], done.stderr).toMatchObject([0, [{ sent: true }, { sent: true }]]);
+  expect((await register(OWNER, '--allow-simulated')).answer.missing).toBe(0);
+  change((config) => ({ ...config, app_id: app.slice(2).toLowerCase() }));
 });
 
 test('a chain of another number, and contracts of unknown code, are refused before anything is planned', async () => {

@@ -1,6 +1,6 @@
 import { OsImageError } from '../errors.ts';
 
-/** What the loader has to find before a program or library runs (System V ABI, chapter 5). */
+/** What the loader has to find before a program or library runs (System V gABI, "Dynamic Linking"). */
 export interface ElfNeeds {
   /** Path of the loader; undefined for libraries and static programs. */
   readonly interpreter: string | undefined;
