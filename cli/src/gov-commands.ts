@@ -147,9 +147,9 @@ export function addGovCommands(add: Add): void {
     () => import('./commands/gov-health.ts'),
     ['dstack-cloud gov health --governance governance.json'],
   );
-  command(
+  proposing(
     'emergency-revoke <WHAT...>',
-    'as a guardian: take something away at once',
+    'take something away: a guardian at once, a signer as a proposal',
     () => import('./commands/gov-revoke.ts'),
     [
       'dstack-cloud gov emergency-revoke image $OS_IMAGE_HASH',
@@ -157,6 +157,7 @@ export function addGovCommands(add: Add): void {
       'dstack-cloud gov emergency-revoke everything',
       '',
       'What: image, mr, device, app, advisory, everything; compose-hash and app-device with --app-id.',
+      'With a key that is not a guardian, it prepares the same revocation as a proposal and says when that can take effect.',
     ],
   ).option('--app-id <ADDRESS>', 'the app');
 }

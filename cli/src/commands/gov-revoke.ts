@@ -1,13 +1,20 @@
 import { dstackAppAbi, dstackKmsAbi } from '@dstack-cloud/contracts';
 import { addressValue, listedHashValue } from '@dstack-cloud/contracts/tasks';
-import { type ContractState, callLines, describeCall, GovernanceError } from '@dstack-cloud/governance';
+import {
+  type ContractState,
+  callLines,
+  describeCall,
+  GovernanceError,
+  routeOf,
+} from '@dstack-cloud/governance';
 import { type Abi, type Address, encodeFunctionData, isAddressEqual } from 'viem';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
 import { sendCall } from '../gov/send-call.ts';
+import { type StartOptions, startCalls } from '../gov/start-calls.ts';
 
-type Options = GovOptions & { appId?: string };
+type Options = GovOptions & StartOptions & { appId?: string };
 
 /** What a guardian can take away: the function, and how its value is read. */
 const kinds: Readonly<
@@ -31,7 +38,10 @@ const kinds: Readonly<
   },
 };
 
-/** `gov emergency-revoke`: a guardian takes something away. No signatures, no delay. */
+/**
+ * `gov emergency-revoke`: a guardian or the owner takes something away at once. Anybody else starts the same revocation in
+ * the way that the owner demands, and is told when it can take effect.
+ */
 export async function run(context: Context, words: readonly string[], options: Options): Promise<undefined> {
   const [kind = '', value, ...more] = words;
   const chosen = Object.hasOwn(kinds, kind) ? kinds[kind] : undefined;
@@ -54,15 +64,16 @@ export async function run(context: Context, words: readonly string[], options: O
     args: value === undefined ? [] : [chosen.value(value)],
   });
   const call = { to, value: 0n, data };
-  for (const line of callLines(describeCall(call, known))) context.print(line);
-  const { account } = await session.chain.signer();
+  const account = session.dryRun ? await session.findAccount() : (await session.chain.signer()).account;
   const allowed = [...contract.guardians, contract.owner];
-  if (!allowed.some((one) => isAddressEqual(one, account.address))) {
-    throw new GovernanceError('not-allowed', `${account.address} is no guardian of ${to}`, {
-      ...{ expected: contract.guardians.join(' or ') || 'no guardian is named', found: account.address },
-      hint: 'Use the key of a guardian. Without one, propose the removal: it then waits for the delay',
-    });
+  if (account === undefined || !allowed.some((one) => isAddressEqual(one, account.address))) {
+    sayWhoCould(context, contract, account?.address);
+    const route = routeOf(governance, [call]);
+    const started = await startCalls(context, session, view, { route, calls: [call] }, options);
+    context.result({ immediate: false, ...started });
+    return undefined;
   }
+  for (const line of callLines(describeCall(call, known))) context.print(line);
   const receipt = await sendCall(context, session, call, { what: describeCall(call, known).text });
   if (receipt !== undefined) {
     context.print(
@@ -70,10 +81,24 @@ export async function run(context: Context, words: readonly string[], options: O
     );
   }
   context.result({
-    ...{ effect: callLines(describeCall(call, known)), from: account.address },
+    ...{ immediate: true, effect: callLines(describeCall(call, known)), from: account.address },
     ...{ sent: receipt !== undefined, transaction: receipt?.transactionHash ?? null },
   });
   return undefined;
+}
+
+/** In an emergency it matters that another key would be faster. */
+function sayWhoCould(
+  { warn }: Context,
+  { address, guardians }: ContractState,
+  account: Address | undefined,
+): void {
+  const faster =
+    guardians.length === 0
+      ? `${address} has no guardian: only its owner can revoke`
+      : `A guardian can revoke at once: ${guardians.join(' or ')}`;
+  const who = account === undefined ? 'No key was given' : `${account} is not a guardian of ${address}`;
+  warn(`${who}, so this prepares the same revocation for the owner instead. ${faster}`);
 }
 
 function appOf(apps: readonly ContractState[], text: string | undefined): ContractState {

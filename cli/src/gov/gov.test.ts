@@ -105,12 +105,33 @@ describe('gov', () => {
     expect(await refused(A, 'execute', operation)).toContain('is executed already');
   }, 60_000);
 
-  test('emergency-revoke: a guardian at once, nobody else', async () => {
-    expect(await refused(A, 'emergency-revoke', 'image', image)).toContain('is no guardian');
+  test('emergency-revoke: a signer prepares the same revocation, and is told when it can take effect', async () => {
+    const what = ['emergency-revoke', 'image', image];
+    const { stdout, stderr, code } = await gov(A, ...what, '--dry-run');
+    expect(code, stderr).toBe(0);
+    expect(stderr).toContain(`${account(A)} is not a guardian of`);
+    expect(stderr).toContain(`A guardian can revoke at once: ${account(GUARDIAN)}`);
+    expect(stdout).toContain(`revoke OS image ${image}, on DstackKms`);
+    expect(stdout).toContain('It takes effect 1 hour after it is scheduled, not before ');
+    expect(stdout).toContain('nothing was signed or written');
+    const proposed = await ok(A, ...what);
+    expect(proposed).toMatchObject({ immediate: false, signed: true, delay_seconds: DELAY });
+    const { timestamp } = (await rpc('eth_getBlockByNumber', ['latest', false])) as { timestamp: string };
+    expect(proposed['not_before']).toBe(Number(timestamp) + DELAY);
+    expect(JSON.parse(readFileSync(proposed.file, 'utf8')).signatures).toHaveLength(1);
+    const stranger = await gov(STRANGER, ...what, '-o', 'stranger.json');
+    expect(stranger.stderr).toContain(`${account(STRANGER)} does not sign for Safe`);
+    expect(JSON.parse(readFileSync(box.path('stranger.json'), 'utf8')).signatures).toEqual([]);
+  });
+
+  test('emergency-revoke: a guardian at once', async () => {
     expect(await ok(GUARDIAN, 'emergency-revoke', 'image', image, '--dry-run')).toMatchObject({
       sent: false,
     });
-    expect(await ok(GUARDIAN, 'emergency-revoke', 'image', image)).toMatchObject({ sent: true });
+    expect(await ok(GUARDIAN, 'emergency-revoke', 'image', image)).toMatchObject({
+      immediate: true,
+      sent: true,
+    });
   });
 
   /** Through both signatures; the result of the submission. */

@@ -51,6 +51,11 @@ export async function makeProposal(
   context.print(`Safe transaction ${hash}, nonce ${nonce}`);
   const account = await session.findAccount();
   const signs = account !== undefined && safe.owners.some((owner) => isAddressEqual(owner, account.address));
+  if (!signs && !(session.dryRun && account === undefined)) {
+    context.warn(
+      `${account === undefined ? 'No key was given' : `${account.address} does not sign for Safe ${safe.address}`}, so the proposal gets no signature. Its signers are ${safe.owners.join(', ')}`,
+    );
+  }
   const shown = {
     ...{ safe: safe.address, hash, nonce: Number(nonce), threshold: safe.threshold },
     ...{ calls: callLines(words), signatures: signs ? 1 : 0 },

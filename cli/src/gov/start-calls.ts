@@ -61,7 +61,9 @@ export async function startCalls(
       ? calls
       : [scheduleCall(route.timelock.address, operation.operation, operation.delay)];
   sayWhen(context, view, route, operation?.delay, options.announce === true);
+  const notBefore = view.governance.block.timestamp + (operation?.delay ?? 0n);
   const result = {
+    not_before: Number(notBefore),
     effect: described.flatMap((one) => callLines(one)),
     authority: route.authority,
     ...(operation && {
