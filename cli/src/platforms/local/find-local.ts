@@ -9,9 +9,12 @@ import { runPath } from './paths.ts';
 
 /** The machine whose own manifest says that it belongs to this project; of several the one that runs, else the newest. */
 export async function findLocal({ context, config, project }: Place): Promise<ProjectState | undefined> {
-  const mine = (await listCvms(runPath(context, config))).filter(
+  const machines = await listCvms(runPath(context, config));
+  const mine = machines.filter(
     ({ manifest }) => manifest?.project != null && isSameFolder(manifest.project, project.directory),
   );
+  for (const { dir, state } of machines.filter(({ manifest }) => manifest === undefined))
+    context.warn(`The machine in ${dir} may be of this project too, which cannot be read: ${state.error}`);
   const machine = mine.find(({ state }) => state.supervisor !== null) ?? mine.at(-1);
   if (machine === undefined) return undefined;
   for (const { dir } of mine.filter((other) => other !== machine))

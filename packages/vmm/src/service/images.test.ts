@@ -64,6 +64,15 @@ it('an image is kept for machines that boot it through a link, and a link for th
   expect(readdirSync(folder)).toEqual(['bad']);
 });
 
+it('an image is kept while a machine is there of which nobody can read what it boots', async () => {
+  const images = new Images(folder);
+  await expect(images.remove('good', [machine('bad'), machine(undefined)])).rejects.toMatchObject({
+    code: 'running',
+    found: 'boots-undefined',
+  });
+  expect(readdirSync(folder)).toEqual(['bad', 'good']);
+});
+
 it('a removal takes nothing along but the image: links of it lead out, and names with paths are of no image', async () => {
   const elsewhere = mkdtempSync(join(tmpdir(), 'vmm-elsewhere-'));
   try {

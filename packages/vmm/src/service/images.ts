@@ -46,7 +46,8 @@ export class Images {
   /**
    * Deletes an image of this host for good; of a link only the link. Whatever else may be in the folder of images stays.
    *
-   * @param machines all of this host, with the image that each boots
+   * @param machines all of this host, with the image that each boots; undefined when that cannot be read, so that it may
+   * be any
    * @throws VmmError `not_found`, `running`
    */
   async remove(
@@ -54,16 +55,23 @@ export class Images {
     machines: readonly { readonly name: string; readonly image: string | undefined }[],
   ): Promise<void> {
     await this.#requireName(name);
-    const users: string[] = [];
+    const unknown = machines.filter(({ image }) => image === undefined);
+    if (unknown.length > 0)
+      throw new VmmError(
+        'running',
+        `Which image ${listed(unknown)} boots cannot be read, so it may be ${name}: repair its vm-manifest.json, or remove it`,
+        { expected: 'machines whose image is known', found: listed(unknown) },
+      );
+    const users: { readonly name: string }[] = [];
     for (const one of machines)
-      if (one.image !== undefined && (await this.#leadsThrough(one.image, name))) users.push(one.name);
+      if (one.image !== undefined && (await this.#leadsThrough(one.image, name))) users.push(one);
     if (users.length > 0)
       throw new VmmError(
         'running',
         `Machines boot the image ${name}: remove them first, or give them another image`,
         {
           expected: 'an image of no machine',
-          found: users.slice(0, 8).join(', '),
+          found: listed(users),
         },
       );
     const path = join(this.#path, name);
@@ -108,6 +116,14 @@ export class Images {
       found: name.slice(0, 64),
     });
   }
+}
+
+function listed(machines: readonly { readonly name: string }[]): string {
+  const more = machines.length > 8 ? ` and ${machines.length - 8} more` : '';
+  return `${machines
+    .slice(0, 8)
+    .map(({ name }) => name)
+    .join(', ')}${more}`;
 }
 
 /** Undefined for what is no link, or does not exist. */

@@ -11,6 +11,7 @@ import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import type { vmm } from '@dstack-cloud/prpc';
 import { type CreateOptions, checkCvm } from '../../create.ts';
 import { VmmError } from '../../errors.ts';
+import type { VmManifest } from '../../manifest.ts';
 import type { HostShared } from '../../shared-update.ts';
 import { bootFor } from '../../vm/boot-for.ts';
 import { requireProd } from '../../vm/check-vm.ts';
@@ -23,7 +24,7 @@ import { requireResources } from '../pools/resources.ts';
 import { checkApp } from './check-app.ts';
 import { type Configuration, checkConfiguration, normalAppId, wantedNetworks } from './configuration.ts';
 import { requireUnclaimed, roundedSize, wantedGpus } from './gpus.ts';
-import type { Machine } from './machine.ts';
+import { type Machine, requireReadable } from './machine.ts';
 import { teeOf } from './tee.ts';
 
 /**
@@ -151,8 +152,23 @@ export class MachinePlanner {
   /** Whether the machines that run leave this one what it needs. @throws VmmError `no_resources` */
   requireRoom(vm: CreateOptions['vm'], others: readonly Machine[]): void {
     const { vcpu = 0, memory = 0, gpus = null } = vm ?? {};
+    requireReadable(others);
     requireResources({ vcpu, memory }, others, this.#config.cvm);
     requireUnclaimed(gpus, others);
+  }
+
+  /** Refuses a start beside a machine with the same context id: its manifest was repaired, or comes from elsewhere. */
+  checkCid({ vm: { cid } }: VmManifest, others: readonly Machine[]): void {
+    const other = others.find(({ isAlive, manifest }) => isAlive && manifest?.vm.cid === cid);
+    if (other === undefined) return;
+    throw new VmmError(
+      'no_resources',
+      `${other.status.name} runs with context id ${cid} too: stop it first`,
+      {
+        expected: 'a context id of no other machine that runs',
+        found: `${cid} of VM ${other.id}`,
+      },
+    );
   }
 
   /** The ports of a machine, which no other has. @throws VmmError `bad_option`, `port_in_use` */
@@ -162,6 +178,7 @@ export class MachinePlanner {
   }
 }
 
+/** Ids that machines have; one whose manifest cannot be read may have any, and is refused at its start. */
 function cidsOf(machines: readonly Machine[]): Set<number> {
   return new Set(machines.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest.vm.cid])));
 }

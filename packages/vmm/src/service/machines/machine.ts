@@ -3,6 +3,7 @@ import { parseSysConfig } from '@dstack-cloud/app';
 import { utf8Text } from '@dstack-cloud/encoding';
 import { isThere, type ProcessIdentity } from '@dstack-cloud/files';
 import { create, vmm } from '@dstack-cloud/prpc';
+import { VmmError } from '../../errors.ts';
 import type { VmManifest } from '../../manifest.ts';
 import { type HostShared, readShared } from '../../shared-update.ts';
 import { type CvmStatus, cvmStatus } from '../../status.ts';
@@ -42,6 +43,32 @@ export async function machineOf(id: string, status: CvmStatus): Promise<Machine>
   // Without its folder it is only listed while programs of it run.
   const isAlive = !isThere(status.dir) || livingSupervisor(status) !== undefined;
   return { id, status, manifest: own, record, isAlive };
+}
+
+/**
+ * Refuses while a machine runs that cannot be read: what it has of this host is not known, so nothing of it is free.
+ *
+ * @throws VmmError `no_resources`
+ */
+export function requireReadable(machines: readonly Machine[]): void {
+  const unknown = machines.find(isUnknown);
+  if (unknown === undefined) return;
+  const { id, status } = unknown;
+  throw new VmmError(
+    'no_resources',
+    `VM ${id} runs, and what it has of this host is not known: ${whyUnusable(status)}. Stop it first`,
+    { expected: 'no running machine whose files cannot be read', found: id },
+  );
+}
+
+/** Whether a machine runs of which nobody can read what it has. */
+export function isUnknown({ isAlive, manifest }: Machine): boolean {
+  return isAlive && manifest === undefined;
+}
+
+/** Why a machine without manifest has none. */
+export function whyUnusable({ state }: CvmStatus): string {
+  return state.error ?? 'its folder holds another machine';
 }
 
 /** The supervisor of a machine, if it lives: a state may name one that is long gone. */

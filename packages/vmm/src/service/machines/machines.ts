@@ -18,10 +18,12 @@ import {
   configurationOf,
   folderOf,
   isMachineId,
+  isUnknown,
   livingSupervisor,
   type Machine,
   machineOf,
   readMachine,
+  whyUnusable,
 } from './machine.ts';
 import { changedConfiguration, type MachineChange } from './machine-change.ts';
 import { MachinePlanner } from './machine-planner.ts';
@@ -129,6 +131,7 @@ export class Machines {
       const configuration = await configurationOf(machine, machine.manifest);
       this.#planner.requireRoom(machine.manifest.vm, machines);
       this.#planner.checkPorts(id, configuration, machines);
+      this.#planner.checkCid(machine.manifest, machines);
       await this.#setStarted(machine.status.dir, true);
       await launchCvm(machine.status.dir);
     });
@@ -195,10 +198,11 @@ export class Machines {
   /** Deletes an OS image that no machine boots. */
   async removeImage(name: string): Promise<void> {
     await this.#queue.run(async () => {
-      const machines = await this.list();
+      // Also those in folders that are none of the service's: whatever is below the run folder may boot it.
+      const machines = await listCvms(this.#config.run_path);
       await this.#images.remove(
         name,
-        machines.map(({ status, manifest }) => ({ name: status.name, image: manifest?.image })),
+        machines.map((machine) => ({ name: machine.name, image: machine.manifest?.image })),
       );
     });
   }
@@ -230,19 +234,23 @@ export class Machines {
     await this.#queue.run(async () => {
       const machine = await this.#usable(id);
       if (machine.isAlive || !machine.record.started) return;
+      const others = (await this.list()).filter((other) => other.id !== id);
+      this.#planner.checkCid(machine.manifest, others);
       await launchCvm(machine.status.dir);
     });
   }
 
   /** The GPUs that callers may ask for, and whether each is free. */
   async gpus(): Promise<{ slot: string; productId: string; description: string; isFree: boolean }[]> {
-    const owners = claims(await this.list());
+    const machines = await this.list();
+    const owners = claims(machines);
+    const isKnown = machines.every((machine) => !isUnknown(machine));
     const offered = await offeredGpus(this.#config.cvm.gpu, this.#hardware);
     return offered.map(({ slot, product, isInUse }) => ({
       slot,
       productId: product,
       description: `NVIDIA 3D controller [${product}]`,
-      isFree: !isInUse && !owners.has(slot),
+      isFree: isKnown && !isInUse && !owners.has(slot),
     }));
   }
 
@@ -250,8 +258,7 @@ export class Machines {
     const machine = await this.find(id);
     const { manifest, status } = machine;
     if (manifest !== undefined) return { ...machine, manifest };
-    const why = status.state.error ?? 'its folder holds another machine';
-    throw new VmmError('damaged', `VM ${id} cannot be used: ${why}`);
+    throw new VmmError('damaged', `VM ${id} cannot be used: ${whyUnusable(status)}`);
   }
 
   async #setStarted(dir: string, started: boolean): Promise<void> {
