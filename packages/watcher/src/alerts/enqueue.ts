@@ -10,8 +10,10 @@ export type Outlets = {
   readonly maxWaiting: number;
 };
 
-/** Ids that are remembered, so that one thing is told once. */
+/** Ids that are remembered of events, and of what lasts, so that one thing is told once. */
 const MAX_TOLD = 2_000;
+/** Strangers can cause any number of events, which must not push out what lasts. */
+const OF_EVENT = /^([0-9a-f]{32}|0x[0-9a-f]{64}\/0x[0-9a-f]{40})\//;
 
 /** Puts alerts among what is to be told. When too much waits, the least grave and oldest is given up, and counted. */
 export function enqueue(state: WatchState, alerts: readonly Alert[], outlets: Outlets): WatchState {
@@ -20,7 +22,13 @@ export function enqueue(state: WatchState, alerts: readonly Alert[], outlets: Ou
   let { sequence, dropped } = state;
   let outbox: Pending[] = [...state.outbox];
   for (const alert of alerts) {
-    if (told.has(alert.id)) continue;
+    const before = told.get(alert.id);
+    if (before !== undefined) {
+      // What still lasts is forgotten last.
+      told.delete(alert.id);
+      told.set(alert.id, before);
+      continue;
+    }
     told.set(alert.id, alert.time);
     const key = `alert/${alert.severity}/${alert.rule}`;
     counts[key] = (counts[key] ?? 0) + 1;
@@ -36,7 +44,9 @@ export function enqueue(state: WatchState, alerts: readonly Alert[], outlets: Ou
     outbox = outbox.toSpliced(index, 1);
     dropped += 1;
   }
-  const kept = [...told].slice(-MAX_TOLD);
+  const kept = [true, false].flatMap((ofEvent) =>
+    [...told].filter(([id]) => OF_EVENT.test(id) === ofEvent).slice(-MAX_TOLD),
+  );
   return { ...state, told: Object.fromEntries(kept), counts, sequence, outbox, dropped };
 }
 

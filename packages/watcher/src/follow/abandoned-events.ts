@@ -13,9 +13,15 @@ export async function rollBack(keeper: ModelKeeper, last: number): Promise<reado
   const height = state.checkpoints.at(-1)!.number;
   const gone = keeper.model.after(last);
   const sources = Object.fromEntries(
-    Object.entries(state.sources).map(([address, source]) => [
+    Object.entries(state.sources).map(([address, { pendingTold, ...source }]) => [
       address,
-      { ...source, next: Math.min(source.next, last + 1) },
+      {
+        ...source,
+        next: Math.min(source.next, last + 1),
+        // What comes in place of history is new, and what history ended may be pending once more.
+        alertsFrom: Math.min(source.alertsFrom, last + 1),
+        ...(pendingTold === true && source.alertsFrom <= last + 1 ? { pendingTold } : {}),
+      },
     ]),
   );
   const orphans = { ...state.orphans };
@@ -39,7 +45,10 @@ export async function giveUpOrphans(keeper: ModelKeeper, target: number): Promis
   const events = store.entries.flatMap((entry) =>
     entry.type === 'event' && lost.includes(entry.event.id) ? [entry.event] : [],
   );
-  const alerts = events.filter(({ history }) => !history).map(withdrawn);
+  // Of history only what was pending was told.
+  const wasTold = ({ id, history }: GovernanceEvent): boolean =>
+    !history || Object.hasOwn(store.state.told, `${id}/new-proposal`);
+  const alerts = events.filter(wasTold).map(withdrawn);
   const entries = lost.map((id) => ({ type: 'withdrawn', id }) as const);
   await keeper.commit({ orphans }, alerts, entries, true);
   return alerts;

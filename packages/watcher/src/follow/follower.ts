@@ -21,6 +21,7 @@ import { forgetMadeCalls } from './forget-made-calls.ts';
 import { discoveredApps, knownContracts, mute, withinLimits } from './found-apps.ts';
 import { type Enqueue, ModelKeeper } from './model-keeper.ts';
 import { NEAR, planRange, type Range } from './plan-range.ts';
+import { tellPending } from './tell-pending.ts';
 
 /** What is followed, and how. */
 export type FollowerOptions = {
@@ -88,6 +89,7 @@ export class Follower {
     alerts.push(...(await giveUpOrphans(this.#keeper, target)));
     const { kms } = this.#options.store.state;
     await forgetMadeCalls(reader, view, this.model, kms as Hex, (address) => this.#sources.isListed(address));
+    alerts.push(...(await tellPending(this.#keeper, this.#context, view.settled.timestamp)));
     return { head: view.head, block: this.#options.store.state.checkpoints.at(-1)?.number ?? 0, alerts };
   }
 

@@ -5,7 +5,7 @@ import type { ChainReader } from '../chain/chain-reader.ts';
 import { announcedCalls } from '../model/announced-calls.ts';
 import type { GovernanceModel } from '../model/governance-model.ts';
 
-/** Asked about in one pass. */
+/** Asked about at once. A contract has at most 64 announced calls, and only contracts of ours are asked. */
 const MAX_ASKED = 64;
 const WORD = /^0x[0-9a-f]{64}$/;
 
@@ -20,23 +20,26 @@ export async function forgetMadeCalls(
   kms: Hex,
   isListed: (address: string) => boolean,
 ): Promise<void> {
-  const pending = announcedCalls(model, kms, view.settled.timestamp, isListed).slice(0, MAX_ASKED);
-  const answers = await reader.calls(
-    view,
-    view.settled,
-    pending.map(({ contract, callHash }) => ({
-      to: contract as Hex,
-      data: encodeFunctionData({
-        abi: dstackKmsAbi,
-        functionName: 'announcedAt',
-        args: [callHash as Hex],
-      }),
-    })),
-  );
-  pending.forEach(({ contract, callHash }, index) => {
-    // Code without announcements has none that could be made.
-    if (WORD.test(answers[index] ?? '') && answers[index] !== zeroHash) return;
-    const ruled = contract === kms ? model.kms : model.apps.get(contract);
-    ruled?.announced.delete(callHash);
-  });
+  const all = announcedCalls(model, kms, view.settled.timestamp, isListed);
+  for (let start = 0; start < all.length; start += MAX_ASKED) {
+    const pending = all.slice(start, start + MAX_ASKED);
+    const answers = await reader.calls(
+      view,
+      view.settled,
+      pending.map(({ contract, callHash }) => ({
+        to: contract as Hex,
+        data: encodeFunctionData({
+          abi: dstackKmsAbi,
+          functionName: 'announcedAt',
+          args: [callHash as Hex],
+        }),
+      })),
+    );
+    pending.forEach(({ contract, callHash }, index) => {
+      // Code without announcements has none that could be made.
+      if (WORD.test(answers[index] ?? '') && answers[index] !== zeroHash) return;
+      const ruled = contract === kms ? model.kms : model.apps.get(contract);
+      ruled?.announced.delete(callHash);
+    });
+  }
 }

@@ -43,6 +43,11 @@ export class ModelKeeper {
     return [...alerts.values()];
   }
 
+  /** Keeps what is to be told, with a change that touches no event. */
+  async tell(change: Partial<WatchState>, alerts: readonly Alert[]): Promise<void> {
+    await this.store.update((state) => this.#enqueue({ ...state, ...change }, alerts));
+  }
+
   /** @param changesOrder true if events are older than known ones, or are gone: the model is made from the store again */
   async commit(
     change: Partial<WatchState>,

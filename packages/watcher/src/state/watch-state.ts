@@ -20,6 +20,8 @@ export type Source = {
   readonly listed: boolean;
   /** Why it is not followed any more. */
   readonly muted?: string | undefined;
+  /** What was pending when it was first read whole was told. */
+  readonly pendingTold?: boolean | undefined;
   /** `policyEpoch()` less the changes that were seen, when both were first read together. */
   readonly epochOffset?: number | undefined;
 };
@@ -87,6 +89,7 @@ export const watchState: z.ZodType<WatchState> = z.strictObject({
       alertsFrom: natural,
       listed: z.boolean(),
       muted: z.string().optional(),
+      pendingTold: z.boolean().optional(),
       epochOffset: z.int().optional(),
     }),
   ),

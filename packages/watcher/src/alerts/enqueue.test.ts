@@ -1,0 +1,34 @@
+import { expect, test } from 'vitest';
+import { StateStore } from '../state/state-store.ts';
+import type { Alert } from './alert.ts';
+import { enqueue, type Outlets } from './enqueue.ts';
+
+const OUTLETS: Outlets = { log: true, webhook: undefined, maxWaiting: 10_000 };
+const empty = StateStore.inMemory({ kms: '0x', fromBlock: 0 }).state;
+const alert = (id: string): Alert => ({ id, rule: 'r', severity: 'info', text: '', time: 1 });
+const digits = (number: number, count: number): string => number.toString(16).padStart(count, '0');
+
+test('a flood of events does not make what lasts be told again', () => {
+  const lasting = Array.from({ length: 50 }, (_, index) =>
+    alert(`0x${digits(index, 40)}/0x${digits(index, 64)}/new-proposal`),
+  );
+  const events = Array.from({ length: 5_000 }, (_, index) =>
+    index % 2 === 0
+      ? alert(`${digits(index, 32)}/any-device`)
+      : alert(`0x${digits(index, 64)}/0x${digits(index, 40)}/unscheduled-change`),
+  );
+  const flooded = enqueue(enqueue(empty, lasting, OUTLETS), events, OUTLETS);
+  expect(Object.keys(flooded.told).length).toBeLessThanOrEqual(4_000);
+  expect(enqueue(flooded, lasting, OUTLETS).sequence).toBe(flooded.sequence);
+});
+
+test('of what lasts, what ended is forgotten first', () => {
+  const first = alert('first/new-proposal');
+  let state = enqueue(empty, [first], OUTLETS);
+  for (let round = 0; round < 10; round += 1) {
+    const others = Array.from({ length: 500 }, (_, index) => alert(`${round}-${index}/new-proposal`));
+    state = enqueue(state, [first, ...others], OUTLETS);
+  }
+  expect(state.sequence).toBe(5_001);
+  expect(Object.keys(state.told)).toHaveLength(2_000);
+});
