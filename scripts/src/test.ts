@@ -27,20 +27,18 @@ const BY_NAME_ONLY = [
  * part of that. Each runs with nothing beside it.
  */
 const ALONE = [
-  'packages/verifier/src/service/hostile.test.ts',
-  ...[
-    'hostile-connections',
-    'hostile-inputs',
-    'kms-chain',
-    'kms-cost',
-    'kms-evidence',
-    'kms-operations',
-    'kms-policy',
-    'kms-workers',
-    'kms-workers-limits',
-    'vm-measured-boot',
-  ].map((name) => `test/e2e/${name}.test.ts`),
-];
+  'hostile-connections',
+  'hostile-inputs',
+  'kms-chain',
+  'kms-cost',
+  'kms-evidence',
+  'kms-operations',
+  'kms-policy',
+  'kms-workers',
+  'kms-workers-limits',
+  'verifier-floods',
+  'vm-measured-boot',
+].map((name) => `test/e2e/${name}.test.ts`);
 
 /** Much of a test's time it waits; with one process for each core but one, as by default, two cores have one process. */
 const WORKERS = Math.max(2, availableParallelism() - 1);

@@ -1,22 +1,20 @@
 /**
- * The service as a program under floods of one address, while another asks at its own pace: that one keeps its rate.
+ * The verifier as a program under floods of one address, while another asks at its own pace: that one keeps its rate.
  * Log, memory and requests to vendors stay bounded.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, request, type Server } from 'node:http';
-import { createRequire } from 'node:module';
 import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import { toHex } from '@dstack-cloud/encoding';
 import { describeWithFixtures, fixture, fixturePath } from '@dstack-cloud/test/fixtures';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 
 const SET = 'mock-evidence/set-a';
-const MAIN = join(dirname(fileURLToPath(import.meta.url)), '../main.ts');
+const PROGRAM = join(import.meta.dirname, '../../dist/bin/dstack-verifier.js');
 const PER_SECOND = 20;
 const SECONDS = 1;
 const MIB = 2 ** 20;
@@ -49,9 +47,10 @@ tdx = ${root('tdx')}
 aws_nitro_enclave = ${root('nsm')}
 `;
   writeFileSync(join(directory, 'v.toml'), config);
-  const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
-  const argv = ['--import', tsx, '-C', '@dstack/source', MAIN, '-c', 'v.toml'];
-  service = spawn(process.execPath, argv, { cwd: directory, stdio: ['ignore', 'inherit', 'pipe'] });
+  service = spawn(process.execPath, [PROGRAM, '-c', 'v.toml'], {
+    cwd: directory,
+    stdio: ['ignore', 'inherit', 'pipe'],
+  });
   service.stderr?.on('data', (chunk: Buffer) => {
     logged += chunk.toString();
   });
