@@ -191,17 +191,19 @@ describeWithFixtures('boot', 'simulator/attestation.bin', () => {
     expect(existsSync(written('.appkeys.json'))).toBe(false);
   });
 
-  it.each(['UNAVAILABLE', 'RATE_LIMITED'] as const)(
-    'a KMS that says %s has denied nothing',
-    async (refuseCode) => {
-      const { url } = await kms({ refuse: 'Boot denied: authorization backend unavailable', refuseCode });
-      shareApp({ key_provider: 'kms' }, [url]);
-      const error = await boot().catch((thrown: unknown) => thrown);
-      expect(error).toMatchObject({ code: 'kms-unavailable', message: expect.stringContaining('no denial') });
-      expect(errorChain(error)).toContain('Boot denied: authorization backend unavailable');
-      expect(device.names).toEqual(BEFORE_KEYS);
-    },
-  );
+  it.each([
+    { refuseCode: 'UNAVAILABLE' },
+    { refuseCode: 'RATE_LIMITED' },
+    { refuseStatus: 408 },
+    { refuseStatus: 503 },
+  ] as const)('a KMS that answers %o has denied nothing', async (how) => {
+    const { url } = await kms({ refuse: 'Boot denied: authorization backend unavailable', ...how });
+    shareApp({ key_provider: 'kms' }, [url]);
+    const error = await boot().catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: 'kms-unavailable', message: expect.stringContaining('no denial') });
+    expect(errorChain(error)).toContain('Boot denied: authorization backend unavailable');
+    expect(device.names).toEqual(BEFORE_KEYS);
+  });
 
   it('the next KMS is asked when one fails, without a trace of the failure', async () => {
     const [refusing, giving] = [await kms({ refuse: refusal }), await kms()];

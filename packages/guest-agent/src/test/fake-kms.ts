@@ -20,6 +20,7 @@ export interface FakeKmsOptions {
   readonly refuse?: string;
   /** Code that it refuses with. */
   readonly refuseCode?: RpcErrorCode;
+  readonly refuseStatus?: number;
   /** Usage of its certificate; default `kms:rpc`. */
   readonly usage?: string;
   /** Asked before each certificate is signed; it may wait, or throw to refuse. */
@@ -63,8 +64,11 @@ export async function startFakeKms(options: FakeKmsOptions = {}): Promise<FakeKm
     GetTempCaCert: () => ({ tempCaCert: certificatePem(temp), tempCaKey: p256KeyPem(tempKey), caCert }),
     GetAppKey: () => {
       if (options.refuse !== undefined) {
-        const { refuseCode: code } = options;
-        throw new RpcError(`App not allowed: ${options.refuse}`, code && { code });
+        const { refuseCode: code, refuseStatus: status } = options;
+        throw new RpcError(`App not allowed: ${options.refuse}`, {
+          ...(code && { code }),
+          ...(status && { status }),
+        });
       }
       return {
         caCert,

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { type Duplex, PassThrough } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ratlsReportData } from '@dstack-cloud/attestation';
-import { generateP256Key } from '@dstack-cloud/keys';
+import { generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { afterEach, describe, expect, it } from 'vitest';
 import { certificatePem, issuerOf } from '../certificate/issue-certificate.ts';
 import { appCa, appLeaf, rpcCertificate } from '../certificate/profiles.ts';
@@ -17,6 +18,7 @@ import {
 } from '../testing/samples.ts';
 import { closeAll, closeLater, get, startServer } from '../testing/servers.ts';
 import { raTlsAgent } from './agent.ts';
+import type { PeerVerifier } from './peer.ts';
 
 afterEach(closeAll);
 
@@ -173,6 +175,46 @@ describe('the agent', () => {
     await once(late, 'close');
     agent.destroy();
   }, 5000);
+
+  describe('when judging the server took longer than a server waits', () => {
+    /** A server that closes a connection without a request after 300 ms, and a judge that takes 600 ms. */
+    async function slowly(second?: TestKms): Promise<{ answer: Promise<string>; judged: () => number }> {
+      const kms = testKms({ attested: true });
+      const { port, server } = await startServer(bindingOnly, kms);
+      let connections = 0;
+      server.on('secureConnection', (socket) => {
+        connections += 1;
+        if (connections === 1 && second !== undefined)
+          server.setSecureContext({ key: p256KeyPem(second.rpcKey), cert: second.rpcPem });
+        const idle = setTimeout(() => socket.destroy(), 300);
+        socket.once('data', () => clearTimeout(idle));
+      });
+      let judged = 0;
+      const verify: PeerVerifier = async (certificate) => {
+        judged += 1;
+        if (judged === 1) await sleep(600);
+        return await bindingOnly(certificate);
+      };
+      const agent = raTlsAgent({ verifyServer: { evidence: 'required', verify }, reconnectAfterMs: 200 });
+      closeLater(() => agent.destroy());
+      return { answer: get(port, agent), judged: () => judged };
+    }
+
+    it('asks over a new connection to the server that was judged', async () => {
+      const { answer, judged } = await slowly();
+      expect(await answer).toBe('200 anonymous');
+      expect(judged()).toBe(1);
+    });
+
+    it('judges another certificate that it meets there, too', async () => {
+      const { answer, judged } = await slowly(testKms({ attested: true }));
+      expect(await answer).toBe('200 anonymous');
+      expect(judged()).toBe(2);
+      const kms = testKms();
+      const bare = await slowly(kms);
+      await expect(bare.answer).rejects.toEqual(code('no-attestation'));
+    });
+  });
 
   it('refuses rules that would trust anybody', () => {
     const ca = testKms().rootPem;

@@ -1,5 +1,4 @@
 import { X509Certificate } from 'node:crypto';
-import type { TLSSocket } from 'node:tls';
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import { parseRaTlsCertificate, type RaTlsCertificate } from '../certificate/parse-ra-tls-certificate.ts';
@@ -22,12 +21,11 @@ export interface ServerRules {
 
 /**
  * Checks the server of a finished handshake.
+ * @param shown its certificate
  * @param root PEM of the root that the handshake was held to
  * @throws RaTlsError
  */
-export async function checkServer(socket: TLSSocket, rules: ServerRules, root?: string): Promise<void> {
-  const shown = socket.getPeerX509Certificate();
-  if (!shown) throw new RaTlsError('connection', 'The server showed no certificate');
+export async function checkServer(shown: X509Certificate, rules: ServerRules, root?: string): Promise<void> {
   const certificate = parseRaTlsCertificate(new Uint8Array(shown.raw));
   const { usage = USAGE.kmsRpc, evidence = 'if-present', pinnedSpki, verify } = rules;
   if (usage !== null && certificate.usage !== usage) {
