@@ -13,12 +13,14 @@ import { type Counts, runVitest } from './run-vitest.ts';
  */
 const BY_NAME_ONLY = [
   'vm-data',
+  'vm-demo',
   'vm-disk-attacks',
   'vm-guest',
   'vm-kms-inside',
   'vm-local',
   'vm-power-cut',
   'vm-real-image',
+  'vm-tpm-deploy',
   'vm-tpm-provider',
 ].map((name) => `test/e2e/${name}.test.ts`);
 

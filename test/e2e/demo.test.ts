@@ -4,17 +4,8 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { DEMO, type DemoJson, expectComplete } from '../harness/demo-json.ts';
 import { processesIn, repository, runCommand } from '../harness/run-command.ts';
-
-type DemoJson = {
-  simulated: boolean;
-  steps: Array<{ name: string; ok: boolean; ms: number; detail: string }>;
-  kms: { url: string; k256_pubkey: string };
-  app: { app_id: string; compose_hash: string; instance_id: string; url: string; address: string };
-  denied: Array<{ when: string; error: string }>;
-  verify: { is_valid: boolean; simulated: boolean };
-  total_ms: number;
-};
 
 let directory: string;
 beforeEach(() => {
@@ -22,22 +13,9 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-const demo = ['npm', 'run', '--silent', 'demo', '--', '--once', '--json'];
-
-function expectComplete(json: DemoJson): void {
-  expect(json.simulated).toBe(true);
-  expect(json.steps.filter(({ ok }) => !ok)).toEqual([]);
-  expect(json.steps.length).toBeGreaterThan(10);
-  expect(json.denied.map(({ when }) => when)).toEqual(['unregistered', 'revoked']);
-  for (const { error } of json.denied) expect(error).toContain('Boot denied: Compose hash not allowed');
-  expect(json.verify).toMatchObject({ is_valid: true, simulated: true });
-  expect(json.app.address).toMatch(/^0x[0-9a-fA-F]{40}$/);
-  expect(json.kms.k256_pubkey).toMatch(/^[0-9a-f]{66}$/);
-}
-
 describe('demo', () => {
   test('first-attested-app: from nothing to an attested application with keys, and both refusals', async () => {
-    const { code, stdout, stderr } = await runCommand(demo, {
+    const { code, stdout, stderr } = await runCommand(DEMO, {
       env: { TMPDIR: directory },
       timeoutMs: 180_000,
     });
@@ -49,7 +27,7 @@ describe('demo', () => {
 
   test('two-demos: a second demo beside the first works', async () => {
     const runs = await Promise.all(
-      ['a', 'b'].map(() => runCommand(demo, { env: { TMPDIR: directory }, timeoutMs: 240_000 })),
+      ['a', 'b'].map(() => runCommand(DEMO, { env: { TMPDIR: directory }, timeoutMs: 240_000 })),
     );
     for (const { code, stdout, stderr } of runs) {
       expect(code, stderr).toBe(0);

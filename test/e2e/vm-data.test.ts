@@ -2,7 +2,6 @@
  * What outlives a boot of a machine that the command line made: data and identity, over an orderly stop, a killed QEMU and
  * another OS image. The application is a script, which is up before Docker is.
  */
-import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { addOsImageHash } from '@dstack-cloud/contracts';
@@ -13,37 +12,11 @@ import type { Stack } from '../harness/stack.ts';
 import { BOOT_MS, type CommandLine, editApp, projectState } from '../harness/vm/command-line.ts';
 import { devImage } from '../harness/vm/dev-image.ts';
 import { missingForVm } from '../harness/vm/machine.ts';
+import { type ScriptPage, useScriptApp } from '../harness/vm/script-app.ts';
 import { variantImage } from '../harness/vm/variant-image.ts';
 import { startVmStack } from '../harness/vm/vm-stack.ts';
 
 vi.setConfig({ testTimeout: 2 * BOOT_MS, hookTimeout: BOOT_MS + 300_000 });
-
-/** Counts its starts on the data disk, and shows them with what the key service gave. */
-const program = `
-const fs = require("node:fs"), http = require("node:http"), file = "/dstack/persistent/starts";
-const starts = (fs.existsSync(file) ? fs.readFileSync(file, "utf8") : "") + "x";
-// On the disk before anybody is told: a killed machine loses what only its memory has.
-fs.writeFileSync(file, starts, { flush: true });
-const ask = (method, body) => new Promise((resolve, reject) => {
-  const options = { socketPath: "/run/dstack.sock", path: "/" + method, method: "POST", headers: { "content-type": "application/json" } };
-  http.request(options, (answer) => {
-    let text = "";
-    answer.on("data", (part) => { text += part; }).on("end", () => resolve(JSON.parse(text)));
-  }).on("error", reject).end(JSON.stringify(body));
-});
-(async () => {
-  const { instance_id } = await ask("Info", {});
-  const { key } = await ask("GetKey", { path: "wallet", purpose: "signing" });
-  const page = JSON.stringify({ starts: starts.length, instance_id, key });
-  http.createServer((_, response) => response.end(page)).listen(8080);
-})();
-`;
-
-interface Page {
-  readonly starts: number;
-  readonly instance_id: string;
-  readonly key: string;
-}
 
 const needed = ['qemu-system-x86_64', 'apt-get', 'dpkg-deb', ...missingForVm()];
 describeWithPrograms('the data of a local virtual machine', needed, () => {
@@ -62,19 +35,7 @@ describeWithPrograms('the data of a local virtual machine', needed, () => {
     ({ stack, cli, images } = await startVmStack(built.folder));
     await cli.must(['new', 'app', '--os-image', 'first'], stack.space.projects);
     project = join(stack.space.projects, 'app');
-    writeFileSync(
-      join(project, 'exact.json'),
-      JSON.stringify({
-        manifest_version: 2,
-        name: 'app',
-        runner: 'bash',
-        bash_script: `exec /usr/lib/dstack/node -e '${program}'`,
-        key_provider: 'kms',
-        storage_fs: 'ext4',
-        secure_time: false,
-      }),
-    );
-    editApp(project, { app_compose_file: 'exact.json', local_config: { data_size: 3 } });
+    useScriptApp(project, { key_provider: 'kms' });
     await cli.must(['deploy'], project);
   });
   afterAll(async () => {
@@ -82,7 +43,7 @@ describeWithPrograms('the data of a local virtual machine', needed, () => {
     if (stack !== undefined) expect(processesIn(stack.space.directory)).toEqual([]);
   });
 
-  const page = async (): Promise<Page> => JSON.parse(await cli.page(project)) as Page;
+  const page = async (): Promise<ScriptPage> => JSON.parse(await cli.page(project)) as ScriptPage;
   const status = async (): Promise<string> =>
     (await cli.must<{ status: string }>(['status'], project)).status;
   const machine = (): string => projectState(project)['machine_dir']!;

@@ -19,7 +19,7 @@ export function farewell(report: DemoReport, totalMs: number, once: boolean): vo
       'By hand, in another terminal, as long as this one runs:',
       `  export DSTACK_CLOUD_CONFIG=${report.config ?? ''}`,
       `  export PATH=${report.binDirectory ?? ''}:$PATH`,
-      '  dstack-cloud new hello && cd hello',
+      `  dstack-cloud new hello${report.osImage === undefined ? '' : ` --os-image ${report.osImage}`} && cd hello`,
       '  dstack-cloud deploy',
       '  dstack-cloud status; dstack-cloud logs; dstack-cloud verify',
       '  (change docker-compose.yaml, deploy: refused; dstack-cloud app allow, deploy: runs)',

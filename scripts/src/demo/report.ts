@@ -16,6 +16,8 @@ export interface DemoReport {
   verify?: { is_valid: boolean; simulated: boolean; [key: string]: unknown };
   /** Address of the governance page. */
   console?: string;
+  /** What its virtual machines boot; undefined when it has none. */
+  osImage?: string | undefined;
   /** How to go on by hand. */
   config?: string;
   binDirectory?: string;

@@ -8,11 +8,15 @@ export interface Step {
   readonly detail: string;
 }
 
+/** How long nothing may be heard of a step. */
+const SILENCE_MS = 20_000;
+
 /** Runs steps one after the other, prints each, and remembers how it went. */
 export class Steps {
   readonly done: Step[] = [];
   readonly #quiet: boolean;
   readonly #signal: AbortSignal;
+  #lastLine = 0;
 
   constructor(options: { quiet: boolean; signal: AbortSignal }) {
     this.#quiet = options.quiet;
@@ -24,6 +28,11 @@ export class Steps {
     this.#signal.throwIfAborted();
     this.#print(`${pc.bold(title)}`);
     const started = performance.now();
+    this.#lastLine = started;
+    const waiting = setInterval(() => {
+      const now = performance.now();
+      if (now - this.#lastLine > SILENCE_MS) this.note(`… ${Math.round((now - started) / 1000)} s`);
+    }, 1_000);
     const record = (ok: boolean, detail: string): void => {
       const step = { name, ok, ms: Math.round(performance.now() - started), detail };
       this.done.push(step);
@@ -37,6 +46,8 @@ export class Steps {
     } catch (error) {
       record(false, error instanceof Error ? error.message : String(error));
       throw error;
+    } finally {
+      clearInterval(waiting);
     }
   }
 
@@ -54,6 +65,7 @@ export class Steps {
   }
 
   #print(text: string): void {
+    this.#lastLine = performance.now();
     if (!this.#quiet) process.stdout.write(`${text}\n`);
   }
 }

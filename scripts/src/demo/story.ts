@@ -4,7 +4,7 @@ import { commandLine } from './command-line.ts';
 import { deployContracts, publishKms, registerKms } from './contracts.ts';
 import { bootKms, bootstrapKms, finishKms, kmsAttestation, VM_DOMAIN } from './kms.ts';
 import { openConsole } from './open-console.ts';
-import { prepareVm } from './prepare-vm.ts';
+import { prepareVm, requireVmHost } from './prepare-vm.ts';
 import { readPage } from './read-page.ts';
 import type { DemoReport } from './report.ts';
 import { startChain } from './start-chain.ts';
@@ -25,6 +25,7 @@ export interface StoryOptions {
 /** The demo, step by step; the names are part of its JSON. */
 export async function story(options: StoryOptions): Promise<void> {
   const { steps, cleanup, report, keep, signal } = options;
+  const qemu = options.vm ? await requireVmHost(steps) : undefined;
   const programs = await steps.run('build', 'Build the programs and contracts', async () => {
     const built = await build();
     return [built.directory, `${built.programs.length} programs, ${built.fresh ? 'up to date' : 'built'}`];
@@ -85,7 +86,8 @@ export async function story(options: StoryOptions): Promise<void> {
     return [undefined, `RA-TLS at ${kms.url}`];
   });
 
-  const image = options.vm ? await prepareVm({ steps, space, contracts }) : undefined;
+  const image = qemu === undefined ? undefined : await prepareVm({ steps, space, contracts, qemu });
+  report.osImage = image?.image;
   const services = { chain, contracts, platform, kmsUrl: kms.url };
   report.config = await writeConfig(space, { ...services, images: image?.images });
   const cli = commandLine(space, report.config, steps, signal);
