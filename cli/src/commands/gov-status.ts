@@ -4,15 +4,16 @@ import {
   describeCall,
   durationText,
   type Governance,
-  ownersWhoSigned,
+  GovernanceError,
   type Principal,
-  proposalHash,
   type ScheduledOperation,
   timeText,
 } from '@dstack-cloud/governance';
 import type { Address } from 'viem';
 import type { Context } from '../context.ts';
 import { connectGov, type GovOptions, type GovSession, type GovView } from '../gov/connect-gov.ts';
+import { pendingProposals } from '../gov/pending-proposals.ts';
+import { wordsOf } from '../gov/proposals.ts';
 
 /** `gov status`: who may do what and when it takes effect, and what is under way. */
 export async function run(context: Context, _: readonly string[], options: GovOptions): Promise<undefined> {
@@ -32,7 +33,7 @@ export async function run(context: Context, _: readonly string[], options: GovOp
       for (const line of callLines(describeCall(call, known), '    ')) context.print(line);
     }
   }
-  const proposals = await pendingProposals(session, view);
+  const { proposals, problem } = await proposalsInWords(context, session, view);
   if (proposals.length > 0) context.print(`Proposals at the transaction service: ${proposals.length}`);
   for (const { hash, nonce, signatures, threshold, lines } of proposals) {
     context.print(`  ${hash}, nonce ${nonce}: ${signatures} of ${threshold} signatures`);
@@ -60,6 +61,7 @@ export async function run(context: Context, _: readonly string[], options: GovOp
       nonce: Number(nonce),
       calls: lines,
     })),
+    proposals_problem: problem ?? null,
   });
   return undefined;
 }
@@ -113,21 +115,21 @@ function stateText({ state, readyAt, expiresAt }: ScheduledOperation, now: bigin
   return `can be executed${expiresAt === undefined ? '' : ` until ${timeText(expiresAt)}`}`;
 }
 
-async function pendingProposals(session: GovSession, { governance, known }: GovView) {
-  const found = [];
-  for (const principal of governance.principals.values()) {
-    if (principal.kind !== 'safe') continue;
-    const { safe } = principal;
-    const pending = (await session.service(safe.address)?.pending(safe.address, safe.nonce)) ?? [];
-    for (const proposal of pending) {
-      const hash = proposalHash(proposal);
-      const signed = await ownersWhoSigned(safe, hash, proposal.signatures);
-      const { to, value, data, operation, nonce } = proposal.tx;
-      const lines = callLines(describeCall({ to, value, data, operation }, known));
-      const twice = pending.filter(({ tx }) => tx.nonce === nonce).length > 1;
-      if (twice) lines.push('Warning: another proposal has the same nonce: one of the two can be executed');
-      found.push({ hash, nonce, signatures: signed.length, threshold: safe.threshold, lines });
-    }
+/** What waits at the transaction service, in words. A service that fails hides nothing of the chain. */
+async function proposalsInWords(context: Context, session: GovSession, view: GovView) {
+  try {
+    const pending = await pendingProposals(session, view);
+    const proposals = pending.map(({ proposal, hash, safe, signers, hasRival }) => {
+      const lines = callLines(wordsOf({ proposal }, view));
+      if (hasRival)
+        lines.push('Warning: another proposal has the same nonce: one of the two can be executed');
+      const { nonce } = proposal.tx;
+      return { hash, nonce, signatures: signers.length, threshold: safe.threshold, lines };
+    });
+    return { proposals, problem: undefined };
+  } catch (error) {
+    if (!(error instanceof GovernanceError) || error.code === 'chain-unreachable') throw error;
+    context.warn(`Proposals are not shown: ${error.message}`);
+    return { proposals: [], problem: error.message };
   }
-  return found;
 }

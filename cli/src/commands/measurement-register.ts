@@ -17,6 +17,7 @@ import { openRegistration } from '../measurement/open-registration.ts';
 import { addressOption, type MeasurementOptions, workloadOptions } from '../measurement/options.ts';
 import { makerText, type PlannedCall, type PlannedGroup, planJson, planLines } from '../measurement/plan.ts';
 import { readWorkload } from '../measurement/read-workload.ts';
+import type { UnderWay } from '../measurement/under-way.ts';
 
 type Options = MeasurementOptions & StartOptions & { readonly safe?: string; readonly timelock?: string };
 
@@ -106,8 +107,11 @@ function transactionsOf({ route }: PlannedGroup, calls: readonly PlannedCall[]):
 
 /** What nobody has started yet. */
 function toStart({ calls }: PlannedGroup, { announce }: Options): readonly PlannedCall[] {
-  const open = calls.filter(({ scheduledAs }) => scheduledAs === undefined);
-  return announce === true ? open.filter(({ needsAnnouncement }) => needsAnnouncement) : open;
+  const isOpen = ({ scheduled, proposed }: UnderWay): boolean =>
+    scheduled === undefined && proposed === undefined;
+  return announce === true
+    ? calls.filter(({ needsAnnouncement, announcement }) => needsAnnouncement && isOpen(announcement))
+    : calls.filter(({ underWay }) => isOpen(underWay));
 }
 
 /** What a Safe or a Timelock has to be given, as the tasks print it; undefined when it is not theirs to make. */

@@ -8,6 +8,7 @@ import {
   type TaskChain,
 } from '@dstack-cloud/contracts/tasks';
 import {
+  canonicalSafeContract,
   type Governance,
   GovernanceError,
   type GovernanceFile,
@@ -136,7 +137,9 @@ export async function connectGov(context: Context, options: GovOptions): Promise
       );
     }
     if (second !== undefined) await compareWith(second, governance, query);
-    return { governance, known: knownContracts(governance, file?.multiSend ? [file.multiSend] : []) };
+    const batch = await canonicalSafeContract(client, 'MultiSendCallOnly');
+    const batches = [file?.multiSend, batch].filter((one): one is Address => one !== undefined);
+    return { governance, known: knownContracts(governance, batches) };
   };
   const serviceUrl = options.service ?? env['SAFE_SERVICE_URL'];
   return {

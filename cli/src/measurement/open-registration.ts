@@ -8,6 +8,7 @@ import {
   type GovSession,
   type GovView,
 } from '../gov/connect-gov.ts';
+import { pendingProposals } from '../gov/pending-proposals.ts';
 import { type Plan, planRegistration } from './plan.ts';
 import { type Registration, type RegistrationOptions, readRegistration } from './read-registration.ts';
 import { requireKnownCode } from './require-known-code.ts';
@@ -33,11 +34,15 @@ export async function openRegistration(
   const { appId } = workload;
   const session = await connectGov(context, { ...options, app: appId === undefined ? [] : [appId] });
   const view = await session.read();
+  const pending = await pendingProposals(session, view);
   const seenBy = async (client: PublicClient): Promise<{ registration: Registration; plan: Plan }> => {
     const through = { ...session, client };
     await requireKnownCode(through, view, appId);
     const registration = await readRegistration(through, view, workload, options);
-    return { registration, plan: await planRegistration(through, view, registration, requireTimelock) };
+    return {
+      registration,
+      plan: await planRegistration(through, view, registration, { requireTimelock, pending }),
+    };
   };
   const seen = await seenBy(session.client);
   const { second } = session;

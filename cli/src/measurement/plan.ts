@@ -10,16 +10,20 @@ import {
   type Route,
   timeText,
 } from '@dstack-cloud/governance';
-import { type Address, type Hex, isAddressEqual, keccak256, type PublicClient } from 'viem';
+import { type Address, isAddressEqual, keccak256, type PublicClient } from 'viem';
 import type { GovSession, GovView } from '../gov/connect-gov.ts';
+import type { PendingProposal } from '../gov/pending-proposals.ts';
 import { whoStarts } from '../gov/start-calls.ts';
 import type { Entry, Registration } from './read-registration.ts';
+import { findAnnouncement, findUnderWay, type Proposed, readyFrom, type UnderWay } from './under-way.ts';
 
 /** A missing call, and what is under way for it. */
 export interface PlannedCall extends Call {
   readonly entry: Entry;
-  /** An operation of the Timelock has it already. */
-  readonly scheduledAs?: Hex;
+  /** The call itself, at the Timelock or at the transaction service. */
+  readonly underWay: UnderWay;
+  /** The same of the call that announces it. */
+  readonly announcement: UnderWay;
   /** It was made public in the contract, and counts from then on. */
   readonly announcedAt?: bigint;
   /** Unix time before which it cannot take effect. */
@@ -42,13 +46,18 @@ export interface Plan {
   readonly obstacles: readonly string[];
 }
 
-/** Who has to sign what is missing, and when it can take effect. @param requireTimelock seconds, as in kms.toml */
+/**
+ * Who has to sign what is missing, and when it can take effect.
+ * @param requireTimelock seconds, as in kms.toml
+ * @param pending what waits at the transaction service
+ */
 export async function planRegistration(
   { client }: GovSession,
-  { governance }: GovView,
+  view: GovView,
   { entries, obstacles: found }: Registration,
-  requireTimelock: number | undefined,
+  { requireTimelock, pending }: { requireTimelock: number | undefined; pending: readonly PendingProposal[] },
 ): Promise<Plan> {
+  const { governance } = view;
   const now = governance.block.timestamp;
   const missing = entries.flatMap((entry) => (entry.call === undefined ? [] : [{ ...entry.call, entry }]));
   const contracts = [governance.kms, ...governance.apps];
@@ -61,7 +70,7 @@ export async function planRegistration(
     for (const call of calls) {
       // Anybody registers an app, without delay.
       const contract = isAddressEqual(call.to, call.entry.contract) ? byAddress(call.to) : undefined;
-      planned.push(await plannedCall(client, governance.block, route, call, contract, announces));
+      planned.push(await plannedCall(client, view, route, { call, contract, announces, pending }));
     }
     groups.push({ route, calls: planned, earliest: latest(now, ...planned.map(({ earliest }) => earliest)) });
   }
@@ -87,28 +96,29 @@ export async function planRegistration(
 
 async function plannedCall(
   client: PublicClient,
-  block: { readonly number: bigint; readonly timestamp: bigint },
-  { timelock }: Route,
-  call: Call & { entry: Entry },
-  contract: ContractState | undefined,
-  announces: boolean,
+  view: GovView,
+  route: Route,
+  {
+    call,
+    contract,
+    announces,
+    pending,
+  }: {
+    call: Call & { entry: Entry };
+    contract: ContractState | undefined;
+    announces: boolean;
+    pending: readonly PendingProposal[];
+  },
 ): Promise<PlannedCall> {
+  const { block } = view.governance;
   const policyDelay = contract?.policyDelay ?? 0n;
   const now = block.timestamp;
-  const wait = timelock?.minDelay ?? 0n;
-  const pending = timelock?.operations.find(
-    ({ state, calls }) =>
-      (state === 'waiting' || state === 'ready') &&
-      calls.some(({ to, data }) => isAddressEqual(to, call.to) && data === call.data),
-  );
+  const wait = route.timelock?.minDelay ?? 0n;
+  const underWay = findUnderWay(view, route, call, pending);
   if (policyDelay === 0n || contract === undefined || !announces) {
     // A DstackTimelock makes public what it schedules.
-    const ready = pending?.readyAt ?? now + (wait > policyDelay ? wait : policyDelay);
-    return {
-      ...call,
-      ...(pending && { scheduledAs: pending.id }),
-      ...{ earliest: latest(now, ready), needsAnnouncement: false },
-    };
+    const ready = latest(readyFrom(underWay, now, wait), underWay.scheduled ? now : now + policyDelay);
+    return { ...call, underWay, announcement: {}, earliest: latest(now, ready), needsAnnouncement: false };
   }
   const read = { address: contract.address, abi: dstackKmsAbi, blockNumber: block.number } as const;
   const at = await client.readContract({
@@ -116,12 +126,12 @@ async function plannedCall(
     args: [keccak256(call.data)],
   });
   const isOpen = at !== 0n && now <= at + policyDelay + USE_WITHIN;
-  const counts = isOpen ? at + policyDelay : now + wait + policyDelay;
+  const announcement = isOpen ? {} : findAnnouncement(view, route, call, pending);
+  const counts = (isOpen ? at : latest(now, readyFrom(announcement, now, wait))) + policyDelay;
   return {
-    ...call,
-    ...(pending && { scheduledAs: pending.id }),
+    ...{ ...call, underWay, announcement },
     ...(isOpen && { announcedAt: at }),
-    ...{ earliest: latest(counts, pending?.readyAt ?? now + wait), needsAnnouncement: !isOpen },
+    ...{ earliest: latest(counts, readyFrom(underWay, now, wait)), needsAnnouncement: !isOpen },
   };
 }
 
@@ -174,15 +184,26 @@ export function makerText(route: Route): string {
 }
 
 function whenText(
-  { scheduledAs, announcedAt, earliest, needsAnnouncement }: PlannedCall,
+  { underWay, announcement, announcedAt, earliest, needsAnnouncement }: PlannedCall,
   now: bigint,
 ): string {
   const from = earliest <= now ? 'now' : `from ${timeText(earliest)}`;
-  if (scheduledAs !== undefined)
-    return `scheduled already as operation ${scheduledAs}: can be executed ${from}`;
+  if (underWay.scheduled !== undefined && !needsAnnouncement)
+    return `scheduled already as operation ${underWay.scheduled.id}: can be executed ${from}`;
+  const started = underWayText('', underWay);
+  const announced = underWayText('its announcement is ', announcement);
+  const both = [started, announced].filter((one) => one !== undefined).join('; ');
+  if (both !== '') return `${both}: can take effect ${from}`;
   if (announcedAt !== undefined) return `announced at ${timeText(announcedAt)}: can be made ${from}`;
   if (needsAnnouncement) return `has to be announced first (--announce): can be made ${from} at the earliest`;
   return earliest <= now ? 'takes effect at once' : `can take effect ${from}`;
+}
+
+function underWayText(what: string, { scheduled, proposed }: UnderWay): string | undefined {
+  if (scheduled !== undefined) return `${what}scheduled already as operation ${scheduled.id}`;
+  if (proposed === undefined) return undefined;
+  const { hash, nonce, signatures, threshold } = proposed;
+  return `${what}proposed already as Safe transaction ${hash}, nonce ${nonce}, with ${signatures} of ${threshold} signatures`;
 }
 
 /** The plan for programs. */
@@ -205,7 +226,8 @@ export function planJson(
       earliest: Number(at),
       calls: calls.map((call) => ({
         ...{ to: call.to, data: call.data, effect: callLines(describeCall(call, known)) },
-        ...{ operation: call.scheduledAs ?? null, needs_announcement: call.needsAnnouncement },
+        ...underWayJson(call.underWay),
+        ...{ needs_announcement: call.needsAnnouncement, announcement: underWayJson(call.announcement) },
         announced_at: call.announcedAt === undefined ? null : Number(call.announcedAt),
         earliest: Number(call.earliest),
       })),
@@ -213,4 +235,15 @@ export function planJson(
     earliest: Number(earliest),
     obstacles,
   };
+}
+
+function underWayJson({ scheduled, proposed }: UnderWay): Record<string, unknown> {
+  return {
+    operation: scheduled?.id ?? null,
+    proposal: proposed === undefined ? null : jsonOfProposed(proposed),
+  };
+}
+
+function jsonOfProposed({ hash, nonce, signatures, threshold, delay }: Proposed): Record<string, unknown> {
+  return { hash, nonce: Number(nonce), signatures, threshold, delay_seconds: Number(delay) };
 }

@@ -4,6 +4,7 @@ export { type GovernanceFile, readGovernanceFile } from './governance-file.ts';
 export { checkHealth, worstLevel } from './health/check-health.ts';
 export type { HealthFacts, HealthLevel, HealthRow } from './health/health-row.ts';
 export { announceCall } from './propose/announce-call.ts';
+export { callsOfTransaction, makesCall } from './propose/made-calls.ts';
 export { type CallGroup, groupByAuthority, type Route, routeOf, stepRoute } from './propose/route.ts';
 export { simulateCalls } from './propose/simulate-calls.ts';
 export { simulateExecution, simulateTransaction } from './propose/simulate-transaction.ts';
@@ -28,7 +29,13 @@ export {
 } from './safe/safe-contracts.ts';
 export { createSafe, type NewSafe } from './safe/safe-proxy.ts';
 export { type SafeTx, safeTx, safeTxHash, safeTypedData } from './safe/safe-tx.ts';
-export { type Confirmation, ownersWhoSigned, packSignatures, recoverSigner } from './safe/signatures.ts';
+export {
+  type Confirmation,
+  ownersAmong,
+  ownersWhoSigned,
+  packSignatures,
+  recoverSigner,
+} from './safe/signatures.ts';
 export { type TransactionService, transactionService } from './safe/transaction-service.ts';
 export { ifPresent } from './state/absent.ts';
 export { type ContractState, readContractState } from './state/read-contract-state.ts';

@@ -2,7 +2,7 @@ import { concatHex, type Hex, hashMessage, recoverAddress, size, slice, toHex } 
 import { privateKeyToAccount, sign } from 'viem/accounts';
 import { describe, expect, test } from 'vitest';
 import { safeTx, safeTxHash, safeTypedData } from './safe-tx.ts';
-import { ownersWhoSigned, packSignatures, recoverSigner } from './signatures.ts';
+import { ownersAmong, ownersWhoSigned, packSignatures, recoverSigner } from './signatures.ts';
 
 const key = (n: number): Hex => `0x${n.toString(16).padStart(64, '0')}`;
 const accounts = [1, 2, 3, 4].map((n) => privateKeyToAccount(key(n)));
@@ -16,6 +16,16 @@ describe('signatures of a Safe transaction', () => {
   test('typed data is signed as the hash', async () => {
     const typed = await accounts[0]!.signTypedData(safeTypedData(31_337, safe.address, tx));
     expect(await recoverSigner(hash, typed)).toEqual({ signer: owners[0], signature: typed });
+  });
+
+  test('of owners are told from those of others, such as a signer who was replaced', async () => {
+    const signatures = [
+      await signed(3),
+      await signed(1),
+      await signed(0, `0x${'12'.repeat(32)}`),
+      '0x12',
+    ] as const;
+    expect(await ownersAmong(safe, hash, signatures)).toEqual([owners[1]]);
   });
 
   test('are packed in ascending order of the owners, as many as are needed', async () => {

@@ -90,6 +90,20 @@ export async function ownersWhoSigned(
   return [...found.values()];
 }
 
+/** Owners that signed this hash; signatures of others, such as a signer who was replaced, count for nothing. */
+export async function ownersAmong(
+  { owners }: Pick<SafeState, 'owners'>,
+  hash: Hex,
+  signatures: readonly Hex[],
+): Promise<Address[]> {
+  const signers = new Set<string>();
+  for (const signature of signatures) {
+    const found = await recoverSigner(hash, signature).catch(() => undefined);
+    if (found !== undefined) signers.add(found.signer.toLowerCase());
+  }
+  return owners.filter((owner) => signers.has(owner.toLowerCase()));
+}
+
 /**
  * What `execTransaction` takes: as many signatures as the Safe demands, in ascending order of the owners' addresses.
  * @param approvers owners that approved the hash on chain, by `approveHash`
