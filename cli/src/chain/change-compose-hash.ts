@@ -19,7 +19,7 @@ export async function changeComposeHash(
       exitCode: EXIT.usage,
     });
   const prepared = await prepareShared(context, config, project);
-  const composeHash = hash ?? prepared.composeHash;
+  const composeHash = hash ?? prepared.appPolicyHash;
   await setComposeHash(context, chain, prepared.appId, composeHash, allowed);
   context.print(`${allowed ? 'Allowed' : 'Revoked'} compose hash ${composeHash}`);
   context.result({ app_id: prepared.appId, compose_hash: composeHash, allowed });

@@ -12,6 +12,7 @@ import {
 } from '@dstack-cloud/contracts';
 import { type Abi, type Hex, keccak256, toHex } from 'viem';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { appPolicyHash } from '../project/app-policy-hash.ts';
 import type { Prepared } from '../project/shared-files.ts';
 import { checkPolicy } from './check-policy.ts';
 
@@ -48,9 +49,11 @@ async function write(address: Hex, abi: Abi, functionName: string, args: readonl
 const onKms = (name: string, ...args: unknown[]) => write(kms, dstackKmsAbi as Abi, name, args);
 const onApp = (name: string, ...args: unknown[]) => write(app, dstackAppAbi as Abi, name, args);
 
-async function check(): Promise<void> {
+async function check(platform: 'gcp' | 'nitro' = 'gcp'): Promise<void> {
   const bare = (value: Hex): string => value.slice(2).toLowerCase();
-  const prepared = { appId: bare(app), composeHash: bare(compose), osImageHash: bare(image) } as Prepared;
+  const hashes = { composeHash: bare(compose), osImageHash: bare(image) };
+  const policyHash = appPolicyHash(platform === 'nitro', hashes);
+  const prepared = { appId: bare(app), ...hashes, appPolicyHash: policyHash } as Prepared;
   await checkPolicy({ rpc_url: anvil.rpcUrl, kms_contract: kms, create_apps: false }, prepared);
 }
 
@@ -75,4 +78,14 @@ it.each<[string, () => Promise<void>]>([
 ])('refuses: %s', async (reason, change) => {
   await change();
   await expect(check()).rejects.toMatchObject({ code: 'refused', message: expect.stringContaining(reason) });
+});
+
+it('of a Nitro enclave, one hash has to be allowed as OS image and as compose hash', async () => {
+  await expect(check('nitro')).rejects.toMatchObject({
+    code: 'compose_hash_not_allowed',
+    found: image.slice(2),
+  });
+  await onApp('addComposeHash', image);
+  await onApp('removeComposeHash', compose);
+  await check('nitro');
 });

@@ -41,7 +41,7 @@ export async function checkPolicy(config: ChainConfig, prepared: Prepared): Prom
       found: prepared.osImageHash,
       hint: `The owner of ${kms} must allow it, or choose another os_image in app.json`,
     });
-  const allowed = await read(app, appAbi, 'allowedComposeHashes', `0x${prepared.composeHash}`).catch(
+  const allowed = await read(app, appAbi, 'allowedComposeHashes', `0x${prepared.appPolicyHash}`).catch(
     (error: unknown) => {
       throw unreadable(error);
     },
@@ -52,7 +52,7 @@ export async function checkPolicy(config: ChainConfig, prepared: Prepared): Prom
       `Compose hash not allowed: the app contract ${app} would deny the boot`,
       {
         expected: 'a compose hash that the contract allows',
-        found: prepared.composeHash,
+        found: prepared.appPolicyHash,
         hint: 'The owner of the app allows it with\ndstack-cloud app allow\nand then dstack-cloud deploy',
       },
     );
@@ -68,10 +68,10 @@ export async function checkPolicy(config: ChainConfig, prepared: Prepared): Prom
 }
 
 /** The application on the best of machines. */
-function bestCase({ appId, composeHash, osImageHash }: Prepared): object {
+function bestCase({ appId, appPolicyHash, osImageHash }: Prepared): object {
   return {
     appId: `0x${appId}`,
-    composeHash: `0x${composeHash}`,
+    composeHash: `0x${appPolicyHash}`,
     osImageHash: `0x${osImageHash}`,
     ...{ instanceId: zeroAddress, deviceId: zeroHash, mrAggregated: zeroHash, mrSystem: zeroHash },
     ...{ tcbStatus: 'UpToDate', advisoryIds: [] },

@@ -17,12 +17,12 @@ export async function run(
   const { config, project } = await loadPlace(context);
   const chain = requireChain(config.chain);
   const prepared = await prepareShared(context, config, project);
-  const before = await readApp(await connectReader(chain), prepared.appId, prepared.composeHash);
+  const before = await readApp(await connectReader(chain), prepared.appId, prepared.appPolicyHash);
   if (before.registered && before.deployed)
     throw new CliError('exists', `App 0x${prepared.appId} has its contract already`, {
       hint: 'Allow another compose file with dstack-cloud app allow',
     });
-  const hash = flags['composeHash'] === false ? undefined : prepared.composeHash;
+  const hash = flags['composeHash'] === false ? undefined : prepared.appPolicyHash;
   const appId = await createProjectApp(context, project, chain, hash);
   context.print(`Created app contract 0x${appId}`);
   context.info(hash === undefined ? 'It allows no compose hash yet' : `It allows compose hash ${hash}`);

@@ -7,15 +7,15 @@ import { prepareShared } from '../project/shared-files.ts';
 export async function run(context: Context): Promise<undefined> {
   const { config, project } = await loadPlace(context);
   const prepared = await prepareShared(context, config, project);
-  const app = await readApp(await requireReader(config.chain), prepared.appId, prepared.composeHash);
+  const app = await readApp(await requireReader(config.chain), prepared.appId, prepared.appPolicyHash);
   const say = (value: boolean | null): string => (value === null ? '-' : value ? 'yes' : 'no');
   context.print(`app-id:               0x${prepared.appId}`);
   context.print(`registered:           ${say(app.registered)}`);
   context.print(`contract:             ${app.deployed ? 'deployed' : 'none'}`);
   context.print(`owner:                ${app.owner ?? '-'}`);
-  context.print(`compose-hash:         ${prepared.composeHash}`);
+  context.print(`compose-hash:         ${prepared.appPolicyHash}`);
   context.print(`compose-hash allowed: ${say(app.compose_hash_allowed)}`);
   context.print(`any device allowed:   ${say(app.allow_any_device)}`);
-  context.result({ app_id: prepared.appId, compose_hash: prepared.composeHash, ...app });
+  context.result({ app_id: prepared.appId, compose_hash: prepared.appPolicyHash, ...app });
   return undefined;
 }

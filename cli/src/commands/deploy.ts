@@ -119,15 +119,15 @@ async function registerApp(place: Place, register: boolean | undefined): Promise
   const { context, config, project } = place;
   const chain = requireChain(config.chain);
   const before = await prepareShared(context, config, project);
-  const app = await readApp(await connectReader(chain), before.appId, before.composeHash);
+  const app = await readApp(await connectReader(chain), before.appId, before.appPolicyHash);
   if (app.deployed && app.registered) {
     if (register === true && app.compose_hash_allowed !== true) {
-      await setComposeHash(context, chain, before.appId, before.composeHash, true);
-      context.info(`Allowed compose hash ${before.composeHash}`);
+      await setComposeHash(context, chain, before.appId, before.appPolicyHash, true);
+      context.info(`Allowed compose hash ${before.appPolicyHash}`);
     }
     return place;
   }
-  const appId = await createProjectApp(context, project, chain, before.composeHash);
+  const appId = await createProjectApp(context, project, chain, before.appPolicyHash);
   context.info(`Created app contract 0x${appId}, which allows this compose file`);
   return { context, config, project: await loadProject(context) };
 }

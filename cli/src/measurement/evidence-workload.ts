@@ -4,6 +4,7 @@ import type { Hex } from 'viem';
 import { loadGlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
+import { appPolicyHash } from '../project/app-policy-hash.ts';
 import { getSubject, type Subject } from '../verify/subject.ts';
 import { loadTrust, pccsUrl } from '../verify/trust.ts';
 import { peerCertificate } from './peer-certificate.ts';
@@ -42,13 +43,14 @@ export async function workloadOfEvidence(
   }
   const { appInfo, mode } = report;
   const isNitro = mode.includes('nitro-enclave');
+  const hashes = { composeHash: appInfo.compose_hash, osImageHash: appInfo.os_image_hash };
   const hash = (value: string): Hex => `0x${value}`;
   const isKms = options.role === 'kms';
   return {
     ...{ role: options.role, source },
     // An enclave's app id is not measured: whoever runs it chooses it.
     appId: isKms || isNitro || appInfo.app_id === '' ? undefined : hash(appInfo.app_id),
-    composeHash: isKms ? undefined : hash(appInfo.compose_hash),
+    composeHash: isKms ? undefined : hash(appPolicyHash(isNitro, hashes)),
     osImageHash: hash(appInfo.os_image_hash),
     mrAggregated: isKms ? hash(appInfo.mr_aggregated) : undefined,
     deviceId: hash(appInfo.device_id),

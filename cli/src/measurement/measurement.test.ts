@@ -451,4 +451,24 @@ describeWithFixtures('recorded evidence', 'attestation/dstack/nitro-attestation-
     expect(code).not.toBe(0);
     expect(stderr).toMatch(/does not verify/);
   });
+
+  test('of a Nitro enclave asks for one hash as OS image and as compose hash, as deploy checks it', async () => {
+    const file = fixturePath('attestation/dstack/nitro-attestation-v0.bin');
+    const { code, answer, stderr } = await measurement(
+      ...([
+        undefined,
+        'plan',
+        file,
+        '--app-id',
+        app,
+        '--any-device',
+        '--at',
+        '2025-12-25T16:05:00Z',
+      ] as const),
+    );
+    expect(code, stderr).toBe(0);
+    const hash = '0x1894b0b29e94a9db16e88a2914f0923e52bb16c08bf3bb484df786a147e2eb79';
+    expect(answer.entries.map(({ what }) => what)).toContain(`OS image ${hash}`);
+    expect(answer.entries.map(({ what }) => what)).toContain(`compose hash ${hash}`);
+  });
 });

@@ -31,20 +31,18 @@ export async function workloadOfPrepared(
   context: Context,
   config: GlobalConfig,
   project: Project,
-  { appId, composeHash, osImageHash }: Prepared,
+  { appId, appPolicyHash, osImageHash }: Prepared,
 ): Promise<Workload> {
-  const { platform, key_provider } = project.config;
+  const { key_provider } = project.config;
   if (key_provider !== 'kms') {
     throw new CliError('refused', `This project takes no keys from a KMS (key_provider is ${key_provider})`, {
       hint: 'There is nothing to register for it',
     });
   }
-  const isNitro = platform === 'nitro';
   const hash = (value: string): Hex => `0x${value}`;
   return {
     ...{ role: 'app' as const, source: `the project ${project.directory}`, appId: hash(appId) },
-    // On Nitro the image is the application.
-    composeHash: hash(isNitro ? osImageHash : composeHash),
+    composeHash: hash(appPolicyHash),
     osImageHash: hash(osImageHash),
     ...{ mrAggregated: undefined, deviceId: undefined, tcbStatus: undefined, advisoryIds: [] },
     simulated: await isSimulated(context, config, project),

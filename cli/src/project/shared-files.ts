@@ -18,6 +18,7 @@ import type { GlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
 import type { Project } from './app-config.ts';
+import { appPolicyHash } from './app-policy-hash.ts';
 import { composeBytes } from './compose-bytes.ts';
 import { osImage } from './os-image.ts';
 import { handedFilePath } from './project-path.ts';
@@ -26,6 +27,8 @@ import { handedFilePath } from './project-path.ts';
 export interface Prepared {
   readonly files: Partial<Record<HostSharedName, Uint8Array>>;
   readonly composeHash: string;
+  /** What the app contract has to allow: the compose hash, or on Nitro the hash of the image. */
+  readonly appPolicyHash: string;
   /** The effective app id: only with a KMS does app.json decide it . */
   readonly appId: string;
   /** Empty when the app has no instance id, undefined when the guest draws it. */
@@ -75,6 +78,10 @@ export async function prepareShared(
   return {
     files,
     composeHash: toHex(hash),
+    appPolicyHash: appPolicyHash(app.platform === 'nitro', {
+      composeHash: toHex(hash),
+      osImageHash: image.hash,
+    }),
     appId,
     instanceId: predictInstanceId(app.no_instance_id, app.key_provider, seed, appId),
     osImageHash: image.hash,
