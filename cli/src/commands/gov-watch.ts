@@ -63,6 +63,9 @@ function notes({ info, warn, debug }: Context): (note: WatcherNote) => void {
       case 'safe-service-failed':
         problem(`The Safe transaction service was not read: ${note.code}: ${note.message}`);
         return;
+      case 'simulation-failed':
+        problem(`A pending proposal could not be simulated: ${note.code}: ${note.message}`);
+        return;
       case 'chain':
         if (note.event.type === 'endpoint-failed') debug(`${note.event.endpoint}: ${note.event.message}`);
     }

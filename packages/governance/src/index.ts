@@ -73,3 +73,4 @@ export {
   knownContracts,
 } from './words/known-contracts.ts';
 export { durationText, type Effect, timeText } from './words/sentences.ts';
+export { isUnprotected } from './words/unprotected.ts';

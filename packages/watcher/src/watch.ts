@@ -14,6 +14,7 @@ import { WatcherError } from './errors.ts';
 import type { SourceKind } from './events/governance-event.ts';
 import { Follower } from './follow/follower.ts';
 import { knownContracts } from './follow/found-apps.ts';
+import { Simulations } from './follow/simulations.ts';
 import { readNonces } from './safe-service/read-nonces.ts';
 import { SafeService } from './safe-service/safe-service.ts';
 import { type Listener, listen } from './serve/listen.ts';
@@ -29,6 +30,8 @@ export type WatcherNote =
   | { readonly type: 'pass-failed'; readonly code: string; readonly message: string }
   | { readonly type: 'webhook-failed'; readonly message: string }
   | { readonly type: 'safe-service-failed'; readonly code: string; readonly message: string }
+  /** Something that is pending could not be tried; what else happens is told all the same. */
+  | { readonly type: 'simulation-failed'; readonly code: string; readonly message: string }
   | { readonly type: 'chain'; readonly event: ChainEvent };
 
 /** How the watcher runs. */
@@ -143,6 +146,14 @@ async function watchLocked({
     if (safes.problem !== undefined && safes.problem !== before)
       onNote({ type: 'safe-service-failed', code: safes.problem.code, message: safes.problem.message });
   };
+  const simulations = new Simulations();
+  const simulate = async (): Promise<readonly Alert[]> => {
+    const known = knownContracts(store.state.sources, config.multi_send);
+    const waiting = safes?.waiting ?? [];
+    const { alerts, error } = await simulations.try(reader, follower.model, waiting, known, now());
+    if (error !== undefined) onNote({ type: 'simulation-failed', ...described(error) });
+    return alerts;
+  };
   const pass = async (): Promise<void> => {
     const before = store.state.journal.entries;
     const progress = await follower.pass(signal);
@@ -153,6 +164,7 @@ async function watchLocked({
     if (events > 0) onNote({ type: 'pass', block: progress.block, events });
     await askSafes();
     await tell([
+      ...(await simulate()),
       ...waitingAlerts(safes?.waiting ?? [], follower.model, now(), thresholds.pending_hours * 3_600, {
         known: knownContracts(store.state.sources, config.multi_send),
         isListed,

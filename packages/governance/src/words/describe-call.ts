@@ -13,6 +13,7 @@ import {
   safeSentences,
   timelockSentences,
 } from './sentences.ts';
+import { isUnprotected } from './unprotected.ts';
 
 /** A call as people read it, decoded from the bytes that would be sent. */
 export type CallInWords = {
@@ -163,12 +164,6 @@ function effectOf({ effect }: Sentence, args: readonly unknown[], inner: readonl
   return own === 'steps' && inner.length > 0 ? worst(inner) : own;
 }
 
-/** SHA-256 of nothing, and of three zero PCRs: measurements that unprotected systems have. */
-const UNPROTECTED = [
-  '0xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
-  '0x81c611f35bff79491538b2f7cf201c7597a661a5c549633541c62bdc8af1613f',
-];
-
 function warningsOf(
   kind: ContractKind,
   functionName: string,
@@ -177,8 +172,8 @@ function warningsOf(
 ): string[] {
   const [first, second] = args;
   const ours = (address: unknown): boolean => known.has(String(address).toLowerCase());
-  if (/^(add|replace)/.test(functionName) && args.some((one) => UNPROTECTED.includes(String(one)))) {
-    return ['It allows a system without protection (a debug enclave, or no device at all)'];
+  if (/^(add|replace)/.test(functionName) && args.some((one) => isUnprotected(String(one)))) {
+    return ['It allows a system without protection (a debug enclave, no device at all, or zero)'];
   }
   if (['transferOwnership', 'setAdmin', 'startOwnershipTransfer'].includes(functionName) && !ours(first)) {
     return [`${first} is neither the Timelock nor the Safe of this domain`];

@@ -1,4 +1,4 @@
-import { durationText, timeText } from '@dstack-cloud/governance';
+import { durationText, isUnprotected, timeText } from '@dstack-cloud/governance';
 import { keccak256, toHex, zeroAddress } from 'viem';
 import type { GovernanceEvent } from '../events/governance-event.ts';
 import { argument, seconds } from '../model/apply-contract.ts';
@@ -6,7 +6,6 @@ import type { Allowance } from '../model/model.ts';
 import type { Severity } from './alert.ts';
 import { actorOf, type Finding, isBeingMade, type Occurrence } from './occurrence.ts';
 import { callInWords, proposal } from './proposal.ts';
-import { isUnprotected } from './unprotected.ts';
 
 type Say = (event: GovernanceEvent) => string;
 type Row = { readonly rule: string; readonly severity: Severity; readonly say: Say };

@@ -35,12 +35,15 @@ export function callInWords(
   return describeCall(call, known);
 }
 
-function dangers(call: CallInWords, { inUse }: AlertContext): string[] {
+function dangers(call: CallInWords, { inUse, isListed }: AlertContext): string[] {
   const { effect, text, warnings, functionName = '', args } = call;
+  const uses = (value: unknown): boolean => inUse.has(String(value).toLowerCase());
   const isDangerous =
     ['powers', 'code', 'unknown'].includes(effect) ||
     (functionName === 'setAllowAnyDevice' && args[0] === true) ||
-    functionName === 'disableUpgrades' ||
-    (effect === 'removes' && args.some((value) => inUse.has(String(value).toLowerCase())));
+    functionName === 'pause' ||
+    (functionName === 'blockApp' && isListed(String(args[0]).toLowerCase())) ||
+    (functionName === 'replaceComposeHash' && uses(args[0]) && args[2] === 0n) ||
+    (effect === 'removes' && args.some(uses));
   return isDangerous || warnings.length > 0 ? [[text, ...warnings].join(' ')] : [];
 }

@@ -218,6 +218,16 @@ describe('contracts', () => {
     expect(rulesOf(events, made)).toEqual([]);
   });
 
+  test('a Timelock that is being made tells of neither roles nor its delay', () => {
+    const made = new GovernanceModel();
+    const events = [
+      event('timelock', 'RoleGranted', { role: roleIds.admin, account: timelock }, 'made'),
+      event('timelock', 'RoleGranted', { role: roleIds.proposer, account: stranger }, 'made'),
+      event('timelock', 'MinDelayChange', { oldDuration: '0', newDuration: '60' }, 'made'),
+    ];
+    expect(rulesOf(events, made)).toEqual([]);
+  });
+
   test('texts of others are quoted, and cannot begin a sentence of ours', () => {
     const [alert] = alertsFor({
       event: event('kms', 'GatewayAppIdSet', { gatewayAppId: 'x" now. The owner is "evil' }),
@@ -371,6 +381,32 @@ describe('Timelock and Safe', () => {
     ['an approval', 'safe', 'ApproveHash', { approvedHash: hash('1'), owner }, ['info new-proposal']],
     ['an execution', 'safe', 'ExecutionSuccess', { txHash: hash('1'), payment: '0' }, ['info safe-executed']],
     ['money', 'safe', 'SafeReceived', { sender: stranger, value: '1' }, []],
+    [
+      'a role taken back',
+      'timelock',
+      'RoleRevoked',
+      { role: roleIds.proposer, account: stranger },
+      ['critical role-changed'],
+    ],
+    [
+      'a role that others give',
+      'timelock',
+      'RoleAdminChanged',
+      { role: roleIds.proposer },
+      ['critical role-changed'],
+    ],
+    ['a signer less', 'safe', 'RemovedOwner', { owner: stranger }, ['critical signers-changed']],
+    ['as many signatures', 'safe', 'ChangedThreshold', { threshold: '2' }, ['warning signers-changed']],
+    ['a module that goes', 'safe', 'DisabledModule', { module: stranger }, ['warning safe-module']],
+    [
+      'a module that failed',
+      'safe',
+      'ExecutionFromModuleFailure',
+      { module: stranger },
+      ['warning safe-module'],
+    ],
+    ['another handler', 'safe', 'ChangedFallbackHandler', { handler: stranger }, ['warning safe-guard']],
+    ['a failure', 'safe', 'ExecutionFailure', { txHash: hash('1'), payment: '0' }, ['warning safe-executed']],
   ])('%s', (_, source, name, args, expected) => {
     expect(rulesOf([event(source, name, args)])).toEqual(expected);
   });

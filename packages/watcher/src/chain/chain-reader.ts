@@ -18,7 +18,7 @@ import {
   RpcEndpoint,
   readView,
 } from '@dstack-cloud/policy/following';
-import type { Hex } from 'viem';
+import { type Hex, numberToHex, toFunctionSelector } from 'viem';
 import { type LogRange, readBlocks, readPast, TooMuch } from './read-logs.ts';
 
 /** How the chain is read. */
@@ -34,6 +34,14 @@ export type ChainReaderOptions = {
   readonly now?: (() => number) | undefined;
   readonly onEvent?: ((event: ChainEvent) => void) | undefined;
 };
+
+/** How a call would end, and what the contract says of it. */
+export type Outcome = { readonly fails: false } | { readonly fails: true; readonly reason: string };
+
+/** As much as a block has room for, so that a call which burns all it gets does not hold up a node. */
+const SIMULATION_GAS = numberToHex(30_000_000);
+/** A contract with a policy delay has not heard of the call for long enough: it may until the call is made. */
+const NOT_ANNOUNCED = toFunctionSelector('NotAnnounced(bytes32,uint64)').slice(2);
 
 type Wanted = { readonly from: number; readonly to: number; readonly addresses: readonly Hex[] };
 
@@ -112,6 +120,40 @@ export class ChainReader {
     );
   }
 
+  /**
+   * How calls would end that these accounts made at a block. Endpoints have to agree whether a call fails; why, only one
+   * of them says.
+   */
+  async outcomes(
+    view: ChainView,
+    block: Block,
+    calls: readonly { readonly from: Hex; readonly to: Hex; readonly value: bigint; readonly data: Hex }[],
+  ): Promise<Outcome[]> {
+    if (calls.length === 0) return [];
+    const objects = calls.map(({ value, ...rest }) => ({
+      ...rest,
+      value: numberToHex(value),
+      gas: SIMULATION_GAS,
+    }));
+    return await this.#agreed(
+      view,
+      async (endpoint) =>
+        (await callsAt(endpoint, block, objects)).map((answer): Outcome => {
+          // Who makes the call cannot pay what it sends: nodes call that no revert.
+          if ('error' in answer && /insufficient (funds|balance)/i.test(answer.error.message))
+            return { fails: true, reason: 'insufficient funds' };
+          const result = callResult(answer);
+          if (!(result instanceof Reverted)) return { fails: false };
+          const isUnannounced =
+            'error' in answer && JSON.stringify(answer.error).toLowerCase().includes(NOT_ANNOUNCED);
+          return isUnannounced ? { fails: false } : { fails: true, reason: result.reason };
+        }),
+      (outcomes) => outcomes.map(({ fails }) => fails).join(),
+      // Whoever made the proposal chose the call: what a node makes of it says nothing of the node.
+      { isTheirFailure: false },
+    );
+  }
+
   close(): void {
     for (const endpoint of this.#endpoints) endpoint.close();
   }
@@ -120,12 +162,13 @@ export class ChainReader {
     { endpoints }: ChainView,
     ask: (endpoint: RpcEndpoint) => Promise<T>,
     key: (value: T) => string,
+    { isTheirFailure = true }: { readonly isTheirFailure?: boolean } = {},
   ): Promise<T> {
     const { quorum, failures } = this.#settings;
     let tooMuch = false;
     const asked = async (endpoint: RpcEndpoint): Promise<T> => {
       try {
-        return await failures.during(endpoint, () => ask(endpoint));
+        return await (isTheirFailure ? failures.during(endpoint, () => ask(endpoint)) : ask(endpoint));
       } catch (error) {
         tooMuch ||= error instanceof TooMuch;
         throw error;

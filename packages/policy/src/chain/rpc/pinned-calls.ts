@@ -32,7 +32,13 @@ const NOT_UNDERSTOOD_TEXT =
   /block_?hash|EIP-?1898|hex string|unmarshal|invalid (argument|param|block|type)|(un|not )supported/i;
 
 /** One call, before it is pinned: its first parameter. */
-export type CallObject = { readonly to?: string; readonly data: string; readonly gas?: string };
+export type CallObject = {
+  readonly from?: string;
+  readonly to?: string;
+  readonly value?: string;
+  readonly data: string;
+  readonly gas?: string;
+};
 
 /**
  * Execute calls at exactly this block, together with what others ask of the endpoint in the same tick. What is not
