@@ -1,4 +1,6 @@
 /** The console page of dstack-vmm in a browser: machines are made, seen, changed and removed by it; foreign text does nothing. */
+import { join } from 'node:path';
+import { imageTar, RegistryLab } from '@dstack-cloud/vmm/registry-lab';
 import { ServiceLab, tinyMachine } from '@dstack-cloud/vmm/service-lab';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -21,6 +23,7 @@ describeInBrowser(
   `console in Chromium${missing.length === 0 ? '' : ` (skipped: ${missing.join(', ')})`}`,
   () => {
     let lab: ServiceLab;
+    let registry: RegistryLab;
     let browser: Browser;
     let page: Page;
     const problems: string[] = [];
@@ -28,7 +31,21 @@ describeInBrowser(
     const asked: string[] = [];
     let answers = true;
     beforeAll(async () => {
-      lab = new ServiceLab('[cvm.port_mapping]\nenabled = true', TOKEN);
+      registry = new RegistryLab();
+      await registry.start();
+      lab = new ServiceLab(
+        `[cvm.port_mapping]\nenabled = true\n[image]\nregistry = "${registry.address}"`,
+        TOKEN,
+      );
+      const image = imageTar(join(lab.imagePath, 'tiny-sleeps'));
+      registry.publish('good', [image]);
+      registry.publish('bad', [image], (layer) => ({
+        ...layer,
+        digest: registry.add(Buffer.from('other')),
+        size: 5,
+      }));
+      for (const [digest, bytes] of registry.blobs)
+        if (bytes.length === 5) registry.blobs.set(digest, Buffer.from('wrong'));
       [browser] = await Promise.all([launchChromium(), lab.start()]);
       const context = await browser.newContext({
         httpCredentials: { username: 'operator', password: TOKEN },
@@ -49,6 +66,7 @@ describeInBrowser(
     afterAll(async () => {
       await browser?.close();
       await lab?.cleanUp();
+      await registry?.stop();
     }, 60_000);
 
     test('makes, shows, changes and removes a machine', async () => {
@@ -114,6 +132,29 @@ describeInBrowser(
       answers = true;
       await page.getByRole('button', { name: 'Kill' }).click();
       await page.getByText('stopped', { exact: true }).waitFor();
+    }, 60_000);
+
+    test('pulls an image of the registry, shows why another cannot be, and deletes it', async () => {
+      const button = page.getByRole('button', { name: 'Images' });
+      await button.click();
+      const row = (name: string) => page.locator(`[data-image="${name}"]`);
+      await row('tiny-sleeps').getByText('on this host').waitFor();
+      await row('good').getByText('in the registry').waitFor();
+      await row('good').getByRole('button', { name: 'Pull' }).click();
+      await row('good').getByText('on this host').waitFor();
+      await row('bad').getByRole('button', { name: 'Pull' }).click();
+      await row('bad')
+        .getByText(/blob digest mismatch/)
+        .waitFor();
+      answers = false;
+      await row('good').getByRole('button', { name: 'Delete' }).click();
+      await expect.poll(() => asked.at(-1)).toMatch(/^Delete the image good\?/);
+      answers = true;
+      await row('good').getByRole('button', { name: 'Delete' }).click();
+      await row('good').getByText('in the registry').waitFor();
+      await button.click();
+      expect(await page.locator('#images').isHidden()).toBe(true);
+      expect(problems).toEqual([]);
     }, 60_000);
 
     test('says why something is refused', async () => {

@@ -7,9 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { toHex } from '@dstack-cloud/encoding';
 import { simulatedImageFiles } from '@dstack-cloud/tee-simulator';
+import { tarOf } from '@dstack-cloud/test/tar-of';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { tarOf } from '../test/image-archive.ts';
 import { checkImageDirectory } from './image-directory.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'kms-image-crash-'));

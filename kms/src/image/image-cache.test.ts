@@ -12,8 +12,9 @@ import type { RequestListener } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { type ArchiveEntry, tarOf } from '@dstack-cloud/test/tar-of';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type ArchiveEntry, imageArchive, tarOf } from '../test/image-archive.ts';
+import { imageArchive } from '../test/image-archive.ts';
 import { breaking, type ImageServer, startImageServer, whole } from '../test/image-server.ts';
 import { ImageCache, type ImageCacheOptions } from './image-cache.ts';
 

@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import { simulatedImageBoot, simulatedImageFiles } from '@dstack-cloud/tee-simulator';
+import { tarOf } from '@dstack-cloud/test/tar-of';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { checkConfig } from '../config/check-config.ts';
 import { createLog } from '../telemetry/log.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
-import { tarOf } from '../test/image-archive.ts';
 import { type ImageServer, startImageServer, whole } from '../test/image-server.ts';
 import { type OsImages, type OsImagesOptions, openOsImages } from './os-images.ts';
 

@@ -2,10 +2,9 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
+import { AppError, ByteSource, readTar, type TarEntry, type TarSink } from '@dstack-cloud/app/tar';
 import { errorChain } from '@dstack-cloud/runtime';
 import { KmsError } from '../errors.ts';
-import { ByteSource } from './byte-source.ts';
-import { readTar, type TarEntry, type TarSink } from './tar.ts';
 
 /**
  * Unpacks a .tar.gz as it arrives. Only files of the top level are kept: no other can belong to an image
@@ -30,6 +29,7 @@ export async function unpack(
     );
   } catch (error) {
     if (signal.aborted) throw signal.reason;
+    if (error instanceof AppError) throw new KmsError('image-invalid', error.message, { cause: error });
     const code = (error as NodeJS.ErrnoException).code ?? '';
     if (!code.startsWith('Z_')) throw error;
     throw new KmsError('image-invalid', `The image archive is no gzip file: ${errorChain(error)}`, {

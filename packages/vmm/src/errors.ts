@@ -19,6 +19,7 @@ export type VmmErrorCode =
   | 'not_running'
   | 'port_in_use'
   | 'program_missing'
+  | 'registry_failed'
   | 'running'
   | 'start_failed'
   | 'timeout';

@@ -1,5 +1,5 @@
 import { printableLog } from '@dstack-cloud/encoding';
-import { makeOwnDirectory, withLock } from '@dstack-cloud/files';
+import { makeOwnDirectory, removeAbandoned, withLock } from '@dstack-cloud/files';
 import { boundedLines } from '@dstack-cloud/prpc';
 import { type DestinationStream, destination, type Logger, pino } from 'pino';
 import { asVmmErrors } from '../machine-folder.ts';
@@ -9,6 +9,7 @@ import { Images } from './images.ts';
 import { Machines } from './machines/machines.ts';
 import { emptyTrash } from './machines/trash.ts';
 import { statusOf } from './machines/vm-info.ts';
+import { RegistryImages } from './registry/registry-images.ts';
 import { RestartKeeper } from './restart-keeper.ts';
 import { vmmHandler } from './server/handler.ts';
 import { listen } from './server/listener.ts';
@@ -56,9 +57,16 @@ async function serveLocked(
   const machines = new Machines(config, images, (id, what, error) =>
     log.error({ vm: id, what, error: message(error) }, 'machine failed'),
   );
+  const registry = new RegistryImages({
+    registry: config.image.registry,
+    imagePath: config.image_path,
+    pulled: (image) => log.info({ image }, 'image pulled'),
+    failed: (image, error) =>
+      log.error({ image, error: message(error) }, `failed to pull registry image ${image}`),
+  });
   const metrics = createMetrics(VERSION, () => countByStatus(machines));
   const operators = operatorsOf(config);
-  const handler = vmmHandler({ service: { config, machines, images }, operators, metrics, log });
+  const handler = vmmHandler({ service: { config, machines, images, registry }, operators, metrics, log });
   const keeper = new RestartKeeper(machines, config.cvm.auto_restart, {
     restarted: (vm, attempt) => {
       metrics.restarted();
@@ -68,6 +76,8 @@ async function serveLocked(
     stopped: (vm) => log.info({ vm }, 'machine stopped by itself'),
     failed: (vm, error) => log.error({ vm, error: message(error) }, 'machine failed'),
   });
+  // Images half pulled or half deleted by a service that was killed.
+  removeAbandoned(config.image_path);
   await machines.settle();
   const listener = await listen(config, handler, { metrics, log });
   try {
@@ -88,7 +98,7 @@ async function serveLocked(
       await withdraw?.();
     }
   } finally {
-    await listener.close();
+    await Promise.all([listener.close(), registry.close()]);
   }
 }
 

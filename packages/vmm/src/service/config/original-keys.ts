@@ -25,7 +25,6 @@ export const ORIGINAL_KEYS: readonly OriginalKey[] = [
   { key: 'ident', taken: 'any', why: 'answers name the program and its version' },
   { key: 'temp_dir', taken: 'any', why: 'files are staged beside where they belong' },
   { key: 'event_buffer_size', taken: 'any', why: 'the last 20 events of a guest are kept' },
-  { key: 'image.registry', taken: [''], why: 'images are not pulled: copy them into image_path' },
   { key: 'supervisor', taken: 'any', why: SUPERVISED },
   {
     key: 'host_api',

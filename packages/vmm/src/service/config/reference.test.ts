@@ -9,5 +9,5 @@ const page = readFileSync(new URL('../../../../../docs/reference/vmm-config.md',
 testConfigReference(page, {
   knownKeys: (path) => knownKeys(configSchema, path),
   check: checkTable,
-  atLeast: 54,
+  atLeast: 55,
 });

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { LOCAL_KEY_PROVIDER } from '../../key-provider.ts';
 import { PCI_SLOT } from '../../vm/devices/pci-devices.ts';
+import { parseRegistry } from '../registry/registry-address.ts';
 import type { VmmConfig } from './vmm-config.ts';
 
 const port = z.int().min(0).max(65_535);
@@ -97,6 +98,17 @@ export const configSchema: z.ZodType<VmmConfig> = z.strictObject({
     .string()
     .regex(/^[A-Za-z0-9_. @~!$^()-]{0,128}$/, 'must be up to 128 letters, digits or marks')
     .default(''),
+  image: z
+    .strictObject({
+      registry: z
+        .string()
+        .refine(
+          (text) => text === '' || parseRegistry(text) !== undefined,
+          'must be HOST/REPOSITORY, such as registry.example.com/dstack/images; http:// only on the loopback',
+        )
+        .default(''),
+    })
+    .prefault({}),
   image_path: path.default('~/.dstack-vmm/image'),
   run_path: path.default('~/.dstack-vmm/vm'),
   trash_ttl: z

@@ -6,6 +6,10 @@ export interface VmmConfig {
   readonly port: number;
   readonly kms_url: string;
   readonly node_name: string;
+  readonly image: {
+    /** `HOST[:PORT]/REPOSITORY`; empty for none. */
+    readonly registry: string;
+  };
   readonly image_path: string;
   readonly run_path: string;
   /** Seconds. */

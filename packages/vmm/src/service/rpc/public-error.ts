@@ -2,7 +2,14 @@ import type { PublicError } from '@dstack-cloud/prpc';
 import { VmmError, type VmmErrorCode } from '../../errors.ts';
 
 /** Those of this host's state, which may be another one soon. */
-const PASSING: readonly VmmErrorCode[] = ['locked', 'no_resources', 'no_space', 'not_running', 'port_in_use'];
+const PASSING: readonly VmmErrorCode[] = [
+  'locked',
+  'no_resources',
+  'no_space',
+  'not_running',
+  'port_in_use',
+  'registry_failed',
+];
 
 /** What a caller is told of an error of the VMM: all of it, since callers are operators of this host. */
 export function publicError(error: unknown): PublicError | undefined {

@@ -16,6 +16,7 @@ import type { Images } from '../images.ts';
 import { livingSupervisor, type Machine } from '../machines/machine.ts';
 import type { Machines } from '../machines/machines.ts';
 import { vmInfo } from '../machines/vm-info.ts';
+import type { RegistryImages } from '../registry/registry-images.ts';
 import { VERSION } from '../version.ts';
 
 const MAX_PAGE = 1000;
@@ -26,11 +27,12 @@ export interface VmmService {
   readonly config: VmmConfig;
   readonly machines: Machines;
   readonly images: Images;
+  readonly registry: RegistryImages;
 }
 
 /** Service `vmm.Vmm`. */
 export function vmmRpc(service: VmmService): ServiceImplementation<unknown> {
-  const { config, machines, images } = service;
+  const { config, machines, images, registry } = service;
   const update = async (request: vmm.UpdateVmRequest): Promise<{ id: string }> => {
     await machines.update(request.id, request);
     return { id: request.composeFile === '' ? '' : appIdOf(request.composeFile) };
@@ -92,8 +94,8 @@ export function vmmRpc(service: VmmService): ServiceImplementation<unknown> {
       // One that has ended is not kept, so there is nothing to forget; the machine itself is removed by RemoveVm.
       if (isAlive) throw new VmmError('running', `${status.name} is running: stop it first`);
     },
-    ListRegistryImages: () => noRegistry(),
-    PullRegistryImage: () => noRegistry(),
+    ListRegistryImages: async () => ({ images: await registry.list() }),
+    PullRegistryImage: ({ tag }) => registry.pull(tag),
     DeleteImage: ({ id }) => machines.removeImage(id),
   });
 }
@@ -108,13 +110,6 @@ function supervisorInfo({ id, status, isAlive }: Machine): object {
     ...(pid === undefined ? {} : { pid }),
     note: JSON.stringify({ kind: 'cvm' }),
   };
-}
-
-function noRegistry(): never {
-  throw new RpcError(
-    'This VMM pulls no images: build one with dstack-cloud image build, or copy its folder into image_path',
-    { code: 'UNAVAILABLE' },
-  );
 }
 
 const NO_CHANGE = {

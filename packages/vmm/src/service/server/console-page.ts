@@ -24,12 +24,16 @@ textarea{font-family:ui-monospace,monospace;font-size:.85em}.row{display:grid;gr
 const BODY = `<h1>{{TITLE}}</h1>
 <div class="bar"><input id="search" type="search" autocomplete="off" aria-label="Search" placeholder="Search">
 <button id="new" type="button">New machine</button> <button id="refresh" type="button">Refresh</button>
-<button id="reload" type="button">Reload machines</button> <a href="/api-docs">API</a></div>
+<button id="reload" type="button">Reload machines</button>
+<button id="images-button" type="button" aria-expanded="false" aria-controls="images">Images</button> <a href="/api-docs">API</a></div>
 <p id="message" role="status" aria-live="polite"></p>
 <p id="empty"></p>
 <div id="list"><table><thead><tr><th>Name</th><th>Status</th><th>Uptime</th><th>Progress</th><th>Actions</th></tr></thead>
 <tbody id="machines"></tbody></table></div>
 <p id="pages"><button id="previous" type="button">Previous</button> <span id="page"></span> <button id="next" type="button">Next</button></p>
+<section id="images" aria-labelledby="images-title" hidden><h2 id="images-title">OS images</h2>
+<table><thead><tr><th>Name</th><th>Version</th><th>State</th><th>Actions</th></tr></thead><tbody id="image-list"></tbody></table>
+<p id="registry"></p></section>
 <dialog id="dialog" aria-labelledby="dialog-title"><h2 id="dialog-title"></h2><form id="form">
 <label>Name <input name="name" required maxlength="128"></label>
 <label>Image <select name="image" required></select></label>

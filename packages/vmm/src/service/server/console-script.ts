@@ -155,6 +155,41 @@ async function detailsOf(vm) {
   cell.append(log, events);
   return row;
 }
+let timer;
+async function showImages() {
+  clearTimeout(timer);
+  byId('images-button').setAttribute('aria-expanded', String(!byId('images').hidden));
+  if (byId('images').hidden) return;
+  const { images } = await call('ListImages');
+  let remote = [];
+  let problem = '';
+  try { remote = (await call('ListRegistryImages')).images; } catch (error) { problem = error.message; }
+  const names = [...new Set([...images.map(({ name }) => name), ...remote.map(({ tag }) => tag)])].sort();
+  byId('image-list').replaceChildren(...names.map((name) =>
+    imageRow(name, images.find((image) => image.name === name), remote.find(({ tag }) => tag === name))));
+  byId('registry').textContent = shown(problem || (names.length > 0 ? '' : 'The registry has no images.'));
+  if (remote.some(({ pulling }) => pulling)) timer = setTimeout(run(showImages), 2000);
+}
+function imageRow(name, local, remote) {
+  const row = element('tr', undefined, { 'data-image': name });
+  const cell = element('td');
+  const add = (label, work) => {
+    const button = element('button', label, { type: 'button', 'aria-label': label + ' ' + name });
+    button.onclick = run(async () => { await work(); await showImages(); });
+    cell.append(button, ' ');
+  };
+  if (local) add('Delete', async () => {
+    if (!confirm('Delete the image ' + name + '? No machine can be made of it any more.')) return;
+    await call('DeleteImage', { id: name });
+    say('Deleted: ' + name);
+  });
+  else if (remote && !remote.local && !remote.pulling) add('Pull', () => call('PullRegistryImage', { tag: name }));
+  const state = local ? 'on this host' : remote?.pulling ? 'pulling: ' + remote.progress
+    : remote?.error ? remote.error : remote?.local ? 'on this host, damaged' : 'in the registry';
+  row.append(element('td', name), element('td', local ? local.version + (local.is_dev ? ' (dev)' : '') : ''),
+    element('td', state, remote?.error && !local ? { class: 'error' } : {}), cell);
+  return row;
+}
 function save(name, text) {
   const url = URL.createObjectURL(new Blob([text], { type: 'text/plain' }));
   const link = element('a', undefined, { href: url, download: name });
@@ -171,7 +206,7 @@ async function edit(id, isUpdate) {
   editing = undefined;
   byId('problem').textContent = '';
   const [{ images }, gpus] = await Promise.all([call('ListImages'), call('ListGpus')]);
-  if (images.length === 0) throw new Error('There is no OS image: dstack-cloud image build makes one, in image_path of the configuration');
+  if (images.length === 0) throw new Error('There is no OS image: pull one under “Images”, or make one with dstack-cloud image build, in image_path of the configuration');
   field('image').replaceChildren(...images.map(({ name, is_dev }) => element('option', name + (is_dev ? ' (dev)' : ''), { value: name })));
   if (id) {
     const { info } = await call('GetInfo', { id });
@@ -292,6 +327,10 @@ byId('reload').onclick = run(async () => {
   const { loaded, updated, removed } = await call('ReloadVms');
   say('Reloaded: ' + loaded + ' new, ' + updated + ' known, ' + removed + ' gone');
   await refresh();
+});
+byId('images-button').onclick = run(() => {
+  byId('images').hidden = !byId('images').hidden;
+  return showImages();
 });
 byId('cancel').onclick = () => byId('dialog').close();
 field('compose_file').onchange = run(showHash);

@@ -54,6 +54,7 @@ const CHANGES = new Set([
     'Shutdown',
     'SvStop',
     'SvRemove',
+    'ListRegistryImages',
     'PullRegistryImage',
     'DeleteImage',
   ],

@@ -12,6 +12,7 @@ import { parseConfig } from '../config/load-config.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
 import { Images } from '../images.ts';
 import { Machines } from '../machines/machines.ts';
+import { RegistryImages } from '../registry/registry-images.ts';
 import { vmmHandler } from './handler.ts';
 import { type Listener, listen } from './listener.ts';
 import { createMetrics } from './metrics.ts';
@@ -44,7 +45,9 @@ async function start(toml: string, change: Partial<VmmConfig> = {}): Promise<Lis
   const machines = new Machines(config, images, () => undefined);
   const metrics = createMetrics('0', async () => ({ running: 0 }));
   const logger = pino({ level: 'debug' }, { write: (line: string) => void log.push(line) });
-  const service = { config, machines, images };
+  const ignored = { pulled: () => undefined, failed: () => undefined };
+  const registry = new RegistryImages({ registry: '', imagePath: config.image_path, ...ignored });
+  const service = { config, machines, images, registry };
   const handler = vmmHandler({ service, operators: operatorsOf(config), metrics, log: logger });
   listener = await listen(config, handler, { metrics, log: logger });
   return listener;

@@ -1,5 +1,5 @@
 import { isZero } from '@dstack-cloud/encoding';
-import { KmsError } from '../errors.ts';
+import { AppError } from '../errors.ts';
 import type { ByteSource } from './byte-source.ts';
 import { type PaxFields, paxFields } from './pax.ts';
 
@@ -26,7 +26,7 @@ const ODD = /[\x00-\x1f\x7f\\]/;
  * Reads a tar archive to its end (POSIX.1-2017 pax, "ustar Interchange Format" and "pax Header Block"): regular files
  * and directories with relative paths, each path once. Links, devices, GNU extensions and sparse files are refused.
  * @param open where the contents go; undefined to pass over them
- * @throws KmsError `image-invalid`, and what the sinks throw
+ * @throws AppError `image-archive-invalid`, and what the sinks throw
  */
 export async function readTar(
   source: ByteSource,
@@ -126,6 +126,6 @@ function pathOf(name: string): string {
   return parts.join('/');
 }
 
-function invalid(what: string, cause?: unknown): KmsError {
-  return new KmsError('image-invalid', `The image archive ${what}`, { cause });
+function invalid(what: string, cause?: unknown): AppError {
+  return new AppError('image-archive-invalid', `The image archive ${what}`, { cause });
 }

@@ -1,5 +1,5 @@
 import { EncodingError, utf8Text } from '@dstack-cloud/encoding';
-import { KmsError } from '../errors.ts';
+import { AppError } from '../errors.ts';
 
 /** What an extended header says instead of the header after it. */
 export type PaxFields = { readonly path?: string; readonly size?: number };
@@ -9,7 +9,7 @@ const MAX_RECORDS = 256;
 /**
  * Records `<length> <keyword>=<value>\n` (POSIX.1-2017 pax, "pax Header Block"). Times and owners mean nothing here;
  * a link's target or a sparse map would, so they are refused.
- * @throws KmsError `image-invalid`
+ * @throws AppError `image-archive-invalid`
  */
 export function paxFields(bytes: Uint8Array): PaxFields {
   let fields: PaxFields = {};
@@ -49,6 +49,8 @@ function recordText(bytes: Uint8Array): string {
   }
 }
 
-function invalid(cause?: unknown): KmsError {
-  return new KmsError('image-invalid', 'The image archive has an unusable extended header', { cause });
+function invalid(cause?: unknown): AppError {
+  return new AppError('image-archive-invalid', 'The image archive has an unusable extended header', {
+    cause,
+  });
 }

@@ -1,10 +1,10 @@
+import { tarOf } from '@dstack-cloud/test/tar-of';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { KmsError } from '../errors.ts';
-import { tarOf } from '../test/image-archive.ts';
+import { AppError } from '../errors.ts';
 import { ByteSource } from './byte-source.ts';
 import { paxFields } from './pax.ts';
-import { readTar } from './tar.ts';
+import { readTar } from './read-tar.ts';
 
 /** The archive's files as text by name; it arrives in pieces of this size. */
 async function filesOf(archive: Uint8Array, piece = 97): Promise<Record<string, string>> {
@@ -70,7 +70,7 @@ describe('readTar', () => {
     ['the directory itself as a file', tarOf([{ name: './', data: 'x' }])],
     ['nothing', new Uint8Array()],
   ])('refuses %s', async (_, archive) => {
-    await expect(filesOf(archive, 4096)).rejects.toMatchObject({ code: 'image-invalid' });
+    await expect(filesOf(archive, 4096)).rejects.toMatchObject({ code: 'image-archive-invalid' });
   });
 
   test('throws nothing but its own error, whatever is changed', async () => {
@@ -90,7 +90,7 @@ describe('readTar', () => {
           try {
             await filesOf(bytes);
           } catch (error) {
-            expect(error).toBeInstanceOf(KmsError);
+            expect(error).toBeInstanceOf(AppError);
           }
         },
       ),
@@ -112,5 +112,5 @@ test.each([
   '4 a\n\n',
   '6 =abc\n',
 ])('paxFields refuses %j', (text) => {
-  expect(() => paxFields(Buffer.from(text))).toThrow(KmsError);
+  expect(() => paxFields(Buffer.from(text))).toThrow(AppError);
 });

@@ -1,4 +1,4 @@
-import { KmsError } from '../errors.ts';
+import { AppError } from '../errors.ts';
 
 /** Bytes that arrive in pieces of any size, taken in pieces of wanted sizes. */
 export class ByteSource {
@@ -13,7 +13,7 @@ export class ByteSource {
     this.#limit = limit;
   }
 
-  /** Exactly so many bytes, in one piece; for small sizes. @throws KmsError `image-invalid` at the end of the bytes */
+  /** Exactly so many bytes, in one piece; for small sizes. @throws AppError `image-archive-invalid` at the end of the bytes */
   async take(length: number): Promise<Uint8Array> {
     const out = new Uint8Array(length);
     let at = 0;
@@ -24,12 +24,12 @@ export class ByteSource {
     return out;
   }
 
-  /** Exactly so many bytes, as they arrive. @throws KmsError `image-invalid` at the end of the bytes */
+  /** Exactly so many bytes, as they arrive. @throws AppError `image-archive-invalid` at the end of the bytes */
   async *parts(length: number): AsyncGenerator<Uint8Array> {
     let wanted = length;
     while (wanted > 0) {
       const part = await this.#some(wanted);
-      if (part === undefined) throw new KmsError('image-invalid', 'The image archive ends early');
+      if (part === undefined) throw new AppError('image-archive-invalid', 'The image archive ends early');
       wanted -= part.length;
       yield part;
     }
@@ -50,7 +50,10 @@ export class ByteSource {
       if (done === true) return undefined;
       this.#taken += value.length;
       if (this.#taken > this.#limit) {
-        throw new KmsError('image-invalid', `The image takes more than ${this.#limit} bytes unpacked`);
+        throw new AppError(
+          'image-archive-invalid',
+          `The image takes more than ${this.#limit} bytes unpacked`,
+        );
       }
       this.#rest = value;
     }

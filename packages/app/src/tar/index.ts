@@ -1,0 +1,3 @@
+export { AppError } from '../errors.ts';
+export { ByteSource } from './byte-source.ts';
+export { readTar, type TarEntry, type TarSink } from './read-tar.ts';
