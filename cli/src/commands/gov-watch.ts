@@ -15,18 +15,22 @@ export async function run(
 ): Promise<number> {
   const config = await loadConfig(resolve(context.directory, file));
   const once = flags['once'] === true;
+  let messages = 0;
   const result = await watchGovernance({
     config,
     once,
     signal: context.signal,
     onMessage: (message) => {
+      messages += 1;
       context.record(message);
       context.print(lineOf(message));
     },
     onNote: notes(context),
   });
   if (once) {
-    const { block, events, waiting } = result;
+    const { block, head, events, waiting } = result;
+    // Always there, so that a pass with nothing to tell is told apart from none.
+    context.record({ pass: { block: block ?? null, head: head ?? null, events, messages, waiting } });
     context.info(`Read up to block ${block ?? '-'}: ${events} new events, ${waiting} messages wait`);
   }
   return EXIT.ok;

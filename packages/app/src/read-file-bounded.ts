@@ -24,8 +24,8 @@ export async function readFileBounded(
   // O_NONBLOCK: opening a FIFO must fail below, not hang here.
   const flags = constants.O_RDONLY | constants.O_NONBLOCK | (options.noFollow ? constants.O_NOFOLLOW : 0);
   const file = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code === 'ENOENT')
-      throw new AppError('file-missing', `${label} ${path} does not exist`, { cause });
+    // Without the cause, which says the same once more.
+    if (cause.code === 'ENOENT') throw new AppError('file-missing', `${label} ${path} does not exist`);
     if (cause.code === 'ELOOP') throw notRegular(label, path);
     throw new AppError('file-read-failed', `${label} ${path} cannot be opened: ${cause.message}`, { cause });
   });

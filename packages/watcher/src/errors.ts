@@ -2,6 +2,7 @@
 export type WatcherErrorCode =
   | 'bad-configuration'
   | 'chain-replaced'
+  | 'chain-unreadable'
   | 'events-missing'
   | 'listen-failed'
   | 'state-damaged'
@@ -17,7 +18,12 @@ export class WatcherError extends Error {
   constructor(
     code: WatcherErrorCode,
     message: string,
-    details: { expected?: string; found?: string; hint?: string; cause?: unknown } = {},
+    details: {
+      expected?: string | undefined;
+      found?: string | undefined;
+      hint?: string | undefined;
+      cause?: unknown;
+    } = {},
   ) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = 'WatcherError';

@@ -9,6 +9,7 @@ import { enqueue, type Outlets } from './alerts/enqueue.ts';
 import { serviceProblemAlerts, signedId, waitingAlerts } from './alerts/service-alerts.ts';
 import { timedAlerts } from './alerts/timed-alerts.ts';
 import { ChainReader } from './chain/chain-reader.ts';
+import { readSecret } from './config/read-secret.ts';
 import type { WatchConfig } from './config/schema.ts';
 import { WatcherError } from './errors.ts';
 import type { SourceKind } from './events/governance-event.ts';
@@ -20,7 +21,7 @@ import { SafeService } from './safe-service/safe-service.ts';
 import { type Listener, listen } from './serve/listen.ts';
 import { createMetrics } from './serve/metrics.ts';
 import { Delivery, type Message } from './sinks/deliver.ts';
-import { readSecret, Webhook } from './sinks/webhook.ts';
+import { Webhook } from './sinks/webhook.ts';
 import { StateStore } from './state/state-store.ts';
 
 /** What the watcher says of itself. */
@@ -84,7 +85,11 @@ async function watchLocked({
   const webhook =
     hook.url === ''
       ? undefined
-      : new Webhook(hook.url, readSecret(hook.secret_file), hook.timeout_seconds * 1_000);
+      : new Webhook(
+          hook.url,
+          readSecret('webhook.secret_file', hook.secret_file),
+          hook.timeout_seconds * 1_000,
+        );
   const outlets: Outlets = {
     log: true,
     webhook: webhook && { minSeverity: hook.min_severity },
@@ -111,7 +116,7 @@ async function watchLocked({
           apiKey:
             config.safe_service.api_key_file === ''
               ? undefined
-              : readSecret(config.safe_service.api_key_file),
+              : readSecret('safe_service.api_key_file', config.safe_service.api_key_file),
           pollSeconds: config.safe_service.poll_seconds,
           now,
           nonces: (addresses) => readNonces(reader, addresses),
@@ -191,8 +196,15 @@ async function watchLocked({
     if (signal.aborted) return;
     const { code, message } = described(error);
     readable = false;
+    // Who gets the error needs no note.
+    if (isFinal(error)) throw error;
+    if (once)
+      throw new WatcherError(
+        'chain-unreadable',
+        `The chain cannot be read: ${message.replace(/^authorization backend: /, '')}`,
+        { hint: 'Check rpc_urls: more than half of them, or quorum, have to answer alike' },
+      );
     onNote({ type: 'pass-failed', code, message });
-    if (once || isFinal(error)) throw error;
     unreadableSince ??= now();
     if (now() - unreadableSince < thresholds.stale_seconds) return;
     await tell([unreadable(unreadableSince, code, message)]).catch(() => undefined);

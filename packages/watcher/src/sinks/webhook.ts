@@ -1,6 +1,4 @@
 import { createHmac } from 'node:crypto';
-import { closeSync, fstatSync, readSync } from 'node:fs';
-import { openOwnFile } from '@dstack-cloud/files';
 import { PolicyError } from '@dstack-cloud/policy';
 import {
   backendUrl,
@@ -13,9 +11,6 @@ import { WatcherError } from '../errors.ts';
 
 /** Of the answer nothing counts but its status. */
 const MAX_ANSWER_BYTES = 65_536;
-const MIN_SECRET = 16;
-const MAX_SECRET = 4_096;
-const OTHERS_READ = 0o077;
 
 /** Where messages are posted, signed. */
 export class Webhook {
@@ -65,27 +60,4 @@ export class Webhook {
 /** HMAC-SHA-256 (RFC 2104) over the time and the body. */
 function signature(secret: string, time: number, body: string): string {
   return createHmac('sha256', secret).update(`${time}.${body}`).digest('hex');
-}
-
-/** The secret of a file that is ours and that nobody else can read. @throws WatcherError, FilesError */
-export function readSecret(path: string): string {
-  const file = openOwnFile(path, 'read');
-  try {
-    const { mode, size } = fstatSync(file);
-    if ((mode & OTHERS_READ) !== 0)
-      throw new WatcherError('bad-configuration', `${path} can be read by others`, {
-        expected: 'mode 0600',
-        found: (mode & 0o777).toString(8),
-        hint: `chmod 600 ${path}`,
-      });
-    const bytes = Buffer.alloc(Math.min(size, MAX_SECRET + 1));
-    const secret = bytes.toString('utf8', 0, readSync(file, bytes, 0, bytes.length, 0)).trim();
-    if (secret.length >= MIN_SECRET && secret.length <= MAX_SECRET) return secret;
-    throw new WatcherError('bad-configuration', `${path} holds no usable secret`, {
-      expected: `${MIN_SECRET} to ${MAX_SECRET} characters`,
-      found: `${secret.length}`,
-    });
-  } finally {
-    closeSync(file);
-  }
 }
