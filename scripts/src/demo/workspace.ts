@@ -47,7 +47,8 @@ export async function makeWorkspace(cleanup: Cleanup, programs: string, keep: bo
   });
   cleanup.add(async () => {
     const machines = await listCvms(space.machines);
-    await Promise.all(machines.map(({ dir }) => stopCvm(dir)));
+    // Their disks go away with the folder: no guest has to be asked to shut down.
+    await Promise.all(machines.map(({ dir }) => stopCvm(dir, { force: !keep })));
   });
   return space;
 }

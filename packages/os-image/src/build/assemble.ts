@@ -35,15 +35,20 @@ export async function protectRoot(file: string): Promise<ProtectedRoot> {
   return { file, tree, rootHash, dataSize: (await stat(file)).size };
 }
 
-/** A whole disk: EFI system partition with the unified kernel image, root partition, both tables. */
-export async function writeDisk(path: string, uki: Uint8Array, root: ProtectedRoot): Promise<void> {
-  const esp = writeFat32({
+/** The EFI system partition of every disk with this unified kernel image: it has that file and nothing else. */
+export function espOf(uki: Uint8Array): Uint8Array {
+  return writeFat32({
     size: ESP_BYTES,
     label: DISK.espLabel,
     volumeId: DISK.espVolumeId,
     hiddenSectors: MIB / SECTOR,
     files: [{ path: 'EFI/BOOT/BOOTX64.EFI', data: uki }],
   });
+}
+
+/** A whole disk: EFI system partition with the unified kernel image, root partition, both tables. */
+export async function writeDisk(path: string, uki: Uint8Array, root: ProtectedRoot): Promise<void> {
+  const esp = espOf(uki);
   const espPartition = partition('EFI System Partition', DISK.espType, DISK.espGuid, MIB, ESP_BYTES);
   const rootStart = MIB + ESP_BYTES;
   const rootPartition = rootPartitionAt(rootStart, root);

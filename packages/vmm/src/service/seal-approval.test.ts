@@ -1,16 +1,20 @@
 /** Approvals for what a TPM has sealed, on their way from an operator to a machine. */
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { approvedBytes, serializeSealApproval } from '@dstack-cloud/attestation/obtain';
 import { create, vmm } from '@dstack-cloud/prpc';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { writeBootDisk } from '../test/boot-disk.ts';
 import type { Machines } from './machines/machines.ts';
 import { serviceIn, stoppedMachine } from './test/service-in.ts';
 import { appCompose } from './test/service-lab.ts';
 import { writeTinyImage } from './test/tiny-image.ts';
+
+// Each change hashes and compares a whole boot partition.
+vi.setConfig({ testTimeout: 120_000 });
 
 const owner = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const other = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -29,10 +33,9 @@ const sealing = (change: object = {}): string =>
 
 let root: string;
 let service: Machines;
-beforeEach(() => {
+beforeEach(async () => {
   root = mkdtempSync(join(tmpdir(), 'vmm-seal-'));
-  const folder = writeTinyImage(join(root, 'image'), 'tiny-sleeps', 'sleeps');
-  writeFileSync(join(folder, 'disk.raw'), new Uint8Array(4096));
+  await writeBootDisk(writeTinyImage(join(root, 'image'), 'tiny-sleeps', 'sleeps'));
   service = serviceIn(root);
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));

@@ -18,6 +18,7 @@ import { machineProcesses } from '../machine-processes.ts';
 import { readManifest, type VmManifest } from '../manifest.ts';
 import { readState } from '../state.ts';
 import { cvmStatus } from '../status.ts';
+import { writeBootDisk } from '../test/boot-disk.ts';
 import { until } from '../test/machine-lab.ts';
 import { type VmLab, vmLab, writeImage } from '../test/vm-lab.ts';
 
@@ -156,6 +157,37 @@ describe('checks before anything is changed', () => {
   it('a folder that is no image', async () => {
     rmSync(join(lab.imageFolder, 'metadata.json'));
     await refused('bad_image', /metadata\.json is missing/);
+  });
+  it('a disk whose kernel image is gone, lacks a part, or is not the one of the image', async () => {
+    const disk = { boot: 'disk' };
+    await refused('bad_image', /uki\.efi: it is missing; build or download/, disk);
+    await writeBootDisk(lab.imageFolder);
+    const [path, uki] = ['disk.raw', 'uki.efi'].map((name) => join(lab.imageFolder, name)) as [
+      string,
+      string,
+    ];
+    const [bytes, kernel] = [readFileSync(path), readFileSync(uki)];
+    await expect(
+      checkCvm({ ...lab.options, vm: { ...lab.options.vm, image_folder: lab.imageFolder, boot: 'disk' } }),
+    ).resolves.toBeUndefined();
+    const flipped = Buffer.from(bytes);
+    flipped[bytes.indexOf('DSTKSTUB') + 64]! ^= 1;
+    writeFileSync(path, flipped);
+    await refused('bad_image', /disk\.raw: its EFI system partition is not the one/, disk);
+    writeFileSync(path, bytes.subarray(0, 40 * 1024 * 1024));
+    await refused('bad_image', /disk\.raw: it is cut off at byte \d+; build or download/, disk);
+    writeFileSync(path, bytes);
+    writeFileSync(uki, Buffer.from(kernel.toString('latin1').replace('.initrd', '.xinitr'), 'latin1'));
+    await refused('bad_image', /uki\.efi is no whole unified kernel image \(.*section.*\)/, disk);
+  });
+  it('a place without room', async () => {
+    // A file system of the kernel, which has room for nothing.
+    await expect(checkCvm({ ...lab.options, dir: '/proc/machine' })).rejects.toMatchObject({
+      code: 'no_space',
+      message: expect.stringMatching(
+        /too little room for a machine: free some space, or move local\.run_path/,
+      ),
+    });
   });
   it('a port that is taken', async () => {
     const server = createServer();

@@ -1,15 +1,13 @@
-import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readFileBounded } from '@dstack-cloud/app';
 import { parseTdxDocument } from '@dstack-cloud/attestation';
 import { toBase64 } from '@dstack-cloud/encoding';
-import { changedFiles, OsImageError, type OsImageFolder, readImage } from '@dstack-cloud/os-image';
+import { changedFiles, checkDisk, OsImageError, type OsImageFolder, readImage } from '@dstack-cloud/os-image';
 import { VmmError } from '../errors.ts';
 import type { DevicePlan } from './devices/device-plan.ts';
 
 const MAX_DOCUMENT = 64 * 1024;
 const MEASUREMENT = 'measurement.tdx.cbor';
-const DISK = 'disk.raw';
 
 /** An OS image whose files are what its own list says. */
 export interface VmImage extends OsImageFolder {
@@ -49,7 +47,7 @@ export async function vmImage(folder: string, boot: 'direct' | 'disk'): Promise<
           found: digest,
         },
       );
-    if (boot === 'disk') await requireFile(join(folder, DISK), folder);
+    if (boot === 'disk') await checkDisk(image);
     return { ...image, rootfs, firmware };
   } catch (error) {
     if (error instanceof OsImageError) throw new VmmError('bad_image', error.message, { cause: error });
@@ -94,15 +92,6 @@ async function text(folder: string, name: string): Promise<string> {
     return new TextDecoder()
       .decode(await readFileBounded(join(folder, name), 1024, { noFollow: true }))
       .trim();
-  } catch (cause) {
-    throw bad(folder, (cause as Error).message, cause);
-  }
-}
-
-async function requireFile(path: string, folder: string): Promise<void> {
-  try {
-    const handle = await open(path);
-    await handle.close();
   } catch (cause) {
     throw bad(folder, (cause as Error).message, cause);
   }
