@@ -134,7 +134,8 @@ describeWithPrograms('local virtual machine', needed, () => {
       [process.execPath, join(repository, 'dist/bin/dstack-cloud.js'), '-C', project, 'status'],
       { env: { DSTACK_CLOUD_CONFIG: stack?.config ?? '' } },
     );
-    expect(told.stdout).toMatch(/Acceleration: +(KVM|none, software emulation \(KVM: .+\))/);
+    expect(told.stdout).toMatch(/Acceleration: +(KVM|none, software emulation by TCG \(KVM: .+\))/);
+    expect(told.stdout).toMatch(/CPU model: +(host \(.+\)|max,la57=off)/);
     expect(told.stdout).toContain(digest);
     expect(told.stdout).toContain('SIMULATED');
   });

@@ -34,6 +34,7 @@ export async function run(context: Context): Promise<number> {
     simulated: report.simulated,
     error: report.error,
     urls: report.urls,
+    ...(report.hardware === undefined ? {} : { hardware: report.hardware }),
     created_at: state.created_at,
     updated_at: state.updated_at,
     measurements: Object.fromEntries(measured.rows),

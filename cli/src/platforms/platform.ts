@@ -20,6 +20,16 @@ export interface MachineReport {
   readonly error: string | null;
   readonly urls: Readonly<Record<string, string>>;
   readonly instanceId: string | null;
+  /** How a virtual machine of this host runs. */
+  readonly hardware?:
+    | {
+        readonly acceleration: 'kvm' | 'tcg';
+        /** Why it is not KVM. */
+        readonly no_kvm: string | null;
+        readonly cpu: string;
+        readonly qemu_version: string;
+      }
+    | undefined;
   /** Rows for people: label and value. */
   readonly rows: readonly (readonly [string, string])[];
 }

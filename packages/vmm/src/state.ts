@@ -33,6 +33,8 @@ export interface VmRun {
   readonly acceleration: 'kvm' | 'tcg';
   /** Why it is not KVM; null when it is. */
   readonly no_kvm: string | null;
+  /** Processor that the guest sees, as QEMU names it; with KVM also what this host has. Empty before this was recorded. */
+  readonly cpu: string;
   readonly qemu_version: string;
   readonly vsock: 'vhost-user' | 'vhost';
   /** SHA-256 of the image's list of files, hex. */
@@ -58,6 +60,7 @@ const stateSchema: z.ZodType<CvmState> = z.strictObject({
     .strictObject({
       acceleration: z.enum(['kvm', 'tcg']),
       no_kvm: z.string().nullable(),
+      cpu: z.string().default(''),
       qemu_version: z.string(),
       vsock: z.enum(['vhost-user', 'vhost']),
       os_image_hash: z.string(),

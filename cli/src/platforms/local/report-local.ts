@@ -24,6 +24,7 @@ export async function reportLocal(place: Place, state: ProjectState): Promise<Ma
     error: machine.state.error,
     urls: machine.state.urls,
     instanceId: machine.state.instance_id,
+    hardware: hardwareOf(machine),
     rows: rows(state, status, machine),
   };
 }
@@ -67,7 +68,15 @@ function rows(state: ProjectState, status: string, machine: CvmStatus | undefine
   return found;
 }
 
-function vmRows({ manifest, state }: CvmStatus): [string, string][] {
+/** How a virtual machine runs, for programs to read. */
+function hardwareOf({ manifest, state: { vm } }: CvmStatus): MachineReport['hardware'] {
+  if (manifest?.driver !== 'vm' || vm === null) return undefined;
+  const { acceleration, no_kvm, cpu, qemu_version } = vm;
+  return { acceleration, no_kvm, cpu, qemu_version };
+}
+
+/** What a virtual machine is and how it runs. */
+export function vmRows({ manifest, state }: Pick<CvmStatus, 'manifest' | 'state'>): [string, string][] {
   if (manifest?.driver !== 'vm') return [];
   const { vcpu, memory, disk_size } = manifest.vm;
   const found: [string, string][] = [
@@ -75,8 +84,11 @@ function vmRows({ manifest, state }: CvmStatus): [string, string][] {
   ];
   const { vm } = state;
   if (vm === null) return found;
-  const how = vm.no_kvm === null ? 'KVM' : `none, software emulation (KVM: ${vm.no_kvm})`;
-  found.push(['Acceleration:', how], ['QEMU:', vm.qemu_version], ['Booted image:', vm.os_image_hash]);
+  const how =
+    vm.acceleration === 'kvm' ? 'KVM' : `none, software emulation by TCG (KVM: ${vm.no_kvm ?? 'not wanted'})`;
+  found.push(['Acceleration:', how]);
+  if (vm.cpu !== '') found.push(['CPU model:', vm.cpu]);
+  found.push(['QEMU:', vm.qemu_version], ['Booted image:', vm.os_image_hash]);
   if (vm.restarts > 0) found.push(['Restarts:', `${vm.restarts}: it ended by itself; see dstack-cloud logs`]);
   return found;
 }

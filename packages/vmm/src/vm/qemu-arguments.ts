@@ -59,9 +59,12 @@ interface QemuNetwork {
  * miss of the emulated TLB walks them all, and no machine here has the memory that they are for.
  */
 export function processorArguments(acceleration: Acceleration): string[] {
-  if (acceleration === 'kvm') return ['-accel', 'kvm', '-cpu', 'host'];
-  return ['-accel', 'tcg,thread=multi', '-cpu', 'max,la57=off'];
+  const accelerator = acceleration === 'kvm' ? 'kvm' : 'tcg,thread=multi';
+  return ['-accel', accelerator, '-cpu', CPU_MODELS[acceleration]];
 }
+
+/** QEMU's names of processors. */
+export const CPU_MODELS: Readonly<Record<Acceleration, string>> = { kvm: 'host', tcg: 'max,la57=off' };
 
 /**
  * The command line of QEMU. The serial console is standard output. QEMU ends when the guest reboots: each boot gets a fresh

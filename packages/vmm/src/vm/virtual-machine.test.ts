@@ -44,6 +44,7 @@ describe('a virtual machine', () => {
     expect(state.status).toBe('running');
     expect(state.vm).toMatchObject({
       acceleration: 'tcg',
+      cpu: 'max,la57=off',
       qemu_version: '7.2.22',
       vsock: 'vhost-user',
       restarts: 0,

@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readFileBounded } from '@dstack-cloud/app';
@@ -21,7 +22,7 @@ import { checkDataDisk, freeBytes, MIN_FREE_BYTES } from './data-disk.ts';
 import { requireFreeDevices } from './devices/device-plan.ts';
 import { guestSystemConfig } from './guest-system-config.ts';
 import { planMachine, qmpSocket, tpmSocket } from './plan-machine.ts';
-import { qemuArguments } from './qemu-arguments.ts';
+import { type Acceleration, CPU_MODELS, qemuArguments } from './qemu-arguments.ts';
 import { measuredVersion } from './qemu-program.ts';
 import { QmpClient, type QmpEvent } from './qmp-client.ts';
 import { RestartPolicy } from './restart-policy.ts';
@@ -148,6 +149,7 @@ export class VirtualMachine implements MachineDriver {
       vm: {
         acceleration: chosen.acceleration,
         no_kvm: chosen.noKvm,
+        cpu: cpuOf(chosen.acceleration),
         qemu_version: host.qemu.version,
         vsock: host.vsock.kind,
         os_image_hash: host.image.digest,
@@ -354,4 +356,11 @@ export class VirtualMachine implements MachineDriver {
 function failed(component: Component): VmmError {
   const last = component.tail.slice(-8).join('\n');
   return new VmmError('boot_failed', `${component.name} ended${last === '' ? '' : `:\n${last}`}`);
+}
+
+/** The guest's processor for people to read: with KVM it is this host's. */
+function cpuOf(acceleration: Acceleration): string {
+  const model = CPU_MODELS[acceleration];
+  const own = cpus()[0]?.model.trim().slice(0, 128);
+  return acceleration === 'kvm' && own ? `${model} (${own})` : model;
 }
