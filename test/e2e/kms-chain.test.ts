@@ -133,15 +133,15 @@ describe('chain', () => {
     await busy.stop();
   });
 
-  test('distant-endpoint: at a new block no app waits for the chain that was asked for of late', async () => {
+  test('distant-endpoint: at a new block no recently used app waits for the chain', async () => {
     const relay = await startRelay(chain.anvil.rpcUrl);
     try {
       relay.delayMs = 200;
       const apps = [await chain.registerApp('far'), await chain.registerApp('farther')];
       const far = await (await registered('distant', [relay.url], { head_reuse_ms: 5_000 })).serve();
       const identities = await Promise.all(apps.map((app) => lab.identity(far, app)));
-      const permissions = (result: string) =>
-        metricOf(far, `dstack_kms_chain_permissions_total\\{result="${result}"\\}`);
+      const decisions = (result: string) =>
+        metricOf(far, `dstack_kms_chain_decisions_total\\{result="${result}"\\}`);
       const askFor = async (blocks: bigint): Promise<void> => {
         const from = await chain.client.public.getBlockNumber();
         while ((await chain.client.public.getBlockNumber()) < from + blocks) {
@@ -149,10 +149,10 @@ describe('chain', () => {
         }
       };
       await askFor(2n);
-      const [known, read] = [await permissions('known'), await permissions('read')];
+      const [cached, read] = [await decisions('cached'), await decisions('read')];
       await askFor(4n);
-      const [later, more] = [(await permissions('known')) - known, (await permissions('read')) - read];
-      // Without renewal each block costs four: two apps, and the KMS itself for each. A busy machine may miss a moment.
+      const [later, more] = [(await decisions('cached')) - cached, (await decisions('read')) - read];
+      // Without revalidation each block costs four: two apps, and the KMS itself for each. A busy machine may miss a moment.
       expect(later).toBeGreaterThan(4);
       expect(more).toBeLessThan(later / 4);
       expect(relay.seen.some(({ body }) => body.includes('eth_call'))).toBe(true);

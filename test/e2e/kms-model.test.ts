@@ -1,7 +1,7 @@
 /**
  * Random interleavings of boots, registrations, revocations, reorganisations, replications, new key epochs, restarts and
  * crashes, on two real key services and a real chain, requests and changes at the same time. Whatever the order: keys
- * go only to what the policy allowed at the head and at the settled block of a view of that time, and every release has
+ * go only to what the policy allowed at the head and at the finalized block of a view of that time, and every release has
  * exactly one audit record.
  *
  * `DSTACK_MODEL_RUNS` runs so many sequences instead of as many as a short time allows; `DSTACK_MODEL_SEED`,
@@ -83,7 +83,7 @@ afterAll(async () => {
   await lab?.stop();
 });
 
-/** What is on chain now holds at the settled block too. */
+/** What is on chain now holds at the finalized block too. */
 async function settle(): Promise<void> {
   for (let block = 0; block < CONFIRMATIONS; block++) await control.mine();
 }

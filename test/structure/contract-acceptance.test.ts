@@ -61,7 +61,7 @@ const acceptance: Readonly<Record<string, readonly Shown[]>> = {
     [`${SOLIDITY}/DstackKms.t.sol`, 'testGuardianTakesAwayAtOnce'],
   ],
   'decisions are those of a model, in 10,000 cases and more': [
-    [`${CHAIN}/proof/verdict-model.test.ts`, 'the EVM decides as the checks do, whatever the slots hold'],
+    [`${CHAIN}/proof/decision-model.test.ts`, 'the EVM decides as the checks do, whatever the slots hold'],
     [`${SOLIDITY}/Decisions.t.sol`, 'testFuzzDecisions', 'testFuzzOneFault'],
   ],
   'nobody but owner and guardians changes a policy, guardians only take away, each change is counted': [
@@ -95,7 +95,7 @@ const acceptance: Readonly<Record<string, readonly Shown[]>> = {
   ],
   'the policy reads epochs, ends, pause, blocks and denied advisories alike by calls and by proofs': [
     [
-      `${CHAIN}/proof/extended-verdicts.test.ts`,
+      `${CHAIN}/proof/extended-decisions.test.ts`,
       'a KMS: pause, advisories, TCB, image, expiry, measurement, device, in this order',
       'what the KMS contract says of an app: blocked, expired, image, its expiry',
       'a guardian revokes at once',

@@ -13,6 +13,10 @@ const refused: Readonly<Record<string, string>> = {
   [['Key', 'Place'].join('')]: 'KeyAssignment',
   [['Present', 'Keys'].join('')]: 'CurrentKeys',
   [['taken', 'Batch'].join('')]: 'consumedBatch',
+  [['Permission', 'Book'].join('')]: 'DecisionCache',
+  [['Chain', 'View'].join('')]: 'ChainSnapshot',
+  [['settled', 'Block'].join('')]: 'finalizedBlock',
+  [['Packed', 'Read'].join('')]: 'ContractRead',
 };
 
 test.each(Object.entries(refused))('%s is called %s', (term) => {

@@ -9,26 +9,26 @@ export function exposeChainStatus(registry: Registry, status: () => ChainStatus)
     endpoints.map(({ url, ...rest }, index) => ({ ...rest, labels: { endpoint: url, index } }));
 
   new Counter({
-    name: name('permissions_total'),
-    help: 'Requests by whether the permission was known at the head or had to be read.',
+    name: name('decisions_total'),
+    help: 'Requests by whether the decision at the head was cached or had to be read.',
     labelNames: ['result'],
     registers,
     collect() {
-      const { hits, misses } = status().permissions;
+      const { hits, misses } = status().decisions;
       this.reset();
-      this.inc({ result: 'known' }, hits);
+      this.inc({ result: 'cached' }, hits);
       this.inc({ result: 'read' }, misses);
     },
   });
   new Counter({
-    name: name('renewals_total'),
-    help: 'Permissions of late at a new head, by whether they were found to hold there.',
+    name: name('revalidations_total'),
+    help: 'Recently used decisions at a new head, by whether they still hold there.',
     labelNames: ['result'],
     registers,
     collect() {
-      const { renewed, dropped } = status().permissions;
+      const { revalidated, dropped } = status().decisions;
       this.reset();
-      this.inc({ result: 'renewed' }, renewed);
+      this.inc({ result: 'revalidated' }, revalidated);
       this.inc({ result: 'dropped' }, dropped);
     },
   });

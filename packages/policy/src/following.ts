@@ -7,6 +7,6 @@ export { askWhole, callResult, callsAt, Reverted } from './chain/rpc/pinned-call
 export { agreeing, collectVotes, noQuorum } from './chain/rpc/quorum.ts';
 export type { RpcAnswer, RpcCall } from './chain/rpc/rpc-answer.ts';
 export { RpcEndpoint } from './chain/rpc/rpc-endpoint.ts';
-export { KnownHeads } from './chain/view/known-heads.ts';
-export { type ChainView, readView } from './chain/view/read-view.ts';
+export { KnownHeads } from './chain/snapshot/known-heads.ts';
+export { type ChainSnapshot, readSnapshot } from './chain/snapshot/read-snapshot.ts';
 export { type Connections, exchange, openConnections } from './http/http-exchange.ts';

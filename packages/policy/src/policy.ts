@@ -9,7 +9,7 @@ export type BootFacts = Omit<BootInfo, 'mode' | 'simulated'> & {
   readonly mode?: string;
 };
 
-/** Why a denial is no verdict on the workload: the policy itself could not be read reliably. */
+/** Why a denial is no decision on the workload: the policy itself could not be read reliably. */
 export type DecisionFailure = 'stale' | 'no-quorum' | 'unavailable';
 
 /** The answer to "may this workload have keys?". */

@@ -28,7 +28,7 @@ export function countAllowed({ stack }: LoadedKms): Promise<number> {
 
 /** Decisions for which the chain had to be read while somebody waited. */
 export function waitedForChain({ stack }: LoadedKms): Promise<number> {
-  return metric(stack, 'dstack_kms_chain_permissions_total{result="read"}');
+  return metric(stack, 'dstack_kms_chain_decisions_total{result="read"}');
 }
 
 async function metric(stack: Stack, name: string): Promise<number> {

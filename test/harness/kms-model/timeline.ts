@@ -11,8 +11,8 @@ export type Policy = {
   readonly services: readonly boolean[];
 };
 
-/** What one reading of the chain shows: the policy at its head and at the settled block. */
-export type View = { readonly head: number; readonly policies: readonly [head: Policy, settled: Policy] };
+/** What one reading of the chain shows: the policy at its head and at the finalized block. */
+export type View = { readonly head: number; readonly policies: readonly [head: Policy, finalized: Policy] };
 
 /** The head as the chain names it. */
 type Head = { readonly number: number; readonly timestamp: number };

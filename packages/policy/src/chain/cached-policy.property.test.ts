@@ -138,11 +138,11 @@ function changed(state: ContractState, what: Change, time: number): ContractStat
   }
 }
 
-type View = { readonly head: WorldBlock; readonly settled: WorldBlock };
+type Snapshot = { readonly head: WorldBlock; readonly finalized: WorldBlock };
 
 /** The heads that there were, and since when. */
 class Timeline {
-  readonly heads: { readonly since: number; readonly views: readonly View[] }[] = [];
+  readonly heads: { readonly since: number; readonly snapshots: readonly Snapshot[] }[] = [];
   readonly #confirmations: number;
 
   constructor(confirmations: number) {
@@ -151,13 +151,13 @@ class Timeline {
 
   note({ chain }: ContractWorld): void {
     const at = (height: number): WorldBlock => chain[Math.max(0, height)]!;
-    const viewOf = (height: number): View => ({
+    const snapshotOf = (height: number): Snapshot => ({
       head: at(height),
-      settled: at(height - this.#confirmations),
+      finalized: at(height - this.#confirmations),
     });
     this.heads.push({
       since: performance.now(),
-      views: [viewOf(chain.length - 1), viewOf(chain.length - 2)],
+      snapshots: [snapshotOf(chain.length - 1), snapshotOf(chain.length - 2)],
     });
   }
 
@@ -165,7 +165,7 @@ class Timeline {
    * Whether the reference said yes at any head, or at all heads, that was there between two times.
    * @param spread also at the blocks before these, which endpoints may still name
    */
-  verdicts(
+  decisions(
     app: number,
     from: number,
     to: number,
@@ -173,8 +173,8 @@ class Timeline {
   ): { any: boolean; all: boolean; count: number } {
     const seen = this.heads
       .filter(({ since }, index) => since <= to && (this.heads[index + 1]?.since ?? to) >= from)
-      .flatMap(({ views }) => (spread ? views : views.slice(0, 1)))
-      .map(({ head, settled }) => isAllowed(head, app) && isAllowed(settled, app));
+      .flatMap(({ snapshots }) => (spread ? snapshots : snapshots.slice(0, 1)))
+      .map(({ head, finalized }) => isAllowed(head, app) && isAllowed(finalized, app));
     return { any: seen.includes(true), all: !seen.includes(false), count: seen.length };
   }
 }
@@ -184,7 +184,7 @@ const WORLDS = { minLength: 6, maxLength: 6 };
 const SETTLE_MS = 20;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-const totals = { asked: 0, hits: 0, renewed: 0, allowed: 0, denied: 0, runs: 0 };
+const totals = { asked: 0, hits: 0, revalidated: 0, allowed: 0, denied: 0, runs: 0 };
 
 async function run(steps: readonly Step[], nodes: readonly WorldNode[], world: ContractWorld, setup: Setup) {
   const { reuseMs, finality } = setup;
@@ -200,7 +200,7 @@ async function run(steps: readonly Step[], nodes: readonly WorldNode[], world: C
     const { allowed, reason } = await policy.authorize('app', infos[index]!);
     // Where one endpoint stands still and another one happens to be late, a head may be one block behind.
     const spread = nodes.some(({ behaviour }) => behaviour.type === 'stale');
-    const { any, all, count } = timeline.verdicts(index, began - reuseMs, performance.now(), spread);
+    const { any, all, count } = timeline.decisions(index, began - reuseMs, performance.now(), spread);
     totals.asked += 1;
     totals[allowed ? 'allowed' : 'denied'] += 1;
     if (allowed) expect(any, `app ${index} was allowed, at none of ${count} heads`).toBe(true);
@@ -256,9 +256,9 @@ async function run(steps: readonly Step[], nodes: readonly WorldNode[], world: C
     }
     await Promise.all(asking);
     await afterReuse();
-    const { hits, renewed } = policy.status().permissions;
+    const { hits, revalidated } = policy.status().decisions;
     totals.hits += hits;
-    totals.renewed += renewed;
+    totals.revalidated += revalidated;
     totals.runs += 1;
   } finally {
     await Promise.allSettled(asking);
@@ -296,7 +296,7 @@ test('never allows what was denied at every head of the time that a head may ser
   );
   // It saw what it is about.
   expect(totals.runs).toBeGreaterThan(3);
-  for (const count of [totals.hits, totals.renewed, totals.allowed, totals.denied]) {
+  for (const count of [totals.hits, totals.revalidated, totals.allowed, totals.denied]) {
     expect(count).toBeGreaterThan(10);
   }
 }, 60_000);

@@ -8,7 +8,7 @@ import { EndpointFailures } from './rpc/endpoint-failures.ts';
 /** Which block a permission must have reached; a number means that many blocks behind the head. */
 export type Finality = 'latest' | 'safe' | 'finalized' | number;
 
-/** How verdicts are learned: `calls` are executed by the endpoints, `proofs` show the storage that we decide by. */
+/** How decisions are learned: `calls` are executed by the endpoints, `proofs` show the storage that we decide by. */
 export type Reads = 'calls' | 'proofs';
 
 /** Configuration of the chain source. */
@@ -33,13 +33,13 @@ export type ChainPolicyOptions = {
   /** A permission must hold at this block and at the head; a denial at either counts. Default `latest`. */
   readonly finality?: Finality;
   /**
-   * How long a head may serve further requests at most, counted from the begin of its reading: a revocation is seen
+   * How long a head may serve further requests at most, counted from when its reading began: a revocation is seen
    after that time at the latest, and a denial from such a head is checked again at a fresh one. While requests come,
    heads are read in the background, and permissions of late are brought to each new one. Default 0: each request
    sees a head read after it came.
    */
   readonly headReuseMs?: number;
-  /** How verdicts are learned; default `calls`. */
+  /** How decisions are learned; default `calls`. */
   readonly reads?: Reads;
   /** Names by code hash, 0x hex, of contracts that were built elsewhere; `proofs` decide by no other code. */
   readonly knownCode?: Readonly<Record<string, CodeName>>;

@@ -212,7 +212,7 @@ describe('a head that is used again', () => {
     expect((await policy.authorize('app', facts())).allowed).toBe(false);
   });
 
-  test('under load is renewed, so that a revocation is seen within the time that it may serve', async () => {
+  test('under load is revalidated, so that a revocation is seen within the time that it may serve', async () => {
     const [node] = await nodes({});
     const policy = policyOf([node!], { headReuseMs: 1_000 });
     expect((await policy.authorize('app', facts())).allowed).toBe(true);
@@ -224,7 +224,7 @@ describe('a head that is used again', () => {
     expect(performance.now() - revoked).toBeLessThan(1_000);
   });
 
-  test('does not let a view that is too old deny what a fresh one allows', async () => {
+  test('does not let a snapshot that is too old deny what a fresh one allows', async () => {
     let now = 1_000_000;
     const [node] = await nodes({});
     const policy = policyOf([node!], { headReuseMs: 1_000, now: () => now });
@@ -316,13 +316,16 @@ describe('finality', () => {
     (at) =>
       at >= block ? { allowed: true, reason: '' } : denial('too early');
 
-  test.each(['finalized', 10] as const)('%s: a permission must have settled', async (finality) => {
-    const [node] = await nodes({ decide: since(91) });
-    const policy = policyOf([node!], { finality });
-    expect(await policy.authorize('app', facts())).toMatchObject(denial('too early'));
-    node!.state.head = 101;
-    expect(await policy.authorize('app', facts())).toMatchObject({ allowed: true, blockNumber: 101n });
-  });
+  test.each(['finalized', 10] as const)(
+    '%s: a permission must hold at a finalized block',
+    async (finality) => {
+      const [node] = await nodes({ decide: since(91) });
+      const policy = policyOf([node!], { finality });
+      expect(await policy.authorize('app', facts())).toMatchObject(denial('too early'));
+      node!.state.head = 101;
+      expect(await policy.authorize('app', facts())).toMatchObject({ allowed: true, blockNumber: 101n });
+    },
+  );
   test.each(['finalized', 10] as const)('%s: a denial counts at once', async (finality) => {
     const policy = policyOf(
       await nodes({ decide: (at) => (at < 100 ? { allowed: true, reason: '' } : denial('revoked')) }),
@@ -339,7 +342,7 @@ describe('finality', () => {
       if (method === 'eth_getBlockByNumber' && which === tag) node.state.branch = left.shift() ?? 'main';
     };
   };
-  /** Each branch denies at one of its blocks; the head of `main` and the settled block of `other` allow. */
+  /** Each branch denies at one of its blocks; the head of `main` and the finalized block of `other` allow. */
   const mixed: Partial<FakeState> = {
     branchesBefore: ['main', 'other'],
     decide: (at, branch) =>
@@ -349,7 +352,7 @@ describe('finality', () => {
   describe.each([
     ['finalized', 'finalized'],
     [10, '0x5a'],
-  ] as const)('%s: a branch that comes between head and settled block', (finality, tag) => {
+  ] as const)('%s: a branch that comes between head and finalized block', (finality, tag) => {
     test('is decided at whole', async () => {
       const [node] = await nodes(mixed);
       node!.state.before = (method, [which]) => {
@@ -379,7 +382,7 @@ describe('finality', () => {
         failure: 'unavailable',
       });
       expect(node!.count('eth_call')).toBe(0);
-      // Three readings; those by number ask for the settled block twice.
+      // Three readings; those by number ask for the finalized block twice.
       expect(turns).toBe(finality === 'finalized' ? 3 : 6);
     });
     test('of one endpoint: the others agree, and it has no say', async () => {
@@ -390,7 +393,7 @@ describe('finality', () => {
       );
     });
   });
-  test('a head that settled while it was read is decided at alone', async () => {
+  test('a head that is finalized while it is read decides alone', async () => {
     const [node] = await nodes({});
     node!.state.before = (_, [which]) => {
       if (which !== 'finalized' || node!.state.head !== 100) return;

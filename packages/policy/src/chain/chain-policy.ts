@@ -7,19 +7,19 @@ import { publicText } from '../public-text.ts';
 import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
 import { chainReaders } from './chain-readers.ts';
 import { encodeDecisionCall } from './contracts/contract-calls.ts';
-import { PermissionBook } from './permission-book.ts';
-import { packedRenewal } from './renewal/packed-renewal.ts';
-import { readRenewal } from './renewal/read-renewal.ts';
-import { Renewals } from './renewal/renewals.ts';
+import { DecisionCache } from './decision-cache.ts';
+import type { ContractDecision, DecisionRequest } from './decision-reader.ts';
+import { multicallRevalidation } from './revalidation/multicall-revalidation.ts';
+import { readRevalidation } from './revalidation/read-revalidation.ts';
+import { Revalidator } from './revalidation/revalidator.ts';
 import type { Block } from './rpc/block.ts';
 import { RpcEndpoint } from './rpc/rpc-endpoint.ts';
 import { ToldSeldom } from './rpc/told-seldom.ts';
 import { withDeadline } from './rpc/with-deadline.ts';
-import type { Verdict, VerdictRequest } from './verdict-reader.ts';
-import { KnownHeads } from './view/known-heads.ts';
-import { readLightClientView } from './view/light-client-view.ts';
-import { type ChainView, readView } from './view/read-view.ts';
-import { ViewSource } from './view/view-source.ts';
+import { KnownHeads } from './snapshot/known-heads.ts';
+import { readLightClientSnapshot } from './snapshot/light-client-snapshot.ts';
+import { type ChainSnapshot, readSnapshot } from './snapshot/read-snapshot.ts';
+import { SnapshotSource } from './snapshot/snapshot-source.ts';
 
 const INFO_REUSE_MS = 1_000;
 
@@ -28,13 +28,13 @@ export type ChainStatus = {
   readonly blockNumber?: bigint;
   /** Seconds between the block of the last decision and now. */
   readonly lagSeconds?: number;
-  readonly permissions: {
+  readonly decisions: {
     /** Requests that were answered without waiting for the network. */
     readonly hits: number;
     /** Requests that waited. */
     readonly misses: number;
     /** Permissions that were found to hold at a later block before anybody asked. */
-    readonly renewed: number;
+    readonly revalidated: number;
     /** Permissions that were not found to. */
     readonly dropped: number;
   };
@@ -74,25 +74,25 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   const endpoints = settings.rpcUrls.map(endpointOf);
   const lightClient = lightClientUrl === undefined ? undefined : endpointOf(lightClientUrl);
   const everybody = lightClient ? [lightClient, ...endpoints] : endpoints;
-  const book = new PermissionBook();
-  const { readVerdict, readInfo } = chainReaders[settings.reads](settings);
-  const renewals = new Renewals(
-    book,
+  const cache = new DecisionCache();
+  const { readDecision, readInfo } = chainReaders[settings.reads](settings);
+  const revalidator = new Revalidator(
+    cache,
     // Counters say that nothing changed, and not what the code and the delay are.
     settings.reads === 'calls' && settings.requireTimelockSeconds === undefined
-      ? packedRenewal(settings)
-      : readRenewal(readVerdict),
+      ? multicallRevalidation(settings)
+      : readRevalidation(readDecision),
   );
   const undecided = new ToldSeldom();
   let [hits, misses] = [0, 0];
   const known = new KnownHeads();
   let lastBlock: bigint | undefined;
 
-  const read = async (hearAll = false): Promise<ChainView> => {
-    const view = lightClient
-      ? await readLightClientView(lightClient, endpoints, settings)
-      : await readView(endpoints, settings, { known, hearAll });
-    const { head } = view;
+  const read = async (hearAll = false): Promise<ChainSnapshot> => {
+    const snapshot = lightClient
+      ? await readLightClientSnapshot(lightClient, endpoints, settings)
+      : await readSnapshot(endpoints, settings, { known, hearAll });
+    const { head } = snapshot;
     // Two readings may be under way at once.
     known.assertNotBehind(head);
     // One from the future would hold all others up.
@@ -101,61 +101,67 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
       lastBlock = head.number;
       settings.onEvent({ type: 'block', number: head.number, lagSeconds: lagOf(head, now()) });
     }
-    return view;
+    return snapshot;
   };
-  /** For who got no agreement from the endpoints of a view: also those are heard that were not waited for. */
-  const wholeViews = new ViewSource(() => read(true), { reuseMs: 0 });
-  const views = new ViewSource(read, {
+  /** For a caller whose endpoints did not agree: also waits for those that the snapshot did not wait for. */
+  const fullSnapshots = new SnapshotSource(() => read(true), { reuseMs: 0 });
+  const snapshots = new SnapshotSource(read, {
     reuseMs: settings.headReuseMs,
-    prepare: (view) =>
-      settings.headReuseMs === 0 || isStale(view.head, settings) ? undefined : renewals.prepare(view),
+    prepare: (snapshot) =>
+      settings.headReuseMs === 0 || isStale(snapshot.head, settings)
+        ? undefined
+        : revalidator.prepare(snapshot),
   });
 
-  /** Ask the contract at both blocks of the view; a denial at either is the answer. */
-  const judge = async (view: ChainView, request: VerdictRequest): Promise<Decision> => {
-    assertFresh(view.head, settings);
-    const verdicts = await Promise.all(blocksOf(view).map((block) => judgeAt(view, block, request)));
-    const verdict = verdicts.find(({ allowed }) => !allowed) ?? verdicts.at(-1);
-    if (!verdict) throw new PolicyError('backend-answer', 'no block to decide at');
-    return { ...verdict, blockNumber: view.head.number };
+  /** Ask the contract at both blocks of the snapshot; a denial at either is the answer. */
+  const judge = async (snapshot: ChainSnapshot, request: DecisionRequest): Promise<Decision> => {
+    assertFresh(snapshot.head, settings);
+    const decisions = await Promise.all(blocksOf(snapshot).map((block) => judgeAt(snapshot, block, request)));
+    const decision = decisions.find(({ allowed }) => !allowed) ?? decisions.at(-1);
+    if (!decision) throw new PolicyError('backend-answer', 'no block to decide at');
+    return { ...decision, blockNumber: snapshot.head.number };
   };
-  const judgeAt = (view: ChainView, block: Block, request: VerdictRequest): Promise<Verdict> =>
-    book.get(block.hash, request, () => readVerdict(view, block, request));
+  const judgeAt = (
+    snapshot: ChainSnapshot,
+    block: Block,
+    request: DecisionRequest,
+  ): Promise<ContractDecision> =>
+    cache.get(block.hash, request, () => readDecision(snapshot, block, request));
 
-  /** The permission that a recent view already holds: no network, no timer. */
-  const knownPermission = ({ call }: VerdictRequest): Decision | undefined => {
-    const view = views.recent();
-    if (!view || isStale(view.head, settings)) return undefined;
-    let last: Verdict | undefined;
-    for (const block of blocksOf(view)) {
-      last = book.known(block.hash, call);
+  /** The decision cached for a recent snapshot: no network, no timer. */
+  const cachedDecision = ({ call }: DecisionRequest): Decision | undefined => {
+    const snapshot = snapshots.recent();
+    if (!snapshot || isStale(snapshot.head, settings)) return undefined;
+    let last: ContractDecision | undefined;
+    for (const block of blocksOf(snapshot)) {
+      last = cache.known(block.hash, call);
       if (!last) return undefined;
     }
-    return last && { ...last, blockNumber: view.head.number };
+    return last && { ...last, blockNumber: snapshot.head.number };
   };
 
-  const decide = async (request: VerdictRequest): Promise<Decision> => {
-    const { view, reused } = await views.current();
-    const decision = await judge(view, request).catch((error: unknown) => {
+  const decide = async (request: DecisionRequest): Promise<Decision> => {
+    const { snapshot, reused } = await snapshots.current();
+    const decision = await judge(snapshot, request).catch((error: unknown) => {
       if (error instanceof PolicyError && (reused || AGAIN.has(error.code))) return null;
       throw error;
     });
     if (decision && (decision.allowed || !reused)) return decision;
-    // Nor must what is allowed now be refused because of a view from before.
-    const latest = await views.fresh();
+    // Nor must what is allowed now be refused because of a snapshot from before.
+    const latest = await snapshots.fresh();
     const again = await judge(latest, request).catch(onlyAgain);
-    if (!again) return await judge(await wholeViews.fresh(), request);
+    if (!again) return await judge(await fullSnapshots.fresh(), request);
     // Who asks next shall hear no older permission.
-    if (!again.allowed) views.show(latest);
+    if (!again.allowed) snapshots.show(latest);
     return again;
   };
 
   const describe = async (): Promise<PolicyInfo> => {
-    const { view } = await views.current(false);
+    const { snapshot } = await snapshots.current(false);
     return {
       kmsContract,
-      chainId: view.chainId,
-      ...(await readInfo(view)),
+      chainId: snapshot.chainId,
+      ...(await readInfo(snapshot)),
       ethRpcUrl: endpoints[0]?.name ?? '',
     };
   };
@@ -163,16 +169,16 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   return {
     async authorize(kind, info) {
       const request = requestOf(kind, info);
-      const known = knownPermission(request);
+      const known = cachedDecision(request);
       if (known) {
         hits += 1;
-        book.touch(request);
+        cache.touch(request);
         return known;
       }
       misses += 1;
       try {
         const decision = await withDeadline(decide(request), totalTimeoutMs);
-        if (decision.allowed) book.touch(request);
+        if (decision.allowed) cache.touch(request);
         return decision;
       } catch (error) {
         if (!(error instanceof PolicyError)) throw error;
@@ -187,10 +193,10 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
     },
     describe: sharedFor(INFO_REUSE_MS, () => withDeadline(describe(), totalTimeoutMs)),
     status() {
-      const head = views.latest?.head;
+      const head = snapshots.latest?.head;
       return {
         ...(head ? { blockNumber: head.number, lagSeconds: lagOf(head, now()) } : {}),
-        permissions: { hits, misses, ...renewals.counts },
+        decisions: { hits, misses, ...revalidator.counts },
         endpoints: everybody.map(({ name, healthy, failures, sent }) => ({
           url: name,
           healthy,
@@ -200,7 +206,7 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
       };
     },
     close() {
-      views.close();
+      snapshots.close();
       for (const endpoint of everybody) endpoint.close();
     },
   };
@@ -219,17 +225,18 @@ function onlyAgain(error: unknown): null {
   throw error;
 }
 
-/** Mostly one: the settled block is the head itself without a finality rule. */
-const blocksOf = ({ head, settled }: ChainView): Block[] => (head === settled ? [head] : [head, settled]);
+/** Mostly one: the finalized block is the head itself without a finality rule. */
+const blocksOf = ({ head, finalized }: ChainSnapshot): Block[] =>
+  head === finalized ? [head] : [head, finalized];
 
 /** Requests of facts that come again: they are the same object as long as the evidence is the same. */
-const requests: Record<BootKind, WeakMap<BootFacts, VerdictRequest>> = {
+const requests: Record<BootKind, WeakMap<BootFacts, DecisionRequest>> = {
   app: new WeakMap(),
   kms: new WeakMap(),
 };
 
 /** @throws PolicyError `invalid-request` */
-function requestOf(kind: BootKind, info: BootFacts): VerdictRequest {
+function requestOf(kind: BootKind, info: BootFacts): DecisionRequest {
   const known = requests[kind].get(info);
   if (known) return known;
   assertBootFacts(info);

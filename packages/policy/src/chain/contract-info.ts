@@ -2,15 +2,15 @@ import type { PolicyInfo } from '../policy.ts';
 import type { ChainSettings } from './chain-options.ts';
 import { checksumAddress } from './contracts/checksum-address.ts';
 import { decodeAddress, encodeGetter, encodeIsPolicy } from './contracts/contract-calls.ts';
-import { assertPolicyContract, gatewayOf } from './eth-call-verdicts.ts';
+import { assertPolicyContract, gatewayOf } from './eth-call-decisions.ts';
 import { readContract } from './read-contract.ts';
-import type { ChainView } from './view/read-view.ts';
+import type { ChainSnapshot } from './snapshot/read-snapshot.ts';
 
-/** What DstackKms says of itself at the head of a view. */
+/** What DstackKms says of itself at the head of a snapshot. */
 export type ContractInfo = Required<Pick<PolicyInfo, 'gatewayAppId' | 'appImplementation'>>;
 
 /** @throws PolicyError when it cannot be learned */
-export type InfoReader = (view: ChainView) => Promise<ContractInfo>;
+export type InfoReader = (snapshot: ChainSnapshot) => Promise<ContractInfo>;
 
 /** By `eth_call`; a quorum of endpoints must give the same bytes. */
 export function ethCallInfo(settings: ChainSettings): InfoReader {

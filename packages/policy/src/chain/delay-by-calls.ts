@@ -11,9 +11,9 @@ import { callResult, readsAt, resultsKey } from './rpc/pinned-calls.ts';
 import { agreeing, collectVotes, noQuorum } from './rpc/quorum.ts';
 import type { RpcCall } from './rpc/rpc-answer.ts';
 import type { RpcEndpoint } from './rpc/rpc-endpoint.ts';
-import type { ChainView } from './view/read-view.ts';
+import type { ChainSnapshot } from './snapshot/read-snapshot.ts';
 
-/** Answers are kept for so many blocks: head and settled block of a few views … */
+/** Answers are kept for so many blocks: head and finalized block of a few snapshots … */
 const MAX_BLOCKS = 8;
 /** … and of so many contracts at each; who asks chooses them. */
 const MAX_CONTRACTS = 4_096;
@@ -37,7 +37,7 @@ export class DelayByCalls {
 
   /** @returns why not; undefined if it is so. @throws PolicyError when it cannot be learned */
   denial(
-    view: ChainView,
+    snapshot: ChainSnapshot,
     block: Block,
     contract: DelayedContract,
     address: string,
@@ -45,17 +45,19 @@ export class DelayByCalls {
     const page =
       this.#denials.get(block.hash) ?? new BoundedMap<string, Promise<string | undefined>>(MAX_CONTRACTS);
     this.#denials.set(block.hash, page);
-    return cachedPromise(page, `${contract}/${address}`, () => this.#read(view, block, contract, address));
+    return cachedPromise(page, `${contract}/${address}`, () =>
+      this.#read(snapshot, block, contract, address),
+    );
   }
 
   async #read(
-    view: ChainView,
+    snapshot: ChainSnapshot,
     block: Block,
     contract: DelayedContract,
     address: string,
   ): Promise<string | undefined> {
     const { requireTimelockSeconds: required = 0 } = this.#settings;
-    const read = (...reads: Read[]): Promise<(string | undefined)[]> => this.#agreed(view, block, reads);
+    const read = (...reads: Read[]): Promise<(string | undefined)[]> => this.#agreed(snapshot, block, reads);
     const slot = `0x${toHex(slotBytes(IMPLEMENTATION_SLOT))}`;
     const [proxy, word, since] = await read(
       codeOf(address),
@@ -86,13 +88,17 @@ export class DelayByCalls {
   }
 
   /** Lower-case 0x hex, undefined for a call that reverted. */
-  async #agreed(view: ChainView, block: Block, reads: readonly Read[]): Promise<(string | undefined)[]> {
+  async #agreed(
+    snapshot: ChainSnapshot,
+    block: Block,
+    reads: readonly Read[],
+  ): Promise<(string | undefined)[]> {
     const { quorum, failures } = this.#settings;
     const ask = (endpoint: RpcEndpoint) =>
       failures.during(endpoint, async () =>
         (await readsAt(endpoint, block, (at) => reads.map((one) => one(at)))).map(callResult),
       );
-    const votes = await collectVotes(view.endpoints, quorum, ask, { sameness: resultsKey });
+    const votes = await collectVotes(snapshot.endpoints, quorum, ask, { sameness: resultsKey });
     const [agreed] = agreeing(votes, quorum, resultsKey) ?? [];
     if (!agreed) throw noQuorum();
     return agreed.value.map((result) => (typeof result === 'string' ? result : undefined));

@@ -1,5 +1,5 @@
 /**
- * A KMS that demands a delay: what a stolen owner key can do, by calls and by proofs, on a real node. Each verdict is
+ * A KMS that demands a delay: what a stolen owner key can do, by calls and by proofs, on a real node. Each decision is
  * asked of both, and both must say the same.
  */
 import { readFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { type ChainLab, deployContracts, type LabContracts, startChainLab } from
 import { facts, filled } from '../test/facts.ts';
 import { startLyingRelay } from '../test/lying-relay.ts';
 import { IMPLEMENTATION_SLOT } from './contracts/slots.ts';
-import { allowed, bytesOf, denied, hex, type Pair, verdict } from './proof/test/compare.ts';
+import { allowed, bytesOf, decide, denied, hex, type Pair } from './proof/test/compare.ts';
 
 const DELAY = 86_400;
 const { composeHash, deviceId, mrAggregated, osImageHash } = facts();
@@ -62,8 +62,8 @@ const wait = async (seconds: number): Promise<void> => {
 const time = async (): Promise<number> =>
   Number((await lab.rpc<{ timestamp: Hex }>('eth_getBlockByNumber', 'latest', false)).timestamp);
 const ask = (changes: Partial<BootFacts> = {}): Promise<Decision> =>
-  verdict(pair, 'app', facts({ appId: bytesOf(contracts.app), ...changes }));
-const askKms = (): Promise<Decision> => verdict(pair, 'kms', facts());
+  decide(pair, 'app', facts({ appId: bytesOf(contracts.app), ...changes }));
+const askKms = (): Promise<Decision> => decide(pair, 'kms', facts());
 /** Everything is armed, and for long enough. */
 const arm = async (): Promise<void> => {
   await onKms('setPolicyDelay', DELAY);
@@ -135,11 +135,9 @@ describe('the delay of the contracts', () => {
     );
     await onKms('deployAndRegisterApp', ...args);
     const info = facts({ appId: bytesOf(`0x${created.slice(26)}`) });
-    expect((await verdict(pair, 'app', info)).reason).toMatch(
-      /^App contract has its policy delay of .* only/,
-    );
+    expect((await decide(pair, 'app', info)).reason).toMatch(/^App contract has its policy delay of .* only/);
     await wait(DELAY);
-    expect(await verdict(pair, 'app', info)).toEqual(allowed);
+    expect(await decide(pair, 'app', info)).toEqual(allowed);
   });
 });
 
@@ -371,7 +369,7 @@ describe('other code', () => {
     await onOld('addOsImageHash', hex(osImageHash));
     await onOld('addKmsAggregatedMr', hex(mrAggregated));
     await onOld('addKmsDevice', hex(deviceId));
-    expect(await verdict(policies({}, old.kms), 'kms', facts())).toEqual(
+    expect(await decide(policies({}, old.kms), 'kms', facts())).toEqual(
       denied('KMS contract cannot have a policy delay (dstack-kms-0.6)'),
     );
   });
@@ -383,13 +381,11 @@ describe('the chain', () => {
     const now = await time();
     const tight = policies({ maxClockSkewSeconds: 120, now: () => now });
     const info = facts({ appId: bytesOf(contracts.app) });
-    expect(await verdict(tight, 'app', info)).toEqual(allowed);
+    expect(await decide(tight, 'app', info)).toEqual(allowed);
     await announce('addOsImageHash', hex(malicious));
     await wait(DELAY);
     await onKms('addOsImageHash', hex(malicious));
-    expect((await verdict(tight, 'app', { ...info, osImageHash: malicious })).reason).toBe(
-      outageReason.ahead,
-    );
+    expect((await decide(tight, 'app', { ...info, osImageHash: malicious })).reason).toBe(outageReason.ahead);
   });
 
   test('that reorganises to a branch without the delay allows nothing there', async () => {

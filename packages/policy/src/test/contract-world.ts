@@ -1,6 +1,6 @@
 /** A chain of blocks with contracts that count their changes or do not, and nodes that serve it honestly or not. */
 import { toHex } from '@dstack-cloud/encoding';
-import { PACKED_READS, packedAnswer } from '../chain/packed/packed-code.ts';
+import { MULTICALL_CODE, readAnswer } from '../chain/multicall/multicall-code.ts';
 import { type FakeServer, startFakeServer } from './fake-server.ts';
 
 export type AppState = {
@@ -139,7 +139,7 @@ export async function startWorldNode(world: ContractWorld): Promise<WorldNode> {
   };
 
   const packed = (data: string, seen: WorldBlock | 'allows all'): string => {
-    let [text, at] = ['', 2 + PACKED_READS.length];
+    let [text, at] = ['', 2 + MULTICALL_CODE.length];
     while (at < data.length) {
       const length = Number.parseInt(data.slice(at + 46, at + 50), 16) * 2;
       const result = execute(
@@ -147,7 +147,7 @@ export async function startWorldNode(world: ContractWorld): Promise<WorldNode> {
         `0x${data.slice(at + 50, at + 50 + length)}`,
         seen,
       );
-      const entry = (result === null ? null : packedAnswer(result))?.split(':') ?? ['', word(0)];
+      const entry = (result === null ? null : readAnswer(result))?.split(':') ?? ['', word(0)];
       text += `${{ word: '01', digest: '02' }[entry[0]!] ?? '00'}${entry[1]}`;
       at += 50 + length;
     }

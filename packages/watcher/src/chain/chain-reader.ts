@@ -7,7 +7,7 @@ import {
   blockFromAnswer,
   blockKey,
   type ChainSettings,
-  type ChainView,
+  type ChainSnapshot,
   callResult,
   callsAt,
   chainSettings,
@@ -16,7 +16,7 @@ import {
   noQuorum,
   Reverted,
   RpcEndpoint,
-  readView,
+  readSnapshot,
 } from '@dstack-cloud/policy/following';
 import { type Hex, numberToHex, toFunctionSelector } from 'viem';
 import { type LogRange, readBlocks, readPast, TooMuch } from './read-logs.ts';
@@ -71,9 +71,9 @@ export class ChainReader {
   }
 
   /** The head that a quorum agrees on. @throws PolicyError `chain-stale` when it is behind one before */
-  async view(): Promise<ChainView> {
+  async view(): Promise<ChainSnapshot> {
     const { maxClockSkewSeconds, now } = this.#settings;
-    const view = await readView(this.#endpoints, this.#settings, { known: this.#known });
+    const view = await readSnapshot(this.#endpoints, this.#settings, { known: this.#known });
     if (view.head.timestamp - now() > maxClockSkewSeconds)
       throw new PolicyError('chain-stale', 'The head of the chain is in the future');
     this.#known.assertNotBehind(view.head);
@@ -82,7 +82,7 @@ export class ChainReader {
   }
 
   /** Blocks by number, as the chain has them now. */
-  async blocks(view: ChainView, numbers: readonly number[]): Promise<Block[]> {
+  async blocks(view: ChainSnapshot, numbers: readonly number[]): Promise<Block[]> {
     if (numbers.length === 0) return [];
     const calls = numbers.map((number) => blockCall(BigInt(number)));
     return await this.#agreed(
@@ -93,18 +93,18 @@ export class ChainReader {
   }
 
   /** Logs of the blocks, one by one. @param parent hash that the first one must name as its parent */
-  async nearLogs(view: ChainView, wanted: Wanted, parent: string | undefined): Promise<LogRange> {
+  async nearLogs(view: ChainSnapshot, wanted: Wanted, parent: string | undefined): Promise<LogRange> {
     return await this.#agreed(view, (endpoint) => readBlocks(endpoint, wanted, parent), rangeKey);
   }
 
-  /** Logs of blocks that are settled. */
-  async pastLogs(view: ChainView, wanted: Wanted): Promise<LogRange> {
+  /** Logs of blocks that are finalized. */
+  async pastLogs(view: ChainSnapshot, wanted: Wanted): Promise<LogRange> {
     return await this.#agreed(view, (endpoint) => readPast(endpoint, wanted), rangeKey);
   }
 
   /** Results of calls at a block; undefined for what reverted. */
   async calls(
-    view: ChainView,
+    view: ChainSnapshot,
     block: Block,
     calls: readonly { readonly to: Hex; readonly data: Hex }[],
   ): Promise<(Hex | undefined)[]> {
@@ -125,7 +125,7 @@ export class ChainReader {
    * of them says.
    */
   async outcomes(
-    view: ChainView,
+    view: ChainSnapshot,
     block: Block,
     calls: readonly { readonly from: Hex; readonly to: Hex; readonly value: bigint; readonly data: Hex }[],
   ): Promise<Outcome[]> {
@@ -159,7 +159,7 @@ export class ChainReader {
   }
 
   async #agreed<T>(
-    { endpoints }: ChainView,
+    { endpoints }: ChainSnapshot,
     ask: (endpoint: RpcEndpoint) => Promise<T>,
     key: (value: T) => string,
     { isTheirFailure = true }: { readonly isTheirFailure?: boolean } = {},

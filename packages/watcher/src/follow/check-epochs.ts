@@ -1,4 +1,4 @@
-import type { Block, ChainView } from '@dstack-cloud/policy/following';
+import type { Block, ChainSnapshot } from '@dstack-cloud/policy/following';
 import { encodeFunctionData, type Hex, parseAbi } from 'viem';
 import type { Alert } from '../alerts/alert.ts';
 import type { ChainReader } from '../chain/chain-reader.ts';
@@ -27,7 +27,7 @@ type Known = {
  */
 export async function checkEpochs(
   reader: ChainReader,
-  view: ChainView,
+  view: ChainSnapshot,
   { block, addresses, sources, model, added }: Known,
 ): Promise<{ readonly offsets: Map<string, number>; readonly alerts: Alert[]; readonly verified: boolean }> {
   const asked = addresses

@@ -1,5 +1,5 @@
 import { safeAbi, timelockAbi } from '@dstack-cloud/governance';
-import type { ChainView } from '@dstack-cloud/policy/following';
+import type { ChainSnapshot } from '@dstack-cloud/policy/following';
 import { encodeFunctionData, type Hex, zeroAddress } from 'viem';
 import type { ChainReader } from '../chain/chain-reader.ts';
 import type { GovernanceModel } from '../model/governance-model.ts';
@@ -21,7 +21,7 @@ const WORD = /^0x[0-9a-f]{64}$/;
  */
 export async function findGovernors(
   reader: ChainReader,
-  view: ChainView,
+  view: ChainSnapshot,
   model: GovernanceModel,
   sources: Readonly<Record<string, Source>>,
   asked: Set<string>,
@@ -39,7 +39,7 @@ export async function findGovernors(
   if (some.length === 0) return [];
   const answers = await reader.calls(
     view,
-    view.settled,
+    view.finalized,
     some.flatMap((to) => [
       { to, data: MIN_DELAY },
       { to, data: THRESHOLD },

@@ -1,5 +1,5 @@
 import { PolicyError } from '@dstack-cloud/policy';
-import type { Block, ChainView } from '@dstack-cloud/policy/following';
+import type { Block, ChainSnapshot } from '@dstack-cloud/policy/following';
 import type { Hex } from 'viem';
 import type { Alert } from '../alerts/alert.ts';
 import type { AlertContext } from '../alerts/occurrence.ts';
@@ -76,7 +76,7 @@ export class Follower {
   async pass(signal?: AbortSignal): Promise<Progress> {
     const { reader } = this.#options;
     const view = await reader.view();
-    const target = Number(view.settled.number);
+    const target = Number(view.finalized.number);
     const alerts: Alert[] = [...(await this.#settle(view, target))];
     do {
       for (;;) {
@@ -89,12 +89,12 @@ export class Follower {
     alerts.push(...(await giveUpOrphans(this.#keeper, target)));
     const { kms } = this.#options.store.state;
     await forgetMadeCalls(reader, view, this.model, kms as Hex, (address) => this.#sources.isListed(address));
-    alerts.push(...(await tellPending(this.#keeper, this.#context, view.settled.timestamp)));
+    alerts.push(...(await tellPending(this.#keeper, this.#context, view.finalized.timestamp)));
     return { head: view.head, block: this.#options.store.state.checkpoints.at(-1)?.number ?? 0, alerts };
   }
 
   /** The first time begins; later, blocks that are gone are taken back. */
-  async #settle(view: ChainView, target: number): Promise<readonly Alert[]> {
+  async #settle(view: ChainSnapshot, target: number): Promise<readonly Alert[]> {
     const { reader, store } = this.#options;
     const { state } = store;
     if (state.chainId !== null && state.chainId !== view.chainId)
@@ -116,7 +116,7 @@ export class Follower {
     return fork.kind === 'fork' ? await rollBack(this.#keeper, fork.last.number) : [];
   }
 
-  async #begin(view: ChainView, target: number): Promise<void> {
+  async #begin(view: ChainSnapshot, target: number): Promise<void> {
     const { reader, store, fromBlock } = this.#options;
     const first = Math.max(0, fromBlock - 1);
     if (first > target)
@@ -129,14 +129,14 @@ export class Follower {
     await store.update((state) => ({ ...state, chainId: view.chainId, checkpoints, verified: first }));
   }
 
-  async #findGovernors(view: ChainView, target: number): Promise<boolean> {
+  async #findGovernors(view: ChainSnapshot, target: number): Promise<boolean> {
     const { reader } = this.#options;
     const found = await findGovernors(reader, view, this.model, this.#sources.all, this.#asked);
     this.#sources.addGovernors(found, target);
     return found.length > 0;
   }
 
-  async #step(view: ChainView, target: number, wanted: Range): Promise<readonly Alert[]> {
+  async #step(view: ChainSnapshot, target: number, wanted: Range): Promise<readonly Alert[]> {
     const { store, maxApps } = this.#options;
     let range: LogRange;
     try {
@@ -200,7 +200,7 @@ export class Follower {
 
   /** When events are missing, the KMS is read once more from where nothing was missing. */
   async #epochs(
-    view: ChainView,
+    view: ChainSnapshot,
     { end }: LogRange,
     addresses: Range['addresses'],
     added: readonly GovernanceEvent[],
@@ -232,14 +232,14 @@ export class Follower {
     };
   }
 
-  async #read(view: ChainView, target: number, wanted: Range): Promise<LogRange> {
+  async #read(view: ChainSnapshot, target: number, wanted: Range): Promise<LogRange> {
     const { reader, store } = this.#options;
     if (target - wanted.from >= NEAR) return await reader.pastLogs(view, wanted);
     const parent = store.state.checkpoints.find(({ number }) => number === wanted.from - 1)?.hash;
     const range = await reader.nearLogs(view, wanted, parent);
     const expected =
       wanted.to === target
-        ? view.settled.hash
+        ? view.finalized.hash
         : store.state.checkpoints.find(({ number }) => number === wanted.to)?.hash;
     if (expected !== undefined && range.end.hash !== expected)
       throw new PolicyError('backend-answer', 'The chain changed its branch while it was read');

@@ -1,5 +1,5 @@
 import { dstackKmsAbi } from '@dstack-cloud/contracts';
-import type { ChainView } from '@dstack-cloud/policy/following';
+import type { ChainSnapshot } from '@dstack-cloud/policy/following';
 import { encodeFunctionData, type Hex, zeroHash } from 'viem';
 import type { ChainReader } from '../chain/chain-reader.ts';
 import { announcedCalls } from '../model/announced-calls.ts';
@@ -15,17 +15,17 @@ const WORD = /^0x[0-9a-f]{64}$/;
  */
 export async function forgetMadeCalls(
   reader: ChainReader,
-  view: ChainView,
+  view: ChainSnapshot,
   model: GovernanceModel,
   kms: Hex,
   isListed: (address: string) => boolean,
 ): Promise<void> {
-  const all = announcedCalls(model, kms, view.settled.timestamp, isListed);
+  const all = announcedCalls(model, kms, view.finalized.timestamp, isListed);
   for (let start = 0; start < all.length; start += MAX_ASKED) {
     const pending = all.slice(start, start + MAX_ASKED);
     const answers = await reader.calls(
       view,
-      view.settled,
+      view.finalized,
       pending.map(({ contract, callHash }) => ({
         to: contract as Hex,
         data: encodeFunctionData({

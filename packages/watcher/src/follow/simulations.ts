@@ -53,7 +53,7 @@ export class Simulations {
     // Each for itself: what an endpoint makes of one must not hide the others.
     const outcomes = await Promise.allSettled(
       due.map(async ({ from, call }) => {
-        const [outcome] = await reader.outcomes(view, view.settled, [
+        const [outcome] = await reader.outcomes(view, view.finalized, [
           { from, to: call.target as Hex, value: BigInt(call.value), data: call.data as Hex },
         ]);
         return outcome!;

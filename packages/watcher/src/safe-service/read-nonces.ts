@@ -14,7 +14,7 @@ export async function readNonces(
   const view = await reader.view();
   const answers = await reader.calls(
     view,
-    view.settled,
+    view.finalized,
     safes.map((to) => ({ to: to as Hex, data: NONCE })),
   );
   return answers.map((answer) => (WORD.test(answer ?? '') ? BigInt(answer!) : undefined));

@@ -98,7 +98,7 @@ test('what a reorganisation takes away is not allowed by what was proven before'
   expect(await policy.authorize('app', bad())).toMatchObject({ reason: 'Compose hash not allowed' });
 });
 
-test('a permission must hold at the settled block too', async () => {
+test('a permission must hold at the finalized block too', async () => {
   const policy = policyOf([lab.url], { finality: 2 });
   const { app, appAbi } = contracts;
   const late = { ...good(), composeHash: filled(32, 0xcc) };
@@ -110,7 +110,7 @@ test('a permission must hold at the settled block too', async () => {
   expect(await policy.authorize('app', late)).toMatchObject({ reason: 'Compose hash not allowed' });
 });
 
-test('permissions that are renewed at a new head are proven there again', async () => {
+test('permissions that are revalidated at a new head are proven there again', async () => {
   const policy = policyOf([lab.url], { headReuseMs: 10_000 });
   const { app, appAbi } = contracts;
   for (let round = 0; round < 3; round++) {

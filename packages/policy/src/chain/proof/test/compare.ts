@@ -8,8 +8,8 @@ import type { ChainPolicy } from '../../chain-policy.ts';
 /** Two policies over one KMS contract: one asks the EVM of the node, the other decides by proven storage. */
 export type Pair = { readonly calls: ChainPolicy; readonly proofs: ChainPolicy };
 
-/** Both must say the same; the verdict is returned. */
-export async function verdict({ calls, proofs }: Pair, kind: BootKind, info: BootFacts): Promise<Decision> {
+/** Both must say the same; the decision is returned. */
+export async function decide({ calls, proofs }: Pair, kind: BootKind, info: BootFacts): Promise<Decision> {
   const [called, proven] = [await calls.authorize(kind, info), await proofs.authorize(kind, info)];
   expect(proven).toEqual(called);
   return proven;

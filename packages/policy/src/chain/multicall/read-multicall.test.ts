@@ -5,8 +5,8 @@ import { type Anvil, startAnvil } from '@dstack-cloud/contracts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Block, blockCall, blockFromAnswer } from '../rpc/block.ts';
 import { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
-import { decodePack, PACKED_READS, type PackedRead, packedAnswer } from './packed-code.ts';
-import { packsOf, readPacked } from './read-packed.ts';
+import { type ContractRead, decodeMulticall, MULTICALL_CODE, readAnswer } from './multicall-code.ts';
+import { multicallsOf, readMulticall } from './read-multicall.ts';
 
 /** Runtime code by what it does. */
 const CODE = {
@@ -24,7 +24,7 @@ type Kind = keyof typeof CODE;
 const KINDS = Object.keys(CODE) as Kind[];
 
 const addressOf = (index: number): string => `0x${(0xc0de_0000 + index).toString(16).padStart(40, '0')}`;
-const readOf = (index: number, gas = 50_000): PackedRead => ({
+const readOf = (index: number, gas = 50_000): ContractRead => ({
   target: addressOf(index),
   gas,
   data: '0xa921d322',
@@ -55,7 +55,7 @@ afterAll(async () => {
 });
 
 /** What each kind must be read as. */
-const digest = (bytes: string): string | null => packedAnswer(`0x${bytes}`);
+const digest = (bytes: string): string | null => readAnswer(`0x${bytes}`);
 const WANTED: Record<Kind, string | null> = {
   word: `word:${'7'.padStart(64, '0')}`,
   long: digest(`${'1'.padStart(64, '0')}${'0'.repeat(128)}`),
@@ -71,47 +71,47 @@ const WANTED: Record<Kind, string | null> = {
 test('the code is what the source compiles to', () => {
   const require = createRequire(import.meta.url);
   const solc = require('solc') as { compile(input: string): string };
-  const content = readFileSync(new URL('packed-reads.yul', import.meta.url), 'utf8');
+  const content = readFileSync(new URL('multicall.yul', import.meta.url), 'utf8');
   const settings = {
     evmVersion: 'paris',
     optimizer: { enabled: true, runs: 1, details: { yul: true } },
     outputSelection: { '*': { '*': ['evm.bytecode.object'] } },
   };
   const output = JSON.parse(
-    solc.compile(JSON.stringify({ language: 'Yul', sources: { 'packed.yul': { content } }, settings })),
+    solc.compile(JSON.stringify({ language: 'Yul', sources: { 'multicall.yul': { content } }, settings })),
   ) as { contracts: Record<string, Record<string, { evm: { bytecode: { object: string } } }>> };
-  expect(output.contracts['packed.yul']?.['PackedReads']?.evm.bytecode.object).toBe(PACKED_READS);
+  expect(output.contracts['multicall.yul']?.['Multicall']?.evm.bytecode.object).toBe(MULTICALL_CODE);
 });
 
-describe('readPacked', () => {
+describe('readMulticall', () => {
   test('a thousand contracts, most of them hostile: one exchange, and each is read as if it were alone', async () => {
     const before = endpoint.sent;
     const reads = Array.from({ length: 1_000 }, (_, index) => readOf(index));
-    const results = await readPacked([endpoint], 1, block, [{ to: addressOf(0), data: '0x' }], reads);
+    const results = await readMulticall([endpoint], 1, block, [{ to: addressOf(0), data: '0x' }], reads);
     expect(endpoint.sent.exchanges - before.exchanges).toBe(1);
     expect(endpoint.sent.calls - before.calls).toBeLessThan(10);
     expect(results.reads).toEqual(reads.map((_, index) => WANTED[kindOf(index)]));
     expect(results.plain).toEqual([`0x${'7'.padStart(64, '0')}`]);
   });
 
-  test('contracts that use up all their gas leave enough for the rest of their pack', async () => {
+  test('contracts that use up all their gas leave enough for the rest of their multicall', async () => {
     const burner = KINDS.indexOf('burns');
     const reads = [...Array.from({ length: 500 }, () => readOf(burner)), readOf(KINDS.indexOf('word'))];
-    const { reads: answers } = await readPacked([endpoint], 1, block, [], reads);
+    const { reads: answers } = await readMulticall([endpoint], 1, block, [], reads);
     expect(answers).toEqual([...Array.from({ length: 500 }, () => null), WANTED.word]);
   });
 
   test('an address without a contract answers nothing', async () => {
-    expect((await readPacked([endpoint], 1, block, [], [readOf(5_000)])).reads).toEqual([null]);
+    expect((await readMulticall([endpoint], 1, block, [], [readOf(5_000)])).reads).toEqual([null]);
   });
 
   test('another block, another answer', async () => {
     const parent = await endpoint.batch([blockCall(block.number - 2n)]);
-    const { reads } = await readPacked([endpoint], 1, blockFromAnswer(parent[0]), [], [readOf(0)]);
+    const { reads } = await readMulticall([endpoint], 1, blockFromAnswer(parent[0]), [], [readOf(0)]);
     expect(reads).toEqual([null]);
   });
 
-  test('an endpoint that refuses packs is asked call by call, and answers the same', async () => {
+  test('an endpoint that refuses multicalls is asked call by call, and answers the same', async () => {
     const refusing = new RpcEndpoint(anvil.rpcUrl, 10_000);
     const gather = refusing.gather.bind(refusing);
     refusing.gather = async (calls) =>
@@ -122,7 +122,7 @@ describe('readPacked', () => {
       );
     const reads = KINDS.map((_, index) => readOf(index));
     const plain = [{ to: addressOf(0), data: '0x' }];
-    const ask = async () => (await readPacked([refusing], 1, block, plain, reads)).reads;
+    const ask = async () => (await readMulticall([refusing], 1, block, plain, reads)).reads;
     expect(await ask()).toEqual(KINDS.map(() => null));
     expect(await ask()).toEqual(KINDS.map(() => null));
     expect(await ask()).toEqual(KINDS.map((kind) => WANTED[kind]));
@@ -134,21 +134,22 @@ describe('readPacked', () => {
     const plain = [{ to: addressOf(0), data: '0x' }];
     const unknown = { ...block, hash: `0x${'12'.repeat(32)}` };
     for (let round = 0; round < 3; round++) {
-      await expect(readPacked([other], 1, unknown, plain, [readOf(0)])).rejects.toThrow();
+      await expect(readMulticall([other], 1, unknown, plain, [readOf(0)])).rejects.toThrow();
     }
     const before = other.sent;
     const reads = Array.from({ length: 100 }, (_, index) => readOf(index));
-    await readPacked([other], 1, block, plain, reads);
+    await readMulticall([other], 1, block, plain, reads);
     expect(other.sent.calls - before.calls).toBe(2);
     other.close();
   });
 });
 
-test('packs hold whatever their reads use up', () => {
+test('multicalls hold whatever their reads use up', () => {
   const reads = Array.from({ length: 600 }, (_, index) => readOf(index, index % 3 === 0 ? 300_000 : 50_000));
-  const packs = packsOf(reads);
-  expect(packs.flat()).toEqual(reads);
-  for (const pack of packs) expect(pack.reduce((sum, { gas }) => sum + gas, 0)).toBeLessThan(13_000_000);
+  const multicalls = multicallsOf(reads);
+  expect(multicalls.flat()).toEqual(reads);
+  for (const multicall of multicalls)
+    expect(multicall.reduce((sum, { gas }) => sum + gas, 0)).toBeLessThan(13_000_000);
 });
 
 test.each([
@@ -157,8 +158,8 @@ test.each([
   `0x00${'1'.repeat(65)}`,
   `0x00${'01'.repeat(33)}${'01'.repeat(33)}`,
   `0xef${'00'.repeat(33)}`,
-])('no pack returns %s', (returned) => expect(decodePack(returned, 1)).toBeUndefined());
+])('no multicall returns %s', (returned) => expect(decodeMulticall(returned, 1)).toBeUndefined());
 
-test('reads that a pack did not come to count as failed', () => {
-  expect(decodePack(`0x0001${'22'.repeat(32)}`, 2)).toEqual([`word:${'22'.repeat(32)}`, null]);
+test('reads that a multicall did not come to count as failed', () => {
+  expect(decodeMulticall(`0x0001${'22'.repeat(32)}`, 2)).toEqual([`word:${'22'.repeat(32)}`, null]);
 });

@@ -111,7 +111,7 @@ test.each<[ChainPolicyOptions['finality'] & {}, number[]]>([
   expect([...asked].sort((a, b) => a - b)).toEqual(blocks);
 });
 
-test('a light client that changes the branch between head and settled block is asked again', async () => {
+test('a light client that changes the branch between head and finalized block is asked again', async () => {
   const lightClient = await node();
   const asked = new Set<string>();
   const decide: FakeState['decide'] = (_, branch) => {

@@ -10,61 +10,61 @@ import {
   encodeGetter,
   encodeIsPolicy,
 } from './contracts/contract-calls.ts';
+import type { ContractDecision, DecisionReader, DecisionRequest } from './decision-reader.ts';
 import { DelayByCalls } from './delay-by-calls.ts';
 import { readContract } from './read-contract.ts';
 import type { Block } from './rpc/block.ts';
 import { type CallResult, Reverted } from './rpc/pinned-calls.ts';
-import type { Verdict, VerdictReader, VerdictRequest } from './verdict-reader.ts';
-import type { ChainView } from './view/read-view.ts';
+import type { ChainSnapshot } from './snapshot/read-snapshot.ts';
 
 const MAX_GATEWAY_APP_ID = 256;
-/** Facts of the contract are kept for so many blocks: head and settled block of a few views. */
+/** Facts of the contract are kept for so many blocks: head and finalized block of a few snapshots. */
 const MAX_BLOCKS = 8;
 
 /** What the KMS contract says at a block, whoever asks. */
-type ContractFacts = Pick<Verdict, 'gatewayAppId'>;
+type ContractFacts = Pick<ContractDecision, 'gatewayAppId'>;
 
 /** Verdicts by `eth_call`, pinned to the block; a quorum of endpoints must give the same bytes. */
-export function ethCallVerdicts(settings: ChainSettings): VerdictReader {
+export function ethCallDecisions(settings: ChainSettings): DecisionReader {
   const { kmsContract } = settings;
   const delays = settings.requireTimelockSeconds === undefined ? undefined : new DelayByCalls(settings);
   const contractFacts = new BoundedMap<string, Promise<ContractFacts>>(MAX_BLOCKS);
 
   /** Read once for each block, by whoever comes first. */
-  const factsAt = (view: ChainView, block: Block): Promise<ContractFacts> =>
+  const factsAt = (snapshot: ChainSnapshot, block: Block): Promise<ContractFacts> =>
     cachedPromise(contractFacts, block.hash, async () => {
       const calls = [encodeGetter('gatewayAppId'), encodeIsPolicy()];
-      return factsOf(await readContract(view.endpoints, settings, block, kmsContract, calls));
+      return factsOf(await readContract(snapshot.endpoints, settings, block, kmsContract, calls));
     });
 
   /** Only asked of what the contracts allow. */
   const delayDenial = async (
-    view: ChainView,
+    snapshot: ChainSnapshot,
     block: Block,
-    { kind, info }: VerdictRequest,
+    { kind, info }: DecisionRequest,
   ): Promise<string | undefined> => {
     if (!delays) return undefined;
     const both = [
-      delays.denial(view, block, 'KMS', kmsContract.toLowerCase()),
-      ...(kind === 'app' ? [delays.denial(view, block, 'App', `0x${toHex(info.appId)}`)] : []),
+      delays.denial(snapshot, block, 'KMS', kmsContract.toLowerCase()),
+      ...(kind === 'app' ? [delays.denial(snapshot, block, 'App', `0x${toHex(info.appId)}`)] : []),
     ];
     return (await Promise.all(both)).find((denial) => denial !== undefined);
   };
 
-  return async (view, block, request) => {
+  return async (snapshot, block, request) => {
     // Both in one exchange: they are asked in the same tick.
     const [[decision], facts] = await Promise.all([
-      readContract(view.endpoints, settings, block, kmsContract, [request.call]),
-      factsAt(view, block),
+      readContract(snapshot.endpoints, settings, block, kmsContract, [request.call]),
+      factsAt(snapshot, block),
     ]);
-    const verdict = { ...decisionOf(decision), ...facts };
-    const denial = verdict.allowed ? await delayDenial(view, block, request) : undefined;
-    return denial === undefined ? verdict : { ...facts, allowed: false, reason: denial };
+    const answer = { ...decisionOf(decision), ...facts };
+    const denial = answer.allowed ? await delayDenial(snapshot, block, request) : undefined;
+    return denial === undefined ? answer : { ...facts, allowed: false, reason: denial };
   };
 }
 
 /** An app contract that reverts or answers nonsense allows nothing. */
-function decisionOf(result: CallResult | undefined): Pick<Verdict, 'allowed' | 'reason'> {
+function decisionOf(result: CallResult | undefined): Pick<ContractDecision, 'allowed' | 'reason'> {
   const decision = typeof result === 'string' ? decodeDecision(result) : undefined;
   if (decision) return decision;
   const said = result instanceof Reverted && result.reason !== '' ? `: ${result.reason}` : '';

@@ -74,7 +74,7 @@ async function next({ world, policy, askAll }: Setting, state: ContractState, se
   await askAll();
 }
 
-test('many are renewed a part at a time, and all but the one that is denied now', async () => {
+test('many are revalidated a part at a time, and all but the one that is denied now', async () => {
   for (const app of [COUNTING, SILENT]) {
     const apps = Array.from({ length: 150 }, () => app);
     const it = await setting(stateOf(apps));
@@ -82,13 +82,16 @@ test('many are renewed a part at a time, and all but the one that is denied now'
     const denied = apps.map((state, index) =>
       index === 100 ? { ...state, allowed: false, epoch: 1 } : state,
     );
-    const { renewed, dropped } = it.policy.status().permissions;
+    const { revalidated, dropped } = it.policy.status().decisions;
     it.node.largest = 0;
     await next(it, stateOf(denied));
     // Seven calls for an app that is brought to another block for the first time: no exchange is about half of them.
     expect(it.node.largest).toBeLessThan((7 * 150) / 2);
     expect(await it.askAll()).toEqual(apps.map((_, index) => index !== 100));
-    expect(it.policy.status().permissions).toMatchObject({ renewed: renewed + 149, dropped: dropped + 1 });
+    expect(it.policy.status().decisions).toMatchObject({
+      revalidated: revalidated + 149,
+      dropped: dropped + 1,
+    });
   }
 });
 
@@ -97,14 +100,14 @@ describe('where contracts count their changes', () => {
     const apps = Array.from({ length: 40 }, () => COUNTING);
     const it = await setting(stateOf(apps));
     expect(new Set(await it.askAll())).toEqual(new Set([true]));
-    // The first renewal reads the decisions and their counters, all later ones the counters alone.
+    // The first revalidation reads the decisions and their counters, all later ones the counters alone.
     await next(it, stateOf(apps));
     const [decisions, epochs] = [it.executed(DECISION), it.executed(EPOCH)];
-    const { misses } = it.policy.status().permissions;
+    const { misses } = it.policy.status().decisions;
     for (let block = 0; block < 3; block++) await next(it, stateOf(apps));
     expect(it.executed(DECISION)).toBe(decisions);
     expect(it.executed(EPOCH) - epochs).toBe(3 * (apps.length + 1));
-    expect(it.policy.status().permissions.misses).toBe(misses);
+    expect(it.policy.status().decisions.misses).toBe(misses);
   });
 
   test.each<[string, (state: ContractState) => ContractState, boolean[]]>([
@@ -189,10 +192,10 @@ describe('where they do not', () => {
     const it = await setting(stateOf(apps, { counts: false }));
     await it.askAll();
     await next(it, stateOf(apps, { counts: false }));
-    const [decisions, { misses }] = [it.executed(DECISION), it.policy.status().permissions];
+    const [decisions, { misses }] = [it.executed(DECISION), it.policy.status().decisions];
     await next(it, stateOf(apps, { counts: false }));
     expect(it.executed(DECISION) - decisions).toBe(apps.length);
-    expect(it.policy.status().permissions.misses).toBe(misses);
+    expect(it.policy.status().decisions.misses).toBe(misses);
     const revoked = apps.with(7, { ...SILENT, allowed: false });
     await next(it, stateOf(revoked, { counts: false }));
     expect(await it.askAll()).toEqual(revoked.map(({ allowed }) => allowed));
@@ -217,7 +220,7 @@ test('apps that ask at once share exchanges', async () => {
   expect(it.node.exchanges).toBeLessThanOrEqual(2 + 4);
 });
 
-test('what nobody asked for is not renewed, and denials are not kept', async () => {
+test('what nobody asked for is not revalidated, and denials are not kept', async () => {
   const it = await setting(stateOf([COUNTING, { ...COUNTING, allowed: false }]));
   await it.askAll();
   await next(it, stateOf([COUNTING, { ...COUNTING, allowed: false }]));
@@ -225,18 +228,18 @@ test('what nobody asked for is not renewed, and denials are not kept', async () 
   expect(await it.askAll()).toEqual([true, true]);
 });
 
-test('with finality a permission is renewed at both blocks', async () => {
+test('with finality a permission is revalidated at both blocks', async () => {
   const state = stateOf([COUNTING, COUNTING]);
   const it = await setting(state, { finality: 2 });
   for (let block = 0; block < 4; block++) it.world.mine(state);
   await it.askAll();
   await next(it, state);
-  const { misses } = it.policy.status().permissions;
+  const { misses } = it.policy.status().decisions;
   await next(it, state);
-  expect(it.policy.status().permissions.misses).toBe(misses);
+  expect(it.policy.status().decisions.misses).toBe(misses);
   await next(it, stateOf([{ ...COUNTING, allowed: false, epoch: 1 }, COUNTING]));
   expect(await it.askAll()).toEqual([false, true]);
-  // Allowed again at the head and before the denial; then the denial is the settled block.
+  // Allowed again at the head and before the denial; then the denial is the finalized block.
   const restored = stateOf([{ ...COUNTING, epoch: 2 }, COUNTING]);
   for (const wanted of [true, false, true, true]) {
     await next(it, restored);

@@ -1,7 +1,7 @@
 import { type Block, blockCall, blockFromAnswer } from '../rpc/block.ts';
 import { agreeing, collectVotes } from '../rpc/quorum.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
-import type { ChainView } from '../view/read-view.ts';
+import type { ChainSnapshot } from '../snapshot/read-snapshot.ts';
 
 /** So many blocks may have come between two readings of the head. */
 const MAX_BETWEEN = 4n;
@@ -11,7 +11,7 @@ const MAX_BETWEEN = 4n;
  * what was known at `from` then says nothing.
  */
 export async function isDescendant(
-  { endpoints }: ChainView,
+  { endpoints }: ChainSnapshot,
   quorum: number,
   from: Block,
   to: Block,

@@ -5,33 +5,33 @@ import { agreeing, collectVotes, noQuorum, type Vote } from '../rpc/quorum.ts';
 import type { RpcAnswer } from '../rpc/rpc-answer.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
 import {
-  decodePack,
-  encodePack,
+  type ContractRead,
+  decodeMulticall,
+  encodeMulticall,
   entryBytes,
-  type PackedAnswer,
-  type PackedRead,
-  packedAnswer,
-} from './packed-code.ts';
+  type ReadAnswer,
+  readAnswer,
+} from './multicall-code.ts';
 
-/** Given to each pack; below what nodes and EIP-7825 allow to one transaction. */
-const PACK_GAS = 16_000_000;
+/** Given to each multicall; below what nodes and EIP-7825 allow to one transaction. */
+const MULTICALL_GAS = 16_000_000;
 /** Of it, for the reads: all of them may use up their limits, so that none can take anything from another. */
 const READS_GAS = 13_000_000;
-/** What a pack spends on a read besides the contract's limit: 33 bytes of answer, a cold account, its loop. */
+/** What a multicall spends on a read beyond the contract's limit: 33 bytes of answer, a cold account, its loop. */
 const GAS_PER_READ = 12_000;
 /** Init code of EIP-3860 is 49,152 bytes. */
-const MAX_PACK_BYTES = 48_000;
+const MAX_MULTICALL_BYTES = 48_000;
 /** An endpoint that refused so many rounds in a row is asked call by call … */
 const MAX_REFUSALS = 2;
 /** … until it is tried again. */
 const REFUSED_MS = 60_000;
 
-/** By endpoint: rounds in which it answered no pack although it answered other calls at the same block. */
+/** By endpoint: rounds in which it answered no multicall although it answered other calls at the same block. */
 const refusals = new WeakMap<RpcEndpoint, { readonly count: number; readonly at: number }>();
 
 /** What was read: by position, and null for whatever failed or was not agreed upon. */
-export type PackedResults = {
-  readonly reads: readonly PackedAnswer[];
+export type MulticallResults = {
+  readonly reads: readonly ReadAnswer[];
   readonly plain: readonly CallResult[];
 };
 
@@ -41,14 +41,14 @@ export type PackedResults = {
  * @param plain calls whose answers are wanted whole; all of them must be agreed upon
  * @throws PolicyError when `plain` has no quorum
  */
-export async function readPacked(
+export async function readMulticall(
   endpoints: readonly RpcEndpoint[],
   quorum: number,
   block: Block,
   plain: readonly CallObject[],
-  reads: readonly PackedRead[],
-): Promise<PackedResults> {
-  const sameness = (results: PackedResults): string => resultsKey(results.plain);
+  reads: readonly ContractRead[],
+): Promise<MulticallResults> {
+  const sameness = (results: MulticallResults): string => resultsKey(results.plain);
   const votes = await collectVotes(endpoints, quorum, (endpoint) => ask(endpoint, block, plain, reads), {
     sameness,
   });
@@ -62,10 +62,10 @@ export async function readPacked(
 }
 
 function majority(
-  votes: readonly Vote<RpcEndpoint, PackedResults>[],
+  votes: readonly Vote<RpcEndpoint, MulticallResults>[],
   quorum: number,
   index: number,
-): PackedAnswer {
+): ReadAnswer {
   const counts = new Map<string, number>();
   for (const { value } of votes) {
     const answer = value.reads[index];
@@ -81,25 +81,30 @@ async function ask(
   endpoint: RpcEndpoint,
   block: Block,
   plain: readonly CallObject[],
-  reads: readonly PackedRead[],
-): Promise<PackedResults> {
+  reads: readonly ContractRead[],
+): Promise<MulticallResults> {
   const refused = refusals.get(endpoint);
   if (refused && refused.count >= MAX_REFUSALS && performance.now() - refused.at < REFUSED_MS) {
     return await askSingly(endpoint, block, plain, reads);
   }
-  const packs = packsOf(reads);
-  const gas = `0x${PACK_GAS.toString(16)}`;
-  const objects = packs.map((pack) => ({ data: encodePack(pack), gas }));
+  const multicalls = multicallsOf(reads);
+  const gas = `0x${MULTICALL_GAS.toString(16)}`;
+  const objects = multicalls.map((multicall) => ({ data: encodeMulticall(multicall), gas }));
   const answers = await callsAt(endpoint, block, [...plain, ...objects], plain.length);
   // An endpoint that does not know the block throws here, and has refused nothing.
   const whole = answers.slice(0, plain.length).map(callResult);
-  const decoded = packs.map((pack, index) => packOf(answers[plain.length + index], pack.length));
-  if (packs.length > 0 && decoded.every((pack) => pack === undefined)) {
+  const decoded = multicalls.map((multicall, index) =>
+    multicallOf(answers[plain.length + index], multicall.length),
+  );
+  if (multicalls.length > 0 && decoded.every((multicall) => multicall === undefined)) {
     refusals.set(endpoint, { count: (refused?.count ?? 0) + 1, at: performance.now() });
   } else {
     refusals.delete(endpoint);
   }
-  return { plain: whole, reads: decoded.flatMap((pack, index) => pack ?? packs[index]!.map(() => null)) };
+  return {
+    plain: whole,
+    reads: decoded.flatMap((multicall, index) => multicall ?? multicalls[index]!.map(() => null)),
+  };
 }
 
 /** The same with one call for each read. */
@@ -107,8 +112,8 @@ async function askSingly(
   endpoint: RpcEndpoint,
   block: Block,
   plain: readonly CallObject[],
-  reads: readonly PackedRead[],
-): Promise<PackedResults> {
+  reads: readonly ContractRead[],
+): Promise<MulticallResults> {
   const objects = reads.map(({ target, gas, data }) => {
     // A call pays for its data; the read's limit does not.
     const whole = gas + 21_000 + entryBytes({ target, gas, data }) * 40;
@@ -121,29 +126,29 @@ async function askSingly(
   };
 }
 
-function singleAnswer(answer: RpcAnswer): PackedAnswer {
+function singleAnswer(answer: RpcAnswer): ReadAnswer {
   if (!('result' in answer)) return null;
   const result = callResult(answer);
-  return typeof result === 'string' ? packedAnswer(result) : null;
+  return typeof result === 'string' ? readAnswer(result) : null;
 }
 
-function packOf(answer: RpcAnswer | undefined, count: number): PackedAnswer[] | undefined {
+function multicallOf(answer: RpcAnswer | undefined, count: number): ReadAnswer[] | undefined {
   if (!answer || !('result' in answer) || typeof answer.result !== 'string') return undefined;
-  return decodePack(answer.result.toLowerCase(), count);
+  return decodeMulticall(answer.result.toLowerCase(), count);
 }
 
 /** As many reads in each as fit whatever they use up. */
-export function packsOf(reads: readonly PackedRead[]): PackedRead[][] {
-  const packs: PackedRead[][] = [];
-  let [gas, bytes] = [READS_GAS, MAX_PACK_BYTES];
+export function multicallsOf(reads: readonly ContractRead[]): ContractRead[][] {
+  const multicalls: ContractRead[][] = [];
+  let [gas, bytes] = [READS_GAS, MAX_MULTICALL_BYTES];
   for (const read of reads) {
     gas += read.gas + GAS_PER_READ;
     bytes += entryBytes(read);
-    if (gas > READS_GAS || bytes > MAX_PACK_BYTES) {
-      packs.push([]);
+    if (gas > READS_GAS || bytes > MAX_MULTICALL_BYTES) {
+      multicalls.push([]);
       [gas, bytes] = [read.gas + GAS_PER_READ, entryBytes(read)];
     }
-    packs.at(-1)!.push(read);
+    multicalls.at(-1)!.push(read);
   }
-  return packs;
+  return multicalls;
 }

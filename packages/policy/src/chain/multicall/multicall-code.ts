@@ -1,15 +1,15 @@
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
 
-/** `packed-reads.yul`, compiled. */
-export const PACKED_READS: string =
+/** `multicall.yul`, compiled. */
+export const MULTICALL_CODE: string =
   '60b78038038091816000918239808253600190600183019181905b8482106028575b5050500390f35b909192825162ffffff' +
   '8160481c169061ffff8160381c1690601992612710603f82048201015a1060ae5787838594938293602198978b019160601c' +
   '90fa950101933d8690879261100060001983011016608b575b5082538382015201929190601a565b91505082820190808783' +
   '3e8060201460a757902060025b38607c565b50518360a2565b5050505092602156';
 
 /** One read of a contract. */
-export type PackedRead = {
+export type ContractRead = {
   /** 0x hex. */
   readonly target: string;
   /** The contract gets this much and no more. */
@@ -19,7 +19,7 @@ export type PackedRead = {
 };
 
 /** `word:` and 32 bytes of hex, `digest:` and the Keccak-256 of a longer answer, null for a call that failed. */
-export type PackedAnswer = string | null;
+export type ReadAnswer = string | null;
 
 /** Longer return data is of no use to anybody. */
 const MAX_RETURN_BYTES = 4_096;
@@ -28,24 +28,24 @@ const ANSWER_DIGITS = 2 + 64;
 const KINDS: Readonly<Record<string, string>> = { '01': 'word:', '02': 'digest:' };
 
 /** Init code of a creation to simulate, 0x hex. */
-export function encodePack(reads: readonly PackedRead[]): string {
+export function encodeMulticall(reads: readonly ContractRead[]): string {
   const entries = reads.map(({ target, gas, data }) => {
     const length = data.length / 2 - 1;
     return target.slice(2) + digits(gas, 6) + digits(length, 4) + data.slice(2);
   });
-  return `0x${PACKED_READS}${entries.join('')}`;
+  return `0x${MULTICALL_CODE}${entries.join('')}`;
 }
 
 /** Bytes of one entry. */
-export function entryBytes({ data }: PackedRead): number {
+export function entryBytes({ data }: ContractRead): number {
   return 25 + data.length / 2 - 1;
 }
 
 /**
  * Split up what the creation returned; reads that it did not come to count as failed.
- * @returns undefined for what no pack returns
+ * @returns undefined for what no multicall returns
  */
-export function decodePack(returned: string, count: number): PackedAnswer[] | undefined {
+export function decodeMulticall(returned: string, count: number): ReadAnswer[] | undefined {
   if (!/^0x00([0-9a-f]{66})*$/.test(returned) || returned.length > 4 + count * ANSWER_DIGITS)
     return undefined;
   return Array.from({ length: count }, (_, index) => {
@@ -55,8 +55,8 @@ export function decodePack(returned: string, count: number): PackedAnswer[] | un
   });
 }
 
-/** What a pack would have answered for the return data of a plain call, 0x hex. */
-export function packedAnswer(returned: string): PackedAnswer {
+/** What a multicall would have answered for the return data of a plain call, 0x hex. */
+export function readAnswer(returned: string): ReadAnswer {
   const bytes = returned.length / 2 - 1;
   if (bytes === 0 || bytes > MAX_RETURN_BYTES) return null;
   if (bytes === 32) return `word:${returned.slice(2)}`;

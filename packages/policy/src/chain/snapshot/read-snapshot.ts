@@ -5,15 +5,15 @@ import { persist } from '../rpc/persist.ts';
 import { agreeing, collectVotes, noQuorum, type Vote } from '../rpc/quorum.ts';
 import { readBlock } from '../rpc/read-block.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
+import { type AgreedHead, withFinalized } from './finalized-block.ts';
 import type { KnownHeads } from './known-heads.ts';
-import { type AgreedHead, withSettled } from './settled-block.ts';
 
-/** One consistent view of the chain: every read of a decision is pinned to these blocks. */
-export type ChainView = {
+/** One consistent snapshot of the chain: every read of a decision is pinned to these blocks. */
+export type ChainSnapshot = {
   readonly chainId: number;
   readonly head: Block;
   /** The block a permission must also hold at; the head itself without a finality rule. */
-  readonly settled: Block;
+  readonly finalized: Block;
   /** Those to ask at its blocks: a quorum at least, mostly those that agree on the head. */
   readonly endpoints: readonly RpcEndpoint[];
 };
@@ -28,29 +28,29 @@ type Head = { readonly chainId: number; readonly block: Block };
 type Reading = {
   /** The heads that were agreed upon before. */
   readonly known: KnownHeads;
-  /** The last view was not enough to decide by: hear all endpoints, also those that are late. */
+  /** The last snapshot was not enough to decide by: hear all endpoints, also those that are late. */
   readonly hearAll?: boolean;
 };
 
 /**
- * Agree on a view.
+ * Agree on a snapshot.
  * @throws PolicyError `chain-stale` for a head that is behind the one before
  */
-export async function readView(
+export async function readSnapshot(
   all: readonly RpcEndpoint[],
   settings: ChainSettings,
   before: Reading,
-): Promise<ChainView> {
-  const read = (fresh: boolean): Promise<AgreedHead & { settled: Block }> =>
-    withSettled(() => readAgreedHead(all, settings, before, fresh), settings);
+): Promise<ChainSnapshot> {
+  const read = (fresh: boolean): Promise<AgreedHead & { finalized: Block }> =>
+    withFinalized(() => readAgreedHead(all, settings, before, fresh), settings);
   // A balancer's other backends may be further.
-  const { block, ...view } = await persist(
+  const { block, ...snapshot } = await persist(
     await read(false),
     () => read(true),
     (found) => !before.known.isBehind(found.block),
   );
   before.known.assertNotBehind(block);
-  return { ...view, head: block };
+  return { ...snapshot, head: block };
 }
 
 async function readAgreedHead(

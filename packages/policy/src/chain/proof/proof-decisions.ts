@@ -9,16 +9,16 @@ import { delaySince, delaySlots } from '../contracts/delay-slots.ts';
 import { type AppLogic, type KmsLogic, KnownCode } from '../contracts/known-code.ts';
 import { IMPLEMENTATION_SLOT, kmsSlot, slotBytes } from '../contracts/slots.ts';
 import { readText, textSlots } from '../contracts/solidity-text.ts';
+import type { ContractDecision, DecisionReader } from '../decision-reader.ts';
 import type { Block } from '../rpc/block.ts';
-import type { Verdict, VerdictReader } from '../verdict-reader.ts';
-import type { ChainView } from '../view/read-view.ts';
+import type { ChainSnapshot } from '../snapshot/read-snapshot.ts';
 import { askEndpoints } from './ask-endpoints.ts';
 import { appChecks, firstDenial, kmsChecks, slotsOf } from './contract-checks.ts';
 import { ProvenFacts, ProvenState } from './proven-state.ts';
 import { type Contract, proxiedContract } from './proxied-contract.ts';
 
 const MAX_GATEWAY_APP_ID = 256;
-/** What was proven is kept for so many blocks: head and settled block of a few views. */
+/** What was proven is kept for so many blocks: head and finalized block of a few snapshots. */
 const MAX_BLOCKS = 4;
 /** Accounts and slots that are kept of a block; who asks chooses them, so then all are proven again. */
 const MAX_FACTS = 20_000;
@@ -30,7 +30,7 @@ type Guess<Logic> = { logic: Logic; implementation: string } | undefined;
  * Verdicts computed here from storage that is proven to be in the state of the block. Only
  * the block's hash has to be right: an endpoint that lies about anything else is found out and not believed.
  */
-export class ProofVerdicts {
+export class ProofDecisions {
   readonly #settings: ChainSettings;
   readonly #kms: string;
   readonly #codes: KnownCode;
@@ -44,11 +44,11 @@ export class ProofVerdicts {
     this.#codes = new KnownCode(settings.knownCode);
   }
 
-  readonly verdict: VerdictReader = async (view, block, { kind, info }) => {
+  readonly readDecision: DecisionReader = async (snapshot, block, { kind, info }) => {
     const question = { kind, info, time: block.timestamp };
     const app = `0x${toHex(info.appId)}`;
     const [guessedKms, guessedApp] = [this.#guessedKms, this.#guessedApp];
-    const state = this.#stateAt(view, block);
+    const state = this.#stateAt(snapshot, block);
     // Harmless where the code has no delay: these slots are then never written.
     const delays = this.#settings.requireTimelockSeconds === undefined ? [] : delaySlots;
     await state.load([
@@ -120,8 +120,8 @@ export class ProofVerdicts {
   }
 
   /** What the KMS contract says of itself. @throws PolicyError */
-  async describe(view: ChainView): Promise<ContractInfo> {
-    const state = this.#stateAt(view, view.head);
+  async describe(snapshot: ChainSnapshot): Promise<ContractInfo> {
+    const state = this.#stateAt(snapshot, snapshot.head);
     const slots = [IMPLEMENTATION_SLOT, kmsSlot.gatewayAppId, kmsSlot.appImplementation];
     await state.load([{ address: this.#kms, slots }]);
     const kms = await this.#kmsContract(state);
@@ -133,13 +133,13 @@ export class ProofVerdicts {
     };
   }
 
-  #stateAt(view: ChainView, block: Block): ProvenState {
+  #stateAt(snapshot: ChainSnapshot, block: Block): ProvenState {
     // The header is held to number and time too, so facts of one are not facts of the other.
     const name = `${block.hash}/${block.number}/${block.timestamp}`;
     const kept = this.#facts.get(name);
     const facts = kept && kept.size < MAX_FACTS ? kept : new ProvenFacts();
     this.#facts.set(name, facts);
-    return new ProvenState(block, askEndpoints(view.endpoints, this.#settings), facts);
+    return new ProvenState(block, askEndpoints(snapshot.endpoints, this.#settings), facts);
   }
 
   async #kmsContract(state: ProvenState): Promise<Exclude<Contract<KmsLogic>, { is: 'absent' }>> {
@@ -161,6 +161,6 @@ export class ProofVerdicts {
   }
 }
 
-function denied(reason: string, gatewayAppId: string): Verdict {
+function denied(reason: string, gatewayAppId: string): ContractDecision {
   return { allowed: false, reason, gatewayAppId };
 }

@@ -1,9 +1,9 @@
 import type { BootFacts, BootKind } from '../policy.ts';
 import type { Block } from './rpc/block.ts';
-import type { ChainView } from './view/read-view.ts';
+import type { ChainSnapshot } from './snapshot/read-snapshot.ts';
 
 /** What the contracts say about a workload at one block. */
-export type Verdict = {
+export type ContractDecision = {
   readonly allowed: boolean;
   /** Why not; empty when allowed. */
   readonly reason: string;
@@ -12,7 +12,7 @@ export type Verdict = {
 };
 
 /** A question to the contracts. */
-export type VerdictRequest = {
+export type DecisionRequest = {
   readonly kind: BootKind;
   /** Checked: every field has its length. */
   readonly info: BootFacts;
@@ -21,8 +21,12 @@ export type VerdictRequest = {
 };
 
 /**
- * A way to learn a verdict at exactly this block from the endpoints of the view, a quorum of which must agree or be
+ * A way to learn a decision at exactly this block from the endpoints of the snapshot, a quorum of which must agree or be
  * proven right. Never answers from another block.
  * @throws PolicyError when it cannot be learned; never an answer in doubt
  */
-export type VerdictReader = (view: ChainView, block: Block, request: VerdictRequest) => Promise<Verdict>;
+export type DecisionReader = (
+  snapshot: ChainSnapshot,
+  block: Block,
+  request: DecisionRequest,
+) => Promise<ContractDecision>;

@@ -1,26 +1,26 @@
 import { performance } from 'node:perf_hooks';
-import type { ChainView } from './read-view.ts';
+import type { ChainSnapshot } from './read-snapshot.ts';
 
-/** A view and whether it was read before the request came. */
-export type ServedView = { readonly view: ChainView; readonly reused: boolean };
+/** A snapshot and whether it was read before the request came. */
+export type ServedSnapshot = { readonly snapshot: ChainSnapshot; readonly reused: boolean };
 
-export type ViewSourceOptions = {
-  /** How old a view may be at most, counted from the begin of its reading; 0 for never reused. */
+export type SnapshotSourceOptions = {
+  /** How old a snapshot may be at most, counted from when its reading began; 0 for never reused. */
   readonly reuseMs: number;
-  /** Called with each view before requests see it; they go on with the view before meanwhile, as long as they may. */
-  readonly prepare?: (view: ChainView) => Promise<void> | undefined;
+  /** Called with each snapshot before requests see it; they go on with the snapshot before meanwhile, as long as they may. */
+  readonly prepare?: (snapshot: ChainSnapshot) => Promise<void> | undefined;
   /** Monotonic milliseconds. */
   readonly clock?: () => number;
 };
 
 type Reading = {
-  readonly view: ChainView;
+  readonly snapshot: ChainSnapshot;
   readonly at: number;
   /** It serves requests until then. */
   readonly end: number;
 };
 
-/** The next reading begins after this part of the time that a view may serve … */
+/** The next reading begins after this part of the time that a snapshot may serve … */
 const PAUSE_PART = 1 / 8;
 /** … or after this many times what a reading takes, if that is longer. */
 const PAUSE_PER_READING = 1.5;
@@ -32,53 +32,53 @@ const FOLLOW_MS = 2_000;
 const RETRY_MS = 250;
 
 /**
- * Serves views of the chain and shares the reading of them among requests. While requests come, the chain is read
- * again and again in the background, in a rhythm that follows the latency of the endpoints, and a view serves those
+ * Serves snapshots of the chain and shares the reading of them among requests. While requests come, the chain is read
+ * again and again in the background, in a rhythm that follows the latency of the endpoints, and a snapshot serves those
  * who come until the next one is there, never longer than `reuseMs`. When no requests come, nothing is read.
  */
-export class ViewSource {
-  readonly #read: () => Promise<ChainView>;
+export class SnapshotSource {
+  readonly #read: () => Promise<ChainSnapshot>;
   readonly #reuseMs: number;
-  readonly #prepare: (view: ChainView) => Promise<void> | undefined;
+  readonly #prepare: (snapshot: ChainSnapshot) => Promise<void> | undefined;
   readonly #clock: () => number;
   readonly #durations: number[] = [];
   #shown: Reading | undefined;
   #coming: Reading | undefined;
-  #last: ChainView | undefined;
-  #running: Promise<ChainView> | undefined;
-  #queued: Promise<ChainView> | undefined;
+  #last: ChainSnapshot | undefined;
+  #running: Promise<ChainSnapshot> | undefined;
+  #queued: Promise<ChainSnapshot> | undefined;
   #asked = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor(read: () => Promise<ChainView>, options: ViewSourceOptions) {
+  constructor(read: () => Promise<ChainSnapshot>, options: SnapshotSourceOptions) {
     this.#read = read;
     this.#reuseMs = options.reuseMs;
     this.#prepare = options.prepare ?? (() => undefined);
     this.#clock = options.clock ?? (() => performance.now());
   }
 
-  /** The view that was read last. */
-  get latest(): ChainView | undefined {
+  /** The snapshot that was read last. */
+  get latest(): ChainSnapshot | undefined {
     return this.#last;
   }
 
-  /** A view that was read a moment ago, for a request: from now on the chain is followed for a while. */
-  recent(): ChainView | undefined {
+  /** A snapshot that was read a moment ago, for a request: from now on the chain is followed for a while. */
+  recent(): ChainSnapshot | undefined {
     if (this.#reuseMs === 0) return undefined;
     this.#asked = this.#clock();
     if (!this.#timer && !this.#running) this.#follow(0);
     return this.#usable();
   }
 
-  /** A recent view, or else a fresh one. @param follow false for who does not come as often as requests do */
-  async current(follow = true): Promise<ServedView> {
+  /** A recent snapshot, or else a fresh one. @param follow false for who does not come as often as requests do */
+  async current(follow = true): Promise<ServedSnapshot> {
     const recent = follow ? this.recent() : this.#usable();
-    return recent ? { view: recent, reused: true } : { view: await this.fresh(), reused: false };
+    return recent ? { snapshot: recent, reused: true } : { snapshot: await this.fresh(), reused: false };
   }
 
-  /** A view whose reading begins after this call: whatever the chain confirmed before is in it. */
-  fresh(): Promise<ChainView> {
+  /** A snapshot whose reading begins after this call: whatever the chain confirmed before is in it. */
+  fresh(): Promise<ChainSnapshot> {
     if (!this.#running) return this.#start();
     // The running one may have asked its question before our caller's world changed: share the next.
     this.#queued ??= this.#running
@@ -90,9 +90,9 @@ export class ViewSource {
     return this.#queued;
   }
 
-  /** Requests shall see this view now, prepared or not. */
-  show(view: ChainView): void {
-    if (this.#coming?.view === view) this.#shown = this.#coming;
+  /** Requests see this snapshot from now on, prepared or not. */
+  show(snapshot: ChainSnapshot): void {
+    if (this.#coming?.snapshot === snapshot) this.#shown = this.#coming;
   }
 
   /** Ends the following of the chain. */
@@ -102,20 +102,20 @@ export class ViewSource {
     this.#timer = undefined;
   }
 
-  #usable(): ChainView | undefined {
+  #usable(): ChainSnapshot | undefined {
     const now = this.#clock();
-    return [this.#shown, this.#coming].find((reading) => reading && now < reading.end)?.view;
+    return [this.#shown, this.#coming].find((reading) => reading && now < reading.end)?.snapshot;
   }
 
-  #start(): Promise<ChainView> {
+  #start(): Promise<ChainSnapshot> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const startedAt = this.#clock();
     const running = this.#read().then(
-      (view) => {
+      (snapshot) => {
         this.#running = undefined;
-        this.#took(view, startedAt);
-        return view;
+        this.#took(snapshot, startedAt);
+        return snapshot;
       },
       (error: unknown) => {
         this.#running = undefined;
@@ -127,15 +127,15 @@ export class ViewSource {
     return running;
   }
 
-  #took(view: ChainView, startedAt: number): void {
+  #took(snapshot: ChainSnapshot, startedAt: number): void {
     const at = this.#clock();
     const median = this.#medianWith(at - startedAt);
-    const reading = { view, at, end: startedAt + this.#reuseMs };
-    this.#last = view;
+    const reading = { snapshot, at, end: startedAt + this.#reuseMs };
+    this.#last = snapshot;
     const pause = Math.max(this.#reuseMs * PAUSE_PART, PAUSE_PER_READING * median);
     // The next one shall be there before this one ends.
     this.#follow(Math.min(pause, reading.end - at - 2 * median));
-    const prepared = this.#prepare(view);
+    const prepared = this.#prepare(snapshot);
     this.#coming = reading;
     if (prepared) void prepared.then(() => this.#showReading(reading));
     else this.#showReading(reading);
@@ -154,7 +154,7 @@ export class ViewSource {
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
-        // A failure shows up when there is no view left.
+        // A failure shows up when there is no snapshot left.
         if (!this.#running) this.#start().catch(() => {});
       },
       Math.max(0, inMs),

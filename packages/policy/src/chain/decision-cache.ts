@@ -1,27 +1,30 @@
 import { performance } from 'node:perf_hooks';
 import { BoundedMap, InFlight } from '@dstack-cloud/runtime';
-import type { Verdict, VerdictRequest } from './verdict-reader.ts';
+import type { ContractDecision, DecisionRequest } from './decision-reader.ts';
 
 /** More permissions than this at one block push out the oldest. */
-const MAX_PERMISSIONS = 10_000;
+const MAX_DECISIONS = 10_000;
 /** Longer questions are asked each time: whoever asks an auth API chooses their length. */
 const MAX_KEPT_CALL = 8_192;
-/** Heads and settled blocks of a few views. */
+/** Heads and finalized blocks of a few snapshots. */
 const MAX_BLOCKS = 8;
 /** Of so many requests it is known when they came last; the longest silent are forgotten first. */
 const MAX_RECENT = 4_096;
 /** The order of the recent ones is exact to so many milliseconds. */
 const RECENT_STEP_MS = 500;
 
-type Page = { readonly known: Map<string, Verdict>; readonly asked: InFlight<string, Verdict> };
+type Page = {
+  readonly known: Map<string, ContractDecision>;
+  readonly asked: InFlight<string, ContractDecision>;
+};
 
 /**
  * The permissions that were read, by block and question. A question pinned to a block hash always has the same answer,
  * so within a block one reading is enough, and of another block it says nothing. Denials and errors are not kept.
  */
-export class PermissionBook {
+export class DecisionCache {
   readonly #pages = new BoundedMap<string, Page>(MAX_BLOCKS);
-  readonly #recent = new BoundedMap<string, { readonly request: VerdictRequest; readonly at: number }>(
+  readonly #recent = new BoundedMap<string, { readonly request: DecisionRequest; readonly at: number }>(
     MAX_RECENT,
   );
   readonly #clock: () => number;
@@ -32,32 +35,36 @@ export class PermissionBook {
   }
 
   /** The permission for `call` at the block, if it was read already. */
-  known(blockHash: string, call: string): Verdict | undefined {
+  known(blockHash: string, call: string): ContractDecision | undefined {
     return this.#pages.get(blockHash)?.known.get(call);
   }
 
-  /** The verdict at the block, asking at most once at a time. */
-  get(blockHash: string, request: VerdictRequest, ask: () => Promise<Verdict>): Promise<Verdict> {
+  /** The decision at the block, asking at most once at a time. */
+  get(
+    blockHash: string,
+    request: DecisionRequest,
+    ask: () => Promise<ContractDecision>,
+  ): Promise<ContractDecision> {
     const { known, asked } = this.#page(blockHash);
     const { call } = request;
     const found = known.get(call);
     if (found) return Promise.resolve(found);
     return asked.run(call, async () => {
-      const verdict = await ask();
-      if (verdict.allowed) this.write(blockHash, request, verdict);
+      const decision = await ask();
+      if (decision.allowed) this.write(blockHash, request, decision);
       else this.#strike(call);
-      return verdict;
+      return decision;
     });
   }
 
   /** Keeps a permission that was read at the block. */
-  write(blockHash: string, { call }: VerdictRequest, verdict: Verdict): void {
+  write(blockHash: string, { call }: DecisionRequest, decision: ContractDecision): void {
     if (call.length > MAX_KEPT_CALL) return;
-    this.#page(blockHash).known.set(call, verdict);
+    this.#page(blockHash).known.set(call, decision);
   }
 
   /** Somebody asked this now. */
-  touch(request: VerdictRequest): void {
+  touch(request: DecisionRequest): void {
     if (request.call.length > MAX_KEPT_CALL) return;
     const now = this.#clock();
     const before = this.#recent.get(request.call);
@@ -66,7 +73,7 @@ export class PermissionBook {
   }
 
   /** What was asked within the last `withinMs` and is permitted at the block; the latest first. */
-  recent(blockHash: string, withinMs: number): VerdictRequest[] {
+  recent(blockHash: string, withinMs: number): DecisionRequest[] {
     const known = this.#pages.get(blockHash)?.known;
     if (!known) return [];
     const since = this.#clock() - withinMs;
@@ -84,7 +91,7 @@ export class PermissionBook {
   #page(blockHash: string): Page {
     const found = this.#pages.get(blockHash);
     if (found) return found;
-    const page: Page = { known: new BoundedMap(MAX_PERMISSIONS), asked: new InFlight() };
+    const page: Page = { known: new BoundedMap(MAX_DECISIONS), asked: new InFlight() };
     this.#pages.set(blockHash, page);
     return page;
   }

@@ -1,4 +1,4 @@
-/** Renewal on a real node: our contracts, which count, those of the 0.6 line, which do not, and hostile ones among them. */
+/** Revalidation on a real node: our contracts, which count, those of the 0.6 line, which do not, and hostile ones among them. */
 import {
   type Anvil,
   addComposeHash,
@@ -98,9 +98,9 @@ describe('contracts that count', () => {
         apps,
         async ({ policy, askAll, next }) => {
           expect(await askAll()).toEqual([true, true]);
-          const { misses } = policy.status().permissions;
+          const { misses } = policy.status().decisions;
           for (let block = 0; block < 4; block++) expect(await next()).toEqual([true, true]);
-          expect(policy.status().permissions.misses).toBe(misses);
+          expect(policy.status().decisions.misses).toBe(misses);
 
           await onApp('removeComposeHash');
           expect(await next()).toEqual([true, false]);
@@ -192,12 +192,12 @@ describe('contracts of the 0.6 line', () => {
       expect(await askAll()).toEqual(Array.from({ length: count }, () => true));
       expect(await next()).toEqual(Array.from({ length: count }, () => true));
       for (const [index, app] of hostile.entries()) await raw('anvil_setCode', app, turned[index]);
-      const { misses } = policy.status().permissions;
+      const { misses } = policy.status().decisions;
       const answers = await next();
       expect(answers.slice(0, honest.length)).toEqual(honest.map(() => true));
       expect(answers.slice(honest.length, -1)).toEqual([true, false, false]);
       // Only those that turned were asked for again.
-      expect(policy.status().permissions.misses - misses).toBeLessThanOrEqual(3);
+      expect(policy.status().decisions.misses - misses).toBeLessThanOrEqual(3);
 
       await removeComposeHash(client, honest[7]!, hex(composeHash));
       expect((await next())[7]).toBe(false);
@@ -221,9 +221,9 @@ describe('contracts of the 0.6 line', () => {
       apps,
       async ({ policy, askAll, next }) => {
         expect(await askAll()).toEqual([true, true, true]);
-        const { misses } = policy.status().permissions;
+        const { misses } = policy.status().decisions;
         for (let block = 0; block < 3; block++) expect(await next()).toEqual([true, true, true]);
-        expect(policy.status().permissions.misses).toBe(misses);
+        expect(policy.status().decisions.misses).toBe(misses);
         await removeComposeHash(client, apps[1]!, hex(composeHash));
         expect(await next()).toEqual([true, false, true]);
       },

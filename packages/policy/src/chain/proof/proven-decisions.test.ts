@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { BootFacts, BootKind } from '../../policy.ts';
 import { type ChainLab, deployContracts, type LabContracts, startChainLab } from '../../test/chain-lab.ts';
 import { facts, filled } from '../../test/facts.ts';
-import { allowed, bytesOf, denied, hex, type Pair, verdict } from './test/compare.ts';
+import { allowed, bytesOf, decide, denied, hex, type Pair } from './test/compare.ts';
 
 const { composeHash, deviceId, mrAggregated, osImageHash } = facts();
 const other = filled(32, 0xee);
@@ -37,7 +37,7 @@ describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release
     facts({ appId: bytesOf(contracts.app), ...changes });
 
   test('a KMS: each fault is named in order, then it is allowed, then what is taken away is missing', async () => {
-    const ask = (changes: Partial<BootFacts> = {}) => verdict(pair, 'kms', facts(changes));
+    const ask = (changes: Partial<BootFacts> = {}) => decide(pair, 'kms', facts(changes));
     expect(await ask({ tcbStatus: 'OutOfDate' })).toEqual(denied('TCB status is not up to date'));
     expect(await ask({ tcbStatus: '' })).toEqual(denied('TCB status is not up to date'));
     expect(await ask({ tcbStatus: 'uptodate' })).toEqual(denied('TCB status is not up to date'));
@@ -58,7 +58,7 @@ describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release
 
   test('an app: each fault is named in order, then it is allowed, then what is taken away is missing', async () => {
     const nowhere = { appId: filled(20, 0x12) };
-    const ask = (changes: Partial<BootFacts> = {}) => verdict(pair, 'app', ofApp(changes));
+    const ask = (changes: Partial<BootFacts> = {}) => decide(pair, 'app', ofApp(changes));
     expect(await ask(nowhere)).toEqual(denied('App not registered'));
     await onKms('registerApp', hex(nowhere.appId));
     await onKms('registerApp', contracts.app);
@@ -86,7 +86,7 @@ describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release
   test('an account with money and no code is not deployed', async () => {
     const appId = bytesOf(lab.stranger);
     await onKms('registerApp', lab.stranger);
-    expect(await verdict(pair, 'app', facts({ appId }))).toEqual(
+    expect(await decide(pair, 'app', facts({ appId }))).toEqual(
       denied('App not deployed or invalid address'),
     );
   });
@@ -100,8 +100,8 @@ describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release
       topics: ['0xfd86d7f6962eba3b7a3bf9129c06c0b2f885e1c61ef2c9f0dbb856be0deefdee'],
     });
     const appId = fromHex(logs.at(-1)!.topics[1]!.slice(26));
-    expect(await verdict(pair, 'app', facts({ appId }))).toEqual(allowed);
-    expect(await verdict(pair, 'app', facts({ appId, composeHash: other }))).toEqual(
+    expect(await decide(pair, 'app', facts({ appId }))).toEqual(allowed);
+    expect(await decide(pair, 'app', facts({ appId, composeHash: other }))).toEqual(
       denied('Compose hash not allowed'),
     );
   });
@@ -109,17 +109,17 @@ describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release
   test.each([0, 1, 31, 32, 33, 40, 64, 65, 255, 256])('a gateway app id of %i bytes', async (length) => {
     const gateway = 'gateway-'.repeat(32).slice(0, length);
     await onKms('setGatewayAppId', gateway);
-    const decision = await verdict(pair, 'app', ofApp());
+    const decision = await decide(pair, 'app', ofApp());
     expect(decision.gatewayAppId).toBe(gateway);
     expect(await pair.proofs.describe()).toEqual(await pair.calls.describe());
   });
 
   test('a gateway app id in other letters, and none that is too long', async () => {
     await onKms('setGatewayAppId', 'Tür-🚪-'.repeat(9));
-    expect((await verdict(pair, 'app', ofApp())).gatewayAppId).toBe('Tür-🚪-'.repeat(9));
+    expect((await decide(pair, 'app', ofApp())).gatewayAppId).toBe('Tür-🚪-'.repeat(9));
     for (const length of [257, 1_025, 5_000]) {
       await onKms('setGatewayAppId', 'x'.repeat(length));
-      expect(await verdict(pair, 'app', ofApp())).toMatchObject({ allowed: false, failure: 'unavailable' });
+      expect(await decide(pair, 'app', ofApp())).toMatchObject({ allowed: false, failure: 'unavailable' });
     }
     await onKms('setGatewayAppId', 'gateway');
   });
@@ -134,7 +134,7 @@ describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release
     const yes = '0x60016000526040602052600060405260606000f3';
 
     test('an app upgraded to a foreign implementation has no keys until it is back', async () => {
-      expect(await verdict(pair, 'app', ofApp())).toEqual(allowed);
+      expect(await decide(pair, 'app', ofApp())).toEqual(allowed);
       const slot = '0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc';
       const foreign = `0x${'ab'.repeat(20)}` as const;
       await lab.rpc('anvil_setCode', foreign, yes);
@@ -157,7 +157,7 @@ describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release
       }
       await lab.rpc('anvil_setStorageAt', contracts.app, slot, before);
       await lab.rpc('anvil_mine', '0x1');
-      expect(await verdict(pair, 'app', ofApp())).toEqual(allowed);
+      expect(await decide(pair, 'app', ofApp())).toEqual(allowed);
     });
 
     test('an app contract of its own making', async () => {
@@ -195,10 +195,10 @@ describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release
 
   test('a KMS upgraded to another address is followed', async () => {
     const { kms, kmsAbi } = contracts;
-    expect(await verdict(pair, 'app', ofApp())).toEqual(allowed);
+    expect(await decide(pair, 'app', ofApp())).toEqual(allowed);
     const { kmsImplementation } = await deployContracts(lab, release);
     await lab.send(kms, kmsAbi, 'upgradeToAndCall', [kmsImplementation, '0x']);
-    expect(await verdict(pair, 'app', ofApp())).toEqual(allowed);
+    expect(await decide(pair, 'app', ofApp())).toEqual(allowed);
   });
 
   test('a walk through the states of the policy', async () => {
@@ -258,7 +258,7 @@ describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release
                 composeHash: hash,
                 tcbStatus,
               });
-              seen.add((await verdict(pair, kind, info)).reason);
+              seen.add((await decide(pair, kind, info)).reason);
             }
           }
           await lab.rpc('evm_revert', snapshot);

@@ -1,7 +1,7 @@
 /** Which calls tell that nothing has changed in a contract with `policyEpoch`. */
 import { toHex } from '@dstack-cloud/encoding';
-import type { PackedAnswer, PackedRead } from '../packed/packed-code.ts';
-import type { VerdictRequest } from '../verdict-reader.ts';
+import type { DecisionRequest } from '../decision-reader.ts';
+import type { ContractRead, ReadAnswer } from '../multicall/multicall-code.ts';
 
 /** For a getter behind a proxy, with room for a beacon. */
 const GETTER_GAS = 50_000;
@@ -22,7 +22,7 @@ const HAS_ANYTHING = `${selector.supportsInterface}${'ffffffff'.padEnd(64, '0')}
 
 /** Collects reads, each once, and finds their answers. */
 export class ReadList {
-  readonly reads: PackedRead[] = [];
+  readonly reads: ContractRead[] = [];
   readonly #positions = new Map<string, number>();
 
   /** @returns the position of its answer */
@@ -36,7 +36,7 @@ export class ReadList {
   }
 }
 
-type Answers = readonly PackedAnswer[];
+type Answers = readonly ReadAnswer[];
 
 /** Reads a contract's epoch. The answer is undefined for a contract that must not be followed by its epoch. */
 export type EpochRead = (answers: Answers) => string | undefined;
@@ -81,7 +81,7 @@ const ALLOWED = 'digest:d0d56fb725de6864c5219d41e7cdd2557301a353abf350f06d887582
 export function addNotAfter(
   list: ReadList,
   kms: string,
-  { kind, info }: VerdictRequest,
+  { kind, info }: DecisionRequest,
 ): (answers: Answers) => number | undefined {
   const word = (bytes: Uint8Array): string => toHex(bytes).padStart(64, '0');
   const positions = [list.add(kms, selector.osImageNotAfter + word(info.osImageHash))];
@@ -102,6 +102,6 @@ export function contractOf(appId: Uint8Array): string {
   return `0x${toHex(appId)}`;
 }
 
-function wordOf(answer: PackedAnswer | undefined): bigint | undefined {
+function wordOf(answer: ReadAnswer | undefined): bigint | undefined {
   return answer?.startsWith('word:') ? BigInt(`0x${answer.slice(5)}`) : undefined;
 }

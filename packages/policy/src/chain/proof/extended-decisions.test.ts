@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { BootFacts, BootKind } from '../../policy.ts';
 import { type ChainLab, startChainLab } from '../../test/chain-lab.ts';
 import { facts, filled } from '../../test/facts.ts';
-import { allowed, bytesOf, denied, hex, type Pair, verdict } from './test/compare.ts';
+import { allowed, bytesOf, decide, denied, hex, type Pair } from './test/compare.ts';
 import { deployMixedDomain, type MixedDomain } from './test/mixed-domain.ts';
 
 const { composeHash, deviceId, mrAggregated, osImageHash } = facts();
@@ -46,7 +46,7 @@ describe('apps of every version', () => {
   };
 
   test('a KMS: pause, advisories, TCB, image, expiry, measurement, device, in this order', async () => {
-    const ask = (changes: Partial<BootFacts> = {}) => verdict(pair, 'kms', facts(changes));
+    const ask = (changes: Partial<BootFacts> = {}) => decide(pair, 'kms', facts(changes));
     expect(await ask()).toEqual(allowed);
     await onKms('addOsImageHashUntil', hex(osImageHash), 1);
     expect(await ask()).toEqual(denied('OS image authorization expired'));
@@ -71,7 +71,7 @@ describe('apps of every version', () => {
   test.each(['old', 'successor', 'app'] as const)('%s: its own checks, in order', async (name) => {
     const app = domain[name];
     const ask = (changes: Partial<BootFacts> = {}) =>
-      verdict(pair, 'app', facts({ appId: bytesOf(app), ...changes }));
+      decide(pair, 'app', facts({ appId: bytesOf(app), ...changes }));
     expect(await ask()).toEqual(denied('Compose hash not allowed'));
     await onApp(app, 'addComposeHash', hex(composeHash));
     expect(await ask()).toEqual(denied('Device not allowed'));
@@ -99,7 +99,7 @@ describe('apps of every version', () => {
   });
 
   test('what the KMS contract says of an app: blocked, expired, image, its expiry', async () => {
-    const ask = () => verdict(pair, 'app', facts({ appId: bytesOf(domain.app) }));
+    const ask = () => decide(pair, 'app', facts({ appId: bytesOf(domain.app) }));
     expect(await ask()).toEqual(allowed);
     await onKms('removeOsImageHash', hex(osImageHash));
     expect(await ask()).toEqual(denied('OS image is not allowed'));
@@ -118,7 +118,7 @@ describe('apps of every version', () => {
   });
 
   test('a guardian revokes at once', async () => {
-    const ask = () => verdict(pair, 'app', facts({ appId: bytesOf(domain.app) }));
+    const ask = () => decide(pair, 'app', facts({ appId: bytesOf(domain.app) }));
     await onKms('setGuardian', lab.stranger, true);
     await lab.send(domain.kms, domain.kmsAbi, 'removeOsImageHash', [hex(osImageHash)], lab.stranger);
     expect(await ask()).toEqual(denied('OS image is not allowed'));
@@ -127,7 +127,7 @@ describe('apps of every version', () => {
   });
 
   test('times end with their last second, by the clock of the block', async () => {
-    const ask = () => verdict(pair, 'app', facts({ appId: bytesOf(domain.app) }));
+    const ask = () => decide(pair, 'app', facts({ appId: bytesOf(domain.app) }));
     const end = (await now()) + 1_000;
     await onApp(domain.app, 'addComposeHashUntil', hex(composeHash), end + 4);
     await onKms('addOsImageHashUntil', hex(osImageHash), end + 2);
@@ -147,7 +147,7 @@ describe('apps of every version', () => {
   });
 
   test('an app that goes to another version and back decides as the version it has', async () => {
-    const ask = () => verdict(pair, 'app', facts({ appId: bytesOf(domain.app) }));
+    const ask = () => decide(pair, 'app', facts({ appId: bytesOf(domain.app) }));
     await onApp(domain.app, 'addComposeHashUntil', hex(composeHash), 1);
     expect(await ask()).toEqual(denied('Compose hash expired'));
     await onApp(domain.app, 'upgradeToAndCall', domain.successorImplementation, '0x');
@@ -228,7 +228,7 @@ describe('apps of every version', () => {
           for (const take of steps) {
             await take();
             for (const { kind, ...changes } of questions)
-              seen.add((await verdict(pair, kind, facts(changes))).reason);
+              seen.add((await decide(pair, kind, facts(changes))).reason);
           }
           await lab.rpc('evm_revert', snapshot);
           await lab.rpc('anvil_mine', '0x1');

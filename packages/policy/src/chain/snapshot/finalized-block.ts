@@ -5,7 +5,7 @@ import { agreeing, collectVotes, noQuorum } from '../rpc/quorum.ts';
 import { readBlock } from '../rpc/read-block.ts';
 import type { RpcEndpoint } from '../rpc/rpc-endpoint.ts';
 
-/** How often a view is read at most before a chain that changes all the time counts as one that cannot be read. */
+/** How often a snapshot is read at most before a chain that changes all the time counts as one that cannot be read. */
 const MAX_READINGS = 3;
 
 /** A head and who names it. */
@@ -16,30 +16,30 @@ export type AgreedHead = {
 };
 
 /**
- * Adds the settled block to a head. The two are read one after the other, so the chain may change its branch between
+ * Adds the finalized block to a head. The two are read one after the other, so the chain may change its branch between
  * them; a permission of a block that is on another branch than the head is none. Both are therefore read once more by
- * number: what was the canonical chain before and after the settled block was read was so meanwhile. Otherwise all is
+ * number: what was the canonical chain before and after the finalized block was read was so meanwhile. Otherwise all is
  * read anew.
  * @throws PolicyError `backend-answer` when the branch changed at every reading
  */
-export async function withSettled(
+export async function withFinalized(
   readHead: () => Promise<AgreedHead>,
   { quorum, finality }: Pick<ChainSettings, 'quorum' | 'finality'>,
-): Promise<AgreedHead & { settled: Block }> {
+): Promise<AgreedHead & { finalized: Block }> {
   for (let reading = 0; reading < MAX_READINGS; reading += 1) {
     const agreed = await readHead();
     const { block: head, endpoints } = agreed;
-    if (finality === 'latest' || finality === 0) return { ...agreed, settled: head };
-    const found = await readSettled(head, endpoints, quorum, finality);
-    // The chain went on between the two readings: the head has settled itself.
-    const settled = found.number >= head.number ? head : found;
+    if (finality === 'latest' || finality === 0) return { ...agreed, finalized: head };
+    const found = await readFinalized(head, endpoints, quorum, finality);
+    // The chain went on between the two readings: the head itself is finalized.
+    const finalized = found.number >= head.number ? head : found;
     if (found.number === head.number && blockKey(found) !== blockKey(head)) continue;
-    if (await areCanonical([settled, head], endpoints, quorum)) return { ...agreed, settled };
+    if (await areCanonical([finalized, head], endpoints, quorum)) return { ...agreed, finalized };
   }
   throw new PolicyError('backend-answer', 'the chain changed its branch whenever it was read');
 }
 
-async function readSettled(
+async function readFinalized(
   head: Block,
   endpoints: readonly RpcEndpoint[],
   quorum: number,
@@ -54,7 +54,7 @@ async function readSettled(
   const votes = await collectVotes(endpoints, quorum, (endpoint) => readBlock(endpoint, tag));
   const same = agreeing(votes, quorum, blockKey)?.[0]?.value;
   if (same) return same;
-  // Finality moves: agree on the highest settled block that enough endpoints have reached.
+  // Finality moves: agree on the highest finalized block that enough endpoints have reached.
   const numbers = votes.map(({ value }) => value.number).sort((a, b) => Number(b - a));
   const number = numbers[quorum - 1];
   if (typeof tag === 'bigint' || number === undefined) throw noQuorum();
