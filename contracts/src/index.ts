@@ -2,6 +2,7 @@
 export { dstackAppAbi } from './abi/dstack-app.ts';
 export { dstackKmsAbi } from './abi/dstack-kms.ts';
 export { type Anvil, type AnvilAccount, type AnvilOptions, startAnvil } from './anvil.ts';
+export { APP_FLAGS_SLOT, upgradesDisabledFrom } from './app-flags.ts';
 export {
   type Artifact,
   artifactsDirectory,

@@ -1,6 +1,7 @@
 import type { Abi, Address } from 'viem';
 import { dstackAppAbi } from '../abi/dstack-app.ts';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
+import { APP_FLAGS_SLOT, upgradesDisabledFrom } from '../app-flags.ts';
 import { readKmsInfo } from '../manage.ts';
 import { explainRevert, isRevert } from './explain-revert.ts';
 import type { RunTask, TaskArgument, TaskRun } from './task.ts';
@@ -49,6 +50,12 @@ async function readOptional(run: TaskRun, address: Address, abi: Abi, name: stri
       if (isRevert(error)) return null;
       throw explainRevert(`${name} of ${address}`, error);
     });
+}
+
+/** The 0.6 line has the flag, and no function for it. */
+async function upgradesDisabled({ chain }: TaskRun, address: Address, allowAnyDevice: boolean) {
+  const word = await chain.public.getStorageAt({ address, slot: APP_FLAGS_SLOT });
+  return upgradesDisabledFrom(word ?? '0x', allowAnyDevice) ?? null;
 }
 
 /** Tasks that only read, by name. */
@@ -105,15 +112,17 @@ export const infoTasks: Readonly<Record<string, RunTask>> = {
       const ask = (name: string): Promise<unknown> => read(run, app, dstackAppAbi as Abi, name);
       const optional = (name: string) => readOptional(run, app, dstackAppAbi as Abi, name);
       const ofKms = (name: string) => readOptional(run, kms, dstackKmsAbi as Abi, name, app);
+      const allowAnyDevice = await ask('allowAnyDevice');
       const info = {
         appId: app,
         registered: await onKms(run, 'registeredApps', app),
         owner: await ask('owner'),
-        allowAnyDevice: await ask('allowAnyDevice'),
+        allowAnyDevice,
         version: await optional('version'),
         implementation: await optional('implementation'),
         requireTcbUpToDate: await optional('requireTcbUpToDate'),
-        upgradesDisabled: await optional('upgradesDisabled'),
+        upgradesDisabled:
+          (await optional('upgradesDisabled')) ?? (await upgradesDisabled(run, app, allowAnyDevice === true)),
         policyEpoch: await optional('policyEpoch'),
         blocked: await ofKms('blockedApps'),
         notAfter: await ofKms('appNotAfter'),

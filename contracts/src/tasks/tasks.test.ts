@@ -440,6 +440,7 @@ describe('tasks that read', () => {
     const app = /App Id\): (\S+)/.exec(made.out)![1]!;
     const { out } = await run(['info:app', '--app-id', app], { env: { KMS_CONTRACT_ADDRESS: kms } });
     expect(out).toContain('version: not in this version');
+    expect(out).toContain('upgradesDisabled: false');
     expect((await run(['info:registered', app], { env: { KMS_CONTRACT_ADDRESS: kms } })).out).toBe(
       'App registered: true\n',
     );

@@ -55,7 +55,7 @@ export const LISTS: Readonly<
     })),
 };
 
-function apps({ model, mutedApps }: Observer): Row[] {
+function apps({ model, mutedApps, knownApps }: Observer): Row[] {
   return [...model.apps]
     .filter(([, { registered }]) => registered)
     .reverse()
@@ -69,6 +69,7 @@ function apps({ model, mutedApps }: Observer): Row[] {
       // What came before the registration of a contract that the factory did not make is not known.
       complete: app.fromFactory,
       muted: mutedApps.has(address),
+      known: knownApps.has(address),
       devices: app.allowAnyDevice ? null : app.devices.size,
       composeHashes: [...app.composeHashes]
         .slice(-MAX_HASHES)

@@ -3,7 +3,7 @@ export { backendUrl, isPlainRemote, publicUrl } from './backend-url.ts';
 export { type ChainSettings, chainSettings } from './chain/chain-options.ts';
 export { type Block, blockCall, blockFromAnswer, blockKey, resultOf } from './chain/rpc/block.ts';
 export { inTurns } from './chain/rpc/in-turns.ts';
-export { askWhole, callResult, callsAt, Reverted } from './chain/rpc/pinned-calls.ts';
+export { askWhole, callResult, callsAt, Reverted, readsAt } from './chain/rpc/pinned-calls.ts';
 export { agreeing, collectVotes, noQuorum } from './chain/rpc/quorum.ts';
 export type { RpcAnswer, RpcCall } from './chain/rpc/rpc-answer.ts';
 export { RpcEndpoint } from './chain/rpc/rpc-endpoint.ts';

@@ -51,6 +51,8 @@ export type Observer = {
   /** Calls that the owners of the KMS contract and of listed apps may make after their delay. */
   readonly announced: readonly AnnouncedCall[];
   readonly mutedApps: ReadonlySet<string>;
+  /** Apps that are followed, and whose flags are read. */
+  readonly knownApps: ReadonlySet<string>;
   /** Unix seconds. */
   readonly now: number;
   stop(): Promise<void>;
@@ -114,6 +116,12 @@ export function observe(options: ObserveOptions): Observer {
     get mutedApps() {
       const muted = Object.entries(store.state.sources).filter((entry) => entry[1].muted !== undefined);
       return new Set(muted.map(([address]) => address));
+    },
+    get knownApps() {
+      const known = Object.entries(store.state.sources).filter(
+        ([, { flags, muted }]) => flags !== undefined && muted === undefined,
+      );
+      return new Set(known.map(([address]) => address));
     },
     get now() {
       return Math.floor(Date.now() / 1_000);

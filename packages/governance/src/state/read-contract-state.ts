@@ -1,4 +1,4 @@
-import { dstackAppAbi, dstackKmsAbi } from '@dstack-cloud/contracts';
+import { APP_FLAGS_SLOT, dstackAppAbi, dstackKmsAbi, upgradesDisabledFrom } from '@dstack-cloud/contracts';
 import {
   type Address,
   getAbiItem,
@@ -75,8 +75,9 @@ export async function readContractState(
     policyDelaySince,
     paused,
     appImplementation,
-    upgradesDisabled,
+    saysUpgradesDisabled,
     allowAnyDevice,
+    flags,
   ] = await Promise.all([
     client.getCode({ address: implementation, blockNumber: at }),
     ifPresent(client.readContract({ ...kms, functionName: 'pendingOwner' })),
@@ -92,7 +93,14 @@ export async function readContractState(
       : undefined,
     isKms ? undefined : ifPresent(client.readContract({ ...app, functionName: 'upgradesDisabled' })),
     isKms ? undefined : ifPresent(client.readContract({ ...app, functionName: 'allowAnyDevice' })),
+    isKms ? undefined : client.getStorageAt({ address, slot: APP_FLAGS_SLOT, blockNumber: at }),
   ]);
+  // The 0.6 line has the flag, and no function for it.
+  const upgradesDisabled =
+    saysUpgradesDisabled ??
+    (flags === undefined || allowAnyDevice === undefined
+      ? undefined
+      : upgradesDisabledFrom(flags, allowAnyDevice));
   return {
     ...{
       kind,

@@ -17,6 +17,8 @@ import {
   Reverted,
   RpcEndpoint,
   readSnapshot,
+  readsAt,
+  resultOf,
 } from '@dstack-cloud/policy/following';
 import { type Hex, numberToHex, toFunctionSelector } from 'viem';
 import { type LogRange, readBlocks, readPast, TooMuch } from './read-logs.ts';
@@ -117,6 +119,29 @@ export class ChainReader {
           return result instanceof Reverted ? undefined : (result as Hex);
         }),
       (results) => results.map(String).join(),
+    );
+  }
+
+  /** Words of storage at a block. */
+  async storage(
+    view: ChainSnapshot,
+    block: Block,
+    places: readonly { readonly address: Hex; readonly slot: Hex }[],
+  ): Promise<Hex[]> {
+    if (places.length === 0) return [];
+    return await this.#agreed(
+      view,
+      async (endpoint) => {
+        const calls = (at: unknown) =>
+          places.map(({ address, slot }) => ({ method: 'eth_getStorageAt', params: [address, slot, at] }));
+        return (await readsAt(endpoint, block, calls)).map((answer) => {
+          const word = resultOf(answer);
+          if (typeof word === 'string' && /^0x[0-9a-fA-F]{1,64}$/.test(word))
+            return `0x${word.slice(2).toLowerCase().padStart(64, '0')}` satisfies Hex;
+          throw new PolicyError('backend-answer', 'RPC endpoint answered no word of storage');
+        });
+      },
+      (words) => words.join(),
     );
   }
 

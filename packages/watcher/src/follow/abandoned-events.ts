@@ -13,13 +13,15 @@ export async function rollBack(keeper: ModelKeeper, last: number): Promise<reado
   const height = state.checkpoints.at(-1)!.number;
   const gone = keeper.model.after(last);
   const sources = Object.fromEntries(
-    Object.entries(state.sources).map(([address, { pendingTold, ...source }]) => [
+    Object.entries(state.sources).map(([address, { pendingTold, flags, ...source }]) => [
       address,
       {
         ...source,
         next: Math.min(source.next, last + 1),
         // What comes in place of history is new, and what history ended may be pending once more.
         alertsFrom: Math.min(source.alertsFrom, last + 1),
+        // Read once more after what changed it is gone.
+        ...(flags !== undefined && source.next <= last + 1 ? { flags } : {}),
         ...(pendingTold === true && source.alertsFrom <= last + 1 ? { pendingTold } : {}),
       },
     ]),

@@ -21,6 +21,7 @@ import { forgetMadeCalls } from './forget-made-calls.ts';
 import { discoveredApps, knownContracts, mute, withinLimits } from './found-apps.ts';
 import { type Enqueue, ModelKeeper } from './model-keeper.ts';
 import { NEAR, planRange, type Range } from './plan-range.ts';
+import { readAppFlags } from './read-app-flags.ts';
 import { tellPending } from './tell-pending.ts';
 
 /** What is followed, and how. */
@@ -88,6 +89,7 @@ export class Follower {
     } while (await this.#findGovernors(view, target));
     alerts.push(...(await giveUpOrphans(this.#keeper, target)));
     const { kms } = this.#options.store.state;
+    await readAppFlags(reader, view, this.#keeper);
     await forgetMadeCalls(reader, view, this.model, kms as Hex, (address) => this.#sources.isListed(address));
     alerts.push(...(await tellPending(this.#keeper, this.#context, view.finalized.timestamp)));
     return { head: view.head, block: this.#options.store.state.checkpoints.at(-1)?.number ?? 0, alerts };

@@ -24,7 +24,7 @@ export class ModelKeeper {
 
   /** The governance state that the events of the store add up to. */
   get model(): GovernanceModel {
-    this.#model ??= GovernanceModel.of(this.store.entries, this.store.state.orphans);
+    this.#model ??= GovernanceModel.of(this.store);
     return this.#model;
   }
 

@@ -1,5 +1,6 @@
 import type { GovernanceEvent } from '../events/governance-event.ts';
-import type { JournalEntry } from '../state/watch-state.ts';
+import type { StateStore } from '../state/state-store.ts';
+import type { AppFlags } from '../state/watch-state.ts';
 import { applyApp, applyKms } from './apply-contract.ts';
 import { applySafe } from './apply-safe.ts';
 import { applyTimelock } from './apply-timelock.ts';
@@ -19,8 +20,16 @@ export class GovernanceModel {
   readonly #changes = new Map<string, number>();
   readonly #perContract = new Map<string, number>();
 
+  readonly #flags: ReadonlyMap<string, AppFlags>;
+
+  /** @param flags that apps have been set up with, by address */
+  constructor(flags: ReadonlyMap<string, AppFlags> = new Map()) {
+    this.#flags = flags;
+  }
+
   /** Events that are on the chain now, in its order. */
-  static of(entries: readonly JournalEntry[], orphans: Readonly<Record<string, number>>): GovernanceModel {
+  static of({ entries, state }: Pick<StateStore, 'entries' | 'state'>): GovernanceModel {
+    const { orphans, sources } = state;
     const live = new Map<string, GovernanceEvent>();
     for (const entry of entries) {
       if (entry.type === 'event') live.set(entry.event.id, entry.event);
@@ -30,7 +39,13 @@ export class GovernanceModel {
         live.set(id, { ...live.get(id)!, block, blockHash, index, time });
       }
     }
-    const model = new GovernanceModel();
+    const model = new GovernanceModel(
+      new Map(
+        Object.entries(sources).flatMap(([address, { flags }]) =>
+          flags === undefined ? [] : [[address, flags]],
+        ),
+      ),
+    );
     const sorted = [...live.values()]
       .filter(({ id }) => !(id in orphans))
       .sort((a, b) => a.block - b.block || a.index - b.index);
@@ -78,7 +93,7 @@ export class GovernanceModel {
   }
 
   app(address: string): AppModel {
-    return made(this.apps, address, emptyApp);
+    return made(this.apps, address, () => ({ ...emptyApp(), ...this.#flags.get(address) }));
   }
 
   timelock(address: string): TimelockModel {

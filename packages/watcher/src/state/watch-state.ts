@@ -9,6 +9,9 @@ import {
   sourceKind,
 } from '../events/governance-event.ts';
 
+/** Flags of an app contract, as its storage has them. */
+export type AppFlags = { readonly allowAnyDevice: boolean; readonly upgradesDisabled: boolean };
+
 /** A contract that is followed. */
 export type Source = {
   readonly kind: SourceKind;
@@ -22,6 +25,8 @@ export type Source = {
   readonly muted?: string | undefined;
   /** What was pending when it was first read whole was told. */
   readonly pendingTold?: boolean | undefined;
+  /** What an app was set up with: not every line has an event for it. */
+  readonly flags?: AppFlags | undefined;
   /** `policyEpoch()` less the changes that were seen, when both were first read together. */
   readonly epochOffset?: number | undefined;
 };
@@ -90,6 +95,7 @@ export const watchState: z.ZodType<WatchState> = z.strictObject({
       listed: z.boolean(),
       muted: z.string().optional(),
       pendingTold: z.boolean().optional(),
+      flags: z.strictObject({ allowAnyDevice: z.boolean(), upgradesDisabled: z.boolean() }).optional(),
       epochOffset: z.int().optional(),
     }),
   ),
