@@ -1,19 +1,14 @@
 export { isAlive, type ProcessIdentity, processIdentity } from '@dstack-cloud/files';
-export {
-  type CreateOptions,
-  checkCvm,
-  closeUpdate,
-  createCvm,
-  type UpdateOptions,
-  updateCvm,
-} from './create.ts';
+export { checkCvm, createCvm } from './change/create-cvm.ts';
+export type { CreateOptions } from './change/create-options.ts';
+export { closeUpdate, type UpdateOptions, updateCvm } from './change/update-cvm.ts';
 export { VmmError, type VmmErrorCode } from './errors.ts';
-export { Guard } from './guard.ts';
-export { type Notification, startHostApi } from './host-api.ts';
-export { requireKeyProvider } from './key-provider.ts';
-export { removeCvm, type StartOptions, startCvm, stopCvm } from './lifecycle.ts';
-export { cvmLogPath, cvmLogs, followCvmLogs, type LogOptions } from './logs.ts';
-export { machineFolder } from './machine-folder.ts';
+export { machineFolder } from './folder/machine-folder.ts';
+export { hasOpenUpdate } from './folder/open-update.ts';
+export type { HostShared } from './folder/shared-update.ts';
+export { type Notification, startHostApi } from './host-api/host-api.ts';
+export { requireKeyProvider } from './host-api/key-provider.ts';
+export { cvmLogPath, cvmLogs, followCvmLogs, type LogOptions } from './logs/logs.ts';
 export {
   type CvmManifest,
   isImageName,
@@ -21,19 +16,20 @@ export {
   type ProcessManifest,
   readManifest,
   type VmManifest,
-} from './manifest.ts';
-export { hasOpenUpdate } from './open-update.ts';
-export { freePort, requireFreePort } from './ports.ts';
+} from './manifest/manifest.ts';
+export type { VmNetwork, VmOptions, VmSettings } from './manifest/vm-settings.ts';
+export { freePort, requireFreePort } from './ports/ports.ts';
+export { Guard } from './programs/guard.ts';
 export {
   containerProgramsDirectory,
   guestProgramDirectory,
   programDirectory,
   resolveProgram,
-} from './programs.ts';
-export { sendSignal } from './send-signal.ts';
-export type { HostShared } from './shared-update.ts';
-export type { CvmState, VmRun } from './state.ts';
-export { type CvmStatus, cvmStatus, listCvms } from './status.ts';
+} from './programs/programs.ts';
+export { sendSignal } from './programs/send-signal.ts';
+export { removeCvm, type StartOptions, startCvm, stopCvm } from './run/lifecycle.ts';
+export type { CvmState, VmRun } from './state/state.ts';
+export { type CvmStatus, cvmStatus, listCvms } from './state/status.ts';
 export { chooseAcceleration } from './vm/acceleration.ts';
 export { bootFor } from './vm/boot-for.ts';
 export { callGuest } from './vm/call-guest.ts';
@@ -41,5 +37,4 @@ export { findProgram } from './vm/find-program.ts';
 export { processorArguments } from './vm/qemu-arguments.ts';
 export { qemuProgram } from './vm/qemu-program.ts';
 export { vmImage } from './vm/vm-image.ts';
-export type { VmNetwork, VmOptions, VmSettings } from './vm/vm-settings.ts';
 export { dialGuest, vsockTransport } from './vm/vsock.ts';

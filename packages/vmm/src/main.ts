@@ -3,10 +3,10 @@ import { parseArgs } from 'node:util';
 import { printableJson, printableLine, printableMessage } from '@dstack-cloud/encoding';
 import { surviveClosedOutput } from '@dstack-cloud/files';
 import { VmmError } from './errors.ts';
-import { HURRY, removeCvm, startCvm, stopCvm } from './lifecycle.ts';
-import { cvmLogs } from './logs.ts';
-import { cvmStatus, listCvms } from './status.ts';
-import { supervise } from './supervise.ts';
+import { cvmLogs } from './logs/logs.ts';
+import { HURRY, removeCvm, startCvm, stopCvm } from './run/lifecycle.ts';
+import { supervise } from './run/supervise.ts';
+import { cvmStatus, listCvms } from './state/status.ts';
 
 const USAGE = `dstack-vmm: confidential machines on this host
 

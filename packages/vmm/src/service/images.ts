@@ -3,7 +3,7 @@ import { dirname, join, resolve } from 'node:path';
 import { temporaryName } from '@dstack-cloud/files';
 import { imageNames, OsImageError, type OsImageFolder, readImage } from '@dstack-cloud/os-image';
 import { VmmError } from '../errors.ts';
-import { isImageName } from '../manifest.ts';
+import { isImageName } from '../manifest/manifest.ts';
 
 /** The newest part of a name such as `dstack-dev-0.6.0`. */
 const VERSION = /-(\d+\.\d+\.\d+)$/;

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { machineProcesses } from '../machine-processes.ts';
+import { machineProcesses } from '../programs/machine-processes.ts';
 import { parseConfig } from './config/load-config.ts';
 import { runOneShot } from './one-shot.ts';
 import { TINY_GREETING, writeTinyImage } from './test/tiny-image.ts';

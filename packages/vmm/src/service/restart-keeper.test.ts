@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { INITIAL_STATE, writeState } from '../state.ts';
+import { INITIAL_STATE, writeState } from '../state/state.ts';
 import { parseConfig } from './config/load-config.ts';
 import type { Machine } from './machines/machine.ts';
 import { RestartKeeper } from './restart-keeper.ts';

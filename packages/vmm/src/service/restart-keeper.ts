@@ -1,4 +1,4 @@
-import { readState } from '../state.ts';
+import { readState } from '../state/state.ts';
 import type { VmmConfig } from './config/vmm-config.ts';
 import type { Machine } from './machines/machine.ts';
 import type { Machines } from './machines/machines.ts';

@@ -2,7 +2,7 @@ import { printableLog } from '@dstack-cloud/encoding';
 import { makeOwnDirectory, removeAbandoned, withLock } from '@dstack-cloud/files';
 import { boundedLines } from '@dstack-cloud/prpc';
 import { type DestinationStream, destination, type Logger, pino } from 'pino';
-import { asVmmErrors } from '../machine-folder.ts';
+import { asVmmErrors } from '../folder/machine-folder.ts';
 import type { VmmConfig } from './config/vmm-config.ts';
 import { announce } from './discovery.ts';
 import { Images } from './images.ts';

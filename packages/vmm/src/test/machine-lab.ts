@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import type { CreateOptions } from '../create.ts';
-import { stopCvm } from '../lifecycle.ts';
+import type { CreateOptions } from '../change/create-options.ts';
+import { stopCvm } from '../run/lifecycle.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
 

@@ -1,6 +1,7 @@
 /** Updates a machine over and over, by turns with content A and content B, until it is killed. */
 import { HOST_SHARED_LIMITS, type HostSharedName } from '@dstack-cloud/app';
-import { type CreateOptions, updateCvm } from '../create.ts';
+import type { CreateOptions } from '../change/create-options.ts';
+import { updateCvm } from '../change/update-cvm.ts';
 
 const options = JSON.parse(process.argv[2] ?? '') as CreateOptions;
 for (let turn = 0; ; turn += 1) {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { encodeTdxDocument } from '@dstack-cloud/attestation';
-import type { CreateOptions } from '../create.ts';
+import type { CreateOptions } from '../change/create-options.ts';
 import { type MachineLab, machineLab } from './machine-lab.ts';
 
 /**

@@ -1,5 +1,5 @@
 import type { KeyProviderKind } from '@dstack-cloud/app';
-import type { VmOptions } from './vm-settings.ts';
+import type { VmOptions } from '../manifest/vm-settings.ts';
 
 /**
  * How a machine boots whose keys come from this provider. A TPM gives a seed to a measured system alone: firmware has to

@@ -1,7 +1,7 @@
 import { lstat } from 'node:fs/promises';
 import { VmmError } from '../errors.ts';
-import { canonical } from '../machine-folder.ts';
-import type { VmManifest } from '../manifest.ts';
+import { canonical } from '../folder/machine-folder.ts';
+import type { VmManifest } from '../manifest/manifest.ts';
 import { requireSpace } from './data-disk.ts';
 import { type DevicePlan, devicePlan } from './devices/device-plan.ts';
 import { findProgram } from './find-program.ts';

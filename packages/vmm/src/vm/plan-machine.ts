@@ -8,9 +8,9 @@ import {
   parseInstanceInfo,
 } from '@dstack-cloud/app';
 import { toBase64 } from '@dstack-cloud/encoding';
-import type { VmManifest } from '../manifest.ts';
-import type { CvmPaths } from '../paths.ts';
-import type { HostShared } from '../shared-update.ts';
+import type { HostShared } from '../folder/shared-update.ts';
+import type { VmManifest } from '../manifest/manifest.ts';
+import type { CvmPaths } from '../manifest/paths.ts';
 import type { VmHost } from './check-vm.ts';
 import { macAddress } from './mac-address.ts';
 import type { Acceleration, QemuPlan } from './qemu-arguments.ts';

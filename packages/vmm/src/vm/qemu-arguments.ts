@@ -1,4 +1,4 @@
-import type { PortMapping } from '../manifest.ts';
+import type { PortMapping } from '../manifest/manifest.ts';
 import { deviceArguments } from './devices/device-arguments.ts';
 import type { DevicePlan } from './devices/device-plan.ts';
 

@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { lineSplitter } from '../log-file.ts';
+import { lineSplitter } from '../logs/log-file.ts';
 import { QmpClient, type QmpEvent } from './qmp-client.ts';
 
 let dir: string;

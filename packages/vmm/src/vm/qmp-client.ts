@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VmmError } from '../errors.ts';
-import { lineSplitter } from '../log-file.ts';
+import { lineSplitter } from '../logs/log-file.ts';
 
 const CONNECT_TIMEOUT_MS = 20_000;
 const COMMAND_TIMEOUT_MS = 20_000;

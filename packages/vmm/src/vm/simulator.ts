@@ -1,5 +1,5 @@
 import { VmmError } from '../errors.ts';
-import { resolveProgram } from '../programs.ts';
+import { resolveProgram } from '../programs/programs.ts';
 import { runTool } from './run-tool.ts';
 
 const TIMEOUT_MS = 60_000;

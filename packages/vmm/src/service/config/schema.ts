@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { LOCAL_KEY_PROVIDER } from '../../key-provider.ts';
-import { PCI_SLOT } from '../../vm/devices/pci-devices.ts';
+import { LOCAL_KEY_PROVIDER } from '../../host-api/key-provider.ts';
+import { PCI_SLOT } from '../../manifest/pci-slot.ts';
 import { parseRegistry } from '../registry/registry-address.ts';
 import type { VmmConfig } from './vmm-config.ts';
 

@@ -1,7 +1,7 @@
 import type { vmm } from '@dstack-cloud/prpc';
 import { VmmError } from '../../errors.ts';
-import { isImageName, isMachineName } from '../../manifest.ts';
-import type { VmGpus, VmNetwork } from '../../vm/vm-settings.ts';
+import { isImageName, isMachineName } from '../../manifest/manifest.ts';
+import type { VmGpus, VmNetwork } from '../../manifest/vm-settings.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
 
 /** What a machine is to be, as a caller asked for it or as it is now. */

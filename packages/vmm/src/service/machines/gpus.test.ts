@@ -1,8 +1,8 @@
 import { create, vmm } from '@dstack-cloud/prpc';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { VmManifest } from '../../manifest.ts';
+import type { VmManifest } from '../../manifest/manifest.ts';
+import type { VmGpus } from '../../manifest/vm-settings.ts';
 import { HardwareLab } from '../../test/hardware-lab.ts';
-import type { VmGpus } from '../../vm/vm-settings.ts';
 import { parseConfig } from '../config/load-config.ts';
 import { claims, offeredGpus, requireUnclaimed, roundedSize, wantedGpus } from './gpus.ts';
 import type { Machine } from './machine.ts';

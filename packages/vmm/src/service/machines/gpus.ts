@@ -1,9 +1,10 @@
 import type { vmm } from '@dstack-cloud/prpc';
 import { VmmError } from '../../errors.ts';
+import { pciSlot } from '../../manifest/pci-slot.ts';
+import type { VmGpus, VmSettings } from '../../manifest/vm-settings.ts';
 import { share } from '../../vm/devices/device-plan.ts';
 import type { HostHardware } from '../../vm/devices/host-hardware.ts';
-import { type PciDevice, pciDevice, pciDevices, pciSlot } from '../../vm/devices/pci-devices.ts';
-import type { VmGpus, VmSettings } from '../../vm/vm-settings.ts';
+import { type PciDevice, pciDevice, pciDevices } from '../../vm/devices/pci-devices.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
 import type { Machine } from './machine.ts';
 

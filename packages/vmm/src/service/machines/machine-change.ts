@@ -1,5 +1,5 @@
 import type { vmm } from '@dstack-cloud/prpc';
-import type { VmGpus } from '../../vm/vm-settings.ts';
+import type { VmGpus } from '../../manifest/vm-settings.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
 import { type Configuration, wantedNetworks } from './configuration.ts';
 

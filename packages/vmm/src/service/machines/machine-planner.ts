@@ -9,10 +9,11 @@ import {
 } from '@dstack-cloud/app';
 import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import type { vmm } from '@dstack-cloud/prpc';
-import { type CreateOptions, checkCvm } from '../../create.ts';
+import { checkCvm } from '../../change/create-cvm.ts';
+import type { CreateOptions } from '../../change/create-options.ts';
 import { VmmError } from '../../errors.ts';
-import type { VmManifest } from '../../manifest.ts';
-import type { HostShared } from '../../shared-update.ts';
+import type { HostShared } from '../../folder/shared-update.ts';
+import type { VmManifest } from '../../manifest/manifest.ts';
 import { bootFor } from '../../vm/boot-for.ts';
 import { requireProd } from '../../vm/check-vm.ts';
 import type { HostHardware } from '../../vm/devices/host-hardware.ts';
@@ -20,11 +21,11 @@ import type { VmmConfig } from '../config/vmm-config.ts';
 import type { Images } from '../images.ts';
 import { freeCid } from '../pools/cid-pool.ts';
 import { checkPorts, type MappedPort } from '../pools/port-rules.ts';
-import { requireResources } from '../pools/resources.ts';
 import { checkApp } from './check-app.ts';
 import { type Configuration, checkConfiguration, normalAppId, wantedNetworks } from './configuration.ts';
 import { requireUnclaimed, roundedSize, wantedGpus } from './gpus.ts';
 import { type Machine, requireReadable } from './machine.ts';
+import { requireResources } from './resources.ts';
 import { teeOf } from './tee.ts';
 
 /**

@@ -4,10 +4,10 @@ import { utf8Text } from '@dstack-cloud/encoding';
 import { isThere, type ProcessIdentity } from '@dstack-cloud/files';
 import { create, vmm } from '@dstack-cloud/prpc';
 import { VmmError } from '../../errors.ts';
-import type { VmManifest } from '../../manifest.ts';
-import { type HostShared, readShared } from '../../shared-update.ts';
-import { type CvmStatus, cvmStatus } from '../../status.ts';
-import { supervisorOf } from '../../supervisor-of.ts';
+import { type HostShared, readShared } from '../../folder/shared-update.ts';
+import type { VmManifest } from '../../manifest/manifest.ts';
+import { type CvmStatus, cvmStatus } from '../../state/status.ts';
+import { supervisorOf } from '../../state/supervisor-of.ts';
 import type { Configuration } from './configuration.ts';
 import { NO_RECORD, readRecord, type ServiceRecord } from './service-record.ts';
 

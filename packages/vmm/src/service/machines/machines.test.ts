@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { isAlive, processIdentity } from '@dstack-cloud/files';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { INITIAL_STATE, writeState } from '../../state.ts';
+import { INITIAL_STATE, writeState } from '../../state/state.ts';
 import { serviceIn, stoppedMachine } from '../test/service-in.ts';
 import { writeTinyImage } from '../test/tiny-image.ts';
 import { readRecord, writeRecord } from './service-record.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { withLock } from '@dstack-cloud/files';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { SUPERVISOR_LOCK } from '../../supervisor-of.ts';
+import { SUPERVISOR_LOCK } from '../../state/supervisor-of.ts';
 import { serviceIn, stoppedMachine } from '../test/service-in.ts';
 import { writeTinyImage } from '../test/tiny-image.ts';
 import type { Machines } from './machines.ts';

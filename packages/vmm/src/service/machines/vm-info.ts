@@ -1,5 +1,5 @@
 import { create, type MessageInitShape, vmm } from '@dstack-cloud/prpc';
-import type { CvmState } from '../../state.ts';
+import type { CvmState } from '../../state/state.ts';
 import { macAddress } from '../../vm/mac-address.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
 import { configurationOf, gatewaysOf, type Machine } from './machine.ts';

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describeWithPrograms, findProgram } from '@dstack-cloud/test/requires';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { freePort } from '../../ports.ts';
+import { freePort } from '../../ports/ports.ts';
 import { imageTar } from '../test/registry-lab.ts';
 import { writeTinyImage } from '../test/tiny-image.ts';
 import { RegistryImages } from './registry-images.ts';

@@ -1,6 +1,6 @@
 import { imageNames } from '@dstack-cloud/os-image';
 import { VmmError } from '../../errors.ts';
-import { isImageName } from '../../manifest.ts';
+import { isImageName } from '../../manifest/manifest.ts';
 import { pullImage } from './pull-image.ts';
 import { parseRegistry } from './registry-address.ts';
 import { RegistryClient } from './registry-client.ts';

@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { INITIAL_STATE } from '../../state.ts';
+import { INITIAL_STATE } from '../../state/state.ts';
 import { proxiedGuestRpc } from './proxied-guest-rpc.ts';
 
 const LIMIT_MS = 300;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { PlainResponse } from '@dstack-cloud/prpc';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { VmmError } from '../../errors.ts';
-import { INITIAL_STATE } from '../../state.ts';
+import { INITIAL_STATE } from '../../state/state.ts';
 import type { Machine } from '../machines/machine.ts';
 import { logRoute } from './log-route.ts';
 

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { PlainResponse, PlainRoute } from '@dstack-cloud/prpc';
 import { VmmError } from '../../errors.ts';
-import { cvmLogs, followCvmLogs, type LogOptions } from '../../logs.ts';
+import { cvmLogs, followCvmLogs, type LogOptions } from '../../logs/logs.ts';
 import type { Machines } from '../machines/machines.ts';
 
 const DEFAULT_LINES = 10_000;

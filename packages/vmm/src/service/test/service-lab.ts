@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isAlive } from '@dstack-cloud/files';
-import { stopCvm } from '../../lifecycle.ts';
-import { resolveProgram } from '../../programs.ts';
-import { listCvms } from '../../status.ts';
+import { resolveProgram } from '../../programs/programs.ts';
+import { stopCvm } from '../../run/lifecycle.ts';
+import { listCvms } from '../../state/status.ts';
 import { hostSocket } from '../../vm/vsock.ts';
 import { TINY_GREETING, type TinyGuest, writeTinyImage } from './tiny-image.ts';
 

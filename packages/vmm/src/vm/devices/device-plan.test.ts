@@ -2,8 +2,8 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { VmGpus } from '../../manifest/vm-settings.ts';
 import { HardwareLab } from '../../test/hardware-lab.ts';
-import type { VmGpus } from '../vm-settings.ts';
 import { deviceArguments } from './device-arguments.ts';
 import { devicePlan, requireFreeDevices, share } from './device-plan.ts';
 

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import { VmmError } from '../../errors.ts';
+import { pciSlot } from '../../manifest/pci-slot.ts';
+import type { VmGpus, VmSettings } from '../../manifest/vm-settings.ts';
 import { findProgram } from '../find-program.ts';
-import type { VmGpus, VmSettings } from '../vm-settings.ts';
 import { HOST_HARDWARE, type HostHardware, isUsable, readAttribute, readNames } from './host-hardware.ts';
 import { type NodeMemory, requireHugePages } from './huge-pages.ts';
-import { type PciDevice, pciDevice, pciFolder, pciSlot } from './pci-devices.ts';
+import { type PciDevice, pciDevice, pciFolder } from './pci-devices.ts';
 
 /** What a machine gets of this host's hardware. */
 export interface DevicePlan {

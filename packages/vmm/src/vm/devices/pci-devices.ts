@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pciSlot } from '../../manifest/pci-slot.ts';
 import { type HostHardware, linkName, readAttribute, readNames } from './host-hardware.ts';
 
 /** A device on this host's PCI bus that machines may be given. */
@@ -24,16 +25,8 @@ const KINDS: ReadonlyMap<string, PciDevice['kind']> = new Map([
   ['0680', 'nvswitch'],
 ]);
 
-/** An address, with or without its domain. */
-export const PCI_SLOT: RegExp = /^(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
 const COMMAND_REGISTER = 4;
 const BUS_MASTER = 4;
-
-/** The address of a device in the form in which it is listed; undefined for what is no address. */
-export function pciSlot(text: string): string | undefined {
-  const lower = text.toLowerCase();
-  return PCI_SLOT.test(lower) ? lower.replace(/^0000:/, '') : undefined;
-}
 
 /** Folder of a device in sysfs. */
 export function pciFolder({ sys }: HostHardware, slot: string): string {
