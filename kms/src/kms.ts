@@ -3,7 +3,7 @@ import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { Policy } from '@dstack-cloud/policy';
 import type { Audit } from './audit/audit-log.ts';
 import type { KmsConfig } from './config/kms-config.ts';
-import type { EvidenceJudge } from './evidence/evidence-judge.ts';
+import type { EvidenceVerifier } from './evidence/evidence-verifier.ts';
 import type { OsImages } from './image/os-images.ts';
 import type { KmsKeys } from './key-directory/kms-keys.ts';
 import type { RateLimits } from './limits/rate-limits.ts';
@@ -16,7 +16,7 @@ export type Kms = {
   readonly config: KmsConfig;
   readonly keys: KmsKeys;
   readonly policy: Policy;
-  readonly evidence: EvidenceJudge;
+  readonly evidence: EvidenceVerifier;
   readonly self: SelfAuthorization;
   readonly audit: Audit;
   readonly limits: RateLimits;

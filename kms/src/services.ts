@@ -1,7 +1,7 @@
 import { type GuestAgent, guestAgent } from './agent/guest-agent.ts';
 import { type ConfiguredFiles, readConfiguredFiles } from './config/configured-files.ts';
 import type { KmsConfig } from './config/kms-config.ts';
-import { evidenceJudge } from './evidence/evidence-judge.ts';
+import { evidenceVerifier } from './evidence/evidence-verifier.ts';
 import { makeTrust, type Trust } from './evidence/trust.ts';
 import { type ImageKeeper, openOsImages } from './image/os-images.ts';
 import type { Onboarding } from './onboard/onboarding.ts';
@@ -39,7 +39,7 @@ export function openServices(config: KmsConfig, options: ServiceOptions): Servic
   const metrics = createMetrics({ version: VERSION, simulated, imageVerified: config.core.image.verify });
   const policy = makePolicy(config, files, { log, metrics });
   const agent = options.agent ?? guestAgent(config.agentAddress);
-  const evidence = evidenceJudge(config, trust, { metrics, log, now });
+  const evidence = evidenceVerifier(config, trust, { metrics, log, now });
   const self = selfAuthorization({ config, policy, metrics, log, now, agent, trust });
   return {
     config,

@@ -16,6 +16,9 @@ const refused: Readonly<Record<string, string>> = {
   [['Permission', 'Book'].join('')]: 'DecisionCache',
   [['Chain', 'View'].join('')]: 'ChainSnapshot',
   [['settled', 'Block'].join('')]: 'finalizedBlock',
+  [['Evidence', 'Judge'].join('')]: 'EvidenceVerifier',
+  [['Verdict', 'Cache'].join('')]: 'VerifiedCertificates',
+  [['judge', 'Tcb'].join('')]: 'appraiseTcb',
   [['Packed', 'Read'].join('')]: 'ContractRead',
 };
 

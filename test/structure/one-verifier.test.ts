@@ -43,6 +43,6 @@ test('roots of a configuration are read and marked at one place', () => {
 
 test('the command line verifies evidence by the verifier', () => {
   const own =
-    /\b(inspectAttestation|verifyAttestation|inspectOsImage|bootInfo|judgeTcb|verifyPeerAttestation)\(/;
+    /\b(inspectAttestation|verifyAttestation|inspectOsImage|bootInfo|appraiseTcb|verifyPeerAttestation)\(/;
   expect(callers(own).filter((name) => name.startsWith('cli/'))).toEqual([]);
 });

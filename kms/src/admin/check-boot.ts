@@ -21,17 +21,17 @@ export async function checkBoot(
   const verified = await verify();
   const configured = withRequestConfig(verified, vmConfig);
   const info = bootInfoOf(configured, false);
-  let verdict = { allowed: false, reason: '' };
+  let decision = { allowed: false, reason: '' };
   try {
     await checkImage(configured, kms);
-    verdict = await askPolicy(kms, isKms ? 'kms' : 'app', info);
+    decision = await askPolicy(kms, isKms ? 'kms' : 'app', info);
   } catch (error) {
     if (!(error instanceof RpcError)) throw error;
-    verdict = { allowed: false, reason: error.message };
+    decision = { allowed: false, reason: error.message };
   }
   return {
-    isAllowed: verdict.allowed,
-    reason: verdict.reason,
+    isAllowed: decision.allowed,
+    reason: decision.reason,
     attestationMode: info.mode,
     appId: info.appId,
     instanceId: info.instanceId,

@@ -1,6 +1,6 @@
 import {
+  appraiseTcb,
   type BootInfo,
-  judgeTcb,
   snpPolicyFromConfig,
   TCB_STATUSES,
   type VerifiedAttestation,
@@ -52,7 +52,7 @@ type Authorizing = Pick<
   'config' | 'keys' | 'policy' | 'self' | 'metrics' | 'log' | 'now' | 'audit' | 'limits' | 'images'
 >;
 
-/** The KMS itself is not allowed: no verdict on the workload. */
+/** The KMS itself is not allowed: nothing is said about the workload. */
 class SelfRefusal extends Error {}
 
 /**
@@ -154,9 +154,9 @@ function assertTcb(info: BootInfo, { config, now }: Authorizing): void {
     ...(acceptedAdvisories && { acceptedAdvisories }),
     snp: snpPolicyFromConfig(snp),
   };
-  const verdict = judgeTcb(info, policy, now());
-  if (!verdict.ok) {
-    throw new RpcError(`TCB status is not allowed: ${verdict.reasons.join('; ')}`, {
+  const appraisal = appraiseTcb(info, policy, now());
+  if (!appraisal.ok) {
+    throw new RpcError(`TCB status is not allowed: ${appraisal.reasons.join('; ')}`, {
       code: 'MEASUREMENT_NOT_FOUND',
     });
   }

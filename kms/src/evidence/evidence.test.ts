@@ -2,7 +2,7 @@ import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import { generateP256Key } from '@dstack-cloud/keys';
 import { glanceAt, rootCa } from '@dstack-cloud/ra-tls';
 import { describe, expect, test } from 'vitest';
-import { VerdictCache } from './verdict-cache.ts';
+import { VerifiedCertificates } from './verified-certificates.ts';
 
 const verdict = (validUntil: number): VerifiedAttestation =>
   ({ validUntil, attestation: {}, checks: [] as const }) as unknown as VerifiedAttestation;
@@ -11,11 +11,11 @@ const [certificate, another] = [1, 2].map(() => rootCa({ key: generateP256Key(),
   Uint8Array,
 ];
 
-describe('VerdictCache', () => {
+describe('VerifiedCertificates', () => {
   function counting(validUntil: number) {
     let now = 1000;
     let judged = 0;
-    const cache = new VerdictCache(() => now);
+    const cache = new VerifiedCertificates(() => now);
     return {
       cache,
       at: (time: number) => {
@@ -90,7 +90,7 @@ describe('VerdictCache', () => {
 
   test('remembers nothing of a certificate without evidence', async () => {
     let read = 0;
-    const cache = new VerdictCache(() => 1000);
+    const cache = new VerifiedCertificates(() => 1000);
     const bare = glanceAt(certificate);
     const none = async (): Promise<undefined> => {
       read += 1;

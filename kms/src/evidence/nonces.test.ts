@@ -15,13 +15,13 @@ describe('nonces of the service', () => {
   test('is good for the key that shows it first, for five minutes, and for no other key', () => {
     const { nonces, pass } = at();
     const nonce = nonces.issue();
-    expect(nonces.judge(nonce, mine)).toBeUndefined();
-    expect(nonces.judge(nonce, mine)).toBeUndefined();
-    expect(nonces.judge(nonce, theirs)).toBe('reused');
+    expect(nonces.check(nonce, mine)).toBeUndefined();
+    expect(nonces.check(nonce, mine)).toBeUndefined();
+    expect(nonces.check(nonce, theirs)).toBe('reused');
     pass(300);
-    expect(nonces.judge(nonce, mine)).toBeUndefined();
+    expect(nonces.check(nonce, mine)).toBeUndefined();
     pass(1);
-    expect(nonces.judge(nonce, mine)).toBe('expired');
+    expect(nonces.check(nonce, mine)).toBe('expired');
   });
 
   test('no two are alike, and each is known to every replica of the root and to none of another', () => {
@@ -30,17 +30,17 @@ describe('nonces of the service', () => {
     expect(new Set(issued.map(String)).size).toBe(100);
     const replica = serverNonces(roots, clock);
     const stranger = serverNonces({ k256: new Uint8Array(32).fill(8) }, clock);
-    expect(replica.judge(issued[0]!, mine)).toBeUndefined();
-    expect(stranger.judge(issued[0]!, mine)).toBe('forged');
+    expect(replica.check(issued[0]!, mine)).toBeUndefined();
+    expect(stranger.check(issued[0]!, mine)).toBe('forged');
   });
 
   test('of a clock a minute ahead it is good, of one further ahead not', () => {
     const { nonces, pass } = at();
     const nonce = nonces.issue();
     pass(-60);
-    expect(nonces.judge(nonce, mine)).toBeUndefined();
+    expect(nonces.check(nonce, mine)).toBeUndefined();
     pass(-1);
-    expect(nonces.judge(nonce, mine)).toBe('expired');
+    expect(nonces.check(nonce, mine)).toBe('expired');
   });
 
   test('every changed byte of the body and of the MAC is a forgery; other text is foreign', () => {
@@ -48,22 +48,22 @@ describe('nonces of the service', () => {
     const nonce = nonces.issue();
     for (let i = 0; i < nonce.length; i++) {
       const changed = nonce.map((byte, index) => (index === i ? byte ^ 1 : byte));
-      expect(nonces.judge(changed, mine)).toBe(i < 17 ? 'foreign' : 'forged');
+      expect(nonces.check(changed, mine)).toBe(i < 17 ? 'foreign' : 'forged');
     }
-    expect(nonces.judge(nonce.subarray(0, -1), mine)).toBe('forged');
-    expect(nonces.judge(fromHex('00'.repeat(32)), mine)).toBe('foreign');
-    expect(nonces.judge(new Uint8Array(), mine)).toBe('foreign');
+    expect(nonces.check(nonce.subarray(0, -1), mine)).toBe('forged');
+    expect(nonces.check(fromHex('00'.repeat(32)), mine)).toBe('foreign');
+    expect(nonces.check(new Uint8Array(), mine)).toBe('foreign');
   });
 
   test('remembers no more than it must: the oldest is forgotten, all others stay with their keys', () => {
     const now = 1_795_000_000;
     const nonces = serverNonces(roots, () => now, 3);
     const issued = Array.from({ length: 4 }, () => nonces.issue());
-    for (const nonce of issued) expect(nonces.judge(nonce, mine)).toBeUndefined();
-    for (const nonce of issued.slice(1)) expect(nonces.judge(nonce, theirs)).toBe('reused');
-    expect(nonces.judge(issued[0]!, theirs)).toBeUndefined();
+    for (const nonce of issued) expect(nonces.check(nonce, mine)).toBeUndefined();
+    for (const nonce of issued.slice(1)) expect(nonces.check(nonce, theirs)).toBe('reused');
+    expect(nonces.check(issued[0]!, theirs)).toBeUndefined();
     // That took the place of the next one.
-    expect(nonces.judge(issued[2]!, theirs)).toBe('reused');
-    expect(nonces.judge(issued[1]!, theirs)).toBeUndefined();
+    expect(nonces.check(issued[2]!, theirs)).toBe('reused');
+    expect(nonces.check(issued[1]!, theirs)).toBeUndefined();
   });
 });

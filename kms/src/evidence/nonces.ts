@@ -23,11 +23,11 @@ export type NonceFault = 'foreign' | 'forged' | 'expired' | 'reused';
 export type ServerNonces = {
   issue(): Uint8Array;
   /**
-   * Judges a nonce that came back in verified evidence of a key. The first key that shows it has it; nobody else may
+   * Checks a nonce that came back in verified evidence of a key. The first key that shows it has it; nobody else may
    * show it again.
    * @param spki DER of the key
    */
-  judge(nonce: Uint8Array, spki: Uint8Array): NonceFault | undefined;
+  check(nonce: Uint8Array, spki: Uint8Array): NonceFault | undefined;
 };
 
 /**
@@ -66,7 +66,7 @@ export function serverNonces(
       const body = writer.finish();
       return concatBytes(body, mac(body));
     },
-    judge(nonce, spki) {
+    check(nonce, spki) {
       if (!equalBytes(nonce.subarray(0, MAGIC.length), MAGIC)) return 'foreign';
       if (nonce.length !== MAGIC.length + 8 + RANDOM_BYTES + MAC_BYTES) return 'forged';
       const body = nonce.subarray(0, -MAC_BYTES);

@@ -3,7 +3,7 @@ import type { RpcError, RpcErrorCode } from '@dstack-cloud/prpc';
 import { RaTlsError } from '@dstack-cloud/ra-tls';
 import { imageRefusal } from '../image/image-refusal.ts';
 
-/** Whether nothing was found against the evidence, but what to judge it by cannot be had. */
+/** Whether nothing was found against the evidence, but the collateral to verify it cannot be fetched. */
 function lacksCollateral({ cause }: RaTlsError): boolean {
   return cause instanceof AttestationError && cause.code === 'collateral-unavailable';
 }

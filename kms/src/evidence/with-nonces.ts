@@ -1,6 +1,6 @@
 import { parseCoseSign1, parseNitroDocument, type VerifiedAttestation } from '@dstack-cloud/attestation';
 import { RaTlsError } from '@dstack-cloud/ra-tls';
-import type { EvidenceJudge } from './evidence-judge.ts';
+import type { EvidenceVerifier } from './evidence-verifier.ts';
 import type { NonceFault, ServerNonces } from './nonces.ts';
 
 const REFUSALS: Readonly<Record<NonceFault | 'missing', string>> = {
@@ -12,10 +12,14 @@ const REFUSALS: Readonly<Record<NonceFault | 'missing', string>> = {
 };
 
 /**
- * The same judge, which also looks at the nonce in an enclave's document. One that says it is a KMS's must be good,
+ * The same verifier, which also looks at the nonce in an enclave's document. One that says it is a KMS's must be good,
  * whatever is configured; none, or one of somebody else's, is refused only when nonces are required.
  */
-export function withNonces(judge: EvidenceJudge, nonces: ServerNonces, required: boolean): EvidenceJudge {
+export function withNonces(
+  verifier: EvidenceVerifier,
+  nonces: ServerNonces,
+  required: boolean,
+): EvidenceVerifier {
   function admit(verified: VerifiedAttestation, spki: Uint8Array): VerifiedAttestation {
     if (verified.mode !== 'dstack-nitro-enclave') return verified;
     const { quote } = verified.attestation;
@@ -23,17 +27,17 @@ export function withNonces(judge: EvidenceJudge, nonces: ServerNonces, required:
       throw new RaTlsError('attestation-refused', 'invalid quote: no enclave document');
     const { nonce } = parseNitroDocument(parseCoseSign1(quote.nsmQuote).payload, 'nsm');
     const isMissing = nonce === undefined || nonce.length === 0;
-    const fault = isMissing ? 'missing' : nonces.judge(nonce, spki);
+    const fault = isMissing ? 'missing' : nonces.check(nonce, spki);
     const matters = required || (fault !== 'missing' && fault !== 'foreign');
     if (fault === undefined || !matters) return verified;
     throw new RaTlsError('attestation-refused', `invalid quote: ${REFUSALS[fault]}`);
   }
   return {
-    ...judge,
-    verify: async (peer, prover) => admit(await judge.verify(peer, prover), peer.spki),
+    ...verifier,
+    verify: async (peer, prover) => admit(await verifier.verify(peer, prover), peer.spki),
     readAndVerify: async (read, prover) => {
       let spki: Uint8Array | undefined;
-      const verified = await judge.readAndVerify(() => {
+      const verified = await verifier.readAndVerify(() => {
         const peer = read();
         spki = peer.spki;
         return peer;
@@ -41,11 +45,11 @@ export function withNonces(judge: EvidenceJudge, nonces: ServerNonces, required:
       return admit(verified, spki!);
     },
     verifyCertificate: async (shown, prover) => {
-      const verified = await judge.verifyCertificate(shown, prover);
+      const verified = await verifier.verifyCertificate(shown, prover);
       return verified && admit(verified, shown.spki);
     },
-    knownVerdict: (shown) => {
-      const known = judge.knownVerdict(shown);
+    knownResult: (shown) => {
+      const known = verifier.knownResult(shown);
       return known && admit(known, shown.spki);
     },
   };

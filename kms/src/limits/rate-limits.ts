@@ -15,14 +15,14 @@ export type RateLimits = {
   /** Counts an open request of one address. @throws RpcError `RATE_LIMITED`, status 429 */
   open(address: string): void;
   /**
-   * Judges what an address shows. It is counted before anybody looks at it, and given back when it is good: of forged
+   * Verifies what an address shows. It is counted before anybody looks at it, and given back when it is good: of forged
    * evidence, which costs its sender nothing, an address has so much.
    * @param isExcused errors that say nothing against what was shown, and that nobody who shows it can cause
-   * @throws RpcError `RATE_LIMITED`, status 429; what `judge` throws
+   * @throws RpcError `RATE_LIMITED`, status 429; what `verify` throws
    */
   shown<T>(
     address: string,
-    judge: (prover: Prover) => Promise<T>,
+    verify: (prover: Prover) => Promise<T>,
     isExcused?: (error: unknown) => boolean,
   ): Promise<T>;
   /** Counts a request of a verified workload. @throws RpcError `RATE_LIMITED`, status 429 */
@@ -68,7 +68,7 @@ export function rateLimits(
   if (!limit.enabled) {
     return {
       open: () => undefined,
-      shown: (address, judge) => judge({ network: networkOf(address), permit: () => undefined }),
+      shown: (address, verify) => verify({ network: networkOf(address), permit: () => undefined }),
       workload: () => undefined,
       release: () => undefined,
       mayConnect: () => true,
@@ -110,12 +110,12 @@ export function rateLimits(
   };
   return {
     open: (address) => take(open, networkOf(address)),
-    async shown(address, judge, isExcused = () => false) {
+    async shown(address, verify, isExcused = () => false) {
       const network = networkOf(address);
       // Consumed before, so that many at once count as well.
       take(shown, network);
       try {
-        const result = await judge({ network, permit: permitOf(network) });
+        const result = await verify({ network, permit: permitOf(network) });
         shown.give(network);
         return result;
       } catch (error) {

@@ -1,7 +1,7 @@
 import type { Policy } from '@dstack-cloud/policy';
 import type { GuestAgent } from '../agent/guest-agent.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
-import type { EvidenceJudge } from '../evidence/evidence-judge.ts';
+import type { EvidenceVerifier } from '../evidence/evidence-verifier.ts';
 import type { OsImages } from '../image/os-images.ts';
 import type { KeyFileSystem } from '../key-directory/file-system.ts';
 import type { Attest } from '../key-directory/new-keys.ts';
@@ -15,7 +15,7 @@ export type Onboarding = {
   readonly agent: GuestAgent;
   readonly policy: Policy;
   readonly self: SelfAuthorization;
-  readonly evidence: EvidenceJudge;
+  readonly evidence: EvidenceVerifier;
   readonly images: OsImages;
   readonly metrics: Metrics;
   readonly log: Log;

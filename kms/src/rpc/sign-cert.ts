@@ -64,7 +64,7 @@ function publicForm(error: unknown): unknown {
   return new RpcError(`${context}${error.message}`, { code: 'INVALID_ARGUMENT', cause: error });
 }
 
-/** Reads and judges the evidence, both under the limit of evidence. */
+/** Reads and verifies the evidence, both under the limit of evidence. */
 async function verifyEvidence(
   { evidence, limits }: Kms,
   { pubkey, readEvidence }: VerifiedCsr,

@@ -121,7 +121,7 @@ async function attested(
   try {
     const { evidence, limits } = kms;
     const attestation = await peer.attestation(async (certificate) => {
-      const known = evidence.knownVerdict(certificate);
+      const known = evidence.knownResult(certificate);
       return known ?? limits.shown(address, (prover) => evidence.verifyCertificate(certificate, prover));
     });
     if (attestation !== undefined) markProven(request);

@@ -100,8 +100,8 @@ export { SNP_REPORT_BYTES } from './snp/report.ts';
 export { snpResult, type VerifiedReport, verifySnpReport } from './snp/verify-snp.ts';
 export { type SnpPolicyConfig, snpPolicyFromConfig } from './tcb-policy/snp-policy.ts';
 export {
-  judgeTcb,
-  type PolicyVerdict,
+  type AppraisalResult,
+  appraiseTcb,
   type TcbPolicy,
   type TcbPolicyInput,
 } from './tcb-policy/tcb-policy.ts';
@@ -110,7 +110,7 @@ export { dcapCollateralFromJson, dcapCollateralToJson } from './tdx/collateral-j
 export { staticCollateral } from './tdx/static-collateral.ts';
 export { type VerifiedQuote, verifyBareQuote } from './tdx/verify-bare-quote.ts';
 export { verifyDcap } from './tdx/verify-dcap.ts';
-export type { DcapVerdict, TdxEvidence } from './tdx-evidence.ts';
+export type { DcapResult, TdxEvidence } from './tdx-evidence.ts';
 export {
   type CertificationData,
   type EnclaveReport,

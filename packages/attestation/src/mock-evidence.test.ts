@@ -4,11 +4,11 @@ import { expect, it } from 'vitest';
 import {
   type Attestation,
   AttestationError,
+  appraiseTcb,
   attestationFromQuote,
   bootInfo,
   dcapCollateralFromJson,
   decodeAttestation,
-  judgeTcb,
   staticCollateral,
   type VerifiedAttestation,
   vendorRoots,
@@ -131,7 +131,7 @@ describeWithFixtures('mock evidence: dstack-tdx', `${DIR}/expected.json`, () => 
         expect(verified.tcbStatus).toBe(item.ours.tcb_status);
         expect(verified.advisoryIds).toEqual(item.ours.advisory_ids);
         expect(toHex(verified.reportData)).toBe(item.report_data);
-        expect(judgeTcb(verified, {}, item.now).ok).toBe(item.ours.default_policy === 'accept');
+        expect(appraiseTcb(verified, {}, item.now).ok).toBe(item.ours.default_policy === 'accept');
         const info = item.original.app_info;
         if (!info) return;
         const ours = bootInfo(verified, { bootTime: false });

@@ -4,12 +4,12 @@ import { expect, it } from 'vitest';
 import {
   type Attestation,
   AttestationError,
+  appraiseTcb,
   attestationFromQuote,
   bootInfo,
   type CollateralSource,
   dcapCollateralFromJson,
   decodeAttestation,
-  judgeTcb,
   type RootName,
   replaceRoot,
   type TrustRoots,
@@ -61,7 +61,7 @@ describeWithFixtures('mock evidence of every mode, with its OS image', `${DIR}/e
         if (item.ours.tcb_status !== undefined) expect(verified.tcbStatus).toBe(item.ours.tcb_status);
         if (item.ours.advisory_ids) expect(verified.advisoryIds).toEqual(item.ours.advisory_ids);
         expect(toHex(verified.reportData)).toBe(item.report_data);
-        expect(judgeTcb(verified, {}, item.now).ok).toBe(item.ours.default_policy === 'accept');
+        expect(appraiseTcb(verified, {}, item.now).ok).toBe(item.ours.default_policy === 'accept');
         const expected = item.original.app_info;
         if (expected) expect(info).toEqual({ ...expected, init_script_hashes: undefined });
       });

@@ -6,11 +6,11 @@ export interface TdxEvidence {
   readonly kind: 'tdx';
   readonly quoteVersion: 4 | 5;
   readonly td: TdReport;
-  readonly dcap: DcapVerdict;
+  readonly dcap: DcapResult;
 }
 
-/** Verdict of docs/protocol/verification.md section 2.2, for TDX and SGX quotes alike. */
-export interface DcapVerdict {
+/** Result of docs/protocol/verification.md section 2.2, for TDX and SGX quotes alike. */
+export interface DcapResult {
   readonly tee: 'tdx' | 'sgx';
   readonly simulated: boolean;
   readonly td: TdReport | undefined;

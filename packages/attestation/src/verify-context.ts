@@ -7,7 +7,7 @@ import type { PlatformEvidence } from './platform-evidence.ts';
 import type { TrustRoots } from './roots/trust-roots.ts';
 import type { SnpLevel } from './tcb-policy/snp-policy.ts';
 
-/** What evidence is judged with. Nothing here is policy: see `judgeTcb` for that. */
+/** What evidence is judged with. Nothing here is policy: see `appraiseTcb` for that. */
 export interface VerifyOptions {
   readonly roots: TrustRoots;
   readonly collateral: CollateralSource;
@@ -79,11 +79,11 @@ export interface PlatformResult {
   readonly rawDeviceId: Uint8Array;
   /** Registers by lower-case name: mrtd, rtmr0…3, pcr0…, measurement, host_data. */
   readonly registers: Readonly<Record<string, Uint8Array>>;
-  /** Unix seconds between which the same evidence and collateral give the same verdict. */
+  /** Unix seconds between which the same evidence and collateral give the same result. */
   readonly validFrom: number;
   readonly validUntil: number;
   readonly evidence: PlatformEvidence;
-  /** SEV-SNP only: what policy judges besides the status. */
+  /** SEV-SNP only: what the policy appraises besides the status. */
   readonly snp?: SnpLevel;
 }
 

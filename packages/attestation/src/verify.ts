@@ -18,14 +18,14 @@ export type Inspection =
 const processCache = new VerificationCache();
 
 /**
- * Judges evidence: genuine, bound, consistent. Policy (TCB status, identities) is not asked.
+ * Verifies evidence: genuine, bound, consistent. Policy (TCB status, identities) is not asked.
  * @throws AttestationError naming the check that failed
  */
 export async function verifyAttestation(
   attestation: Attestation,
   options: VerifyOptions,
 ): Promise<VerifiedAttestation> {
-  return judge(attestation, verifyContext(options));
+  return verifyEvidence(attestation, verifyContext(options));
 }
 
 /** As `verifyAttestation`, but a refusal is a value with the checks made so far, the failing one last. */
@@ -36,7 +36,7 @@ export async function inspectAttestation(
   const context = verifyContext(options);
   const { checks } = context.checks;
   try {
-    return { ok: true, verified: await judge(attestation, context), checks };
+    return { ok: true, verified: await verifyEvidence(attestation, context), checks };
   } catch (error) {
     if (error instanceof AttestationError) return { ok: false, error, checks };
     throw error;
@@ -56,7 +56,10 @@ export function verifyContext(options: VerifyOptions): VerifyContext {
   };
 }
 
-async function judge(attestation: Attestation, context: VerifyContext): Promise<VerifiedAttestation> {
+async function verifyEvidence(
+  attestation: Attestation,
+  context: VerifyContext,
+): Promise<VerifiedAttestation> {
   checkTime(context);
   checkPodPayload(attestation, context);
   const result = await platformOf(attestation)(attestation, context);

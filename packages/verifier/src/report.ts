@@ -1,4 +1,4 @@
-import type { AttestationErrorCode, Check, PolicyVerdict } from '@dstack-cloud/attestation';
+import type { AppraisalResult, AttestationErrorCode, Check } from '@dstack-cloud/attestation';
 import type { VerifierErrorCode } from './errors.ts';
 import type { Comparison } from './policy/judge-policy.ts';
 import { verdictOf } from './verdict.ts';
@@ -45,9 +45,9 @@ export interface Report {
   readonly validUntil: number | undefined;
   /** In order; the failing one last. */
   readonly checks: readonly Check[];
-  readonly policy: PolicyVerdict;
+  readonly policy: AppraisalResult;
   /** The part of the policy that is about patch levels. */
-  readonly tcbPolicy: PolicyVerdict;
+  readonly tcbPolicy: AppraisalResult;
   /** What the evidence was compared with; nothing when nobody said what is wanted. */
   readonly comparisons: readonly Comparison[];
   /** The compose file that came along, held against the measured hash. */

@@ -74,7 +74,7 @@ class PcsSource implements CollateralSource {
       permit: () => permit?.('intel', REQUESTS_OF_SET),
       fetch: async () => {
         const value = await fetchCollateral(request, this.#connection());
-        // What is out of date already is handed on, so that the verdict names it.
+        // What is out of date already is handed on, so that the result names it.
         return { value, end: collateralEnd(value) };
       },
     });

@@ -20,7 +20,7 @@ export interface VendorCrlOptions {
   readonly fetch?: Fetch;
   /** Unix seconds; default the wall clock. */
   readonly now?: () => number;
-  /** Default 3000: these lists are optional, and must not hold up a verdict. */
+  /** Default 3000: these lists are optional, and must not delay a result. */
   readonly timeoutMs?: number;
 }
 

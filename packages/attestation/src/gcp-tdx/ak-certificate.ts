@@ -33,7 +33,7 @@ export interface VerifiedAk extends Dated {
 }
 
 /**
- * Judges an attestation key's certificate: the chain to one of the GCP roots, revocation, and that it is a
+ * Verifies an attestation key's certificate: the chain to one of the GCP roots, revocation, and that it is a
  * signing key and no EK, which hangs off the same root with keyEncipherment (docs/protocol/verification.md section 4
  * step 10). Remembered by the hash of everything that goes in.
  * @throws AttestationError
@@ -52,11 +52,11 @@ export function verifyAkCertificate(
     ...anchorParts(context.roots.gcpTpm),
   ];
   return cachedStage(`tpm-ak:${rules.revocation}`, key, context, (checks) =>
-    judgeAk(akCert, collateral, rules, { ...context, checks }),
+    verifyAk(akCert, collateral, rules, { ...context, checks }),
   );
 }
 
-async function judgeAk(
+async function verifyAk(
   akCert: Uint8Array,
   collateral: TpmCollateral,
   rules: AkRules,

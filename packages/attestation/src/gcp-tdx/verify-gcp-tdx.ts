@@ -150,7 +150,7 @@ async function checkImageWithoutCollateral(
   { checks, crypto }: VerifyContext,
 ): Promise<void> {
   const config = attestedConfig(attestation.config);
-  // The configuration may come beside the attestation: whoever has it judges the image.
+  // The configuration may come beside the attestation: whoever has it verifies the image.
   if (config.trim() === '') return;
   await checks.step('image.gcp-tdx', 'docs/protocol/images.md section 5.3', () =>
     requireGcpImage(ukiDigest, readImageConfig(config, undefined), crypto),

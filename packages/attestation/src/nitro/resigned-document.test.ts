@@ -1,7 +1,7 @@
 import { concatBytes, decodeCbor, encodeCbor, fromHex } from '@dstack-cloud/encoding';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { expect, it } from 'vitest';
-import { judgeMock, loadMock, MOCK, signMock } from '../testing/mock-set.fixture.ts';
+import { loadMock, MOCK, signMock, verifyMock } from '../testing/mock-set.fixture.ts';
 import { parseCoseSign1, signedBytes } from './cose-sign1.ts';
 
 const NOW = 1781524800;
@@ -15,7 +15,7 @@ describeWithFixtures('NSM documents signed again', `${MOCK}/expected.json`, () =
     const bytes = result instanceof Uint8Array ? result : encodeCbor(payload);
     const parts = { protectedHeader: header, payload: bytes, signature: cose.signature };
     const signature = signMock('p384', 'nsm-leaf', signedBytes(parts));
-    return judgeMock(attestation, { ...quote, nsmQuote: encodeCbor([header, new Map(), bytes, signature]) });
+    return verifyMock(attestation, { ...quote, nsmQuote: encodeCbor([header, new Map(), bytes, signature]) });
   };
   const bytes = (length: number) => new Uint8Array(length).fill(7);
   const pcrs = (payload: Map<string, unknown>) => payload.get('pcrs') as Map<number, unknown>;

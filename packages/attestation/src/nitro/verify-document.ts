@@ -92,11 +92,11 @@ async function verifyChain(
 ): Promise<ValidatedPath> {
   const key = [document.certificate, ...document.cabundle, ...anchorParts(anchors)];
   return cachedStage('nitro-chain', key, context, (checks) =>
-    judgeChain(document, anchors, { ...context, checks }),
+    verifyDocumentChain(document, anchors, { ...context, checks }),
   );
 }
 
-async function judgeChain(
+async function verifyDocumentChain(
   document: NitroDocument,
   anchors: readonly TrustRoot[],
   context: VerifyContext,

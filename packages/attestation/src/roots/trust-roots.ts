@@ -3,7 +3,7 @@ export interface TrustRoot {
   readonly name: string;
   /** DER of the certificate. */
   readonly der: Uint8Array;
-  /** True when this is not the vendor's own root: the verdict then says `simulated`. */
+  /** True when this is not the vendor's own root: the result then says `simulated`. */
   readonly simulated: boolean;
 }
 

@@ -1,6 +1,6 @@
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { expect, it } from 'vitest';
-import { judgeMock, loadMock, MOCK, signMock } from '../testing/mock-set.fixture.ts';
+import { loadMock, MOCK, signMock, verifyMock } from '../testing/mock-set.fixture.ts';
 
 describeWithFixtures('SEV-SNP reports signed again', `${MOCK}/expected.json`, () => {
   const sign = (report: Uint8Array): Uint8Array => {
@@ -13,7 +13,7 @@ describeWithFixtures('SEV-SNP reports signed again', `${MOCK}/expected.json`, ()
     const [attestation, quote] = loadMock('snp-good', 'dstack-amd-sev-snp');
     const report = quote.report.slice();
     change(new DataView(report.buffer), report);
-    return judgeMock(attestation, { ...quote, report: sign(report) });
+    return verifyMock(attestation, { ...quote, report: sign(report) });
   };
 
   it('accepts the same report', async () => {
@@ -80,7 +80,7 @@ describeWithFixtures('SEV-SNP reports signed again', `${MOCK}/expected.json`, ()
     const before = JSON.stringify(document);
     change(config, document);
     if (JSON.stringify(document) !== before) config['sev_snp_measurement'] = JSON.stringify(document);
-    await expect(judgeMock(attestation, quote, JSON.stringify(config))).rejects.toMatchObject({
+    await expect(verifyMock(attestation, quote, JSON.stringify(config))).rejects.toMatchObject({
       check: 'image.sev-snp',
     });
   });

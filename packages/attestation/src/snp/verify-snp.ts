@@ -138,7 +138,7 @@ export function snpResult(
   };
 }
 
-/** Numbers only: what is kept of a verdict must not keep the report. */
+/** Numbers only: what is kept of a result must not keep the report. */
 function partsOf(tcb: Uint8Array, product: SnpProduct): SnpTcbParts {
   const { fmc, bootLoader, tee, snp, microcode } = splitTcb(tcb, product);
   return { ...(fmc === undefined ? {} : { fmc }), bootLoader, tee, snp, microcode };

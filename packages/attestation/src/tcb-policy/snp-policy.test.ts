@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type SnpLevel, type SnpPolicy, snpPolicyFromConfig } from './snp-policy.ts';
-import { judgeTcb } from './tcb-policy.ts';
+import { appraiseTcb } from './tcb-policy.ts';
 
 const LEVEL: SnpLevel = {
   product: 'Turin',
@@ -9,7 +9,7 @@ const LEVEL: SnpLevel = {
   simulated: false,
 };
 const judged = (snp: SnpLevel | undefined, policy: SnpPolicy = {}) =>
-  judgeTcb(
+  appraiseTcb(
     { mode: 'dstack-amd-sev-snp', tcbStatus: 'UpToDate', advisoryIds: [], snp },
     { snp: policy },
     1_780_000_000,
@@ -27,7 +27,7 @@ describe('policy on AMD platforms', () => {
 
   it('accepts no evidence whose platform it was not told', () => {
     expect(judged(undefined).ok).toBe(false);
-    expect(judgeTcb({ mode: 'dstack-tdx', tcbStatus: 'UpToDate', advisoryIds: [] }, {}, 1).ok).toBe(true);
+    expect(appraiseTcb({ mode: 'dstack-tdx', tcbStatus: 'UpToDate', advisoryIds: [] }, {}, 1).ok).toBe(true);
   });
 
   it.each([

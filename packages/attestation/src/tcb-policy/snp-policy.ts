@@ -26,7 +26,7 @@ export interface SnpLevel {
 const PARTS = ['fmc', 'bootLoader', 'tee', 'snp', 'microcode'] as const;
 
 /** Why the platform is not good enough here; nothing when it is. */
-export function judgeSnp(level: SnpLevel, policy: SnpPolicy): string[] {
+export function appraiseSnp(level: SnpLevel, policy: SnpPolicy): string[] {
   const reasons: string[] = [];
   const { product, reportedTcb } = level;
   const minimum = policy.minimumTcb?.[product] ?? {};

@@ -1,6 +1,6 @@
 import type { TcbStatus } from '../tcb-status.ts';
 import { date } from '../x509/certificate-rules.ts';
-import { judgeSnp, type SnpLevel, type SnpPolicy } from './snp-policy.ts';
+import { appraiseSnp, type SnpLevel, type SnpPolicy } from './snp-policy.ts';
 
 /** Local policy on a platform's patch level; it never touches evidence. */
 export interface TcbPolicy {
@@ -26,7 +26,7 @@ export interface TcbPolicyInput {
   readonly snp?: SnpLevel | undefined;
 }
 
-export interface PolicyVerdict {
+export interface AppraisalResult {
   readonly ok: boolean;
   /** One sentence per rule that is not met. */
   readonly reasons: readonly string[];
@@ -41,9 +41,9 @@ const SNP_MODES: readonly string[] = ['dstack-amd-sev-snp', 'amd-sev-snp'];
  * Whether the patch level is good enough here.
  * @param now unix seconds
  */
-export function judgeTcb(input: TcbPolicyInput, policy: TcbPolicy, now: number): PolicyVerdict {
-  const reasons = [...judgeStatus(input, policy, now), ...judgeAdvisories(input, policy)];
-  reasons.push(...judgePlatform(input, policy));
+export function appraiseTcb(input: TcbPolicyInput, policy: TcbPolicy, now: number): AppraisalResult {
+  const reasons = [...appraiseStatus(input, policy, now), ...appraiseAdvisories(input, policy)];
+  reasons.push(...appraisePlatform(input, policy));
   const minimum = policy.minimumTcbEvaluationDataNumber;
   const number = input.tcbEvaluationDataNumber;
   if (
@@ -56,7 +56,7 @@ export function judgeTcb(input: TcbPolicyInput, policy: TcbPolicy, now: number):
   return { ok: reasons.length === 0, reasons };
 }
 
-function judgeStatus(input: TcbPolicyInput, policy: TcbPolicy, now: number): string[] {
+function appraiseStatus(input: TcbPolicyInput, policy: TcbPolicy, now: number): string[] {
   const { tcbStatus, tcbDate } = input;
   const accepted: readonly string[] = policy.acceptedStatuses ?? ['UpToDate'];
   if (accepted.includes(tcbStatus)) return [];
@@ -70,7 +70,7 @@ function judgeStatus(input: TcbPolicyInput, policy: TcbPolicy, now: number): str
   return [`TCB status ${tcbStatus || 'unknown'} is not accepted (accepted: ${accepted.join(', ')})`];
 }
 
-function judgeAdvisories(input: TcbPolicyInput, policy: TcbPolicy): string[] {
+function appraiseAdvisories(input: TcbPolicyInput, policy: TcbPolicy): string[] {
   const accepted = policy.acceptedAdvisories;
   if (!accepted) return [];
   const unaccepted = input.advisoryIds.filter((id) => !accepted.includes(id));
@@ -78,7 +78,7 @@ function judgeAdvisories(input: TcbPolicyInput, policy: TcbPolicy): string[] {
 }
 
 /** SEV-SNP evidence whose platform is not told is not accepted: the rules would be passed over. */
-function judgePlatform({ mode, snp }: TcbPolicyInput, policy: TcbPolicy): readonly string[] {
-  if (snp !== undefined) return judgeSnp(snp, policy.snp ?? {});
+function appraisePlatform({ mode, snp }: TcbPolicyInput, policy: TcbPolicy): readonly string[] {
+  if (snp !== undefined) return appraiseSnp(snp, policy.snp ?? {});
   return SNP_MODES.includes(mode) ? ['The SEV-SNP platform is unknown'] : [];
 }

@@ -2,8 +2,8 @@ import { AttestationError } from '../errors.ts';
 import { JsonFields, parseJson } from '../json-fields.ts';
 import { TCB_STATUSES, type TcbStatus } from '../tcb-status.ts';
 
-/** One patch level with its verdict. */
-export interface LevelVerdict {
+/** One patch level with its status. */
+export interface LevelStatus {
   readonly status: TcbStatus;
   readonly advisoryIds: readonly string[];
   /** Unix seconds. */
@@ -11,7 +11,7 @@ export interface LevelVerdict {
 }
 
 /** Level of a platform. */
-export interface PlatformLevel extends LevelVerdict {
+export interface PlatformLevel extends LevelStatus {
   /** 16 security versions. */
   readonly sgx: readonly number[];
   readonly pceSvn: number;
@@ -20,7 +20,7 @@ export interface PlatformLevel extends LevelVerdict {
 }
 
 /** Level of a TDX module or quoting enclave. */
-export interface SvnLevel extends LevelVerdict {
+export interface SvnLevel extends LevelStatus {
   readonly isvSvn: number;
 }
 
@@ -112,7 +112,7 @@ function readPlatformLevel(level: JsonFields, isTdx: boolean): PlatformLevel {
     sgx: readComponents(tcb, 'sgxtcbcomponents'),
     pceSvn: tcb.integer('pcesvn', 0xffff),
     tdx: isTdx ? readComponents(tcb, 'tdxtcbcomponents') : undefined,
-    ...readLevelVerdict(level),
+    ...readLevelStatus(level),
   };
 }
 
@@ -147,11 +147,11 @@ function readModuleIdentity(identity: JsonFields): ModuleIdentity {
 export function readSvnLevels(identity: JsonFields): SvnLevel[] {
   return identity
     .objects('tcbLevels', MAX_LEVELS)
-    .map((level) => ({ isvSvn: level.object('tcb').integer('isvsvn', 0xffff), ...readLevelVerdict(level) }))
+    .map((level) => ({ isvSvn: level.object('tcb').integer('isvsvn', 0xffff), ...readLevelStatus(level) }))
     .sort((a, b) => b.isvSvn - a.isvSvn);
 }
 
-function readLevelVerdict(level: JsonFields): LevelVerdict {
+function readLevelStatus(level: JsonFields): LevelStatus {
   const text = level.text('tcbStatus');
   const status = TCB_STATUSES.find((known) => known === text);
   if (!status) throw new AttestationError('unsupported', `Unknown TCB status "${text}"`, { found: text });

@@ -2,7 +2,7 @@ import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import { AttestationError } from '../errors.ts';
 import type { TdReport } from '../tdx-quote/reports.ts';
 import type { PckPlatform } from './pck-extension.ts';
-import type { LevelVerdict, ModuleSigner, PlatformLevel, SvnLevel, TcbInfo } from './tcb-info.ts';
+import type { LevelStatus, ModuleSigner, PlatformLevel, SvnLevel, TcbInfo } from './tcb-info.ts';
 
 /**
  * The platform's level: the first, from the highest, of which the platform has every security version
@@ -35,7 +35,7 @@ function reaches(level: PlatformLevel, pck: PckPlatform, teeTcbSvn: Uint8Array |
  * @returns the level, or undefined when the module has no identity of its own
  * @throws AttestationError `collateral-invalid`, `mismatch`, `tcb`
  */
-export function moduleLevel(info: TcbInfo, td: TdReport): LevelVerdict | undefined {
+export function moduleLevel(info: TcbInfo, td: TdReport): LevelStatus | undefined {
   const isvSvn = td.teeTcbSvn[0]!;
   const major = td.teeTcbSvn[1]!;
   if (major === 0 || info.moduleIdentities.length === 0) {

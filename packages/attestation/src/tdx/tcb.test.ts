@@ -1,7 +1,7 @@
 import { fromHex } from '@dstack-cloud/encoding';
 import { describe, expect, it } from 'vitest';
 import { CheckRecorder } from '../check-recorder.ts';
-import { judgeTcb } from '../tcb-policy/tcb-policy.ts';
+import { appraiseTcb } from '../tcb-policy/tcb-policy.ts';
 import { mergeAdvisories, worstStatus } from '../tcb-status.ts';
 import { parseTdReport, type TdReport } from '../tdx-quote/reports.ts';
 import type { PckPlatform } from './pck-extension.ts';
@@ -204,7 +204,7 @@ describe('local TCB policy', () => {
     ['out of date after it', { tcbStatus: 'OutOfDate' }, { gracePeriodSeconds: 999 }, false],
     ['no grace for other statuses', { tcbStatus: 'ConfigurationNeeded' }, { gracePeriodSeconds: 1e9 }, false],
   ])('%s', (_name, input, policy, ok) => {
-    const verdict = judgeTcb({ ...tdx, ...input }, policy, 2000);
+    const verdict = appraiseTcb({ ...tdx, ...input }, policy, 2000);
     expect(verdict.ok).toBe(ok);
     expect(verdict.reasons.length === 0).toBe(ok);
   });

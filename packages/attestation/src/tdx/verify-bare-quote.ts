@@ -1,5 +1,5 @@
 import { AttestationError } from '../errors.ts';
-import type { DcapVerdict } from '../tdx-evidence.ts';
+import type { DcapResult } from '../tdx-evidence.ts';
 import { parseTdxQuote, type TdxQuote } from '../tdx-quote/quote.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { checkQuoteWithoutCollateral, checkQuoteWithoutPck } from './check-without-collateral.ts';
@@ -9,11 +9,11 @@ import { verifyDcap } from './verify-dcap.ts';
 /** A quote and what DCAP says of it. */
 export interface VerifiedQuote {
   readonly quote: TdxQuote;
-  readonly dcap: DcapVerdict;
+  readonly dcap: DcapResult;
 }
 
 /**
- * A TDX or SGX quote on its own: fetches its collateral and judges it (docs/protocol/verification.md section 2.2). What
+ * A TDX or SGX quote on its own: fetches its collateral and verifies it (docs/protocol/verification.md section 2.2). What
  * dstack binds to quotes is not asked.
  * @param alone what else of the quote needs nobody to be asked; judged before Intel is
  * @throws AttestationError; `collateral-unavailable` only when nothing is wrong with what the quote shows alone

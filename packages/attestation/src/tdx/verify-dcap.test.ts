@@ -7,7 +7,7 @@ import { VerificationCache } from '../crypto/verification-cache.ts';
 import { webCrypto } from '../crypto/web-crypto.ts';
 import { AttestationError } from '../errors.ts';
 import { vendorRoots } from '../roots/vendor-roots.ts';
-import type { DcapVerdict } from '../tdx-evidence.ts';
+import type { DcapResult } from '../tdx-evidence.ts';
 import { parseTdxQuote } from '../tdx-quote/quote.ts';
 import { verifyContext } from '../verify.ts';
 import { parseCertificateChain } from '../x509/certificate.ts';
@@ -47,7 +47,7 @@ function judge(
   collateral: Json,
   now: number,
   crypto = nodeCrypto,
-): Promise<DcapVerdict | AttestationError> {
+): Promise<DcapResult | AttestationError> {
   const read = dcapCollateralFromJson(collateral);
   const options = { roots: vendorRoots(), collateral: staticCollateral(read), now, crypto };
   const context = verifyContext({ ...options, cache: new VerificationCache() });

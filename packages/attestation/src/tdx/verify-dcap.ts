@@ -3,11 +3,11 @@ import type { DcapCollateral } from '../collateral-source.ts';
 import { p256Spki } from '../crypto/key-kind.ts';
 import { AttestationError } from '../errors.ts';
 import { mergeAdvisories, worstStatus } from '../tcb-status.ts';
-import type { DcapVerdict } from '../tdx-evidence.ts';
+import type { DcapResult } from '../tdx-evidence.ts';
 import type { TdxQuote } from '../tdx-quote/quote.ts';
 import type { VerifyContext } from '../verify-context.ts';
 import { pckChainOf } from './pck-chain.ts';
-import type { LevelVerdict, TcbInfo } from './tcb-info.ts';
+import type { LevelStatus, TcbInfo } from './tcb-info.ts';
 import { moduleLevel, platformLevel } from './tcb-level.ts';
 import { checkEnclaveAttributes, checkTdAttributes } from './td-attributes.ts';
 import { verifyCollateral } from './verify-collateral.ts';
@@ -23,7 +23,7 @@ export async function verifyDcap(
   quote: TdxQuote,
   collateral: DcapCollateral,
   context: VerifyContext,
-): Promise<DcapVerdict> {
+): Promise<DcapResult> {
   const { checks } = context;
   // No quote can make these checks fail: what they find, they find of the collateral.
   const verified = await verifyCollateral(collateral, quote.tee, context).catch(async (error: unknown) => {
@@ -46,7 +46,7 @@ export async function verifyDcap(
   const module = await checks.step('tdx.module', 'docs/protocol/verification.md section 2.2 step 12', () =>
     quote.td ? moduleLevel(tcbInfo, quote.td) : undefined,
   );
-  const levels: LevelVerdict[] = [platform, ...(module ? [module] : []), qe];
+  const levels: LevelStatus[] = [platform, ...(module ? [module] : []), qe];
   const status = worstStatus('UpToDate', ...levels.map((level) => level.status));
   checks.require(status !== 'Revoked', {
     id: 'tdx.tcb-status',
@@ -82,7 +82,7 @@ export async function verifyDcap(
 }
 
 /** What a grace period counts from: the oldest of the levels that are out of date, else the platform's. */
-function tcbDateOf(levels: readonly LevelVerdict[], platform: LevelVerdict): number {
+function tcbDateOf(levels: readonly LevelStatus[], platform: LevelStatus): number {
   const late = levels.filter(({ status }) => status.startsWith('OutOfDate'));
   return late.length === 0 ? platform.tcbDate : Math.min(...late.map((level) => level.tcbDate));
 }

@@ -75,7 +75,7 @@ export async function verifyTdx(
 
 /**
  * The collateral. Where it must be fetched, `alone` judges what the evidence shows by itself first: forged evidence
- * causes no request to others, and a verdict "cannot judge" is never given to
+ * causes no request to others, and "cannot judge" is never given to
  * evidence that is bad anyway.
  */
 async function fetchCollateral(

@@ -61,7 +61,7 @@ export function loadMock<M extends Attestation['quote']['mode']>(
 }
 
 /** Verifies evidence of the set and its image, with another quote or configuration. */
-export async function judgeMock(
+export async function verifyMock(
   attestation: Attestation,
   quote: Attestation['quote'],
   config: string = attestation.config,

@@ -3,7 +3,7 @@ import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { expect, it } from 'vitest';
 import type { TpmQuote } from '../attestation.ts';
-import { judgeMock, loadMock, MOCK, signMock } from '../testing/mock-set.fixture.ts';
+import { loadMock, MOCK, signMock, verifyMock } from '../testing/mock-set.fixture.ts';
 
 describeWithFixtures('vTPM quotes signed again', `${MOCK}/expected.json`, () => {
   const [attestation, quote] = loadMock('gcp-good', 'dstack-gcp-tdx');
@@ -13,7 +13,7 @@ describeWithFixtures('vTPM quotes signed again', `${MOCK}/expected.json`, () => 
     return concatBytes(fromHex('0018000b'), part(signature.slice(0, 32)), part(signature.slice(32)));
   };
   const changed = (change: Partial<TpmQuote>, message?: Uint8Array) =>
-    judgeMock(attestation, {
+    verifyMock(attestation, {
       ...quote,
       tpmQuote: { ...quote.tpmQuote, ...change, ...(message ? { message, signature: signed(message) } : {}) },
     });

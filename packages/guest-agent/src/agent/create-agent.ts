@@ -21,7 +21,7 @@ import { BackgroundDemoCertificate } from './demo-certificate.ts';
 import { FixtureDevice } from './fixture-device.ts';
 import { kmsSigner } from './kms-signer.ts';
 import { LocalEvidence } from './local-evidence.ts';
-import { judgesOf, peerVerifier } from './peer-verifier.ts';
+import { peerTrustOf, peerVerifier } from './peer-verifier.ts';
 
 const MAX_KEYS_FILE = 256 * 1024;
 const MAX_FIXTURE = 16 * 1024 * 1024;
@@ -65,7 +65,7 @@ export async function createAgent(options: CreateAgentOptions): Promise<CreatedA
           caCert,
           device,
           vmConfig: sys.vmConfig,
-          verify: peerVerifier(await judgesOf(config, sys)),
+          verify: peerVerifier(await peerTrustOf(config, sys)),
           requireAttestation: config.requireKmsAttestation,
           now,
         })

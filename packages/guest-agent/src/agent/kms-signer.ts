@@ -97,7 +97,7 @@ async function connect(options: KmsSignerOptions): Promise<KmsClient> {
   return kmsClient(provider.url, { ca: caCert, ...identity, verifyServer: { evidence, verify } });
 }
 
-/** The KMS judges the evidence in every request, also when the certificate shall carry none. */
+/** The KMS verifies the evidence in every request, also when the certificate shall carry none. */
 async function certificateRequest(input: SignInput, vmConfig: string) {
   const attestation = await input.attest();
   const { csr, signature } = createCsr(input.key, csrConfig(input.request), attestation);

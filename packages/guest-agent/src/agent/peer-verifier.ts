@@ -14,23 +14,23 @@ import { GuestError } from '../errors.ts';
 const MAX_ROOT_BYTES = 64 * 1024;
 
 /** What the evidence of others is judged by. */
-export interface Judges {
+export interface PeerTrust {
   readonly roots: TrustRoots;
   readonly collateral: CollateralSource;
 }
 
 /**
- * Judges the evidence of other machines: vendor roots, and the one root beside them that the configuration names for
+ * Whose evidence of other machines is believed: vendor roots, and the one root beside them that the configuration names for
  * simulated hardware.
  *
  * @param sys names the services of collateral that the configuration does not; what they serve is signed, so an
  *   untrusted host may choose them
  * @throws GuestError `config-invalid` when the root cannot be read
  */
-export async function judgesOf(
+export async function peerTrustOf(
   config: GuestConfig,
   sys: Pick<SysConfig, 'pccsUrl' | 'amdKdsUrl'>,
-): Promise<Judges> {
+): Promise<PeerTrust> {
   const roots = await trustRoots(config.tdxRootFile);
   const collateral = vendorCollateral({
     roots,
@@ -40,8 +40,8 @@ export async function judgesOf(
   return { roots, collateral };
 }
 
-/** Judges the certificates of other machines. */
-export function peerVerifier({ roots, collateral }: Judges): PeerVerifier {
+/** Verifies the certificates of other machines. */
+export function peerVerifier({ roots, collateral }: PeerTrust): PeerVerifier {
   return (certificate) =>
     verifyPeerAttestation(certificate, { roots, collateral, now: Math.floor(Date.now() / 1000) });
 }

@@ -65,7 +65,7 @@ const ask = (
   seedFromHost({
     host: from,
     device: options.device ?? device(),
-    judges: { roots, collateral: options.collateral ?? platform.collateralSource(now) },
+    trust: { roots, collateral: options.collateral ?? platform.collateralSource(now) },
     log: pino({ level: 'silent' }),
   });
 

@@ -9,7 +9,7 @@ import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { concatBytes, equalBytes, toHex } from '@dstack-cloud/encoding';
 import { openSealedBox, x25519PublicKey } from '@dstack-cloud/keys';
 import { createPrpcClient, HostApi, type PrpcTransport } from '@dstack-cloud/prpc';
-import type { Judges } from '../agent/peer-verifier.ts';
+import type { PeerTrust } from '../agent/peer-verifier.ts';
 import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 
@@ -21,7 +21,7 @@ export interface HostSeedInput {
   readonly host: PrpcTransport | undefined;
   /** All events up to `boot-mr-done` are measured. */
   readonly device: EvidenceDevice;
-  readonly judges: Judges;
+  readonly trust: PeerTrust;
   readonly log: Logger;
 }
 
@@ -34,8 +34,8 @@ export interface HostSeed {
 }
 
 /**
- * The seed that an SGX enclave of the host gives to this measured TD, in the protocol of the original: the enclave judges
- * a quote of the TD, and seals a key to the public key in its report data; the TD judges the quote of the enclave, which
+ * The seed that an SGX enclave of the host gives to this measured TD, in the protocol of the original: the enclave verifies
+ * a quote of the TD, and seals a key to the public key in its report data; the TD verifies the quote of the enclave, which
  * names the hash of what it sealed.
  *
  * The enclave's answer does not say for which TD it was made. So a host may hand over the key of a TD of its own, and it
@@ -43,7 +43,7 @@ export interface HostSeed {
  *
  * @throws GuestError `key-provider-unsupported`, `key-provider-failed`
  */
-export async function seedFromHost({ host, device, judges, log }: HostSeedInput): Promise<HostSeed> {
+export async function seedFromHost({ host, device, trust, log }: HostSeedInput): Promise<HostSeed> {
   if (host === undefined || device.mode !== 'dstack-tdx') {
     throw new GuestError(
       'key-provider-unsupported',
@@ -58,7 +58,7 @@ export async function seedFromHost({ host, device, judges, log }: HostSeedInput)
     const { encryptedKey, providerQuote } = await createPrpcClient(HostApi, host).getSealingKey({
       quote: quote.quote,
     });
-    const { enclave, status, simulated } = await judge(providerQuote, encryptedKey, judges);
+    const { enclave, status, simulated } = await verifyEnclave(providerQuote, encryptedKey, trust);
     const seed = openSealedBox(encryptedKey, secret);
     if (seed.length !== KEY)
       throw new AttestationError('malformed', 'The key provider sealed no key of 32 bytes', {
@@ -85,10 +85,10 @@ export async function seedFromHost({ host, device, judges, log }: HostSeedInput)
 }
 
 /** A genuine SGX enclave, not in debug mode, that made exactly this. */
-async function judge(
+async function verifyEnclave(
   providerQuote: Uint8Array,
   encryptedKey: Uint8Array,
-  { roots, collateral }: Judges,
+  { roots, collateral }: PeerTrust,
 ): Promise<
   Omit<VerifiedQuote['dcap'], 'enclave'> & { enclave: NonNullable<VerifiedQuote['dcap']['enclave']> }
 > {

@@ -40,7 +40,7 @@ export function machineSteps(config: GuestConfig, host: MachineHost, log: Logger
   };
 }
 
-/** Only with a simulated TEE: its root stands beside the vendor's, and every verdict under it says so. */
+/** Only with a simulated TEE: its root stands beside the vendor's, and every result under it says so. */
 async function copySimulatedRoot(config: GuestConfig): Promise<void> {
   const source = join(config.hostShared, SIMULATED_ROOT);
   const target = simulatedRootFile(config);

@@ -16,7 +16,7 @@ import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import type { KeyName } from '@dstack-cloud/ra-tls';
 import { tdReportOf } from '../agent/measurements.ts';
-import { judgesOf, peerVerifier } from '../agent/peer-verifier.ts';
+import { peerTrustOf, peerVerifier } from '../agent/peer-verifier.ts';
 import { type GuestConfig, machineAbilities } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';
 import type { NotifyHost } from '../host/host-api.ts';
@@ -192,8 +192,8 @@ async function provideKeys(
   }
   if (compose.keyProvider === 'local') {
     const host = hostTransport(config.hostApiUrl);
-    const judges = await judgesOf(config, sysConfig);
-    const { seed, mrEnclave } = await seedFromHost({ host, device, judges, log });
+    const trust = await peerTrustOf(config, sysConfig);
+    const { seed, mrEnclave } = await seedFromHost({ host, device, trust, log });
     const keys = await keysFromSeed(device, now, seed, (key) => ({ kind: 'local', key, mr: mrEnclave }));
     return { keys, providerId: mrEnclave, envKeys: [] };
   }
@@ -201,7 +201,7 @@ async function provideKeys(
     urls: sysConfig.kmsUrls,
     device,
     vmConfig: sysConfig.vmConfig,
-    verify: peerVerifier(await judgesOf(config, sysConfig)),
+    verify: peerVerifier(await peerTrustOf(config, sysConfig)),
     requireAttestation: config.requireKmsAttestation,
     keyProviderId: compose.keyProviderId,
     held,

@@ -2,7 +2,7 @@ import { assertBootFacts } from '../boot-facts.ts';
 import { PolicyError } from '../errors.ts';
 import type { Policy } from '../policy.ts';
 import { allowListFile } from './allow-list-file.ts';
-import { judgeAllowList } from './judge-allow-list.ts';
+import { decideByAllowList } from './decide-by-allow-list.ts';
 
 /** Optional behaviour of the allow-list. */
 export type AllowListOptions = {
@@ -21,7 +21,7 @@ export function allowListPolicy(path: string, options: AllowListOptions = {}): P
       assertBootFacts(info);
       try {
         const list = await read();
-        const reason = judgeAllowList(list, kind, info);
+        const reason = decideByAllowList(list, kind, info);
         return { allowed: reason === '', reason, gatewayAppId: list.gatewayAppId };
       } catch (error) {
         if (!(error instanceof PolicyError)) throw error;

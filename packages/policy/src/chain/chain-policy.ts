@@ -114,14 +114,16 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
   });
 
   /** Ask the contract at both blocks of the snapshot; a denial at either is the answer. */
-  const judge = async (snapshot: ChainSnapshot, request: DecisionRequest): Promise<Decision> => {
+  const decideAtSnapshot = async (snapshot: ChainSnapshot, request: DecisionRequest): Promise<Decision> => {
     assertFresh(snapshot.head, settings);
-    const decisions = await Promise.all(blocksOf(snapshot).map((block) => judgeAt(snapshot, block, request)));
+    const decisions = await Promise.all(
+      blocksOf(snapshot).map((block) => decideAtBlock(snapshot, block, request)),
+    );
     const decision = decisions.find(({ allowed }) => !allowed) ?? decisions.at(-1);
     if (!decision) throw new PolicyError('backend-answer', 'no block to decide at');
     return { ...decision, blockNumber: snapshot.head.number };
   };
-  const judgeAt = (
+  const decideAtBlock = (
     snapshot: ChainSnapshot,
     block: Block,
     request: DecisionRequest,
@@ -142,15 +144,15 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
 
   const decide = async (request: DecisionRequest): Promise<Decision> => {
     const { snapshot, reused } = await snapshots.current();
-    const decision = await judge(snapshot, request).catch((error: unknown) => {
+    const decision = await decideAtSnapshot(snapshot, request).catch((error: unknown) => {
       if (error instanceof PolicyError && (reused || AGAIN.has(error.code))) return null;
       throw error;
     });
     if (decision && (decision.allowed || !reused)) return decision;
     // Nor must what is allowed now be refused because of a snapshot from before.
     const latest = await snapshots.fresh();
-    const again = await judge(latest, request).catch(onlyAgain);
-    if (!again) return await judge(await fullSnapshots.fresh(), request);
+    const again = await decideAtSnapshot(latest, request).catch(onlyAgain);
+    if (!again) return await decideAtSnapshot(await fullSnapshots.fresh(), request);
     // Who asks next shall hear no older permission.
     if (!again.allowed) snapshots.show(latest);
     return again;

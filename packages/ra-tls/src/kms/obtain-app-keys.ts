@@ -48,7 +48,7 @@ export interface ObtainAppKeysOptions {
   readonly vmConfig: string;
   /** Keys that this machine's data still needs: asked for beside the present ones, while the KMS releases them. */
   readonly held?: KeyName;
-  /** Judges the evidence of the KMS; see `verifyPeerAttestation`. Needed unless evidence is ignored. */
+  /** Verifies the evidence of the KMS; see `verifyPeerAttestation`. Needed unless evidence is ignored. */
   readonly verify?: PeerVerifier;
   readonly pins?: KmsPins;
   readonly onEvent?: (progress: KmsProgress) => void;

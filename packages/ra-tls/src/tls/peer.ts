@@ -8,10 +8,10 @@ import type { ShownCertificate } from './shown-certificate.ts';
 /** What is asked of a peer's certificate once it has been read. */
 export type PeerCertificate = Pick<RaTlsCertificate, 'spki' | 'attestation'>;
 
-/** Judges the evidence in a certificate; see `verifyPeerAttestation`. */
+/** Verifies the evidence in a certificate; see `verifyPeerAttestation`. */
 export type PeerVerifier = (certificate: PeerCertificate) => Promise<VerifiedAttestation>;
 
-/** Reads a certificate that a client showed and judges the evidence in it; undefined when there is none. */
+/** Reads a certificate that a client showed and verifies the evidence in it; undefined when there is none. */
 export type ShownVerifier = (certificate: ShownCertificate) => Promise<VerifiedAttestation | undefined>;
 
 /** Reads the certificate, which costs far more than its bytes suggest, and has its evidence judged. */
@@ -41,7 +41,7 @@ export class TlsPeer implements Peer {
   readonly certificate?: ShownCertificate;
   readonly chained: boolean;
   /** Of requests at the same time, the first asks for all. */
-  #judging: Promise<VerifiedAttestation | undefined> | undefined;
+  #verifying: Promise<VerifiedAttestation | undefined> | undefined;
   #refusal: RaTlsError | undefined;
   /** The certificate was read, and there is no evidence in it. */
   #isBare = false;
@@ -56,13 +56,13 @@ export class TlsPeer implements Peer {
   async attestation(verify: ShownVerifier): Promise<VerifiedAttestation | undefined> {
     if (this.#refusal) throw this.#refusal;
     if (!this.certificate || this.#isBare) return undefined;
-    this.#judging ??= this.#judge(this.certificate, verify).finally(() => {
-      this.#judging = undefined;
+    this.#verifying ??= this.#verify(this.certificate, verify).finally(() => {
+      this.#verifying = undefined;
     });
-    return this.#judging;
+    return this.#verifying;
   }
 
-  async #judge(
+  async #verify(
     certificate: ShownCertificate,
     verify: ShownVerifier,
   ): Promise<VerifiedAttestation | undefined> {

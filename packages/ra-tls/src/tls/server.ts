@@ -67,7 +67,7 @@ export function createRaTlsServer(options: RaTlsServerOptions): Server {
   // First in line: the HTTP parser must not see a connection that is refused.
   server.prependListener('secureConnection', (socket: TLSSocket) => {
     const shown = showed(socket);
-    const event = judge(socket, shown, now());
+    const event = sessionEvent(socket, shown, now());
     if (event.outcome === 'accepted') {
       setPeer(socket, new TlsPeer(shown.certificate, shown.chained, shown.refusal));
       // A client that has said all may close its side and still gets the answer (`configureServer`). Only now, because
@@ -120,7 +120,7 @@ function showed(socket: TLSSocket): Shown {
   }
 }
 
-function judge(socket: TLSSocket, { hasOne, chained, certificate }: Shown, now: number): SessionEvent {
+function sessionEvent(socket: TLSSocket, { hasOne, chained, certificate }: Shown, now: number): SessionEvent {
   const isAttested = certificate !== undefined && certificate.evidenceBytes > 0;
   const kind = !hasOne ? 'none' : chained ? 'chained' : isAttested ? 'attested' : 'other';
   const refused = (reason: string): SessionEvent => ({

@@ -2,7 +2,7 @@ import {
   bootInfo,
   type Check,
   CheckRecorder,
-  type DcapVerdict,
+  type DcapResult,
   inspectAttestation,
   inspectOsImage,
   type PlatformResult,
@@ -106,7 +106,7 @@ function isWithoutConfig(evidence: AttestationEvidence, { config, mode }: Verifi
   return evidence.ratlsSpki !== undefined && mode === 'dstack-tdx' && config.trim() === '';
 }
 
-function dcapOf({ evidence }: VerifiedAttestation): DcapVerdict | undefined {
+function dcapOf({ evidence }: VerifiedAttestation): DcapResult | undefined {
   if (evidence.kind === 'tdx') return evidence.dcap;
   return evidence.kind === 'gcp-tdx' ? evidence.tdx.dcap : undefined;
 }

@@ -1,4 +1,4 @@
-import { judgeTcb, type PolicyVerdict, type TcbPolicy } from '@dstack-cloud/attestation';
+import { type AppraisalResult, appraiseTcb, type TcbPolicy } from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
 import type { Findings } from '../judge/findings.ts';
 import type { Expectations } from './expectations.ts';
@@ -21,9 +21,9 @@ export interface Comparison {
 /** What the policy says of good evidence. */
 export interface PolicyFindings {
   /** Both parts together. */
-  readonly policy: PolicyVerdict;
+  readonly policy: AppraisalResult;
   /** The part about patch levels. */
-  readonly tcb: PolicyVerdict;
+  readonly tcb: AppraisalResult;
   readonly comparisons: readonly Comparison[];
 }
 
@@ -38,7 +38,7 @@ export function judgePolicy(
   expectations: Expectations,
   now: number,
 ): PolicyFindings {
-  const tcb = judgeTcb(
+  const tcb = appraiseTcb(
     {
       mode: WITHOUT_STATUS.includes(mode) ? 'dstack-nitro-enclave' : mode,
       tcbStatus: findings.tcbStatus,

@@ -63,7 +63,7 @@ export async function inspectOsImage(
     const osImageHash = await checks.step(
       `image.${verified.evidence.kind}`,
       SECTIONS[verified.evidence.kind],
-      () => judge(verified, options),
+      () => verifyImage(verified, options),
     );
     const acpi = verified.evidence.kind === 'tdx' ? ({ acpiTables: 'as-logged' } as const) : {};
     return { ok: true, osImageHash, checks: checks.checks, ...acpi };
@@ -90,13 +90,13 @@ export function needsOsImage(verified: VerifiedAttestation, vmConfig?: string): 
   return verified.evidence.kind === 'tdx' && !isLite(readImageConfig(verified.config, vmConfig));
 }
 
-async function judge(verified: VerifiedAttestation, options: OsImageOptions): Promise<Uint8Array> {
+async function verifyImage(verified: VerifiedAttestation, options: OsImageOptions): Promise<Uint8Array> {
   const crypto = options.crypto ?? defaultCrypto;
   const config = readImageConfig(verified.config, options.vmConfig);
   const { evidence } = verified;
   switch (evidence.kind) {
     case 'tdx':
-      await judgeTdx(evidence.td, tdxEvents(verified), config, crypto, options.tdxRegisters);
+      await verifyTdxImage(evidence.td, tdxEvents(verified), config, crypto, options.tdxRegisters);
       break;
     case 'gcp-tdx':
       requireGcpImage(evidence.ukiDigest, config, crypto);
@@ -114,7 +114,7 @@ async function judge(verified: VerifiedAttestation, options: OsImageOptions): Pr
   return config.osImageHash;
 }
 
-async function judgeTdx(
+async function verifyTdxImage(
   td: TdReport,
   events: readonly TdxEvent[],
   config: ImageConfig,

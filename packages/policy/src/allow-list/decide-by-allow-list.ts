@@ -6,22 +6,22 @@ import type { AllowList, DeviceRule } from './allow-list-schema.ts';
  * Why an allow-list refuses these facts, or the empty string: the order and texts of the file format of auth-simple.
  * Unlike the original, empty lists of measurements or devices allow nothing.
  */
-export function judgeAllowList(list: AllowList, kind: BootKind, info: BootFacts): string {
+export function decideByAllowList(list: AllowList, kind: BootKind, info: BootFacts): string {
   if (!list.allowedTcbStatuses.includes(info.tcbStatus)) return 'TCB status is not allowed';
   if (!info.advisoryIds.every((id) => list.allowedAdvisoryIds.includes(id))) {
     return 'advisory ID is not allowed';
   }
   if (!list.osImages.has(toHex(info.osImageHash))) return 'OS image is not allowed';
-  return kind === 'kms' ? judgeKms(list, info) : judgeApp(list, info);
+  return kind === 'kms' ? decideKms(list, info) : decideApp(list, info);
 }
 
-function judgeKms({ kms }: AllowList, info: BootFacts): string {
+function decideKms({ kms }: AllowList, info: BootFacts): string {
   if (!kms.mrAggregated.has(toHex(info.mrAggregated))) return 'aggregated MR not allowed';
   if (!isDeviceAllowed(kms, info)) return 'KMS is not allowed to boot on this device';
   return '';
 }
 
-function judgeApp({ apps }: AllowList, info: BootFacts): string {
+function decideApp({ apps }: AllowList, info: BootFacts): string {
   const app = apps.get(toHex(info.appId));
   if (!app) return 'app not registered';
   if (!app.composeHashes.has(toHex(info.composeHash))) return 'compose hash not allowed';

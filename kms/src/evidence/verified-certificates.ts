@@ -4,10 +4,10 @@ import type { ShownCertificate } from '@dstack-cloud/ra-tls';
 import { BoundedMap } from '@dstack-cloud/runtime';
 import { compactVerification } from './compact-verification.ts';
 
-const MAX_VERDICTS = 2048;
+const MAX_CERTIFICATES = 2048;
 const MAX_AGE_SECONDS = 600;
 
-type Verdict = {
+type Entry = {
   readonly since: number;
   readonly result: Promise<VerifiedAttestation | undefined>;
   /** Once it is known. */
@@ -16,11 +16,11 @@ type Verdict = {
 
 /**
  * What was found of certificates, by their SHA-256: only what was found good, for ten minutes and never beyond the
- * life of the collateral it was judged with. Callers with the same certificate share one judgement, and as long as
+ * life of the collateral it was verified with. Callers with the same certificate share one verification, and as long as
  * there is one the certificate is not read again either.
  */
-export class VerdictCache {
-  readonly #verdicts = new BoundedMap<string, Verdict>(MAX_VERDICTS);
+export class VerifiedCertificates {
+  readonly #entries = new BoundedMap<string, Entry>(MAX_CERTIFICATES);
   readonly #names = new WeakMap<ShownCertificate, string>();
   readonly #now: () => number;
 
@@ -29,16 +29,16 @@ export class VerdictCache {
     this.#now = now;
   }
 
-  /** The verdict on a certificate, if it is good and known. */
+  /** The result for a certificate, if it is good and known. */
   known(certificate: ShownCertificate): VerifiedAttestation | undefined {
     const verified = this.#current(this.#nameOf(certificate))?.verified;
     return verified !== undefined && verified.validUntil >= this.#now() ? verified : undefined;
   }
 
-  /** The verdict on a certificate; of one without evidence nothing is remembered. */
+  /** The result for a certificate; of one without evidence nothing is remembered. */
   async get(
     certificate: ShownCertificate,
-    judge: () => Promise<VerifiedAttestation | undefined>,
+    verify: () => Promise<VerifiedAttestation | undefined>,
   ): Promise<VerifiedAttestation | undefined> {
     const name = this.#nameOf(certificate);
     const current = this.#current(name);
@@ -46,15 +46,15 @@ export class VerdictCache {
       const verified = await current.result;
       if (verified === undefined || verified.validUntil >= this.#now()) return verified;
     }
-    const result = judge().then((verified) => verified && compactVerification(verified));
-    const verdict: Verdict = { since: this.#now(), result };
-    this.#verdicts.set(name, verdict);
+    const result = verify().then((verified) => verified && compactVerification(verified));
+    const entry: Entry = { since: this.#now(), result };
+    this.#entries.set(name, entry);
     const forget = (): void => {
-      if (this.#verdicts.get(name) === verdict) this.#verdicts.delete(name);
+      if (this.#entries.get(name) === entry) this.#entries.delete(name);
     };
     result.then((verified) => {
       if (verified === undefined) forget();
-      else verdict.verified = verified;
+      else entry.verified = verified;
     }, forget);
     return result;
   }
@@ -68,10 +68,10 @@ export class VerdictCache {
     return name;
   }
 
-  #current(name: string): Verdict | undefined {
-    const verdict = this.#verdicts.get(name);
-    if (verdict === undefined) return undefined;
-    const age = this.#now() - verdict.since;
-    return age >= 0 && age < MAX_AGE_SECONDS ? verdict : undefined;
+  #current(name: string): Entry | undefined {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) return undefined;
+    const age = this.#now() - entry.since;
+    return age >= 0 && age < MAX_AGE_SECONDS ? entry : undefined;
   }
 }

@@ -20,10 +20,10 @@ import { platformOptions } from './platform-options.ts';
 import { publicRefusal } from './refusal.ts';
 import { closedGate } from './release-gate.ts';
 import type { Trust } from './trust.ts';
-import { VerdictCache } from './verdict-cache.ts';
+import { VerifiedCertificates } from './verified-certificates.ts';
 
-/** Judges evidence in certificates and signing requests, a bounded number at a time. */
-export type EvidenceJudge = {
+/** Verifies evidence in certificates and signing requests, a bounded number at a time. */
+export type EvidenceVerifier = {
   /**
    * @param prover who shows it; none when this KMS asked for it
    * @throws RaTlsError when the evidence is refused, RpcError `UNAVAILABLE` when too many wait
@@ -32,7 +32,7 @@ export type EvidenceJudge = {
   /** As `verify`, of what is read only once it is its turn: a few bytes may become much. @throws what `read` throws */
   readonly readAndVerify: (read: () => PeerCertificate, prover: Prover) => Promise<VerifiedAttestation>;
   /**
-   * Reads a client's certificate and judges the evidence in it, and remembers for ten minutes what was found good;
+   * Reads a client's certificate and verifies the evidence in it, and remembers for ten minutes what was found good;
    * undefined when there is none. The holder of its key has just proved to be there; the decision is made for every
    * request all the same.
    * @throws as `verify`, and RaTlsError `malformed`
@@ -41,23 +41,23 @@ export type EvidenceJudge = {
     shown: ShownCertificate,
     prover: Prover,
   ) => Promise<VerifiedAttestation | undefined>;
-  /** What `verifyCertificate` remembers: a verdict that costs nothing. */
-  readonly knownVerdict: (certificate: ShownCertificate) => VerifiedAttestation | undefined;
+  /** What `verifyCertificate` remembers: a result that costs nothing. */
+  readonly knownResult: (certificate: ShownCertificate) => VerifiedAttestation | undefined;
 };
 
 /** Nobody is bounded by what this KMS asks for itself. */
 const OURSELVES: Prover = { network: '', permit: () => undefined };
 
-export function evidenceJudge(
+export function evidenceVerifier(
   config: KmsConfig,
   trust: Trust,
   { metrics, log, now }: { metrics: Metrics; log: Log; now: () => number },
-): EvidenceJudge {
+): EvidenceVerifier {
   const limiter = new ConcurrencyLimiter(config.core.rate_limit.max_verifications);
   const platform = platformOptions(config);
-  const verdicts = new VerdictCache(now);
+  const certificates = new VerifiedCertificates(now);
 
-  const judge = async (peer: PeerCertificate, { permit }: Prover): Promise<VerifiedAttestation> => {
+  const verifyEvidence = async (peer: PeerCertificate, { permit }: Prover): Promise<VerifiedAttestation> => {
     const { roots, collateral: source } = trust;
     const gate = peer.attestation && closedGate(peer.attestation.quote.mode, config);
     const collateral = gate === undefined ? source : askingNobody(source, gate);
@@ -74,7 +74,7 @@ export function evidenceJudge(
         const peer = read();
         if (peer.attestation === undefined) return undefined;
         mode = peer.attestation.quote.mode;
-        return judge(peer, prover);
+        return verifyEvidence(peer, prover);
       });
       if (verified !== undefined) metrics.attestationVerifications.inc({ platform: mode, result: 'ok' });
       return verified;
@@ -86,7 +86,7 @@ export function evidenceJudge(
     }
   }
 
-  const readAndVerify: EvidenceJudge['readAndVerify'] = async (read, prover) => {
+  const readAndVerify: EvidenceVerifier['readAndVerify'] = async (read, prover) => {
     const verified = await inTurn(read, prover);
     if (verified === undefined) throw new RaTlsError('no-attestation', 'No attestation provided');
     return verified;
@@ -95,8 +95,8 @@ export function evidenceJudge(
     verify: (peer, prover = OURSELVES) => readAndVerify(() => peer, prover),
     readAndVerify,
     verifyCertificate: (shown, prover) =>
-      verdicts.get(shown, () => inTurn(() => parseRaTlsCertificate(shown.der), prover)),
-    knownVerdict: (certificate) => verdicts.known(certificate),
+      certificates.get(shown, () => inTurn(() => parseRaTlsCertificate(shown.der), prover)),
+    knownResult: (certificate) => certificates.known(certificate),
   };
 }
 
