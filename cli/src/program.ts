@@ -80,12 +80,16 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
   command('prepare', 'write the files of shared/ without deploying', () => import('./commands/prepare.ts'));
   command(
     'measure',
-    'print compose hash and identities before a deploy',
+    'print compose hash and identities before a deploy; of an enclave its registers',
     () => import('./commands/measure.ts'),
-  );
+  ).option('--fetch-root-ca', 'platform nitro: ask the KMS for its root first, and write it to root_ca');
   command('deploy', 'deploy or update the app', () => import('./commands/deploy.ts'))
     .option('-d, --delete', 'make the machine new, and keep its data disk')
     .option('--delete-data', 'make the machine new, and its data disk too: asks, or needs --yes')
+    .option(
+      '--local',
+      'platform nitro: build and measure the image, say what to register; touch nothing of AWS',
+    )
     .option('--register', 'create the app contract and allow the compose hash on chain first')
     .option('--no-register', 'never write to the chain')
     .option(

@@ -116,11 +116,34 @@ describe('new', () => {
     expect(readFileSync(box.path('gcp/docker-compose.yaml'), 'utf8')).toContain('image: nginx:alpine');
   });
 
+  it('makes a project for an enclave, whose root of the KMS must be put in first', async () => {
+    const made = await box.run('new', 'enclave', '--platform', 'nitro', '--region', 'eu-west-1');
+    expect(made).toMatchObject({ code: 0, stderr: expect.stringContaining('app/root_ca.pem') });
+    const app = JSON.parse(readFileSync(box.path('enclave/app.json'), 'utf8'));
+    expect(app).toMatchObject({ platform: 'nitro', nitro_config: { host: 'aws', region: 'eu-west-1' } });
+    expect(readFileSync(box.path('enclave/app/entrypoint.sh'), 'utf8')).toContain('KMS_URL="__KMS_URL__"');
+    expect(existsSync(box.path('enclave/shared'))).toBe(false);
+    const config = JSON.stringify({ services: { kms_urls: ['https://kms.example:12001'] } });
+    writeFileSync(box.path('config.json'), config);
+    const measured = await box.run('-C', 'enclave', 'measure', '--config', box.path('config.json'));
+    expect(measured).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('it is still the placeholder'),
+    });
+    const evil = { ...app, nitro_config: { kms_url: 'https://kms.example/$(reboot)' } };
+    writeFileSync(box.path('enclave/app.json'), JSON.stringify(evil));
+    expect((await box.run('-C', 'enclave', 'measure')).stderr).toContain(
+      'cannot be put into an enclave image',
+    );
+    const debug = { ...app, nitro_config: { debug: true } };
+    writeFileSync(box.path('enclave/app.json'), JSON.stringify(debug));
+    expect((await box.run('-C', 'enclave', 'deploy')).stderr).toContain('no key service gives it keys');
+    expect((await box.run('new', 'local', '--platform', 'local')).code).toBe(0);
+    expect((await box.run('-C', 'local', 'deploy', '--local')).code).toBe(2);
+  });
+
   it('answers "not yet" for the other platforms', async () => {
     expect((await box.run('new', 'gcp')).stderr).toContain('cannot be deployed to yet');
-    const nitro = await box.run('new', 'nitro', '--platform', 'nitro');
-    expect(nitro).toMatchObject({ code: 1, stderr: expect.stringContaining('Platform nitro: not yet') });
-    expect(existsSync(box.path('nitro'))).toBe(false);
     for (const command of ['deploy', 'status', 'stop', 'start', 'remove', 'logs', 'list']) {
       const { code, stderr } = await box.run('-C', 'gcp', command);
       expect(code).toBe(1);

@@ -1,21 +1,23 @@
-/** The key path of AWS Nitro, from an image to a signature with the application's key; see `HOW_IT_RUNS` for what is simulated. */
+/** The key path of AWS Nitro, from an image to a signature with the application's key, by the command line on this host. */
 import { createPublicKey, verify } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { addComposeHash, addOsImageHash, deployApp } from '@dstack-cloud/contracts';
 import { fromHex } from '@dstack-cloud/encoding';
 import { issuedKeyMessage, recoverK256 } from '@dstack-cloud/keys';
+import { createNitro } from '@dstack-cloud/tee-simulator';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { callKms } from '../harness/call-kms.ts';
 import {
-  buildEnclaveImage,
-  type EnclaveImage,
-  type EnclaveRun,
-  HOW_IT_RUNS,
-  type RunEnclaveOptions,
-  runEnclaveImage,
-  simulatedModule,
+  type EnclaveLab,
+  type EnclaveProject,
+  enclaveProject,
+  hostFiles,
+  type Network,
+  otherModule,
+  processesOf,
+  startNetwork,
 } from '../harness/enclave-lab.ts';
 import { chainPolicyConfig, type LabChain, startLabChain } from '../harness/kms-chain.ts';
 import { type KmsHost, type KmsLab, startKmsLab, tempCa } from '../harness/kms-lab.ts';
@@ -27,7 +29,7 @@ KMS_URL="__KMS_URL__"
 APP_ID="__APP_ID__"
 exec node /opt/dstack/dstack-enclave-init.js --kms-url "$KMS_URL" --app-id "$APP_ID" --root-ca /app/root_ca.pem --heartbeat -- node /app/sign.mjs
 `;
-/** The application: signs with its key, and says what is public. */
+/** The application: signs with its key, says what is public, and ends when it is told to. */
 const APPLICATION = `
 import { createPrivateKey, createPublicKey, sign } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -36,38 +38,53 @@ const sec1 = Buffer.concat([Buffer.from('302e0201010420', 'hex'), Buffer.from(ke
 const key = createPrivateKey({ key: sec1, format: 'der', type: 'sec1' });
 const spki = createPublicKey(key).export({ format: 'der', type: 'spki' });
 const signature = sign('sha256', Buffer.from('signed in the enclave'), key);
-console.log(JSON.stringify({ spki: spki.toString('hex'), signature: signature.toString('hex'), issued: keys.k256_signature, proxy: process.env.HTTPS_PROXY }));
-process.exitCode = 7;
+console.log('said ' + JSON.stringify({ spki: spki.toString('hex'), signature: signature.toString('hex'), issued: keys.k256_signature, proxy: process.env.HTTPS_PROXY }));
+process.once('SIGTERM', () => {
+  console.log('told to end');
+  process.exit(0);
+});
+setInterval(() => undefined, 1000);
 `;
+const RAN_OUT = "console.log('nothing more to do');\nprocess.exitCode = 7;\n";
+const TEST_MS = 180_000;
 
-describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox', 'cpio'], () => {
+describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox'], () => {
   let lab: KmsLab;
+  let enclaves: EnclaveLab;
   let chain: LabChain;
   let kms: KmsProcess;
   let impostor: KmsProcess;
+  let network: Network;
   let appId: string;
-  let image: EnclaveImage;
-  const honest = simulatedModule(9, undefined);
+  let registered: EnclaveProject;
 
   beforeAll(async () => {
     lab = await startKmsLab();
+    const seed = new Uint8Array(32).fill(9);
+    enclaves = { directory: join(lab.directory, 'enclaves'), seedFile: join(lab.directory, 'nitro-seed') };
+    mkdirSync(enclaves.directory, { mode: 0o700 });
+    writeFileSync(enclaves.seedFile, seed, { mode: 0o600 });
     chain = await startLabChain(lab, 1);
     const nitroRoot = join(lab.directory, 'nitro-root.pem');
-    writeFileSync(nitroRoot, honest.rootPem);
+    writeFileSync(nitroRoot, createNitro(seed).rootPem);
     const attestation = { root_ca: { aws_nitro_enclave: nitroRoot } };
     const policy = chainPolicyConfig(chain, [chain.anvil.rpcUrl]);
     const host = await lab.host('nitro', { rpc: { workers: 1 }, core: { auth_api: policy, attestation } });
     await chain.registerKms(host);
     kms = await started(host);
     impostor = await started(await lab.host('impostor', { rpc: { workers: 1 }, core: { attestation } }));
+    network = await startNetwork(portOf(kms));
     ({ appId } = await deployApp({ client: chain.client, kms: chain.kms, allowAnyDevice: true }));
-    image = await buildImage('registered', APPLICATION);
-    await register(image);
-  }, 240_000);
+    registered = await project('registered', APPLICATION);
+    await register(registered);
+  }, 400_000);
   afterAll(async () => {
+    await network?.close();
     await chain?.stop();
     await lab?.stop();
   });
+
+  const portOf = ({ url }: KmsProcess): number => Number(new URL(url).port);
 
   /** As `serve`, with more patience: two key services and a chain start beside each other. */
   async function started(host: KmsHost): Promise<KmsProcess> {
@@ -82,48 +99,45 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox', 'cpio'], () =
     }
   }
 
-  async function buildImage(name: string, application: string): Promise<EnclaveImage> {
-    const folder = join(lab.directory, name);
-    mkdirSync(folder);
+  async function project(name: string, application: string): Promise<EnclaveProject> {
     const { ca_cert: root = '' } = JSON.parse((await callKms(kms.url, 'GetTempCaCert')).body) as Record<
       string,
       string
     >;
-    const entrypoint = ENTRYPOINT.replace('__KMS_URL__', kms.url).replace('__APP_ID__', appId);
-    const files = { 'app/entrypoint.sh': entrypoint, 'app/sign.mjs': application, 'app/root_ca.pem': root };
-    return await buildEnclaveImage(folder, { files, command: ['/bin/sh', '/app/entrypoint.sh'] });
+    const entrypoint = ENTRYPOINT.replace('__KMS_URL__', network.url).replace('__APP_ID__', appId);
+    const app = { 'entrypoint.sh': entrypoint, 'sign.mjs': application, 'root_ca.pem': root };
+    return await enclaveProject(enclaves, name, { app, appId, kmsUrl: network.url });
   }
 
-  async function register({ osImageHash }: EnclaveImage): Promise<void> {
-    await addOsImageHash(chain.client, chain.kms, `0x${osImageHash}`);
-    await addComposeHash(chain.client, appId as `0x${string}`, `0x${osImageHash}`);
+  async function register(one: EnclaveProject): Promise<string> {
+    const { stdout, stderr } = await one.run(['measure', '--json']);
+    const { OS_IMAGE_HASH: hash } = JSON.parse(stdout || '{}') as { OS_IMAGE_HASH?: `0x${string}` };
+    if (hash === undefined) throw new Error(stderr);
+    await addOsImageHash(chain.client, chain.kms, hash);
+    await addComposeHash(chain.client, appId as `0x${string}`, hash);
+    return hash;
   }
 
-  async function run(name: string, options: Partial<RunEnclaveOptions> = {}): Promise<EnclaveRun> {
-    const folder = join(lab.directory, `run-${name}`);
-    mkdirSync(folder);
-    const { host } = new URL(kms.url);
-    const nitro = simulatedModule(9, image.pcrs);
-    return await runEnclaveImage({ folder, image, nitro, allow: host, ...options });
+  /** Deploys what must be refused; nothing of it is left running. */
+  async function refused(one: EnclaveProject, sentence: RegExp, bin?: string): Promise<void> {
+    const { code, stderr } = await one.run(['deploy'], bin);
+    expect(stderr).toMatch(/ended with exit code 1 at stage keys/);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(sentence)]);
+    expect(existsSync(join(one.machine(), 'guest/enclave'))).toBe(false);
+    expect(processesOf(one.machine()).arguments).toEqual([]);
+    expect((await one.run(['remove'])).code).toBe(0);
   }
 
-  const refused = (found: EnclaveRun, sentence: RegExp): void => {
-    expect(found.report, found.console).toMatchObject({ stage: 'keys', exit_code: 1 });
-    expect(found.report.error).toMatch(sentence);
-    expect(found.exitCode).toBe(1);
-    expect(() => statSync(join(found.root, 'var/run/dstack/keys.json'))).toThrow();
-  };
-
-  test('nitro-key-path: an image is built, registered, run; it gets its keys over vsock, and signs', async () => {
-    console.info(HOW_IT_RUNS);
-    const found = await run('key-path');
-    expect(found.report, found.console).toEqual({ stage: 'ended', exit_code: 7 });
-    expect([found.exitCode, found.heartbeats]).toEqual([7, 1]);
-    const said = JSON.parse(found.console.split('\n').find((line) => line.startsWith('{')) ?? '') as Record<
-      string,
-      string
-    >;
-    const spki = Buffer.from(said['spki']!, 'hex');
+  test('nitro-key-path: an image is built, registered, deployed; it gets its keys over vsock, and signs', async () => {
+    network.seen.length = 0;
+    const deployed = await registered.run(['deploy']);
+    expect(deployed.code, deployed.stderr).toBe(0);
+    expect(deployed.stderr).toContain('SIMULATED');
+    const machine = registered.machine();
+    const logs = (await registered.run(['logs', '-n', '1000'])).stdout;
+    const [, text = '{}'] = /said (\{.*\})/.exec(logs) ?? [];
+    const said = JSON.parse(text) as Record<string, string>;
+    const spki = Buffer.from(said['spki'] ?? '', 'hex');
     const key = createPublicKey({ key: spki, format: 'der', type: 'spki' });
     const message = Buffer.from('signed in the enclave');
     expect(verify('sha256', message, key, Buffer.from(said['signature']!, 'hex'))).toBe(true);
@@ -137,14 +151,17 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox', 'cpio'], () =
     expect(Buffer.from(issuer).toString('hex')).toBe(meta['k256_pubkey']);
     expect(said['proxy']).toBe('http://127.0.0.1:3128');
 
-    const file = join(found.root, 'var/run/dstack/keys.json');
+    const file = join(machine, 'guest/enclave/var/run/dstack/keys.json');
     expect((statSync(file).mode & 0o777).toString(8)).toBe('600');
     const keys = JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>;
+    const processes = processesOf(machine);
     const seen = Buffer.concat([
-      found.seenByHost,
-      Buffer.from(found.console),
-      Buffer.from(JSON.stringify(found.report)),
+      ...network.seen,
+      ...hostFiles(machine),
+      ...processes.arguments,
+      ...processes.environments,
     ]);
+    expect(processes.arguments.length).toBeGreaterThan(3);
     expect(seen.length).toBeGreaterThan(4096);
     for (const name of ['k256_key', 'env_crypt_key', 'disk_crypt_key']) {
       const secret = Buffer.from(keys[name]!, 'hex');
@@ -152,58 +169,124 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox', 'cpio'], () =
       for (const form of [secret, secret.toString('hex'), secret.toString('base64')])
         expect(seen.includes(form), name).toBe(false);
     }
-  }, 60_000);
 
-  test('nitro-wrong-image: another image, and the same with one word changed, get nothing', async () => {
-    const other = await buildImage('other', `${APPLICATION}\n// changed\n`);
-    expect(other.osImageHash).not.toBe(image.osImageHash);
-    const found = await run('wrong-image', { image: other, nitro: simulatedModule(9, other.pcrs) });
-    refused(found, /The KMS refuses keys: this image is not registered/);
-  }, 60_000);
+    const status = JSON.parse((await registered.run(['status', '--json'])).stdout) as {
+      status: string;
+      simulated: boolean;
+      measurements: Record<string, string>;
+      drift: string[];
+    };
+    expect(status).toMatchObject({ status: 'RUNNING', simulated: true, drift: [] });
+    expect(status.measurements).toMatchObject({
+      PCR0: expect.stringMatching(/^[0-9a-f]{96}$/),
+      OS_IMAGE_HASH: expect.stringMatching(/^0x[0-9a-f]{64}$/),
+    });
+    const archive = join(registered.directory, 'image.tar');
+    const { size } = statSync(archive);
+    writeFileSync(archive, 'another', { flag: 'a' });
+    expect((await registered.run(['status'])).stdout).toContain('! The project was changed since');
+    truncateSync(archive, size);
 
-  test('nitro-debug-mode: an enclave whose registers are zero gets nothing, whatever is registered', async () => {
-    const zero = `0x${'00'.repeat(32)}` as const;
-    await addOsImageHash(chain.client, chain.kms, zero).catch(() => undefined);
-    await addComposeHash(chain.client, appId as `0x${string}`, zero).catch(() => undefined);
-    const found = await run('debug', { nitro: simulatedModule(9, undefined) });
-    refused(found, /The KMS refuses keys: the enclave runs in debug mode/);
-  }, 60_000);
+    expect((await registered.run(['stop'])).stdout).toContain('Stopped');
+    expect((await registered.run(['logs', '-n', '1000'])).stdout).toContain('told to end');
+    expect(existsSync(join(machine, 'guest/enclave'))).toBe(false);
+    expect(processesOf(machine).arguments).toEqual([]);
+    const again = await registered.run(['start']);
+    expect(again.code, again.stderr).toBe(0);
+    expect((await registered.run(['list'])).stdout).toMatch(/dstack-registered +RUNNING +simulated/);
+    expect((await registered.run(['remove'])).code).toBe(0);
+    expect(existsSync(machine)).toBe(false);
+    expect(processesOf(machine).arguments).toEqual([]);
+  }, 300_000);
 
-  test('nitro-stale-document: a document that was held back gets nothing', async () => {
-    const found = await run('stale', { now: () => Date.now() - 400_000 });
-    refused(found, /The KMS refuses keys: the attestation document is too old/);
-  }, 60_000);
+  test(
+    'nitro-wrong-image: the same image with one word changed gets nothing',
+    async () => {
+      const other = await project('other', `${APPLICATION}\n// changed\n`);
+      await refused(other, /The KMS refuses keys: this image is not registered/);
+    },
+    TEST_MS,
+  );
 
-  describe('nitro-host-in-the-middle', () => {
-    const portOf = ({ url }: KmsProcess): number => Number(new URL(url).port);
+  describe('an enclave of the registered image', () => {
+    test(
+      'nitro-debug-mode: with registers of zero it gets nothing, whatever is registered',
+      async () => {
+        const zero = `0x${'00'.repeat(32)}` as const;
+        await addOsImageHash(chain.client, chain.kms, zero).catch(() => undefined);
+        await addComposeHash(chain.client, appId as `0x${string}`, zero).catch(() => undefined);
+        const bin = otherModule(
+          join(lab.directory, 'debug'),
+          "process.argv = [...process.argv.filter((word, i, all) => !/^--pcr/.test(word) && !/^--pcr/.test(all[i - 1] ?? '')), '--debug-enclave'];",
+        );
+        await refused(registered, /The KMS refuses keys: the enclave runs in debug mode/, bin);
+      },
+      TEST_MS,
+    );
 
-    test('nitro-host-in-the-middle: a host that answers as another KMS gets no evidence and gives no keys', async () => {
-      lab.webhook.seen.length = 0;
-      const found = await run('middle', { divert: () => portOf(impostor) });
-      refused(found, /has another root than \/app\/root_ca\.pem: .* It got no evidence/);
-      expect(lab.webhook.seen.filter(({ path }) => path === '/bootAuth/app')).toEqual([]);
-      expect((await tempCa(impostor)).tempCaCert).toContain('BEGIN CERTIFICATE');
-    }, 60_000);
+    test(
+      'nitro-stale-document: a document that was held back gets nothing',
+      async () => {
+        const bin = otherModule(
+          join(lab.directory, 'stale'),
+          'const now = Date.now; Date.now = () => now() - 400_000;',
+        );
+        await refused(registered, /The KMS refuses keys: the attestation document is too old/, bin);
+      },
+      TEST_MS,
+    );
 
-    test('one that shows the KMS first and then takes its place cannot prove that it is it', async () => {
-      lab.webhook.seen.length = 0;
-      // The root comes over the first connection, the nonce over the second, the keys over the third.
-      const found = await run('late', {
-        divert: (connection) => (connection < 2 ? undefined : portOf(impostor)),
-      });
-      refused(found, /cannot prove that it is the KMS|in its place/);
-      expect(lab.webhook.seen.filter(({ path }) => path === '/bootAuth/app')).toEqual([]);
-    }, 60_000);
+    test(
+      'nitro-host-in-the-middle: a host that answers as another KMS gets no evidence and gives no keys',
+      async () => {
+        lab.webhook.seen.length = 0;
+        network.divert = () => portOf(impostor);
+        await refused(registered, /has another root than \/app\/root_ca\.pem: .* It got no evidence/);
+        expect(lab.webhook.seen.filter(({ path }) => path === '/bootAuth/app')).toEqual([]);
+        expect((await tempCa(impostor)).tempCaCert).toContain('BEGIN CERTIFICATE');
+      },
+      TEST_MS,
+    );
+
+    test(
+      'one that shows the KMS first and then takes its place cannot prove that it is it',
+      async () => {
+        lab.webhook.seen.length = 0;
+        // The root comes over the first connection, the nonce over the second, the keys over the third.
+        network.divert = (connection) => (connection < 2 ? undefined : portOf(impostor));
+        await refused(registered, /cannot prove that it is the KMS|in its place/);
+        expect(lab.webhook.seen.filter(({ path }) => path === '/bootAuth/app')).toEqual([]);
+      },
+      TEST_MS,
+    );
   });
 
-  test('a template that was not filled in is refused before anything is done', async () => {
-    const folder = join(lab.directory, 'placeholder');
-    mkdirSync(folder);
-    const files = { 'app/entrypoint.sh': ENTRYPOINT, 'app/root_ca.pem': 'placeholder\n', 'app/sign.mjs': '' };
-    const unfilled = await buildEnclaveImage(folder, { files, command: ['/bin/sh', '/app/entrypoint.sh'] });
-    const found = await run('placeholder-run', { image: unfilled, nitro: simulatedModule(9, unfilled.pcrs) });
-    expect(found.console).toMatch(/--kms-url is still the placeholder __KMS_URL__/);
-    expect([found.exitCode, found.report]).toEqual([1, {}]);
-    rmSync(folder, { recursive: true });
-  }, 60_000);
+  test(
+    'an application that ends ends its enclave, and its exit code is told',
+    async () => {
+      network.divert = undefined;
+      const short = await project('short', RAN_OUT);
+      await register(short);
+      const { stderr } = await short.run(['deploy']);
+      const { stdout } = await short.run(['status']);
+      expect(`${stderr}${stdout}`).toContain('ended with exit code 7');
+      expect((await short.run(['remove'])).code).toBe(0);
+    },
+    TEST_MS,
+  );
+
+  test(
+    'nitro-placeholder: a root that is still the placeholder is refused before anything is built',
+    async () => {
+      const app = { 'entrypoint.sh': ENTRYPOINT, 'root_ca.pem': 'placeholder\n', 'sign.mjs': '' };
+      const unfilled = await enclaveProject(enclaves, 'unfilled', { app, appId, kmsUrl: network.url });
+      const { code, stderr } = await unfilled.run(['deploy']);
+      expect([code, stderr]).toEqual([
+        1,
+        expect.stringContaining('holds no certificate: it is still the placeholder'),
+      ]);
+      expect(existsSync(join(unfilled.directory, 'output'))).toBe(false);
+    },
+    TEST_MS,
+  );
 });

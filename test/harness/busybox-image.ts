@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
+  cpSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -58,9 +59,14 @@ export async function busyboxImage(name: string, text: string): Promise<BusyboxI
  */
 export async function containerArchive(
   name: string,
-  content: { readonly files: Readonly<Record<string, string>>; readonly config?: object },
+  content: {
+    readonly files: Readonly<Record<string, string>>;
+    /** Files and folders of this machine by their path in the image. */
+    readonly copies?: Readonly<Record<string, string>>;
+    readonly config?: object;
+  },
 ): Promise<BusyboxImage> {
-  const layer = rootFiles(content.files);
+  const layer = rootFiles(content.files, content.copies ?? {});
   const hex = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
   const part = (bytes: Uint8Array) => ({
     hex: hex(bytes),
@@ -115,7 +121,10 @@ export async function busyboxImagesDisk(folder: string): Promise<string> {
   return disk;
 }
 
-function rootFiles(files: Readonly<Record<string, string>>): Uint8Array {
+function rootFiles(
+  files: Readonly<Record<string, string>>,
+  copies: Readonly<Record<string, string>>,
+): Uint8Array {
   const directory = mkdtempSync(join(tmpdir(), 'busybox-'));
   try {
     for (const path of FOLDERS) mkdirSync(join(directory, path), { recursive: true });
@@ -125,9 +134,13 @@ function rootFiles(files: Readonly<Record<string, string>>): Uint8Array {
       mkdirSync(join(directory, dirname(path)), { recursive: true });
       writeFileSync(join(directory, path), text);
     }
+    for (const [path, source] of Object.entries(copies)) {
+      mkdirSync(join(directory, dirname(path)), { recursive: true });
+      cpSync(source, join(directory, path), { recursive: true, dereference: true });
+    }
     const fixed = ['--sort=name', '--mtime=@0', '--numeric-owner', '--owner=0', '--group=0'];
     return execFileSync('tar', [...fixed, '-C', directory, '-c', ...readdirSync(directory)], {
-      maxBuffer: 128 * 1024 * 1024,
+      maxBuffer: 512 * 1024 * 1024,
     });
   } finally {
     rmSync(directory, { recursive: true, force: true });

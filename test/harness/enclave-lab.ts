@@ -1,291 +1,174 @@
 /**
- * An enclave without AWS: its image is built and measured for real; the root of that image runs as plain processes in
- * namespaces of their own, without any network but the host's proxy, and the simulated security module says that it has the
- * image's registers. Only the kernel is this machine's, and Node comes from it too.
+ * Enclaves on this host, made and run by the built command line: a project with an image of its own Node, and the network
+ * between its host and the KMS, which records and can lie.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import type { Socket } from 'node:net';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { openSource, osImageHash, type Pcrs, readEif } from '@dstack-cloud/eif';
-import { createNitro, nsmEndpoint, type SimulatedNitro } from '@dstack-cloud/tee-simulator';
-import { connectTcp, openVsock, parseProxyConfig, startVsockProxy, type Vsock } from '@dstack-cloud/vsock';
 import { containerArchive } from './busybox-image.ts';
-import { repository, runCommand } from './run-command.ts';
+import { type Outcome, repository, runCommand } from './run-command.ts';
 
-export const HOW_IT_RUNS =
-  'simulated: the customer ramdisk of the image as processes in mount, network and PID namespaces, kernel and Node of this machine, NSM simulator';
+/** Longest that building, booting and asking a KMS takes on a loaded machine. */
+const COMMAND_MS = 120_000;
 
-export interface EnclaveImage {
-  readonly file: string;
-  readonly pcrs: Pcrs;
-  /** Hex. */
-  readonly osImageHash: string;
+/** What the KMS and every command of a test share. */
+export interface EnclaveLab {
+  /** Folder of projects, machines and the seed. */
+  readonly directory: string;
+  readonly seedFile: string;
 }
 
-/** Builds an enclave image from a container image, with the command line. */
-export async function buildEnclaveImage(
-  folder: string,
-  content: { readonly files: Readonly<Record<string, string>>; readonly command: readonly string[] },
-): Promise<EnclaveImage> {
-  mkdirSync(join(folder, 'blobs'), { recursive: true });
-  for (const name of ['bzImage', 'cmdline', 'init', 'nsm.ko'])
-    writeFileSync(join(folder, 'blobs', name), `${name} of a test\n`);
-  const image = join(folder, 'app.tar');
-  const programs = programFiles('dstack-enclave-init');
+/** A project of platform nitro on this host. */
+export interface EnclaveProject {
+  readonly directory: string;
+  /** Runs a command in it. @param bin folder with other programs */
+  run(args: readonly string[], bin?: string): Promise<Outcome>;
+  /** Folder of its machine. */
+  machine(): string;
+}
+
+/** The Node of this machine with the libraries that it loads, by their path in an image. */
+function node(): Record<string, string> {
+  const libraries = execFileSync('ldd', [process.execPath], { encoding: 'utf8' }).matchAll(/(\/\S+) \(0x/g);
+  return Object.fromEntries([
+    ['bin/node', process.execPath],
+    ...[...libraries].map(([, path]) => [path!.slice(1), path!] as const),
+  ]);
+}
+
+/** Makes a project whose container image has these files below `/app`, and starts `/app/entrypoint.sh`. */
+export async function enclaveProject(
+  { directory: lab, seedFile }: EnclaveLab,
+  name: string,
+  options: {
+    readonly app: Readonly<Record<string, string>>;
+    readonly appId: string;
+    readonly kmsUrl: string;
+  },
+): Promise<EnclaveProject> {
+  const directory = join(lab, name);
+  const blobs = join(lab, 'blobs');
+  mkdirSync(join(directory, 'app'), { recursive: true });
+  mkdirSync(blobs, { recursive: true });
+  for (const file of ['bzImage', 'cmdline', 'init', 'nsm.ko'])
+    writeFileSync(join(blobs, file), `${file} of a test\n`);
   const { archive } = await containerArchive('registry.example/app:1.0', {
-    files: { ...programs, ...content.files },
-    config: { Cmd: content.command, Env: ['PATH=/bin:/usr/bin'] },
+    files: Object.fromEntries(Object.entries(options.app).map(([path, text]) => [`app/${path}`, text])),
+    copies: { ...node(), 'opt/dstack': join(repository, 'dist/enclave') },
+    config: { Cmd: ['/bin/sh', '/app/entrypoint.sh'], Env: ['PATH=/bin'] },
   });
-  writeFileSync(image, archive);
-  const file = join(folder, 'app.eif');
-  const built = await runCommand(
-    [
-      process.execPath,
-      join(repository, 'dist/bin/dstack-cloud.js'),
-      'eif',
-      'build',
-      '--image',
-      image,
-      '--blobs',
-      join(folder, 'blobs'),
-      '-o',
-      file,
-    ],
-    { cwd: folder },
-  );
-  if (built.code !== 0) throw new Error(`${built.stdout}\n${built.stderr}`);
-  const source = await openSource(file);
-  try {
-    const { pcrs } = await readEif(source);
-    return { file, pcrs, osImageHash: osImageHash(pcrs) };
-  } finally {
-    await source.close();
-  }
-}
-
-/** A built program with the chunks that it loads. */
-function programFiles(name: string): Record<string, string> {
-  const bin = join(repository, 'dist/bin');
-  const files: Record<string, string> = {};
-  const add = (path: string): void => {
-    const at = `opt/dstack/${path}`;
-    if (at in files) return;
-    files[at] = readFileSync(join(bin, path), 'utf8');
-    for (const [, chunk] of files[at].matchAll(/["'](?:\.\/|\.\/chunks\/)([\w.-]+-[A-Z0-9]{8}\.js)["']/g))
-      add(`chunks/${chunk}`);
+  writeFileSync(join(directory, 'image.tar'), archive);
+  for (const [path, text] of Object.entries(options.app)) writeFileSync(join(directory, 'app', path), text);
+  const app = {
+    name,
+    platform: 'nitro',
+    app_id: options.appId.replace(/^0x/, ''),
+    nitro_config: { host: 'local', image: 'image.tar', kms_url: options.kmsUrl, memory_mib: 4096 },
   };
-  add(`${name}.js`);
-  files['opt/dstack/package.json'] = '{"type":"module"}';
-  return files;
-}
-
-/** A simulated enclave of these registers. */
-export function simulatedModule(seed: number, pcrs: Pcrs | undefined): SimulatedNitro {
-  const nitro = createNitro(new Uint8Array(32).fill(seed), { debug: pcrs === undefined });
-  if (pcrs !== undefined)
-    for (const [index, value] of [pcrs.pcr0, pcrs.pcr1, pcrs.pcr2].entries())
-      nitro.pcrs[index]!.value = value;
-  return nitro;
-}
-
-export interface EnclaveRun {
-  readonly exitCode: number;
-  /** Console: what nitro-cli shows in debug mode. */
-  readonly console: string;
-  /** What the enclave told the host when it ended. */
-  readonly report: { readonly stage?: string; readonly exit_code?: number; readonly error?: string };
-  readonly heartbeats: number;
-  /** Everything that went through the host's hands: traffic, arguments of its processes, the environment it gave. */
-  readonly seenByHost: Buffer;
-  /** The root folder; the host of a real enclave has none. */
-  readonly root: string;
-}
-
-export interface RunEnclaveOptions {
-  readonly folder: string;
-  readonly image: EnclaveImage;
-  readonly nitro: SimulatedNitro;
-  /** Time of the module, milliseconds. */
-  readonly now?: () => number;
-  /** `HOST:PORT` that the proxy lets through. */
-  readonly allow: string;
-  /** Where the n-th connection really goes, in a host that lies; undefined: where it should. */
-  readonly divert?: (connection: number) => number | undefined;
-}
-
-/** Runs the application of an image to its end. */
-export async function runEnclaveImage(options: RunEnclaveOptions): Promise<EnclaveRun> {
-  const { folder, image, nitro } = options;
-  const root = join(folder, 'root');
-  const shared = join(folder, 'host');
-  mkdirSync(shared, { recursive: true });
-  const command = unpackApplication(image.file, folder, root);
-  const seen: Buffer[] = [];
-  const endpoint = await nsmEndpoint(nitro, {
-    socketPath: join(shared, 'nsm.sock'),
-    ...(options.now && { now: options.now }),
-  });
-  const vsock = recording(openVsock(`host:${join(shared, 'vm.vsock')}`), seen);
-  let heartbeats = 0;
-  let report: EnclaveRun['report'] = {};
-  const servers = [
-    await vsock.listen(9000, (stream) => {
-      heartbeats += 1;
-      stream.on('data', (byte) => stream.write(byte));
-    }),
-    await vsock.listen(9001, (stream) => {
-      let text = '';
-      stream.on('data', (chunk) => {
-        text += String(chunk);
-      });
-      stream.on('end', () => {
-        report = JSON.parse(text) as EnclaveRun['report'];
-        stream.end();
-      });
-    }),
-  ];
-  const proxy =
-    options.divert === undefined
-      ? await startVsockProxy({
-          config: parseProxyConfig(JSON.stringify({ connect: { allow: [options.allow] } })),
-          vsock,
-          log: () => undefined,
-        })
-      : await lyingProxy(vsock, options.divert, Number(options.allow.split(':')[1]));
-  try {
-    const child = startInNamespaces(root, shared, command);
-    let console = '';
-    for (const stream of [child.stdout, child.stderr])
-      stream?.on('data', (chunk: Buffer) => {
-        console += chunk.toString();
-      });
-    const ended = new Promise<number>((resolve) => child.once('close', (code) => resolve(code ?? 128)));
-    const watch = setInterval(() => watchProcesses(child.pid!, seen), 20);
-    const exitCode = await ended;
-    clearInterval(watch);
-    return { exitCode, console, report, heartbeats, seenByHost: Buffer.concat(seen), root };
-  } finally {
-    await proxy.close();
-    await Promise.all(servers.map((server) => server.close()));
-    await endpoint.close();
-  }
-}
-
-/** Unpacks the ramdisk of the application; gives what its init would start. */
-function unpackApplication(eif: string, folder: string, root: string): string[] {
-  const view = readFileSync(eif);
-  const ramdisks: Buffer[] = [];
-  for (let at = 548; at < view.length; ) {
-    const size = Number(view.readBigUInt64BE(at + 4));
-    if (view.readUInt16BE(at) === 3) ramdisks.push(view.subarray(at + 12, at + 12 + size));
-    at += 12 + size;
-  }
-  const unpacked = join(folder, 'ramdisk');
-  mkdirSync(unpacked);
-  execFileSync('cpio', ['-idm', '--quiet', '--no-absolute-filenames'], { cwd: unpacked, input: ramdisks[1] });
-  execFileSync('mv', [join(unpacked, 'rootfs'), root]);
-  return readFileSync(join(unpacked, 'cmd'), 'utf8').trimEnd().split('\n');
-}
-
-function startInNamespaces(root: string, shared: string, command: readonly string[]): ChildProcess {
-  for (const name of ['usr', 'lib', 'lib64', 'host', 'dev', 'proc', 'var/run', 'tmp'])
-    mkdirSync(join(root, name), { recursive: true });
-  const script = [
-    'set -e; root=$1; shared=$2; shift 2',
-    'mount --make-rprivate /',
-    'for d in usr lib lib64; do [ ! -d /$d ] || mount --bind /$d $root/$d; done',
-    'mount --bind $shared $root/host',
-    'mount -t proc proc $root/proc',
-    'exec chroot $root "$@"',
-  ].join('\n');
-  const argv = [
-    '--mount',
-    '--net',
-    '--pid',
-    '--fork',
-    '--kill-child',
-    'sh',
-    '-c',
-    script,
-    'sh',
-    root,
-    shared,
-  ];
-  return spawn('unshare', [...argv, ...command], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: {
-      PATH: '/bin:/usr/bin:/usr/sbin',
-      DSTACK_NSM: 'unix:/host/nsm.sock',
-      DSTACK_VSOCK: 'guest:/host/vm.vsock',
-    },
-    timeout: 60_000,
-  });
-}
-
-/** Arguments of every process from this one down, and the environment that the host gave to it. */
-function watchProcesses(pid: number, seen: Buffer[]): void {
-  const parents = new Map<number, number>();
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const status = readFileSync(`/proc/${name}/status`, 'utf8');
-      parents.set(Number(name), Number(/^PPid:\t(\d+)/m.exec(status)?.[1]));
-    } catch {
-      // It has ended.
-    }
-  }
-  const isBelow = (one: number): boolean => one === pid || (parents.has(one) && isBelow(parents.get(one)!));
-  for (const one of parents.keys()) {
-    if (!isBelow(one)) continue;
-    try {
-      seen.push(readFileSync(`/proc/${one}/cmdline`));
-      if (one === pid) seen.push(readFileSync(`/proc/${one}/environ`));
-    } catch {
-      // It has ended.
-    }
-  }
-}
-
-/** Keeps all that flows through the host. */
-function recording(vsock: Vsock, seen: Buffer[]): Vsock {
+  writeFileSync(join(directory, 'app.json'), JSON.stringify(app));
+  const config = join(lab, 'config.json');
+  writeFileSync(config, JSON.stringify({ local: { run_path: join(lab, 'vm'), seed_file: seedFile } }));
   return {
-    connect: (cid, port) => vsock.connect(cid, port),
-    listen: (port, onStream) =>
-      vsock.listen(port, (stream, cid) => {
-        // Not by a listener: that would take what the proxy has not read yet.
-        const push = stream.push.bind(stream);
-        stream.push = (chunk: Buffer | null, ...more: [BufferEncoding?]) => {
-          if (chunk !== null) seen.push(Buffer.from(chunk));
-          return push(chunk, ...more);
-        };
-        // What comes from elsewhere is written to it.
-        const write = stream.write.bind(stream) as (...args: unknown[]) => boolean;
-        stream.write = ((...args: unknown[]) => {
-          seen.push(Buffer.from(args[0] as Uint8Array));
-          return write(...args);
-        }) as Socket['write'];
-        onStream(stream, cid);
-      }),
+    directory,
+    run: async (args, bin) => {
+      const program = join(repository, 'dist/bin/dstack-cloud.js');
+      return await runCommand([process.execPath, program, '--config', config, ...args], {
+        cwd: directory,
+        env: {
+          HOME: lab,
+          NITRO_CLI_BLOBS: blobs,
+          ...(bin === undefined ? {} : { DSTACK_BIN_DIR: bin }),
+        },
+        timeoutMs: COMMAND_MS,
+      });
+    },
+    machine: () =>
+      (JSON.parse(readFileSync(join(directory, 'state.json'), 'utf8')) as { machine_dir: string })
+        .machine_dir,
   };
 }
 
-/** Says that it connects to the KMS, and connects to something else. */
-async function lyingProxy(
-  vsock: Vsock,
-  divert: (connection: number) => number | undefined,
-  honest: number,
-): Promise<{ close(): Promise<void> }> {
+/** The built programs, with a security module that something is done to before it starts: JavaScript. */
+export function otherModule(folder: string, script: string): string {
+  const bin = join(repository, 'dist/bin');
+  mkdirSync(folder);
+  for (const name of readdirSync(bin))
+    if (name !== 'dstack-tee-simulator.js') symlinkSync(join(bin, name), join(folder, name));
+  const real = JSON.stringify(join(bin, 'dstack-tee-simulator.js'));
+  writeFileSync(join(folder, 'dstack-tee-simulator.js'), `${script}\nawait import(${real});\n`);
+  writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
+  return folder;
+}
+
+/** What lies between a host and its KMS. */
+export interface Network {
+  readonly url: string;
+  /** Every byte of both directions. */
+  readonly seen: Buffer[];
+  /** Where the n-th connection really goes; undefined: where it should. */
+  divert: ((connection: number) => number | undefined) | undefined;
+  close(): Promise<void>;
+}
+
+export async function startNetwork(honest: number): Promise<Network> {
+  const seen: Buffer[] = [];
+  const open = new Set<Socket>();
   let connections = 0;
-  return await vsock.listen(3128, (near) => {
-    near.once('data', () => {
-      near.pause();
-      void connectTcp('127.0.0.1', divert(connections++) ?? honest).then((far) => {
-        for (const stream of [near, far]) stream.on('error', () => stream.destroy());
-        near.write('HTTP/1.1 200 OK\r\n\r\n');
-        near.pipe(far);
-        far.pipe(near);
-      });
-    });
+  let divert: Network['divert'];
+  const server = createServer((near) => {
+    const far = connect(divert?.(connections++) ?? honest, '127.0.0.1');
+    for (const stream of [near, far]) {
+      open.add(stream);
+      stream.on('error', () => stream.destroy());
+      stream.on('data', (chunk: Buffer) => seen.push(chunk));
+      stream.once('close', () => open.delete(stream));
+    }
+    near.pipe(far);
+    far.pipe(near);
   });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `https://127.0.0.1:${port}`,
+    seen,
+    get divert() {
+      return divert;
+    },
+    set divert(next) {
+      connections = 0;
+      divert = next;
+    },
+    close: async () => {
+      for (const stream of open) stream.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** Everything that the host has of an enclave, but for the files that stand for the enclave's memory. */
+export function hostFiles(machine: string): Buffer[] {
+  if (!existsSync(machine)) return [];
+  return readdirSync(machine, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(machine, entry.name);
+    if (entry.isDirectory()) return entry.name === 'guest' ? [] : hostFiles(path);
+    return entry.isFile() && !entry.name.endsWith('.eif') ? [readFileSync(path)] : [];
+  });
+}
+
+/** Arguments and environment of every process that has this text in its environment. */
+export function processesOf(mark: string): { readonly arguments: Buffer[]; readonly environments: Buffer[] } {
+  const found = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        const environment = readFileSync(`/proc/${pid}/environ`);
+        return environment.includes(mark)
+          ? [{ environment, arguments: readFileSync(`/proc/${pid}/cmdline`) }]
+          : [];
+      } catch {
+        return []; // It has ended.
+      }
+    });
+  return { arguments: found.map((one) => one.arguments), environments: found.map((one) => one.environment) };
 }

@@ -1,7 +1,8 @@
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
 import { loadPlace } from '../platforms/load-place.ts';
-import { prepareShared } from '../project/shared-files.ts';
+
+import { prepareProject } from '../platforms/prepare-project.ts';
 import { requireChain, setComposeHash } from './app-contract.ts';
 
 /** Allows or revokes a compose hash, by default that of the project's files. */
@@ -18,7 +19,7 @@ export async function changeComposeHash(
       found: given ?? '',
       exitCode: EXIT.usage,
     });
-  const prepared = await prepareShared(context, config, project);
+  const prepared = await prepareProject(context, config, project);
   const composeHash = hash ?? prepared.appPolicyHash;
   await setComposeHash(context, chain, prepared.appId, composeHash, allowed);
   context.print(`${allowed ? 'Allowed' : 'Revoked'} compose hash ${composeHash}`);

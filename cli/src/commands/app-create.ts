@@ -4,7 +4,8 @@ import { createProjectApp } from '../chain/create-app.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
 import { loadPlace } from '../platforms/load-place.ts';
-import { prepareShared } from '../project/shared-files.ts';
+
+import { prepareProject } from '../platforms/prepare-project.ts';
 
 export const changesProject = true;
 
@@ -16,13 +17,19 @@ export async function run(
 ): Promise<undefined> {
   const { config, project } = await loadPlace(context);
   const chain = requireChain(config.chain);
-  const prepared = await prepareShared(context, config, project);
-  const before = await readApp(await connectReader(chain), prepared.appId, prepared.appPolicyHash);
-  if (before.registered && before.deployed)
-    throw new CliError('exists', `App 0x${prepared.appId} has its contract already`, {
+  // An enclave's image holds the app id: what is allowed is known once the contract has its address.
+  const prepared =
+    project.config.platform === 'nitro' ? undefined : await prepareProject(context, config, project);
+  const known = prepared?.appId ?? project.config.app_id;
+  const before =
+    known === undefined
+      ? undefined
+      : await readApp(await connectReader(chain), known, prepared?.appPolicyHash ?? '00'.repeat(32));
+  if (before?.registered && before.deployed)
+    throw new CliError('exists', `App 0x${known} has its contract already`, {
       hint: 'Allow another compose file with dstack-cloud app allow',
     });
-  const hash = flags['composeHash'] === false ? undefined : prepared.appPolicyHash;
+  const hash = flags['composeHash'] === false ? undefined : prepared?.appPolicyHash;
   const appId = await createProjectApp(context, project, chain, hash);
   context.print(`Created app contract 0x${appId}`);
   context.info(hash === undefined ? 'It allows no compose hash yet' : `It allows compose hash ${hash}`);

@@ -1,12 +1,13 @@
 import { readApp, requireReader } from '../chain/app-contract.ts';
 import type { Context } from '../context.ts';
 import { loadPlace } from '../platforms/load-place.ts';
-import { prepareShared } from '../project/shared-files.ts';
+
+import { prepareProject } from '../platforms/prepare-project.ts';
 
 /** `app show`: what the chain says about the project's app and its present compose file. */
 export async function run(context: Context): Promise<undefined> {
   const { config, project } = await loadPlace(context);
-  const prepared = await prepareShared(context, config, project);
+  const prepared = await prepareProject(context, config, project);
   const app = await readApp(await requireReader(config.chain), prepared.appId, prepared.appPolicyHash);
   const say = (value: boolean | null): string => (value === null ? '-' : value ? 'yes' : 'no');
   context.print(`app-id:               0x${prepared.appId}`);

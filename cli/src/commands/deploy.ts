@@ -8,10 +8,12 @@ import { CliError, messageOf } from '../errors.ts';
 import { sealEnvironment } from '../kms/seal-environment.ts';
 import { workloadOfPrepared } from '../measurement/project-workload.ts';
 import { findDeployment } from '../platforms/deployment.ts';
+import { isSimulated, SIMULATED_TEXT } from '../platforms/is-simulated.ts';
 import { loadPlace } from '../platforms/load-place.ts';
 import { loadPlatform, type Place } from '../platforms/platform.ts';
+import { prepareProject } from '../platforms/prepare-project.ts';
 import { loadProject } from '../project/app-config.ts';
-import { type Prepared, prepareShared, writeShared } from '../project/shared-files.ts';
+import { type Prepared, writeShared } from '../project/shared-files.ts';
 
 export const changesProject = true;
 
@@ -23,9 +25,14 @@ export async function run(
 ): Promise<undefined> {
   const place = await loadPlace(context);
   const platform = await loadPlatform(place.project.config.platform);
+  if (flags['local'] === true) {
+    const { showEnclave } = await import('../measurement/show-enclave.ts');
+    await showEnclave(place);
+    return undefined;
+  }
   const { state: before, problem } = await findDeployment(place, platform);
   if (problem !== undefined) throw problem;
-  const checked = await prepareShared(context, place.config, place.project);
+  const checked = await prepareProject(context, place.config, place.project);
   refuseBlocked(checked);
   await platform.check(place, checked, before);
   const isDry = flags['dryRun'] === true;
@@ -35,7 +42,7 @@ export async function run(
   const register = typeof flags['register'] === 'boolean' ? flags['register'] : undefined;
   const registers = willRegister(place, register);
   const { project, config } = registers && !isDry ? await registerApp(place, register) : place;
-  const prepared = await prepareShared(context, config, project);
+  const prepared = await prepareProject(context, config, project);
   for (const warning of prepared.warnings) context.warn(warning);
   context.info(`App ${project.config.name} (${prepared.appId})`);
   context.info(`Compose hash ${prepared.composeHash}`);
@@ -51,11 +58,8 @@ export async function run(
   const trust = typeof flags['trustSigner'] === 'string' ? flags['trustSigner'] : undefined;
   const sealed = await sealEnvironment(context, config, project, prepared.appId, trust);
   const files = sealed === undefined ? prepared.files : { ...prepared.files, '.encrypted-env': sealed };
-  await writeShared(project, files);
-  if (project.config.platform === 'local')
-    context.info(
-      'Platform local: the TEE is SIMULATED, for development only; nothing here is secret from this host',
-    );
+  if (project.config.platform !== 'nitro') await writeShared(project, files);
+  if (isSimulated(project)) context.info(SIMULATED_TEXT);
   const state = await platform.deploy(
     { context, config, project },
     { ...prepared, files },
@@ -65,9 +69,11 @@ export async function run(
   for (const [name, url] of Object.entries(state.urls)) context.print(`  ${name}: ${url}`);
   const silent = await platform.silentUrls({ context, config, project }, prepared, state);
   for (const problem of silent) context.warn(problem);
-  context.info('Next: dstack-cloud verify');
+  context.info(
+    project.config.platform === 'nitro' ? 'Next: dstack-cloud status' : 'Next: dstack-cloud verify',
+  );
   context.result({
-    simulated: project.config.platform === 'local',
+    simulated: isSimulated(project),
     ...identities(prepared),
     ...state,
     silent_urls: silent,
@@ -118,7 +124,8 @@ function willRegister({ config, project }: Place, register: boolean | undefined)
 async function registerApp(place: Place, register: boolean | undefined): Promise<Place> {
   const { context, config, project } = place;
   const chain = requireChain(config.chain);
-  const before = await prepareShared(context, config, project);
+  const isNitro = project.config.platform === 'nitro';
+  const before = await prepareProject(context, config, project);
   const app = await readApp(await connectReader(chain), before.appId, before.appPolicyHash);
   if (app.deployed && app.registered) {
     if (register === true && app.compose_hash_allowed !== true) {
@@ -127,7 +134,13 @@ async function registerApp(place: Place, register: boolean | undefined): Promise
     }
     return place;
   }
-  const appId = await createProjectApp(context, project, chain, before.appPolicyHash);
-  context.info(`Created app contract 0x${appId}, which allows this compose file`);
-  return { context, config, project: await loadProject(context) };
+  const appId = await createProjectApp(context, project, chain, isNitro ? undefined : before.appPolicyHash);
+  const created = { context, config, project: await loadProject(context) };
+  if (isNitro) {
+    // The image holds the app id, so it is another one now.
+    const { appPolicyHash: hash } = await prepareProject(context, config, created.project);
+    await setComposeHash(context, chain, appId, hash, true);
+  }
+  context.info(`Created app contract 0x${appId}, which allows this ${isNitro ? 'image' : 'compose file'}`);
+  return created;
 }

@@ -1,14 +1,12 @@
 import { stat } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { type Architecture, type BuildEifOptions, buildEif, openBootFiles } from '@dstack-cloud/eif';
 import type { Context } from '../context.ts';
+import { defaultBlobs, sourceDate } from '../eif/build-defaults.ts';
 import { type Options, pathOption, readGiven, signerOption, textOption } from '../eif/options.ts';
 import { printMeasurements } from '../eif/print-measurements.ts';
 import { CliError, EXIT } from '../errors.ts';
 import { VERSION } from '../version.ts';
 
-/** Where nitro-cli's package puts kernel, command line and init. */
-const NITRO_BLOBS = '/usr/share/nitro_enclaves/blobs';
 const MIB = 2 ** 20;
 
 /** `eif build`: an enclave image from a container image or a folder, without Docker. */
@@ -76,18 +74,6 @@ async function rootOption(context: Context, options: Options): Promise<BuildEifO
   return { kind: 'container', path, name: textOption(options, 'tag') };
 }
 
-async function defaultBlobs(context: Context): Promise<string | undefined> {
-  const named = context.env['NITRO_CLI_BLOBS'];
-  if (named !== undefined && named !== '') return resolve(context.directory, named);
-  return await stat(NITRO_BLOBS).then(
-    () => NITRO_BLOBS,
-    (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-      return undefined;
-    },
-  );
-}
-
 async function metadataOption(
   context: Context,
   options: Options,
@@ -105,15 +91,5 @@ async function metadataOption(
     return value as Record<string, unknown>;
   throw new CliError('bad_argument', `${path} is not a JSON object`, {
     expected: 'such as {"commit":"0123abc"}',
-  });
-}
-
-/** The time in the metadata (reproducible-builds.org, SOURCE_DATE_EPOCH); always the same one where nobody says. */
-function sourceDate(context: Context): Date {
-  const given = context.env['SOURCE_DATE_EPOCH'];
-  if (given === undefined || given === '') return new Date(0);
-  if (/^\d{1,11}$/.test(given)) return new Date(Number(given) * 1000);
-  throw new CliError('bad_argument', `SOURCE_DATE_EPOCH is not a time: ${JSON.stringify(given)}`, {
-    expected: 'seconds since 1970',
   });
 }

@@ -8,7 +8,6 @@ import { loadGlobalConfig } from '../config/global-config.ts';
 import { parseJsonObject } from '../config/json-comments.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
-import { notYet } from '../platforms/platform.ts';
 import { parseAppConfig } from '../project/app-schema.ts';
 import { instanceName } from '../project/instance-name.ts';
 import { type ProjectFile, projectFiles, type TemplateOptions } from '../templates/project-files.ts';
@@ -33,9 +32,11 @@ export async function run(
     throw new CliError('bad_argument', `${dirname(directory)} does not exist`, { hint: 'Make it first' });
   await mkdir(directory, { mode: 0o755 });
   try {
-    await mkdir(join(directory, 'shared'), { mode: 0o700 });
-    for (const file of files)
+    if (options.platform !== 'nitro') await mkdir(join(directory, 'shared'), { mode: 0o700 });
+    for (const file of files) {
+      await mkdir(dirname(join(directory, file.name)), { recursive: true });
       await writeFile(join(directory, file.name), file.text, { mode: file.mode, flag: 'wx' });
+    }
   } catch (error) {
     await rm(directory, { recursive: true, force: true });
     throw error;
@@ -43,16 +44,21 @@ export async function run(
   const shown = relative(context.cwd, directory) || '.';
   context.info(`Initialized project in ${shown}`);
   context.info('Created files:');
-  for (const file of [...files.map((file) => file.name), 'shared/']) context.info(`  ${file}`);
+  const made = files.map((file) => file.name);
+  for (const file of options.platform === 'nitro' ? made : [...made, 'shared/']) context.info(`  ${file}`);
   context.info('Edit the configuration files to customize your deployment.');
   context.print(`Created new project: ${name}`);
   context.print(`Project directory: ${directory}`);
   if (options.platform === 'local') context.info(`Next: cd ${shown} && dstack-cloud deploy`);
+  else if (options.platform === 'nitro')
+    context.info(
+      `Next: put the root of your KMS into app/root_ca.pem (cd ${shown} && dstack-cloud measure --fetch-root-ca), then dstack-cloud deploy --local`,
+    );
   else
     context.warn(
       `Platform ${options.platform} cannot be deployed to yet on this version; --platform local can`,
     );
-  context.result({ name, directory, files: files.map((file) => file.name), app_id: options.appId });
+  context.result({ name, directory, files: made, app_id: options.appId });
   return undefined;
 }
 
@@ -69,15 +75,13 @@ function templateOptions(
       expected: 'local, gcp or nitro',
       exitCode: 2,
     });
-  // Its projects have another form: half of one would be of no use.
-  if (platform === 'nitro' || platform === 'aws') throw notYet('Platform nitro');
   const appId = (text('appId') ?? toHex(randomBytes(20))).replace(/^0x/, '').toLowerCase();
   if (!/^[0-9a-f]{40}$/.test(appId))
     throw new CliError('bad_argument', 'app_id must be exactly 40 hexadecimal characters', { exitCode: 2 });
   const keyProvider = text('keyProvider') ?? 'kms';
   return {
     name,
-    platform: platform as TemplateOptions['platform'],
+    platform: (platform === 'aws' ? 'nitro' : platform) as TemplateOptions['platform'],
     osImage: text('osImage'),
     appId,
     seed: toHex(randomBytes(20)),
@@ -89,6 +93,7 @@ function templateOptions(
     instanceName: text('instanceName') ?? instanceName(name),
     project: text('project') ?? '',
     zone: text('zone') ?? '',
+    region: text('region') ?? '',
     machineType: text('machineType'),
     dataSize: dataSize(text('dataSize')),
   };

@@ -1,5 +1,5 @@
 import type { Context } from '../context.ts';
-import { notYet } from '../platforms/platform.ts';
+import { notYet } from '../platforms/not-yet.ts';
 
 /** Documented commands whose platform this version does not have. */
 export async function run(_context: Context): Promise<never> {

@@ -12,8 +12,8 @@ import type { Context } from '../context.ts';
 import { CliError, EXIT, messageOf } from '../errors.ts';
 import { requireDeployment } from '../platforms/deployment.ts';
 import { loadPlatform } from '../platforms/platform.ts';
+import { prepareProject } from '../platforms/prepare-project.ts';
 import { findProject, loadProject } from '../project/app-config.ts';
-import { prepareShared } from '../project/shared-files.ts';
 import { type AppReport, appReportJson } from '../verify/app-report.ts';
 import { chainLinks } from '../verify/chain-links.ts';
 import { evidenceLinks } from '../verify/evidence-links.ts';
@@ -104,7 +104,7 @@ async function ofProject(
     os_image_hash: state.os_image_hash,
   };
   try {
-    const local = await prepareShared(context, config, project);
+    const local = await prepareProject(context, config, project);
     const files = { compose_hash: local.composeHash, app_id: local.appId, os_image_hash: local.osImageHash };
     const appCompose = local.files['app-compose.json'];
     const wanted = {

@@ -4,9 +4,11 @@ import type { GlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
 import { findImage } from '../image/find-image.ts';
+import { isSimulated as isSimulatedProject } from '../platforms/is-simulated.ts';
 import { localDriver } from '../platforms/local/driver.ts';
+import { prepareProject } from '../platforms/prepare-project.ts';
 import type { Project } from '../project/app-config.ts';
-import { type Prepared, prepareShared } from '../project/shared-files.ts';
+import type { Prepared } from '../project/shared-files.ts';
 import type { Workload, WorkloadOptions } from './workload.ts';
 
 /** What a deployment of this project would measure; its device is not known before the machine runs. */
@@ -23,7 +25,7 @@ export async function workloadOfProject(
       hint: 'dstack-cloud measurement register --role kms URL',
     });
   }
-  return workloadOfPrepared(context, config, project, await prepareShared(context, config, project));
+  return workloadOfPrepared(context, config, project, await prepareProject(context, config, project));
 }
 
 /** The same, of what was prepared already. */
@@ -52,7 +54,8 @@ export async function workloadOfPrepared(
 /** A process of this host, or an image that takes a simulated TEE. */
 async function isSimulated(context: Context, config: GlobalConfig, project: Project): Promise<boolean> {
   const { platform, os_image } = project.config;
-  if (platform !== 'local') return false;
+  if (!isSimulatedProject(project)) return false;
+  if (platform === 'nitro') return true;
   if (localDriver(config, project) !== 'vm') return true;
   const { folder } = await findImage(context, os_image);
   return (await vmImage(folder, 'direct')).isDev;

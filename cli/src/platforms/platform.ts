@@ -1,9 +1,9 @@
 import type { GlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
-import { CliError } from '../errors.ts';
 import type { Project } from '../project/app-config.ts';
 import type { Prepared } from '../project/shared-files.ts';
 import type { ProjectState } from '../project/state-file.ts';
+import { notYet } from './not-yet.ts';
 
 /** A command's surroundings on a platform. */
 export interface Place {
@@ -30,6 +30,8 @@ export interface MachineReport {
         readonly qemu_version: string;
       }
     | undefined;
+  /** What runs differs from what was deployed, in sentences. */
+  readonly drift?: readonly string[];
   /** Rows for people: label and value. */
   readonly rows: readonly (readonly [string, string])[];
 }
@@ -84,6 +86,7 @@ export interface Platform {
 
 const PLATFORMS = new Map<string, () => Promise<Platform>>([
   ['local', async () => (await import('./local/local-platform.ts')).localPlatform],
+  ['nitro', async () => (await import('./nitro/nitro-platform.ts')).nitroPlatform],
 ]);
 
 /** The platform of that name. Throws `not_yet` for those that this version lacks. */
@@ -91,11 +94,4 @@ export async function loadPlatform(name: string): Promise<Platform> {
   const load = PLATFORMS.get(name);
   if (load !== undefined) return await load();
   throw notYet(`Platform ${name}`);
-}
-
-/** One text for everything that is documented and not there. */
-export function notYet(what: string): CliError {
-  return new CliError('not_yet', `${what}: not yet on this version`, {
-    hint: 'Platform local works: set "platform": "local" in app.json',
-  });
 }

@@ -3,6 +3,7 @@ import { isImageName } from '@dstack-cloud/vmm';
 import { z } from 'zod';
 import { CliError } from '../errors.ts';
 import { checkGcpConfig } from './gcp-config.ts';
+import { type NitroConfig, parseNitroConfig } from './nitro-config.ts';
 import { checkMembers } from './unknown-members.ts';
 
 const hex20 = z
@@ -35,7 +36,7 @@ export interface AppConfig {
   readonly allowed_envs: readonly string[];
   readonly app_compose_file: string;
   readonly gcp_config: Readonly<Record<string, unknown>>;
-  readonly nitro_config: Readonly<Record<string, unknown>>;
+  readonly nitro_config: NitroConfig;
   readonly local_config: LocalConfig;
 }
 
@@ -120,7 +121,10 @@ const members = z.looseObject({
     .default([]),
   app_compose_file: text(''),
   gcp_config: z.looseObject({}).default({}),
-  nitro_config: z.looseObject({}).default({}),
+  nitro_config: z
+    .looseObject({})
+    .default({})
+    .transform((value) => parseNitroConfig(value, 'app.json')),
   local_config: localConfig.prefault({}),
 });
 const schema = members as unknown as z.ZodType<AppConfig>;
@@ -155,10 +159,11 @@ export function parseAppConfig(
     nested[name] = value;
   }
   if (place === 'gcp_config') checkGcpConfig(nested, path);
+  if (place === 'nitro_config') parseNitroConfig(nested, path);
   if (place === 'local_config') warnings.push(...checkMembers(nested, localMembers(), path, place));
   const shaped: Record<string, unknown> = { ...raw, [place]: nested };
-  // Platform local has no gateway, so nobody who did not ask for one shall be refused for it.
-  if (platform === 'local') shaped['gateway_enabled'] ??= false;
+  // Platforms local and nitro have no gateway, so nobody who did not ask for one shall be refused for it.
+  if (platform === 'local' || platform === 'nitro') shaped['gateway_enabled'] ??= false;
   if (raw['name'] === undefined && typeof nested['instance_name'] === 'string')
     shaped['name'] = nested['instance_name'];
   if (flat && raw['key_provider'] === undefined) {

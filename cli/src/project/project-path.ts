@@ -31,6 +31,16 @@ export async function imagePathOf(directory: string, name: string): Promise<stri
   return await pathInside(directory, name, what, 'Put the archive into the project');
 }
 
+/** Path of a file or folder that `nitro_config` names, by the same rule. @throws CliError `bad_app_json` */
+export async function enclaveFilePath(
+  project: Project,
+  member: 'image' | 'dockerfile' | 'eif' | 'root_ca' | 'blobs',
+): Promise<string> {
+  const name = project.config.nitro_config[member];
+  const what = `nitro_config.${member}`;
+  return await pathInside(project.directory, name, what, `Put it into the project and name it in ${what}`);
+}
+
 async function pathInside(directory: string, name: string, what: string, hint: string): Promise<string> {
   const path = resolve(directory, name);
   const real = await realPath(path);

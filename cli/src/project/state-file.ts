@@ -33,6 +33,8 @@ export interface ProjectState {
   readonly instance_id: string;
   readonly compose_hash: string;
   readonly os_image_hash: string;
+  /** Platform nitro: PCR 0, 1, 2 and 8 of the deployed image. */
+  readonly registers?: Readonly<Record<string, string>> | undefined;
   /** Platform local: folder of the machine. */
   readonly machine_dir: string;
   /** Platform local: a second machine while one replaces the other; this one is to be removed. */
@@ -58,6 +60,7 @@ const schema: z.ZodType<ProjectState> = z.looseObject({
   instance_id: text,
   compose_hash: text,
   os_image_hash: text,
+  registers: table(z.string()).optional(),
   machine_dir: text,
   other_machine_dir: z.string().optional(),
   urls: table(z.string()).default({}),

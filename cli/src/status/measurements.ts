@@ -4,14 +4,9 @@ import { prepareShared } from '../project/shared-files.ts';
 import type { ProjectState } from '../project/state-file.ts';
 import { fetchJson } from '../verify/fetch-json.ts';
 import { deviceId } from './device-id.ts';
+import type { Measurements } from './measured.ts';
 
 const REGISTERS = ['mrtd', 'rtmr0', 'rtmr1', 'rtmr2', 'rtmr3'] as const;
-
-export interface Measurements {
-  readonly rows: readonly (readonly [string, string])[];
-  /** What the local files, the deployment and the running machine disagree about. */
-  readonly drift: readonly string[];
-}
 
 /** Hashes computed here, and what the running guest agent reports, unverified (`verify` does that) but for the device. */
 export async function measurements(
@@ -19,6 +14,10 @@ export async function measurements(
   state: ProjectState,
   report: MachineReport,
 ): Promise<Measurements> {
+  if (state.platform === 'nitro') {
+    const { enclaveMeasurements } = await import('./enclave-measurements.ts');
+    return await enclaveMeasurements(place, state, report);
+  }
   const rows: [string, string][] = [
     ['compose-hash', state.compose_hash],
     ['os-image-hash', state.os_image_hash],

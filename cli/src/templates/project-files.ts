@@ -1,8 +1,14 @@
+import {
+  ENCLAVE_DOCKERFILE,
+  ENCLAVE_ENTRYPOINT,
+  ENCLAVE_MAIN,
+  ROOT_CA_PLACEHOLDER,
+} from './enclave-files.ts';
 import { LOCAL_COMPOSE } from './local-compose.ts';
 
 export interface TemplateOptions {
   readonly name: string;
-  readonly platform: 'local' | 'gcp';
+  readonly platform: 'local' | 'gcp' | 'nitro';
   readonly osImage: string | undefined;
   readonly appId: string;
   readonly seed: string;
@@ -14,6 +20,7 @@ export interface TemplateOptions {
   readonly instanceName: string;
   readonly project: string;
   readonly zone: string;
+  readonly region: string;
   readonly machineType: string | undefined;
   readonly dataSize: number;
 }
@@ -39,6 +46,7 @@ const ENV = `# NAME=value, as Docker Compose reads it; sealed to the app's key a
 
 /** The files of a new project. */
 export function projectFiles(options: TemplateOptions): ProjectFile[] {
+  if (options.platform === 'nitro') return enclaveFiles(options);
   const compose = options.platform === 'local' ? LOCAL_COMPOSE : COMPOSE;
   const files: ProjectFile[] = [
     { name: 'app.json', text: `${JSON.stringify(appJson(options), null, 2)}\n`, mode: 0o644 },
@@ -48,6 +56,35 @@ export function projectFiles(options: TemplateOptions): ProjectFile[] {
   ];
   if (options.keyProvider === 'kms') files.push({ name: '.env', text: ENV, mode: 0o600 });
   return files;
+}
+
+function enclaveFiles(options: TemplateOptions): ProjectFile[] {
+  const app = {
+    name: options.name,
+    platform: 'nitro',
+    app_id: options.appId,
+    key_provider: options.keyProvider,
+    nitro_config: {
+      host: 'aws',
+      region: options.region,
+      instance_name: options.instanceName,
+      instance_type: options.machineType ?? 'c5.xlarge',
+      dockerfile: 'Dockerfile',
+      cpu_count: 2,
+      memory_mib: 2048,
+      kms_url: '',
+      root_ca: 'app/root_ca.pem',
+      allow: [],
+      vsock: [],
+    },
+  };
+  return [
+    { name: 'app.json', text: `${JSON.stringify(app, null, 2)}\n`, mode: 0o644 },
+    { name: 'Dockerfile', text: ENCLAVE_DOCKERFILE, mode: 0o644 },
+    { name: 'app/entrypoint.sh', text: ENCLAVE_ENTRYPOINT, mode: 0o755 },
+    { name: 'app/main.mjs', text: ENCLAVE_MAIN, mode: 0o644 },
+    { name: 'app/root_ca.pem', text: ROOT_CA_PLACEHOLDER, mode: 0o644 },
+  ];
 }
 
 function appJson(options: TemplateOptions): object {

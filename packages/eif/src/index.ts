@@ -17,6 +17,7 @@ export {
   type PcrName,
   parseMeasurements,
 } from './measurements.ts';
+export { type UnpackedApplication, unpackApplication } from './root/unpack-application.ts';
 export { commandSigner } from './sign/command-signer.ts';
 export { type SignEifOptions, signEif } from './sign/sign-eif.ts';
 export { type EifSigner, keySigner } from './sign/signer.ts';

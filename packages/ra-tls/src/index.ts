@@ -43,6 +43,7 @@ export {
   type ObtainedKeys,
   obtainAppKeys,
 } from './kms/obtain-app-keys.ts';
+export { pinnedRootsOf } from './kms/pinned-roots.ts';
 export { type TempClientInput, tempClientIdentity } from './kms/temp-client-identity.ts';
 export type { DistinguishedName } from './names/distinguished-name.ts';
 export { OID, USAGE } from './oid.ts';

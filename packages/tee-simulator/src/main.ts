@@ -20,7 +20,7 @@ const HELP = `dstack-tee-simulator: simulated TEEs for development. Nothing here
   dstack-tee-simulator key-provider --seed-file FILE [--port PORT] [--host 127.0.0.1] [--exit-with-stdin]
       A simulated SGX key provider (key_provider local): gives each TD of the seed's machines a key of its own.
 
-  dstack-tee-simulator nsm --seed-file FILE --socket PATH [--machine NAME] [--image NAME] [--debug-enclave]
+  dstack-tee-simulator nsm --seed-file FILE --socket PATH [--machine NAME] [--image NAME | --pcr0 HEX --pcr1 HEX --pcr2 HEX] [--debug-enclave]
       [--exit-with-stdin]
       A simulated Nitro security module: the CBOR of /dev/nsm on a unix socket, each message after its length.
 

@@ -2,6 +2,7 @@ export { isAlive, type ProcessIdentity, processIdentity } from '@dstack-cloud/fi
 export { checkCvm, createCvm } from './change/create-cvm.ts';
 export type { CreateOptions } from './change/create-options.ts';
 export { closeUpdate, type UpdateOptions, updateCvm } from './change/update-cvm.ts';
+export { HOW_ENCLAVES_RUN } from './enclave/enclave-processes.ts';
 export { VmmError, type VmmErrorCode } from './errors.ts';
 export { machineFolder } from './folder/machine-folder.ts';
 export { hasOpenUpdate } from './folder/open-update.ts';
@@ -22,6 +23,7 @@ export { freePort, requireFreePort } from './ports/ports.ts';
 export { Guard } from './programs/guard.ts';
 export {
   containerProgramsDirectory,
+  enclaveProgramsDirectory,
   guestProgramDirectory,
   programDirectory,
   resolveProgram,

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -95,4 +95,13 @@ test('addresses', () => {
     expect(() => parseVsockAddress(bad), bad).toThrow(/not a vsock address/);
   for (const bad of ['tcp:10.0.0.1', 'tcp:localhost', 'host:', 'vsock', ''])
     expect(() => openVsock(bad), bad).toThrow(/not a vsock transport/);
+});
+
+test('a guest whose socket could not be made listens once what was in the way is gone', async () => {
+  const guest = hybridGuest(path);
+  mkdirSync(path);
+  await expect(guest.listen(443, () => undefined)).rejects.toThrow(/Cannot listen/);
+  rmSync(path, { recursive: true });
+  kept(await guest.listen(443, (stream) => stream.end('here')));
+  expect(await textOf(await hybridHost(path).connect(16, 443))).toBe('here');
 });

@@ -49,7 +49,15 @@ export function hybridGuest(path: string): Vsock {
       if (ports.has(port)) throw new VsockError('unavailable', `Port ${port} is already in use`);
       ports.set(port, (stream) => onStream(stream, undefined));
       server ??= serveUnix(path, (stream) => void answer(stream));
-      await server;
+      const listening = server;
+      try {
+        await listening;
+      } catch (error) {
+        ports.delete(port);
+        // The next attempt begins afresh: what was in the way may be gone.
+        if (server === listening) server = undefined;
+        throw error;
+      }
       return {
         close: async () => {
           ports.delete(port);

@@ -10,11 +10,12 @@ import {
   binDirectory,
   containersDirectory,
   distDirectory,
+  enclaveDirectory,
   guestDirectory,
   repository,
   verifierPageDirectory,
 } from './paths.ts';
-import { CONTAINER_PROGRAMS, IMAGE_PROGRAMS, PROGRAMS } from './programs.ts';
+import { CONTAINER_PROGRAMS, ENCLAVE_PROGRAMS, IMAGE_PROGRAMS, PROGRAMS } from './programs.ts';
 
 export interface BuildResult {
   readonly directory: string;
@@ -45,7 +46,10 @@ export async function buildAll(options: { force?: boolean } = {}): Promise<Build
       sources: PROGRAMS,
     });
     const force = options.force === true;
-    const folders: [string, Readonly<Record<string, string>>][] = [[guestDirectory, IMAGE_PROGRAMS]];
+    const folders: [string, Readonly<Record<string, string>>][] = [
+      [guestDirectory, IMAGE_PROGRAMS],
+      [enclaveDirectory, Object.fromEntries(ENCLAVE_PROGRAMS.map((name) => [name, PROGRAMS[name]!]))],
+    ];
     for (const name of CONTAINER_PROGRAMS)
       folders.push([join(containersDirectory, name), { [name]: PROGRAMS[name]! }]);
     let images = true;

@@ -8,6 +8,8 @@ export const distDirectory: string = join(repository, 'dist');
 export const binDirectory: string = join(distDirectory, 'bin');
 /** What the OS image gets of the guest's programs, with the native modules that they load. */
 export const guestDirectory: string = join(distDirectory, 'guest');
+/** What enclave images get: the init, dstack-util and the guest agent. */
+export const enclaveDirectory: string = join(distDirectory, 'enclave');
 /** What container images get of the services' programs: one folder for each. */
 export const containersDirectory: string = join(distDirectory, 'containers');
 /** The verifier for browsers: a page in one file, and the library as an ES module. */

@@ -21,5 +21,8 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
   hardhat: 'contracts/src/tasks/hardhat-main.ts',
 };
 
+/** What an application in an enclave is started with, and can use. */
+export const ENCLAVE_PROGRAMS: readonly string[] = ['dstack-enclave-init', 'dstack-util'];
+
 /** Services that are made into container images, one program in each. */
 export const CONTAINER_PROGRAMS: readonly string[] = ['dstack-kms', 'dstack-auth-api', 'dstack-verifier'];

@@ -3,16 +3,19 @@ import { join, resolve } from 'node:path';
 import { parseAppCompose } from '@dstack-cloud/app';
 import { bootFor, type CreateOptions, type VmOptions } from '@dstack-cloud/vmm';
 import { expandHome } from '../../context.ts';
+import { isEnclave } from '../../enclave/prepare-enclave.ts';
 import { findImage } from '../../image/find-image.ts';
 import type { Prepared } from '../../project/shared-files.ts';
 import type { Place } from '../platform.ts';
 import { imagePaths } from './check-images.ts';
 import { localDriver } from './driver.ts';
+import { enclaveOptions } from './enclave-options.ts';
 import { hostEngine } from './host-engine.ts';
 import { runPath } from './paths.ts';
 
 /** What the machine of a project is made from. */
 export async function createOptions(place: Place, prepared: Prepared, dir: string): Promise<CreateOptions> {
+  if (isEnclave(prepared)) return enclaveOptions(place, prepared, dir);
   const { context, config, project } = place;
   const { local_config: local, name } = project.config;
   const rootCa = config.attestation.root_ca.tdx;

@@ -31,7 +31,7 @@ async function stateOf({ dir, name, manifest, state }: CvmStatus): Promise<Proje
   const created = new Date(manifest?.created_at_ms ?? 0).toISOString();
   return {
     schema: 1,
-    platform: 'local',
+    platform: manifest?.driver === 'enclave' ? 'nitro' : 'local',
     instance_name: name,
     project: '',
     zone: 'local',
@@ -43,8 +43,8 @@ async function stateOf({ dir, name, manifest, state }: CvmStatus): Promise<Proje
     boot_image: manifest?.image ?? '',
     app_id: manifest?.app_id ?? '',
     instance_id: state.instance_id ?? '',
-    compose_hash: await hashOf(dir),
-    os_image_hash: '',
+    compose_hash: manifest?.driver === 'enclave' ? manifest.image : await hashOf(dir),
+    os_image_hash: manifest?.driver === 'enclave' ? manifest.image : '',
     machine_dir: dir,
     urls: state.urls,
     revisions: [],

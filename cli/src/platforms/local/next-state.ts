@@ -1,4 +1,5 @@
 import type { CreateOptions } from '@dstack-cloud/vmm';
+import { isEnclave, registersOf } from '../../enclave/prepare-enclave.ts';
 import type { Prepared } from '../../project/shared-files.ts';
 import type { ProjectState } from '../../project/state-file.ts';
 import type { Place } from '../platform.ts';
@@ -14,7 +15,7 @@ export function nextState(
   return {
     ...before,
     schema: 1,
-    platform: 'local',
+    platform: project.config.platform,
     instance_name: wanted.name,
     project: '',
     zone: 'local',
@@ -23,7 +24,8 @@ export function nextState(
     status: 'STARTING',
     created_at: before?.status === 'REMOVED' ? now : (before?.created_at ?? now),
     updated_at: now,
-    boot_image: project.config.os_image,
+    boot_image: isEnclave(prepared) ? 'enclave.eif' : project.config.os_image,
+    ...(isEnclave(prepared) ? { registers: registersOf(prepared) } : {}),
     app_id: prepared.appId,
     instance_id: prepared.instanceId ?? '',
     compose_hash: prepared.composeHash,

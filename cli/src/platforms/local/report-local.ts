@@ -1,4 +1,4 @@
-import { type CvmStatus, listCvms } from '@dstack-cloud/vmm';
+import { type CvmStatus, HOW_ENCLAVES_RUN, listCvms } from '@dstack-cloud/vmm';
 import type { GlobalConfig } from '../../config/global-config.ts';
 import type { Context } from '../../context.ts';
 import { type ProjectState, UPDATING } from '../../project/state-file.ts';
@@ -25,8 +25,14 @@ export async function reportLocal(place: Place, state: ProjectState): Promise<Ma
     urls: machine.state.urls,
     instanceId: machine.state.instance_id,
     hardware: hardwareOf(machine),
+    drift: driftOf(state, machine),
     rows: rows(state, status, machine),
   };
+}
+
+function driftOf(state: ProjectState, { manifest }: CvmStatus): string[] {
+  if (manifest?.driver !== 'enclave' || manifest.image === state.os_image_hash) return [];
+  return [`The machine has the image of OS_IMAGE_HASH 0x${manifest.image}`];
 }
 
 /** Every machine below the run folder. */
@@ -58,7 +64,8 @@ function rows(state: ProjectState, status: string, machine: CvmStatus | undefine
   if (state.status === UPDATING)
     found.push(['Update:', 'under way, or interrupted: then deploy repeats it, and start goes back']);
   if (machine === undefined) return found;
-  found.push(['TEE:', 'SIMULATED Intel TDX (development only)']);
+  if (machine.manifest?.driver === 'enclave') found.push(['TEE:', `${HOW_ENCLAVES_RUN} (development only)`]);
+  else found.push(['TEE:', 'SIMULATED Intel TDX (development only)']);
   found.push(...vmRows(machine));
   if (machine.state.boot_progress !== '') found.push(['Progress:', machine.state.boot_progress]);
   if (machine.state.error !== null) found.push(['Error:', machine.state.error]);

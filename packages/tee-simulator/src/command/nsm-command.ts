@@ -1,14 +1,20 @@
-import { createNitro } from '../nitro/nitro-platform.ts';
+import { fromHex } from '@dstack-cloud/encoding';
+import { SimulatorError } from '../errors.ts';
+import { createNitro, type SimulatedNitro } from '../nitro/nitro-platform.ts';
 import { nsmEndpoint } from '../nitro/nsm-endpoint.ts';
-import { readArguments } from './arguments.ts';
+import { type Arguments, readArguments } from './arguments.ts';
 import { readSeed } from './read-seed.ts';
 import { runUntilStopped } from './run-until-stopped.ts';
+
+/** Registers of an image that was measured. */
+const PCR_OPTIONS = ['pcr0', 'pcr1', 'pcr2'];
+const PCR_BYTES = 48;
 
 /** `dstack-tee-simulator nsm`: the security module of one boot of a simulated enclave. */
 export async function nsmCommand(argv: readonly string[]): Promise<void> {
   const args = readArguments(
     argv,
-    ['seed-file', 'socket', 'machine', 'image'],
+    ['seed-file', 'socket', 'machine', 'image', ...PCR_OPTIONS],
     ['debug-enclave', 'exit-with-stdin'],
   );
   const socketPath = args.required('socket');
@@ -19,7 +25,22 @@ export async function nsmCommand(argv: readonly string[]): Promise<void> {
     ...(machine === undefined ? {} : { machine }),
     ...(image === undefined ? {} : { image }),
   });
+  setPcrs(nitro, args);
   const endpoint = await nsmEndpoint(nitro, { socketPath });
   const ready = { socket: socketPath, module_id: nitro.moduleId, root_pem: nitro.rootPem };
   await runUntilStopped(endpoint, ready, args.flag('exit-with-stdin'));
+}
+
+/** @throws SimulatorError `argument` */
+function setPcrs(nitro: SimulatedNitro, args: Arguments): void {
+  for (const [index, name] of PCR_OPTIONS.entries()) {
+    const text = args.text(name);
+    if (text === undefined) continue;
+    if (!/^[0-9a-f]{96}$/.test(text) || args.flag('debug-enclave'))
+      throw new SimulatorError(
+        'argument',
+        `--${name} wants ${PCR_BYTES} bytes in hex, and no --debug-enclave`,
+      );
+    nitro.pcrs[index]!.value = fromHex(text);
+  }
 }

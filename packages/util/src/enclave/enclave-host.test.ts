@@ -22,6 +22,29 @@ test('the relay closes with the connections that a program left open', async () 
   await once(left.resume(), 'close');
 }, 5000);
 
+test('a connection that the relay has no place for is told of', async () => {
+  const port = await freePort();
+  let full = 0;
+  const relay = await thisEnclave.listenTcp(
+    '127.0.0.1',
+    port,
+    () => undefined,
+    (limit) => {
+      full = limit;
+    },
+  );
+  const clients: Socket[] = [];
+  for (let i = 0; full === 0 && i < 400; i++) {
+    const client = connect(port, '127.0.0.1');
+    client.on('error', () => undefined);
+    clients.push(client);
+    await once(client, 'connect');
+  }
+  while (full === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(clients.length).toBeGreaterThan(full);
+  await relay.close();
+}, 20_000);
+
 test('a client of the relay that has said all still gets its answer', async () => {
   const port = await freePort();
   const relay = await thisEnclave.listenTcp('127.0.0.1', port, (stream) => {

@@ -17,7 +17,13 @@ interface StartedProgram {
 export interface EnclaveHost {
   /** @throws UtilError */
   raiseLoopback(): Promise<void>;
-  listenTcp(address: string, port: number, onStream: (stream: Socket) => void): Promise<VsockServer>;
+  /** @param onFull told of each connection that is refused, with the number that may be open */
+  listenTcp(
+    address: string,
+    port: number,
+    onStream: (stream: Socket) => void,
+    onFull?: (limit: number) => void,
+  ): Promise<VsockServer>;
   /** @throws UtilError when it cannot be started */
   start(command: readonly string[], env: NodeJS.ProcessEnv): Promise<StartedProgram>;
   onSignal(signal: NodeJS.Signals, handler: () => void): void;
@@ -28,6 +34,9 @@ const TOOLS: readonly (readonly [string, readonly string[]])[] = [
   ['ifconfig', ['lo', '127.0.0.1', 'up']],
   ['busybox', ['ip', 'link', 'set', 'lo', 'up']],
 ];
+
+/** Connections of the relay that are open at once. */
+const MAX_CONNECTIONS = 256;
 
 /** The enclave that this program runs in. */
 export const thisEnclave: EnclaveHost = {
@@ -50,14 +59,15 @@ export const thisEnclave: EnclaveHost = {
       `The loopback interface cannot be brought up: ${failures.join('; ')}. Add iproute2 or busybox to the image`,
     );
   },
-  async listenTcp(address, port, onStream) {
+  async listenTcp(address, port, onStream, onFull) {
     const streams = new Set<Socket>();
     const server = createServer({ allowHalfOpen: true }, (stream) => {
       streams.add(stream);
       stream.once('close', () => streams.delete(stream));
       onStream(stream);
     });
-    server.maxConnections = 64;
+    server.maxConnections = MAX_CONNECTIONS;
+    server.on('drop', () => onFull?.(MAX_CONNECTIONS));
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause) =>
         reject(new UtilError(`The relay cannot listen at ${address}:${port}`, cause)),

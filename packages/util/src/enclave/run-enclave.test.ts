@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createNitro, nsmEndpoint } from '@dstack-cloud/tee-simulator';
 import { openVsock, type Vsock } from '@dstack-cloud/vsock';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { UtilError } from '../errors.ts';
@@ -100,6 +101,36 @@ describe('an enclave that gets no keys', () => {
     expect(reports[0]).toMatchObject({ stage: 'loopback', error: 'Error: no tool for it\n' });
   });
 });
+
+test.each(['SIGTERM', 'SIGINT'] as const)(
+  '%s ends an enclave that still waits for its keys, and is reported',
+  async (signal) => {
+    const { reports } = await told();
+    const nitro = createNitro(new Uint8Array(32));
+    open.push(await nsmEndpoint(nitro, { socketPath: join(directory, 'nsm.sock') }));
+    // A root that the KMS, which never answers, would have to have.
+    writeFileSync(join(directory, 'root_ca.pem'), nitro.rootPem);
+    let asked = (): void => undefined;
+    const connecting = new Promise<void>((resolve) => {
+      asked = resolve;
+    });
+    open.push(await parent.listen(3128, () => asked()));
+    const said: string[] = [];
+    const handlers = new Map<string, () => void>();
+    const found = runEnclave(
+      options({ env: { DSTACK_VSOCK: `guest:${join(directory, 'vm.vsock')}` } }),
+      enclave,
+      host({ onSignal: (name, handler) => void handlers.set(name, handler) }),
+      (line) => said.push(line),
+    );
+    await Promise.race([connecting, found.then(() => expect.fail(said.join('\n')))]);
+    handlers.get('SIGUSR1')?.();
+    handlers.get(signal)?.();
+    expect(await found).toBe(signal === 'SIGTERM' ? 143 : 130);
+    await until(() => reports.length === 1);
+    expect(reports[0]).toEqual({ stage: 'keys', exit_code: signal === 'SIGTERM' ? 143 : 130, signal });
+  },
+);
 
 describe('the heartbeat', () => {
   test('is one byte, which comes back', async () => {

@@ -1,8 +1,9 @@
-import { rm } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { joinStreams, type Vsock } from '@dstack-cloud/vsock';
 import { printableReport, UtilError } from '../errors.ts';
 import { getKeys } from '../keys/get-keys.ts';
+import { removeKeyFile } from '../keys/key-file.ts';
 import type { Machine } from '../machine.ts';
 import { writeSecret } from '../write-output.ts';
 import type { EnclaveHost } from './enclave-host.ts';
@@ -31,6 +32,8 @@ export interface EnclaveOptions {
 
 /** Signals that the user's program gets. */
 const FORWARDED: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'];
+/** Those of them that end an enclave whose program has not started. */
+const ENDING: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'];
 const IDLE_MS = 300_000;
 /** What a shell says of a program that a signal ended. */
 const SIGNALLED = 128;
@@ -49,6 +52,7 @@ export async function runEnclave(
 ): Promise<number> {
   const tell = (outcome: object): Promise<void> => report(vsock, options.reportPort, outcome);
   let stage = 'loopback';
+  const signals = takeSignals(host);
   try {
     await host.raiseLoopback();
     if (options.heartbeat) {
@@ -56,10 +60,10 @@ export async function runEnclave(
       await beat(vsock);
     }
     stage = 'relay';
-    const relay = await startRelay(options, vsock, host);
+    const relay = await startRelay(options, vsock, host, say);
     stage = 'keys';
     const { kmsUrl, appId, rootCa, proxy, machine, env } = options;
-    const keys = await getKeys({
+    const obtained = getKeys({
       kmsUrl,
       appId,
       rootCa,
@@ -68,15 +72,26 @@ export async function runEnclave(
       env,
       say,
     });
+    const keys = await Promise.race([obtained, signals.ended]);
+    if (typeof keys !== 'string') {
+      // A KMS that does not answer must not keep an enclave that is told to end.
+      obtained.catch(() => undefined);
+      const exitCode = SIGNALLED + constants.signals[keys.signal];
+      say(`Ended by ${keys.signal} before the program was started`);
+      await tell({ stage, exit_code: exitCode, signal: keys.signal });
+      return exitCode;
+    }
     if (options.keysVariable === undefined) await writeSecret(options.keysFile, keys);
     // Keys of an earlier run must not outlive their way in.
-    else await rm(options.keysFile, { force: true });
+    else await removeKeyFile(options.keysFile);
     stage = 'start';
     const program = await host.start(options.command, environmentOf(options, keys));
-    for (const signal of FORWARDED) host.onSignal(signal, () => program.kill(signal));
+    signals.passTo((signal) => program.kill(signal));
     say(`Started ${options.command[0]}`);
+    const toldStart = tell({ stage: 'started' });
     const { code, signal } = await program.ended;
     await relay.close();
+    await toldStart;
     const exitCode = code ?? SIGNALLED + (signal === null ? 0 : constants.signals[signal]);
     await tell({ stage: 'ended', exit_code: exitCode, ...(signal !== null && { signal }) });
     return exitCode;
@@ -88,18 +103,50 @@ export async function runEnclave(
   }
 }
 
+/** Takes signals from the first moment on: they end an enclave that has no program yet, and later go to it. */
+function takeSignals(host: EnclaveHost): {
+  readonly ended: Promise<{ readonly signal: NodeJS.Signals }>;
+  passTo(program: (signal: NodeJS.Signals) => void): void;
+} {
+  let end: (ending: { readonly signal: NodeJS.Signals }) => void = () => undefined;
+  const ended = new Promise<{ readonly signal: NodeJS.Signals }>((resolve) => {
+    end = resolve;
+  });
+  let take = (signal: NodeJS.Signals): void => {
+    if (ENDING.includes(signal)) end({ signal });
+  };
+  for (const signal of FORWARDED) host.onSignal(signal, () => take(signal));
+  return {
+    ended,
+    passTo: (program) => {
+      take = program;
+    },
+  };
+}
+
 async function startRelay(
   { relay: { address, port }, proxy }: EnclaveOptions,
   vsock: Vsock,
   host: EnclaveHost,
+  say: (line: string) => void,
 ): Promise<{ close(): Promise<void> }> {
-  return await host.listenTcp(address, port, (near) => {
+  let refused = 0;
+  const onFull = (limit: number): void => {
+    refused += 1;
+    // Said at 1, 2, 4, 8…: a program that does not close its connections must not fill the console.
+    if ((refused & (refused - 1)) === 0)
+      say(
+        `The relay is full: ${refused} connections refused (${limit} open at most); does the program close its own?`,
+      );
+  };
+  const onStream = (near: Socket): void => {
     near.on('error', () => near.destroy());
     vsock.connect(proxy.cid, proxy.port).then(
       (far) => void joinStreams(near, far, IDLE_MS),
       () => near.destroy(),
     );
-  });
+  };
+  return await host.listenTcp(address, port, onStream, onFull);
 }
 
 /** What the user's program sees: the proxy in every spelling, and where its keys are. */

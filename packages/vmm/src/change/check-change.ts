@@ -1,6 +1,9 @@
 import { AppError, HOST_SHARED_LIMITS, type HostSharedName, readFileBounded } from '@dstack-cloud/app';
 import { isThere } from '@dstack-cloud/files';
+import { checkGivenEnclave, requireEnclaveSpace } from '../enclave/enclave-image.ts';
+import { requireEnclavePrograms } from '../enclave/enclave-processes.ts';
 import { VmmError } from '../errors.ts';
+import { proxyConfigText } from '../manifest/enclave-settings.ts';
 import { type CvmManifest, readManifest, type VmManifest } from '../manifest/manifest.ts';
 import { cvmPaths } from '../manifest/paths.ts';
 import { requireFreePort } from '../ports/ports.ts';
@@ -22,7 +25,7 @@ const MAX_INPUT_BYTES = 64 * 1024;
  * @throws VmmError
  */
 export async function checkChange(
-  { dir, shared, seedFile, rootCaTdx, images = [] }: CreateOptions,
+  { dir, shared, seedFile, rootCaTdx, enclave, images = [] }: CreateOptions,
   manifest: CvmManifest,
   ownPorts: readonly number[] = [],
 ): Promise<void> {
@@ -41,7 +44,8 @@ export async function checkChange(
         },
       );
   }
-  if (shared['app-compose.json'] === undefined || shared['.sys-config.json'] === undefined)
+  if (enclave !== undefined) await checkEnclave(dir, enclave.file, manifest);
+  else if (shared['app-compose.json'] === undefined || shared['.sys-config.json'] === undefined)
     throw new VmmError('bad_option', 'A machine needs app-compose.json and .sys-config.json');
   await checkSealApproval(dir, shared);
   await requireReadable('The seed of the simulated hardware', seedFile, true);
@@ -61,6 +65,24 @@ export async function checkChange(
   if (manifest.driver !== 'vm') return;
   await checkVm(dir, manifest);
   if (isThere(dir)) await checkDataDisk(cvmPaths(dir).dataDisk, (await readVm(dir)).vm.disk_size);
+}
+
+/** What an enclave would fail of at its start. */
+async function checkEnclave(dir: string, file: string, manifest: CvmManifest): Promise<void> {
+  if (manifest.driver !== 'enclave') return;
+  requireEnclavePrograms();
+  const { osImageHash } = await checkGivenEnclave(file);
+  if (osImageHash !== manifest.image)
+    throw new VmmError('bad_image', `${file} is not the image that was measured`, {
+      expected: manifest.image,
+      found: osImageHash,
+    });
+  await requireEnclaveSpace(dir, file);
+  try {
+    proxyConfigText(manifest.enclave, manifest.port_map, 'kernel');
+  } catch (cause) {
+    throw new VmmError('bad_option', (cause as Error).message, { cause });
+  }
 }
 
 async function readVm(dir: string): Promise<VmManifest> {

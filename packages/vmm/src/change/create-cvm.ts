@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { link, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isThere, makeOwnDirectory, removeAbandoned, temporaryName } from '@dstack-cloud/files';
+import { placeEnclave } from '../enclave/enclave-image.ts';
 import { VmmError } from '../errors.ts';
 import { asVmmErrors, requireMachineFolder } from '../folder/machine-folder.ts';
 import { writeShared } from '../folder/shared-update.ts';
@@ -45,6 +46,7 @@ export async function createCvm(options: CreateOptions): Promise<CvmManifest> {
     const manifest = withImages(wanted, dir, await placeImages(staged, options.images ?? []));
     await writeManifest(staged, manifest);
     if (manifest.driver === 'vm') await makeDataDisk(cvmPaths(staged).dataDisk, manifest.vm.disk_size);
+    if (options.enclave !== undefined) await placeEnclave(staged, options.enclave.file, options.image);
     // A machine is there whole or not at all; of two made at once the second fails here.
     await rename(staged, dir).catch((cause: NodeJS.ErrnoException) => {
       if (cause.code === 'EEXIST' || cause.code === 'ENOTEMPTY')

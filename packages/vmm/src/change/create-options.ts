@@ -3,6 +3,16 @@ import type { HostShared } from '../folder/shared-update.ts';
 import type { PortMapping, ProcessManifest } from '../manifest/manifest.ts';
 import type { VmOptions } from '../manifest/vm-settings.ts';
 
+/** What an enclave of this host is made from. */
+interface EnclaveOptions {
+  /** Path of the enclave image, which is copied. */
+  readonly file: string;
+  readonly allow: readonly string[];
+  readonly allowPrivate?: boolean;
+  readonly egress?: readonly { readonly vsock_port: number; readonly target: string }[];
+  readonly cid?: number;
+}
+
 export interface CreateOptions {
   /** Folder that will hold the machine; its parent is made when missing. */
   readonly dir: string;
@@ -14,6 +24,8 @@ export interface CreateOptions {
   readonly image: string;
   /** Makes it a virtual machine; without, the guest's programs are processes of this host. */
   readonly vm?: VmOptions;
+  /** Makes it an enclave of this host; `image` is then its OS image hash. */
+  readonly enclave?: EnclaveOptions;
   /** Of a virtual machine; the simulated TDX by default. */
   readonly tee?: 'simulated-tdx' | 'tdx' | 'none';
   /** Port of the host's quote generation service on its vsock, for a real TD. */

@@ -44,6 +44,7 @@ export async function placeImages(folder: string, sources: readonly string[]): P
 /** Name of the disk with container images that a machine has. */
 export function imagesDiskOf(manifest: CvmManifest): string | null {
   if (manifest.driver === 'process') return manifest.runner.images_disk;
+  if (manifest.driver === 'enclave') return null;
   return manifest.vm.images_disk === null ? null : basename(manifest.vm.images_disk);
 }
 

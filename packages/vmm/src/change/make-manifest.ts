@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { VmmError } from '../errors.ts';
 import { canonical } from '../folder/machine-folder.ts';
+import { enclaveFileName } from '../manifest/enclave-settings.ts';
 import {
   type CvmManifest,
   MANIFEST_FILE,
@@ -34,6 +35,9 @@ export function nextManifest(manifest: CvmManifest, options: CreateOptions): Cvm
   const next = { ...wanted, id, created_at_ms, tee, port_map: kept, agent_port };
   return parseManifest(JSON.stringify(next), join(options.dir, MANIFEST_FILE));
 }
+
+/** Context id in the documented examples. */
+const ENCLAVE_CID = 16;
 
 /** What a new machine is. */
 export function makeManifest(options: CreateOptions): CvmManifest {
@@ -68,6 +72,15 @@ export function makeManifest(options: CreateOptions): CvmManifest {
       tee: teeOf(options, simulated),
       vm: vmSettings(canonical(options.dir), options.vm),
     };
+  if (options.enclave !== undefined) {
+    const { allow, allowPrivate = false, egress = [], cid = ENCLAVE_CID } = options.enclave;
+    return {
+      ...common,
+      driver: 'enclave',
+      tee: { ...simulated, kind: 'simulated-nitro' },
+      enclave: { file: enclaveFileName(options.image), allow, allow_private: allowPrivate, egress, cid },
+    };
+  }
   return {
     ...common,
     driver: 'process',
@@ -83,7 +96,7 @@ export function makeManifest(options: CreateOptions): CvmManifest {
 
 /** The manifest of a machine that has a disk with container images, by its name in the machine's folder. */
 export function withImages(manifest: CvmManifest, dir: string, name: string | null): CvmManifest {
-  if (name === null) return manifest;
+  if (name === null || manifest.driver === 'enclave') return manifest;
   return manifest.driver === 'vm'
     ? { ...manifest, vm: { ...manifest.vm, images_disk: join(canonical(dir), name) } }
     : { ...manifest, runner: { ...manifest.runner, images_disk: name } };

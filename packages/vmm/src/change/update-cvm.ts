@@ -1,3 +1,4 @@
+import { placeEnclave, removeOtherEnclaves } from '../enclave/enclave-image.ts';
 import { VmmError } from '../errors.ts';
 import { withMachine } from '../folder/machine-folder.ts';
 import { confirmUpdate, hasOpenUpdate, openUpdate, renewGuest, undoUpdate } from '../folder/open-update.ts';
@@ -34,12 +35,13 @@ export async function updateCvm(options: CreateOptions, update: UpdateOptions = 
     const next = withImages(wanted, dir, await placeImages(dir, options.images ?? []));
     // A disk that is larger than its machine says does no harm, should the update be taken back.
     if (next.driver === 'vm') await growDataDisk(cvmPaths(dir).dataDisk, next.vm.disk_size);
+    if (options.enclave !== undefined) await placeEnclave(dir, options.enclave.file, options.image);
     if (update.open || update.fresh) await openUpdate(dir);
     else await confirmUpdate(dir);
     if (update.fresh) await renewGuest(dir);
     await stageUpdate(dir, shared, next);
     await finishUpdate(dir);
-    if (!hasOpenUpdate(dir)) await removeOtherImages(dir, [imagesDiskOf(next)]);
+    if (!hasOpenUpdate(dir)) await removeOthers(dir, next);
     return next;
   });
 }
@@ -55,10 +57,16 @@ export async function closeUpdate(dir: string, outcome: 'undo' | 'confirm'): Pro
   if (outcome === 'confirm')
     await withMachine(dir, { evenWhenFull: true }, async () => {
       await confirmUpdate(dir);
-      await removeOtherImages(dir, [imagesDiskOf(await readManifest(dir))]);
+      await removeOthers(dir, await readManifest(dir));
     });
   else await withStopped(dir, false, () => undoUpdate(dir));
   return isOpen;
+}
+
+/** What revisions that are no more left in the folder of the machine. */
+async function removeOthers(dir: string, manifest: CvmManifest): Promise<void> {
+  await removeOtherImages(dir, [imagesDiskOf(manifest)]);
+  await removeOtherEnclaves(dir, manifest);
 }
 
 async function withStopped<T>(

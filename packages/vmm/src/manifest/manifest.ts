@@ -3,6 +3,7 @@ import { AppError, readFileBounded, table, writeFileAtomic } from '@dstack-cloud
 import type { ProcessIdentity } from '@dstack-cloud/files';
 import { z } from 'zod';
 import { VmmError } from '../errors.ts';
+import { type EnclaveSettings, enclaveSettingsSchema } from './enclave-settings.ts';
 import { isImagesDisk } from './images-disk-name.ts';
 import { type VmSettings, vmSettingsSchema } from './vm-settings.ts';
 
@@ -26,7 +27,7 @@ export function isImageName(name: string): boolean {
 }
 
 /** `vm-manifest.json`: what a machine is, as opposed to what it does now (`vm-state.json`). */
-export type CvmManifest = ProcessManifest | VmManifest;
+export type CvmManifest = ProcessManifest | VmManifest | EnclaveManifest;
 
 /** The guest's programs as processes of this host. */
 export interface ProcessManifest extends CommonManifest {
@@ -50,6 +51,13 @@ export interface VmManifest extends CommonManifest {
     | { readonly kind: 'tdx'; readonly qgs_port: number }
     | { readonly kind: 'none' };
   readonly vm: VmSettings;
+}
+
+/** An enclave image, whose files run as processes of this host. */
+export interface EnclaveManifest extends CommonManifest {
+  readonly driver: 'enclave';
+  readonly tee: { readonly kind: 'simulated-nitro'; readonly seed_file: string; readonly machine: string };
+  readonly enclave: EnclaveSettings;
 }
 
 /** The simulated hardware that a machine runs on. */
@@ -139,6 +147,12 @@ const manifestSchema: z.ZodType<CvmManifest> = z.discriminatedUnion('driver', [
       z.strictObject({ kind: z.literal('none') }),
     ]),
     vm: vmSettingsSchema,
+  }),
+  z.strictObject({
+    ...common,
+    driver: z.literal('enclave'),
+    tee: z.strictObject({ kind: z.literal('simulated-nitro'), seed_file: z.string(), machine: z.string() }),
+    enclave: enclaveSettingsSchema,
   }),
 ]);
 

@@ -20,14 +20,16 @@ export interface ChosenPorts extends GuestPorts {
  * is kept when it is free, so that addresses survive a restart; else a free one is taken.
  */
 export async function choosePorts(manifest: CvmManifest): Promise<ChosenPorts> {
-  const agent = { ...manifest.agent_port, from: await settle(manifest.agent_port) };
+  // An enclave's agent listens inside it only.
+  const hasAgent = manifest.driver !== 'enclave';
+  const agent = { ...manifest.agent_port, from: hasAgent ? await settle(manifest.agent_port) : 0 };
   const port_map: PortMapping[] = [];
   for (const mapping of manifest.port_map) port_map.push({ ...mapping, from: await settle(mapping) });
-  const named: Record<string, number> = { agent: agent.from };
+  const named: Record<string, number> = hasAgent ? { agent: agent.from } : {};
   for (const mapping of port_map) named[String(mapping.to)] = mapping.from;
   const first = port_map.find(({ protocol }) => protocol === 'tcp');
   // On a bridge the guest has an address of its own, and nothing of the host leads to it.
-  const isMapped = manifest.driver === 'process' || manifest.vm.networks.some(({ mode }) => mode === 'user');
+  const isMapped = manifest.driver !== 'vm' || manifest.vm.networks.some(({ mode }) => mode === 'user');
   return {
     manifest: { ...manifest, agent_port: agent, port_map },
     agent: agent.from,
@@ -35,8 +37,11 @@ export async function choosePorts(manifest: CvmManifest): Promise<ChosenPorts> {
     named,
     urls: isMapped
       ? {
-          agent: `http://${agent.address}:${agent.from}`,
-          ...(first === undefined ? {} : { app: `http://${first.address}:${first.from}` }),
+          ...(hasAgent ? { agent: `http://${agent.address}:${agent.from}` } : {}),
+          // Who may read what goes into an enclave is its application's to say: nothing is known but the address.
+          ...(first === undefined
+            ? {}
+            : { app: `${hasAgent ? 'http' : 'tcp'}://${first.address}:${first.from}` }),
         }
       : {},
   };

@@ -16,8 +16,8 @@ export async function endMachineContainers(
   paths: CvmPaths,
   manifest: CvmManifest | undefined,
 ): Promise<number> {
-  // A virtual machine's containers end with it.
-  if (manifest?.driver === 'vm') return 0;
+  // A virtual machine's containers end with it, and an enclave has none.
+  if (manifest !== undefined && manifest.driver !== 'process') return 0;
   const runner = manifest?.runner;
   let count = 0;
   for (const program of enginesOf(runner)) {

@@ -13,7 +13,7 @@ const VOLUME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$/;
  * @throws VmmError `engine_down`; nothing was removed from that engine then
  */
 export async function removeMachineVolumes(manifest: CvmManifest): Promise<void> {
-  if (manifest.driver === 'vm') return;
+  if (manifest.driver !== 'process') return;
   const { runner } = manifest;
   const label = `label=${PROJECT_LABEL}=${composeProject(manifest.id)}`;
   for (const program of enginesOf(runner)) {

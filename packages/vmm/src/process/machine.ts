@@ -1,5 +1,4 @@
 import { mkdir } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VmmError } from '../errors.ts';
 import type { LogFile } from '../logs/log-file.ts';
@@ -8,12 +7,12 @@ import type { ProcessManifest } from '../manifest/manifest.ts';
 import type { CvmPaths, RunPaths } from '../manifest/paths.ts';
 import { childEnvironment } from '../programs/child-environment.ts';
 import { Component } from '../programs/component.ts';
+import { componentFailed, untilListening } from '../programs/component-ready.ts';
 import type { Guard } from '../programs/guard.ts';
 import { MACHINE_MARK } from '../programs/machine-processes.ts';
 import { resolveProgram } from '../programs/programs.ts';
 import type { StateKeeper } from '../state/state-keeper.ts';
 
-const SOCKET_TIMEOUT_MS = 20_000;
 /** Key requests have their own time-outs (60 s a KMS URL); this is the last resort. */
 const PREPARE_TIMEOUT_MS = 300_000;
 const APP_STOP_GRACE_MS = 10_000;
@@ -46,12 +45,12 @@ export class Machine implements MachineDriver {
       ...['tdx', '--seed-file', manifest.tee.seed_file, '--socket', run.tsm],
       ...['--state', paths.teeState, '--image', manifest.image, '--machine', manifest.tee.machine],
     ]);
-    await this.#untilListening(tee, run.tsm, stop);
+    await untilListening(tee, run.tsm, stop);
     await this.#prepare(stop);
     if (stop.aborted) return;
     const config = ['--config', paths.guestConfig];
     const agent = this.#start('agent', [...resolveProgram('dstack-guest-agent'), ...config]);
-    await this.#untilListening(agent, run.dstack, stop);
+    await untilListening(agent, run.dstack, stop);
     if (stop.aborted) return;
     const runner = this.#start('app', [...resolveProgram('dstack-app-runner'), ...config]);
     await this.#untilUp(runner, stop);
@@ -69,7 +68,7 @@ export class Machine implements MachineDriver {
       return component.name === 'app' && code === 0 ? await stopped : component;
     });
     const first = await Promise.race([stopped, ...ended]);
-    if (first !== undefined && !stop.aborted) throw failed(first, 'ended');
+    if (first !== undefined && !stop.aborted) throw componentFailed(first, 'ended');
   }
 
   /** Ends all programs, the last started first. */
@@ -111,17 +110,7 @@ export class Machine implements MachineDriver {
     if (result === 'late')
       throw new VmmError('timeout', `Boot took longer than ${PREPARE_TIMEOUT_MS / 1000} s`);
     this.#running.splice(this.#running.indexOf(prepare), 1);
-    if (result.code !== 0) throw failed(prepare, 'failed');
-  }
-
-  async #untilListening(component: Component, socketPath: string, stop: AbortSignal): Promise<void> {
-    const deadline = Date.now() + SOCKET_TIMEOUT_MS;
-    while (!stop.aborted) {
-      if (await canConnect(socketPath)) return;
-      if (!component.running) throw failed(component, 'ended before it was ready');
-      if (Date.now() > deadline) throw new VmmError('timeout', `${component.name} did not get ready in time`);
-      await sleep(15);
-    }
+    if (result.code !== 0) throw componentFailed(prepare, 'failed');
   }
 
   /** The runner is up when it says so (`boot.progress`/`done`), or when it ended well. */
@@ -132,25 +121,9 @@ export class Machine implements MachineDriver {
       if (!runner.running) {
         const { code } = await runner.exited;
         if (code === 0) return;
-        throw failed(runner, 'failed');
+        throw componentFailed(runner, 'failed');
       }
       await sleep(15);
     }
   }
-}
-
-function failed(component: Component, what: string): VmmError {
-  const last = component.tail.slice(-8).join('\n');
-  return new VmmError('boot_failed', `${component.name} ${what}${last === '' ? '' : `:\n${last}`}`);
-}
-
-async function canConnect(path: string): Promise<boolean> {
-  return await new Promise((resolve) => {
-    const socket = connect({ path });
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
 }

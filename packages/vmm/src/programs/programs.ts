@@ -11,6 +11,7 @@ const SOURCES: Readonly<Record<string, string>> = {
   'dstack-app-runner': 'packages/guest-agent/src/runner-main.ts',
   'dstack-vmm': 'packages/vmm/src/main.ts',
   'dstack-tee-simulator': 'packages/tee-simulator/src/main.ts',
+  'dstack-vsock-proxy': 'packages/vsock/src/proxy/vsock-proxy-main.ts',
   'dstack-verifier': 'packages/verifier/src/main.ts',
 };
 
@@ -33,6 +34,11 @@ export function guestProgramDirectory(): string {
 /** Folder with the programs that container images get, a folder for each. */
 export function containerProgramsDirectory(): string {
   return besidePrograms('containers');
+}
+
+/** Folder with the programs that enclave images get. */
+export function enclaveProgramsDirectory(): string {
+  return besidePrograms('enclave');
 }
 
 /** A folder beside that of the bundles, or where the build puts it. */

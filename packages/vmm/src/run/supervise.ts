@@ -69,7 +69,10 @@ async function run(dir: string, signal: AbortSignal, hurry: AbortSignal): Promis
     const options = { paths, run: runFiles, serial, guard, keeper };
     if (ports.manifest.driver === 'vm')
       machine = new VirtualMachine({ ...options, manifest: ports.manifest });
-    else {
+    else if (ports.manifest.driver === 'enclave') {
+      const { Enclave } = await import('../enclave/enclave.ts');
+      machine = new Enclave({ ...options, manifest: ports.manifest });
+    } else {
       const config = guestConfig(ports.manifest, paths, runFiles, ports);
       await writeFileAtomic(paths.guestConfig, `${JSON.stringify(config, null, 2)}\n`, { mode: 0o600 });
       machine = new Machine({ ...options, manifest: ports.manifest });

@@ -10,8 +10,15 @@ export interface Joined {
 /**
  * Carries bytes between two streams until both have ended, one fails, or nothing flows for `idleMs`. What waits is
  * bounded by the streams' own buffers: a side that does not read stops the other.
+ *
+ * @param firstMs how long both may say nothing at the start
  */
-export async function joinStreams(near: Duplex, far: Duplex, idleMs: number): Promise<Joined> {
+export async function joinStreams(
+  near: Duplex,
+  far: Duplex,
+  idleMs: number,
+  firstMs: number = idleMs,
+): Promise<Joined> {
   return await new Promise((resolve) => {
     let [sent, received, open] = [0, 0, 2];
     const finish = (reason: Joined['reason']): void => {
@@ -21,14 +28,19 @@ export async function joinStreams(near: Duplex, far: Duplex, idleMs: number): Pr
       if (reason !== 'ended') for (const stream of [near, far]) stream.destroy();
       resolve({ sent, received, reason });
     };
-    const timer = setTimeout(() => finish('idle'), idleMs);
+    let timer = setTimeout(() => finish('idle'), Math.min(firstMs, idleMs));
+    const flowed = (): void => {
+      if (sent + received > 0) return void timer.refresh();
+      clearTimeout(timer);
+      if (open >= 0) timer = setTimeout(() => finish('idle'), idleMs);
+    };
     near.on('data', (chunk: Buffer) => {
+      flowed();
       sent += chunk.length;
-      timer.refresh();
     });
     far.on('data', (chunk: Buffer) => {
+      flowed();
       received += chunk.length;
-      timer.refresh();
     });
     for (const stream of [near, far]) {
       stream.on('error', () => finish('error'));

@@ -66,6 +66,7 @@ const schema = z.strictObject({
       connections_per_source: z.int().min(1).max(65_536).default(256),
       header_bytes: z.int().min(256).max(65_536).default(4096),
       header_seconds: z.number().min(0.05).max(60).default(10),
+      first_byte_seconds: z.number().min(0.05).max(86_400).default(30),
       connect_seconds: z.number().min(0.05).max(60).default(10),
       idle_seconds: z.number().min(0.05).max(86_400).default(300),
     })
@@ -83,6 +84,8 @@ export interface ProxyLimits {
   readonly connections_per_source: number;
   readonly header_bytes: number;
   readonly header_seconds: number;
+  /** A connection into an enclave on which neither side says anything for so long is ended. */
+  readonly first_byte_seconds: number;
   readonly connect_seconds: number;
   readonly idle_seconds: number;
 }

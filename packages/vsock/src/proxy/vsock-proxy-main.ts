@@ -15,6 +15,7 @@ mappings in both directions. It sees TLS, and no key.
 
   -c, --config FILE  configuration (JSON), default /etc/dstack/vsock-proxy.json
       --check        check the configuration and exit
+  -V, --version      print the version
   -h, --help         print this text
 
 Example of a configuration:
@@ -28,6 +29,7 @@ const USAGE_ERROR = 2;
 async function main(): Promise<void> {
   const values = argumentsOf();
   if (values.help) return void process.stdout.write(USAGE);
+  if (values.version) return void process.stdout.write('dstack-vsock-proxy 0.1.0\n');
   const config = parseProxyConfig(await readConfig(values.config));
   if (values.check) return void process.stdout.write(`${printable(values.config)} can be used\n`);
   const say = (line: object): void => void process.stderr.write(`${printable(JSON.stringify(line))}\n`);
@@ -53,13 +55,19 @@ async function main(): Promise<void> {
   budget.flush();
 }
 
-function argumentsOf(): { readonly config: string; readonly check?: boolean; readonly help?: boolean } {
+function argumentsOf(): {
+  readonly config: string;
+  readonly check?: boolean;
+  readonly help?: boolean;
+  readonly version?: boolean;
+} {
   try {
     return parseArgs({
       options: {
         config: { type: 'string', short: 'c', default: '/etc/dstack/vsock-proxy.json' },
         check: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
+        version: { type: 'boolean', short: 'V' },
       },
     }).values;
   } catch (error) {

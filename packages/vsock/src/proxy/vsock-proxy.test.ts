@@ -299,6 +299,23 @@ describe('limits', () => {
     expect(proxy!.metrics.text()).toContain('outcome="idle"} 1');
   });
 
+  test('a stranger who says nothing into an enclave is ended long before the idle time', async () => {
+    const inside = await hybridGuest(path).listen(443, (stream) => void stream.resume());
+    const listen = await freePort();
+    await start({
+      mappings: [{ direction: 'ingress', listen: `127.0.0.1:${listen}`, enclave_port: 443 }],
+      limits: { first_byte_seconds: 0.2 },
+    });
+    const silent = connect(listen, '127.0.0.1').resume();
+    const speaking = connect(listen, '127.0.0.1').resume();
+    speaking.write('hello');
+    await once(silent, 'close');
+    await until(() => proxy!.open === 1);
+    expect(speaking.destroyed).toBe(false);
+    speaking.destroy();
+    await inside.close();
+  });
+
   test('a side that does not read stops the other; little waits in the proxy', async () => {
     await start(allowing(`127.0.0.1:${port}`));
     target.removeAllListeners('connection');

@@ -58,6 +58,8 @@ export async function startVsockProxy(options: ProxyOptions): Promise<VsockProxy
   const servers: VsockServer[] = [];
   const idleMs = limits.idle_seconds * 1000;
   const connectMs = limits.connect_seconds * 1000;
+  // Strangers connect inwards: one that says nothing keeps its place for a shorter time.
+  const firstMs = { ingress: limits.first_byte_seconds * 1000, egress: idleMs, connect: idleMs };
 
   /** Holds a place for the stream until `serve` has ended, which is not before the stream is closed. */
   const guarded = (way: Way, near: Socket, source: string, serve: () => Promise<void>): void => {
@@ -84,7 +86,7 @@ export async function startVsockProxy(options: ProxyOptions): Promise<VsockProxy
 
   const carry = async (way: Way, near: Socket, far: Socket): Promise<void> => {
     streams.add(far);
-    const { sent, received, reason } = await joinStreams(near, far, idleMs);
+    const { sent, received, reason } = await joinStreams(near, far, idleMs, firstMs[way]);
     streams.delete(far);
     metrics.ended(way, reason === 'ended' ? 'done' : reason);
     if (way === 'ingress') metrics.flowed(received, sent);

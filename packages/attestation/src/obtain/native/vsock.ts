@@ -110,7 +110,7 @@ export async function serveStreams(
   const server = await pipeOver(fd, SERVER);
   server.onconnection = (status, client) => {
     if (status !== 0) return;
-    if (accepts(client.fd)) onStream(new Socket({ handle: client } as object));
+    if (accepts(client.fd)) onStream(socketOver(client));
     else client.close();
   };
   if (server.listen(BACKLOG) !== 0) {
@@ -154,7 +154,12 @@ async function bind(): Promise<SocketCalls> {
  * A stream over an open socket. libuv refuses descriptors of families it does not know, but its pipe handle takes them.
  */
 export async function adoptSocket(fd: number): Promise<Socket> {
-  return new Socket({ handle: await pipeOver(fd, STREAM) } as object);
+  return socketOver(await pipeOver(fd, STREAM));
+}
+
+/** Half open as the kernel's stream is: who has said all may still be answered. */
+function socketOver(handle: Pipe): Socket {
+  return new Socket({ handle, allowHalfOpen: true } as object);
 }
 
 async function pipeOver(fd: number, kind: number): Promise<Pipe> {
