@@ -24,7 +24,7 @@ const SAFE: Readonly<Record<string, string>> = {
   'packages/verifier/src/command/output.ts': 'the raw streams, which the commands give printable text',
 };
 /** Text that the program itself is written with. */
-const OWN = /USAGE|HELP|VERSION|'dstack-vmm 0\.1\.0|helpInformation|rootPem|ready: /;
+const OWN = /USAGE|HELP|VERSION|'dstack-v(mm|sock-proxy) 0\.1\.0|helpInformation|rootPem|ready: /;
 const MADE_PRINTABLE = /printable|jsonText|reportText/;
 
 const WRITES = /(process\.(stdout|stderr)\.write|console\.(log|info|warn|error)|\.(stdout|stderr))\(/g;

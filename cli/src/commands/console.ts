@@ -4,7 +4,7 @@ import { configSchema, loadConfig, type WatchConfig } from '@dstack-cloud/watche
 import { type GlobalConfig, loadGlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
-import { loadPlatform } from '../platforms/platform.ts';
+import { loadPlatform } from '../platforms/load-platform.ts';
 
 const DEFAULT_PORT = 8_190;
 

@@ -1,7 +1,7 @@
 import type { Context } from '../context.ts';
 import { EXIT } from '../errors.ts';
 import { globalConfigToTend } from '../platforms/load-place.ts';
-import { loadPlatform } from '../platforms/platform.ts';
+import { loadPlatform } from '../platforms/load-platform.ts';
 import { findProject, loadProjectToTend } from '../project/app-config.ts';
 
 const COLUMNS = ['NAME', 'STATUS', 'TEE', 'APP ID', 'URL', 'CREATED'] as const;

@@ -2,7 +2,7 @@ import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
 import { findDeployment, requireDeployment } from '../platforms/deployment.ts';
 import { loadPlaceToTend } from '../platforms/load-place.ts';
-import { loadPlatform } from '../platforms/platform.ts';
+import { loadPlatform } from '../platforms/load-platform.ts';
 
 const MAX_LINES = 1_000_000;
 

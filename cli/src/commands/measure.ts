@@ -16,7 +16,7 @@ export async function run(
   if (flags['fetchRootCa'] === true) {
     if (!isNitro)
       throw new CliError('usage', '--fetch-root-ca is for platform nitro', { exitCode: EXIT.usage });
-    const { fetchRootCa } = await import('../enclave/fetch-root-ca.ts');
+    const { fetchRootCa } = await import('../kms/fetch-root-ca.ts');
     await fetchRootCa(context, config, project);
   }
   if (isNitro) {

@@ -1,7 +1,7 @@
 import type { Context } from '../context.ts';
 import { requireDeployment } from '../platforms/deployment.ts';
 import { loadPlace } from '../platforms/load-place.ts';
-import { loadPlatform } from '../platforms/platform.ts';
+import { loadPlatform } from '../platforms/load-platform.ts';
 
 export const changesProject = true;
 

@@ -2,7 +2,7 @@ import type { Context } from '../context.ts';
 import { EXIT } from '../errors.ts';
 import { findDeployment } from '../platforms/deployment.ts';
 import { loadPlaceToTend } from '../platforms/load-place.ts';
-import { loadPlatform } from '../platforms/platform.ts';
+import { loadPlatform } from '../platforms/load-platform.ts';
 import { measurements } from '../status/measurements.ts';
 
 const LABEL_WIDTH = 14;

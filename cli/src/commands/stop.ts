@@ -2,7 +2,7 @@ import type { Context } from '../context.ts';
 import { EXIT } from '../errors.ts';
 import { deploymentToEnd } from '../platforms/deployment.ts';
 import { loadPlaceToTend } from '../platforms/load-place.ts';
-import { loadPlatform } from '../platforms/platform.ts';
+import { loadPlatform } from '../platforms/load-platform.ts';
 
 export const changesProject = true;
 

@@ -11,7 +11,7 @@ import { type GlobalConfig, loadGlobalConfig } from '../config/global-config.ts'
 import type { Context } from '../context.ts';
 import { CliError, EXIT, messageOf } from '../errors.ts';
 import { requireDeployment } from '../platforms/deployment.ts';
-import { loadPlatform } from '../platforms/platform.ts';
+import { loadPlatform } from '../platforms/load-platform.ts';
 import { prepareProject } from '../platforms/prepare-project.ts';
 import { findProject, loadProject } from '../project/app-config.ts';
 import { type AppReport, appReportJson } from '../verify/app-report.ts';

@@ -5,9 +5,9 @@ import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
 import { findImage } from '../image/find-image.ts';
 import { isSimulated as isSimulatedProject } from '../platforms/is-simulated.ts';
-import { localDriver } from '../platforms/local/driver.ts';
 import { prepareProject } from '../platforms/prepare-project.ts';
 import type { Project } from '../project/app-config.ts';
+import { localDriver } from '../project/local-driver.ts';
 import type { Prepared } from '../project/shared-files.ts';
 import type { Workload, WorkloadOptions } from './workload.ts';
 

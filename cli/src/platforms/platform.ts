@@ -3,7 +3,6 @@ import type { Context } from '../context.ts';
 import type { Project } from '../project/app-config.ts';
 import type { Prepared } from '../project/shared-files.ts';
 import type { ProjectState } from '../project/state-file.ts';
-import { notYet } from './not-yet.ts';
 
 /** A command's surroundings on a platform. */
 export interface Place {
@@ -63,7 +62,7 @@ export interface DeployOptions {
   readonly data: 'keep' | 'delete';
 }
 
-/** What a platform can do with a project's machine; adding one touches its own folder and the table below. */
+/** What a platform can do with a project's machine. */
 export interface Platform {
   /**
    * Refuses what its guests would refuse, and what the machine cannot get on this host; nothing is registered, sealed,
@@ -82,16 +81,4 @@ export interface Platform {
   start(place: Place, state: ProjectState): Promise<MachineReport>;
   remove(place: Place, state: ProjectState, options: { force: boolean }): Promise<void>;
   list(context: Context, config: GlobalConfig): Promise<ListedMachine[]>;
-}
-
-const PLATFORMS = new Map<string, () => Promise<Platform>>([
-  ['local', async () => (await import('./local/local-platform.ts')).localPlatform],
-  ['nitro', async () => (await import('./nitro/nitro-platform.ts')).nitroPlatform],
-]);
-
-/** The platform of that name. Throws `not_yet` for those that this version lacks. */
-export async function loadPlatform(name: string): Promise<Platform> {
-  const load = PLATFORMS.get(name);
-  if (load !== undefined) return await load();
-  throw notYet(`Platform ${name}`);
 }

@@ -5,8 +5,8 @@ import type { GlobalConfig } from '../config/global-config.ts';
 import { type Context, expandHome } from '../context.ts';
 import { CliError } from '../errors.ts';
 import { findImage } from '../image/find-image.ts';
-import { localDriver } from '../platforms/local/driver.ts';
 import type { Project } from './app-config.ts';
+import { localDriver } from './local-driver.ts';
 import { SIMULATED_IMAGE, simulatedImage } from './simulated-image.ts';
 
 /** The OS image of a project as the machine's host describes it. */

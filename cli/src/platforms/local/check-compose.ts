@@ -7,8 +7,8 @@ import {
 } from '@dstack-cloud/app/compose-file';
 import { CliError, messageOf } from '../../errors.ts';
 import { readEnvFile } from '../../project/env-file.ts';
+import { localDriver } from '../../project/local-driver.ts';
 import type { Place } from '../platform.ts';
-import { localDriver } from './driver.ts';
 import { hostEngine } from './host-engine.ts';
 
 /**

@@ -8,13 +8,13 @@ import {
 } from '@dstack-cloud/app';
 import { checkCvm, requireKeyProvider } from '@dstack-cloud/vmm';
 import { CliError, messageOf } from '../../errors.ts';
+import { localDriver } from '../../project/local-driver.ts';
 import type { Prepared } from '../../project/shared-files.ts';
 import type { ProjectState } from '../../project/state-file.ts';
 import type { Place } from '../platform.ts';
 import { checkCompose } from './check-compose.ts';
 import { checkImages } from './check-images.ts';
 import { createOptions, newDirectory } from './create-options.ts';
-import { localDriver } from './driver.ts';
 import { projectMachine } from './paths.ts';
 import { requireOwner } from './require-owner.ts';
 

@@ -2,12 +2,12 @@ import { createHash } from 'node:crypto';
 import { pinnedRootsOf } from '@dstack-cloud/ra-tls';
 import type { GlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
+import { enclaveKms } from '../enclave/enclave-inputs.ts';
 import { CliError } from '../errors.ts';
-import { postKms } from '../kms/post-kms.ts';
 import type { Project } from '../project/app-config.ts';
 import { enclaveFilePath } from '../project/project-path.ts';
 import { replaceFile } from '../project/replace-file.ts';
-import { enclaveKms } from './enclave-inputs.ts';
+import { postKms } from './post-kms.ts';
 
 const MAX_PEM = 64 * 1024;
 
