@@ -33,7 +33,7 @@ const allowances =
 
 export const LISTS: Readonly<
   Record<
-    'images' | 'measurements' | 'devices' | 'apps' | 'operations' | 'changes',
+    'images' | 'measurements' | 'devices' | 'apps' | 'operations' | 'transactions' | 'changes',
     (observer: Observer) => Row[]
   >
 > = {
@@ -42,6 +42,7 @@ export const LISTS: Readonly<
   devices: allowances(({ model }) => model.kms.devices),
   apps,
   operations,
+  transactions,
   changes: ({ changes }) =>
     changes.toReversed().map(({ time, block, transaction, contract, actor, severity, rule, text }) => () => ({
       time,
@@ -109,6 +110,26 @@ function operations({ model, known, now, announced }: Observer): Row[] {
   const ended = all.filter(({ state }) => state !== 'pending');
   ended.sort((a, b) => (b.ended?.time ?? 0) - (a.ended?.time ?? 0));
   return [...pending.map(({ row }) => row), ...ended.map(ofTimelock)];
+}
+
+/** What waits at the Safe transaction service, by Safe and nonce. */
+function transactions({ waiting, known, model }: Observer): Row[] {
+  const sorted = waiting.toSorted((a, b) => a.safe.localeCompare(b.safe) || Number(a.tx.nonce - b.tx.nonce));
+  return sorted.map((one) => () => {
+    const { safe, hash, tx, signers, approvedBy, since } = one;
+    const { threshold, owners } = model.safe(safe);
+    const agreed = [...new Set([...signers, ...approvedBy])];
+    const ofSafe = waiting.filter((other) => other.safe === safe);
+    const isNext = ofSafe.every((other) => other.tx.nonce >= tx.nonce);
+    const call = { target: tx.to, value: tx.value.toString(), data: tx.data, operation: tx.operation };
+    return {
+      ...{ safe, hash, since, nonce: tx.nonce.toString(), threshold, owners: owners.size },
+      state: agreed.length < threshold ? 'signing' : isNext ? 'ready' : 'waiting',
+      rivals: ofSafe.filter((other) => other.tx.nonce === tx.nonce).length - 1,
+      agreed: agreed.map((address) => ({ address, onChain: approvedBy.includes(address) })),
+      lines: callLines(callInWords(call, known)).slice(0, MAX_LINES),
+    };
+  });
 }
 
 type ScheduledCall = { readonly target: string; readonly value: string; readonly data: string };

@@ -63,11 +63,13 @@ export function overviewOf(observer: Observer, health: readonly Health[]): objec
       measurements: kms.measurements.size,
       devices: kms.devices.size,
       apps: [...model.apps.values()].filter(({ registered }) => registered).length,
-      pending: pending.length,
+      waiting: observer.waiting.length,
+      pending: pending.length + observer.waiting.length,
       ready: pending.filter(({ readyAt }) => readyAt <= now).length,
     },
     /** What the next pending operation is, and the newest change. */
-    next: pending.length === 0 ? null : first('operations'),
+    next: pending.length === 0 ? first('transactions') : first('operations'),
+    service: observer.service ?? null,
     lastChange: first('changes'),
     health,
   };

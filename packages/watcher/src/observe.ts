@@ -9,6 +9,8 @@ import { knownContracts } from './follow/found-apps.ts';
 import { type AnnouncedCall, announcedCalls } from './model/announced-calls.ts';
 import { ChangeLog } from './model/change-log.ts';
 import type { GovernanceModel } from './model/governance-model.ts';
+import { openService } from './safe-service/open-service.ts';
+import type { WaitingTransaction } from './safe-service/waiting-transaction.ts';
 import { StateStore } from './state/state-store.ts';
 import { described, listedSources, openReader } from './watch.ts';
 
@@ -29,6 +31,7 @@ export type ObserveOptions = Pick<
   | 'blocks_per_query'
   | 'max_apps'
   | 'multi_send'
+  | 'safe_service'
 >;
 
 /** How far the reading is. */
@@ -48,6 +51,10 @@ export type Observer = {
   readonly status: ObserverStatus;
   readonly known: KnownContracts;
   readonly changes: readonly Alert[];
+  /** What waits at the Safe transaction service, as it says; which signatures are real was checked here. */
+  readonly waiting: readonly WaitingTransaction[];
+  /** Undefined without such a service. */
+  readonly service: { readonly host: string; readonly problem: string | undefined } | undefined;
   /** Calls that the owners of the KMS contract and of listed apps may make after their delay. */
   readonly announced: readonly AnnouncedCall[];
   readonly mutedApps: ReadonlySet<string>;
@@ -75,6 +82,17 @@ export function observe(options: ObserveOptions): Observer {
     multiSend: options.multi_send,
     enqueue: (state, alerts) => enqueue(state, alerts, nobody),
   });
+  const now = (): number => Date.now() / 1_000;
+  const safes = openService(options.safe_service, reader, { now, noted: () => undefined });
+  let asking: Promise<void> | undefined;
+  /** Beside the chain, which is read on meanwhile. */
+  const askService = (): void => {
+    const { chainId } = store.state;
+    if (safes === undefined || chainId === null) return;
+    asking ??= safes.poll(chainId, follower.model, stop.signal).finally(() => {
+      asking = undefined;
+    });
+  };
   const log = new ChangeLog();
   const stop = new AbortController();
   let headTime: number | null = null;
@@ -85,6 +103,7 @@ export function observe(options: ObserveOptions): Observer {
         const { head } = await follower.pass(stop.signal);
         headTime = head.timestamp;
         problem = undefined;
+        askService();
       } catch (error) {
         const { code, message } = described(error);
         problem = `${code}: ${message}`;
@@ -109,6 +128,13 @@ export function observe(options: ObserveOptions): Observer {
       const isListed = (address: string): boolean => sources[address]?.listed ?? false;
       return log.of(follower.model, knownContracts(sources, options.multi_send), isListed);
     },
+    get waiting() {
+      return safes?.waiting ?? [];
+    },
+    get service() {
+      if (safes === undefined) return undefined;
+      return { host: new URL(options.safe_service.url).host, problem: safes.problem?.message };
+    },
     get announced() {
       const isListed = (address: string): boolean => store.state.sources[address]?.listed ?? false;
       return announcedCalls(follower.model, kms, Date.now() / 1_000, isListed);
@@ -129,6 +155,7 @@ export function observe(options: ObserveOptions): Observer {
     async stop() {
       stop.abort();
       await running;
+      await asking;
       reader.close();
     },
   };

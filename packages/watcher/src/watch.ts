@@ -16,8 +16,7 @@ import type { SourceKind } from './events/governance-event.ts';
 import { Follower } from './follow/follower.ts';
 import { knownContracts } from './follow/found-apps.ts';
 import { Simulations } from './follow/simulations.ts';
-import { readNonces } from './safe-service/read-nonces.ts';
-import { SafeService } from './safe-service/safe-service.ts';
+import { openService } from './safe-service/open-service.ts';
 import { type Listener, listen } from './serve/listen.ts';
 import { createMetrics } from './serve/metrics.ts';
 import { Delivery, type Message } from './sinks/deliver.ts';
@@ -108,20 +107,10 @@ async function watchLocked({
     multiSend: config.multi_send,
     enqueue: (state, alerts) => enqueue(state, alerts, outlets),
   });
-  const safes =
-    config.safe_service.url === ''
-      ? undefined
-      : new SafeService({
-          url: config.safe_service.url,
-          apiKey:
-            config.safe_service.api_key_file === ''
-              ? undefined
-              : readSecret('safe_service.api_key_file', config.safe_service.api_key_file),
-          pollSeconds: config.safe_service.poll_seconds,
-          now,
-          nonces: (addresses) => readNonces(reader, addresses),
-          noted: (safe, hash, signer) => store.state.told[signedId(safe, hash, signer)],
-        });
+  const safes = openService(config.safe_service, reader, {
+    now,
+    noted: (safe, hash, signer) => store.state.told[signedId(safe, hash, signer)],
+  });
   let webhookFailures = 0;
   const delivery = new Delivery({
     store,

@@ -37,6 +37,7 @@ const HTML = `<!DOCTYPE html>
   <section aria-label="Summary"><ul id="summary" class="tiles"></ul></section>
   <section aria-labelledby="state-title"><h2 id="state-title">Governance</h2><div id="state" class="cards"></div></section>
   <section aria-labelledby="operations-title"><h2 id="operations-title">Operations</h2><div id="operations"></div></section>
+  <section aria-labelledby="transactions-title"><h2 id="transactions-title">Transactions of Safes</h2><p id="service" class="soft"></p><div id="transactions"></div></section>
   <section aria-labelledby="changes-title"><h2 id="changes-title">Recent changes</h2><div id="changes"></div></section>
   <section aria-labelledby="images-title"><h2 id="images-title">Allowed OS images</h2><div id="images"></div></section>
   <section aria-labelledby="apps-title"><h2 id="apps-title">Apps</h2><div id="apps"></div></section>

@@ -72,7 +72,7 @@ function table(caption, heads, rows) {
 }
 
 const SEVERITY = { critical: 'bad', warning: 'warn', info: 'soft' };
-const STATE = { waiting: 'warn', ready: 'good', done: 'soft', cancelled: 'soft' };
+const STATE = { waiting: 'warn', signing: 'warn', ready: 'good', done: 'soft', cancelled: 'soft' };
 let now = 0;
 const VIEWS = {
   operations: {
@@ -84,6 +84,20 @@ const VIEWS = {
       o.state === 'waiting' ? el('span', {}, 'in ' + duration(o.readyAt - now) + ', ', time(o.readyAt))
         : o.state === 'ready' ? el('span', {}, 'since ', time(o.readyAt)) : time(o.ended?.time),
       el('div', {}, hex(o.id), el('div', { class: 'soft' }, o.kind + ' by ', hex(o.by))),
+    ],
+  },
+  transactions: {
+    heads: ['State', 'What it would do', 'Who agreed', 'Transaction'],
+    caption: 'Transactions that wait at the Safe transaction service',
+    row: (t) => [
+      tag(t.state, STATE[t.state] ?? 'soft'),
+      el('div', {}, el('div', { class: 'text' }, t.lines.join('\n')),
+        t.rivals === 0 ? '' : el('div', { class: 'bad' }, t.rivals + ' more with the same nonce: only one of them can be executed'),
+        el('div', { class: 'soft' }, 'as the service says: not on the chain')),
+      el('div', {}, t.agreed.length + ' of ' + t.threshold + ' needed',
+        list(t.agreed, (a) => el('span', {}, hex(a.address), ' ', el('span', { class: 'soft' }, a.onChain ? 'approved on the chain' : 'signed; checked here')))),
+      el('div', {}, hex(t.hash), el('div', { class: 'soft' }, 'nonce ' + t.nonce + ' of Safe ', hex(t.safe)),
+        el('div', { class: 'soft' }, 'seen here since ', time(t.since))),
     ],
   },
   changes: {
@@ -161,7 +175,7 @@ function summary({ kms, counts, next, lastChange, health }) {
       health.length === 0 ? 'No service or machine is known here' : down.length === 0 ? some(health.length, 'service') + ' and machines' : down.map((h) => (h.kind === 'kms' ? 'KMS ' : 'App ') + h.name + ': ' + h.text).join(', ')),
     tile(counts.pending === 0 ? '' : 'warn', 'operations-title', 'Pending operations',
       counts.pending === 0 ? 'None' : counts.pending + (counts.ready === 0 ? '' : ', ' + counts.ready + ' ready'),
-      next === null ? '' : next.state === 'ready' ? 'Ready: ' : 'In ' + duration(next.readyAt - now) + ': ', next === null ? '' : brief(next.lines.join('; '))),
+      next === null ? '' : next.state === 'ready' ? 'Ready: ' : next.readyAt === undefined ? 'At the transaction service: ' : 'In ' + duration(next.readyAt - now) + ': ', next === null ? '' : brief(next.lines.join('; '))),
     tile('', 'changes-title', 'Last change', lastChange === null ? 'None' : ago(lastChange.time),
       lastChange === null ? '' : brief((lastChange.actor ? 'By ' + lastChange.actor + ': ' : '') + lastChange.text)),
     tile('', 'images-title', 'Allowed OS images', String(counts.images)),
@@ -174,6 +188,11 @@ function overview(o) {
   const { chain, kms, counts } = o;
   summary(o);
   const lag = chain.headTime === null ? undefined : o.now - chain.headTime;
+  const { service } = o;
+  byId('service').replaceChildren(
+    service === null ? 'No transaction service is configured: only what is on the chain is shown.'
+      : shown('At ' + service.host + '. It can leave transactions out; hashes and signatures are checked here, and whatever no signer agreed to is left out.'),
+    service === null || service.problem === undefined ? '' : el('div', { class: 'bad' }, 'Not up to date: ' + service.problem));
   byId('chain').replaceChildren(shown('Chain ' + (chain.chainId ?? '?') + ', block ' + (chain.block ?? '?') +
     (lag === undefined ? '' : ', the newest is ' + duration(lag) + ' old')));
   byId('problem').hidden = chain.problem === undefined;

@@ -2,6 +2,8 @@ import { type CallInWords, callLines, describeCall, leafCalls } from '@dstack-cl
 import { getAddress, type Hex, isAddress, isHex } from 'viem';
 import type { AlertContext, Finding } from './occurrence.ts';
 
+/** Characters of hex that are decoded, as much as of an event is kept: megabytes take seconds. */
+const MAX_DECODED = 32_768;
 /** Longest text of a message; a batch may hold many calls. */
 const MAX_TEXT = 3_000;
 
@@ -23,16 +25,26 @@ export function proposal(
 
 /** Never throws for what is written on a chain. */
 export function callInWords(
-  { target, value, data }: { readonly target: string; readonly value: string; readonly data: string },
+  {
+    target,
+    value,
+    data,
+    operation = 0,
+  }: {
+    readonly target: string;
+    readonly value: string;
+    readonly data: string;
+    readonly operation?: 0 | 1;
+  },
   known: AlertContext['known'],
 ): CallInWords {
   const call = {
     to: isAddress(target, { strict: false }) ? getAddress(target) : getAddress(`0x${'0'.repeat(40)}`),
     value: /^\d{1,78}$/.test(value) ? BigInt(value) : 0n,
-    // What was too long to keep cannot be decoded, and is shown as unknown.
-    data: isHex(data) ? data : ('0x00000000' as Hex),
+    // What is too long, or was too long to keep, is not decoded, and is shown as unknown.
+    data: isHex(data) && data.length <= MAX_DECODED ? data : ('0x00000000' as Hex),
   };
-  return describeCall(call, known);
+  return describeCall({ ...call, operation }, known);
 }
 
 function dangers(call: CallInWords, { inUse, isListed }: AlertContext): string[] {

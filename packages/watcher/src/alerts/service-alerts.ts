@@ -19,13 +19,14 @@ export function waitingAlerts(
   pendingSeconds: number,
   context: AlertContext,
 ): Alert[] {
-  return waiting.flatMap(({ safe, hash, tx, signers, since }): Alert[] => {
+  return waiting.flatMap(({ safe, hash, tx, signers, approvedBy, since }): Alert[] => {
     const time = Math.floor(now);
     const about = { time, contract: safe, transaction: hash };
     const what = `Transaction ${hash} waits in Safe ${safe}`;
     const { threshold } = model.safe(safe);
     const call = { target: tx.to, value: tx.value.toString(), data: tx.data };
-    const when = `with nonce ${tx.nonce} and ${signers.length} of ${threshold} signatures`;
+    const count = new Set([...signers, ...approvedBy]).size;
+    const when = `with nonce ${tx.nonce} and ${count} of ${threshold} signatures`;
     const alerts: Alert[] = proposal(what, when, [callInWords(call, context.known)], context).map(
       (finding) => ({ ...finding, ...about, id: `${safe}/${hash}/${finding.rule}` }),
     );

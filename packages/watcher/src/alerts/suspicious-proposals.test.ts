@@ -164,7 +164,7 @@ function rulesOf(events: readonly GovernanceEvent[]): string[] {
 }
 function rulesOfSafe(to: Hex, data: Hex, operation: 0 | 1 = 0): string[] {
   const tx = { ...safeTx({ to, value: 0n, data }, 1n), operation };
-  const waiting = [{ safe, hash: hash('a'), tx, signers: [], since: 0 }];
+  const waiting = [{ safe, hash: hash('a'), tx, signers: [], approvedBy: [], since: 0 }];
   return waitingAlerts(waiting, new GovernanceModel(), 0, 60, context).map(
     ({ rule, severity }) => `${severity} ${rule}`,
   );

@@ -137,7 +137,7 @@ test('of a hundred proposals each is tried in turn, some in each pass', async ()
 
 test('of the transactions of a Safe the next is tried, also in a batch', async () => {
   const waiting = (nonce: bigint, data: Hex, inBatch = false) => ({
-    ...{ safe: timelock.toLowerCase(), hash: hash(String(nonce)), signers: [], since: 0 },
+    ...{ safe: timelock.toLowerCase(), hash: hash(String(nonce)), signers: [], approvedBy: [], since: 0 },
     tx: inBatch
       ? {
           ...safeTx(

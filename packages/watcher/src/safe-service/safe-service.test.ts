@@ -29,6 +29,7 @@ import { privateKeyToAccount } from 'viem/accounts';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { checkTable, type WatchConfig } from '../config/schema.ts';
 import { GovernanceModel } from '../model/governance-model.ts';
+import { observe } from '../observe.ts';
 import type { Message } from '../sinks/deliver.ts';
 import { type WatcherNote, watchGovernance } from '../watch.ts';
 import { SafeService } from './safe-service.ts';
@@ -240,6 +241,46 @@ test('a service that is gone, or answers too much, keeps nobody from following t
   expect(service.waiting).toHaveLength(1);
   service.mark(model);
   expect(model.safe(safe.toLowerCase()).lastSeen.get(owners()[0]!.toLowerCase())).toBe(1_031);
+}, 240_000);
+
+test('an observer shows what waits, with who signed and who approved on the chain; what nobody agreed to is left out', async () => {
+  const nonce = await client.public.readContract({ address: safe, abi: safeAbi, functionName: 'nonce' });
+  const [both, onChain, nobody] = [1n, 2n, 3n].map((more) => safeTx(kmsCall('pause'), nonce + more)) as [
+    SafeTx,
+    SafeTx,
+    SafeTx,
+  ];
+  const approver = await connectChain({
+    rpcUrl: anvil.rpcUrl,
+    privateKey: anvil.accounts[1]!.privateKey,
+    pollingIntervalMs: 10,
+  });
+  for (const tx of [both, onChain])
+    await transact(approver, safe, safeAbi as Abi, 'approveHash', [safeTxHash(CHAIN_ID, safe, tx)]);
+  results = [await shown(both, 0), await shown(onChain), await shown(nobody)];
+  const observer = observe({
+    ...config(),
+    poll_seconds: 0.2,
+    safe_service: { ...config().safe_service, poll_seconds: 1 },
+  });
+  const [first, second] = owners().map((owner) => owner.toLowerCase());
+  try {
+    await expect
+      .poll(() => observer.waiting.map(({ signers, approvedBy }) => ({ signers, approvedBy })), {
+        timeout: 60_000,
+      })
+      .toEqual([
+        { signers: [first], approvedBy: [second] },
+        { signers: [], approvedBy: [second] },
+      ]);
+    expect(observer.service).toEqual({ host: new URL(serviceUrl()).host, problem: undefined });
+    // A service that is gone is said, and what it said before stays.
+    results = undefined;
+    await expect.poll(() => observer.service?.problem, { timeout: 60_000 }).toMatch(/does not answer/);
+    expect(observer.waiting).toHaveLength(2);
+  } finally {
+    await observer.stop();
+  }
 }, 240_000);
 
 test('what a real Safe does to itself is told by its own events', async () => {

@@ -126,19 +126,20 @@ export class SafeService {
     const service = transactionService(url, {
       ...{ chainId, safe: safe as Address, apiKey, signal, maxSignatures: MAX_SIGNATURES },
     });
-    const { owners } = model.safe(safe);
+    const { owners, approvals } = model.safe(safe);
     const found: WaitingTransaction[] = [];
     for (const proposal of await service.pending(safe as Address, nonce)) {
       // The service was asked for these alone, and may answer more.
       if (proposal.tx.nonce < nonce) continue;
       const hash = proposalHash(proposal);
       const signers = (await signersOf(hash, proposal)).filter((signer) => owners.has(signer));
-      // Whatever no signer has signed, the service or a stranger made up.
-      if (signers.length === 0) continue;
+      const approvedBy = [...(approvals.get(hash)?.owners ?? [])].filter((owner) => owners.has(owner));
+      // Whatever no signer has signed or approved, the service or a stranger made up.
+      if (signers.length + approvedBy.length === 0) continue;
       const since = this.#firstSeen.get(hash) ?? Math.floor(now());
       this.#firstSeen.set(hash, since);
       for (const signer of signers) this.#sign(safe, hash, signer);
-      found.push({ safe, hash, tx: proposal.tx, signers, since });
+      found.push({ safe, hash, tx: proposal.tx, signers, approvedBy, since });
     }
     return found;
   }

@@ -8,6 +8,8 @@ export type WaitingTransaction = {
   readonly tx: Proposal['tx'];
   /** Owners whose signature was checked, lower-case. */
   readonly signers: readonly string[];
+  /** Owners who approved it on the chain, lower-case. */
+  readonly approvedBy: readonly string[];
   /** Unix seconds: when this program first saw it. */
   readonly since: number;
 };
