@@ -58,6 +58,14 @@ contract DstackAttestationRegistryTest is TestBase {
         _registry.attest(_role, true, "");
     }
 
+    /// `verifyAndAttestOnChain(bytes)` is not offered: a call must not look like a verdict.
+    function testNothingIsVerifiedOnChain() external {
+        vm.prank(VERIFIER);
+        // solhint-disable-next-line avoid-low-level-calls
+        (bool ok,) = address(_registry).call(abi.encodeWithSelector(0x38d8480a, bytes("quote")));
+        assertTrue(!ok, "answered");
+    }
+
     function testTextsAreBounded() external {
         _publish(string(new bytes(1024)));
         vm.expectRevert(abi.encodeWithSelector(DstackAttestationRegistry.TextTooLong.selector, 1025));
