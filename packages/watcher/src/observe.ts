@@ -9,7 +9,7 @@ import { knownContracts } from './follow/found-apps.ts';
 import { type AnnouncedCall, announcedCalls } from './model/announced-calls.ts';
 import { ChangeLog } from './model/change-log.ts';
 import type { GovernanceModel } from './model/governance-model.ts';
-import { openService } from './safe-service/open-service.ts';
+import { openService } from './open-service.ts';
 import type { WaitingTransaction } from './safe-service/waiting-transaction.ts';
 import { StateStore } from './state/state-store.ts';
 import { described, listedSources, openReader } from './watch.ts';

@@ -16,7 +16,7 @@ import type { SourceKind } from './events/governance-event.ts';
 import { Follower } from './follow/follower.ts';
 import { knownContracts } from './follow/found-apps.ts';
 import { Simulations } from './follow/simulations.ts';
-import { openService } from './safe-service/open-service.ts';
+import { openService } from './open-service.ts';
 import { type Listener, listen } from './serve/listen.ts';
 import { createMetrics } from './serve/metrics.ts';
 import { Delivery, type Message } from './sinks/deliver.ts';

@@ -1,8 +1,8 @@
-import type { ChainReader } from '../chain/chain-reader.ts';
-import { readSecret } from '../config/read-secret.ts';
-import type { WatchConfig } from '../config/schema.ts';
-import { readNonces } from './read-nonces.ts';
-import { SafeService, type SafeServiceOptions } from './safe-service.ts';
+import type { ChainReader } from './chain/chain-reader.ts';
+import { readSecret } from './config/read-secret.ts';
+import type { WatchConfig } from './config/schema.ts';
+import { readNonces } from './safe-service/read-nonces.ts';
+import { SafeService, type SafeServiceOptions } from './safe-service/safe-service.ts';
 
 /**
  * The transaction service of a configuration; undefined without one.
