@@ -7,7 +7,7 @@ import { fromHex } from '@dstack-cloud/encoding';
 import { issuedKeyMessage, recoverK256 } from '@dstack-cloud/keys';
 import { createNitro } from '@dstack-cloud/tee-simulator';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { callKms } from '../harness/call-kms.ts';
 import {
   type EnclaveLab,
@@ -193,6 +193,18 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox'], () => {
     expect(processesOf(machine).arguments).toEqual([]);
     const again = await registered.run(['start']);
     expect(again.code, again.stderr).toBe(0);
+    // Whoever kills the supervisor gets no enclave that nobody knows.
+    const { supervisor } = JSON.parse(readFileSync(join(machine, 'vm-state.json'), 'utf8')) as {
+      supervisor: { pid: number };
+    };
+    process.kill(supervisor.pid, 'SIGKILL');
+    await vi.waitFor(() => expect(processesOf(machine).arguments).toEqual([]), {
+      timeout: 60_000,
+      interval: 200,
+    });
+    expect((await registered.run(['status'])).stdout).toContain('FAILED');
+    const third = await registered.run(['start']);
+    expect(third.code, third.stderr).toBe(0);
     expect((await registered.run(['list'])).stdout).toMatch(/dstack-registered +RUNNING +simulated/);
     expect((await registered.run(['remove'])).code).toBe(0);
     expect(existsSync(machine)).toBe(false);

@@ -177,6 +177,8 @@ async function imageOf(build: Build): Promise<BuiltImage> {
   const { eif, image } = project.config.nitro_config;
   if (eif !== '') return await readBuilt(await existing(project, 'eif'));
   if (image !== '') return await fromContainer(build, await existing(project, 'image'));
+  const { dockerfile } = project.config.nitro_config;
+  await enclaveFilePath(project, 'dockerfile');
   const staged = join(output, temporaryName('build'));
   await mkdir(staged, { mode: 0o700 });
   try {
@@ -184,8 +186,6 @@ async function imageOf(build: Build): Promise<BuiltImage> {
     const source = await stageContext(project.directory, folder, enclaveProgramsDirectory(), build.kms);
     build.context.info('Building the container image');
     const archive = join(staged, 'image.tar');
-    await enclaveFilePath(project, 'dockerfile');
-    const { dockerfile } = project.config.nitro_config;
     await buildDockerImage(build.context, { folder, dockerfile, output: archive });
     return { ...(await fromContainer(build, archive)), source };
   } finally {

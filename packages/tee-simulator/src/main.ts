@@ -46,10 +46,16 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   tdx: async () => (await import('./command/tdx-command.ts')).tdxCommand,
 };
 
+const VERSION = 'dstack-tee-simulator 0.1.0';
+
 async function main(argv: readonly string[]): Promise<number> {
   const [name = '', ...rest] = argv;
   if (argv.includes('--help') || argv.includes('-h') || name === 'help') {
     process.stdout.write(HELP);
+    return 0;
+  }
+  if (name === '--version' || name === '-V') {
+    process.stdout.write(`${VERSION}\n`);
     return 0;
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
