@@ -19,7 +19,7 @@ export async function requireImagesSpace(folder: string, sources: readonly strin
   if (free < size)
     throw new VmmError(
       'no_space',
-      `${folder} has too little room for the container images: free some space, or move local.run_path`,
+      `${folder} has too little room for the container images: free some space, or move the folder of machines (run_path)`,
       { expected: `at least ${size} bytes`, found: `${free} bytes` },
     );
 }

@@ -1,5 +1,5 @@
 /** The service killed at each change of the file system: what it finds afterwards is all of the old or all of the new. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseSysConfig } from '@dstack-cloud/app';
@@ -122,6 +122,15 @@ describeWithPrograms('a service that is killed', ['qemu-system-x86_64'], () => {
 });
 
 describeWithPrograms('a disk that gets full', ['qemu-system-x86_64'], () => {
+  it('does not keep machines from being removed', async () => {
+    mkdirSync(runPath, { mode: 0o700 });
+    await service().settle();
+    const id = await service().create(stoppedMachine());
+    const { error } = await diskFullAt(1, () => service().remove(id));
+    expect(error).toBeUndefined();
+    expect(readdirSync(join(runPath, '.trash'))).toHaveLength(1);
+  });
+
   it('in the middle of CreateVm leaves no machine, and says so', async () => {
     await service().create(stoppedMachine());
     const present = (): string[] =>

@@ -242,6 +242,9 @@ describeWithPrograms("the original's command line", ['qemu-system-x86_64'], () =
 describe.each([
   ['a name with a path', { name: '../x' }, /name cannot be used/],
   ['an empty name', { name: '' }, /name cannot be used/],
+  ['a name of blanks', { name: '  ' }, /name cannot be used/],
+  ['a long name', { name: 'a'.repeat(129) }, /name cannot be used/],
+  ['a name of letters that look like others', { name: 'аdmin' }, /name cannot be used/],
   ['a name with control characters', { name: 'a\u001b[2J' }, /name cannot be used/],
   ['an image elsewhere', { image: '../../etc' }, /image cannot be used/],
   ['an image that is not there', { image: 'none-1.0.0' }, /There is no OS image/],

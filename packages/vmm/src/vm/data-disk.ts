@@ -57,7 +57,7 @@ export async function requireSpace(folder: string): Promise<void> {
   if (free >= MIN_FREE_BYTES) return;
   throw new VmmError(
     'no_space',
-    `${folder} has too little room for a machine: free some space, or move local.run_path`,
+    `${folder} has too little room for a machine: free some space, or move the folder of machines (run_path)`,
     {
       expected: `at least ${MIN_FREE_BYTES} bytes`,
       found: `${free} bytes`,

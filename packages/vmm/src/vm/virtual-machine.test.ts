@@ -187,7 +187,7 @@ describe('checks before anything is changed', () => {
     await expect(checkCvm({ ...lab.options, dir: '/proc/machine' })).rejects.toMatchObject({
       code: 'no_space',
       message: expect.stringMatching(
-        /too little room for a machine: free some space, or move local\.run_path/,
+        /too little room for a machine: free some space, or move the folder of machines/,
       ),
     });
   });

@@ -61,7 +61,8 @@ function network(
 /** Checks what does not depend on the host's state. @throws VmmError `bad_option` */
 export function checkConfiguration(wanted: Configuration, { cvm }: VmmConfig): void {
   const { name, image, vcpu, memory, diskSize, appId } = wanted;
-  if (!isMachineName(name))
+  // One of blanks alone could not be seen in a list.
+  if (!isMachineName(name) || name.trim() === '')
     throw refusal('name', '1 to 128 of A-Z a-z 0-9 - _ . @ ~ ! $ ^ ( ) and blank', name);
   if (!isImageName(image)) throw refusal('image', '1 to 64 of A-Z a-z 0-9 _ . - without ..', image);
   if (vcpu < 1 || vcpu > cvm.max_allocable_vcpu)

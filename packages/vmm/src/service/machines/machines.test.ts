@@ -22,6 +22,18 @@ afterEach(() => {
   rmSync(root, { recursive: true, force: true });
 });
 
+describeWithPrograms('starting a machine', ['qemu-system-x86_64'], () => {
+  it('that fails does not have it started later', async () => {
+    const service = serviceIn(root);
+    const id = await service.create(stoppedMachine());
+    rmSync(join(root, 'image/tiny-sleeps/bzImage'));
+    await expect(service.start(id)).rejects.toMatchObject({ code: 'bad_image' });
+    expect(await readRecord(join(root, 'vm', id))).toMatchObject({ started: false });
+    await service.restart(id);
+    expect((await service.find(id)).isAlive).toBe(false);
+  });
+});
+
 describeWithPrograms('stopping a machine', ['qemu-system-x86_64'], () => {
   it('sends no signal to a program that has the process id of its dead supervisor by now', async () => {
     const service = serviceIn(root);

@@ -31,7 +31,7 @@ import { changedConfiguration, type MachineChange } from './machine-change.ts';
 import { MachinePlanner } from './machine-planner.ts';
 import { Queue } from './queue.ts';
 import { readRecord, writeRecord } from './service-record.ts';
-import { emptyTrash, moveToTrash } from './trash.ts';
+import { emptyTrash, makeTrash, moveToTrash } from './trash.ts';
 
 /** Told of what goes wrong where nobody waits for an answer. */
 type Failed = (id: string, what: string, error: unknown) => void;
@@ -62,6 +62,8 @@ export class Machines {
 
   /** Finishes what a service that was killed had decided. */
   async settle(): Promise<void> {
+    // While there is room: on a full disk machines have to be removable.
+    await makeTrash(this.#config.run_path).catch((error: unknown) => this.#failed('', 'trash', error));
     for (const { id, status } of await this.list()) {
       this.#known.add(id);
       if (!isThere(status.dir)) continue;
@@ -134,8 +136,13 @@ export class Machines {
       this.#planner.requireRoom(machine.manifest.vm, machines);
       this.#planner.checkPorts(id, configuration, machines);
       this.#planner.checkCid(machine.manifest, machines);
-      await this.#setStarted(machine.status.dir, true);
-      await launchCvm(machine.status.dir);
+      const { dir } = machine.status;
+      await this.#setStarted(dir, true);
+      await launchCvm(dir).catch(async (error: unknown) => {
+        // Who was told that it does not start must not find it started later.
+        await this.#setStarted(dir, false).catch((left: unknown) => this.#failed(id, 'start', left));
+        throw error;
+      });
     });
   }
 

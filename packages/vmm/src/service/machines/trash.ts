@@ -1,19 +1,25 @@
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { requireOwnDirectory } from '@dstack-cloud/files';
+import { isThere, requireOwnDirectory } from '@dstack-cloud/files';
 import { isMachineId } from './machine.ts';
 
 const FOLDER = '.trash';
 const NAME = /^(.{36})\.(\d{1,15})$/;
 
+/** Makes the folder of removed machines, below a run folder that is there. */
+export async function makeTrash(runPath: string): Promise<string> {
+  const trash = join(runPath, FOLDER);
+  if (!isThere(trash))
+    await mkdir(trash, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+  requireOwnDirectory(trash);
+  return trash;
+}
+
 /** Takes a machine's folder out of sight in one step. Its disk can be had back until the trash is emptied. */
 export async function moveToTrash(runPath: string, id: string, now: number): Promise<string> {
-  const trash = join(runPath, FOLDER);
-  await mkdir(trash, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EEXIST') throw error;
-  });
-  requireOwnDirectory(trash);
-  const target = join(trash, `${id}.${now}`);
+  const target = join(await makeTrash(runPath), `${id}.${now}`);
   await rename(join(runPath, id), target);
   return target;
 }
