@@ -26,6 +26,7 @@ export type CliErrorCode =
   | 'not_yet'
   | 'refused'
   | 'state_damaged'
+  | 'timed_out'
   | 'unreachable'
   | 'usage';
 
@@ -36,6 +37,7 @@ export const EXIT = {
   usage: 2,
   notFound: 3,
   refused: 4,
+  timedOut: 124,
   interrupted: 130,
 } as const;
 

@@ -5,7 +5,7 @@ type Add = (usage: string, summary: string, load: Load) => Command;
 
 const OWN_HELP = `
 Keys: PRIVATE_KEY in the environment, --key-file FILE (plain or encrypted), or --signer-url URL. There is no default key, and
-none is ever an argument. A second endpoint in SECOND_RPC_URL has to say the same as the first.`;
+none is ever an argument. Further endpoints in SECOND_RPC_URL, with commas between them, have to say the same as the first.`;
 
 /** Options of every command that reads who governs, and its examples. */
 export function withChainOptions(command: Command, examples: readonly string[]): Command {
@@ -27,6 +27,8 @@ export function withChainOptions(command: Command, examples: readonly string[]):
       'refuse an endpoint whose newest block is older (default: 600; 0 for any)',
     )
     .option('--rpc-timeout <SECONDS>', 'give an endpoint up that takes longer for one answer (default: 20)')
+    .option('--timeout <SECONDS>', 'give the whole command up after so long (default: 900)')
+    .option('--max-cost <ETH>', 'refuse a transaction for which the endpoint asks more (default: 1)')
     .option('--dry-run', 'check and show everything; send, sign and write nothing')
     .addHelpText('after', `\nExamples:\n${examples.map((line) => `  ${line}`).join('\n')}\n${OWN_HELP}`);
 }
@@ -92,6 +94,7 @@ export function addGovCommands(add: Add): void {
     .option('--delay <SECONDS>', 'wait longer than the Timelock demands')
     .option('--after <OPERATION>', 'an operation that must be executed before')
     .option('--announce', 'make the calls public in contracts with a policy delay; repeat without it later')
+    .option('--again', 'schedule or propose calls that wait already')
     .option('--allow-debug', 'accept measurements of debug systems');
   command(
     'approve <PROPOSAL>',

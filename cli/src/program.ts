@@ -330,9 +330,14 @@ function onChain(load: Load): Load {
     const { run, ...rest } = await load();
     return {
       ...rest,
-      run: async (...given) => {
+      run: async (context, words, options) => {
+        const [{ withTimeLimit }, { wholeNumber }] = await Promise.all([
+          import('./gov/time-limit.ts'),
+          import('./gov/connect-gov.ts'),
+        ]);
         try {
-          return await run(...given);
+          const seconds = wholeNumber('--timeout', options['timeout'] as string | undefined);
+          return await withTimeLimit(context, seconds, (limited) => run(limited, words, options));
         } catch (error) {
           const { explainFailure } = await import('@dstack-cloud/contracts/tasks');
           throw explainFailure(error);

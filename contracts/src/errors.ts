@@ -12,6 +12,7 @@ export type ContractsErrorCode =
   | 'chain-mismatch'
   | 'chain-unreachable'
   | 'no-key'
+  | 'not-confirmed'
   | 'refused'
   | 'usage';
 

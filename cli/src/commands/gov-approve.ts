@@ -11,6 +11,7 @@ import { encodeFunctionData, isAddressEqual } from 'viem';
 import { confirm } from '../ask.ts';
 import type { Context } from '../context.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
+import { fromAll } from '../gov/other-endpoints.ts';
 import { openProposal, saveProposal, wordsOf } from '../gov/proposals.ts';
 import { sendCall } from '../gov/send-call.ts';
 
@@ -28,7 +29,9 @@ export async function run(
   for (const line of callLines(words)) context.print(line);
   context.print(`Safe transaction ${hash}, nonce ${proposal.tx.nonce}`);
   const before = await ownersWhoSigned(safe, hash, proposal.signatures);
-  await simulateTransaction(session.client, view.governance, safe.address, proposal.tx);
+  await fromAll(context, session, (client) =>
+    simulateTransaction(client, view.governance, safe.address, proposal.tx),
+  );
   const account = (await session.chain.signer()).account;
   if (!safe.owners.some((owner) => isAddressEqual(owner, account.address))) {
     throw new GovernanceError('not-allowed', `${account.address} does not sign for Safe ${safe.address}`, {

@@ -8,11 +8,12 @@ import {
   stepRoute,
   timeText,
 } from '@dstack-cloud/governance';
-import { zeroHash } from 'viem';
+import { type Address, zeroHash } from 'viem';
 import type { Context } from '../context.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
 import { findOperation } from '../gov/find-operation.ts';
 import { makeProposal, type ProposeOptions } from '../gov/make-proposal.ts';
+import { fromAll } from '../gov/other-endpoints.ts';
 import { sendStep } from '../gov/send-call.ts';
 
 /** `gov execute`: executes an operation whose delay is over, if it still succeeds. */
@@ -52,18 +53,22 @@ export async function run(
   const call = executeCall(timelock.address, operation);
   const account = await session.findAccount();
   const route = stepRoute(governance, timelock, 'executor');
+  const tryAs = (executor: Address): Promise<void> =>
+    fromAll(context, session, (client) =>
+      simulateExecution(client, governance, timelock.address, operation, executor),
+    );
   const isExecutor =
     timelock.isOpen ||
     (account !== undefined &&
       route.accounts.some((one) => one.toLowerCase() === account.address.toLowerCase()));
   if (!isExecutor && route.safe !== undefined) {
-    await simulateExecution(session.client, governance, timelock.address, operation, route.safe.address);
+    await tryAs(route.safe.address);
     const made = await makeProposal(context, session, view, route.safe, { call, operation: 0 }, options);
     context.result({ operation: id, sent: false, ...made });
     return undefined;
   }
   const sender = (await session.chain.signer()).account.address;
-  await simulateExecution(session.client, governance, timelock.address, operation, sender);
+  await tryAs(sender);
   await sendStep(context, session, call, {
     verb: 'execute',
     id,

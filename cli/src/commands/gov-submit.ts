@@ -11,6 +11,7 @@ import {
 import { encodeFunctionData, isAddressEqual, parseEventLogs } from 'viem';
 import type { Context } from '../context.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
+import { fromAll } from '../gov/other-endpoints.ts';
 import { openProposal, scheduledBy, wordsOf } from '../gov/proposals.ts';
 import { sendCall } from '../gov/send-call.ts';
 
@@ -38,7 +39,7 @@ export async function run(
   }
   const approvers = await readApprovals(session.client, safe, hash);
   const signatures = await packSignatures(safe, hash, proposal.signatures, approvers);
-  await simulateTransaction(session.client, view.governance, safe.address, tx);
+  await fromAll(context, session, (client) => simulateTransaction(client, view.governance, safe.address, tx));
   const data = encodeFunctionData({
     ...{ abi: safeAbi, functionName: 'execTransaction' },
     args: [

@@ -12,6 +12,7 @@ import { type Address, isAddressEqual } from 'viem';
 import type { Context } from '../context.ts';
 import { EXIT } from '../errors.ts';
 import type { GovSession, GovView } from '../gov/connect-gov.ts';
+import { fromAll } from '../gov/other-endpoints.ts';
 import { operationOf, type StartOptions, startCalls } from '../gov/start-calls.ts';
 import { openRegistration } from '../measurement/open-registration.ts';
 import { addressOption, type MeasurementOptions, workloadOptions } from '../measurement/options.ts';
@@ -45,6 +46,12 @@ export async function run(
     `${workload.role === 'kms' ? 'Key service' : `App ${workload.appId}`}, from ${workload.source}`,
   );
   for (const line of planLines(view, registration, plan)) context.print(line);
+  const tryCalls = (
+    { authority }: PlannedGroup['route'],
+    calls: readonly Call[],
+    given: Parameters<typeof simulateCalls>[3],
+  ): Promise<unknown> =>
+    fromAll(context, session, (client) => simulateCalls(client, authority, calls, given));
   const started: Record<string, unknown>[] = [];
   const left: PlannedGroup[] = [];
   const account = await session.findAccount();
@@ -55,7 +62,7 @@ export async function run(
       const document = unsigned(session, view, group, calls, { safe, timelock }, options);
       if (document === undefined) left.push(group);
       else {
-        await simulateCalls(session.client, route.authority, calls, {
+        await tryCalls(route, calls, {
           names: calls.map(({ entry }) => `allow ${entry.what}`),
           isScheduled: route.timelock !== undefined,
         });
@@ -75,7 +82,7 @@ export async function run(
     const parts = transactionsOf(group, calls);
     // Before the first is sent: what the last would run into.
     if (parts.length > 1) {
-      await simulateCalls(session.client, route.authority, calls, {
+      await tryCalls(route, calls, {
         names: calls.map(({ entry }) => `allow ${entry.what}`),
         isScheduled: options.announce === true,
       });

@@ -1,9 +1,11 @@
 import { resolve } from 'node:path';
 import { readFileBounded } from '@dstack-cloud/app';
+import { ContractsError } from '@dstack-cloud/contracts';
 import {
   addressValue,
   connectTask,
   findSigner,
+  MAX_COST,
   networkOf,
   type TaskChain,
 } from '@dstack-cloud/contracts/tasks';
@@ -20,11 +22,12 @@ import {
   type TransactionService,
   transactionService,
 } from '@dstack-cloud/governance';
-import { type Address, createPublicClient, http, type LocalAccount, type PublicClient } from 'viem';
+import { type Address, type LocalAccount, type PublicClient, parseEther } from 'viem';
 import { readAccount } from '../chain/connect.ts';
 import { loadGlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
+import { clientOf, disagreement, fromOthers, otherUrls } from './other-endpoints.ts';
 
 /** Options that every `gov` command has. */
 export type GovOptions = {
@@ -40,6 +43,7 @@ export type GovOptions = {
   readonly service?: string;
   readonly maxBlockAge?: string;
   readonly rpcTimeout?: string;
+  readonly maxCost?: string;
   readonly dryRun?: boolean;
 };
 
@@ -51,7 +55,9 @@ export type GovSession = {
   readonly chain: TaskChain;
   readonly client: PublicClient;
   /** Of SECOND_RPC_URL: whatever decides is read there too, and must be the same. */
-  readonly second: PublicClient | undefined;
+  readonly others: readonly PublicClient[];
+  /** Wei that one transaction may cost. */
+  readonly maxCost: bigint;
   readonly file: GovernanceFile | undefined;
   /** Path of that file, also when there is none. */
   readonly filePath: string;
@@ -101,11 +107,14 @@ export async function connectGov(context: Context, options: GovOptions): Promise
       ? await readAccount(context, configured)
       : await findSigner({ ...options, env, warn: context.warn });
   const timeoutMs = 1_000 * (wholeNumber('--rpc-timeout', options.rpcTimeout) || TIMEOUT_S);
-  const chain = await connectTask({
-    name: options.network ?? (configured === undefined ? 'test' : 'the chain of the configuration'),
-    network: { rpcUrl: rpc.rpcUrl, ...(rpc.chainId !== undefined && { chainId: rpc.chainId }) },
-    ...{ kms, account, timeoutMs },
-  });
+  const urls = [rpc.rpcUrl, ...otherUrls(env['SECOND_RPC_URL'])];
+  const { chain, at } = await firstThatAnswers(context, urls, (rpcUrl) =>
+    connectTask({
+      name: options.network ?? (configured === undefined ? 'test' : 'the chain of the configuration'),
+      network: { rpcUrl, ...(rpc.chainId !== undefined && { chainId: rpc.chainId }) },
+      ...{ kms, account, timeoutMs, signal: context.signal },
+    }),
+  );
   if (file !== undefined && file.chainId !== chain.chain.id) {
     throw new CliError('bad_config', `${filePath} is of another chain`, {
       ...{ expected: `chain ${file.chainId}`, found: `chain ${chain.chain.id}` },
@@ -114,13 +123,13 @@ export async function connectGov(context: Context, options: GovOptions): Promise
   }
   const client = chain.public as unknown as PublicClient;
   const fromBlock = BigInt(wholeNumber('--from-block', options.fromBlock) ?? file?.fromBlock ?? 0);
-  const isLocal = /^(127\.\d+\.\d+\.\d+|localhost|\[::1\])$/.test(new URL(rpc.rpcUrl).hostname);
+  const isLocal = /^(127\.\d+\.\d+\.\d+|localhost|\[::1\])$/.test(new URL(urls[at] ?? rpc.rpcUrl).hostname);
   const maxAge = wholeNumber('--max-block-age', options.maxBlockAge) ?? (isLocal ? 0 : MAX_BLOCK_AGE_S);
   // An empty list is none, if it was given; in the file it is one that nobody kept.
   const listed = options.app ?? (file === undefined || file.apps.length === 0 ? undefined : file.apps);
   const apps = listed?.map((app) => addressValue('--app', app));
 
-  const second = secondClient(env['SECOND_RPC_URL'], timeoutMs);
+  const others = urls.slice(at + 1).map((url) => clientOf(url, timeoutMs, context.signal));
 
   const read = async (): Promise<GovView> => {
     const query = { kms: kms(), fromBlock, ...(apps !== undefined && { apps }) };
@@ -136,14 +145,17 @@ export async function connectGov(context: Context, options: GovOptions): Promise
         },
       );
     }
-    if (second !== undefined) await compareWith(second, governance, query);
+    if (governance.chainId !== chain.chain.id) {
+      throw disagreement('the chain id, within one command', `${chain.chain.id}`, `${governance.chainId}`);
+    }
+    await compareWith(context, others, governance, query);
     const batch = await canonicalSafeContract(client, 'MultiSendCallOnly');
     const batches = [file?.multiSend, batch].filter((one): one is Address => one !== undefined);
     return { governance, known: knownContracts(governance, batches) };
   };
   const serviceUrl = options.service ?? env['SAFE_SERVICE_URL'];
   return {
-    ...{ chain, client, second, file, filePath, kms, read, fromBlock },
+    ...{ chain, client, others, file, filePath, kms, read, fromBlock, maxCost: maxCostOf(options) },
     dryRun: options.dryRun === true,
     findAccount: async () =>
       hasKey || configured?.private_key_file !== undefined ? (await chain.signer()).account : undefined,
@@ -156,44 +168,38 @@ export async function connectGov(context: Context, options: GovOptions): Promise
   };
 }
 
-function secondClient(url: string | undefined, timeout: number): PublicClient | undefined {
-  if (url === undefined || url === '') return undefined;
-  if (!URL.canParse(url)) throw new CliError('bad_argument', 'SECOND_RPC_URL is no URL');
-  const transport = http(url, { timeout, retryCount: 1, fetchOptions: { redirect: 'error' } });
-  return createPublicClient({ transport }) as PublicClient;
+/** An endpoint that does not answer is passed over, as long as one more can confirm what the next one says. */
+async function firstThatAnswers(
+  { warn }: Context,
+  urls: readonly string[],
+  connect: (url: string) => Promise<TaskChain>,
+): Promise<{ chain: TaskChain; at: number }> {
+  for (const [at, url] of urls.entries()) {
+    try {
+      return { chain: await connect(url), at };
+    } catch (error) {
+      const isSilent = error instanceof ContractsError && error.code === 'chain-unreachable';
+      if (!isSilent || at + 2 >= urls.length) throw error;
+      warn(`${error.message}: the next endpoint is asked`);
+    }
+  }
+  throw new CliError('bad_argument', 'No endpoint is named');
 }
 
-/** What an endpoint answers; why it does not is said without its URL, which may hold a key. */
-export async function fromSecond<T>({ transport }: PublicClient, answer: Promise<T>): Promise<T> {
-  return await answer.catch((error: unknown) => {
-    if (error instanceof GovernanceError || error instanceof CliError) throw error;
-    const { host } = new URL((transport as { url?: string }).url ?? 'http://unknown');
-    throw new GovernanceError('chain-unreachable', `The second endpoint at ${host} does not answer`, {
-      hint: 'Check SECOND_RPC_URL, or unset it',
-    });
-  });
-}
-
-/** Another endpoint has to say the same of the same block. */
+/** Other endpoints have to say the same of the same block. */
 async function compareWith(
-  second: PublicClient,
+  context: Context,
+  others: readonly PublicClient[],
   governance: Governance,
   query: { kms: Address; fromBlock: bigint },
 ): Promise<void> {
-  const other = await fromSecond(
-    second,
-    readGovernance(second, { ...query, block: governance.block.number }),
-  );
-  const difference = sameGovernance(governance, other);
-  if (difference === undefined) return;
-  throw disagreement(difference.what, difference.one, difference.other);
-}
-
-export function disagreement(what: string, expected: string, found: string): GovernanceError {
-  return new GovernanceError('chain-inconsistent', `The two endpoints do not agree on ${what}`, {
-    ...{ expected, found },
-    hint: 'One of them lies, or is on another chain: do nothing until you know which',
-  });
+  const { number } = governance.block;
+  const read = (client: PublicClient): Promise<Governance> =>
+    readGovernance(client, { ...query, block: number });
+  for (const other of await fromOthers(context, others, read)) {
+    const difference = sameGovernance(governance, other);
+    if (difference !== undefined) throw disagreement(difference.what, difference.one, difference.other);
+  }
 }
 
 async function readFile(path: string, isNamed: boolean): Promise<GovernanceFile | undefined> {
@@ -203,6 +209,13 @@ async function readFile(path: string, isNamed: boolean): Promise<GovernanceFile 
     if (!isNamed && (error as { code?: string }).code === 'file-missing') return undefined;
     throw error;
   }
+}
+
+/** Wei of --max-cost, which is in units of the chain's currency. */
+function maxCostOf({ maxCost }: GovOptions): bigint {
+  if (maxCost === undefined) return MAX_COST;
+  if (/^\d{1,9}(\.\d{1,18})?$/.test(maxCost)) return parseEther(maxCost);
+  throw new CliError('bad_argument', '--max-cost is a number such as 0.05', { found: maxCost });
 }
 
 /** A whole number of an option. @throws CliError `bad_argument` */

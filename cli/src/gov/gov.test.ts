@@ -277,7 +277,7 @@ describe('gov', () => {
     liar.closeAllConnections();
     await new Promise((done) => liar.close(done));
     expect(code).toBe(1);
-    expect(stderr).toContain('The two endpoints do not agree on DstackKms');
+    expect(stderr).toContain('The endpoints do not agree on DstackKms');
     box.env = { RPC_URL: anvil.rpcUrl, SECOND_RPC_URL: anvil.rpcUrl };
     expect((await box.run('gov', 'status', '--network', 'test')).code).toBe(0);
   }, 60_000);

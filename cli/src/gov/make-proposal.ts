@@ -14,6 +14,8 @@ import {
 import { type Hex, isAddressEqual } from 'viem';
 import type { Context } from '../context.ts';
 import { type GovSession, type GovView, wholeNumber } from './connect-gov.ts';
+import { fromAll } from './other-endpoints.ts';
+import { pendingProposals } from './pending-proposals.ts';
 import { saveProposal } from './proposals.ts';
 
 /** Options of commands that may make a proposal. */
@@ -34,10 +36,7 @@ export async function makeProposal(
   const { chainId } = view.governance;
   const service = session.service(safe.address);
   const given = wholeNumber('--nonce', options.nonce);
-  const pending = given === undefined ? ((await service?.pending(safe.address, safe.nonce)) ?? []) : [];
-  const [last] = pending.map(({ tx }) => tx.nonce).sort((a, b) => (a < b ? 1 : -1));
-  const next = last === undefined ? safe.nonce : last + 1n;
-  const nonce = given === undefined ? next : BigInt(given);
+  const nonce = given === undefined ? await nextNonce(session, view, safe) : BigInt(given);
   if (nonce < safe.nonce) {
     throw new GovernanceError('bad-input', `The Safe has used nonce ${nonce} already`, {
       ...{ expected: `${safe.nonce} or later`, found: String(nonce) },
@@ -46,7 +45,7 @@ export async function makeProposal(
   const tx = safeTx(call, nonce, operation);
   const unsigned: Proposal = { chainId, safe: safe.address, tx, signatures: [] };
   const hash = proposalHash(unsigned);
-  await simulateTransaction(session.client, view.governance, safe.address, tx);
+  await fromAll(context, session, (client) => simulateTransaction(client, view.governance, safe.address, tx));
   const words = describeCall({ ...call, operation }, view.known);
   context.print(`Safe transaction ${hash}, nonce ${nonce}`);
   const account = await session.findAccount();
@@ -84,4 +83,15 @@ export async function makeProposal(
     `Next: ${enough ? 'dstack-cloud gov submit' : 'pass it to the other signers: dstack-cloud gov approve'} ${path}`,
   );
   return { ...shown, signed: signs, file: path };
+}
+
+/** The first that no signer has used. What a service makes up, or holds for much later, keeps nobody waiting. */
+async function nextNonce(session: GovSession, view: GovView, safe: SafeState): Promise<bigint> {
+  const pending = await pendingProposals(session, view);
+  const used = new Set(
+    pending.flatMap((one) => (isAddressEqual(one.safe.address, safe.address) ? [one.proposal.tx.nonce] : [])),
+  );
+  let nonce = safe.nonce;
+  while (used.has(nonce)) nonce += 1n;
+  return nonce;
 }

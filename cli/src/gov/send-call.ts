@@ -1,12 +1,10 @@
-import { ContractsError } from '@dstack-cloud/contracts';
-import { gasFor } from '@dstack-cloud/contracts/tasks';
 import { type Call, GovernanceError, simulateCalls } from '@dstack-cloud/governance';
 import { type Address, type Hex, isAddressEqual, type TransactionReceipt } from 'viem';
 import { confirm } from '../ask.ts';
 import type { Context } from '../context.ts';
 import type { GovSession } from './connect-gov.ts';
-
-const RECEIPT_TIMEOUT_MS = 180_000;
+import { fromAll } from './other-endpoints.ts';
+import { sendOnce, sentBefore } from './send-once.ts';
 
 /**
  * Sends a call from the account, after it succeeded in a simulation and was confirmed.
@@ -19,31 +17,30 @@ export async function sendCall(
   call: Call,
   options: { what: string; who?: readonly Address[] },
 ): Promise<TransactionReceipt | undefined> {
-  const { chain, client, dryRun } = session;
+  const { chain, dryRun } = session;
   const { what, who } = options;
-  const { account, wallet } = await chain.signer();
+  const { account } = await chain.signer();
   if (who !== undefined && !who.some((one) => isAddressEqual(one, account.address))) {
     throw new GovernanceError('not-allowed', `${account.address} may not do this`, {
       ...{ expected: who.join(' or ') || 'nobody', found: account.address },
       hint: 'Use the key of one who may',
     });
   }
-  await simulateCalls(client, account.address, [call], { names: [what] });
+  const before = await sentBefore(context, session, call);
+  if (before === undefined) {
+    const names = { names: [what] };
+    await fromAll(context, session, (client) => simulateCalls(client, account.address, [call], names));
+  } else {
+    context.warn(
+      `An earlier command sent this as transaction ${before.hash}, and did not see it confirmed: it is waited for, and nothing else is sent`,
+    );
+  }
   if (dryRun) {
     context.print(`Would ${what}, from ${account.address}. It succeeds in a simulation; nothing was sent.`);
     return undefined;
   }
-  await confirm(context, `Send it from ${account.address}?`);
-  const { to, value, data } = call;
-  const gas = await gasFor(chain.public, { account: account.address, to, value, data });
-  const hash = await wallet.sendTransaction({ to, value, data, gas, account, chain: chain.chain });
-  context.info(`Waiting for transaction ${hash}`);
-  const receipt = await chain.public.waitForTransactionReceipt({ hash, timeout: RECEIPT_TIMEOUT_MS });
-  if (receipt.status === 'success') return receipt;
-  throw new ContractsError(
-    'transaction-reverted',
-    `Transaction ${hash} reverted on chain: somebody else was first`,
-  );
+  if (before === undefined) await confirm(context, `Send it from ${account.address}?`);
+  return await sendOnce(context, session, call);
 }
 
 /** Sends the call that executes or cancels an operation of a Timelock, and reports it. @param who as for `sendCall` */

@@ -4,7 +4,9 @@ import {
   announceCall,
   type Call,
   callLines,
+  callsOfTransaction,
   canonicalSafeContract,
+  decodeOperation,
   describeCall,
   durationText,
   encodeMultiSend,
@@ -21,13 +23,19 @@ import { bytesToHex, encodeFunctionData, type Hex, isAddressEqual, zeroHash } fr
 import type { Context } from '../context.ts';
 import { type GovSession, type GovView, wholeNumber } from './connect-gov.ts';
 import { makeProposal, type ProposeOptions } from './make-proposal.ts';
+import { fromAll } from './other-endpoints.ts';
+import { pendingProposals } from './pending-proposals.ts';
 import { sendCall } from './send-call.ts';
+import { isAlive } from './send-once.ts';
+import { SentTransactions } from './sent-transactions.ts';
 
 export type StartOptions = ProposeOptions & {
   readonly delay?: string;
   readonly after?: string;
   /** Make the calls public in their contracts, instead of making them. */
   readonly announce?: boolean;
+  /** Schedule what is scheduled already. */
+  readonly again?: boolean;
 };
 
 /**
@@ -45,17 +53,20 @@ export async function startCalls(
   const described = calls.map((call) => describeCall(call, view.known));
   for (const one of described) for (const line of callLines(one)) context.print(line);
   const tried = (list: readonly Call[], isScheduled: boolean): ReturnType<typeof simulateCalls> =>
-    simulateCalls(session.client, route.authority, list, {
-      names: list.map((call) => describeCall(call, view.known).text),
-      isScheduled,
-    });
+    fromAll(context, session, (client) =>
+      simulateCalls(client, route.authority, list, {
+        names: list.map((call) => describeCall(call, view.known).text),
+        isScheduled,
+      }),
+    );
   // What would fail is not made public either.
   if (options.announce === true) await tried(wanted, true);
   const simulated = await tried(calls, route.timelock !== undefined);
   if (!simulated.inSequence) {
     context.warn('This endpoint tries each call alone: whether one undoes the next was not seen');
   }
-  const operation = operationOf(route, calls, options);
+  const operation = operationOf(route, calls, options, await saltSentBefore(context, session, route, calls));
+  if (operation !== undefined && options.again !== true) await refuseTwice(session, view, route, operation);
   const starting =
     operation === undefined || route.timelock === undefined
       ? calls
@@ -99,6 +110,7 @@ export function operationOf(
   { timelock }: Route,
   calls: readonly Call[],
   { delay, after }: StartOptions = {},
+  sentBefore?: Hex,
 ): { id: Hex; operation: TimelockOperation; delay: bigint } | undefined {
   if (timelock === undefined) return undefined;
   const seconds = BigInt(wholeNumber('--delay', delay) ?? timelock.minDelay);
@@ -111,10 +123,73 @@ export function operationOf(
     throw new GovernanceError('not-found', `There is no operation ${after} to come before this one`);
   }
   // Random, because two pending operations of one content need different salts.
-  const salt = bytesToHex(randomBytes(32));
+  const salt = sentBefore ?? bytesToHex(randomBytes(32));
   const predecessor = (after?.toLowerCase() ?? zeroHash) as Hex;
   const operation = { calls, predecessor, salt, isBatch: calls.length > 1 };
   return { id: operationId(operation), operation, delay: seconds };
+}
+
+/**
+ * The salt of what an earlier command, which was killed, sent to schedule the same calls: with it the call is the same, and is
+ * not sent twice.
+ */
+async function saltSentBefore(
+  context: Context,
+  session: GovSession,
+  { timelock, safe }: Route,
+  calls: readonly Call[],
+): Promise<Hex | undefined> {
+  const account = timelock === undefined || safe !== undefined ? undefined : await session.findAccount();
+  if (timelock === undefined || account === undefined) return undefined;
+  const { chain } = session;
+  for (const sent of await new SentTransactions(context).of(chain.chain.id, account.address)) {
+    const operation = isAddressEqual(sent.to, timelock.address)
+      ? decodeOperation(sent.to, sent.data)?.operation
+      : undefined;
+    if (operation === undefined || !isSame(operation.calls, calls)) continue;
+    if (await isAlive(context, chain, sent)) return operation.salt;
+  }
+  return undefined;
+}
+
+function isSame(some: readonly Call[], others: readonly Call[]): boolean {
+  return (
+    some.length === others.length &&
+    some.every(({ to, value, data }, index) => {
+      const other = others[index];
+      return (
+        other !== undefined && isAddressEqual(to, other.to) && value === other.value && data === other.data
+      );
+    })
+  );
+}
+
+/** The same calls wait already. @throws GovernanceError `pending` */
+async function refuseTwice(
+  session: GovSession,
+  view: GovView,
+  { timelock, safe }: Route,
+  { id, operation }: { id: Hex; operation: TimelockOperation },
+): Promise<void> {
+  const { calls, predecessor } = operation;
+  const again = 'Pass --again to schedule the same a second time';
+  for (const one of timelock?.operations ?? []) {
+    const waits = one.state === 'waiting' || one.state === 'ready';
+    if (!waits || one.id === id || one.predecessor !== predecessor || !isSame(one.calls, calls)) continue;
+    throw new GovernanceError('pending', `The same is scheduled already, as operation ${one.id}`, {
+      hint: `It can be executed from ${timeText(one.readyAt ?? 0n)}: dstack-cloud gov execute ${one.id}. ${again}`,
+    });
+  }
+  if (safe === undefined) return;
+  for (const { proposal, hash, signers } of await pendingProposals(session, view)) {
+    const scheduled = callsOfTransaction(proposal.tx, view.known).map(({ to, data }) =>
+      decodeOperation(to, data),
+    );
+    if (!scheduled.some((one) => one !== undefined && isSame(one.operation.calls, calls))) continue;
+    throw new GovernanceError('pending', `The same is proposed already, as Safe transaction ${hash}`, {
+      hint: `It has ${signers.length} of ${safe.threshold} signatures: dstack-cloud gov approve ${hash}. ${again}`,
+    });
+  }
 }
 
 /** One transaction of an account for all calls: the contract's own batch. @throws GovernanceError `bad-input` */

@@ -1,13 +1,7 @@
 import { type PublicClient, stringify } from 'viem';
 import type { Context } from '../context.ts';
-import {
-  connectGov,
-  disagreement,
-  fromSecond,
-  type GovOptions,
-  type GovSession,
-  type GovView,
-} from '../gov/connect-gov.ts';
+import { connectGov, type GovOptions, type GovSession, type GovView } from '../gov/connect-gov.ts';
+import { disagreement, fromOthers } from '../gov/other-endpoints.ts';
 import { pendingProposals } from '../gov/pending-proposals.ts';
 import { type Plan, planRegistration } from './plan.ts';
 import { type Registration, type RegistrationOptions, readRegistration } from './read-registration.ts';
@@ -44,10 +38,12 @@ export async function openRegistration(
       plan: await planRegistration(through, view, registration, { requireTimelock, pending }),
     };
   };
-  const seen = await seenBy(session.client);
-  const { second } = session;
-  if (second !== undefined) {
-    const [one, other] = [stringify(seen), stringify(await fromSecond(second, seenBy(second)))];
+  const [seen, others] = await Promise.all([
+    seenBy(session.client),
+    fromOthers(context, session.others, seenBy),
+  ]);
+  const one = stringify(seen);
+  for (const other of others.map((answer) => stringify(answer))) {
     if (one !== other)
       throw disagreement('what is allowed', one.slice(0, MAX_SHOWN), other.slice(0, MAX_SHOWN));
   }

@@ -5,13 +5,13 @@ import {
   createWalletClient,
   defineChain,
   type HttpTransport,
-  http,
   type LocalAccount,
   type PublicClient,
   type WalletClient,
 } from 'viem';
 import { ContractsError } from '../errors.ts';
 import type { Network } from './networks.ts';
+import { rpcTransport } from './rpc-transport.ts';
 
 /** A chain for one task. Contract and signer are looked for when they are needed. */
 export type TaskChain = {
@@ -27,8 +27,6 @@ export type TaskChain = {
   }>;
 };
 
-const TIMEOUT_MS = 20_000;
-
 /** @throws ContractsError `chain-unreachable`, or `chain-mismatch` when it is another chain than its name says */
 export async function connectTask(options: {
   name: string;
@@ -37,12 +35,13 @@ export async function connectTask(options: {
   account: () => Promise<LocalAccount>;
   /** For one exchange; it is tried twice. */
   timeoutMs?: number;
+  /** Ends everything. */
+  signal?: AbortSignal;
 }): Promise<TaskChain> {
-  const { name, network, kms, timeoutMs = TIMEOUT_MS } = options;
+  const { name, network, kms } = options;
   const { rpcUrl, chainId } = network;
   if (!URL.canParse(rpcUrl)) throw new ContractsError('bad-argument', `The URL of network ${name} is no URL`);
-  // The endpoint itself, and no other that it names: what it is asked to relay is meant for it.
-  const transport = http(rpcUrl, { timeout: timeoutMs, retryCount: 1, fetchOptions: { redirect: 'error' } });
+  const transport = rpcTransport(rpcUrl, options);
   const host = new URL(rpcUrl).host;
   const id = await createPublicClient({ transport })
     .getChainId()

@@ -1,9 +1,9 @@
-import { type Abi, type Address, getContractAddress, type Hex, isAddressEqual } from 'viem';
+import { type Abi, type Address, encodeDeployData, getContractAddress, type Hex, isAddressEqual } from 'viem';
 import { type ContractName, loadArtifact } from '../artifact.ts';
 import { ContractsError } from '../errors.ts';
+import { awaitReceipt } from './await-receipt.ts';
+import { signTransaction } from './sign-transaction.ts';
 import type { TaskRun } from './task.ts';
-
-const RECEIPT_TIMEOUT_MS = 180_000;
 
 /** A contract of this repository. */
 export async function deployContract(
@@ -26,17 +26,17 @@ export async function deployCode(
   args: readonly unknown[] = [],
   announce: (address: Address) => Promise<void> = async () => undefined,
 ): Promise<{ address: Address; transactionHash: Hex }> {
-  const { account, wallet } = await chain.signer();
+  const { account } = await chain.signer();
   const from = account.address;
   const nonce = await chain.public.getTransactionCount({ address: from, blockTag: 'pending' });
   const address = getContractAddress({ from, nonce: BigInt(nonce) });
   await announce(address);
-  const creation = { abi, bytecode, args: [...args], account, chain: chain.chain, nonce };
-  const hash = await wallet.deployContract(creation);
+  const data = encodeDeployData({ abi, bytecode, args: [...args] });
+  const { raw, hash } = await signTransaction(chain, { data, nonce });
+  await chain.public.sendRawTransaction({ serializedTransaction: raw });
   terminal.print(`Waiting for transaction ${hash} to be confirmed...`);
-  const receipt = await chain.public.waitForTransactionReceipt({ hash, timeout: RECEIPT_TIMEOUT_MS });
-  const { status, contractAddress } = receipt;
-  if (status !== 'success' || !contractAddress) {
+  const { contractAddress } = await awaitReceipt(chain, hash);
+  if (!contractAddress) {
     throw new ContractsError('transaction-reverted', `Transaction ${hash} created no contract`);
   }
   if (!isAddressEqual(contractAddress, address)) {

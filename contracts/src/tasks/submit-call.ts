@@ -1,7 +1,8 @@
 import type { Address } from 'viem';
 import { ContractsError } from '../errors.ts';
+import { awaitReceipt } from './await-receipt.ts';
 import type { TaskChain } from './connect-task.ts';
-import { gasFor } from './gas-for.ts';
+import { signTransaction } from './sign-transaction.ts';
 import type { Submitted, TaskCall } from './task.ts';
 import type { TaskTerminal } from './terminal.ts';
 import { announcing, describeCall, safeBatch, scheduled, simulate, unsignedOf } from './wrap-call.ts';
@@ -14,8 +15,6 @@ export type Delivery = {
   /** Make the call public, instead of making it. */
   readonly announce?: boolean;
 };
-
-const RECEIPT_TIMEOUT_MS = 180_000;
 
 /** @throws ContractsError `call-reverted` before anything is sent, `transaction-reverted` after */
 export async function submitCall(
@@ -48,7 +47,7 @@ export async function submitCall(
     return { sent: false, effect, transaction: result, ...named };
   }
 
-  const { account, wallet } = await chain.signer();
+  const { account } = await chain.signer();
   await simulate(chain, call, account.address);
   if (dryRun) {
     terminal.print(
@@ -57,13 +56,10 @@ export async function submitCall(
     return { sent: false, effect, from: account.address, transaction: unsignedOf(call) };
   }
   const { to, data } = unsignedOf(call);
-  const gas = await gasFor(chain.public, { account: account.address, to, data });
-  const hash = await wallet.sendTransaction({ to, data, gas, account, chain: chain.chain });
+  const { raw, hash } = await signTransaction(chain, { to, data });
+  await chain.public.sendRawTransaction({ serializedTransaction: raw });
   terminal.print(`Waiting for transaction ${hash} to be confirmed...`);
-  const receipt = await chain.public.waitForTransactionReceipt({ hash, timeout: RECEIPT_TIMEOUT_MS });
-  if (receipt.status !== 'success') {
-    throw new ContractsError('transaction-reverted', `Transaction ${hash} reverted on chain`);
-  }
+  const receipt = await awaitReceipt(chain, hash);
   return {
     sent: true,
     transactionHash: hash,

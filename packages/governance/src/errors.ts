@@ -8,6 +8,7 @@ export type GovernanceErrorCode =
   | 'not-found'
   | 'not-ready'
   | 'not-allowed'
+  | 'pending'
   | 'service-inconsistent'
   | 'service-unreachable'
   | 'simulation-failed'

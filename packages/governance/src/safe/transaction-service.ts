@@ -203,7 +203,9 @@ export function transactionService(
         for (const one of results) proposals.push(await checked(one));
         if (results.length < PAGE) return proposals;
         if (proposals.length >= MAX_PENDING) {
-          throw new GovernanceError('too-much', `${host} has more than ${MAX_PENDING} pending transactions`);
+          throw new GovernanceError('too-much', `${host} has more than ${MAX_PENDING} pending transactions`, {
+            hint: 'Leave --service out and pass proposals as files, with --nonce NUMBER',
+          });
         }
       }
     },

@@ -1,0 +1,112 @@
+import { join } from 'node:path';
+import { readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import { isThere, withLock } from '@dstack-cloud/files';
+import { type Call, GovernanceError } from '@dstack-cloud/governance';
+import { type Address, type Hex, isAddressEqual, keccak256 } from 'viem';
+import { z } from 'zod';
+import type { Context } from '../context.ts';
+import { lockFolder } from '../project/project-lock.ts';
+
+/** A transaction that was signed, and of which no receipt has been seen. */
+export type SentTransaction = {
+  readonly chainId: number;
+  readonly from: Address;
+  readonly to: Address;
+  readonly value: string;
+  readonly data: Hex;
+  readonly nonce: number;
+  readonly hash: Hex;
+  readonly raw: Hex;
+  /** Unix seconds. */
+  readonly time: number;
+};
+
+const MAX_FILE = 16 * 1024 * 1024;
+const MAX_ENTRIES = 64;
+/** What is older was found out about in another way. */
+const KEPT_S = 7 * 86_400;
+/** A second command waits for as long as signing may take a person. */
+const WAIT_MS = 120_000;
+
+const address = z.string().regex(/^0x[0-9a-fA-F]{40}$/);
+const bytes = z.string().regex(/^0x([0-9a-fA-F]{2})*$/);
+const word = z.string().regex(/^0x[0-9a-f]{64}$/);
+const schema = z.strictObject({
+  version: z.literal(1),
+  sent: z
+    .array(
+      z.strictObject({
+        ...{ chainId: z.int().positive(), from: address, to: address, value: z.string().regex(/^\d{1,78}$/) },
+        ...{ data: bytes, nonce: z.int().nonnegative(), hash: word, raw: bytes, time: z.int() },
+      }),
+    )
+    .max(MAX_ENTRIES),
+});
+
+/**
+ * Transactions that are on their way, in a file beside the proposals: a command that was killed after it sent one is repeated
+ * without sending a second.
+ */
+export class SentTransactions {
+  readonly #context: Context;
+  readonly #path: string;
+
+  constructor(context: Context) {
+    this.#context = context;
+    this.#path = join(context.directory, 'gov-sent.json');
+  }
+
+  /** Those of an account. @throws GovernanceError `bad-input` when the file is damaged */
+  async of(chainId: number, from: Address): Promise<SentTransaction[]> {
+    const all = await this.#read();
+    return all.filter((one) => one.chainId === chainId && isAddressEqual(one.from, from));
+  }
+
+  /** That which makes this call. */
+  async find(
+    chainId: number,
+    from: Address,
+    { to, value, data }: Call,
+  ): Promise<SentTransaction | undefined> {
+    return (await this.of(chainId, from)).find(
+      (one) => isAddressEqual(one.to, to) && one.value === value.toString() && one.data === data,
+    );
+  }
+
+  async add(sent: SentTransaction): Promise<void> {
+    const kept = (await this.#read()).filter(({ time }) => sent.time - time < KEPT_S);
+    await this.#write([...kept.slice(1 - MAX_ENTRIES), sent]);
+  }
+
+  async remove(hash: Hex): Promise<void> {
+    const all = await this.#read();
+    if (all.some((one) => one.hash === hash)) await this.#write(all.filter((one) => one.hash !== hash));
+  }
+
+  /** No two commands of this folder decide at once whether something has been sent. */
+  async locked<T>(body: () => Promise<T>): Promise<T> {
+    const folder = lockFolder(this.#context);
+    if (folder === undefined) return await body();
+    const name = `gov-sent-${keccak256(new TextEncoder().encode(this.#path)).slice(2, 34)}`;
+    const options = { waitMs: WAIT_MS, what: this.#path, signal: this.#context.signal };
+    return await withLock(folder, name, options, body);
+  }
+
+  async #read(): Promise<SentTransaction[]> {
+    if (!isThere(this.#path)) return [];
+    const text = new TextDecoder().decode(await readFileBounded(this.#path, MAX_FILE));
+    try {
+      const { sent } = schema.parse(JSON.parse(text)) as { sent: SentTransaction[] };
+      if (sent.every(({ raw, hash }) => keccak256(raw) === hash)) return sent;
+    } catch {
+      // Told below.
+    }
+    throw new GovernanceError('bad-input', `${this.#path} is damaged: what was sent before is not known`, {
+      hint: 'See dstack-cloud gov status for what is under way, then remove the file',
+    });
+  }
+
+  async #write(sent: readonly SentTransaction[]): Promise<void> {
+    await writeFileAtomic(this.#path, `${JSON.stringify({ version: 1, sent }, null, 2)}\n`, { mode: 0o600 });
+  }
+}

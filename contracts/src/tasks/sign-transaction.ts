@@ -1,0 +1,65 @@
+import { type Address, formatEther, type Hex, keccak256, type TransactionSerializable } from 'viem';
+import { ContractsError } from '../errors.ts';
+import type { TaskChain } from './connect-task.ts';
+import { explainFailure } from './explain-revert.ts';
+
+/** What is sent; without `to` it creates a contract. */
+export type Outgoing = {
+  readonly to?: Address;
+  readonly value?: bigint;
+  readonly data: Hex;
+  readonly nonce?: number;
+};
+
+/** A transaction that can be sent any number of times, and counts once. */
+export type SignedTransaction = { readonly raw: Hex; readonly hash: Hex; readonly nonce: number };
+
+/** More than any task needs, and less than most blocks have. */
+const MAX_GAS = 30_000_000n;
+/** Wei. An endpoint names gas and fees; whoever believes it without a bound can be made to pay anything. */
+export const MAX_COST: bigint = 10n ** 18n;
+
+/**
+ * Signs a transaction of the account with gas and fees as the endpoint proposes them, within bounds.
+ * @throws ContractsError `refused` when it would cost more than `maxCost` wei
+ */
+export async function signTransaction(
+  { chain, public: client, signer }: TaskChain,
+  { to, value = 0n, data, nonce: given }: Outgoing,
+  maxCost: bigint = MAX_COST,
+): Promise<SignedTransaction> {
+  const { account } = await signer();
+  const { address } = account;
+  try {
+    const estimate = await client.estimateGas({ account: address, ...(to && { to }), value, data });
+    // Made at the time of the last block: what is written there twice in one second costs little, and more in the next.
+    const gas = estimate + estimate / 4n;
+    if (gas > MAX_GAS) throw refused(`it needs ${gas} gas`, `at most ${MAX_GAS}`);
+    const nonce = given ?? (await client.getTransactionCount({ address, blockTag: 'pending' }));
+    const { baseFeePerGas } = await client.getBlock();
+    const isLegacy = typeof baseFeePerGas !== 'bigint';
+    const fees = isLegacy ? { gasPrice: await client.getGasPrice() } : await client.estimateFeesPerGas();
+    const price = ('gasPrice' in fees ? fees.gasPrice : fees.maxFeePerGas) ?? 0n;
+    const cost = gas * price;
+    if (cost > maxCost) {
+      throw refused(
+        `it may cost ${formatEther(cost)} (${gas} gas at ${price} wei)`,
+        `at most ${formatEther(maxCost)}`,
+      );
+    }
+    // Nothing that an endpoint says is part of it but these numbers.
+    const transaction = { chainId: chain.id, nonce, gas, value, data, ...(to && { to }), ...fees };
+    const type = isLegacy ? 'legacy' : 'eip1559';
+    const raw = await account.signTransaction({ ...transaction, type } as TransactionSerializable);
+    return { raw, hash: keccak256(raw), nonce };
+  } catch (error) {
+    throw explainFailure(error);
+  }
+}
+
+function refused(what: string, bound: string): ContractsError {
+  return new ContractsError(
+    'refused',
+    `The endpoint says that ${what}, which is more than is plausible (${bound}): nothing was sent. Use another endpoint`,
+  );
+}
