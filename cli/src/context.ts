@@ -8,6 +8,8 @@ export interface Host {
   readonly cwd: string;
   readonly env: NodeJS.ProcessEnv;
   readonly interactive: boolean;
+  /** Whether standard output is a terminal: only there are colours of use. */
+  readonly terminal: boolean;
   readonly now: () => Date;
   readonly stdout: (text: string) => void;
   readonly stderr: (text: string) => void;
@@ -47,6 +49,7 @@ export function createContext(host: Host, options: GlobalOptions): Context {
   return {
     ...host,
     ...options,
+    color: options.color && host.terminal,
     stdout: (text) => host.stdout(lines(text)),
     stderr: (text) => host.stderr(lines(text)),
     directory,

@@ -148,8 +148,11 @@ export function addGovCommands(add: Add): void {
     'health',
     'the health check: exit code 0, 1 for warnings, 2 for what is critical',
     () => import('./commands/gov-health.ts'),
-    ['dstack-cloud gov health --governance governance.json'],
-  );
+    [
+      'dstack-cloud gov health --governance governance.json',
+      'dstack-cloud gov health --require-timelock 86400      as the key service demands it',
+    ],
+  ).option('--require-timelock <SECONDS>', 'what core.auth_api.chain.require_timelock of kms.toml says');
   proposing(
     'emergency-revoke <WHAT...>',
     'take something away: a guardian at once, a signer as a proposal',

@@ -340,7 +340,11 @@ function onChain(load: Load): Load {
           return await withTimeLimit(context, seconds, (limited) => run(limited, words, options));
         } catch (error) {
           const { explainFailure } = await import('@dstack-cloud/contracts/tasks');
-          throw explainFailure(error);
+          const explained = explainFailure(error);
+          const { code, message } = explained as { code?: unknown; message?: unknown };
+          // A task's words, which an action of gov has too.
+          if (code !== 'usage' || explained instanceof CliError) throw explained;
+          throw new CliError('usage', String(message), { exitCode: EXIT.usage });
         }
       },
     };

@@ -58,6 +58,7 @@ function processHost(): Host {
     cwd: process.cwd(),
     env: process.env,
     interactive: process.stdin.isTTY === true && process.stderr.isTTY === true,
+    terminal: process.stdout.isTTY === true,
     now: () => new Date(),
     stdout: (text) => void process.stdout.write(text),
     stderr: (text) => void process.stderr.write(text),

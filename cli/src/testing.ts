@@ -16,6 +16,8 @@ export class Sandbox {
   readonly directory: string = mkdtempSync(join(tmpdir(), 'cli-test-'));
   now: Date = new Date('2026-11-23T12:00:00Z');
   env: NodeJS.ProcessEnv = {};
+  /** Whether standard output is said to be a terminal. */
+  terminal = false;
 
   path(...parts: string[]): string {
     return join(this.directory, ...parts);
@@ -42,6 +44,7 @@ export class Sandbox {
       cwd: this.directory,
       env: { HOME: this.directory, ...this.env },
       interactive: false,
+      terminal: this.terminal,
       now: () => this.now,
       stdout: () => {},
       stderr: () => {},

@@ -20,9 +20,17 @@ export type ContractsErrorCode =
 export class ContractsError extends Error {
   readonly code: ContractsErrorCode;
 
-  constructor(code: ContractsErrorCode, message: string, options?: ErrorOptions) {
+  /** What a person can do about it. */
+  readonly hint: string | undefined;
+
+  constructor(
+    code: ContractsErrorCode,
+    message: string,
+    { hint, ...options }: ErrorOptions & { hint?: string } = {},
+  ) {
     super(message, options);
     this.name = 'ContractsError';
     this.code = code;
+    this.hint = hint;
   }
 }

@@ -51,6 +51,7 @@ export async function localLab(): Promise<LocalLab> {
       cwd: root,
       env,
       interactive: false,
+      terminal: false,
       now: () => new Date(),
       stdout: (text) => {
         out.stdout += text;

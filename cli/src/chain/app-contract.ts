@@ -111,6 +111,16 @@ export async function setComposeHash(
     throw new CliError('app_not_registered', `There is no app contract at 0x${appId}`, {
       hint: 'Make one with dstack-cloud app create',
     });
+  if (
+    allowed &&
+    before.owner !== null &&
+    before.owner.toLowerCase() !== writer.account.address.toLowerCase()
+  ) {
+    throw new CliError('not_owner', `${writer.account.address} does not own the app contract 0x${appId}`, {
+      ...{ expected: before.owner, found: writer.account.address },
+      hint: `Use the key of its owner. If that is a Timelock or a Safe, propose it:\ndstack-cloud gov propose app:add-hash --app-id 0x${appId} 0x${composeHash}`,
+    });
+  }
   const name = allowed ? 'addComposeHash' : 'removeComposeHash';
   await transact(writer, address(appId), name, appAbi, [bytes32(composeHash)]);
 }

@@ -22,6 +22,7 @@ export async function runContractTask(
   try {
     const answer = await runTask([name, ...words], {
       env: context.env,
+      program: 'dstack-cloud',
       terminal: {
         print: context.print,
         document: context.document,

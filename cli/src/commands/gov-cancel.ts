@@ -13,7 +13,7 @@ export async function run(
 ): Promise<undefined> {
   const session = await connectGov(context, options);
   const view = await session.read();
-  const { timelock, operation } = await findOperation(view, name);
+  const { timelock, operation } = await findOperation(session, view, name);
   const { id, state } = operation;
   for (const call of operation.calls) {
     for (const line of callLines(describeCall(call, view.known))) context.print(line);

@@ -28,9 +28,10 @@ const MAX_DELAY_S = 2_592_000;
 
 /** `gov deploy`: from contracts that one account owns, or none, to a governance. What was interrupted is continued. */
 export async function run(context: Context, _: readonly string[], options: Options): Promise<undefined> {
-  const session = await connectGov(context, { ...options, kms: undefined as never });
-  const { account } = await session.chain.signer();
-  const plan = planOf(options, context, session, account.address);
+  const session = await connectGov(context, { ...options, kms: undefined as never }, { mayBeNew: true });
+  // Who pays does not matter for a look at the plan.
+  const account = session.dryRun ? await session.findAccount() : (await session.chain.signer()).account;
+  const plan = planOf(options, context, session, account?.address);
   const { file, filePath, client } = session;
   if (file?.complete === true) {
     throw new CliError('exists', `${filePath} is of a governance that is deployed`, {
@@ -39,7 +40,7 @@ export async function run(context: Context, _: readonly string[], options: Optio
   }
   if (file !== undefined) requireSamePlan(file, plan, filePath);
   const state: GovernanceFile = file ?? { ...plan, fromBlock: Number(await client.getBlockNumber()) };
-  for (const line of planLines(state, account.address, options)) context.print(line);
+  for (const line of planLines(state, account?.address, options)) context.print(line);
   if (session.dryRun) {
     context.print('Nothing was deployed.');
     context.result({ deployed: false, plan });
@@ -69,7 +70,12 @@ export async function run(context: Context, _: readonly string[], options: Optio
   return undefined;
 }
 
-function planOf(options: Options, { env }: Context, session: GovSession, deployer: Address): GovernanceFile {
+function planOf(
+  options: Options,
+  { env }: Context,
+  session: GovSession,
+  deployer: Address | undefined,
+): GovernanceFile {
   const model = { A: 'A', B: 'B', C: 'C', multisig: 'multisig' }[options.model ?? ''] as
     | GovernanceFile['model']
     | undefined;
@@ -142,10 +148,10 @@ function requireSamePlan(file: GovernanceFile, plan: GovernanceFile, path: strin
   }
 }
 
-function planLines(state: GovernanceFile, deployer: Address, { kms, safe }: Options): string[] {
+function planLines(state: GovernanceFile, deployer: Address | undefined, { kms, safe }: Options): string[] {
   const { model, signers, threshold, minDelay, guardians, apps } = state;
   return [
-    `Model ${model}, by ${deployer}`,
+    `Model ${model}, by ${deployer ?? 'the account whose key is given then'}`,
     kms === undefined ? 'A new DstackKms, with the code of apps' : `DstackKms ${kms}, which exists`,
     ...(signers === undefined
       ? []

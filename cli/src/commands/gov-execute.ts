@@ -25,7 +25,7 @@ export async function run(
   const session = await connectGov(context, options);
   const view = await session.read();
   const { governance, known } = view;
-  const { timelock, operation } = await findOperation(view, name);
+  const { timelock, operation } = await findOperation(session, view, name);
   const { id, state, readyAt, predecessor } = operation;
   for (const call of operation.calls)
     for (const line of callLines(describeCall(call, known))) context.print(line);

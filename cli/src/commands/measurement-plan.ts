@@ -11,7 +11,10 @@ export async function run(
   options: MeasurementOptions,
 ): Promise<undefined> {
   // Nothing is sent: what is simulated may be looked at.
-  const workload = await readWorkload(context, target, { ...workloadOptions(options), allowSimulated: true });
+  const workload = await readWorkload(context, target, {
+    ...workloadOptions(options, 'plan'),
+    allowSimulated: true,
+  });
   const open = await openRegistration(
     context,
     workload,

@@ -31,7 +31,7 @@ export async function run(
   [target]: readonly (string | undefined)[],
   options: Options,
 ): Promise<number> {
-  const workload = await readWorkload(context, target, workloadOptions(options));
+  const workload = await readWorkload(context, target, workloadOptions(options, 'register'));
   const [safe, timelock] = [
     addressOption('--safe', options.safe),
     addressOption('--timelock', options.timelock),

@@ -6,8 +6,10 @@ import {
   implementationOf,
   refuseOldLayout,
   requireUups,
+  tasks,
   unsignedOf,
 } from '@dstack-cloud/contracts/tasks';
+import { nearestName } from '@dstack-cloud/encoding';
 import {
   type Call,
   previousOwner,
@@ -128,6 +130,7 @@ export async function callsOfWords(
     const name = Object.hasOwn(aliases, given) ? (aliases[given] as string) : given;
     const action = Object.hasOwn(actions, name) ? actions[name] : undefined;
     if (action === undefined) {
+      requireKnown(name);
       const call = await callOfTask([name, ...values], session.kms(), allowDebug);
       const { to, data } = unsignedOf(call);
       calls.push({ to, value: 0n, data });
@@ -137,6 +140,18 @@ export async function callsOfWords(
     }
   }
   return calls;
+}
+
+/** @throws CliError `usage`, with the action that a mistyped one most likely means */
+function requireKnown(name: string): void {
+  const calls = Object.entries(tasks).flatMap(([task, one]) => ('call' in one ? [task] : []));
+  if (Object.hasOwn(tasks, name)) return;
+  const known = [...calls, ...Object.keys(actions), ...Object.keys(aliases)];
+  const near = nearestName(name, known);
+  throw new CliError('usage', `There is no action ${name}`, {
+    exitCode: EXIT.usage,
+    hint: near === undefined ? 'See dstack-cloud gov propose --help' : `Did you mean ${near}?`,
+  });
 }
 
 /** The Timelock that owns DstackKms. */
@@ -211,8 +226,9 @@ const batchSchema = z.looseObject({
 });
 
 /** A file of Safe's transaction builder, as `--safe` of the tasks prints it. */
-async function readBatch(path: string, { chain }: GovSession): Promise<Call[]> {
-  const text = new TextDecoder().decode(await readFileBounded(path, MAX_BATCH));
+async function readBatch(path: string, session: GovSession): Promise<Call[]> {
+  const { chain } = session;
+  const text = new TextDecoder().decode(await readFileBounded(session.path(path), MAX_BATCH));
   let json: unknown;
   try {
     json = JSON.parse(text);

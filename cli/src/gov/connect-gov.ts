@@ -65,6 +65,8 @@ export type GovSession = {
   /** Where the contracts were deployed, or earlier. */
   readonly fromBlock: bigint;
   kms(): Address;
+  /** Of a file that the command line names: in the folder of -C, as all files of a command. */
+  path(name: string): string;
   /** Reads the chain now. */
   read(): Promise<GovView>;
   /** The account, or undefined when no key was given. */
@@ -78,10 +80,17 @@ const TIMEOUT_S = 20;
 /** A chain that stands still for longer hides what happened since. */
 const MAX_BLOCK_AGE_S = 600;
 
-/** Connects to the chain of the configuration, or to that of `--network`. */
-export async function connectGov(context: Context, options: GovOptions): Promise<GovSession> {
+/**
+ * Connects to the chain of the configuration, or to that of `--network`.
+ * @param mayBeNew the governance file that is named may be one that is to be written
+ */
+export async function connectGov(
+  context: Context,
+  options: GovOptions,
+  { mayBeNew = false }: { readonly mayBeNew?: boolean } = {},
+): Promise<GovSession> {
   const filePath = resolve(context.directory, options.governance ?? 'governance.json');
-  const file = await readFile(filePath, options.governance !== undefined);
+  const file = await readFile(filePath, options.governance !== undefined && !mayBeNew);
   const configured = options.network === undefined ? (await loadGlobalConfig(context)).chain : undefined;
   const rpc =
     configured === undefined
@@ -155,6 +164,7 @@ export async function connectGov(context: Context, options: GovOptions): Promise
   };
   const serviceUrl = options.service ?? env['SAFE_SERVICE_URL'];
   return {
+    path: (name) => resolve(context.directory, name),
     ...{ chain, client, others, file, filePath, kms, read, fromBlock, maxCost: maxCostOf(options) },
     dryRun: options.dryRun === true,
     findAccount: async () =>

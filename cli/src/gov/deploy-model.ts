@@ -16,6 +16,9 @@ import type { Context } from '../context.ts';
 import type { GovSession } from './connect-gov.ts';
 import { sendCall } from './send-call.ts';
 
+/** As long as for a receipt. */
+const PENDING_WAIT_MS = 180_000;
+
 type Deployment = {
   readonly state: GovernanceFile;
   /** Called before each step that leaves something on the chain, so that a killed deployment is continued. */
@@ -45,6 +48,17 @@ export async function deployModel(
     const code = address === undefined ? undefined : await client.getCode({ address });
     return code !== undefined && code !== '0x';
   };
+  /** What an interrupted command has sent may still come to pass: it is waited for, and not paid for twice. */
+  const isMade = async (address: Address): Promise<boolean> => {
+    const end = performance.now() + PENDING_WAIT_MS;
+    const count = (blockTag: 'latest' | 'pending'): Promise<number> =>
+      client.getTransactionCount({ address: account.address, blockTag });
+    while ((await count('pending')) > (await count('latest')) && performance.now() < end) {
+      if (await hasCode(address)) return true;
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+    }
+    return await hasCode(address);
+  };
   const terminal = { print: context.info, note: context.info, document: () => {}, confirm: async () => true };
   const make = async (
     name: string,
@@ -52,7 +66,7 @@ export async function deployModel(
     args: readonly unknown[] = [],
   ): Promise<Address> => {
     const known = state.made[name];
-    if (known !== undefined && (await hasCode(known))) return known;
+    if (known !== undefined && (await isMade(known))) return known;
     context.info(`Deploying ${name}`);
     const announce = (address: Address): Promise<void> =>
       change({ made: { ...state.made, [name]: address } });

@@ -8,16 +8,19 @@ import {
   type TimelockState,
 } from '@dstack-cloud/governance';
 import type { Hex } from 'viem';
-import type { GovView } from './connect-gov.ts';
+import type { GovSession, GovView } from './connect-gov.ts';
 
 const MAX_FILE = 1024 * 1024;
 
 /** The operation with this id, or that which a proposal's file schedules; as the chain knows it. */
 export async function findOperation(
+  session: Pick<GovSession, 'path'>,
   { governance }: GovView,
   name: string,
 ): Promise<{ timelock: TimelockState; operation: ScheduledOperation }> {
-  const id = /^0x[0-9a-fA-F]{64}$/.test(name) ? (name.toLowerCase() as Hex) : await idOfFile(name);
+  const id = /^0x[0-9a-fA-F]{64}$/.test(name)
+    ? (name.toLowerCase() as Hex)
+    : await idOfFile(session.path(name));
   for (const principal of governance.principals.values()) {
     if (principal.kind !== 'timelock') continue;
     const operation = principal.timelock.operations.find((one) => one.id === id);

@@ -45,10 +45,11 @@ export async function openProposal(session: GovSession, view: GovView, name: str
       },
     );
   }
+  const path = session.path(name);
   const proposal =
     isHash && service !== undefined
       ? await service.find(name.toLowerCase() as Hex)
-      : readProposal(new TextDecoder().decode(await readFileBounded(name, MAX_FILE)), name);
+      : readProposal(new TextDecoder().decode(await readFileBounded(path, MAX_FILE)), path);
   const { chainId, tx } = proposal;
   if (chainId !== view.governance.chainId) {
     throw new GovernanceError('bad-input', 'The proposal is of another chain', {
@@ -71,7 +72,7 @@ export async function openProposal(session: GovSession, view: GovView, name: str
       },
     );
   }
-  return { proposal, hash, safe, path: isHash ? undefined : name };
+  return { proposal, hash, safe, path: isHash ? undefined : path };
 }
 
 /** The transaction in words: from its bytes, whatever else the file says. */

@@ -1,5 +1,12 @@
 import { dstackAppAbi, dstackKmsAbi } from '@dstack-cloud/contracts';
-import { type HealthFacts, isKnownSingleton, readLogs, safeProxyCodeHash } from '@dstack-cloud/governance';
+import {
+  type Governance,
+  type HealthFacts,
+  ifPresent,
+  isKnownSingleton,
+  readLogs,
+  safeProxyCodeHash,
+} from '@dstack-cloud/governance';
 import { type Address, getAbiItem, keccak256, type PublicClient, zeroAddress } from 'viem';
 import { CodeNames } from './code-names.ts';
 import type { GovSession, GovView } from './connect-gov.ts';
@@ -13,6 +20,7 @@ const MIN_BALANCE = 10n ** 15n;
 export async function readHealthFacts(
   { client, file, fromBlock }: GovSession,
   { governance }: GovView,
+  requireTimelock: number | undefined,
 ): Promise<HealthFacts> {
   const at = governance.block.number;
   const knownCode = new Map<string, string>();
@@ -61,8 +69,30 @@ export async function readHealthFacts(
       fromBlock,
       at,
     ),
+    requiredDelay: await requiredDelay(client, governance, requireTimelock),
     isProduction: !TEST_CHAINS.includes(governance.chainId),
   };
+}
+
+async function requiredDelay(
+  client: PublicClient,
+  { kms, apps, block }: Governance,
+  requireTimelock: number | undefined,
+): Promise<HealthFacts['requiredDelay']> {
+  if (requireTimelock === undefined || requireTimelock === 0) return undefined;
+  const seconds = BigInt(requireTimelock);
+  const since = new Map<string, bigint>();
+  for (const { address } of [kms, ...apps]) {
+    const read = {
+      address,
+      abi: dstackKmsAbi,
+      blockNumber: block.number,
+      functionName: 'policyDelaySince',
+    } as const;
+    const held = await ifPresent(client.readContract({ ...read, args: [seconds] }));
+    since.set(address.toLowerCase(), held ?? 0n);
+  }
+  return { seconds, since };
 }
 
 /** The last end that was set for each image, app and compose hash. */

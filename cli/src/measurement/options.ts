@@ -17,7 +17,10 @@ export type MeasurementOptions = GovOptions & {
 };
 
 /** @throws CliError `usage`, `bad_argument` */
-export function workloadOptions(options: MeasurementOptions): WorkloadOptions {
+export function workloadOptions(
+  options: MeasurementOptions,
+  command: WorkloadOptions['command'],
+): WorkloadOptions {
   const { role = 'app', appId, device, at, anyDevice, allowSimulated } = options;
   if (role !== 'app' && role !== 'kms') {
     throw new CliError('usage', '--role is app or kms', { exitCode: EXIT.usage, found: role });
@@ -28,7 +31,7 @@ export function workloadOptions(options: MeasurementOptions): WorkloadOptions {
     });
   }
   return {
-    ...{ role, allowSimulated: allowSimulated === true },
+    ...{ command, role, allowSimulated: allowSimulated === true },
     ...(appId !== undefined && { appId }),
     ...(device !== undefined && { device }),
     ...(at !== undefined && { at }),

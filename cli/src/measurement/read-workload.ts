@@ -64,7 +64,7 @@ async function read(
   if (target === undefined) {
     if ((await findProject(context.directory)) === undefined) {
       throw new CliError('usage', 'Name evidence (a URL or a file), or run this in a project', {
-        ...{ exitCode: EXIT.usage, hint: 'See dstack-cloud measurement register --help' },
+        ...{ exitCode: EXIT.usage, hint: `See dstack-cloud measurement ${options.command} --help` },
       });
     }
     return await workloadOfProject(

@@ -24,6 +24,8 @@ export interface Workload {
 
 /** What the command line says of it. */
 export interface WorkloadOptions {
+  /** Of dstack-cloud measurement. */
+  readonly command: 'register' | 'plan';
   readonly role: Role;
   readonly appId?: string;
   readonly device?: string;

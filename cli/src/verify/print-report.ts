@@ -7,7 +7,7 @@ const NAME_WIDTH = 22;
 /** The chain, link by link, and the verdict. */
 export function printReport(context: Context, app: AppReport): void {
   const { report, links, isValid } = app;
-  const paint = pc.createColors(context.color && context.interactive);
+  const paint = pc.createColors(context.color);
   const marked = (indent: string, ok: boolean | null, text: string): void => {
     const [mark, color] =
       ok === null

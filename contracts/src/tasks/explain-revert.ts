@@ -27,7 +27,7 @@ type Values = readonly unknown[];
 
 /** In the words of the documentation, which are those of older contracts, and what to do. */
 const words: Readonly<Record<string, (values: Values) => string>> = {
-  OwnableUnauthorizedAccount: ([caller]) => `caller is not the owner (${caller}). The owner has to do it`,
+  OwnableUnauthorizedAccount: ([caller]) => `caller is not the owner (${caller})`,
   NotOwnerOrGuardian: ([caller]) => `caller is neither the owner nor a guardian (${caller})`,
   OwnableInvalidOwner: ([owner]) => `${owner} cannot be an owner`,
   RenounceDisabled: () => 'ownership cannot be given up: the policy could never be corrected again',

@@ -30,10 +30,15 @@ export async function hardhat(
     return 0;
   } catch (error) {
     const code = error instanceof ContractsError ? error.code : 'failed';
+    const hint = error instanceof ContractsError ? error.hint : undefined;
     const message = error instanceof Error ? error.message : String(error);
     // A message may have the text of a contract that anybody may have written.
-    if (wantsJson) output.out(`${printableJson(JSON.stringify({ error: { code, message } }, null, 2))}\n`);
-    else output.error(`Error: ${printableMessage(message)}\n`);
+    if (wantsJson)
+      output.out(`${printableJson(JSON.stringify({ error: { code, message, hint } }, null, 2))}\n`);
+    else
+      output.error(
+        `Error: ${printableMessage(message)}\n${hint === undefined ? '' : `  Next: ${printableMessage(hint)}\n`}`,
+      );
     return code === 'usage' ? 2 : 1;
   }
 }

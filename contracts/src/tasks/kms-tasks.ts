@@ -222,7 +222,7 @@ export const kmsTasks: Readonly<Record<string, Task>> = {
   ),
   'kms:allow-advisory': onKms(
     'allowAdvisory',
-    'deny them no more',
+    'stop denying platforms with an advisory',
     text('advisory', 'such as INTEL-SA-00837'),
     'Advisory allowed',
   ),

@@ -1,3 +1,4 @@
+import { nearestName } from '@dstack-cloud/encoding';
 import type { Address, LocalAccount } from 'viem';
 import { ContractsError } from '../errors.ts';
 import { appTasks } from './app-tasks.ts';
@@ -11,7 +12,7 @@ import { type Network, networkOf } from './networks.ts';
 import { parseWords, valuesOf } from './parse-arguments.ts';
 import { findSigner } from './signer.ts';
 import { submitCall } from './submit-call.ts';
-import type { Task, TaskRun } from './task.ts';
+import type { Task, TaskArgument, TaskRun } from './task.ts';
 import { processTerminal, type TaskTerminal } from './terminal.ts';
 
 /** Every task, by name. */
@@ -30,6 +31,8 @@ export type TaskSurroundings = {
   readonly network?: { readonly name: string; readonly at: Network };
   readonly kms?: string;
   readonly account?: () => Promise<LocalAccount>;
+  /** How a person calls the tasks (default: `npx hardhat`): with a space, of which a task's name has a colon. */
+  readonly program?: string;
 };
 
 /** What a task has done, for `--json`, or the help that was asked for. */
@@ -49,13 +52,17 @@ export async function runTask(words: readonly string[], surroundings: TaskSurrou
 
 async function answerTask(
   words: readonly string[],
-  { env, terminal: given, network, kms, account }: TaskSurroundings,
+  { env, terminal: given, network, kms, account, program = 'npx hardhat' }: TaskSurroundings,
 ): Promise<TaskAnswer> {
   const { common, task: name, named, bare } = parseWords(words, tasks);
   if (name === undefined || name === 'help') return { help: taskList() };
   const task = Object.hasOwn(tasks, name) ? tasks[name] : undefined;
-  if (!task) throw new ContractsError('usage', `There is no task ${name}. See npx hardhat help`);
-  if (common.help) return { help: taskHelp(name, task) };
+  if (!task)
+    throw new ContractsError(
+      'usage',
+      `There is no task ${name}${suggestion(name, Object.keys(tasks))}. See npx hardhat help`,
+    );
+  if (common.help) return { help: taskHelp(name, task, program) };
   const values = valuesOf(name, task, named, bare, common.allowDebug);
   const [safe, timelock] = (['safe', 'timelock'] as const).map((option) => {
     const address = common[option];
@@ -76,6 +83,7 @@ async function answerTask(
     submitCall(chain, terminal, call, {
       dryRun: common.dryRun,
       announce: common.announce,
+      summary: task.summary.replace(/ \(owner or guardian\)$/, ''),
       safe,
       timelock,
     });
@@ -95,6 +103,12 @@ async function answerTask(
     );
   } else if (result.sent) terminal.print(typeof task.done === 'string' ? task.done : task.done(values));
   return { json: common.json, result };
+}
+
+/** What a mistyped name most likely means, to go on with in a sentence. */
+export function suggestion(wrong: string, known: readonly string[]): string {
+  const near = nearestName(wrong, known);
+  return near === undefined ? '' : `; did you mean ${near}?`;
 }
 
 /** JSON of a result: logs are for the task itself, and large numbers are texts. */
@@ -142,7 +156,7 @@ Options of every task:
 Environment: PRIVATE_KEY, KMS_CONTRACT_ADDRESS, RPC_URL, KEYSTORE_PASSWORD_FILE. There is no default key.`;
 
 /** How one task is called. */
-export function taskHelp(name: string, task: Task): string {
+export function taskHelp(name: string, task: Task, program = 'npx hardhat'): string {
   const named = task.arguments.filter(({ place }) => place !== 'first');
   const words = task.arguments
     .filter(({ place }) => place === 'first')
@@ -150,7 +164,14 @@ export function taskHelp(name: string, task: Task): string {
   const value = ({ kind }: (typeof named)[number]): string =>
     kind === 'flag' || kind === 'boolean' ? '' : ' VALUE';
   const lines = named.map((one) => `  --${one.name}${value(one)}  ${one.summary}`);
-  return `npx hardhat ${name}${words.join('')} [options]\n\n${task.summary}\n${lines.join('\n')}\n${COMMON_HELP}`;
+  const called = `${program} ${program === 'npx hardhat' ? name : name.replace(':', ' ')}`;
+  const variable = (argument: TaskArgument): string => `$${argument.name.replaceAll('-', '_').toUpperCase()}`;
+  const needed = task.arguments
+    .filter(({ optional, kind }) => optional !== true && kind !== 'flag')
+    .map((one) => (one.place === 'first' ? ` ${variable(one)}` : ` --${one.name} ${variable(one)}`));
+  const example = `${called}${needed.join('')}`;
+  const examples = 'call' in task ? [example, `${example} --dry-run`] : [example];
+  return `${called}${words.join('')} [options]\n\n${task.summary}\n${lines.join('\n')}\n${COMMON_HELP}\n\nExamples:\n${examples.map((line) => `  ${line}`).join('\n')}`;
 }
 
 function taskList(): string {

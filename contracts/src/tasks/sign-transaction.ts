@@ -47,6 +47,14 @@ export async function signTransaction(
         `at most ${formatEther(maxCost)}`,
       );
     }
+    const balance = await client.getBalance({ address });
+    if (balance < cost + value) {
+      throw new ContractsError(
+        'refused',
+        `Account ${address} has insufficient funds: ${formatEther(balance)}, and the transaction may cost ${formatEther(cost + value)}; nothing was sent`,
+        { hint: `Send it funds on chain ${chain.id}, or use another account` },
+      );
+    }
     // Nothing that an endpoint says is part of it but these numbers.
     const transaction = { chainId: chain.id, nonce, gas, value, data, ...(to && { to }), ...fees };
     const type = isLegacy ? 'legacy' : 'eip1559';

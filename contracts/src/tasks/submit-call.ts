@@ -2,6 +2,7 @@ import type { Address } from 'viem';
 import { ContractsError } from '../errors.ts';
 import { awaitReceipt } from './await-receipt.ts';
 import type { TaskChain } from './connect-task.ts';
+import { nameOwner } from './name-owner.ts';
 import { signTransaction } from './sign-transaction.ts';
 import type { Submitted, TaskCall } from './task.ts';
 import type { TaskTerminal } from './terminal.ts';
@@ -14,6 +15,8 @@ export type Delivery = {
   readonly timelock?: Address | undefined;
   /** Make the call public, instead of making it. */
   readonly announce?: boolean;
+  /** What the call is for, in words. */
+  readonly summary?: string;
 };
 
 /** @throws ContractsError `call-reverted` before anything is sent, `transaction-reverted` after */
@@ -21,7 +24,7 @@ export async function submitCall(
   chain: TaskChain,
   terminal: TaskTerminal,
   wanted: TaskCall,
-  { dryRun, safe, timelock, announce = false }: Delivery,
+  { dryRun, safe, timelock, announce = false, summary }: Delivery,
 ): Promise<Submitted> {
   const call = announce ? announcing(wanted) : wanted;
   const effect = `${announce ? 'announcement of ' : ''}${describeCall(wanted)}`;
@@ -48,10 +51,12 @@ export async function submitCall(
   }
 
   const { account } = await chain.signer();
-  await simulate(chain, call, account.address);
+  await simulate(chain, call, account.address).catch(async (error: unknown) => {
+    throw await nameOwner(chain, call.to, error);
+  });
   if (dryRun) {
     terminal.print(
-      `Would call ${effect}, from ${account.address}. It succeeds in a simulation; nothing was sent.`,
+      `Would ${announce ? 'make public that it is to ' : ''}${summary ?? 'make a call'}: call ${effect}, from ${account.address}. It succeeds in a simulation; nothing was sent.`,
     );
     return { sent: false, effect, from: account.address, transaction: unsignedOf(call) };
   }

@@ -24,7 +24,7 @@ export const taskSummaries: Readonly<Record<string, string>> = {
   'kms:block-app': 'deny an app (owner or guardian)',
   'kms:unblock-app': 'leave an app to its own policy again',
   'kms:deny-advisory': 'deny platforms with an advisory (owner or guardian)',
-  'kms:allow-advisory': 'deny them no more',
+  'kms:allow-advisory': 'stop denying platforms with an advisory',
   'kms:set-app-expiry': 'give an app an end',
   'kms:set-policy-delay': 'make additions public before they count',
   'kms:add-guardian': 'name a guardian',

@@ -453,7 +453,7 @@ describe('nothing is sent', () => {
   test('with --dry-run', async () => {
     const before = await count();
     const { out } = await run(['kms:add-image', h('d'), '--dry-run']);
-    expect(out).toContain(`Would call addOsImageHash(0x${h('d')}) on ${chain.kms}`);
+    expect(out).toContain(`Would allow an OS image: call addOsImageHash(0x${h('d')}) on ${chain.kms}`);
     expect((await run(['kms:deploy', '--dry-run'])).out).toContain('Nothing was deployed');
     expect(await count()).toBe(before);
   });

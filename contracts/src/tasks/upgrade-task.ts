@@ -2,6 +2,7 @@ import { type Abi, type Address, getContractAddress } from 'viem';
 import { dstackKmsAbi } from '../abi/dstack-kms.ts';
 import { ContractsError } from '../errors.ts';
 import { deployContract } from './deploy-contract.ts';
+import { nameOwner } from './name-owner.ts';
 import type { RunTask, TaskCall, TaskRun } from './task.ts';
 import { simulate, unsignedOf } from './wrap-call.ts';
 
@@ -25,7 +26,9 @@ export function upgradeTask(name: 'DstackKms' | 'DstackApp'): RunTask {
       const before = await implementationOf(run, proxy);
       if (name === 'DstackApp') await refuseOldLayout(run, proxy);
       // With the code that it has already, before other code is paid for.
-      await simulate(chain, upgradeCall(proxy, before), await run.caller());
+      await simulate(chain, upgradeCall(proxy, before), await run.caller()).catch(async (error: unknown) => {
+        throw await nameOwner(chain, proxy, error);
+      });
       const given = values['implementation'] as Address | undefined;
       if (given !== undefined) await requireUups(run, given);
       if (dryRun && given === undefined) {

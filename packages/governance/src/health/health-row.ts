@@ -31,6 +31,10 @@ export type HealthFacts = {
   readonly expiries: readonly { readonly what: string; readonly notAfter: bigint }[];
   /** Compose hashes that are allowed now, by lower-case address of the app. */
   readonly liveComposeHashes: ReadonlyMap<string, number>;
+  /** What the key service demands (`require_timelock`): seconds, and since when each contract has held that delay. */
+  readonly requiredDelay?:
+    | { readonly seconds: bigint; readonly since: ReadonlyMap<string, bigint> }
+    | undefined;
   /** Whether delays and signers of a network with real value are demanded. */
   readonly isProduction: boolean;
 };

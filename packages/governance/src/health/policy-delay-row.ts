@@ -5,10 +5,31 @@ import type { HealthFacts, HealthRow } from './health-row.ts';
 /** Does the contract itself hold back whoever owns it, and since when? */
 export function policyDelayRow(
   name: string,
-  { policyDelay, policyDelaySince = 0n }: ContractState,
-  { governance, isProduction }: Pick<HealthFacts, 'governance' | 'isProduction'>,
+  { address, policyDelay, policyDelaySince = 0n }: ContractState,
+  {
+    governance,
+    isProduction,
+    requiredDelay,
+  }: Pick<HealthFacts, 'governance' | 'isProduction' | 'requiredDelay'>,
 ): HealthRow {
   const check = 'policy-delay';
+  if (requiredDelay !== undefined) {
+    const { seconds, since } = requiredDelay;
+    const held = since.get(address.toLowerCase()) ?? 0n;
+    const expected = durationText(seconds);
+    if (held === 0n) {
+      return {
+        ...{ check, level: 'critical', expected, found: durationText(policyDelay ?? 0n) },
+        text: `${name}: the key service demands a policy delay of ${expected} (require_timelock), so that it allows nothing by this contract: set the delay with set-policy-delay`,
+      };
+    }
+    if (held + seconds > governance.block.timestamp) {
+      return {
+        ...{ check, level: 'critical', expected, found: durationText(governance.block.timestamp - held) },
+        text: `${name}: its policy delay has not held for ${expected} yet: the key service (require_timelock) allows nothing by it before ${timeText(held + seconds)}`,
+      };
+    }
+  }
   if (policyDelay === undefined || policyDelay === 0n) {
     const why = policyDelay === undefined ? 'its code has no policy delay' : 'no policy delay is set';
     return {
