@@ -106,7 +106,7 @@ async function answerTask(
 }
 
 /** What a mistyped name most likely means, to go on with in a sentence. */
-export function suggestion(wrong: string, known: readonly string[]): string {
+function suggestion(wrong: string, known: readonly string[]): string {
   const near = nearestName(wrong, known);
   return near === undefined ? '' : `; did you mean ${near}?`;
 }
