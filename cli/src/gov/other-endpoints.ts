@@ -10,7 +10,9 @@ import {
 } from 'viem';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
-import type { GovSession } from './connect-gov.ts';
+
+/** The endpoint that is asked first, and those that confirm what it says. */
+type Endpoints = { readonly client: PublicClient; readonly others: readonly PublicClient[] };
 
 /** More than anybody compares. */
 const MAX_OTHERS = 8;
@@ -67,7 +69,7 @@ export async function fromOthers<T>(
 /** Asks every endpoint the same; each that answers has to succeed. @returns what the first says */
 export async function fromAll<T>(
   context: Pick<Context, 'warn'>,
-  { client, others }: Pick<GovSession, 'client' | 'others'>,
+  { client, others }: Endpoints,
   ask: (client: PublicClient) => Promise<T>,
 ): Promise<T> {
   const [first] = await Promise.all([ask(client), fromOthers(context, others, ask)]);
@@ -77,7 +79,7 @@ export async function fromAll<T>(
 /** Another endpoint has the transaction too, in the same block. @throws GovernanceError `chain-inconsistent` */
 export async function requireSameReceipt(
   context: Pick<Context, 'warn' | 'signal'>,
-  { others }: Pick<GovSession, 'others'>,
+  { others }: Pick<Endpoints, 'others'>,
   { transactionHash: hash, blockHash, status }: TransactionReceipt,
 ): Promise<void> {
   const end = performance.now() + RECEIPT_WAIT_MS;
