@@ -74,6 +74,8 @@ function table(caption, heads, rows) {
 const SEVERITY = { critical: 'bad', warning: 'warn', info: 'soft' };
 const STATE = { waiting: 'warn', signing: 'warn', ready: 'good', done: 'soft', cancelled: 'soft' };
 let now = 0;
+/** Seconds after which a chain or its endpoints stand still. */
+const OLD = 900;
 const VIEWS = {
   operations: {
     heads: ['State', 'What it does', 'When', 'Operation'],
@@ -193,8 +195,11 @@ function overview(o) {
     service === null ? 'No transaction service is configured: only what is on the chain is shown.'
       : shown('At ' + service.host + '. It can leave transactions out; hashes and signatures are checked here, and whatever no signer agreed to is left out.'),
     service === null || service.problem === undefined ? '' : el('div', { class: 'bad' }, 'Not up to date: ' + service.problem));
+  const isOld = lag !== undefined && lag > OLD;
+  byId('chain').className = isOld ? 'warn' : '';
   byId('chain').replaceChildren(shown('Chain ' + (chain.chainId ?? '?') + ', block ' + (chain.block ?? '?') +
-    (lag === undefined ? '' : ', the newest is ' + duration(lag) + ' old')));
+    (lag === undefined ? '' : ', the newest is ' + duration(lag) + ' old') +
+    (isOld ? ': the chain stands still, or the endpoints do, and a revocation may be hidden' : '')));
   byId('problem').hidden = chain.problem === undefined;
   byId('problem').textContent = chain.problem === undefined ? '' : shown('Not up to date: ' + chain.problem);
   byId('state').replaceChildren(

@@ -18,6 +18,7 @@ h1 { font-size: 1.5rem; margin: 0; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; }
 h3 { font-size: 1rem; margin: 0 0 .4rem; }
 #chain { margin: 0; color: var(--soft); flex: 1 1 16rem; }
+#chain.warn { color: var(--warn); }
 #problem { border: 2px solid var(--bad); border-radius: .5rem; padding: .6rem .9rem; color: var(--bad); }
 .skip { position: absolute; left: -100rem; }
 .skip:focus { left: 1rem; top: .5rem; background: var(--card); padding: .3rem .6rem; }
