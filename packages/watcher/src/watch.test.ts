@@ -292,6 +292,17 @@ test('a running watcher serves metrics to this machine by its own names, and sto
     new URL('../../../docs/operations/prometheus-rules-governance.yaml', import.meta.url),
     'utf8',
   );
+  for (const name of [
+    ...['pending_proposals', 'oldest_pending_seconds', 'signer_participation_ratio', 'timelock_queue_depth'],
+    ...['timelock_ready_unexecuted', 'suspicious_total', 'events_total', 'oldest_ready_seconds'],
+  ])
+    expect(text).toContain(`# TYPE dstack_governance_${name} `);
+  expect(text).toContain('# TYPE dstack_onchain_sync_lag_seconds ');
+  for (const condition of [
+    ...['oldest_pending_seconds > 86400', 'oldest_ready_seconds > 86400', 'timelock_queue_depth > 3'],
+    ...['signer_participation_ratio < 0.8', 'onchain_sync_lag_seconds > 60', 'chain_readable == 0'],
+  ])
+    expect(rules).toMatch(new RegExp(`expr: dstack_(governance_)?${condition}\\n`));
   const used = [...rules.matchAll(/dstack_(?:governance|onchain)_\w+/g)].map(([name]) => name);
   expect(used.length).toBeGreaterThan(7);
   expect(used.filter((name) => !text.includes(`# TYPE ${name} `))).toEqual([]);
