@@ -1,7 +1,6 @@
 const FIRST_MS = 5_000;
-const LONGEST_MS = 300_000;
 const MAX_ATTEMPTS = 5;
-/** A machine that ran for so long begins to count again. */
+/** A machine that ran for this long starts with a fresh count. */
 const SETTLED_MS = 300_000;
 
 /** Pauses before a machine that ended by itself is started again. */
@@ -27,6 +26,6 @@ export class RestartPolicy {
     if (this.#attempts === MAX_ATTEMPTS) return undefined;
     this.#attempts += 1;
     this.#runsSince = this.#clock();
-    return Math.min(FIRST_MS * 2 ** (this.#attempts - 1), LONGEST_MS);
+    return FIRST_MS * 2 ** (this.#attempts - 1);
   }
 }
