@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { dirname, join, relative, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** The root of this repository. */
@@ -71,15 +71,21 @@ interface EndToEndTest {
   readonly file: string;
 }
 
+/** The tests that a name stands for: those of this name, else those of the file of this name. */
+export function testsCalled(name: string, tests: readonly EndToEndTest[]): readonly EndToEndTest[] {
+  const called = tests.filter((test) => test.name === name);
+  return called.length > 0 ? called : tests.filter(({ file }) => basename(file) === `${name}.test.ts`);
+}
+
 /**
- * Names of the end-to-end tests: the text before the first colon of each test below test/e2e. To list them loads their files
- * with all that these import, which takes long on a busy machine, so files with none of the names asked for are left
- * out, unless one is found nowhere.
+ * Names of the end-to-end tests: the text before the first colon of each test below test/e2e. Listing them loads their files
+ * with everything that these import, which takes long on a busy machine, so files with none of the names asked for are left
+ * out, unless a name is found nowhere.
  */
 export async function endToEndTests(names: readonly string[] = []): Promise<EndToEndTest[]> {
   const files = await filesWith(names);
   const found = files.length === 0 ? [] : await listed(files);
-  const areAll = names.length > 0 && names.every((name) => found.some((test) => test.name === name));
+  const areAll = names.length > 0 && names.every((name) => testsCalled(name, found).length > 0);
   return areAll ? found : await listed(['test/e2e']);
 }
 
@@ -88,7 +94,9 @@ async function filesWith(names: readonly string[]): Promise<string[]> {
   const files = (await readdir(folder)).filter((file) => file.endsWith('.test.ts'));
   const texts = await Promise.all(files.map((file) => readFile(join(folder, file), 'utf8')));
   return files
-    .filter((_, index) => names.some((name) => texts[index]?.includes(`${name}:`)))
+    .filter((file, index) =>
+      names.some((name) => texts[index]?.includes(`${name}:`) || file === `${name}.test.ts`),
+    )
     .map((file) => `test/e2e/${file}`);
 }
 

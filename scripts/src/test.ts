@@ -66,7 +66,7 @@ for (const phase of phases) {
 }
 if (filters.length === 0) {
   console.log(`\nNot run here, since each boots whole machines: ${BY_NAME_ONLY.join(', ')}`);
-  console.log('Run them by name: npm run e2e -- --list');
+  console.log('Run them by name of file or test: npm run e2e -- vm-local; npm run e2e -- --list');
 }
 // Once more at the end: what failed in the first phase stands far above.
 for (const failure of total.failures) console.log(`\nfailed: ${failure}`);

@@ -1,7 +1,11 @@
 import { notYet } from './not-yet.ts';
 import type { Platform } from './platform.ts';
 
-/** Adding a platform touches its own folder and this table. */
+/**
+ * The table of platforms. A new one also needs its name and `NAME_config` in `project/app-schema.ts`, its name in
+ * `config/global-config.ts` and `commands/new.ts` (with the help in `program.ts`), its files in
+ * `templates/project-files.ts`, and a look at `prepare-project.ts`, `is-simulated.ts` and `not-yet.ts` beside this file.
+ */
 const PLATFORMS = new Map<string, () => Promise<Platform>>([
   ['local', async () => (await import('./local/local-platform.ts')).localPlatform],
   ['nitro', async () => (await import('./nitro/nitro-platform.ts')).nitroPlatform],

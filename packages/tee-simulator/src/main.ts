@@ -29,8 +29,8 @@ const HELP = `dstack-tee-simulator: simulated TEEs for development. Nothing here
       Makes a fresh software TPM (swtpm) one of GCE: certified attestation key in NV, PCRs and log of a boot.
       Prints the vm_config and the certificates as one JSON line.
 
-The seed file holds 32 bytes or 64 hex digits; it is public, and decides all keys. The services print one JSON line
-when they are ready and stop at SIGTERM, or with --exit-with-stdin when standard input ends.
+The seed file holds 32 bytes or 64 hex digits; it decides all keys and is not secret: whoever has it can
+forge any evidence under its roots. The services print one JSON line when they are ready and stop at SIGTERM, or with --exit-with-stdin when standard input ends.
 `;
 
 type Command = (argv: readonly string[]) => Promise<void>;

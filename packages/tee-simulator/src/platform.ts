@@ -40,7 +40,7 @@ export interface SimulatedPlatform {
 
 /**
  * The simulated machine of a seed. The same seed and name give the same keys, certificates and identifiers.
- * @param seed 32 bytes, public
+ * @param seed 32 bytes, not secret: whoever has it can forge any evidence under its roots
  * @throws SimulatorError `argument`
  */
 export function createPlatform(seed: Uint8Array, options: PlatformOptions = {}): SimulatedPlatform {
