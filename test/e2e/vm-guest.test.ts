@@ -29,7 +29,7 @@ function told(vm: Vm, event: string): string[] {
 const needed = ['qemu-system-x86_64', 'apt-get', 'dpkg-deb', 'busybox', 'mksquashfs', ...missingForVm()];
 describeWithPrograms('guest', needed, () => {
   test('vm-boots: the image boots, opens its disk, runs the application in Docker, and ends in order', {
-    timeout: BOOT_MS,
+    timeout: BUILD_MS + 2 * BOOT_MS,
   }, async (context) => {
     const built = await devImage();
     if ('missing' in built) return context.skip(built.missing);
