@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { readImage, writeFat32 } from '@dstack-cloud/os-image';
 import { findProgram } from '@dstack-cloud/test/requires';
 import { type Notification, processorArguments, resolveProgram, startHostApi } from '@dstack-cloud/vmm';
+import { endWithTest } from './end-with-test.ts';
 
 const HOST_API_PORT = 10_000;
 const TEE_PORT = 4051;
@@ -67,11 +68,6 @@ export interface Vm {
   /** Ends it at once, as a power cut does. */
   kill(): Promise<void>;
 }
-
-const running = new Set<ChildProcess>();
-process.once('exit', () => {
-  for (const child of running) child.kill('SIGKILL');
-});
 
 /** Names of programs that are missing here; none when machines can be started. */
 export function missingForVm(): string[] {
@@ -262,8 +258,7 @@ function tpmDevice(folder: string): string[] {
 
 function start(program: string, args: readonly string[], input: 'pipe' | 'ignore' = 'ignore'): ChildProcess {
   const child = spawn(program, args, { stdio: [input, 'pipe', 'pipe'] });
-  running.add(child);
-  child.once('close', () => running.delete(child));
+  endWithTest(child);
   child.stdout?.resume();
   child.stderr?.on('data', (bytes: Buffer) => {
     if (program.includes('node')) process.stderr.write(bytes);

@@ -20,6 +20,7 @@ import { readUki } from '@dstack-cloud/attestation';
 import { DISK, readImage, type Stub, writeCpio, writeFat32, writeUki } from '@dstack-cloud/os-image';
 import { findProgram } from '@dstack-cloud/test/requires';
 import { processorArguments } from '@dstack-cloud/vmm';
+import { endWithTest } from './end-with-test.ts';
 
 const MIB = 1024 * 1024;
 const ESP_AT = MIB;
@@ -170,6 +171,7 @@ async function withTpm<T>(state: string, control: string, use: () => Promise<T>)
   rmSync(control, { force: true });
   const args = ['socket', '--tpm2', '--tpmstate', `dir=${state}`, '--ctrl', `type=unixio,path=${control}`];
   const tpm = spawn('swtpm', args, { stdio: 'ignore' });
+  endWithTest(tpm);
   const ended = new Promise((resolve) => tpm.once('close', resolve));
   try {
     const deadline = Date.now() + TOOL_MS;
@@ -205,6 +207,7 @@ async function run(
     ],
     { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] },
   );
+  endWithTest(child);
   let output = '';
   const collect = (bytes: Buffer): void => {
     output += bytes.toString('latin1');
