@@ -18,6 +18,8 @@ export class Sandbox {
   env: NodeJS.ProcessEnv = {};
   /** Whether standard output is said to be a terminal. */
   terminal = false;
+  /** Fires when the command is to be interrupted. */
+  signal: AbortSignal = new AbortController().signal;
 
   path(...parts: string[]): string {
     return join(this.directory, ...parts);
@@ -48,7 +50,7 @@ export class Sandbox {
       now: () => this.now,
       stdout: () => {},
       stderr: () => {},
-      signal: new AbortController().signal,
+      signal: this.signal,
       unread: new AbortController().signal,
     };
   }

@@ -118,7 +118,7 @@ describe('an endpoint lies', () => {
     liar.lie = () => 'stall';
     const dead = 'http://127.0.0.1:1';
     const status = (env: NodeJS.ProcessEnv): Promise<Outcome> =>
-      gov(box, env, A, 'status', '--rpc-timeout', '1');
+      gov(box, env, A, 'status', '--rpc-timeout', '3');
     const second = await status({ SECOND_RPC_URL: `${liar.url}, ${anvil.rpcUrl}` });
     expect([second.code, second.stderr]).toEqual([
       0,
@@ -161,11 +161,16 @@ describe('a command ends between sending and the receipt', () => {
     ['it was not sent at all', 'eth_sendRawTransaction', 'drop', 'c'],
   ] as const)('%s: repeated, it is sent once', async (_, cut, how, digit) => {
     const words = ['propose', 'kms:add-image', hash(digit)];
+    const interrupt = new AbortController();
+    box.signal = interrupt.signal;
     // What reads the chain beforehand does not ask for receipts or transactions.
-    liar.lie = ({ method }) =>
-      method === cut || (how !== 'stall' && method === 'eth_getTransactionByHash') ? how : undefined;
+    liar.lie = ({ method }) => {
+      if (method === cut && how === 'stall') interrupt.abort(new Error('Interrupted'));
+      return method === cut || (how !== 'stall' && method === 'eth_getTransactionByHash') ? how : undefined;
+    };
     const before = await sentBy(A);
-    const first = await viaLiar(A, ...words, '--timeout', '8', '--rpc-timeout', '2');
+    const first = await viaLiar(A, ...words);
+    box.signal = new AbortController().signal;
     expect(first.code, first.stderr).not.toBe(0);
     const kept = JSON.parse(readFileSync(box.path('gov-sent.json'), 'utf8')).sent.at(-1) as { hash: Hex };
     const again = await ok(box, A, ...words);
