@@ -7,7 +7,7 @@ import type { KmsConfig } from './config/kms-config.ts';
 import { KmsError } from './errors.ts';
 import type { KmsKeys } from './key-directory/kms-keys.ts';
 import { issueRpcCertificate } from './key-directory/new-keys.ts';
-import { attestOf } from './onboard/onboarding.ts';
+import { attestOf } from './onboard/onboarding-context.ts';
 import type { Log } from './telemetry/log.ts';
 
 /**
@@ -24,7 +24,7 @@ type Dependencies = {
 };
 
 /**
- * Issues the RPC certificate anew and keeps it in the key directory.
+ * Issues a new RPC certificate and keeps it in the key directory.
  * @throws KmsError `certificate` when there is no evidence for it
  */
 export async function renewRpcCertificate(dependencies: Dependencies): Promise<Uint8Array> {
@@ -43,7 +43,7 @@ export async function renewRpcCertificate(dependencies: Dependencies): Promise<U
 export function keepRenewing(
   dependencies: Dependencies & { readonly log: Log },
   use: (certificate: Uint8Array) => void,
-): { now(): Promise<void>; stop(): void } {
+): { renewNow(): Promise<void>; stop(): void } {
   let timer: NodeJS.Timeout;
   const schedule = (delay: number): void => {
     timer = setTimeout(() => void renew(), delay);
@@ -69,5 +69,5 @@ export function keepRenewing(
     }
   };
   schedule(RENEW_EVERY_MS);
-  return { now: renew, stop: () => clearTimeout(timer) };
+  return { renewNow: renew, stop: () => clearTimeout(timer) };
 }

@@ -4,7 +4,7 @@ import type { KmsConfig } from './config/kms-config.ts';
 import { evidenceVerifier } from './evidence/evidence-verifier.ts';
 import { makeTrust, type Trust } from './evidence/trust.ts';
 import { type ImageKeeper, openOsImages } from './image/os-images.ts';
-import type { Onboarding } from './onboard/onboarding.ts';
+import type { OnboardingContext } from './onboard/onboarding-context.ts';
 import { makePolicy } from './policy/make-policy.ts';
 import { selfAuthorization } from './self/self-authorization.ts';
 import type { Log } from './telemetry/log.ts';
@@ -24,7 +24,7 @@ export type ServiceOptions = {
 };
 
 /** What a KMS works with before it has keys: trust, policy, guest agent, itself. */
-export type Services = Onboarding & {
+export type Services = OnboardingContext & {
   readonly trust: Trust;
   readonly files: ConfiguredFiles;
   close(): void;

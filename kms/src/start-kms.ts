@@ -14,7 +14,7 @@ import type { ClusterService, Kms } from './kms.ts';
 import { rateLimits, type SharedRateLimits } from './limits/rate-limits.ts';
 import { bootstrap } from './onboard/bootstrap.ts';
 import { startOnboarding } from './onboard/onboard-listener.ts';
-import type { Onboarding } from './onboard/onboarding.ts';
+import type { OnboardingContext } from './onboard/onboarding-context.ts';
 import { keepRenewing, renewRpcCertificate } from './rpc-certificate.ts';
 import type { Listener } from './server/listen.ts';
 import { loadPasswordCheck } from './server/load-password-check.ts';
@@ -168,7 +168,7 @@ async function open(services: Services, options: StartOptions, opened: Closer[])
     main,
     admin,
     kms,
-    renewCertificate: () => renewing.now(),
+    renewCertificate: () => renewing.renewNow(),
     failed: main.failed ?? new Promise<never>(() => undefined),
     async close() {
       renewing.stop();
@@ -199,7 +199,7 @@ function ownFront(metrics: Metrics): Front {
 }
 
 /** Finishes what a crash interrupted, then gets keys if there are none. */
-async function ensureKeys(onboarding: Onboarding, options: StartOptions): Promise<void> {
+async function ensureKeys(onboarding: OnboardingContext, options: StartOptions): Promise<void> {
   const { config, log } = onboarding;
   const { cert_dir: directory, onboard } = config.core;
   const recovery = await recoverKeyDirectory(directory);

@@ -17,7 +17,11 @@ const AREAS =
 /** Ids as they are written: literals, and templates with something variable in them. */
 const ID = new RegExp(`['\`]((?:(?:${AREAS})\\.[a-zA-Z0-9.$\{}-]+)|report-data|time)['\`]`, 'g');
 /** Where checks are made; obtaining evidence makes none. */
-const SOURCES = ['packages/attestation/src', 'packages/verifier/src/judge', 'packages/verifier/src/command'];
+const SOURCES = [
+  'packages/attestation/src',
+  'packages/verifier/src/findings',
+  'packages/verifier/src/command',
+];
 
 interface Row {
   readonly title: string;

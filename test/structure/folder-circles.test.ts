@@ -23,7 +23,7 @@ const remaining: readonly string[] = [
   'packages/console/src: overview.ts, start-console.ts',
   'packages/eif/src: build, sign',
   'packages/governance/src: safe, state, timelock',
-  'packages/verifier/src: judge, policy, report.ts, verdict.ts',
+  'packages/verifier/src: findings, policy, report.ts, verdict.ts',
   'packages/watcher/src/model: apply-contract.ts, apply-safe.ts, apply-timelock.ts, governance-model.ts',
   'packages/watcher/src: alerts, model, safe-service, state',
   'scripts/src/demo: contracts.ts, kms-compose.ts, kms.ts',

@@ -13,7 +13,7 @@ export async function run(context: Context, args: readonly string[], options: Op
   const output = pathOption(context, options, 'output') ?? file;
   const signer = await signerOption(context, options);
   if (signer === undefined)
-    throw new CliError('usage', 'Nothing says who signs', {
+    throw new CliError('usage', 'No signer given', {
       expected: '--signing-certificate FILE with either --private-key FILE or --sign-command COMMAND',
       exitCode: EXIT.usage,
     });

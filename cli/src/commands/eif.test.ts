@@ -114,7 +114,7 @@ it.each<[string, string[], number, RegExp]>([
     2,
     /takes a certificate, and a key/,
   ],
-  ['nobody who signs', ['sign', 'app.eif'], 2, /Nothing says who signs/],
+  ['nobody who signs', ['sign', 'app.eif'], 2, /No signer given/],
   ['no enclave image', ['measure', 'blobs/bzImage'], 1, /is no enclave image file/],
   ['a file that is not there', ['describe', 'nosuch.eif'], 1, /nosuch\.eif does not exist/],
   ['a folder', ['describe', 'blobs'], 1, /is not a regular file/],

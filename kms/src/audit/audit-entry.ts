@@ -25,7 +25,7 @@ export type Released = Pick<
 
 const MAX_REASON = 512;
 
-/** Who was judged. */
+/** Who the decision is about. */
 function identities(info: BootInfo): Partial<AuditEntry> {
   return {
     app_id: toHex(info.appId),

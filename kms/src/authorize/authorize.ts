@@ -34,9 +34,9 @@ export type AuthorizeInput = {
   readonly vmConfig: string;
   /**
    * Last rules of the method itself, before the release is recorded; refuses by throwing.
-   * @returns what is released besides the present keys, for the record
+   * @returns what is released besides the current keys, for the record
    */
-  readonly accept?: (info: BootInfo, place: KeyAssignment) => Released;
+  readonly accept?: (info: BootInfo, assignment: KeyAssignment) => Released;
 };
 
 /** What an allowed workload is, and what the decision said besides. */
@@ -44,7 +44,7 @@ export type Authorized = {
   readonly info: BootInfo;
   readonly gatewayAppId: string;
   readonly blockNumber: bigint | undefined;
-  readonly place: KeyAssignment;
+  readonly assignment: KeyAssignment;
 };
 
 type Authorizing = Pick<
@@ -77,7 +77,7 @@ export async function authorize(
   }
 }
 
-/** What is out of order here, and too much of what is allowed: neither is the fault of who asks. */
+/** Failures that are not the caller's fault (the KMS is unavailable), or only an excess of allowed requests. */
 function isExcused(error: unknown): boolean {
   if (error instanceof SelfRefusal) return true;
   return error instanceof RpcError && (error.code === 'UNAVAILABLE' || error.code === 'RATE_LIMITED');
@@ -112,17 +112,17 @@ async function decide(
     keyEpoch = keyEpochs(kms.config, info.appId, decision).current;
     if (!decision.allowed) throw denial('Boot denied: ', decision);
     // Where an application is held says nothing of what another KMS gets.
-    const place =
+    const assignment =
       input.kind === 'app' ? keyAssignment(kms, info.appId, decision) : activeAssignment(kms.keys);
     // While there is but one root, records stay as they were.
-    if (kms.keys.history.length > 0) keyRoot = place.root.id;
+    if (kms.keys.history.length > 0) keyRoot = assignment.root.id;
     if (input.kind === 'app') noteCurrentKeys(kms.policy, info.appId, decision);
     const { gatewayAppId } = decision;
-    released = input.accept?.(info, place);
+    released = input.accept?.(info, assignment);
     kms.limits.release(input.kind === 'app' ? toHex(info.appId) : 'kms');
     await record(true, '');
     keepRequestConfig(verified, configured);
-    return { info, gatewayAppId, blockNumber, place };
+    return { info, gatewayAppId, blockNumber, assignment };
   } catch (error) {
     const refusal = error instanceof SelfRefusal ? error.cause : error;
     const reason = refusal instanceof RpcError ? refusal.message : 'internal error';
@@ -145,7 +145,7 @@ async function askBoth(kms: Authorizing, { kind }: AuthorizeInput, info: BootInf
 function assertTcb(info: BootInfo, { config, now }: Authorizing): void {
   const { tcb, accepted_tcb_statuses: all, snp } = config.core.attestation;
   const rule = tcb[info.mode] ?? (all && { accepted_statuses: all });
-  // What the status does not tell of an AMD platform is judged in any case.
+  // What the status does not say about an AMD platform is appraised in any case.
   if (rule === undefined && info.mode !== 'dstack-amd-sev-snp') return;
   const { accepted_statuses: acceptedStatuses = TCB_STATUSES, accepted_advisories: acceptedAdvisories } =
     rule ?? {};
@@ -165,6 +165,7 @@ function assertTcb(info: BootInfo, { config, now }: Authorizing): void {
 function logDenial({ log, metrics }: Authorizing, info: BootInfo, event: string, reason: string): void {
   metrics.keyDispatch.inc({ result: 'denied' });
   const fields = { event, reason, ...publicFields(info) };
+  // Both texts of docs/kms.md: operators search for either.
   log.warn(fields, 'measurement not authorized');
   log.warn(fields, 'workload not authorized');
 }

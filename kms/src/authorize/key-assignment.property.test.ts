@@ -23,7 +23,7 @@ test('what is released beside the present keys never leaves what the policy list
       fc.option(fc.nat(3), { nil: undefined }),
       (present, listed, current, min, epoch, held) => {
         const oldestEpoch = Math.min(min, current);
-        const place = {
+        const assignment = {
           root: roots[present]!,
           epochs: { current, oldest: oldestEpoch },
           previousRoots: roots.filter((_, index) => index !== present && listed.includes(index)),
@@ -31,7 +31,7 @@ test('what is released beside the present keys never leaves what the policy list
         const rootId = held === undefined ? undefined : fromHex(roots[held]!.id);
         let released: ReturnType<typeof olderKeys>;
         try {
-          released = olderKeys(all, place, { epoch, rootId });
+          released = olderKeys(all, assignment, { epoch, rootId });
         } catch (error) {
           expect(error).toMatchObject({ code: 'KEY_NOT_FOUND' });
           return;
@@ -39,8 +39,8 @@ test('what is released beside the present keys never leaves what the policy list
         for (const version of released) {
           expect(version.epoch).toBeGreaterThanOrEqual(oldestEpoch);
           expect(version.epoch).toBeLessThanOrEqual(current);
-          expect([place.root, ...place.previousRoots]).toContain(version.root);
-          expect(version.root === place.root && version.epoch === current).toBe(false);
+          expect([assignment.root, ...assignment.previousRoots]).toContain(version.root);
+          expect(version.root === assignment.root && version.epoch === current).toBe(false);
         }
         if (epoch === undefined && (held === undefined || held === present)) expect(released).toEqual([]);
         expect(new Set(released.map(({ root, epoch: e }) => `${root.id}/${e}`)).size).toBe(released.length);

@@ -59,8 +59,8 @@ export function activeAssignment(keys: KmsKeys): KeyAssignment {
  * What a machine needs beside the present keys: from the ones that it holds up to the present, the oldest first.
  * @throws RpcError `KEY_NOT_FOUND` for keys that are not, or no longer, released
  */
-export function olderKeys(keys: KmsKeys, place: KeyAssignment, held: HeldKeys): KeyVersion[] {
-  const { root, epochs, previousRoots } = place;
+export function olderKeys(keys: KmsKeys, assignment: KeyAssignment, held: HeldKeys): KeyVersion[] {
+  const { root, epochs, previousRoots } = assignment;
   const heldId = held.rootId === undefined ? root.id : toHex(held.rootId);
   const inRoot = (epoch: number): KeyVersion => ({ root, epoch });
   if (heldId === root.id) return olderEpochs(epochs, held.epoch).map(inRoot);

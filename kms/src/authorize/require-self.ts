@@ -15,7 +15,7 @@ export async function requireSelf(
     await self.assertAllowed();
   } catch (error) {
     const reason = error instanceof RpcError ? error.message : 'internal error';
-    const info = self.known();
+    const info = self.cachedIdentity();
     // That it could not be recorded changes nothing: it stays a refusal, and the log says so.
     await audit
       .record({ event, info, allowed: false, reason, blockNumber: undefined, keyEpoch: 0 })

@@ -103,7 +103,7 @@ describe('backup', () => {
   test('recipients are age keys or X25519 keys in hex, named once', async () => {
     const age = await identityToRecipient(identities[0]!);
     const hex = recipientKeyHex(age);
-    expect(parseRecipient(`dan=x25519:${hex}`)).toEqual({ name: 'dan', age });
+    expect(parseRecipient(`dan=x25519:${hex}`)).toEqual({ name: 'dan', ageRecipient: age });
     for (const wrong of [
       'dan',
       '=age1',
@@ -114,7 +114,7 @@ describe('backup', () => {
     ]) {
       expect(() => parseRecipient(wrong)).toThrow(expect.objectContaining({ code: 'backup-invalid' }));
     }
-    expect(parseRecipient(`dan=${age.toUpperCase()}`)).toEqual({ name: 'dan', age });
+    expect(parseRecipient(`dan=${age.toUpperCase()}`)).toEqual({ name: 'dan', ageRecipient: age });
     const useless = [parseRecipient(`a=${age}`), parseRecipient(`b=x25519:${'00'.repeat(32)}`)];
     await expect(splitRoots(roots, 2, useless, 0)).rejects.toMatchObject({ code: 'backup-invalid' });
     const twice = [parseRecipient(`a=${age}`), parseRecipient(`b=${age}`)];

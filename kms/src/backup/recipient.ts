@@ -3,7 +3,7 @@ import { bech32 } from '@scure/base';
 import { KmsError } from '../errors.ts';
 
 /** Who keeps a share: a name for people, and an age X25519 recipient. */
-export type Recipient = { readonly name: string; readonly age: string };
+export type Recipient = { readonly name: string; readonly ageRecipient: string };
 
 const NAME = /^[a-z0-9][a-z0-9-]{0,63}$/;
 const KEY_BYTES = 32;
@@ -18,7 +18,7 @@ export function parseRecipient(text: string): Recipient {
   if (at < 1 || !NAME.test(name)) {
     throw new KmsError('backup-invalid', `Recipient "${text}" is not NAME=age1… or NAME=x25519:HEX`);
   }
-  return { name, age: ageRecipient(text.slice(at + 1), name) };
+  return { name, ageRecipient: ageRecipient(text.slice(at + 1), name) };
 }
 
 function ageRecipient(key: string, name: string): string {
@@ -65,6 +65,6 @@ function identityOf(line: string): string {
 }
 
 /** The hex form of an age recipient's key, for a table. */
-export function recipientKeyHex(age: string): string {
-  return toHex(bech32.decodeToBytes(age).bytes);
+export function recipientKeyHex(ageRecipient: string): string {
+  return toHex(bech32.decodeToBytes(ageRecipient).bytes);
 }

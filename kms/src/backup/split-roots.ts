@@ -41,11 +41,11 @@ export async function splitRoots(
       `A backup needs 2 <= threshold <= recipients <= 255; found ${threshold} of ${recipients.length}`,
     );
   }
-  for (const field of ['name', 'age'] as const) {
+  for (const field of ['name', 'ageRecipient'] as const) {
     if (new Set(recipients.map((recipient) => recipient[field])).size !== recipients.length) {
       throw new KmsError(
         'backup-invalid',
-        `Two recipients have the same ${field === 'age' ? 'key' : 'name'}`,
+        `Two recipients have the same ${field === 'ageRecipient' ? 'key' : 'name'}`,
       );
     }
   }
@@ -65,17 +65,20 @@ export async function splitRoots(
     temp_ca_pubkey: toHex(p256KeyFromScalar(roots.tempCaScalar).spki),
   };
   return Promise.all(
-    recipients.map(async ({ name, age }, index) => {
+    recipients.map(async ({ name, ageRecipient }, index) => {
       const share: BackupShare = { ...common, recipient: name, share: toHex(shares[index]!) };
-      return { name: `kms-share-${name}.age`, data: await encryptTo(age, name, JSON.stringify(share)) };
+      return {
+        name: `kms-share-${name}.age`,
+        data: await encryptTo(ageRecipient, name, JSON.stringify(share)),
+      };
     }),
   );
 }
 
-async function encryptTo(age: string, name: string, text: string): Promise<Uint8Array> {
+async function encryptTo(ageRecipient: string, name: string, text: string): Promise<Uint8Array> {
   try {
     const encrypter = new Encrypter();
-    encrypter.addRecipient(age);
+    encrypter.addRecipient(ageRecipient);
     return await encrypter.encrypt(text);
   } catch (cause) {
     // A point of low order, all zero for instance, agrees on no secret.

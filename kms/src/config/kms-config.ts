@@ -100,7 +100,7 @@ type CoreConfig = {
     /** See `ConnectionLimits`. */
     readonly network_cost_per_minute: number;
     readonly network_cost_burst: number;
-    /** Evidence judged at the same time; four times as much may wait, the rest is turned away. */
+    /** Evidence verified at the same time; four times as much may wait, the rest is turned away. */
     readonly max_verifications: number;
   };
   readonly audit: {

@@ -7,14 +7,14 @@ import {
 import { isZero } from '@dstack-cloud/encoding';
 import { RpcError } from '@dstack-cloud/prpc';
 
-/** What follows from evidence alone is derived once for each; evidence is judged anew after ten minutes. */
+/** What follows from evidence alone is derived once for each; evidence is verified again after ten minutes. */
 const derived = {
   boot: new WeakMap<VerifiedAttestation, BootInfo>(),
   now: new WeakMap<VerifiedAttestation, BootInfo>(),
 };
 
 /**
- * Identities and measurements of verified evidence, complete enough to be judged.
+ * Identities and measurements of verified evidence, complete enough to be decided on.
  * @throws RpcError with the texts of docs/protocol/kms.md section 5.2
  */
 export function bootInfoOf(verified: VerifiedAttestation, bootTime: boolean): BootInfo {
@@ -30,7 +30,7 @@ function checked(verified: VerifiedAttestation, bootTime: boolean): BootInfo {
   if (info.instanceId.length !== 0 && info.instanceId.length !== 20) {
     throw refused('instance_id must be empty or 20 bytes');
   }
-  // An empty hash would be judged, and downloaded, as if it were one (section 5.3).
+  // An empty hash would be checked, and downloaded, as if it were one (section 5.3).
   if (info.osImageHash.length !== 32 || isZero(info.osImageHash)) {
     throw refused('os_image_hash is missing: the VM configuration must name the OS image');
   }

@@ -9,11 +9,11 @@ const NO_CHECKS: VerifiedAttestation['checks'] = [];
  * a thousand applications would be a hundred thousand, which each garbage collection looks at while requests wait. What
  * a request asks of it is at hand; what only its first one needs is read back each time.
  *
- * How it was judged, in three dozen steps with their values, is of no use any more and is not kept.
+ * How it was verified, in three dozen steps with their values, is of no use any more and is not kept.
  */
 export function compactVerification(verified: VerifiedAttestation): VerifiedAttestation {
   const { quote, runtimeEvents, reportData, config, reportDataPayload } = verified.attestation;
-  // Named one by one: evidence that was kept once and is judged anew has them from its class.
+  // Named one by one: evidence that was kept once and is verified again has them from its class.
   const attestation: Attestation = {
     quote,
     runtimeEvents,

@@ -101,7 +101,7 @@ export function evidenceVerifier(
 }
 
 /**
- * For evidence of a platform that gets no keys: it is judged as far as that goes without asking anybody, and what would
+ * For evidence of a platform that gets no keys: it is verified as far as possible without asking anybody, and what would
  * have to be asked for is refused for what it is.
  */
 function askingNobody(source: CollateralSource, reason: string): CollateralSource {

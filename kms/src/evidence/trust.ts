@@ -14,7 +14,7 @@ import type { KmsConfig } from '../config/kms-config.ts';
 
 const PCS_TIMEOUT_MS = 20_000;
 
-/** What evidence is judged with. */
+/** What evidence is verified with. */
 export type Trust = {
   readonly roots: TrustRoots;
   readonly collateral: CollateralSource;

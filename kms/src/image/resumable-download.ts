@@ -114,7 +114,7 @@ async function get(
   throw unavailable(`more than ${MAX_REDIRECTS} redirects`);
 }
 
-/** To https on the default ports of one host. What is downloaded is judged by its hash, on either. */
+/** To https on the default ports of one host. What is downloaded is checked by its hash, on either. */
 function isUpgrade(from: URL, to: URL): boolean {
   const isSameHost = from.hostname === to.hostname && from.port === '' && to.port === '';
   return isSameHost && from.protocol === 'http:' && to.protocol === 'https:';

@@ -9,7 +9,7 @@ export type DirectoryLock = { release(): Promise<void> };
 /**
  * Makes this process the only one that changes a key directory: a running KMS, `rotate-root` and `restore` hold it. An
  * abstract unix socket, as for the event log (decision 006): the kernel takes it back when its process ends, so there
- * is no stale lock to judge. It is named by the folder itself, whatever path leads there.
+ * is no stale lock to detect. It is named by the folder itself, whatever path leads there.
  * @throws KmsError `keys-in-use` at once when another process holds it
  */
 export function lockKeyDirectory(directory: string): Promise<DirectoryLock> {

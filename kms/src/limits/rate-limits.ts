@@ -3,7 +3,7 @@ import { networkOf, RpcError, TokenBuckets } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 
-/** Whoever shows something that is judged. */
+/** Whoever shows something that is verified. */
 export type Prover = {
   readonly network: string;
   /** Asked before a vendor is, for the sake of what this prover shows. */

@@ -1,11 +1,11 @@
 import { create, kms as proto, RpcError, withJsonExtras } from '@dstack-cloud/prpc';
 import { errorChain, withTimeout } from '@dstack-cloud/runtime';
-import type { Onboarding } from './onboarding.ts';
+import type { OnboardingContext } from './onboarding-context.ts';
 
 const DESCRIBE_TIMEOUT_MS = 5_000;
 
 /** What an operator registers on chain before bootstrap (docs/protocol/kms.md section 6.1). @throws RpcError */
-export async function attestationInfo(onboarding: Onboarding): Promise<proto.AttestationInfoResponse> {
+export async function attestationInfo(onboarding: OnboardingContext): Promise<proto.AttestationInfoResponse> {
   const { config, self, policy, log } = onboarding;
   const { info, rawDeviceId } = await self.identity().catch((error: unknown) => {
     log.error({ reason: errorChain(error) }, 'self attestation failed');

@@ -3,7 +3,7 @@ import { assertDomain } from '../config/domain.ts';
 import { keyDirectoryState } from '../key-directory/commit.ts';
 import type { BootstrapInfo } from '../key-directory/kms-keys.ts';
 import { generateSharedKeys } from '../key-directory/new-keys.ts';
-import type { Onboarding } from './onboarding.ts';
+import type { OnboardingContext } from './onboarding-context.ts';
 import { assertSelfAllowed, storeRoot } from './store-root.ts';
 
 /**
@@ -11,7 +11,7 @@ import { assertSelfAllowed, storeRoot } from './store-root.ts';
  * and what is there then appears as one step. The caller makes sure that no other bootstrap runs.
  * @throws RpcError `KMS has already been bootstrapped`, `KMS is not allowed to bootstrap: …`
  */
-export async function bootstrap(onboarding: Onboarding, domain: string): Promise<BootstrapInfo> {
+export async function bootstrap(onboarding: OnboardingContext, domain: string): Promise<BootstrapInfo> {
   const { config, fs, log } = onboarding;
   assertDomain(domain);
   if ((await keyDirectoryState(config.core.cert_dir, fs)) !== 'empty') {

@@ -25,7 +25,7 @@ import { healthRoute } from '../server/plain-routes.ts';
 import { watchedLogins } from '../server/watched-logins.ts';
 import { attestationInfo } from './attestation-info.ts';
 import { bootstrap } from './bootstrap.ts';
-import type { Onboarding } from './onboarding.ts';
+import type { OnboardingContext } from './onboarding-context.ts';
 import { replicate } from './replicate.ts';
 import { SETUP_PAGE, SETUP_PAGE_HEADERS } from './setup-page.ts';
 
@@ -42,7 +42,7 @@ const NOT_YET = 'There are no keys yet: call Onboard.Bootstrap or Onboard.Onboar
  * @param finish called once when the operator is done; the answer has been given by then
  */
 export function onboardHandler(
-  onboarding: Onboarding,
+  onboarding: OnboardingContext,
   checkPassword: PasswordCheck | undefined,
   finish: () => void,
 ): RequestListener {
@@ -59,7 +59,7 @@ export function onboardHandler(
   const finished = async (): Promise<boolean> => {
     await last;
     if ((await keyDirectoryState(config.core.cert_dir)) !== 'keys') return false;
-    // After this turn of the loop the answer is on its way.
+    // Leaves time to write the answer before the listener closes.
     setTimeout(finish, 10);
     return true;
   };
@@ -96,7 +96,7 @@ export function onboardHandler(
     ],
     guard: (request) => guard(request, access, logins),
     headers: { Server: 'dstack-kms' },
-    // Who onboards is the operator: what is wrong with the machine is for them to read.
+    // Only the operator reaches this listener, so errors of the KMS are shown in full.
     publicError: (error) =>
       error instanceof KmsError ? { text: error.message, code: 'INTERNAL_ERROR', status: 400 } : undefined,
     onCall: ({ method, known, status, durationMs, error, request }) => {
@@ -108,7 +108,10 @@ export function onboardHandler(
   });
 }
 
-async function bootstrapAnswer(onboarding: Onboarding, domain: string): Promise<proto.BootstrapResponse> {
+async function bootstrapAnswer(
+  onboarding: OnboardingContext,
+  domain: string,
+): Promise<proto.BootstrapResponse> {
   const info = await bootstrap(onboarding, domain);
   // The documented names, in JSON only (section 9).
   const own = await onboarding.self.identity().catch(() => undefined);

@@ -4,11 +4,11 @@ import { type Listener, listen } from '../server/listen.ts';
 import { loadPasswordCheck } from '../server/load-password-check.ts';
 import { watchedConnections } from '../server/watched-connections.ts';
 import { onboardHandler } from './onboard-handler.ts';
-import type { Onboarding } from './onboarding.ts';
+import type { OnboardingContext } from './onboarding-context.ts';
 
 /** The onboarding listener, and a promise for the moment when the operator is done with it. */
 export async function startOnboarding(
-  onboarding: Onboarding,
+  onboarding: OnboardingContext,
 ): Promise<{ listener: Listener; done: Promise<void> }> {
   const { address, port, token, htpasswd_file: passwords } = onboarding.config.core.onboard;
   const checkPassword = await loadPasswordCheck(passwords, 'core.onboard.htpasswd_file');

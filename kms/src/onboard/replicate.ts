@@ -26,7 +26,7 @@ import {
   type SharedKeys,
 } from '../key-directory/new-keys.ts';
 import { askPolicy } from '../policy/ask-policy.ts';
-import { attestOf, type Onboarding } from './onboarding.ts';
+import { attestOf, type OnboardingContext } from './onboarding-context.ts';
 
 /**
  * Copies the root of another KMS (docs/protocol/kms.md section 6.3). The source is known by its evidence and by what
@@ -35,7 +35,7 @@ import { attestOf, type Onboarding } from './onboarding.ts';
  * @throws RpcError
  */
 export async function replicate(
-  onboarding: Onboarding,
+  onboarding: OnboardingContext,
   sourceUrl: string,
   domain: string,
 ): Promise<Uint8Array> {
@@ -72,7 +72,7 @@ function assertSourceUrl(sourceUrl: string): void {
 
 type Roots = { shared: SharedKeys; bootstrapInfo: BootstrapInfo | undefined };
 
-async function fetchRoots(onboarding: Onboarding, url: string): Promise<Roots> {
+async function fetchRoots(onboarding: OnboardingContext, url: string): Promise<Roots> {
   const { agent, evidence, now } = onboarding;
   let sourceSpki: Uint8Array | undefined;
   const accept = async (certificate: RaTlsCertificate, verified?: VerifiedAttestation): Promise<void> => {
@@ -113,7 +113,10 @@ async function fetchRoots(onboarding: Onboarding, url: string): Promise<Roots> {
 }
 
 /** Asks our own policy source about the KMS that we are about to believe. */
-async function assertSourceAllowed(onboarding: Onboarding, verified: VerifiedAttestation): Promise<void> {
+async function assertSourceAllowed(
+  onboarding: OnboardingContext,
+  verified: VerifiedAttestation,
+): Promise<void> {
   // Certificates of v0.6 carry no configuration: the image is then the one that we run ourselves.
   const config = verified.config.trim() === '' ? await onboarding.agent.vmConfig() : '';
   const configured = withRequestConfig(verified, config);
@@ -128,7 +131,7 @@ async function assertSourceAllowed(onboarding: Onboarding, verified: VerifiedAtt
   await checkImage(configured, onboarding);
 }
 
-function readKeys({ config }: Onboarding, answer: proto.KmsKeyResponse): SharedKeys {
+function readKeys({ config }: OnboardingContext, answer: proto.KmsKeyResponse): SharedKeys {
   // The original gives the active root alone, whatever it is asked.
   if (answer.keys.length === 0 || answer.keys.length > 1 + MAX_RETIRED_ROOTS) {
     throw new RpcError('Invalid keys');

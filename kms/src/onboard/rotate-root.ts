@@ -6,7 +6,7 @@ import type { KmsKeys } from '../key-directory/kms-keys.ts';
 import { loadKeys } from '../key-directory/load-keys.ts';
 import { makeRotation } from '../key-directory/make-rotation.ts';
 import { generateRoot } from '../key-directory/new-keys.ts';
-import { attestOf } from './onboarding.ts';
+import { attestOf } from './onboarding-context.ts';
 import { assertSelfAllowed, type RootKeeper } from './store-root.ts';
 
 /** What a rotation ended with. */

@@ -9,10 +9,10 @@ import {
   keysFor,
   type SharedKeys,
 } from '../key-directory/new-keys.ts';
-import { attestOf, type Onboarding } from './onboarding.ts';
+import { attestOf, type OnboardingContext } from './onboarding-context.ts';
 
 /** What it takes to decide whether this KMS may have root keys, and to write them. */
-export type RootKeeper = Pick<Onboarding, 'config' | 'agent' | 'self' | 'now' | 'fs'>;
+export type RootKeeper = Pick<OnboardingContext, 'config' | 'agent' | 'self' | 'now' | 'fs'>;
 
 /**
  * The policy source must know this KMS before it has keys.

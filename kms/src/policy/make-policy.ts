@@ -56,7 +56,10 @@ export function makePolicy(
             const { failure, message, times } = event;
             log.error({ failure, reason: message, times }, 'chain could not be read: refused, not denied');
           } else if (event.type === 'endpoint-lacks') {
-            log.info({ endpoint: event.endpoint, what: event.what }, 'chain endpoint is used without');
+            log.info(
+              { endpoint: event.endpoint, what: event.what },
+              'chain endpoint lacks a feature; falling back',
+            );
           } else {
             const { endpoint, message, times } = event;
             log.warn({ endpoint, reason: message, times }, 'chain endpoint failed');

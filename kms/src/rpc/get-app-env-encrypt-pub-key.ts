@@ -19,18 +19,18 @@ export async function getAppEnvEncryptPubKey(
 ): Promise<MessageInitShape<typeof proto.PublicKeyResponseSchema>> {
   if (appId.length !== 20) throw new RpcError('app_id must be 20 bytes', { code: 'INVALID_ARGUMENT' });
   await requireSelf(kms, 'env-pubkey');
-  const place = keyAssignment(kms, appId, currentKeys(kms.policy, appId));
+  const assignment = keyAssignment(kms, appId, currentKeys(kms.policy, appId));
   const root =
     rootId === undefined
-      ? place.root
-      : [place.root, ...place.previousRoots].find(({ id }) => id === toHex(rootId));
+      ? assignment.root
+      : [assignment.root, ...assignment.previousRoots].find(({ id }) => id === toHex(rootId));
   if (root === undefined) {
     throw new RpcError('Keys of this root are not released to the application', { code: 'KEY_NOT_FOUND' });
   }
-  const { current } = place.epochs;
+  const { current } = assignment.epochs;
   const epoch = keyEpoch ?? current;
-  assertServed(place.epochs, epoch);
-  const isPresent = root === place.root && epoch === current;
+  assertServed(assignment.epochs, epoch);
+  const isPresent = root === assignment.root && epoch === current;
   const publicKey = deriveEnvPublicKey(root.roots, appId, epoch);
   const timestamp = BigInt(Math.floor(kms.now()));
   const { k256 } = kms.keys.roots;

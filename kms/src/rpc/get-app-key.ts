@@ -18,9 +18,9 @@ export async function getAppKey(
   if (attestation === undefined) {
     throw new RpcError('App not allowed: No attestation provided', { code: 'UNAUTHORIZED' });
   }
-  let older: KeyVersion[] = [];
-  const held = { epoch: request.keyEpoch, rootId: request.rootId };
-  const { info, gatewayAppId, place } = await authorize(kms, attestation, {
+  let previousVersions: KeyVersion[] = [];
+  const callerKey = { epoch: request.keyEpoch, rootId: request.rootId };
+  const { info, gatewayAppId, assignment } = await authorize(kms, attestation, {
     event: 'app-key',
     kind: 'app',
     context: 'App not allowed',
@@ -28,16 +28,16 @@ export async function getAppKey(
     bootTime: false,
     vmConfig: request.vmConfig,
     accept: (_, known) => {
-      older = olderKeys(kms.keys, known, held);
-      return older.length === 0
+      previousVersions = olderKeys(kms.keys, known, callerKey);
+      return previousVersions.length === 0
         ? {}
-        : { previous_keys: older.map(({ root, epoch }) => `${root.id}:${epoch}`) };
+        : { previous_keys: previousVersions.map(({ root, epoch }) => `${root.id}:${epoch}`) };
     },
   });
-  const { current } = place.epochs;
+  const { current } = assignment.epochs;
   const keysOf = ({ root, epoch }: KeyVersion): AppKeys =>
     deriveAppKeys(root.roots, info.appId, info.instanceId, epoch);
-  const keys = keysOf({ root: place.root, epoch: current });
+  const keys = keysOf({ root: assignment.root, epoch: current });
   kms.metrics.keyDispatch.inc({ result: 'released' });
   kms.log.info({ ...publicFields(info), ...simulatedField(info.simulated) }, 'key dispatched');
   return {
@@ -51,12 +51,12 @@ export async function getAppKey(
     gatewayAppId,
     osImageHash: info.osImageHash,
     ...(request.keyEpoch === undefined && current === 0 ? {} : { keyEpoch: current }),
-    previousKeys: older.map((version) => ({
+    previousKeys: previousVersions.map((version) => ({
       keyEpoch: version.epoch,
       ...keysOf(version),
       ...rootIdField(kms.keys, version.root, request.rootId),
     })),
-    ...rootIdField(kms.keys, place.root, request.rootId),
+    ...rootIdField(kms.keys, assignment.root, request.rootId),
   };
 }
 

@@ -22,7 +22,7 @@ export async function getKey(
   if (attestation === undefined) {
     throw new RpcError('App not allowed: No attestation provided', { code: 'UNAUTHORIZED' });
   }
-  const { info, place } = await authorize(kms, attestation, {
+  const { info, assignment } = await authorize(kms, attestation, {
     event: 'get-key',
     kind: 'app',
     context: 'App not allowed',
@@ -32,10 +32,10 @@ export async function getKey(
     accept: () => ({ key_name: name }),
   });
   const { k256Key, k256Signature } = deriveAppKeys(
-    place.root.roots,
+    assignment.root.roots,
     info.appId,
     info.instanceId,
-    place.epochs.current,
+    assignment.epochs.current,
   );
   const { key, signature } = deriveKey(k256Key, name, '', 'secp256k1');
   kms.metrics.keyDispatch.inc({ result: 'released' });

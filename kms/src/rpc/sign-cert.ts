@@ -97,12 +97,12 @@ function issue(
   kms: Kms,
   { config, pubkey }: VerifiedCsr,
   verified: VerifiedAttestation,
-  { info, place }: Authorized,
+  { info, assignment }: Authorized,
 ): Uint8Array[] {
   const { domain } = kms.keys;
-  const { rootCa, roots } = place.root;
+  const { rootCa, roots } = assignment.root;
   const now = Math.floor(kms.now());
-  const key = deriveAppCaKey(roots, info.appId, place.epochs.current);
+  const key = deriveAppCaKey(roots, info.appId, assignment.epochs.current);
   const root = issuerOf(rootCa.certificate, rootCa.key);
   // The certificate of a retired root may end before that of the active one, which was looked at first.
   checkCsrConfig(config, { now, issuerNotAfter: root.notAfter, forbiddenNames: [domain] });

@@ -9,22 +9,22 @@ import { withRequestConfig } from '../evidence/config-text.ts';
 import { platformOptions } from '../evidence/platform-options.ts';
 import type { Trust } from '../evidence/trust.ts';
 import { type Asking, askPolicy } from '../policy/ask-policy.ts';
-import { remembered } from './remembered.ts';
+import { cachedCheck } from './cached-check.ts';
 
-/** For readiness, which is asked every few seconds by who knows whom (docs/protocol/kms.md section 4.1). */
+/** For readiness, which unauthenticated callers poll every few seconds (docs/protocol/kms.md section 4.1). */
 const VERIFIES_FOR = { goodMs: 60_000, badMs: 5_000 };
 
 /** What the KMS knows of itself, and whether it may work. */
 export type SelfAuthorization = {
   /** Own identities, from own verified evidence; kept for the life of the process. */
   identity(): Promise<SelfIdentity>;
-  /** That own evidence can be had and verifies now, or did so within a minute. @throws what is wrong with it */
-  verifies(): Promise<void>;
-  /** Own identity, if it was found already. */
-  known(): BootInfo | undefined;
+  /** Own evidence can be obtained and verifies now, or did so within the last minute. @throws what is wrong with it */
+  assertVerifies(): Promise<void>;
+  /** Own identity, if it is known already. */
+  cachedIdentity(): BootInfo | undefined;
   /** Asks the policy source, each time. Nothing when `enforce_self_authorization` is off. @throws RpcError */
   assertAllowed(): Promise<void>;
-  /** The decision about this KMS, for Bootstrap. @throws RpcError when it cannot be had */
+  /** The decision about this KMS, for Bootstrap. @throws RpcError when there is none */
   decide(): Promise<Decision>;
 };
 
@@ -86,8 +86,8 @@ export function selfAuthorization(dependencies: Dependencies): SelfAuthorization
 
   return {
     identity,
-    verifies: remembered(attestSelf, VERIFIES_FOR),
-    known: () => info,
+    assertVerifies: cachedCheck(attestSelf, VERIFIES_FOR),
+    cachedIdentity: () => info,
     decide,
     async assertAllowed() {
       if (!config.core.enforce_self_authorization) return;

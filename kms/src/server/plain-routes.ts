@@ -23,7 +23,7 @@ export function readyRoute(
       const [workers, policy, evidence] = await Promise.all([
         inTime(kms.service.workers()),
         passes(kms.policy.describe()),
-        kms.config.core.enforce_self_authorization ? passes(kms.self.verifies()) : true,
+        kms.config.core.enforce_self_authorization ? passes(kms.self.assertVerifies()) : true,
       ]);
       // A worker that is being replaced takes nothing away from the others.
       const serves = workers?.started === true && workers.serving > 0;

@@ -12,6 +12,7 @@ export function watchedConnections({
       log.warn({ source: networkOf(address), reason }, 'connection turned away');
     },
     onCut: (reason, address) => {
+      // Node's HTTP server ended these two; the limits on connections ended the others.
       metrics.refused.inc({ step: reason === 'malformed' || reason === 'late' ? 'http' : 'cut' });
       log.warn({ source: networkOf(address), reason }, 'connection cut');
     },

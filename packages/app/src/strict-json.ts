@@ -109,7 +109,7 @@ class Reader {
     while (end < this.#text.length && this.#text[end] !== '"') end += this.#text[end] === '\\' ? 2 : 1;
     let value: string;
     try {
-      // JSON.parse judges the escapes and control characters.
+      // JSON.parse checks the escapes and control characters.
       value = JSON.parse(this.#text.slice(start, end + 1)) as string;
     } catch {
       return this.#fail('Bad string');

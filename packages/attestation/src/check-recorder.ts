@@ -1,6 +1,6 @@
 import { AttestationError, type AttestationErrorCode } from './errors.ts';
 
-/** One thing that was looked at while evidence was judged. */
+/** One thing that was checked while evidence was verified. */
 export interface Check {
   /** Stable name, `area.what`, e.g. `tdx.quote-signature`. */
   readonly id: string;

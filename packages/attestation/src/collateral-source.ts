@@ -1,4 +1,4 @@
-/** Everything of Intel's that judging a quote needs besides the quote (docs/protocol/verification.md section 1.1). */
+/** Everything of Intel's that verifying a quote needs besides the quote (docs/protocol/verification.md section 1.1). */
 export interface DcapCollateral {
   /** PEM. */
   readonly pckCrlIssuerChain: string;
@@ -93,7 +93,7 @@ export interface CollateralSource {
   crl?(url: string): Promise<Uint8Array>;
   /**
    * Told what became of an answer, by the object that was given: a source keeps what verified, and drops what is not
-   * authentic. Answers that failed only together with what the prover sent are not judged.
+   * authentic. Answers that failed only together with what the prover sent count neither way.
    */
   judged?(answer: object, isGood: boolean): Promise<void>;
 }

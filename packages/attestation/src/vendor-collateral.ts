@@ -11,7 +11,7 @@ import type { TrustRoots } from './roots/trust-roots.ts';
 export const INTEL_PCS = 'https://api.trustedservices.intel.com';
 
 export interface VendorCollateralOptions {
-  /** The roots that evidence is judged with: under a test root of the vTPM, its certificates lie on this machine. */
+  /** The roots that evidence is verified with: under a test root of the vTPM, its certificates lie on this machine. */
   readonly roots: TrustRoots;
   /** Base URL of a PCCS; default Intel's service. */
   readonly pccs?: string | undefined;
@@ -27,7 +27,7 @@ export interface VendorCollateralOptions {
   readonly now?: (() => number) | undefined;
   readonly fetch?: Fetch | undefined;
   /**
-   * Whether evidence of anybody is judged, as a service does. A quote that does not carry its PCK certificate is then
+   * Whether evidence of anybody is verified, as a service does. A quote that does not carry its PCK certificate is then
    * refused: its signature cannot be checked before somebody is asked for that certificate.
    */
   readonly isPublic?: boolean | undefined;
@@ -37,8 +37,8 @@ const NO_PCK_CHAIN =
   'The quote does not carry the chain of its PCK certificate (certification data of type 5)';
 
 /**
- * What judging evidence of any platform needs from the vendors: Intel's collateral, Google's certificates and firmware
- * endorsements, AMD's certificates, revocation lists. Each service has its own bounds and cache. Whoever judges
+ * What verifying evidence of any platform needs from the vendors: Intel's collateral, Google's certificates and firmware
+ * endorsements, AMD's certificates, revocation lists. Each service has its own bounds and cache. Whoever verifies
  * evidence (key service, guest, verifier, command line) asks through this.
  */
 export function vendorCollateral(options: VendorCollateralOptions): CollateralSource {

@@ -7,7 +7,7 @@ import type { PlatformEvidence } from './platform-evidence.ts';
 import type { TrustRoots } from './roots/trust-roots.ts';
 import type { SnpLevel } from './tcb-policy/snp-policy.ts';
 
-/** What evidence is judged with. Nothing here is policy: see `appraiseTcb` for that. */
+/** What evidence is verified with. Nothing here is policy: see `appraiseTcb` for that. */
 export interface VerifyOptions {
   readonly roots: TrustRoots;
   readonly collateral: CollateralSource;

@@ -43,7 +43,7 @@ export async function inspectAttestation(
   }
 }
 
-/** The context of one verification, for judging a bare quote with `verifyDcap`. */
+/** The context of one verification, for verifying a bare quote with `verifyDcap`. */
 export function verifyContext(options: VerifyOptions): VerifyContext {
   return {
     options,

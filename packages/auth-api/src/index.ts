@@ -3,7 +3,7 @@ export { parseBootRequest } from './boot-request.ts';
 export { AuthApiError, type AuthApiErrorCode } from './errors.ts';
 export { createHandler, type Services } from './handler.ts';
 export { createMetrics, type Metrics } from './metrics.ts';
-export { type OpenPolicy, openPolicy } from './open-policy.ts';
 export { QUESTION_LIMITS } from './question-limits.ts';
 export { CONNECTIONS, type RunningServer, startServer } from './server.ts';
 export { type AllowListSource, type ChainSource, type Settings, settingsFrom } from './settings.ts';
+export { type PolicySource, startPolicySource } from './start-policy-source.ts';

@@ -5,11 +5,11 @@ import { printableJson, printableLog, printableMessage } from '@dstack-cloud/enc
 import { boundedLines } from '@dstack-cloud/prpc';
 import { destination, pino } from 'pino';
 import { createMetrics } from './metrics.ts';
-import { openPolicy } from './open-policy.ts';
 import { startServer } from './server.ts';
 import { settingsFrom } from './settings.ts';
 import { settingsWarnings } from './settings-warnings.ts';
 import { shownSettings } from './shown-settings.ts';
+import { startPolicySource } from './start-policy-source.ts';
 
 const USAGE = `dstack-auth-api: says which workloads a KMS may give keys to
 
@@ -51,7 +51,7 @@ async function main(): Promise<void> {
     { level: settings.logLevel, base: { service: 'dstack-auth-api' }, hooks: boundedLines().hooks },
     printableLog(destination({ dest: 1, sync: true })),
   );
-  const { policy, lagSeconds, close } = openPolicy(settings, log);
+  const { policy, lagSeconds, close } = startPolicySource(settings, log);
   const services = { policy, metrics: createMetrics(lagSeconds), log };
   const server = await startServer(services, settings.host, settings.port);
   log.info({ url: server.url, ...shownSettings(settings) }, 'Listening');

@@ -16,8 +16,8 @@ import { type BootFacts, type Policy, PolicyError, webhookPolicy } from '@dstack
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createMetrics } from './metrics.ts';
-import { openPolicy } from './open-policy.ts';
 import { type RunningServer, startServer } from './server.ts';
+import { startPolicySource } from './start-policy-source.ts';
 
 const hexBody = {
   mrAggregated: '55'.repeat(32),
@@ -275,7 +275,7 @@ describe('through client, service and contract', () => {
       kmsContract: kms,
       chainId: 31_337,
     } as const;
-    const opened = openPolicy({ host: '', port: 0, logLevel: 'info', source }, log);
+    const opened = startPolicySource({ host: '', port: 0, logLevel: 'info', source }, log);
     const webhook = webhookPolicy({ url: await serve(opened.policy, opened.lagSeconds) });
     const facts: BootFacts = {
       mode: 'dstack-tdx',

@@ -1,6 +1,6 @@
 import { expectLength, KeysError } from './errors.ts';
 import { k256 } from './k256/choose-backend.ts';
-import { hasHighS, isSignature } from './k256/scalar-range.ts';
+import { hasHighS, hasScalarsInRange } from './k256/scalar-range.ts';
 import { keccak256 } from './keccak256.ts';
 
 /** Which library computes secp256k1 here; slower `noble` where the native one does not load. */
@@ -38,11 +38,11 @@ export function recoverK256(message: Uint8Array, signature: Uint8Array): Uint8Ar
 export function recoverK256Digest(digest: Uint8Array, signature: Uint8Array): Uint8Array {
   expectLength('Digest', digest, 32);
   expectLength('Recoverable signature', signature, 65);
-  if (isSignature(signature) && hasHighS(signature)) {
+  if (hasScalarsInRange(signature) && hasHighS(signature)) {
     throw new KeysError('invalid-signature', 'The signature has a high S');
   }
   try {
-    if (!isSignature(signature)) throw new RangeError('r or s is out of range');
+    if (!hasScalarsInRange(signature)) throw new RangeError('r or s is out of range');
     return k256().recover(digest, signature);
   } catch (cause) {
     throw new KeysError('invalid-signature', 'The signature gives no public key', { cause });

@@ -4,7 +4,7 @@ import { ed25519 } from '@noble/curves/ed25519.js';
 import { expectLength, KeysError } from './errors.ts';
 import { ed25519PrivateKey } from './get-key.ts';
 import { k256 } from './k256/choose-backend.ts';
-import { hasHighS, isSignature } from './k256/scalar-range.ts';
+import { hasHighS, hasScalarsInRange } from './k256/scalar-range.ts';
 import { signK256Digest } from './k256.ts';
 
 const ED25519_SPKI_PREFIX = fromHex('302a300506032b6570032100');
@@ -35,7 +35,7 @@ export function verifyData(
   if (algorithm === 'ed25519') return verifyEd25519(data, signature, publicKey);
   const digest = messageDigest(algorithm, data, 'verification');
   const { isPublicKey, verify: verifyK256 } = k256();
-  if (signature.length !== 64 || !isPublicKey(publicKey) || !isSignature(signature)) {
+  if (signature.length !== 64 || !isPublicKey(publicKey) || !hasScalarsInRange(signature)) {
     throw new KeysError('invalid-signature', 'signature error');
   }
   return !hasHighS(signature) && verifyK256(digest, signature, publicKey);

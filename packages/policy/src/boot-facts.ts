@@ -18,7 +18,7 @@ const lengths = {
 } as const;
 
 /**
- * Refuse facts that no policy can judge, before anybody is asked.
+ * Refuse facts that no policy can decide on, before anybody is asked.
  * @throws PolicyError `invalid-request` naming the field, the length wanted and the length found
  */
 export function assertBootFacts(info: BootFacts): void {

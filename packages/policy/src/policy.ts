@@ -3,7 +3,7 @@ import type { BootInfo } from '@dstack-cloud/attestation';
 /** Whether an application or a KMS asks. */
 export type BootKind = 'app' | 'kms';
 
-/** The verified facts that a policy judges; `bootInfo()` of the attestation package fits as it is. */
+/** The verified facts that a policy decides on; `bootInfo()` of the attestation package fits as it is. */
 export type BootFacts = Omit<BootInfo, 'mode' | 'simulated'> & {
   /** Kind of evidence; policies on chain do not see it. */
   readonly mode?: string;

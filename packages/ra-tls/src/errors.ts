@@ -11,7 +11,7 @@ export type RaTlsErrorCode =
   | 'no-attestation'
   /** The evidence is genuine or not, but not for this TLS key. */
   | 'report-data-mismatch'
-  /** The evidence was judged and refused; the cause says by which check. */
+  /** The evidence was verified and refused; the cause says by which check. */
   | 'attestation-refused'
   /** The peer's certificate is not one for this role, e.g. an application's where a KMS is wanted. */
   | 'wrong-usage'

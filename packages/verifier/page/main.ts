@@ -89,14 +89,14 @@ async function run(read: () => Promise<readonly NamedFile[]>): Promise<void> {
   const mine = running;
   status.textContent = 'Checking…';
   reports.replaceChildren();
-  const made = await judgeAll(read).catch((error: unknown) => [problem(error)]);
+  const made = await verifyAll(read).catch((error: unknown) => [problem(error)]);
   if (mine !== running) return;
   reports.replaceChildren(...made);
   status.textContent = made.length === 1 ? 'Done' : `Done: ${made.length} files`;
   reports.querySelector('h2')?.focus();
 }
 
-async function judgeAll(read: () => Promise<readonly NamedFile[]>): Promise<HTMLElement[]> {
+async function verifyAll(read: () => Promise<readonly NamedFile[]>): Promise<HTMLElement[]> {
   const files = await read();
   chosen = files;
   const settings = await readForm();
@@ -108,11 +108,11 @@ async function judgeAll(read: () => Promise<readonly NamedFile[]>): Promise<HTML
     throw new VerifierError('usage', 'That is collateral only: drop the evidence with it');
   const all = { ...settings, collateral: [...(settings.collateral ?? []), ...dropped] };
   const made: HTMLElement[] = [];
-  for (const piece of pieces) made.push(await judgeOne(piece, all));
+  for (const piece of pieces) made.push(await verifyOne(piece, all));
   return made;
 }
 
-async function judgeOne(
+async function verifyOne(
   { name, bytes, from, nonce }: NamedFile,
   settings: Omit<JudgeInput, 'evidence'>,
 ): Promise<HTMLElement> {

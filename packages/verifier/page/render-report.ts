@@ -26,9 +26,9 @@ const NAMES: Readonly<Record<string, string>> = {
   key_provider_info: 'Key provider',
 };
 
-/** One judged file: verdict first, then what was found, then every link of the chain. */
+/** The result for one file: verdict first, then what was found, then every link of the chain. */
 export function renderReport(name: string, { report }: Judged): HTMLElement {
-  const { state, seal, title } = shownVerdict(report);
+  const { state, icon, title } = shownVerdict(report);
   const heading = element('h2', { tabindex: '-1' }, title);
   return element(
     'article',
@@ -44,7 +44,7 @@ export function renderReport(name: string, { report }: Judged): HTMLElement {
     element(
       'div',
       { class: 'verdict' },
-      element('span', { class: 'seal', 'aria-hidden': 'true' }, seal),
+      element('span', { class: 'icon', 'aria-hidden': 'true' }, icon),
       element(
         'div',
         {},
@@ -60,22 +60,22 @@ export function renderReport(name: string, { report }: Judged): HTMLElement {
   );
 }
 
-const SEALS: Readonly<Record<Verdict, { readonly state: string; readonly seal: string }>> = {
-  accepted: { state: 'good', seal: '✓' },
-  'nothing-compared': { state: 'unsure', seal: '!' },
-  'not-accepted': { state: 'bad', seal: '!' },
-  refused: { state: 'bad', seal: '✕' },
-  'cannot-judge': { state: 'unsure', seal: '?' },
+const ICONS: Readonly<Record<Verdict, { readonly state: string; readonly icon: string }>> = {
+  accepted: { state: 'good', icon: '✓' },
+  'nothing-compared': { state: 'unsure', icon: '!' },
+  'not-accepted': { state: 'bad', icon: '!' },
+  refused: { state: 'bad', icon: '✕' },
+  'cannot-judge': { state: 'unsure', icon: '?' },
 };
 
 /** What another root vouches for, or what was so at another time, is nothing to be sure of. */
-function shownVerdict(report: Report): { state: string; seal: string; title: string } {
+function shownVerdict(report: Report): { state: string; icon: string; title: string } {
   const verdict = verdictOf(report);
-  const { state, seal } = SEALS[verdict];
+  const { state, icon } = ICONS[verdict];
   const text = verdictText(report);
   const title = `${text[0]!.toUpperCase()}${text.slice(1)}`;
   const isDoubtful = report.simulated || !report.verifiedNow;
-  return { state: state === 'good' && isDoubtful ? 'unsure' : state, seal, title };
+  return { state: state === 'good' && isDoubtful ? 'unsure' : state, icon, title };
 }
 
 function facts(report: Report): HTMLElement {
@@ -87,10 +87,10 @@ function facts(report: Report): HTMLElement {
     add('Freshness', report.fresh ? 'Made for a nonce of this page' : 'Not proven: it may be a recording');
     add('Policy', policy(report));
     for (const { name: expected, ok } of report.comparisons)
-      add(`Expected ${expected}`, ok ? 'as expected' : 'is another');
+      add(`Expected ${expected}`, ok ? 'as expected' : 'differs');
     add('TCB status', report.tcbStatus || 'This platform has none');
     if (report.advisoryIds.length > 0) add('Advisories', report.advisoryIds.join(', '));
-    add('Holds', `${timeText(report.validFrom)} to ${timeText(report.validUntil)}`);
+    add('Valid', `${timeText(report.validFrom)} to ${timeText(report.validUntil)}`);
   }
   const claimed = report.isValid ? '' : ' (claimed)';
   if (report.reportData) add(`Report data${claimed}`, hexText(hexOf(report.reportData)));

@@ -1,9 +1,9 @@
 import type { CollateralSource } from '@dstack-cloud/attestation';
 import { EncodingError, fromBase64, toBase64 } from '@dstack-cloud/encoding';
 import * as z from 'zod/mini';
+import { collateralUnavailable } from './collateral/no-collateral.ts';
 import type { RecordedCollateral } from './collateral/recorder.ts';
 import { readCollateral, staticSource } from './collateral/static-source.ts';
-import { missing } from './collateral/unavailable.ts';
 import { VerifierError } from './errors.ts';
 import { utcTime } from './verdict.ts';
 import type { VerifyEvidenceOptions } from './verify.ts';
@@ -29,7 +29,7 @@ const Schema = z.strictObject({
   }),
 });
 
-/** Evidence, everything that judging it needs, and the time of the verdict; roots and policy stay the reader's. */
+/** Evidence, everything that verifying it needs, and the time of the verdict; roots and policy stay the reader's. */
 export interface Bundle {
   readonly evidence: Uint8Array;
   /** Unix seconds. */
@@ -119,13 +119,13 @@ function sourceOf(collateral: z.infer<typeof Schema>['collateral']): CollateralS
     ...staticSource(readCollateral(collateral.documents)),
     ...(pem === undefined ? {} : { pckCertificate: () => Promise.resolve(pem) }),
     snp: async () => {
-      if (!snp) throw missing('SEV-SNP certificates');
+      if (!snp) throw collateralUnavailable('SEV-SNP certificates');
       const crl = snp.crl === undefined ? {} : { crl: bytes(snp.crl) };
       return { ask: bytes(snp.ask), vcek: bytes(snp.vcek), ...crl };
     },
     crl: async (url) => {
       const value = Object.hasOwn(collateral.crls, url) ? collateral.crls[url] : undefined;
-      if (value === undefined) throw missing('revocation list');
+      if (value === undefined) throw collateralUnavailable('revocation list');
       return bytes(value);
     },
   };

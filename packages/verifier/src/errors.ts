@@ -1,4 +1,4 @@
-/** What went wrong before evidence could be judged. The list is closed. */
+/** What went wrong before evidence could be verified. The list is closed. */
 export type VerifierErrorCode =
   /** Bytes of no form that is known. */
   | 'form-unknown'

@@ -1,6 +1,6 @@
 import type { AppraisalResult, AttestationErrorCode, Check } from '@dstack-cloud/attestation';
 import type { VerifierErrorCode } from './errors.ts';
-import type { Comparison } from './policy/judge-policy.ts';
+import type { Comparison } from './policy/appraise.ts';
 import { verdictOf } from './verdict.ts';
 
 /** Identities and measurements, as in docs/protocol/verification.md section 8: hex, in this order. */
@@ -17,7 +17,7 @@ export interface AppInfoJson {
   readonly init_script_hashes: readonly string[] | null;
 }
 
-/** Everything that is known after judging one piece of evidence. */
+/** Everything that is known after verifying one piece of evidence. */
 export interface Report {
   /** The evidence's own verdict: genuine, bound, consistent, of its image. Policy has no part in it. */
   readonly isValid: boolean;

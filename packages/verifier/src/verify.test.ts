@@ -8,7 +8,7 @@ import { verify } from './verify.ts';
 const NOTHING: CollateralSource = {
   tdx: () => Promise.reject(new AttestationError('collateral-unavailable', 'none')),
 };
-const judge = (bytes: Uint8Array, now = 1770000000) =>
+const reportOf = (bytes: Uint8Array, now = 1770000000) =>
   verify(bytes, { roots: vendorRoots(), collateral: NOTHING, now, readRaTls: parseRaTlsCertificate });
 
 describe('input of no sense', () => {
@@ -33,7 +33,7 @@ describe('input of no sense', () => {
     ['half a certificate', '-----BEGIN CERTIFICATE-----\nMIIB'],
     ['a hash', 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'],
   ])('%s is refused with a code', async (_name, text) => {
-    const report = await judge(new TextEncoder().encode(text));
+    const report = await reportOf(new TextEncoder().encode(text));
     expect(report.isValid).toBe(false);
     expect(report.code).toEqual(expect.any(String));
     expect(report.policy.ok).toBe(false);
@@ -53,7 +53,7 @@ describe('input of no sense', () => {
             .map((json) => new TextEncoder().encode(JSON.stringify(json))),
         ),
         async (bytes) => {
-          expect((await judge(bytes)).isValid).toBe(false);
+          expect((await reportOf(bytes)).isValid).toBe(false);
         },
       ),
       { numRuns: 300 },
@@ -61,7 +61,7 @@ describe('input of no sense', () => {
   });
 
   it('too much is refused without being read', async () => {
-    const report = await judge(new Uint8Array(25 * 1024 * 1024));
+    const report = await reportOf(new Uint8Array(25 * 1024 * 1024));
     expect(report.code).toBe('too-large');
   });
 });
@@ -93,7 +93,7 @@ describeWithFixtures('damaged evidence of every form', 'attestation/expected.jso
             const damaged = original.slice(0, end);
             for (const [at, value] of changes) if (at < end) damaged[at] = value;
             // A time at which none of the documents is fresh, so that nothing can be accepted at all.
-            expect((await judge(damaged, 1800000000)).isValid && !file.includes('vtpm')).toBe(false);
+            expect((await reportOf(damaged, 1800000000)).isValid && !file.includes('vtpm')).toBe(false);
           },
         ),
         { numRuns: 60 },

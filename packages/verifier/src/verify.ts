@@ -16,19 +16,19 @@ import { claimedReportData, modeOf } from './evidence/claims.ts';
 import type { Evidence } from './evidence/evidence.ts';
 import { freshReportData } from './evidence/fresh-report-data.ts';
 import { type RecogniseOptions, recogniseEvidence } from './evidence/recognise.ts';
-import { withFailedCheck } from './judge/failed-check.ts';
-import type { Findings } from './judge/findings.ts';
-import { judgeAttestation, type Progress } from './judge/judge-attestation.ts';
-import { judgeBare } from './judge/judge-bare.ts';
+import { withFailedCheck } from './findings/failed-check.ts';
+import type { Findings } from './findings/findings.ts';
+import { verifyBareEvidence } from './findings/verify-bare-evidence.ts';
+import { type Progress, verifyDstackEvidence } from './findings/verify-dstack-evidence.ts';
+import { appraise, type VerifierPolicy } from './policy/appraise.ts';
 import { type Expectations, readExpectations } from './policy/expectations.ts';
-import { judgePolicy, type VerifierPolicy } from './policy/judge-policy.ts';
 import type { Report } from './report.ts';
 
 const MAX_REPORT_DATA = 64;
-/** How far from the clock a time may be and still be called now: judging may take its time. */
+/** How far from the clock a time may be and still be called now: verifying may take its time. */
 const NOW_SECONDS = 300;
 
-/** What evidence is judged with; every default is the strict one. */
+/** What evidence is verified with; every default is the strict one. */
 export interface VerifyEvidenceOptions extends RecogniseOptions {
   readonly roots: TrustRoots;
   readonly collateral: CollateralSource;
@@ -47,8 +47,8 @@ export interface VerifyEvidenceOptions extends RecogniseOptions {
 }
 
 /**
- * Judges evidence of any form and gives a report; bad evidence is a report too. Evidence and local policy are
- * judged apart: the policy is asked only about good evidence.
+ * Verifies evidence of any form and gives a report; bad evidence is a report too. Evidence and local policy are
+ * verified and appraised apart: the policy is asked only about good evidence.
  * @param evidence bytes of any known form, or evidence that was recognised already
  * @throws VerifierError `expectation`, `usage` when it is not clear what is asked
  */
@@ -58,9 +58,9 @@ export async function verify(
 ): Promise<Report> {
   const expectations = readExpectations(Object.entries(options.policy?.expect ?? {}));
   requireOneChallenge(options);
-  if (!(evidence instanceof Uint8Array)) return judge(evidence, options, expectations);
+  if (!(evidence instanceof Uint8Array)) return reportOn(evidence, options, expectations);
   try {
-    return await judge(recogniseEvidence(evidence, options), options, expectations);
+    return await reportOn(recogniseEvidence(evidence, options), options, expectations);
   } catch (error) {
     if (error instanceof VerifierError || error instanceof AttestationError)
       return unreadableReport(error, options.now);
@@ -81,7 +81,7 @@ function requireOneChallenge({ reportData, nonce }: VerifyEvidenceOptions): void
   }
 }
 
-async function judge(
+async function reportOn(
   evidence: Evidence,
   options: VerifyEvidenceOptions,
   expectations: Expectations,
@@ -98,7 +98,7 @@ async function judge(
   const known = { ...timeOf(options.now), form: evidence.form, mode, checks } as const;
   try {
     const findings = await findingsOf(evidence, options, progress);
-    const { policy, tcb, comparisons } = judgePolicy(
+    const { policy, tcb, comparisons } = appraise(
       mode,
       findings,
       options.policy ?? {},
@@ -144,10 +144,10 @@ async function findingsOf(
   progress: Progress,
 ): Promise<Findings> {
   const verifyOptions = toVerifyOptions(options);
-  if (evidence.kind === 'attestation') return judgeAttestation(evidence, verifyOptions, progress);
+  if (evidence.kind === 'attestation') return verifyDstackEvidence(evidence, verifyOptions, progress);
   const context = verifyContext(verifyOptions);
   try {
-    return await judgeBare(evidence, options.chain ?? [], context);
+    return await verifyBareEvidence(evidence, options.chain ?? [], context);
   } finally {
     progress.checks(context.checks.checks);
   }

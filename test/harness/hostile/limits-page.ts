@@ -66,7 +66,7 @@ function limits(): [what: string, of: string, limit: string][] {
       `${other.maxSilent}; ${CONNECTIONS.maxSilentPerNetwork}`,
     ],
     ['', 'any other listener', `${other.maxSilent}; ${other.maxSilentPerNetwork}`],
-    ['certificates of clients not yet judged', 'KMS, each worker', kib(other.maxHeldBytes)],
+    ['certificates of clients not yet verified', 'KMS, each worker', kib(other.maxHeldBytes)],
     [
       'cost of one address; at once',
       'KMS',

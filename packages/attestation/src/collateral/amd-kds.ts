@@ -83,7 +83,7 @@ function vcekPath({ product, chipId, reportedTcb }: SnpCollateralRequest): strin
 }
 
 /**
- * A list that is not served is not there; the chain is then judged without it (docs/protocol/verification.md section
+ * A list that is not served is not there; the chain is then verified without it (docs/protocol/verification.md section
  * 7).
  */
 async function optional(request: Promise<Uint8Array>): Promise<Uint8Array | undefined> {

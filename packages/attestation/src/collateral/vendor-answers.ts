@@ -32,7 +32,7 @@ export interface Ask<V> {
 }
 
 /**
- * Answers of a vendor's service. One that many ask for at once is fetched once. It is kept only when it was judged to
+ * Answers of a vendor's service. One that many ask for at once is fetched once. It is kept only when it was verified to
  * be good: before that, nobody knows who wrote it. A failure is remembered for a moment, and so is that an answer was
  * bad.
  */
@@ -56,7 +56,7 @@ export class VendorAnswers<V extends object> {
     return known !== undefined && this.#isInForce(known) ? known.value : undefined;
   }
 
-  /** Whether this very answer is kept, since it was judged to be good. */
+  /** Whether this very answer is kept, since it was found to be good. */
   isKept(value: V): boolean {
     const { key } = this.#given.get(value) ?? {};
     return key !== undefined && this.#kept.get(key)?.value === value;
@@ -77,7 +77,7 @@ export class VendorAnswers<V extends object> {
     return this.#running.run(key, () => this.#fetch(key, fetch));
   }
 
-  /** Keeps an answer that was judged to be good, unless it is out of date. */
+  /** Keeps an answer that was found to be good, unless it is out of date. */
   good(value: V): (Dated<V> & { readonly key: string }) | undefined {
     const given = this.#given.get(value);
     if (given === undefined || this.isKept(value)) return undefined;
@@ -88,7 +88,7 @@ export class VendorAnswers<V extends object> {
     return { ...dated, key };
   }
 
-  /** Drops an answer that was judged to be bad. @returns its key, if it is one of these answers */
+  /** Drops an answer that was found to be bad. @returns its key, if it is one of these answers */
   bad(value: V): string | undefined {
     const { key } = this.#given.get(value) ?? {};
     if (key === undefined) return undefined;

@@ -13,7 +13,7 @@ export interface VerifyKey {
 }
 
 /**
- * The cryptography that judging evidence needs. Hashes are synchronous in every backend; signatures are
+ * The cryptography that verifying evidence needs. Hashes are synchronous in every backend; signatures are
  * promises, because WebCrypto's are.
  */
 export interface CryptoBackend {

@@ -58,7 +58,7 @@ export function ukiFromPcr2(
  * What else is measured where something was loaded beside the image. On GCE all boot applications are in PCR 2, so that
  * PCR 4 says only that one boot option was tried. PCR 12 has what the boot stub took from outside of the image (command
  * lines, add-ons, credentials), PCR 13 the system extensions; an add-on need not be signed where Secure Boot is off, and
- * can put `rdinit=/bin/sh` on the command line. Registers that are not quoted are not judged, but a log that tells of
+ * can put `rdinit=/bin/sh` on the command line. Registers that are not quoted are not checked, but a log that tells of
  * such an event is believed.
  */
 export function requireNothingElse(

@@ -26,7 +26,7 @@ const SECTION = 'docs/protocol/verification.md section 4';
 
 /**
  * dstack-gcp-tdx: the TDX leg, then the vTPM's quote, its key and its log, and what binds the two
- * (docs/protocol/verification.md section 4). The OS image itself is judged by `verifyOsImage`.
+ * (docs/protocol/verification.md section 4). The OS image itself is verified by `verifyOsImage`.
  */
 export async function verifyGcpTdx(
   attestation: Attestation,
@@ -130,7 +130,7 @@ async function verifyVtpmKey(
   return verified;
 }
 
-/** Missing collateral as a value: the other leg is judged all the same, so that bad evidence is refused. */
+/** Missing collateral as a value: the other part is verified all the same, so that bad evidence is refused. */
 async function unlessUnavailable<T>(run: () => Promise<T>): Promise<T | AttestationError> {
   try {
     return await run();

@@ -1,4 +1,4 @@
-/** One certificate that everything else is judged against. */
+/** One certificate that everything else is verified against. */
 export interface TrustRoot {
   readonly name: string;
   /** DER of the certificate. */

@@ -21,7 +21,7 @@ export interface SnpTcb {
 /** Version 4 is laid out as 3, version 5 adds the mitigation vectors (AMD 56860). */
 type SnpReportVersion = 2 | 3 | 4 | 5;
 
-/** The fields of an SEV-SNP attestation report that are judged (docs/protocol/evidence.md section 11). */
+/** The fields of an SEV-SNP attestation report that are checked (docs/protocol/evidence.md section 11). */
 export interface SnpReport {
   readonly bytes: Uint8Array;
   readonly version: SnpReportVersion;

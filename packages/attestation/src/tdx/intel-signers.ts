@@ -9,7 +9,7 @@ const PROFILE = 'Intel SGX PCK Certificate and CRL Profile Specification';
 
 /**
  * Everything of Intel's ends at one root, so a path alone does not say what its leaf may sign: a PCK key, which belongs
- * to one machine, must not be able to sign the TCB info that its own machine is judged by.
+ * to one machine, must not be able to sign the TCB info that its own machine is appraised by.
  */
 const SIGNERS = {
   'tcb-info': ['Intel SGX TCB Signing'],

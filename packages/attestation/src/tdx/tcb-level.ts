@@ -25,7 +25,7 @@ function reaches(level: PlatformLevel, pck: PckPlatform, teeTcbSvn: Uint8Array |
   if (pck.pceSvn < level.pceSvn) return false;
   if (!level.sgx.every((svn, i) => pck.cpuSvn[i]! >= svn)) return false;
   if (!teeTcbSvn) return true;
-  // Intel's rule: with a module major version, SVN 0 and 1 are judged by the module's identity alone.
+  // Intel's rule: with a module major version, SVN 0 and 1 are appraised by the module's identity alone.
   const first = teeTcbSvn[1] === 0 ? 0 : 2;
   return level.tdx?.every((svn, i) => i < first || teeTcbSvn[i]! >= svn) ?? false;
 }

@@ -15,7 +15,7 @@ export interface VerifiedQuote {
 /**
  * A TDX or SGX quote on its own: fetches its collateral and verifies it (docs/protocol/verification.md section 2.2). What
  * dstack binds to quotes is not asked.
- * @param alone what else of the quote needs nobody to be asked; judged before Intel is
+ * @param alone what else of the quote needs nobody to be asked; verified before Intel is
  * @throws AttestationError; `collateral-unavailable` only when nothing is wrong with what the quote shows alone
  */
 export async function verifyBareQuote(

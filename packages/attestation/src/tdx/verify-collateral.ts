@@ -136,7 +136,7 @@ const digests = new WeakMap<object, string>();
 
 /**
  * Hash of everything in a collateral object. Remembered per object: whoever changes one afterwards is still
- * judged by what was verified, never by what was not.
+ * appraised by what was verified, never by what was not.
  */
 function collateralDigest(collateral: DcapCollateral, crypto: CryptoBackend): Uint8Array {
   const known = digests.get(collateral);

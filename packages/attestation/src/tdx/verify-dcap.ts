@@ -16,7 +16,7 @@ import { verifyQe } from './verify-qe.ts';
 
 /**
  * All steps of docs/protocol/verification.md section 2.2 for TDX and SGX quotes. The TCB status is reported, not
- * judged, except that `Revoked` is refused.
+ * appraised, except that `Revoked` is refused.
  * @throws AttestationError
  */
 export async function verifyDcap(

@@ -20,7 +20,7 @@ import { verifyDcap } from './verify-dcap.ts';
 /**
  * DCAP, then what dstack checks in addition (docs/protocol/verification.md section 3). Serves dstack-tdx and the TDX
  * leg of GCP.
- * @param beside what else of the evidence needs nobody to be asked; judged before Intel is
+ * @param beside what else of the evidence needs nobody to be asked; verified before Intel is
  * @throws AttestationError
  */
 export async function verifyTdx(
@@ -46,7 +46,7 @@ export async function verifyTdx(
     await beside();
     await checkImageWithoutCollateral(attestation, quote, context);
   };
-  // A quote that does not carry its PCK certificate is judged as far as it goes before that is asked for.
+  // A quote that does not carry its PCK certificate is verified as far as possible before that is asked for.
   if (!carriesPckChain(quote)) {
     await checkQuoteWithoutPck(quote, context);
     await alone();
@@ -74,7 +74,7 @@ export async function verifyTdx(
 }
 
 /**
- * The collateral. Where it must be fetched, `alone` judges what the evidence shows by itself first: forged evidence
+ * The collateral. Where it must be fetched, `alone` verifies what the evidence shows by itself first: forged evidence
  * causes no request to others, and "cannot judge" is never given to
  * evidence that is bad anyway.
  */

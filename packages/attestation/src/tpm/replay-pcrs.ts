@@ -15,7 +15,7 @@ const STARTUP_LOCALITIES = [0, 3, 4];
 
 /**
  * For every quoted PCR that has events, the replay of its events must be its value (docs/protocol/verification.md
- * section 4 step 4). PCRs without events are not judged here.
+ * section 4 step 4). PCRs without events are not checked here.
  * @throws AttestationError `event-log`, `malformed`, `too-large`
  */
 export function requireReplay(

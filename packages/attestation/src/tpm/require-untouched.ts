@@ -4,7 +4,7 @@ import type { VerifyContext } from '../verify-context.ts';
 
 /**
  * Nothing was measured into a register that takes what a boot stub loads from outside of the image: 12 has command
- * lines, add-ons and credentials, 13 system extensions. A register that was not quoted is judged by the log alone.
+ * lines, add-ons and credentials, 13 system extensions. A register that was not quoted is checked by the log alone.
  * @throws AttestationError `event-log`
  */
 export function requireUntouched(

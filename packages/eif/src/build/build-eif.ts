@@ -69,7 +69,7 @@ export async function buildEif(options: BuildEifOptions): Promise<BuiltEif> {
     const command = startCommand(image?.config.config, options);
     const { cmd, env } = startFiles(command);
     const ramdisk = applicationRamdisk(tree, cmd, env);
-    const metadata = encodeMetadata(describe(options, image));
+    const metadata = encodeMetadata(metadataOf(options, image));
     const sizes = [
       boot.kernel.size,
       boot.commandLine.length,
@@ -149,7 +149,7 @@ async function requireBoot(boot: BootFiles, wanted: string | undefined): Promise
   return pcr1;
 }
 
-/** A slip of the name must not cost another file. */
+/** A mistyped name must not overwrite a file that is not an enclave image. */
 async function requireReplaceable(output: string): Promise<void> {
   const handle = await open(output, 'r').catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error;
@@ -166,7 +166,7 @@ async function requireReplaceable(output: string): Promise<void> {
   }
 }
 
-function describe(options: BuildEifOptions, image: ContainerImage | undefined): EifMetadata {
+function metadataOf(options: BuildEifOptions, image: ContainerImage | undefined): EifMetadata {
   const { customMetadata, tool } = options;
   if (customMetadata !== undefined && utf8(JSON.stringify(customMetadata)).length > MAX_CUSTOM_BYTES)
     throw new EifError('too-large', 'The metadata of your own is too long', {

@@ -5,7 +5,7 @@ import { EifError } from '../errors.ts';
 import { bytePath } from './read-folder.ts';
 import { type ByteName, type Content, type RootEntry, type RootTree, shown } from './root-tree.ts';
 
-/** What newc has 32 bits for. */
+/** Largest file of cpio `newc`, whose sizes have 32 bits. */
 const MAX_FILE = 0xffff_ffff;
 /** Folders that the enclave's init mounts on. */
 const MOUNT_POINTS = ['dev', 'proc', 'run', 'sys', 'tmp', 'var'];
@@ -70,7 +70,7 @@ function ramdisk(members: readonly Member[]): Ramdisk {
 
 /** Pieces of about {@link CHUNK}: small members are joined. */
 async function* write(members: readonly Member[]): AsyncGenerator<Uint8Array> {
-  const pending = new Pending();
+  const pending = new ChunkBuffer();
   for (const [inode, member] of members.entries()) {
     pending.add(header(member, inode));
     const { entry } = member;
@@ -88,7 +88,7 @@ async function* write(members: readonly Member[]): AsyncGenerator<Uint8Array> {
   yield pending.take();
 }
 
-class Pending {
+class ChunkBuffer {
   #bytes = new Uint8Array(2 * CHUNK);
   size = 0;
 
@@ -156,17 +156,17 @@ async function* contentOf(
     while (left > 0) {
       const piece = new Uint8Array(Math.min(CHUNK, left));
       const { bytesRead } = await handle.read(piece, 0, piece.length);
-      if (bytesRead === 0) changed(path);
+      if (bytesRead === 0) failChanged(path);
       yield piece.subarray(0, bytesRead);
       left -= bytesRead;
     }
-    if ((await handle.read(new Uint8Array(1), 0, 1)).bytesRead > 0) changed(path);
+    if ((await handle.read(new Uint8Array(1), 0, 1)).bytesRead > 0) failChanged(path);
   } finally {
     await handle.close();
   }
 }
 
-function changed(path: ByteName): never {
+function failChanged(path: ByteName): never {
   throw new EifError('changed', `${shown(path)} changed its length while the image was built`, {
     hint: 'Build again while nothing writes to the folder',
   });

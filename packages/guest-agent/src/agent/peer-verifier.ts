@@ -13,7 +13,7 @@ import { GuestError } from '../errors.ts';
 
 const MAX_ROOT_BYTES = 64 * 1024;
 
-/** What the evidence of others is judged by. */
+/** What the evidence of others is verified by. */
 export interface PeerTrust {
   readonly roots: TrustRoots;
   readonly collateral: CollateralSource;

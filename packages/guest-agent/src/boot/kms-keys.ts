@@ -160,7 +160,7 @@ function codeOf(error: unknown): GuestErrorCode {
 /** Statuses of servers and proxies that took no request to the KMS, or not in time (RFC 9110 section 15, RFC 6585 section 4). */
 const NOT_ASKED: readonly number[] = [408, 429, 502, 503, 504];
 
-/** Whether a KMS refused without having judged this machine: its policy could not be read, or it has too much to do. */
+/** Whether a KMS refused without having decided about this machine: its policy could not be read, or it has too much to do. */
 function saysNothing(answer: unknown): boolean {
   if (!(answer instanceof RpcError)) return false;
   return answer.code === 'UNAVAILABLE' || answer.code === 'RATE_LIMITED' || NOT_ASKED.includes(answer.status);

@@ -23,7 +23,7 @@ export function makeInside(root: string, path: string): void {
   }
 }
 
-/** Whether a path is a folder or lies below it, by its text. */
+/** Whether a path is a folder or is below it, lexically; links are not resolved. */
 export function isBelow(folder: string, path: string): boolean {
   const below = relative(folder, path);
   return below !== '..' && !below.startsWith(`..${sep}`) && !isAbsolute(below);

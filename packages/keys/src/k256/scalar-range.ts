@@ -10,13 +10,13 @@ export function isBelowOrder(scalar: Uint8Array): boolean {
 }
 
 /** True when `r` and `s` (the first 64 bytes of a signature) are both between 1 and the order less 1. */
-export function isSignature(signature: Uint8Array): boolean {
+export function hasScalarsInRange(signature: Uint8Array): boolean {
   return [signature.subarray(0, 32), signature.subarray(32, 64)].every(
     (part) => !isZero(part) && isBelowOrder(part),
   );
 }
 
-/** True when `s` is in the upper half, which makes a second form of the same signature. */
+/** True when `s` is in the upper half, the malleable form of the same signature (low-S rule). */
 export function hasHighS(signature: Uint8Array): boolean {
   return compareBytes(signature.subarray(32, 64), HALF_ORDER) > 0;
 }

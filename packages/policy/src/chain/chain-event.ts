@@ -17,6 +17,6 @@ export type ChainEvent =
       /** Since the last such event; it is told at most once in ten seconds. */
       readonly times: number;
     }
-  /** An endpoint was found not to do something that most do; it is used without. */
+  /** An endpoint lacks a feature that most have; the policy falls back to doing without. */
   | { readonly type: 'endpoint-lacks'; readonly endpoint: string; readonly what: string }
   | { readonly type: 'block'; readonly number: bigint; readonly lagSeconds: number };

@@ -24,7 +24,7 @@ import { webhookPolicy } from '../webhook/webhook-policy.ts';
 import { facts } from './facts.ts';
 import { answerJson, startFakeServer } from './fake-server.ts';
 
-/** A policy and the world it judges. */
+/** A policy and the world it decides on. */
 export type World = {
   readonly policy: Policy;
   /** Facts that are allowed as an app and as a KMS. */
@@ -102,7 +102,7 @@ async function allowListWorld(): Promise<World> {
   };
 }
 
-/** An auth API that judges by an allow-list. */
+/** An auth API that decides by an allow-list. */
 async function webhookWorld(): Promise<World> {
   const behind = await allowListWorld();
   const server = await startFakeServer(({ method, path, body }, response) => {

@@ -9,7 +9,7 @@ import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import { messageOf, RaTlsError } from '../errors.ts';
 import type { RaTlsCertificate } from './parse-ra-tls-certificate.ts';
 
-/** How peers are judged; the key of the certificate is added. */
+/** How peers are verified; the key of the certificate is added. */
 export type PeerVerifyOptions = Omit<VerifyOptions, 'ratlsSpki' | 'expectedReportData'>;
 
 /**

@@ -24,7 +24,7 @@ export function kmsClient(
     baseUrl: kmsBaseUrl(url),
     agent,
     timeoutMs,
-    // The agent bounds the handshake itself; judging the server's evidence may take longer than connecting.
+    // The agent bounds the handshake itself; verifying the server's evidence may take longer than connecting.
     connectTimeoutMs: timeoutMs,
   });
   return {

@@ -11,7 +11,7 @@ type PinnedRoots = { readonly spkis: Uint8Array[] } | { readonly problem: string
 /**
  * Keys of the KMS roots that a PEM text pins, SPKI DER: one certificate, or a bundle. The CA of temporary client
  * certificates may stand in it, as the original's guide has it, and is no root: whoever holds its public key could pass
- * for a KMS. The enclave and the build of its image judge a file by this.
+ * for a KMS. The enclave and the build of its image check a file by this.
  */
 export function pinnedRootsOf(pem: string): PinnedRoots {
   let certificates: Certificate[];

@@ -12,7 +12,7 @@ import { checkKmsIdentity } from './server-identity.ts';
 const CONNECT_TIMEOUT_MS = 5_000;
 /**
  * Servers close connections that bring no request for some seconds, the key service after ten. Evidence takes longer to
- * judge where its collateral is fetched from afar, or the processor is emulated.
+ * verify where its collateral is fetched from afar, or the processor is emulated.
  */
 const RECONNECT_AFTER_MS = 3_000;
 /** Behind one address there may be servers with a certificate each. */

@@ -14,7 +14,7 @@ export type PeerVerifier = (certificate: PeerCertificate) => Promise<VerifiedAtt
 /** Reads a certificate that a client showed and verifies the evidence in it; undefined when there is none. */
 export type ShownVerifier = (certificate: ShownCertificate) => Promise<VerifiedAttestation | undefined>;
 
-/** Reads the certificate, which costs far more than its bytes suggest, and has its evidence judged. */
+/** Reads the certificate, which costs far more than its bytes suggest, and has its evidence verified. */
 export function readThen(verify: PeerVerifier): ShownVerifier {
   return async ({ der }) => {
     const certificate = parseRaTlsCertificate(der);

@@ -36,11 +36,13 @@ function setPcrs(nitro: SimulatedNitro, args: Arguments): void {
   for (const [index, name] of PCR_OPTIONS.entries()) {
     const text = args.text(name);
     if (text === undefined) continue;
-    if (!/^[0-9a-f]{96}$/.test(text) || args.flag('debug-enclave'))
+    if (args.flag('debug-enclave'))
       throw new SimulatorError(
         'argument',
-        `--${name} wants ${PCR_BYTES} bytes in hex, and no --debug-enclave`,
+        `--${name} does not go with --debug-enclave: a debug enclave has zero registers`,
       );
+    if (!/^[0-9a-f]{96}$/.test(text))
+      throw new SimulatorError('argument', `--${name} must be ${PCR_BYTES} bytes in lower-case hex`);
     nitro.pcrs[index]!.value = fromHex(text);
   }
 }

@@ -63,7 +63,7 @@ function tcbInfoDocument(
       sgxtcbcomponents: components(PLATFORM_TCB.cpuSvn.map((svn) => Math.max(0, svn - lower))),
       pcesvn: PLATFORM_TCB.pceSvn - lower,
       ...(tee === 'tdx'
-        ? // Index 1 is the module's major version, which the module identity judges.
+        ? // Index 1 is the module's major version, by which the module identity is chosen.
           { tdxtcbcomponents: components(tdxSvn.map((svn, i) => (i === 1 ? 0 : Math.max(0, svn - lower)))) }
         : {}),
     },

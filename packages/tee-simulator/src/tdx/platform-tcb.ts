@@ -2,7 +2,7 @@ import { fromHex } from '@dstack-cloud/encoding';
 
 /**
  * Security version numbers of the simulated machine. The TCB info's first level is exactly this, so an honest
- * machine is UpToDate. TEE_TCB_SVN[1] is 1: the module is judged by its identity TDX_01 (docs/protocol/verification.md
+ * machine is UpToDate. TEE_TCB_SVN[1] is 1: the module is appraised by its identity TDX_01 (docs/protocol/verification.md
  * section 2.3).
  */
 export const PLATFORM_TCB: {

@@ -16,7 +16,7 @@ import { readCollateral, staticSource } from '../collateral/static-source.ts';
 import { withChain } from '../collateral/with-chain.ts';
 import { VerifierError } from '../errors.ts';
 import { reportDataOf } from '../evidence/report-data-text.ts';
-import type { VerifierPolicy } from '../policy/judge-policy.ts';
+import type { VerifierPolicy } from '../policy/appraise.ts';
 import type { Report } from '../report.ts';
 import { verify } from '../verify.ts';
 
@@ -56,7 +56,7 @@ export interface Judged {
 }
 
 /**
- * Judges one file with what else is at hand. Bad evidence is a report; settings that cannot be used are errors.
+ * Verifies and appraises one file with what else is at hand. Bad evidence is a report; settings that cannot be used are errors.
  * @throws VerifierError
  * @throws AttestationError when collateral has not the form of collateral
  */

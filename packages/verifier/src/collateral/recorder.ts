@@ -7,7 +7,7 @@ import {
 } from '@dstack-cloud/attestation';
 import { toBase64 } from '@dstack-cloud/encoding';
 
-/** What was handed out while evidence was judged, as JSON for a bundle. */
+/** What was handed out while evidence was verified, as JSON for a bundle. */
 export interface RecordedCollateral {
   readonly documents: readonly unknown[];
   readonly snp: readonly { readonly ask: string; readonly vcek: string; readonly crl?: string }[];

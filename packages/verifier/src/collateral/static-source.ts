@@ -6,7 +6,7 @@ import {
   tpmCollateralFromJson,
 } from '@dstack-cloud/attestation';
 import { VerifierError } from '../errors.ts';
-import { missing } from './unavailable.ts';
+import { collateralUnavailable } from './no-collateral.ts';
 
 /** Collateral that is at hand, by kind. */
 export interface CollateralSet {
@@ -37,12 +37,12 @@ export function staticSource(set: CollateralSet): CollateralSource {
   return {
     tdx: async ({ fmspc }) => {
       const fitting = set.dcap.find((entry) => fmspcOf(entry) === fmspc.toLowerCase()) ?? set.dcap[0];
-      if (!fitting) throw missing('collateral of the quote');
+      if (!fitting) throw collateralUnavailable('collateral of the quote');
       return fitting;
     },
     tpm: async () => {
       const [first, ...more] = set.tpm;
-      if (!first) throw missing('vTPM collateral');
+      if (!first) throw collateralUnavailable('vTPM collateral');
       return more.reduce(merge, first);
     },
   };

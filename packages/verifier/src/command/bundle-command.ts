@@ -12,7 +12,7 @@ import { readInput } from './read-input.ts';
 import { exitCode } from './verify-command.ts';
 
 /**
- * `dstack-verifier bundle FILE [--out FILE] …`: judges evidence, and writes it with all collateral that the
+ * `dstack-verifier bundle FILE [--out FILE] …`: verifies evidence, and writes it with all collateral that the
  * verdict needed and its time, so that `verify` gives the same report later without any network.
  */
 export async function bundleCommand(argv: readonly string[], output: Output): Promise<number> {

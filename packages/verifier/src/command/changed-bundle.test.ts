@@ -42,7 +42,7 @@ describeWithFixtures('a bundle that was changed', 'mock-evidence/expected.json',
     return JSON.parse(await readFile(out, 'utf8')) as BundleJson;
   }
 
-  async function judge(bundle: unknown): Promise<{ code: number; verdict: string }> {
+  async function verify(bundle: unknown): Promise<{ code: number; verdict: string }> {
     const path = join(directory, 'changed.json');
     await writeFile(path, typeof bundle === 'string' ? bundle : JSON.stringify(bundle));
     let text = '';
@@ -88,14 +88,14 @@ describeWithFixtures('a bundle that was changed', 'mock-evidence/expected.json',
     ],
     ['cut as JSON', (b) => JSON.stringify(b).slice(0, -5), 1, 'evidence.form'],
   ])('%s', async (_name, change, code, verdict) => {
-    expect(await judge(change(await bundleOf('tdx-good')))).toEqual({ code, verdict });
+    expect(await verify(change(await bundleOf('tdx-good')))).toEqual({ code, verdict });
   });
 
-  it('of GCP without its vTPM part cannot be judged', async () => {
+  it('of GCP without its vTPM part cannot be verified', async () => {
     const bundle = await bundleOf('gcp-good');
     const documents = bundle.collateral.documents.filter((document) => 'tcb_info' in document);
     expect(documents).toHaveLength(1);
-    expect(await judge({ ...bundle, collateral: { ...bundle.collateral, documents } })).toMatchObject({
+    expect(await verify({ ...bundle, collateral: { ...bundle.collateral, documents } })).toMatchObject({
       code: 2,
     });
   });

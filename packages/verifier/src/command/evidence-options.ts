@@ -12,13 +12,13 @@ import {
   vendorRoots,
 } from '@dstack-cloud/attestation';
 import { parseRaTlsCertificate } from '@dstack-cloud/ra-tls';
+import { noCollateral } from '../collateral/no-collateral.ts';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
-import { noCollateral } from '../collateral/unavailable.ts';
 import { withChain } from '../collateral/with-chain.ts';
 import { VerifierError } from '../errors.ts';
 import { reportDataOf } from '../evidence/report-data-text.ts';
+import type { VerifierPolicy } from '../policy/appraise.ts';
 import { readExpectations, splitExpectation } from '../policy/expectations.ts';
-import type { VerifierPolicy } from '../policy/judge-policy.ts';
 import type { VerifyEvidenceOptions } from '../verify.ts';
 import { parseTime } from './parse-time.ts';
 import { readPolicyFile } from './policy-file.ts';

@@ -20,7 +20,7 @@ async function serve(answer: Answer): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-async function judge(url: string): Promise<{ code: number; reason: string; check: string }> {
+async function verify(url: string): Promise<{ code: number; reason: string; check: string }> {
   let text = '';
   const root = fixturePath(`${MOCK}/roots/tdx-root-ca.pem`);
   const evidence = fixturePath(`${MOCK}/evidence/tdx-good.v0.bin`);
@@ -69,17 +69,17 @@ describeWithFixtures('collateral services that misbehave', 'mock-evidence/expect
     };
 
   it('accepts from an honest one', async () => {
-    expect(await judge(await serve(honest()))).toMatchObject({ code: 0 });
+    expect(await verify(await serve(honest()))).toMatchObject({ code: 0 });
   });
 
   it('refuses JSON with blanks changed', async () => {
     const url = await serve(honest((body) => body.replace('"version":3', '"version": 3')));
-    expect(await judge(url)).toMatchObject({ code: 1, check: 'tdx.tcb-info-signature' });
+    expect(await verify(url)).toMatchObject({ code: 1, check: 'tdx.tcb-info-signature' });
   });
 
   it('accepts blanks around what is signed', async () => {
     const url = await serve(honest((body) => body.replace('"signature":', '\n "signature" : ')));
-    expect(await judge(url)).toMatchObject({ code: 0 });
+    expect(await verify(url)).toMatchObject({ code: 0 });
   });
 
   const noise = Buffer.alloc(1 << 16, 0x61);
@@ -113,7 +113,7 @@ describeWithFixtures('collateral services that misbehave', 'mock-evidence/expect
     ['a redirect to itself', (path, response) => response.writeHead(302, { location: path }).end(), 2],
   ])('%s: refused soon', async (_name, answer, code) => {
     const started = performance.now();
-    const verdict = await judge(await serve(answer));
+    const verdict = await verify(await serve(answer));
     expect(performance.now() - started).toBeLessThan(5000);
     expect(verdict).toMatchObject({ code, check: 'tdx.collateral', reason: expect.any(String) });
   });
@@ -132,7 +132,7 @@ describeWithFixtures('collateral services that misbehave', 'mock-evidence/expect
     'gives up on one that %s',
     async (_name, answer) => {
       const started = performance.now();
-      expect(await judge(await serve(answer))).toMatchObject({ code: 2, check: 'tdx.collateral' });
+      expect(await verify(await serve(answer))).toMatchObject({ code: 2, check: 'tdx.collateral' });
       expect(performance.now() - started).toBeLessThan(20_000);
     },
     30_000,

@@ -2,7 +2,7 @@ import { AppError, parseStrictJson, table } from '@dstack-cloud/app';
 import { snpPolicyFromConfig, TCB_STATUSES } from '@dstack-cloud/attestation';
 import { z } from 'zod';
 import { VerifierError } from '../errors.ts';
-import type { VerifierPolicy } from '../policy/judge-policy.ts';
+import type { VerifierPolicy } from '../policy/appraise.ts';
 import { readInput } from './read-input.ts';
 
 const MAX_POLICY_BYTES = 1024 * 1024;

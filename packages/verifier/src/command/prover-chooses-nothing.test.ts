@@ -128,7 +128,7 @@ describeWithFixtures('whoever is verified chooses nothing', 'mock-evidence/expec
       return readFile(out, 'utf8');
     };
 
-    it('of the reader is marked with its time; --at now judges for now', async () => {
+    it('of the reader is marked with its time; --at now verifies for now', async () => {
       await bundleOf();
       const path = join(directory, 'bundle.json');
       const { out } = await run(path, ...root, '--json');

@@ -29,7 +29,7 @@ export function reportText(path: string, report: Report, colour: boolean): strin
     if (!check.ok && check.expected !== undefined) lines.push([`       expected ${short(check.expected)}`]);
     if (!check.ok && check.found !== undefined) lines.push([`       found    ${short(check.found)}`]);
   }
-  if (report.isValid) lines.push(...goodLines(report));
+  if (report.isValid) lines.push(...validReportLines(report));
   return lines.map((line) => `${shown(line, colour)}\n`).join('');
 }
 
@@ -54,7 +54,7 @@ function verdictLine(path: string, report: Report): Line {
   ];
 }
 
-function goodLines(report: Report): Line[] {
+function validReportLines(report: Report): Line[] {
   const advisories = report.advisoryIds.length > 0 ? `, ${report.advisoryIds.join(', ')}` : '';
   const lines: Line[] = [
     [`  tcb status    ${report.tcbStatus || 'none on this platform'}${advisories}`],
@@ -66,7 +66,7 @@ function goodLines(report: Report): Line[] {
     if (typeof value === 'string' && value !== '') lines.push([`  ${name.padEnd(14)}${short(value)}`]);
   }
   for (const { name, ok, expected, found } of report.comparisons) {
-    lines.push([`  expected      ${name} `, ok ? ['as expected', 'green'] : ['is another', 'red']]);
+    lines.push([`  expected      ${name} `, ok ? ['as expected', 'green'] : ['differs', 'red']]);
     if (!ok)
       lines.push(
         [`                expected ${expected}`],

@@ -132,7 +132,7 @@ describeWithFixtures('verify command on the mock evidence', `${MOCK}/expected.js
     }
   });
 
-  it('judges bare quote, documents and report of good cases', async () => {
+  it('verifies bare quote, documents and report of good cases', async () => {
     const good = (id: string): Case => cases.find((item) => item.id === id)!;
     const raw = (item: Case, name: string): string => fixturePath(`${MOCK}/${item.files[name]!}`);
     const tdx = good('tdx-good');
@@ -204,7 +204,7 @@ describeWithFixtures('verify command on the mock evidence', `${MOCK}/expected.js
   });
   afterAll(() => rm(directory, { recursive: true }));
 
-  it('reads hex and base64, and judges a bundle again byte for byte', async () => {
+  it('reads hex and base64, and verifies a bundle again byte for byte', async () => {
     for (const id of ['tdx-good', 'gcp-good', 'snp-good', 'nitro-good', 'tdx-bad-debug']) {
       const item = cases.find((candidate) => candidate.id === id)!;
       const args = argumentsOf(item);

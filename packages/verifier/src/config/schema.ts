@@ -84,7 +84,7 @@ export const ConfigSchema: z.ZodType<Config> = z.strictObject({
     .string()
     .includes('{OS_IMAGE_HASH}')
     .default('https://download.dstack.org/os-images/mr_{OS_IMAGE_HASH}.tar.gz')
-    .describe('Read for compatibility: images are judged by their measurement documents'),
+    .describe('Read for compatibility: images are verified by their measurement documents'),
   image_download_timeout_secs: z.number().int().positive().default(300),
   pccs_url: url.optional().describe('Older name of attestation.urls.pccs'),
   max_concurrency: z

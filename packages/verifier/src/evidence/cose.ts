@@ -9,7 +9,7 @@ export function recogniseCose(document: Uint8Array): Evidence {
     : { form: 'cose', kind: 'nitro-document', document };
 }
 
-/** What does not parse is judged, and refused, as an NSM document. */
+/** What does not parse is handled, and refused, as an NSM document. */
 function isNitroTpm(document: Uint8Array): boolean {
   try {
     const payload = decodeCbor(parseCoseSign1(document).payload, { indefinite: true });

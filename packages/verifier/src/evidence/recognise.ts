@@ -73,7 +73,7 @@ function attestation(bytes: Uint8Array, form: string): Evidence {
 }
 
 /**
- * An ECDSA quote header (docs/protocol/evidence.md section 8): version, key type 2, TEE type. Versions are judged
+ * An ECDSA quote header (docs/protocol/evidence.md section 8): version, key type 2, TEE type. Versions are checked
  * later.
  */
 function isQuote(bytes: Uint8Array): boolean {

@@ -12,7 +12,7 @@ export interface Response {
   /** True when a root other than the vendor's vouches for the evidence. */
   readonly simulated: boolean;
   readonly checks: readonly Omit<Check, 'reference'>[];
-  /** Unix seconds: a service judges for the present, and says which time that was. */
+  /** Unix seconds: a service verifies for the present, and says which time that was. */
   readonly verified_at: number;
 }
 
@@ -49,7 +49,7 @@ export function refusedResponse({ step, message, code, checks, now, verified }: 
   };
 }
 
-/** An answer that accepts the evidence; TCB status and identities are for the client to judge. */
+/** An answer that accepts the evidence; TCB status and identities are for the client to appraise. */
 export function validResponse(
   verified: VerifiedAttestation,
   appInfo: AppInfoJson,

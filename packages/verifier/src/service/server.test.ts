@@ -35,7 +35,7 @@ const MOCK = 'mock-evidence';
 const WANTED: Readonly<Record<string, string>> = {
   'nitro debug enclave': 'debug enclaves are refused with the evidence, before the image step',
   'sys-config as config (legacy image path, download fails)':
-    'ours unwraps a sys-config, and judges its document',
+    'ours unwraps a sys-config, and verifies its document',
 };
 
 let service: ReturnType<typeof createService>;

@@ -8,7 +8,7 @@ import {
   type VerifiedAttestation,
   type VerifyOptions,
 } from '@dstack-cloud/attestation';
-import { appInfoOf } from '../judge/app-info.ts';
+import { appInfoOf } from '../findings/app-info.ts';
 import type { AppInfoJson } from '../report.ts';
 import { type RequestEvidence, requestEvidence, UndecodableRequest, type VerifyRequest } from './request.ts';
 import { type Response, refusedResponse, validResponse } from './response.ts';
@@ -17,7 +17,7 @@ import { type Response, refusedResponse, validResponse } from './response.ts';
 const IMAGE_CHECK = /^image\.|^nitro\.debug$/;
 
 /**
- * Judges one request, step by step as the original's service does: quote, OS image, app info. The flags of the
+ * Verifies one request, step by step as the original's service does: quote, OS image, app info. The flags of the
  * answer stand as far as the steps got.
  */
 export async function verifyRequest(request: VerifyRequest, options: VerifyOptions): Promise<Response> {

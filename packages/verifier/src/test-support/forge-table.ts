@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { expect, it } from 'vitest';
-import { type Forged, judgeForged, type Keys, SEED_A, verdictOf } from './forged.ts';
+import { type Forged, type Keys, SEED_A, verdictOf, verifyForged } from './forged.ts';
 import { mockKeys } from './mock-keys.ts';
 
 const OTHER_SEED = new Uint8Array(createHash('sha256').update('other').digest());
@@ -18,7 +18,7 @@ export type Row<D> = readonly [
   forms?: readonly ('v0' | 'v1')[],
 ];
 
-/** Judges each row under both seeds and in both wire forms; evidence is signed anew after the change. */
+/** Verifies each row under both seeds and in both wire forms; evidence is signed again after the change. */
 export function forgeTable<D>(
   draftOf: (keys: Keys) => D,
   seal: (draft: D) => Forged,
@@ -32,7 +32,7 @@ export function forgeTable<D>(
         const forged = seal(draft);
         for (const form of forms ?? (['v0', 'v1'] as const)) {
           const started = process.cpuUsage();
-          const report = await judgeForged(forged, form);
+          const report = await verifyForged(forged, form);
           const found = verdictOf(report);
           expect(found, `${seed}, ${form}: ${found}`).toBe(verdict);
           expect(process.cpuUsage(started).user / 1000).toBeLessThan(1000);
@@ -41,7 +41,7 @@ export function forgeTable<D>(
           expect(report.validFrom ?? 0).toBeLessThanOrEqual(forged.now);
           expect(report.validUntil ?? forged.now).toBeGreaterThanOrEqual(forged.now);
         }
-        if (!forms) await judgeBare(forged, verdict);
+        if (!forms) await verifyBare(forged, verdict);
       }
     });
   }
@@ -54,12 +54,12 @@ const BARE_CHECKS =
   /^(tdx\.(quote|pck|attestation-key|root-crl|crl-form|tcb|qe|module|debug|attributes|mrservicetd)|nitro\.(?!user-data)|snp\.(?!report-data|host-data|mr-config|certificates))/;
 
 /** What is bad by itself is refused by itself; what is good stays good. vTPM quotes have another bare form. */
-async function judgeBare(forged: Forged, verdict: string): Promise<void> {
+async function verifyBare(forged: Forged, verdict: string): Promise<void> {
   if (forged.attestation.quote.mode === 'dstack-gcp-tdx') return;
   const [code, check = ''] = verdict.split(' ');
   if (code !== 'good' && !BARE_CHECKS.test(check)) return;
   if (code === 'good' && !isCarriedBare(forged)) return;
-  const report = await judgeForged(forged, 'bare');
+  const report = await verifyForged(forged, 'bare');
   if (code === 'good') expect(verdictOf(report), `bare: ${verdictOf(report)}`).toBe(verdict);
   expect(report.isValid, 'bare').toBe(code === 'good');
 }

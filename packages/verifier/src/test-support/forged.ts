@@ -15,12 +15,12 @@ import {
 import { decodePem, decodePemAll, fromHex, utf8Text } from '@dstack-cloud/encoding';
 import { fixture, fixtureJson, fixtureText } from '@dstack-cloud/test/fixtures';
 import { readCollateral, staticSource } from '../collateral/static-source.ts';
-import type { VerifierPolicy } from '../policy/judge-policy.ts';
+import type { VerifierPolicy } from '../policy/appraise.ts';
 import type { Report } from '../report.ts';
 import { unreadableReport, verify } from '../verify.ts';
 import type { mockKeys } from './mock-keys.ts';
 
-/** Forged evidence, signed again, with all that judging it needs. */
+/** Forged evidence, signed again, with all that verifying it needs. */
 export interface Forged {
   readonly attestation: Attestation;
   /** Change to the written attestation. */
@@ -55,21 +55,21 @@ const cache = new VerificationCache();
 /** How forged evidence is given to the verifier; `bare` is the quote, document or report without the rest. */
 export type Form = 'v0' | 'v1' | 'bare';
 
-/** Judges forged evidence as the command does. */
-export async function judgeForged(
+/** Verifies forged evidence as the command does. */
+export async function verifyForged(
   forged: Forged,
   form: Form,
   other: { readonly now?: number; readonly policy?: VerifierPolicy } = {},
 ): Promise<Report> {
   try {
-    return await judge(forged, form, other);
+    return await reportOf(forged, form, other);
   } catch (error) {
     if (error instanceof AttestationError) return unreadableReport(error, forged.now);
     throw error;
   }
 }
 
-async function judge(
+async function reportOf(
   forged: Forged,
   form: Form,
   other: { readonly now?: number; readonly policy?: VerifierPolicy },

@@ -1,4 +1,4 @@
-/** Evidence of the original's newer line, judged whole: collateral is signed with the keys of its public test seeds. */
+/** Evidence of the original's newer line, verified as a whole: collateral is signed with the keys of its public test seeds. */
 import {
   type Attestation,
   decodeAttestation,
@@ -25,7 +25,7 @@ const NOW = 1781524800;
 /** Of the machine's quotes and collateral. */
 const SEED = new Uint8Array(32).fill(0xab);
 
-function judge(
+function reportOf(
   evidence: Uint8Array,
   rootPem: string,
   seed: Uint8Array,
@@ -50,7 +50,7 @@ describeWithFixtures('a guest of the newer line', `${FOLDER}/gpu-policy-hash/att
   const root = fixtureText(`${FOLDER}/gpu-policy-hash/tdx-root-ca.pem`);
 
   it('is accepted as a key service does, with the identities that its events and files name', async () => {
-    const report = await judge(evidence, root, SEED, { tdxBootEventReplay: false });
+    const report = await reportOf(evidence, root, SEED, { tdxBootEventReplay: false });
     expect(report.reason).toBeUndefined();
     expect(report).toMatchObject({ isValid: true, mode: 'dstack-tdx', simulated: true });
     const names = decodeAttestation(evidence).runtimeEvents.map(({ event }) => event);
@@ -67,7 +67,7 @@ describeWithFixtures('a guest of the newer line', `${FOLDER}/gpu-policy-hash/att
   });
 
   it('is refused by a verifier that holds its boot log to the registers: the log is of another machine', async () => {
-    const report = await judge(evidence, root, SEED);
+    const report = await reportOf(evidence, root, SEED);
     expect(report.checks.at(-1)).toMatchObject({ id: 'tdx.rtmr0', ok: false });
   });
 });
@@ -98,7 +98,7 @@ describeWithFixtures('events of version 2', `${FOLDER}/v2-events/evidence-v2even
     expect(encodeAttestationForAll(older)[0]).toBe(0);
   });
 
-  it('are judged by what their digests say', async () => {
+  it('are verified by what their digests say', async () => {
     const report = await verify(utf8(recorded.at.attestation), {
       roots: vendorRoots(),
       collateral: staticSource({ dcap: [], tpm: [] }),

@@ -2,7 +2,7 @@ import { DerReader, der, readDer } from '@dstack-cloud/encoding';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { type Forged, judgeForged, SEED_A } from './forged.ts';
+import { type Forged, SEED_A, verifyForged } from './forged.ts';
 import { writeCertificate } from './forged-certificate.ts';
 import { type MockKey, mockKeys, signWith } from './mock-keys.ts';
 import { nitroDraft, sealNitro } from './nitro-forge.ts';
@@ -77,7 +77,7 @@ function paths(node: Json): string[][] {
 /** A verdict, soon, and never an error. A refusal names one failing check, the last. */
 async function expectVerdict(forged: Forged): Promise<void> {
   const started = process.cpuUsage();
-  const report = await judgeForged(forged, 'v0');
+  const report = await verifyForged(forged, 'v0');
   expect(process.cpuUsage(started).user / 1000).toBeLessThan(1000);
   if (report.isValid) return;
   expect(report.reason).not.toBe('');

@@ -24,7 +24,7 @@ describeWithFixtures('evidence that is bad by itself', 'mock-evidence/expected.j
   const keys = mockKeys(SEED_A);
   const other = keys('somebody else');
 
-  /** Judges evidence with a source that has nothing at hand; gives what was asked for. */
+  /** Verifies evidence with a source that has nothing at hand; gives what was asked for. */
   async function askedFor(
     forged: Forged,
     binding: Pick<VerifyOptions, 'expectedReportData' | 'ratlsSpki'> = {},

@@ -1,7 +1,7 @@
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { expect, it } from 'vitest';
-import type { VerifierPolicy } from '../policy/judge-policy.ts';
-import { judgeForged, SEED_A } from './forged.ts';
+import type { VerifierPolicy } from '../policy/appraise.ts';
+import { SEED_A, verifyForged } from './forged.ts';
 import { mockKeys } from './mock-keys.ts';
 import { sealTdx, setTd, type TdxDraft, tdxDraft } from './tdx-forge.ts';
 
@@ -51,7 +51,7 @@ describeWithFixtures('local policy on forged TDX evidence', 'mock-evidence/expec
   ])('%s', async (_name, change, policy, ok) => {
     const draft = tdxDraft(keys);
     change(draft);
-    const report = await judgeForged(sealTdx(draft), 'v1', { policy });
+    const report = await verifyForged(sealTdx(draft), 'v1', { policy });
     expect([report.isValid, report.policy.ok]).toEqual([true, ok]);
     expect(report.policy.reasons.length > 0).toBe(!ok);
   });

@@ -5,7 +5,7 @@ import { describeWithFixtures, fixture } from '@dstack-cloud/test/fixtures';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { staticSource } from '../collateral/static-source.ts';
-import type { VerifierPolicy } from '../policy/judge-policy.ts';
+import type { VerifierPolicy } from '../policy/appraise.ts';
 import type { Report } from '../report.ts';
 import { verify } from '../verify.ts';
 
@@ -13,7 +13,7 @@ const FOLDER = 'public-cases/snp';
 const NOW = Date.parse('2026-06-01T00:00:00Z') / 1000;
 const file = (name: string): Uint8Array => fixture(`${FOLDER}/${name}`);
 
-function judge(
+function reportOf(
   report: Uint8Array,
   chain: readonly Uint8Array[],
   policy: VerifierPolicy = {},
@@ -34,7 +34,7 @@ describeWithFixtures('a report of version 5 from a Genoa', `${FOLDER}/report-v5-
   const genoaRoot = vendorRoots().sevSnp.genoa[0]!.der;
 
   it('is genuine, and good enough by default', async () => {
-    const found = await judge(report, [ask, vcek]);
+    const found = await reportOf(report, [ask, vcek]);
     expect(found.reason).toBeUndefined();
     expect(found).toMatchObject({
       isValid: true,
@@ -49,7 +49,7 @@ describeWithFixtures('a report of version 5 from a Genoa', `${FOLDER}/report-v5-
     const all = [vcek, ask, genoaRoot, ...others];
     await fc.assert(
       fc.asyncProperty(fc.shuffledSubarray(all, { minLength: 2 }), async (chain) => {
-        const found = await judge(report, chain);
+        const found = await reportOf(report, chain);
         expect(found.isValid).toBe(chain.includes(vcek) && chain.includes(ask));
       }),
       { numRuns: 40 },
@@ -61,10 +61,10 @@ describeWithFixtures('a report of version 5 from a Genoa', `${FOLDER}/report-v5-
     ['a newer microcode', { microcode: 28 }, false],
     ['a newer boot loader', { bootLoader: 11 }, false],
     ['a part that it does not have', { fmc: 0 }, false],
-  ])('is judged by a minimum TCB: %s', async (_name, minimum, ok) => {
-    const found = await judge(report, [ask, vcek], { snp: { minimumTcb: { Genoa: minimum } } });
+  ])('is appraised by a minimum TCB: %s', async (_name, minimum, ok) => {
+    const found = await reportOf(report, [ask, vcek], { snp: { minimumTcb: { Genoa: minimum } } });
     expect([found.isValid, found.policy.ok]).toEqual([true, ok]);
-    const other = await judge(report, [ask, vcek], { snp: { minimumTcb: { Milan: { microcode: 255 } } } });
+    const other = await reportOf(report, [ask, vcek], { snp: { minimumTcb: { Milan: { microcode: 255 } } } });
     expect(other.policy.ok).toBe(true);
   });
 });
@@ -79,7 +79,7 @@ describeWithFixtures('a report that a VLEK signed', `${FOLDER}/vlek-report.bin`,
     ['none', []],
   ] as const)('with %s', (_name, chain) => {
     it('is refused for that, first of all', async () => {
-      const found = await judge(report, chain);
+      const found = await reportOf(report, chain);
       expect(found).toMatchObject({ isValid: false, code: 'unsupported' });
       expect(found.reason).toContain('VLEK');
       expect(found.checks.map(({ id, ok }) => [id, ok])).toEqual([

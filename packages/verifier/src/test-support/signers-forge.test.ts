@@ -496,7 +496,7 @@ function listOf({ subject, signer }: CertificatePlan): CrlPlan {
   return { issuer: subject, ...times, serials: [], signer };
 }
 
-/** Judged as if its roots were the vendors' own. */
+/** Verified as if its roots were the vendors' own. */
 const asVendors =
   <D>(seal: (draft: D) => Forged, ...vendors: RootName[]) =>
   (draft: D): Forged => ({ ...seal(draft), vendors });

@@ -1,6 +1,6 @@
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { expect, it } from 'vitest';
-import { type Forged, judgeForged, SEED_A } from './forged.ts';
+import { type Forged, SEED_A, verifyForged } from './forged.ts';
 import { gcpDraft, sealGcp } from './gcp-forge.ts';
 import { mockKeys } from './mock-keys.ts';
 import { nitroDraft, sealNitro } from './nitro-forge.ts';
@@ -63,10 +63,10 @@ describeWithFixtures('window of validity that a report names', 'mock-evidence/ex
     ],
   ])('%s: good in its first and last second, refused one before and one after', async (_mode, seal) => {
     const forged = seal();
-    const { validFrom, validUntil } = await judgeForged(forged, 'v0');
+    const { validFrom, validUntil } = await verifyForged(forged, 'v0');
     const verdicts = [];
     for (const now of [validFrom! - 1, validFrom!, validUntil!, validUntil! + 1]) {
-      verdicts.push((await judgeForged(forged, 'v0', { now })).isValid);
+      verdicts.push((await verifyForged(forged, 'v0', { now })).isValid);
     }
     expect(verdicts).toEqual([false, true, true, false]);
   });

@@ -90,7 +90,7 @@ function ownerOf(path: string): Marker | undefined {
   }
 }
 
-/** Neither the machine nor the supervisor is there any more; what another container made cannot be judged. */
+/** Neither the machine nor the supervisor is there any more; what another container made cannot be checked. */
 function isLeft({ dir, maker }: Marker): boolean {
   try {
     return !isThere(dir) && holderLives(maker) === false;

@@ -46,7 +46,7 @@ export async function requireKeyProvider({
 }
 
 /**
- * Hands a machine's quote to the key provider enclave of this host and brings its answer back. The machine judges the
+ * Hands a machine's quote to the key provider enclave of this host and brings its answer back. The machine verifies the
  * answer; this host sees a key that is sealed to the machine.
  *
  * @throws RpcError with what the machine may know

@@ -14,7 +14,7 @@ export function alertsFor(occurrence: Occurrence): Alert[] {
   return findings.map(({ rule, severity, text, id = event.id }) => ({
     id: `${id}/${rule}`,
     rule,
-    // What tenants do to their apps is theirs to judge.
+    // What tenants do to their apps is theirs to decide.
     severity: isOurs ? severity : 'info',
     text,
     time: event.time,

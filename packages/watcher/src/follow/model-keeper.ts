@@ -28,7 +28,7 @@ export class ModelKeeper {
     return this.#model;
   }
 
-  /** Judges each event by the state before it. What was judged counts with the next `commit`. */
+  /** Evaluates each event by the state before it. The result counts with the next `commit`. */
   judge(events: readonly GovernanceEvent[], context: AlertContext): Alert[] {
     const { model } = this;
     // A failure after this would leave the model ahead of the store.

@@ -70,7 +70,7 @@ export function requireTdxImage(
 
 /**
  * The same for the legacy variant, with what the image itself measures in the place of a document. The ACPI tables are
- * not judged here either: their digests are those of the event log.
+ * not checked here either: their digests are those of the event log.
  * @throws AttestationError `image`, `event-log`, and what the source throws
  */
 export async function requireTdxImageFrom(

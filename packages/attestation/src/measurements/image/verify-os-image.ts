@@ -30,7 +30,7 @@ export interface VerifiedOsImage {
   /** 32 bytes; what was measured is this image. */
   readonly osImageHash: Uint8Array;
   readonly checks: readonly Check[];
-  /** `as-logged`: the ACPI tables were not judged, their digests are those of the event log (bare TDX). */
+  /** `as-logged`: the ACPI tables were not checked, their digests are those of the event log (bare TDX). */
   readonly acpiTables?: 'as-logged';
 }
 
@@ -82,7 +82,7 @@ const SECTIONS = {
 } as const;
 
 /**
- * Whether the evidence can be judged only with the image itself: bare TDX whose configuration does not say lite
+ * Whether the evidence can be verified only with the image itself: bare TDX whose configuration does not say lite
  * (docs/protocol/images.md section 4).
  * @throws AttestationError `image`, `malformed` for a configuration that names no image
  */

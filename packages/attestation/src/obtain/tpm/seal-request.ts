@@ -22,7 +22,7 @@ export const SEALED_PCR_NAMES: Readonly<Record<number, string>> = {
   14: 'application',
 };
 
-/** The approval that a refused system would need. It comes through the host: whoever signs judges the registers. */
+/** The approval that a refused system would need. It comes through the host: whoever signs checks the registers. */
 export interface SealRequest {
   readonly number: number;
   /** Digest of the policy over `pcrs`. */

@@ -19,7 +19,7 @@ import {
 import { isDescendant } from './is-descendant.ts';
 import type { Revalidation } from './revalidation.ts';
 
-/** So many are prepared, sent and judged at once: neither requests that come meanwhile nor the endpoints see a burst. */
+/** So many are prepared, sent and evaluated at once: neither requests that come meanwhile nor the endpoints see a burst. */
 const SLICE = 64;
 /** Between two of them … */
 const PAUSE_MS = 15;

@@ -38,7 +38,7 @@ export type ConnectionLimits = {
   /** Connections that have not finished their TLS handshake or, without TLS, have sent no request. */
   readonly maxSilent: number;
   readonly maxSilentPerNetwork: number;
-  /** Bytes of the handshakes (certificates) of clients that nobody has judged yet; one network may have an eighth. */
+  /** Bytes of the handshakes (certificates) of clients that are not yet verified; one network may have an eighth. */
   readonly maxHeldBytes: number;
   /**
    * What one network may cost in a minute. A connection costs 1, and so does each refused answer, with 1 more for each

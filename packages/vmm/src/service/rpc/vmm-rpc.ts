@@ -161,7 +161,7 @@ async function infoOf(
   return await vmInfo(machine, config, { isBrief, imageVersion });
 }
 
-/** The key to which an application's environment is sealed, and the signature by which the caller judges it. */
+/** The key to which an application's environment is sealed, and the signature by which the caller checks it. */
 async function envKey(
   { kms_url }: VmmConfig,
   appId: Uint8Array,

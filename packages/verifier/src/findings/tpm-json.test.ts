@@ -1,7 +1,7 @@
 import { vendorRoots } from '@dstack-cloud/attestation';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { expect, it } from 'vitest';
-import { noCollateral } from '../collateral/unavailable.ts';
+import { noCollateral } from '../collateral/no-collateral.ts';
 import { verify } from '../verify.ts';
 
 type Node = Record<string, unknown>;
@@ -40,16 +40,16 @@ function flip(text: string, at: number): string {
 describeWithFixtures('TPM quotes as JSON, each member changed', `attestation/${FILES[0]}`, () => {
   it.each(FILES)('%s', async (file) => {
     const base = fixtureJson<Node>(`attestation/${file}`);
-    const judge = async (json: Node): Promise<boolean> => {
+    const isValid = async (json: Node): Promise<boolean> => {
       const bytes = new TextEncoder().encode(JSON.stringify(json));
       const report = await verify(bytes, { roots: vendorRoots(), collateral: noCollateral(), now: NOW });
       return report.isValid;
     };
-    expect(await judge(base)).toBe(true);
+    expect(await isValid(base)).toBe(true);
     const accepted: string[] = [];
     for (const path of leaves(base, [])) {
       for (const [name, change] of CHANGES) {
-        if (await judge(changed(base, path, change))) accepted.push(`${path.join('.')}: ${name}`);
+        if (await isValid(changed(base, path, change))) accepted.push(`${path.join('.')}: ${name}`);
       }
     }
     expect(accepted).toEqual([]);

@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
-import { remembered } from './remembered.ts';
+import { cachedCheck } from './cached-check.ts';
 
 test('a result holds for its time, good or bad, and one check runs at a time', async () => {
   let time = 0;
   let runs = 0;
   let failure: Error | undefined;
-  const check = remembered(
+  const check = cachedCheck(
     async () => {
       runs++;
       await Promise.resolve();

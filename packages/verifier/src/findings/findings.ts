@@ -1,7 +1,7 @@
 import type { PlatformResult } from '@dstack-cloud/attestation';
 import type { AppInfoJson } from '../report.ts';
 
-/** What judging one piece of evidence brought to light; only given for evidence that is good. */
+/** What verifying one piece of evidence brought to light; only given for evidence that is good. */
 export interface Findings
   extends Pick<
     PlatformResult,

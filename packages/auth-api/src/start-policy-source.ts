@@ -13,14 +13,14 @@ import { settingsWarnings } from './settings-warnings.ts';
 const WATCH_INTERVAL_MS = 10_000;
 
 /** A policy with what metrics and shutdown need. */
-export type OpenPolicy = {
+export type PolicySource = {
   readonly policy: Policy;
   readonly lagSeconds: () => number | undefined;
   close(): void;
 };
 
-/** Open the configured source. */
-export function openPolicy(settings: Settings, log: Logger): OpenPolicy {
+/** Starts the configured source: a chain is watched until it is closed. */
+export function startPolicySource(settings: Settings, log: Logger): PolicySource {
   const { source } = settings;
   if (source.type === 'allow-list') {
     const policy = allowListPolicy(source.path, {
@@ -54,7 +54,7 @@ function logChainEvent(log: Logger, event: ChainEvent): void {
     const { failure, message, times } = event;
     log.error({ failure, detail: message, times }, 'chain could not be read: refused, not denied');
   } else if (event.type === 'endpoint-lacks') {
-    log.info({ endpoint: event.endpoint, what: event.what }, 'RPC endpoint is used without');
+    log.info({ endpoint: event.endpoint, what: event.what }, 'RPC endpoint lacks a feature; falling back');
   } else {
     const { endpoint, message, times } = event;
     log.warn({ endpoint, detail: message, times }, 'RPC endpoint failed');

@@ -20,7 +20,7 @@ const PATH = 'kms-original/full/evidence.json';
 
 describeWithFixtures('RA-TLS certificates of recorded guests', PATH, () => {
   const recorded = fixtureJson<Recorded>(PATH);
-  const judge = (pem: string) =>
+  const reportOf = (pem: string) =>
     verify(utf8(pem), {
       roots: replaceRoot(vendorRoots(), 'tdx', decodePem(recorded.tdx_root_pem, 'CERTIFICATE')),
       collateral: { tdx: async () => collateral(recorded) },
@@ -30,14 +30,14 @@ describeWithFixtures('RA-TLS certificates of recorded guests', PATH, () => {
   const pemOf = (name: string) => recorded.clients.find((client) => client.name === name)!.client_cert_pem;
 
   it.each(['app1', 'appready', 'appv2', 'kmsB'])('accepts the certificate of %s', async (name) => {
-    const report = await judge(pemOf(name));
+    const report = await reportOf(pemOf(name));
     expect(report.reason).toBeUndefined();
     expect([report.isValid, report.form, report.simulated]).toEqual([true, 'ra-tls-certificate', true]);
     expect(report.checks.map((check) => check.id)).toContain('ratls.binding');
   });
 
   it('refuses a guest with a short app id', async () => {
-    expect(await judge(pemOf('appbadid'))).toMatchObject({ isValid: false, code: 'event-log' });
+    expect(await reportOf(pemOf('appbadid'))).toMatchObject({ isValid: false, code: 'event-log' });
   });
 
   it('refuses evidence in a certificate for another key', async () => {

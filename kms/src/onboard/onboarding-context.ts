@@ -9,8 +9,8 @@ import type { SelfAuthorization } from '../self/self-authorization.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 
-/** What getting the first keys works with. */
-export type Onboarding = {
+/** Dependencies of bootstrap, replication and rotation. */
+export type OnboardingContext = {
   readonly config: KmsConfig;
   readonly agent: GuestAgent;
   readonly policy: Policy;
@@ -26,6 +26,6 @@ export type Onboarding = {
 };
 
 /** How certificates get their evidence; undefined when the configuration says that they have none. */
-export function attestOf({ config, agent }: Pick<Onboarding, 'config' | 'agent'>): Attest | undefined {
+export function attestOf({ config, agent }: Pick<OnboardingContext, 'config' | 'agent'>): Attest | undefined {
   return config.core.attest_rpc_cert ? (reportData) => agent.attest(reportData) : undefined;
 }

@@ -21,12 +21,12 @@ type AttestationEvidence = Extract<Evidence, { kind: 'attestation' }>;
 /** What is known so far, told as it becomes known: a report of refused evidence shows it too. */
 export interface Progress {
   checks(checks: readonly Check[]): void;
-  /** The evidence is genuine and bound; its image has not been judged yet. */
+  /** The evidence is genuine and bound; its image is not yet verified. */
   verified(result: PlatformResult): void;
 }
 
 /** A whole attestation: evidence, then its OS image, then what is derived from both. */
-export async function judgeAttestation(
+export async function verifyDstackEvidence(
   evidence: AttestationEvidence,
   options: VerifyOptions,
   progress: Progress,
@@ -100,7 +100,7 @@ function checkAppCompose(
 
 /**
  * RA-TLS certificates of bare TDX may carry quote and log alone, without any configuration (docs/protocol/evidence.md
- * section 7): such evidence names no image that could be judged, as a bare quote does not; its os_image_hash is empty.
+ * section 7): such evidence names no image that could be verified, as a bare quote does not; its os_image_hash is empty.
  */
 function isWithoutConfig(evidence: AttestationEvidence, { config, mode }: VerifiedAttestation): boolean {
   return evidence.ratlsSpki !== undefined && mode === 'dstack-tdx' && config.trim() === '';

@@ -32,27 +32,27 @@ type BareEvidence = Exclude<Evidence, { kind: 'attestation' }>;
 const NOTHING = { appInfo: undefined, tcbEvaluationDataNumber: undefined, tcbDate: undefined } as const;
 
 /**
- * Evidence that is no attestation of dstack's: judged on its own, without event log, image or identities.
+ * Evidence that is no attestation of dstack's: verified on its own, without event log, image or identities.
  * @param chain certificates that travel apart (PEM blocks as DER)
  */
-export async function judgeBare(
+export async function verifyBareEvidence(
   evidence: BareEvidence,
   chain: readonly Uint8Array[],
   context: VerifyContext,
 ): Promise<Findings> {
-  const findings = await judge(evidence, chain, context);
+  const findings = await verifyByKind(evidence, chain, context);
   requireReportData(findings.reportData, context);
   return findings;
 }
 
-async function judge(
+async function verifyByKind(
   evidence: BareEvidence,
   chain: readonly Uint8Array[],
   context: VerifyContext,
 ): Promise<Findings> {
   switch (evidence.kind) {
     case 'quote':
-      return judgeQuote(evidence.quote, context);
+      return verifyQuote(evidence.quote, context);
     case 'nitro-document': {
       const verified = await verifyNitroDocument(evidence.document, 'nsm', context, (found) => {
         requireImagePcrs(found, context);
@@ -63,7 +63,7 @@ async function judge(
     case 'nitro-tpm-document': {
       const { document, tpm } = evidence;
       const verified = await verifyNitroDocument(document, 'nitro-tpm', context, async (found) => {
-        if (tpm) await judgeNitroTpmQuote(tpm, found.document, context);
+        if (tpm) await verifyNitroTpmQuote(tpm, found.document, context);
         requireReportData(found.document.userData, context);
       });
       return platform(nitroTpmResult(verified));
@@ -77,11 +77,11 @@ async function judge(
       return platform(snpResult(verified.report, '', verified));
     }
     case 'gcp-vtpm':
-      return judgeGcpVtpm(evidence, context);
+      return verifyGcpVtpm(evidence, context);
   }
 }
 
-async function judgeQuote(bytes: Uint8Array, context: VerifyContext): Promise<Findings> {
+async function verifyQuote(bytes: Uint8Array, context: VerifyContext): Promise<Findings> {
   const { quote, dcap } = await verifyBareQuote(bytes, context, ({ td, enclave }) =>
     requireReportData(td?.reportData ?? enclave?.reportData, context),
   );
@@ -103,7 +103,7 @@ async function judgeQuote(bytes: Uint8Array, context: VerifyContext): Promise<Fi
 }
 
 /** The TPM's quote beside a NitroTPM document: the document vouches for the key, nonce and PCRs must agree. */
-async function judgeNitroTpmQuote(
+async function verifyNitroTpmQuote(
   tpm: TpmQuoteJson,
   document: {
     publicKey: Uint8Array | undefined;
@@ -128,7 +128,7 @@ async function judgeNitroTpmQuote(
 }
 
 /** A vTPM quote and its chain. Revocation lists are obeyed when at hand: there is no event log to bind either. */
-async function judgeGcpVtpm(
+async function verifyGcpVtpm(
   evidence: Extract<Evidence, { kind: 'gcp-vtpm' }>,
   context: VerifyContext,
 ): Promise<Findings> {

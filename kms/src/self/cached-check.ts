@@ -1,13 +1,13 @@
-/** How long a good and a bad result are taken for the present one. */
-export type RememberedFor = { readonly goodMs: number; readonly badMs: number };
+/** How long a good and a bad result are reused. */
+export type CachedFor = { readonly goodMs: number; readonly badMs: number };
 
 /**
  * A check whose result holds for a while, however often it is asked for; one run at a time.
  * @param clock milliseconds that never go back
  */
-export function remembered(
+export function cachedCheck(
   check: () => Promise<unknown>,
-  { goodMs, badMs }: RememberedFor,
+  { goodMs, badMs }: CachedFor,
   clock: () => number = () => performance.now(),
 ): () => Promise<void> {
   let last: { readonly until: number; readonly error?: unknown } | undefined;

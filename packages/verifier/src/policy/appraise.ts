@@ -1,6 +1,6 @@
 import { type AppraisalResult, appraiseTcb, type TcbPolicy } from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
-import type { Findings } from '../judge/findings.ts';
+import type { Findings } from '../findings/findings.ts';
 import type { Expectations } from './expectations.ts';
 
 /** What this relying party demands beside genuine evidence. */
@@ -30,8 +30,8 @@ export interface PolicyFindings {
 /** Modes without a TCB level of their own: nothing to accept or refuse. */
 const WITHOUT_STATUS: readonly string[] = ['dstack-nitro-enclave', 'nitro-enclave', 'gcp-vtpm'];
 
-/** Judges good evidence by the local policy. @param now unix seconds */
-export function judgePolicy(
+/** Appraises verified evidence by the local policy. @param now unix seconds */
+export function appraise(
   mode: string,
   findings: Findings,
   policy: TcbPolicy,
