@@ -56,7 +56,7 @@ export type RunningKms = {
   readonly main: Listener;
   readonly admin: Listener | undefined;
   readonly kms: Kms;
-  /** Issues the RPC certificate anew and uses it for new connections. */
+  /** Issues a new RPC certificate and uses it for new connections. */
   renewCertificate(): Promise<void>;
   /** Rejects when it can go on no longer. */
   readonly failed: Promise<never>;
@@ -121,7 +121,7 @@ async function open(services: Services, options: StartOptions, opened: Closer[])
   const keys = await loadKeys(directory, {
     now: now(),
     ...(config.core.onboard.auto_bootstrap_domain && { domain: config.core.onboard.auto_bootstrap_domain }),
-    onRenewed: (name) => log.warn({ name }, 'key directory file made anew'),
+    onRenewed: (name) => log.warn({ name }, 'key directory file reissued'),
   });
   for (const { app, root } of unknownRoots(config, keys)) {
     log.error({ app, root }, 'core.key_roots names a root that this KMS does not have');

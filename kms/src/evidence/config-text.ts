@@ -5,7 +5,7 @@ type Configured = { readonly vmConfig: string; readonly verified: VerifiedAttest
 
 /** Longest configuration of a request, in characters. Those of guests are of some kilobytes. */
 const MAX_VM_CONFIG = 128 * 1024;
-/** Longer ones are looked at anew each time. */
+/** Longer ones are parsed again each time. */
 const MAX_KEPT = 16 * 1024;
 
 /** The last configuration that came with each evidence and was found right: a guest sends the same one again. */

@@ -64,7 +64,7 @@ export class ImageCache {
     const { obtain } = this.#options;
     if (obtain !== undefined) {
       await obtain(hash);
-      // It may have been damaged or cleared since; the next request begins anew then.
+      // It may have been damaged or cleared since; the next request then starts over.
       await checkImageDirectory(directory, hash);
       return readImageParts(directory);
     }

@@ -21,7 +21,7 @@ export type Roots = Root & Pick<KmsKeys, 'history'>;
 
 /**
  * Loads a key directory of ours or of the original, for the process that holds its lock. The root keys must both be
- * there; certificates that are missing or near their end are issued anew with the same keys, and the two keys that
+ * there; certificates that are missing or near their end are reissued with the same keys, and the two keys that
  * identify nobody (temp CA, RPC) are made when missing. A root key is never made or changed here.
  * @throws KmsError `keys-missing`, `keys-damaged`, `keys-in-use`
  */

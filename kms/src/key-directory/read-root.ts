@@ -12,13 +12,13 @@ import type { Authority, Root } from './kms-keys.ts';
 /** CA certificates are kept until so little of their life is left. */
 const RENEW_BEFORE_SECONDS = 365 * 86_400;
 
-/** How what is missing or near its end is made anew. */
+/** How what is missing or near its end is reissued. */
 export type Renewal = {
   /** Unix seconds. */
   readonly now: number;
-  /** No file is changed: what had to be made anew is for the caller alone. For who does not hold the lock. */
+  /** No file is changed: only the caller gets what had to be reissued. For callers that do not hold the lock. */
   readonly isReadOnly?: boolean;
-  /** Told what was made anew. */
+  /** Told what was reissued. */
   readonly onRenewed?: (name: string) => void;
 };
 

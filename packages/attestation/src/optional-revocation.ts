@@ -10,12 +10,12 @@ export interface OptionalRevocation {
   /** Name of the check. */
   readonly id: string;
   readonly reference: string;
-  /** `soft`: a list that cannot be had is noted, one that can is obeyed; `hard`: it must be had. */
+  /** `soft`: an unavailable list is noted, an available one is obeyed; `hard`: it must be available. */
   readonly mode: 'off' | 'soft' | 'hard';
 }
 
 /**
- * Revocation of a chain whose lists are often not to be had: Amazon's answer 403 to most, AMD's are one
+ * Revocation of a chain whose lists are often not available: Amazon's answer 403 to most, AMD's are one
  * more request. The chain is verified by now, so the URLs are the vendor's own.
  */
 export async function requireOptionalRevocation(

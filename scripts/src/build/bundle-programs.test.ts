@@ -34,7 +34,7 @@ it('a folder that had more programs ends up as one that never had them', async (
   expect(await bundle(['one'])).toEqual(['chunks', 'chunks/lazy-one.js', 'one', 'one.js']);
 });
 
-it('what else belongs into the folder is made again when it was not finished', async () => {
+it('what else belongs in the folder is made again when it was not finished', async () => {
   const options = { repository, outDirectory: join(repository, 'out'), force: false, keepOldChunks: false };
   const build = (finish: () => Promise<void>) =>
     bundlePrograms({ ...options, sources: { one: 'one.ts' }, finish });

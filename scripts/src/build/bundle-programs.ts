@@ -34,7 +34,7 @@ interface BundleOptions {
   readonly keepOldChunks: boolean;
   /** Source of each program by its name, relative to the checkout. */
   readonly sources: Readonly<Record<string, string>>;
-  /** Makes what else belongs into the folder, which is up to date only after that. */
+  /** Makes what else belongs in the folder, which is up to date only after that. */
   readonly finish?: (inputs: readonly string[]) => Promise<void>;
 }
 

@@ -30,7 +30,7 @@ async function refuseEnvironment({ project }: Place): Promise<void> {
     {
       expected: 'no .env on platform nitro',
       found: `${vars.length} variables`,
-      hint: 'Seal secrets with env_crypt_key of the keys that the enclave gets, and fetch them from inside; what is public belongs into the Dockerfile',
+      hint: 'Seal secrets with env_crypt_key of the keys that the enclave gets, and fetch them from inside; what is public belongs in the Dockerfile',
     },
   );
 }

@@ -117,7 +117,7 @@ class PcsSource implements CollateralSource {
       const value = dcapCollateralFromJson(JSON.parse(text));
       return { value, end: collateralEnd(value) };
     } catch {
-      // Half a file, or another version's: fetched anew and written over.
+      // Half a file, or another version's: fetched again and overwritten.
       return undefined;
     }
   }

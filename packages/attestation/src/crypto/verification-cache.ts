@@ -9,7 +9,7 @@ const MAX_SPKI = 2048;
 /** Verified chains, collateral sets and QE reports kept. */
 const MAX_RESULTS = 512;
 
-/** Signed data that is longer is verified anew each time: 512 copies of it stay below 8 MiB. */
+/** Signed data that is longer is verified again each time: 512 copies of it stay below 8 MiB. */
 const MAX_SIGNED = 16 * 1024;
 
 /** A signature that verified, with copies of its key and data. */

@@ -1,7 +1,7 @@
 /** First and longest wait before a restart, as Docker has them, milliseconds. */
 const FIRST_MS = 100;
 const LONGEST_MS = 60_000;
-/** A run of this length counts as a success and starts the waits anew. */
+/** A run of this length counts as a success and resets the waits. */
 const RESET_AFTER_MS = 10_000;
 
 /** Waits between restarts of one service: 100 ms doubling to one minute. */

@@ -11,7 +11,7 @@ export type AllowListOptions = {
 };
 
 /**
- * Decide by a local file in auth-simple's format, read anew for every request. A missing or
+ * Decide by a local file in auth-simple's format, read again for every request. A missing or
  * invalid file denies everything.
  */
 export function allowListPolicy(path: string, options: AllowListOptions = {}): Policy {

@@ -28,7 +28,7 @@ export interface CollateralServer {
 }
 
 /**
- * Serves a simulated platform's collateral over the paths of Intel's PCS v4. Dates are made anew with the clock, so
+ * Serves a simulated platform's collateral over the paths of Intel's PCS v4. Dates are refreshed with the clock, so
  * a long run never sees them expire. Every answer carries `X-Dstack-Simulated: true`.
  * @throws SimulatorError `listen`
  */

@@ -25,7 +25,7 @@ export interface CollateralOptions {
 
 /**
  * Collateral in force at `now` (unix seconds). Issued an hour to a day before, rounded to the hour, so that the
- * same hour gives the same bytes; it lasts 30 days more, and a server that makes it anew never serves a stale one.
+ * same hour gives the same bytes; it lasts 30 days more, and a server that regenerates it never serves a stale one.
  */
 export function tdxCollateral(pki: TdxPki, now: number, options: CollateralOptions = {}): DcapCollateral {
   const hour = Math.floor(now / HOUR) * HOUR;

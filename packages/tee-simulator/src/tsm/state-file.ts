@@ -71,5 +71,5 @@ async function readState(path: string): Promise<{ machine: string; boot: number 
   } catch {
     // Told below.
   }
-  throw new SimulatorError('state', `${path} is no state of a simulated machine; remove it to start anew`);
+  throw new SimulatorError('state', `${path} is no state of a simulated machine; remove it to start over`);
 }

@@ -37,7 +37,7 @@ type Found = Map<string, Mark | undefined>;
 /**
  * Revalidation by reads that the endpoints execute, many in one call. Where DstackKms and the app's contract count their
  * changes (`policyEpoch`), the counters are read, and a permission is carried over to a descendant at which both are
- * the same. All others are read anew: an event that did not come from a contract that we do not know proves nothing.
+ * the same. All others are read again: an event that did not come from a contract that we do not know proves nothing.
  */
 export function multicallRevalidation({ quorum, kmsContract }: ChainSettings): Revalidation {
   const marksAt = new BoundedMap<string, Found>(MAX_BLOCKS);

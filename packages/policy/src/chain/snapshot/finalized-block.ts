@@ -19,7 +19,7 @@ export type AgreedHead = {
  * Adds the finalized block to a head. The two are read one after the other, so the chain may change its branch between
  * them; a permission of a block that is on another branch than the head is none. Both are therefore read once more by
  * number: what was the canonical chain before and after the finalized block was read was so meanwhile. Otherwise all is
- * read anew.
+ * read again.
  * @throws PolicyError `backend-answer` when the branch changed at every reading
  */
 export async function withFinalized(
