@@ -15,6 +15,7 @@ export { type DifferenceKind, diffImages, type ImageDifference } from './diff-im
 export { OsImageError, type OsImageErrorCode } from './errors.ts';
 export { type CpioEntry, writeCpio } from './formats/cpio.ts';
 export { type FatOptions, writeFat32 } from './formats/fat32.ts';
+export { type Gpt, type Partition, writeGpt } from './formats/gpt.ts';
 export { type Stub, type UkiParts, writeUki } from './formats/uki.ts';
 export { imagesDiskSize, writeImagesDisk } from './images-disk/write-images-disk.ts';
 export { formatLock, type ImageLock, readLock } from './lock/image-lock.ts';

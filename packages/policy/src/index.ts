@@ -1,6 +1,6 @@
 /** May this workload have keys? One interface, four sources: chain, webhook, allow-list, dev. */
 export { type AllowListOptions, allowListPolicy } from './allow-list/allow-list-policy.ts';
-export { isRemote, type NamedAddress, plainHttpWarnings } from './backend-url.ts';
+export { isPlainRemote, isRemote, type NamedAddress, plainHttpWarnings } from './backend-url.ts';
 export { assertBootFacts } from './boot-facts.ts';
 export type { ChainEvent } from './chain/chain-event.ts';
 export type { ChainPolicyOptions, Finality } from './chain/chain-options.ts';

@@ -16,6 +16,9 @@ export interface FatOptions {
   readonly files: readonly FatFile[];
   /** Sectors before the volume on its disk. */
   readonly hiddenSectors?: number;
+  /** Geometry for those who do not count sectors; 63 and 255 unless said. */
+  readonly sectorsPerTrack?: number;
+  readonly heads?: number;
 }
 
 const SECTOR = 512;
@@ -69,7 +72,10 @@ export function writeFat32(options: FatOptions): Uint8Array {
   reserve(root, store, true);
   fill(root, root.cluster, volume, firstData, label);
   const free = clusters - (next - 2);
-  const boot = bootSector({ sectors, fatSectors, label, volumeId, hidden: options.hiddenSectors ?? 0 });
+  const boot = bootSector({
+    ...{ sectors, fatSectors, label, volumeId, hidden: options.hiddenSectors ?? 0 },
+    ...{ sectorsPerTrack: options.sectorsPerTrack ?? 63, heads: options.heads ?? 255 },
+  });
   const info = infoSector(free, next);
   for (const at of [0, 6]) {
     volume.set(boot, at * SECTOR);
@@ -127,12 +133,11 @@ function fill(node: Node, parent: number, volume: Uint8Array, firstData: number,
     out.bytes(entry(utf8('.'.padEnd(11)), ATTRIBUTE.directory, node.cluster, 0));
     out.bytes(entry(utf8('..'.padEnd(11)), ATTRIBUTE.directory, parent, 0));
   }
-  let number = 0;
+  const shorts = [...node.children.values()].filter((one) => SHORT.test(one.name));
+  const aliases = new Set(shorts.map((one) => new TextDecoder().decode(shortName(one.name))));
   for (const child of node.children.values()) {
     const isShort = SHORT.test(child.name);
-    const short = isShort
-      ? shortName(child.name)
-      : utf8(`DSTK${(++number).toString().padStart(2, '0')}~1`.padEnd(11));
+    const short = isShort ? shortName(child.name) : aliasOf(child.name, aliases);
     if (!isShort) out.bytes(longName(child.name, short));
     const attribute = child.children ? ATTRIBUTE.directory : ATTRIBUTE.archive;
     out.bytes(entry(short, attribute, child.cluster, child.data.length));
@@ -149,6 +154,23 @@ function longEntries(name: string): number {
 function shortName(name: string): Uint8Array {
   const [stem = '', extension = ''] = name.split('.');
   return utf8(stem.padEnd(8) + extension.padEnd(3));
+}
+
+/** The short name of a long one: six characters, `~` and a number (Microsoft FAT specification 1.03, basis-name). */
+function aliasOf(name: string, taken: Set<string>): Uint8Array {
+  const clean = (text: string): string => text.toUpperCase().replace(/[^A-Z0-9_~!#$%&'()@^`{}-]/g, '_');
+  const bare = name.replace(/^\.+/, '').replaceAll(' ', '');
+  const dot = bare.lastIndexOf('.');
+  const stem = clean((dot < 0 ? bare : bare.slice(0, dot)).replaceAll('.', ''));
+  const extension = clean(dot < 0 ? '' : bare.slice(dot + 1, dot + 4));
+  for (let number = 1; ; number += 1) {
+    const tail = `~${number}`;
+    const alias = stem.slice(0, 8 - tail.length) + tail;
+    const text = alias.padEnd(8) + extension.padEnd(3);
+    if (taken.has(text)) continue;
+    taken.add(text);
+    return utf8(text);
+  }
 }
 
 /** The parts of a long name, last part first, each with the checksum of the short name that it belongs to. */
@@ -196,9 +218,11 @@ interface BootSector {
   readonly label: string;
   readonly volumeId: number;
   readonly hidden: number;
+  readonly sectorsPerTrack: number;
+  readonly heads: number;
 }
 
-function bootSector({ sectors, fatSectors, label, volumeId, hidden }: BootSector): Uint8Array {
+function bootSector({ sectors, fatSectors, label, volumeId, hidden, ...geometry }: BootSector): Uint8Array {
   const bytes = new ByteWriter()
     .bytes(Uint8Array.of(0xeb, 0x58, 0x90))
     .bytes(utf8('DSTACK  '))
@@ -210,8 +234,8 @@ function bootSector({ sectors, fatSectors, label, volumeId, hidden }: BootSector
     .u16le(0)
     .u8(0xf8)
     .u16le(0)
-    .u16le(63)
-    .u16le(255)
+    .u16le(geometry.sectorsPerTrack)
+    .u16le(geometry.heads)
     .u32le(hidden)
     .u32le(sectors)
     .u32le(fatSectors)
