@@ -97,6 +97,9 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
       'boot although the contract forbids it or cannot be read: the key service decides',
     )
     .option('--dry-run', 'check everything and print what would be deployed')
+    .option('--force-boot-image', 'upload the boot image although it is there (GCP)')
+    .option('--no-wait', 'leave when the machine is made, before it has booted (GCP)')
+    .option('--force', 'go on although the data disk becomes unreadable (GCP with key provider tpm)')
     .option('--trust-signer <HEX>', 'accept environment keys of this KMS signer without a chain');
   command('status', 'state, addresses and measurements', () => import('./commands/status.ts'));
   command('logs', 'console of the machine, or log of a container', () => import('./commands/logs.ts'))
@@ -107,6 +110,7 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
   command('start', 'start the machine', () => import('./commands/start.ts'));
   command('remove', 'remove the machine', () => import('./commands/remove.ts'))
     .option('--keep-images', 'keep images')
+    .option('--all', 'also its data disk, firewall rules, boot image and bucket (GCP)')
     .option('-f, --force', 'stop it first when it runs');
   command('list', 'deployed machines', () => import('./commands/list.ts')).option(
     '-p, --project <ID>',
@@ -119,14 +123,36 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .option('--expect <NAME=VALUE>', 'another value that must be so, such as mrtd or mode', collected)
     .option('--at <TIME>', 'verify for another time than now; the verdict then says so', once('--at'));
 
-  const later = (usage: string, summary: string, parent: Command = program): Command =>
-    command(usage, summary, () => import('./commands/not-yet.ts'), parent)
-      .allowUnknownOption()
-      .allowExcessArguments();
-  later('pull [IMAGE_OR_URL]', 'download an OS image (not yet on this version)');
-  const fw = group(context, program, 'fw', 'firewall rules (not yet on this version)');
-  for (const verb of ['allow', 'deny', 'remove'] as const) later(`${verb} [PORT]`, `${verb} a port`, fw);
-  later('list', 'list the rules', fw);
+  command('plan', 'what a deploy would change, before anything does', () => import('./commands/plan.ts'))
+    .option('-d, --delete', 'of a deploy that makes the machine new')
+    .option('--delete-data', 'of one that makes its data disk new too');
+  command('doctor', 'what keeps a deploy from working', () => import('./commands/doctor.ts'));
+  command(
+    'rollback [N]',
+    'deploy the revision before, or the Nth before',
+    () => import('./commands/rollback.ts'),
+  )
+    .option('--no-policy-check', 'although the contract forbids it or cannot be read')
+    .option('--no-wait', 'leave when the machine is made, before it has booted')
+    .option('--force', 'although the data disk becomes unreadable');
+  command('pull [IMAGE_OR_URL]', 'download an OS image', () => import('./commands/pull.ts'))
+    .option('--os-image <NAME>', 'image to download, as the argument')
+    .option('--sha256 <HEX>', 'hash that the archive must have');
+
+  const fw = group(context, program, 'fw', 'firewall rules of a machine on Google Cloud');
+  const rule = (added: Command): Command =>
+    added
+      .option('-i, --instance <NAME>', "instance (default: the project's)")
+      .option('-p, --project <ID>', "GCP project (default: the project's)");
+  const source = ['-s, --source <CIDR>', 'who it is for (default: everybody); may be repeated'] as const;
+  rule(
+    command('allow <PORT>', 'open a port: N, N/tcp or N/udp', () => import('./commands/fw-allow.ts'), fw),
+  ).option(...source, collected);
+  rule(
+    command('deny <PORT>', 'close a port, over what allows it', () => import('./commands/fw-deny.ts'), fw),
+  ).option(...source, collected);
+  rule(command('remove <PORT>', 'remove the rules of a port', () => import('./commands/fw-remove.ts'), fw));
+  rule(command('list', 'list the rules', () => import('./commands/fw-list.ts'), fw));
 
   const image = group(context, program, 'image', 'OS images: build, measure, compare');
   command(

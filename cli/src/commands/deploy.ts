@@ -7,11 +7,12 @@ import type { Context } from '../context.ts';
 import { CliError, messageOf } from '../errors.ts';
 import { sealEnvironment } from '../kms/seal-environment.ts';
 import { workloadOfPrepared } from '../measurement/project-workload.ts';
+import { changeLines } from '../plan/plan-project.ts';
 import { findDeployment } from '../platforms/deployment.ts';
 import { isSimulated, SIMULATED_TEXT } from '../platforms/is-simulated.ts';
 import { loadPlace } from '../platforms/load-place.ts';
 import { loadPlatform } from '../platforms/load-platform.ts';
-import type { Place } from '../platforms/platform.ts';
+import type { CheckOptions, DeployOptions, Place } from '../platforms/platform.ts';
 import { prepareProject } from '../platforms/prepare-project.ts';
 import { loadProject } from '../project/app-config.ts';
 import { type Prepared, writeShared } from '../project/shared-files.ts';
@@ -35,9 +36,15 @@ export async function run(
   if (problem !== undefined) throw problem;
   const checked = await prepareProject(context, place.config, place.project);
   refuseBlocked(checked);
-  await platform.check(place, checked, before);
   const isDry = flags['dryRun'] === true;
   const deletesData = flags['deleteData'] === true;
+  const recreate = flags['delete'] === true;
+  const options: DeployOptions = {
+    ...{ before, recreate, data: deletesData ? 'delete' : 'keep' },
+    ...{ forceBootImage: flags['forceBootImage'] === true, wait: flags['wait'] !== false },
+  };
+  const intent: CheckOptions = { recreate, data: options.data, force: flags['force'] === true };
+  await platform.check(place, checked, before, intent);
   if (deletesData && before !== undefined && !isDry)
     await confirm(context, `Delete the data disk of ${before.instance_name} for good?`);
   const register = typeof flags['register'] === 'boolean' ? flags['register'] : undefined;
@@ -51,9 +58,14 @@ export async function run(
   if (isDry && !registers && asksChain && config.chain !== undefined) await showPlan(place, prepared);
   if (asksChain && config.chain !== undefined && !(isDry && registers))
     await checkPolicy(config.chain, prepared);
+  const changes = (await platform.plan?.(place, prepared, intent)) ?? [];
+  for (const line of changeLines(changes)) {
+    if (isDry) context.print(line);
+    else context.info(line);
+  }
   if (isDry) {
     context.print(`Would deploy compose hash ${prepared.composeHash} as app ${prepared.appId}`);
-    context.result({ dry_run: true, ...identities(prepared) });
+    context.result({ dry_run: true, ...identities(prepared), resources: changes });
     return undefined;
   }
   const trust = typeof flags['trustSigner'] === 'string' ? flags['trustSigner'] : undefined;
@@ -61,11 +73,7 @@ export async function run(
   const files = sealed === undefined ? prepared.files : { ...prepared.files, '.encrypted-env': sealed };
   if (project.config.platform !== 'nitro') await writeShared(project, files);
   if (isSimulated(project)) context.info(SIMULATED_TEXT);
-  const state = await platform.deploy(
-    { context, config, project },
-    { ...prepared, files },
-    { before, recreate: flags['delete'] === true, data: deletesData ? 'delete' : 'keep' },
-  );
+  const state = await platform.deploy({ context, config, project }, { ...prepared, files }, options);
   context.print(`Deployed ${state.instance_name}`);
   for (const [name, url] of Object.entries(state.urls)) context.print(`  ${name}: ${url}`);
   const silent = await platform.silentUrls({ context, config, project }, prepared, state);

@@ -7,12 +7,24 @@ import { findProject, loadProjectToTend } from '../project/app-config.ts';
 const COLUMNS = ['NAME', 'STATUS', 'TEE', 'APP ID', 'URL', 'CREATED'] as const;
 
 /** `list`: every machine of the platform. */
-export async function run(context: Context): Promise<number> {
+export async function run(
+  context: Context,
+  _args: readonly string[],
+  flags: Readonly<Record<string, unknown>>,
+): Promise<number> {
   const { config, problem } = await globalConfigToTend(context);
   const inProject = (await findProject(context.directory)) !== undefined;
-  const name = inProject ? (await loadProjectToTend(context)).config.platform : (config.platform ?? 'local');
+  const app = inProject ? (await loadProjectToTend(context)).config : undefined;
+  const named = typeof flags['project'] === 'string' ? flags['project'] : undefined;
+  // Who names a project of Google Cloud means that one.
+  const name = named === undefined ? (app?.platform ?? config.platform ?? 'local') : 'gcp';
   const platform = await loadPlatform(name);
-  const machines = await platform.list(context, config);
+  const own = app?.gcp_config['project'];
+  const machines = await platform.list(
+    context,
+    config,
+    named ?? (typeof own === 'string' && own !== '' ? own : undefined),
+  );
   context.result(machines);
   if (machines.length === 0) context.info('No machines');
   const exitCode = problem === undefined ? EXIT.ok : EXIT.failure;

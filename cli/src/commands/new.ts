@@ -49,15 +49,14 @@ export async function run(
   context.info('Edit the configuration files to customize your deployment.');
   context.print(`Created new project: ${name}`);
   context.print(`Project directory: ${directory}`);
-  if (options.platform === 'local') context.info(`Next: cd ${shown} && dstack-cloud deploy`);
-  else if (options.platform === 'nitro')
+  if (options.platform === 'nitro')
     context.info(
       `Next: put the root of your KMS into app/root_ca.pem (cd ${shown} && dstack-cloud measure --fetch-root-ca), then dstack-cloud deploy --local`,
     );
-  else
-    context.warn(
-      `Platform ${options.platform} cannot be deployed to yet on this version; --platform local can`,
-    );
+  else {
+    const check = options.platform === 'local' ? '' : 'dstack-cloud doctor && ';
+    context.info(`Next: cd ${shown} && ${check}dstack-cloud deploy`);
+  }
   context.result({ name, directory, files: made, app_id: options.appId });
   return undefined;
 }

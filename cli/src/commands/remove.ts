@@ -4,6 +4,7 @@ import { EXIT } from '../errors.ts';
 import { deploymentToEnd } from '../platforms/deployment.ts';
 import { loadPlaceToTend } from '../platforms/load-place.ts';
 import { loadPlatform } from '../platforms/load-platform.ts';
+import { type ProjectState, readProjectState } from '../project/state-file.ts';
 
 export const changesProject = true;
 
@@ -15,17 +16,29 @@ export async function run(
 ): Promise<number> {
   const place = await loadPlaceToTend(context);
   const platform = await loadPlatform(place.project.config.platform);
-  const state = await deploymentToEnd(place, platform);
+  const all = flags['all'] === true;
+  // What an earlier `remove` kept is found by its state, which says REMOVED.
+  const left = all ? await readProjectState(place.project.directory).catch(() => undefined) : undefined;
+  const state = (await deploymentToEnd(place, platform)) ?? left;
   if (state === undefined) {
     context.print('No deployment found.');
     context.result({ removed: false });
     return context.exitCode ? EXIT.notFound : EXIT.ok;
   }
-  if (context.interactive) await confirm(context, `Remove ${state.instance_name} and its disk?`);
-  // A machine that runs is stopped first, as the cloud platforms do.
-  await platform.stop(place, state);
-  await platform.remove(place, state, { force: flags['force'] === true });
+  if (context.interactive) await confirm(context, removalQuestion(state, all));
+  // A machine that runs is stopped first; Google does that itself.
+  if (state.platform !== 'gcp') await platform.stop(place, state);
+  const keepImages = flags['keepImages'] === true;
+  await platform.remove(place, state, { force: flags['force'] === true, all, keepImages });
   context.print(`Removed ${state.instance_name}`);
   context.result({ removed: true, instance: state.instance_name });
   return EXIT.ok;
+}
+
+/** A cloud keeps the data disk unless all is to go. */
+function removalQuestion({ platform, instance_name: name }: ProjectState, all: boolean): string {
+  if (platform !== 'gcp') return `Remove ${name} and its disk?`;
+  return all
+    ? `Remove ${name}, its data disk, its firewall rules and all else of this project?`
+    : `Remove ${name}?`;
 }

@@ -8,6 +8,7 @@ import type { Platform } from './platform.ts';
  */
 const PLATFORMS = new Map<string, () => Promise<Platform>>([
   ['local', async () => (await import('./local/local-platform.ts')).localPlatform],
+  ['gcp', async () => (await import('./gcp/gcp-platform.ts')).gcpPlatform],
   ['nitro', async () => (await import('./nitro/nitro-platform.ts')).nitroPlatform],
 ]);
 

@@ -60,6 +60,25 @@ export interface DeployOptions {
   readonly recreate: boolean;
   /** `delete` also makes the data disk new. */
   readonly data: 'keep' | 'delete';
+  /** Platform gcp: upload the boot image although it is there. */
+  readonly forceBootImage?: boolean;
+  /** Platform gcp: false to leave when the machine is made, before it has booted. */
+  readonly wait?: boolean;
+}
+
+/** What a deploy is going to do. */
+export interface CheckOptions extends Partial<Pick<DeployOptions, 'recreate' | 'data'>> {
+  /** Go on although the data disk becomes unreadable. */
+  readonly force?: boolean;
+}
+
+interface RemoveOptions {
+  /** Stop it first when it runs. */
+  readonly force: boolean;
+  /** Platform gcp: also data disk, firewall rules, boot image and bucket. */
+  readonly all?: boolean;
+  /** Platform gcp: leave images and disks that nothing uses. */
+  readonly keepImages?: boolean;
 }
 
 /** What a platform can do with a project's machine. */
@@ -68,7 +87,14 @@ export interface Platform {
    * Refuses what its guests would refuse, and what the machine cannot get on this host; nothing is registered, sealed,
    * written or stopped before.
    */
-  check(place: Place, prepared: Prepared, before: ProjectState | undefined): Promise<void>;
+  check(
+    place: Place,
+    prepared: Prepared,
+    before: ProjectState | undefined,
+    options?: CheckOptions,
+  ): Promise<void>;
+  /** What a deploy would change outside of this host; nothing is changed for it. */
+  plan?(place: Place, prepared: Prepared, options: CheckOptions): Promise<readonly PlannedChange[]>;
   /** Makes or updates the machine and starts it. Throws `boot_failed` with the guest's reason. */
   deploy(place: Place, prepared: Prepared, options: DeployOptions): Promise<ProjectState>;
   /** A sentence about each URL of a new deployment that does not answer within a bounded time. */
@@ -79,6 +105,14 @@ export interface Platform {
   logs(place: Place, state: ProjectState, request: LogRequest): Promise<void>;
   stop(place: Place, state: ProjectState): Promise<boolean>;
   start(place: Place, state: ProjectState): Promise<MachineReport>;
-  remove(place: Place, state: ProjectState, options: { force: boolean }): Promise<void>;
-  list(context: Context, config: GlobalConfig): Promise<ListedMachine[]>;
+  remove(place: Place, state: ProjectState, options: RemoveOptions): Promise<void>;
+  /** @param project of the cloud, where the platform has several */
+  list(context: Context, config: GlobalConfig, project?: string): Promise<ListedMachine[]>;
+}
+
+/** One resource that a deploy would touch. */
+export interface PlannedChange {
+  readonly action: 'make' | 'change' | 'delete' | 'keep';
+  readonly what: string;
+  readonly note?: string;
 }

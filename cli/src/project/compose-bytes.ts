@@ -53,7 +53,7 @@ export async function composeBytes(project: Project): Promise<ComposeBytes> {
     allowedEnvs,
     noInstanceId: config.no_instance_id,
     secureTime: config.secure_time,
-    keyProvider: config.key_provider,
+    keyProvider: guestKeyProvider(config),
     storageFs: config.storage_fs,
     preLaunchScript: script,
     // Without one the bytes are those of the original.
@@ -70,10 +70,18 @@ export async function composeBytes(project: Project): Promise<ComposeBytes> {
     });
   checkForGuest(bytes, 'app-compose.json');
   const marks = [
+    ...(config.platform === 'gcp' && config.key_provider === 'local'
+      ? ['Key provider local is tpm on Google Cloud: the vTPM of the machine seals the keys']
+      : []),
     ...byteOrderMark(compose, config.docker_compose_file),
     ...byteOrderMark(script, config.prelaunch_script),
   ];
   return { bytes, allowedEnvs, warnings: [...marks, ...warnings, ...env.warnings], blockers };
+}
+
+/** A machine of Google's has no local key provider; its vTPM keeps keys there. */
+function guestKeyProvider({ platform, key_provider }: Project['config']): Project['config']['key_provider'] {
+  return platform === 'gcp' && key_provider === 'local' ? 'tpm' : key_provider;
 }
 
 /** Comments and blank lines make no files. */

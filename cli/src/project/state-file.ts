@@ -40,6 +40,10 @@ export interface ProjectState {
   /** Platform local: a second machine while one replaces the other; this one is to be removed. */
   readonly other_machine_dir?: string | undefined;
   readonly urls: Readonly<Record<string, string>>;
+  /** Platform gcp: the disk with the machine's files, the data disk, the bucket of uploads. */
+  readonly shared_image?: string | undefined;
+  readonly data_image?: string | undefined;
+  readonly bucket?: string | undefined;
   readonly revisions: readonly Revision[];
 }
 
@@ -64,6 +68,9 @@ const schema: z.ZodType<ProjectState> = z.looseObject({
   machine_dir: text,
   other_machine_dir: z.string().optional(),
   urls: table(z.string()).default({}),
+  shared_image: z.string().optional(),
+  data_image: z.string().optional(),
+  bucket: z.string().optional(),
   revisions: z
     .array(z.looseObject({ compose_hash: z.string(), os_image_hash: z.string(), time: z.string() }))
     .default([]),

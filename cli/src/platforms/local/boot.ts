@@ -1,7 +1,7 @@
 import { isAlive, startCvm } from '@dstack-cloud/vmm';
 import { type ProjectState, writeProjectState } from '../../project/state-file.ts';
+import { explainBoot } from '../explain-boot.ts';
 import type { Place } from '../platform.ts';
-import { explainBoot } from './explain-boot.ts';
 import { machineIfThere, projectMachine } from './paths.ts';
 
 /** Starts the machine that `state` names; returns the state of the running machine, and writes nothing. */

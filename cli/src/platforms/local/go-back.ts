@@ -1,8 +1,8 @@
 import { closeUpdate, startCvm, stopCvm } from '@dstack-cloud/vmm';
 import { CliError, messageOf } from '../../errors.ts';
 import { type ProjectState, writeProjectState } from '../../project/state-file.ts';
+import { explainBoot } from '../explain-boot.ts';
 import type { Place } from '../platform.ts';
-import { explainBoot } from './explain-boot.ts';
 import { machineIfThere } from './paths.ts';
 
 /** Makes the machine what it was before, and starts it if it ran. Returns the error to throw. */

@@ -1,5 +1,5 @@
-import { CliError, messageOf } from '../../errors.ts';
-import type { ProjectState } from '../../project/state-file.ts';
+import { CliError, messageOf } from '../errors.ts';
+import type { ProjectState } from '../project/state-file.ts';
 
 /** Reasons of the contracts and of the key service, and what the user can do about each. */
 const HINTS: readonly (readonly [RegExp, (state: ProjectState, command: string) => string])[] = [

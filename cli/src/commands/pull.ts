@@ -1,0 +1,119 @@
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { readFileBounded } from '@dstack-cloud/app';
+import { isThere, temporaryName } from '@dstack-cloud/files';
+import { isPlainRemote } from '@dstack-cloud/policy';
+import { loadGlobalConfig } from '../config/global-config.ts';
+import type { Context } from '../context.ts';
+import { CliError, EXIT } from '../errors.ts';
+import { downloadArchive, fileHash } from '../image/download-archive.ts';
+import { imageSource } from '../image/image-url.ts';
+import { imageFolder, imagePath } from '../image/places.ts';
+import { requireAbsent } from '../image/require-absent.ts';
+import { unpackImage } from '../image/unpack-image.ts';
+
+const SHA256 = /^[0-9a-f]{64}$/;
+
+/** `pull`: an OS image from where it was released, from an address or from a file, whole or not at all. */
+export async function run(
+  context: Context,
+  args: readonly (string | undefined)[],
+  flags: Readonly<Record<string, unknown>>,
+): Promise<undefined> {
+  const given = args[0] ?? (flags['osImage'] as string | undefined);
+  if (given === undefined)
+    throw new CliError('usage', 'Name an image, its URL or its archive', { exitCode: EXIT.usage });
+  const wanted = flags['sha256'] === undefined ? undefined : String(flags['sha256']).toLowerCase();
+  if (wanted !== undefined && !SHA256.test(wanted))
+    throw new CliError('bad_argument', '--sha256 must be 64 hex digits', {
+      found: wanted,
+      exitCode: EXIT.usage,
+    });
+  const { url, name } = imageSource(context, given);
+  const folder = imageFolder(context, await loadGlobalConfig(context));
+  const target = imagePath(folder, name);
+  await requireAbsent(
+    target,
+    `It is here already; to get it again, remove it with dstack-cloud image rm ${name}`,
+  );
+  await mkdir(folder, { recursive: true });
+  const isFile = url.protocol === 'file:';
+  const archive = isFile ? fileURLToPath(url) : join(folder, `.${name}.tar.gz.part`);
+  if (!isFile) {
+    if (isPlainRemote(url) && wanted === undefined)
+      context.warn(`${url.origin} is plain HTTP: whoever is on the way can change the image; pass --sha256`);
+    context.info(`Downloading ${url}`);
+    await downloadArchive(context, url, archive);
+  } else if (!isThere(archive))
+    throw new CliError('file_missing', `${archive} does not exist`, { hint: 'Correct the path' });
+  const expected = wanted ?? (await besideHash(url, archive, isFile));
+  const found = await fileHash(archive);
+  if (expected !== undefined && found !== expected) {
+    // Going on with it would never get better.
+    if (!isFile) await rm(archive, { force: true });
+    throw new CliError('refused', `The archive of ${name} is not the one that it should be`, {
+      ...{ expected, found },
+      hint: 'Download it again, and check where the hash comes from',
+    });
+  }
+  context.info(`Unpacking ${name}`);
+  const temporary = join(folder, temporaryName(name));
+  try {
+    const files = await unpackImage(archive, temporary);
+    await checkListed(temporary, files);
+    await rename(temporary, target);
+    if (!isFile) await rm(archive, { force: true });
+    const hash = await hashIn(target, files);
+    if (!files.includes('disk.raw'))
+      context.warn(
+        `${name} has no disk.raw: it boots on bare metal alone; Google Cloud needs the archive whose name ends with -uki.tar.gz`,
+      );
+    context.print(`folder:         ${target}`);
+    context.print(`archive sha256: ${found}`);
+    if (hash !== undefined) context.print(`os-image-hash:  ${hash}`);
+    context.result({ name, folder: target, archive_sha256: found, os_image_hash: hash ?? null, files });
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
+  }
+  return undefined;
+}
+
+/** What a file `ARCHIVE.sha256` beside it says, as `sha256sum` writes it; there need be none. */
+async function besideHash(url: URL, archive: string, isFile: boolean): Promise<string | undefined> {
+  let text: string;
+  if (isFile) {
+    if (!isThere(`${archive}.sha256`)) return undefined;
+    text = new TextDecoder().decode(await readFileBounded(`${archive}.sha256`, 4096));
+  } else {
+    const beside = new URL(url);
+    beside.pathname += '.sha256';
+    const response = await fetch(beside, { signal: AbortSignal.timeout(15_000) });
+    if (response.status === 404) return void (await response.body?.cancel());
+    text = (await response.text()).slice(0, 4096);
+    if (!response.ok) throw new CliError('unreachable', `${beside} answers ${response.status}`);
+  }
+  const hash = text.trim().split(/\s+/)[0]?.toLowerCase() ?? '';
+  if (SHA256.test(hash)) return hash;
+  throw new CliError('refused', `The file beside the archive holds no SHA-256`, { found: hash.slice(0, 80) });
+}
+
+/** Files that `sha256sum.txt` lists must have those hashes. */
+async function checkListed(folder: string, files: readonly string[]): Promise<void> {
+  if (!files.includes('sha256sum.txt')) return;
+  const text = new TextDecoder().decode(await readFileBounded(join(folder, 'sha256sum.txt'), 64 * 1024));
+  for (const line of text.split('\n').filter(Boolean)) {
+    const [, hash, name] = /^([0-9a-f]{64}) [ *](\S+)$/.exec(line) ?? [];
+    // An archive for the cloud lists what only bare metal needs.
+    if (name === undefined || !files.includes(name)) continue;
+    const found = await fileHash(join(folder, name));
+    if (found !== hash)
+      throw new CliError('refused', `${name} in the archive is damaged`, { expected: hash ?? '', found });
+  }
+}
+
+async function hashIn(folder: string, files: readonly string[]): Promise<string | undefined> {
+  const name = ['auth_hash.txt', 'digest.txt'].find((one) => files.includes(one));
+  if (name === undefined) return undefined;
+  return new TextDecoder().decode(await readFileBounded(join(folder, name), 1024)).trim();
+}

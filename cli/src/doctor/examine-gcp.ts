@@ -1,0 +1,138 @@
+import { CliError, messageOf } from '../errors.ts';
+import { explainGcp } from '../platforms/gcp/api/gcp-error.ts';
+import { bootDiskFile } from '../platforms/gcp/boot-image.ts';
+import { type GcpPlace, openGcp } from '../platforms/gcp/gcp-place.ts';
+import { findInstance } from '../platforms/gcp/own-instance.ts';
+import type { Place } from '../platforms/platform.ts';
+import { prepareShared } from '../project/shared-files.ts';
+import { fetchJson } from '../verify/fetch-json.ts';
+
+/** One thing that a deploy needs. */
+export interface Finding {
+  readonly name: string;
+  readonly state: 'ok' | 'bad' | 'open';
+  readonly found: string;
+  readonly hint?: string | undefined;
+}
+
+/** Looks at all that a deploy needs, and goes on after what is wrong. */
+export async function examine(place: Place): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const look = async (name: string, work: () => Promise<string>): Promise<boolean> => {
+    try {
+      findings.push({ name, state: 'ok', found: await work() });
+      return true;
+    } catch (error) {
+      const why = explainGcp(name, error);
+      const hint = why instanceof CliError ? why.hint : undefined;
+      findings.push({ name, state: 'bad', found: messageOf(why), hint });
+      return false;
+    }
+  };
+  const open = (name: string, found: string): void => void findings.push({ name, state: 'open', found });
+  await look('OS image', async () => {
+    const { path } = await bootDiskFile(place);
+    const { osImageHash } = await prepareShared(place.context, place.config, place.project);
+    return `${path}, os-image-hash ${osImageHash}`;
+  });
+  let gcp: GcpPlace | undefined;
+  const hasAccess = await look('credentials', async () => {
+    gcp = await openGcp(place);
+    await gcp.compute.find();
+    return 'a token was given';
+  });
+  if (hasAccess && gcp !== undefined) await examineCloud(gcp, look);
+  else
+    for (const name of ['project', 'zone', 'quota', 'bucket', 'instance'])
+      open(name, 'not looked at: no access');
+  await examineKeys(place, look, open);
+  return findings;
+}
+
+type Look = (name: string, work: () => Promise<string>) => Promise<boolean>;
+
+async function examineCloud(gcp: GcpPlace, look: Look): Promise<void> {
+  const { settings, compute, storage } = gcp;
+  const { project, zone, region, machineType, bucket, instance } = settings;
+  await look('project', async () => {
+    if ((await compute.find()) === undefined) throw new CliError('cloud_refused', `no project ${project}`);
+    return `${project}; Compute Engine answers`;
+  });
+  await look('zone', async () => {
+    if ((await compute.find('zones', zone, 'machineTypes', machineType)) !== undefined)
+      return `${zone} has ${machineType}`;
+    throw new CliError('refused', `${zone} has no ${machineType}`, {
+      hint: `Set gcp_config.zone to one of: ${(await zonesWith(gcp)).join(', ') || 'none in this region'}`,
+    });
+  });
+  await look('quota', async () => {
+    const found = await compute.find<{ quotas?: { metric?: string; limit?: number; usage?: number }[] }>(
+      'regions',
+      region,
+    );
+    const quota = found?.quotas?.find(({ metric }) => metric === 'C3_CPUS');
+    if (quota === undefined) return 'C3_CPUS is not listed; the deploy will tell';
+    const { limit = 0, usage = 0 } = quota;
+    const wanted = Number(machineType.split('-').at(-1));
+    const text = `C3_CPUS in ${region}: ${usage} of ${limit} used, ${wanted} wanted`;
+    const runs = (await compute.find('zones', zone, 'instances', instance)) !== undefined;
+    if (runs || usage + wanted <= limit) return text;
+    throw new CliError('cloud_refused', text, { hint: 'Ask for more in the console (IAM & Admin, Quotas)' });
+  });
+  await look('bucket', async () => {
+    const found = await storage.findBucket(bucket);
+    return found === undefined ? `gs://${bucket} is not there yet; deploy makes it` : `gs://${bucket}`;
+  });
+  await look('instance', async () => {
+    const live = await findInstance(gcp);
+    return live === undefined ? `${instance} is not there yet` : `${instance}: ${live.status}`;
+  });
+}
+
+/** Zones of the region that have the machine type. */
+async function zonesWith({ compute, settings }: GcpPlace): Promise<string[]> {
+  const zones = await compute.list<{ name: string }>(undefined, 'zones');
+  const near = zones.filter(({ name }) => name.startsWith(`${settings.region}-`));
+  const found = await Promise.all(
+    near.map(
+      async ({ name }) =>
+        (await compute.find('zones', name, 'machineTypes', settings.machineType)) !== undefined,
+    ),
+  );
+  return near.filter((_, i) => found[i]).map(({ name }) => name);
+}
+
+async function examineKeys(
+  { config, context, project }: Place,
+  look: Look,
+  open: (name: string, found: string) => void,
+): Promise<void> {
+  if (project.config.key_provider !== 'kms')
+    return open('KMS', `key_provider is ${project.config.key_provider}: none is asked`);
+  await look('KMS', async () => {
+    const [url] = config.services.kms_urls;
+    if (url === undefined)
+      throw new CliError('bad_config', 'no KMS is configured', {
+        hint: 'Set services.kms_urls with dstack-cloud config-edit',
+      });
+    const meta = await fetchJson(`${url.replace(/\/$/, '')}/prpc/KMS.GetMeta?json`, {
+      method: 'POST',
+      body: '{}',
+    }).catch((cause: unknown) => {
+      throw new CliError('kms_unreachable', messageOf(cause), {
+        hint: 'Check that it runs and that services.kms_urls is right; a certificate that is not public is trusted with NODE_EXTRA_CA_CERTS',
+        cause,
+      });
+    });
+    return `${url} answers${(meta as { is_dev?: unknown }).is_dev === true ? ' (development)' : ''}`;
+  });
+  const { chain } = config;
+  if (chain === undefined)
+    return open('chain', 'not configured: nothing says here whether the KMS will release keys');
+  await look('chain', async () => {
+    const { checkPolicy } = await import('../chain/check-policy.ts');
+    const prepared = await prepareShared(context, config, project);
+    await checkPolicy(chain, prepared);
+    return `allows compose hash ${prepared.composeHash}`;
+  });
+}
