@@ -10,7 +10,8 @@ import { startOfDisk } from '../harness/gcp/image-archive.ts';
 const BOOT_IMAGE = 'dstack-cloud-0-6-0-abababab';
 const MIB = 1024 * 1024;
 
-describe('a project on Google Cloud, from its first deploy to its removal', () => {
+// Several deploys in one test: on a busy machine each takes seconds.
+describe('a project on Google Cloud, from its first deploy to its removal', { timeout: 180_000 }, () => {
   let lab: GcpLab;
   const servers: Server[] = [];
   beforeAll(async () => {
