@@ -8,10 +8,11 @@ import { build } from './build.ts';
 import { type Counts, runVitest } from './run-vitest.ts';
 
 /**
- * Tests that boot our OS image and run containers in it: without KVM a boot takes minutes, so these run by name alone
- * (`npm run e2e -- vm-first-app`). What they leave out is said at the end.
+ * Tests that take minutes: those that boot our OS image and run containers in it without KVM, and one that kills many
+ * deploys. They run by name alone (`npm run e2e -- vm-first-app`). What is left out is said at the end.
  */
 const BY_NAME_ONLY = [
+  'gcp-interrupted-deploy',
   'vm-data',
   'vm-demo',
   'vm-disk-attacks',
@@ -65,7 +66,7 @@ for (const phase of phases) {
   total.failures.push(...counts.failures);
 }
 if (filters.length === 0) {
-  console.log(`\nNot run here, since each boots whole machines: ${BY_NAME_ONLY.join(', ')}`);
+  console.log(`\nNot run here, since each takes minutes: ${BY_NAME_ONLY.join(', ')}`);
   console.log('Run them by name of file or test: npm run e2e -- vm-local; npm run e2e -- --list');
 }
 // Once more at the end: what failed in the first phase stands far above.
