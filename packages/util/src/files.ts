@@ -27,11 +27,16 @@ export async function readNamedFile(
 
 /** `failed to open file …`, with the reason of the system. */
 export function notOpened(path: string, error: unknown): UtilError {
-  const cause = error instanceof AppError ? error.cause : error;
-  const reason = REASONS[(cause as NodeJS.ErrnoException | undefined)?.code ?? ''];
+  const reason = REASONS[systemCode(error) ?? ''];
   return new UtilError(
     reason === undefined ? (error as Error).message : `failed to open file \`${path}\`: ${reason}`,
   );
+}
+
+/** The system's code, also of an error of `readFileBounded`, which names a missing file without its cause. */
+function systemCode(error: unknown): string | undefined {
+  if (!(error instanceof AppError)) return (error as NodeJS.ErrnoException).code;
+  return error.code === 'file-missing' ? 'ENOENT' : (error.cause as NodeJS.ErrnoException | undefined)?.code;
 }
 
 /** All of standard input. @throws UtilError beyond `max` bytes */

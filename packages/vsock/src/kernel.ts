@@ -4,7 +4,7 @@ import type { Vsock } from './vsock.ts';
 
 /** AF_VSOCK of the kernel (vsock(7)). */
 export const kernelVsock: Vsock = {
-  connect: (cid, port) => naming('Cannot connect', connectVsock(cid, port)),
+  connect: (cid, port) => naming('Cannot connect', connectVsock(cid, port, { allowHalfOpen: true })),
   listen: (port, onStream) => naming('Cannot listen', listenVsock(port, undefined, onStream)),
 };
 

@@ -44,6 +44,19 @@ describe.skipIf(!installed)(`native calls${installed ? '' : ' (skipped: koffi is
     await closed;
   });
 
+  test('answer a peer that has said all, where a stream is to stay half open', async () => {
+    const { libc } = (await nativeCalls())!;
+    const socketpair = libc.func('int socketpair(int domain, int type, int protocol, _Out_ int *fds)');
+    const fds = new Int32Array(2);
+    expect(socketpair(1, 1, 0, fds)).toBe(0);
+    const asking = await adoptSocket(fds[0]!, { allowHalfOpen: true });
+    const answering = await adoptSocket(fds[1]!, { allowHalfOpen: true });
+    answering.resume();
+    answering.once('end', () => setImmediate(() => answering.end('answer')));
+    asking.end('question');
+    expect(String((await once(asking, 'data'))[0])).toBe('answer');
+  });
+
   test('serve streams on a descriptor, and end those of strangers', async () => {
     const { libc } = (await nativeCalls())!;
     const socket = libc.func('int socket(int domain, int type, int protocol)');

@@ -44,8 +44,14 @@ interface SocketCalls {
 
 let bound: SocketCalls | undefined;
 
+/** How a stream of ours treats the end of what the other side says. */
+export interface StreamOptions {
+  /** Keep the stream open to answer; default false, as with Node's own connections: it ends and closes. */
+  readonly allowHalfOpen?: boolean;
+}
+
 /** Connects an AF_VSOCK stream; connect(2) waits on a worker thread. @throws AttestationError `device` */
-export async function connectVsock(cid: number, port: number): Promise<Socket> {
+export async function connectVsock(cid: number, port: number, options: StreamOptions = {}): Promise<Socket> {
   bound ??= await bind();
   const calls = bound;
   const fd = calls.socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -60,7 +66,7 @@ export async function connectVsock(cid: number, port: number): Promise<Socket> {
     calls.close(fd);
     throw new AttestationError('device', `No vsock connection to CID ${cid}, port ${port}`);
   }
-  return await adoptSocket(fd);
+  return await adoptSocket(fd, options);
 }
 
 /** A port of this machine that other machines can connect to. */
@@ -101,7 +107,7 @@ export async function listenVsock(
   return await serveStreams(fd, accepts, (stream) => onStream(stream, cid));
 }
 
-/** Accepts streams on a bound socket of any family. */
+/** Accepts streams on a bound socket of any family. They are half open: who has said all may still be answered. */
 export async function serveStreams(
   fd: number,
   accepts: (fd: number) => boolean,
@@ -110,7 +116,7 @@ export async function serveStreams(
   const server = await pipeOver(fd, SERVER);
   server.onconnection = (status, client) => {
     if (status !== 0) return;
-    if (accepts(client.fd)) onStream(socketOver(client));
+    if (accepts(client.fd)) onStream(socketOver(client, { allowHalfOpen: true }));
     else client.close();
   };
   if (server.listen(BACKLOG) !== 0) {
@@ -153,13 +159,12 @@ async function bind(): Promise<SocketCalls> {
 /**
  * A stream over an open socket. libuv refuses descriptors of families it does not know, but its pipe handle takes them.
  */
-export async function adoptSocket(fd: number): Promise<Socket> {
-  return socketOver(await pipeOver(fd, STREAM));
+export async function adoptSocket(fd: number, options: StreamOptions = {}): Promise<Socket> {
+  return socketOver(await pipeOver(fd, STREAM), options);
 }
 
-/** Half open as the kernel's stream is: who has said all may still be answered. */
-function socketOver(handle: Pipe): Socket {
-  return new Socket({ handle, allowHalfOpen: true } as object);
+function socketOver(handle: Pipe, { allowHalfOpen = false }: StreamOptions): Socket {
+  return new Socket({ handle, allowHalfOpen } as object);
 }
 
 async function pipeOver(fd: number, kind: number): Promise<Pipe> {

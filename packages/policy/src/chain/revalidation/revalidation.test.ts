@@ -69,7 +69,7 @@ async function next({ world, policy, askAll }: Setting, state: ContractState, se
       const info = facts({ appId: appIdOf(state.apps.length - 1) });
       expect((await policy.authorize('app', info)).blockNumber).toBe(number);
     },
-    { timeout: 2_000, interval: 5 },
+    { timeout: 15_000, interval: 5 },
   );
   await askAll();
 }
