@@ -35,6 +35,7 @@ const manifest = (wanted: ProcessManifest['runner']['engine']): CvmManifest =>
   ({
     id: ID,
     name: 'app',
+    driver: 'process',
     runner: { engine: wanted, env: {}, engine_env: { DOCKER_HOST: 'unix:///d' } },
   }) as unknown as CvmManifest;
 
