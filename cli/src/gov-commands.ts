@@ -104,9 +104,11 @@ export function addGovCommands(add: Add): void {
       'dstack-cloud gov approve proposal-4-9c3619fa.json --key-file signer.json --password-file password',
       'dstack-cloud gov approve $SAFE_TX_HASH --service https://api.safe.global/tx-service/base/api',
       'dstack-cloud gov approve proposal-4-9c3619fa.json --on-chain',
+      'dstack-cloud gov approve proposal-4-9c3619fa.json --offline --key-file signer.json --password-file password',
     ],
   )
     .alias('sign')
+    .option('--offline', 'sign a file without a network: governance.json says which Safe, chain and signers')
     .option(
       '--on-chain',
       'call approveHash of the Safe instead of signing: everybody sees it, and it costs gas',

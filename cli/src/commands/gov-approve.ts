@@ -10,6 +10,7 @@ import {
 import { encodeFunctionData, isAddressEqual } from 'viem';
 import { confirm } from '../ask.ts';
 import type { Context } from '../context.ts';
+import { approveOffline } from '../gov/approve-offline.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
 import { fromAll } from '../gov/other-endpoints.ts';
 import { openProposal, saveProposal, wordsOf } from '../gov/proposals.ts';
@@ -19,11 +20,12 @@ import { sendCall } from '../gov/send-call.ts';
 export async function run(
   context: Context,
   [name = '']: readonly string[],
-  options: GovOptions & { readonly onChain?: boolean },
+  options: GovOptions & { readonly onChain?: boolean; readonly offline?: boolean },
 ): Promise<undefined> {
+  if (options.offline === true) return await approveOffline(context, name, options);
   const session = await connectGov(context, options);
   const view = await session.read();
-  const open = await openProposal(session, view, name);
+  const open = await openProposal(context, session, view, name);
   const { proposal, hash, safe, path } = open;
   const words = wordsOf(open, view);
   for (const line of callLines(words)) context.print(line);

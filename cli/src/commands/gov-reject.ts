@@ -12,7 +12,7 @@ export async function run(
 ): Promise<undefined> {
   const session = await connectGov(context, options);
   const view = await session.read();
-  const { proposal, safe } = await openProposal(session, view, name);
+  const { proposal, safe } = await openProposal(context, session, view, name);
   const { nonce } = proposal.tx;
   const call = { to: safe.address, value: 0n, data: '0x' } as const;
   if (safeTx(call, nonce).data === proposal.tx.data && proposal.tx.to === safe.address) {

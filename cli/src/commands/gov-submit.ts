@@ -23,7 +23,7 @@ export async function run(
 ): Promise<undefined> {
   const session = await connectGov(context, options);
   const view = await session.read();
-  const open = await openProposal(session, view, name);
+  const open = await openProposal(context, session, view, name);
   const { proposal, hash, safe } = open;
   const { tx } = proposal;
   for (const line of callLines(wordsOf(open, view))) context.print(line);

@@ -89,8 +89,7 @@ export async function connectGov(
   options: GovOptions,
   { mayBeNew = false }: { readonly mayBeNew?: boolean } = {},
 ): Promise<GovSession> {
-  const filePath = resolve(context.directory, options.governance ?? 'governance.json');
-  const file = await readFile(filePath, options.governance !== undefined && !mayBeNew);
+  const { path: filePath, file } = await openGovernanceFile(context, options, { mayBeNew });
   const configured = options.network === undefined ? (await loadGlobalConfig(context)).chain : undefined;
   const rpc =
     configured === undefined
@@ -210,6 +209,16 @@ async function compareWith(
     const difference = sameGovernance(governance, other);
     if (difference !== undefined) throw disagreement(difference.what, difference.one, difference.other);
   }
+}
+
+/** The governance file of the folder, or that of `--governance`, which then has to be there. */
+export async function openGovernanceFile(
+  { directory }: Pick<Context, 'directory'>,
+  { governance }: Pick<GovOptions, 'governance'>,
+  { mayBeNew = false }: { readonly mayBeNew?: boolean } = {},
+): Promise<{ path: string; file: GovernanceFile | undefined }> {
+  const path = resolve(directory, governance ?? 'governance.json');
+  return { path, file: await readFile(path, governance !== undefined && !mayBeNew) };
 }
 
 async function readFile(path: string, isNamed: boolean): Promise<GovernanceFile | undefined> {

@@ -2,10 +2,12 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type Anvil, buildContracts, startAnvil } from '@dstack-cloud/contracts';
+import { readProposal, writeProposal } from '@dstack-cloud/governance';
+import type { Address } from 'viem';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Outcome, Sandbox } from '../testing.ts';
 
-const hash = (digit: string): string => `0x${digit.repeat(64)}`;
+const hash = (digits: string): string => `0x${digits.repeat(64 / digits.length)}`;
 const DELAY = 3_600;
 
 let anvil: Anvil;
@@ -213,6 +215,78 @@ describe('gov', () => {
     writeFileSync(file, JSON.stringify({ ...proposal, signatures: [...proposal.signatures, ...signatures] }));
     expect(await refused(B, 'approve', file)).toContain('by nobody who signs');
     expect(await refused(B, 'submit', file)).toContain('by nobody who signs');
+  });
+
+  describe('approve --offline', () => {
+    let air: Sandbox;
+    beforeAll(() => {
+      air = new Sandbox();
+    });
+    afterAll(() => air?.remove());
+
+    /** On a machine whose only endpoint answers nothing. */
+    const offline = async (index: number, ...argv: string[]): Promise<Outcome> => {
+      air.env = { RPC_URL: 'http://127.0.0.1:1', PRIVATE_KEY: anvil.accounts[index]!.privateKey };
+      return await air.run('gov', 'approve', 'carried.json', '--offline', '--yes', ...argv);
+    };
+    const carry = (text: string): void => writeFileSync(air.path('carried.json'), text);
+
+    test('a machine without an endpoint signs, and the others execute what it signed', async () => {
+      const { file } = await ok(A, 'propose', 'kms:add-device', hash('e1'), '-o', 'to-sign.json');
+      const text = readFileSync(file, 'utf8');
+      carry(text);
+      expect((await offline(B)).stderr).toContain('names no Safe with its signers');
+      writeFileSync(air.path('governance.json'), readFileSync(box.path('governance.json')));
+
+      expect((await offline(STRANGER)).stderr).toContain('does not sign for Safe');
+      const dry = await offline(B, '--dry-run');
+      expect(dry.stdout).toContain(`Would sign it as ${account(B)}: 2 of 2 signatures`);
+      expect(readFileSync(air.path('carried.json'), 'utf8')).toBe(text);
+
+      const signed = await offline(B);
+      expect(signed.code, signed.stderr).toBe(0);
+      expect(signed.stdout).toContain(`allow KMS device ${hash('e1')}`);
+      expect(signed.stderr).toContain('Nothing is read from the chain');
+      writeFileSync(file, readFileSync(air.path('carried.json')));
+      expect(await ok(STRANGER, 'submit', file)).toMatchObject({ sent: true });
+    }, 60_000);
+
+    test('with or without a chain, a whole proposal of another chain or Safe is refused', async () => {
+      const { file } = await ok(A, 'propose', 'kms:add-device', hash('e1'), '--again', '-o', 'moved.json');
+      const { signatures: _, ...proposal } = readProposal(readFileSync(file, 'utf8'), file);
+      const elsewhere = [
+        [{ chainId: 1 }, 'The proposal is of another chain'],
+        [{ safe: account(STRANGER) as Address }, 'The proposal is of another Safe'],
+      ] as const;
+      for (const [change, message] of elsewhere) {
+        const text = writeProposal({ ...proposal, ...change, signatures: [] }, []);
+        carry(text);
+        expect((await offline(B)).stderr).toContain(message);
+        writeFileSync(file, text);
+        expect(await refused(B, 'approve', file)).toContain(message);
+      }
+      carry(readFileSync(file, 'utf8').replace('"nonce": "', '"nonce": "1'));
+      expect((await offline(B)).stderr).toContain('its hash is not that of its content');
+      expect((await offline(B, '--on-chain')).stderr).toContain('--offline signs a file');
+      expect((await offline(B, '--service', 'https://safe.example/api')).stderr).toContain('--offline signs');
+    });
+
+    test('a signature of nobody who signs is found without a chain too', async () => {
+      const { file } = await ok(A, 'propose', 'kms:add-device', hash('f1'), '-o', 'forged.json');
+      const proposal = readProposal(readFileSync(file, 'utf8'), file);
+      const { signatures } = readProposal(readFileSync(box.path('to-sign.json'), 'utf8'), 'to-sign.json');
+      carry(writeProposal({ ...proposal, signatures }, []));
+      expect((await offline(B)).stderr).toContain('by nobody who signs');
+    });
+  });
+
+  test('a file that has another proposal is not written over', async () => {
+    const { file } = await ok(A, 'propose', 'kms:add-device', hash('d1'), '-o', 'taken.json');
+    const before = readFileSync(file, 'utf8');
+    const error = await refused(A, 'propose', 'kms:add-device', hash('d2'), '-o', 'taken.json');
+    expect(error).toContain('taken.json has another proposal, which stays');
+    expect(error).toContain('Name another file with -o');
+    expect(readFileSync(file, 'utf8')).toBe(before);
   });
 
   test('of two operators who propose at once, the second is told that its nonce is used', async () => {

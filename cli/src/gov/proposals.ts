@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
 import { isThere, withLock } from '@dstack-cloud/files';
 import {
@@ -14,7 +14,7 @@ import {
   type SafeState,
   writeProposal,
 } from '@dstack-cloud/governance';
-import { type Hex, isAddressEqual } from 'viem';
+import { type Address, type Hex, isAddressEqual } from 'viem';
 import type { Context } from '../context.ts';
 import { lockFolder } from '../project/project-lock.ts';
 import { safeOf } from './actions.ts';
@@ -32,7 +32,12 @@ export type OpenProposal = {
 };
 
 /** The proposal of a file, or that of the transaction service with this hash; one that can still be executed. */
-export async function openProposal(session: GovSession, view: GovView, name: string): Promise<OpenProposal> {
+export async function openProposal(
+  context: Context,
+  session: GovSession,
+  view: GovView,
+  name: string,
+): Promise<OpenProposal> {
   const safe = safeOf(view);
   const isHash = /^0x[0-9a-fA-F]{64}$/.test(name);
   const service = session.service(safe.address);
@@ -45,22 +50,12 @@ export async function openProposal(session: GovSession, view: GovView, name: str
       },
     );
   }
-  const path = session.path(name);
-  const proposal =
+  const { path, proposal } =
     isHash && service !== undefined
-      ? await service.find(name.toLowerCase() as Hex)
-      : readProposal(new TextDecoder().decode(await readFileBounded(path, MAX_FILE)), path);
-  const { chainId, tx } = proposal;
-  if (chainId !== view.governance.chainId) {
-    throw new GovernanceError('bad-input', 'The proposal is of another chain', {
-      ...{ expected: `chain ${view.governance.chainId}`, found: `chain ${chainId}` },
-    });
-  }
-  if (!isAddressEqual(proposal.safe, safe.address)) {
-    throw new GovernanceError('bad-input', 'The proposal is of another Safe than the one that governs here', {
-      ...{ expected: safe.address, found: proposal.safe },
-    });
-  }
+      ? { path: undefined, proposal: await service.find(name.toLowerCase() as Hex) }
+      : await readProposalFile(context, name);
+  requireSafe(proposal, view.governance.chainId, safe.address);
+  const { tx } = proposal;
   const hash = proposalHash(proposal);
   if (tx.nonce < safe.nonce) {
     throw new GovernanceError(
@@ -72,7 +67,34 @@ export async function openProposal(session: GovSession, view: GovView, name: str
       },
     );
   }
-  return { proposal, hash, safe, path: isHash ? undefined : path };
+  return { proposal, hash, safe, path };
+}
+
+/** The proposal of a file, which is looked for in the folder of -C. */
+export async function readProposalFile(
+  { directory }: Pick<Context, 'directory'>,
+  name: string,
+): Promise<{ path: string; proposal: Proposal }> {
+  const path = resolve(directory, name);
+  return { path, proposal: await readFileAt(path) };
+}
+
+async function readFileAt(path: string): Promise<Proposal> {
+  return readProposal(new TextDecoder().decode(await readFileBounded(path, MAX_FILE)), path);
+}
+
+/** Signatures of one Safe on one chain are worth nothing elsewhere. @throws GovernanceError `bad-input` */
+export function requireSafe({ chainId, safe }: Proposal, expectedChain: number, expected: Address): void {
+  if (chainId !== expectedChain) {
+    throw new GovernanceError('bad-input', 'The proposal is of another chain', {
+      ...{ expected: `chain ${expectedChain}`, found: `chain ${chainId}` },
+    });
+  }
+  if (!isAddressEqual(safe, expected)) {
+    throw new GovernanceError('bad-input', 'The proposal is of another Safe than the one that governs here', {
+      ...{ expected, found: safe },
+    });
+  }
 }
 
 /** The transaction in words: from its bytes, whatever else the file says. */
@@ -95,9 +117,13 @@ export async function saveProposal(
   ),
 ): Promise<string> {
   const write = async (): Promise<void> => {
-    const before = isThere(path)
-      ? readProposal(new TextDecoder().decode(await readFileBounded(path, MAX_FILE)), path)
-      : undefined;
+    const before = isThere(path) ? await readFileAt(path) : undefined;
+    if (before !== undefined && proposalHash(before) !== proposalHash(proposal)) {
+      throw new GovernanceError('bad-input', `${path} has another proposal, which stays`, {
+        ...{ expected: `Safe transaction ${proposalHash(proposal)}`, found: proposalHash(before) },
+        hint: 'Name another file with -o, or move that one away',
+      });
+    }
     const merged = before === undefined ? proposal : mergeProposals(before, proposal);
     await writeFileAtomic(path, writeProposal(merged, callLines(words)), { mode: 0o644 });
   };
