@@ -43,7 +43,8 @@ export async function run(
     ...{ before, recreate, data: deletesData ? 'delete' : 'keep' },
     ...{ forceBootImage: flags['forceBootImage'] === true, wait: flags['wait'] !== false },
   };
-  const intent: CheckOptions = { recreate, data: options.data, force: flags['force'] === true };
+  const { data, forceBootImage = false } = options;
+  const intent: CheckOptions = { recreate, data, forceBootImage, force: flags['force'] === true };
   await platform.check(place, checked, before, intent);
   if (deletesData && before !== undefined && !isDry)
     await confirm(context, `Delete the data disk of ${before.instance_name} for good?`);

@@ -1,6 +1,7 @@
 import { CliError, messageOf } from '../errors.ts';
 import { explainGcp } from '../platforms/gcp/api/gcp-error.ts';
 import { bootDiskFile } from '../platforms/gcp/boot-image.ts';
+import { hasBucket } from '../platforms/gcp/bucket.ts';
 import { type GcpPlace, openGcp } from '../platforms/gcp/gcp-place.ts';
 import { findInstance } from '../platforms/gcp/own-instance.ts';
 import type { Place } from '../platforms/platform.ts';
@@ -52,7 +53,7 @@ export async function examine(place: Place): Promise<Finding[]> {
 type Look = (name: string, work: () => Promise<string>) => Promise<boolean>;
 
 async function examineCloud(gcp: GcpPlace, look: Look): Promise<void> {
-  const { settings, compute, storage } = gcp;
+  const { settings, compute } = gcp;
   const { project, zone, region, machineType, bucket, instance } = settings;
   await look('project', async () => {
     if ((await compute.find()) === undefined) throw new CliError('cloud_refused', `no project ${project}`);
@@ -80,8 +81,7 @@ async function examineCloud(gcp: GcpPlace, look: Look): Promise<void> {
     throw new CliError('cloud_refused', text, { hint: 'Ask for more in the console (IAM & Admin, Quotas)' });
   });
   await look('bucket', async () => {
-    const found = await storage.findBucket(bucket);
-    return found === undefined ? `gs://${bucket} is not there yet; deploy makes it` : `gs://${bucket}`;
+    return (await hasBucket(gcp)) ? `gs://${bucket}` : `gs://${bucket} is not there yet; deploy makes it`;
   });
   await look('instance', async () => {
     const live = await findInstance(gcp);

@@ -67,7 +67,7 @@ export interface DeployOptions {
 }
 
 /** What a deploy is going to do. */
-export interface CheckOptions extends Partial<Pick<DeployOptions, 'recreate' | 'data'>> {
+export interface CheckOptions extends Partial<Pick<DeployOptions, 'recreate' | 'data' | 'forceBootImage'>> {
   /** Go on although the data disk becomes unreadable. */
   readonly force?: boolean;
 }

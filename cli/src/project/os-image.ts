@@ -41,7 +41,7 @@ export async function osImage(context: Context, config: GlobalConfig, project: P
     hint:
       platform === 'local'
         ? 'Use a simulated image (os_image dstack-sim-0.6.0), or correct image_search_paths'
-        : 'Correct image_search_paths with dstack-cloud config-edit',
+        : `Get it with dstack-cloud pull ${name}, or correct image_search_paths with dstack-cloud config-edit`,
   });
 }
 

@@ -47,6 +47,8 @@ export interface EmulatedGcp {
   readonly env: Readonly<Record<string, string>>;
   /** Lifetime of the tokens that are given out from now on. */
   tokenSeconds: number;
+  /** What the token service answers instead of a token. */
+  tokenRefusal: object | undefined;
   /** Tokens that were given out. */
   readonly tokensGiven: number;
   /** The next fault for each request, if any. */
@@ -103,6 +105,7 @@ export async function startGcp(options: { project?: string; now?: () => Date } =
       CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE: `${origin}/`,
     },
     tokenSeconds: 3600,
+    tokenRefusal: undefined,
     get tokensGiven() {
       return given;
     },
@@ -177,6 +180,10 @@ export async function startGcp(options: { project?: string; now?: () => Date } =
   }
 
   function giveToken(response: ServerResponse): void {
+    if (gcp.tokenRefusal !== undefined) {
+      send(response, { status: 400, body: gcp.tokenRefusal });
+      return;
+    }
     const token = `token-${++given}`;
     tokens.set(token, Date.now() + gcp.tokenSeconds * 1000);
     send(response, {

@@ -8,6 +8,7 @@ import { CliError } from '../../errors.ts';
 import { imageFolders } from '../../image/places.ts';
 import type { Prepared } from '../../project/shared-files.ts';
 import type { Place } from '../platform.ts';
+import type { GcpImage } from './api/compute-api.ts';
 import type { UploadRecord } from './api/upload-object.ts';
 import { bootArchive } from './disks/boot-archive.ts';
 import type { GcpPlace } from './gcp-place.ts';
@@ -75,32 +76,21 @@ export async function ensureBootImage(gcp: GcpPlace, prepared: Prepared, force: 
   const name = bootImageName(settings, osImage, prepared.osImageHash);
   const known = await findImage(gcp, name);
   if (known !== undefined && !(force && settings.bootImage === '')) {
-    const features = known.guestOsFeatures?.map(({ type }) => type) ?? [];
-    if (!features.includes('TDX_CAPABLE'))
-      throw new CliError('refused', `Image ${name} is not TDX_CAPABLE, so no machine with TDX boots it`, {
-        expected: FEATURES.join(', '),
-        found: features.join(', ') || 'no features',
-        hint: 'Leave gcp_config.boot_image empty, so that deploy makes one, or make that image again with these features',
-      });
+    requireTdx(known);
     context.debug(`Boot image ${name} is there`);
     return name;
   }
-  if (settings.bootImage !== '')
-    throw new CliError('file_missing', `There is no image ${name} in project ${settings.project}`, {
-      hint: 'Leave gcp_config.boot_image empty, so that deploy makes one',
-    });
+  if (settings.bootImage !== '') throw noSuchImage(settings);
   const { path, size } = await bootDiskFile(place);
-  if (known !== undefined) {
-    // The new one has another name for a moment; machines that run keep their disks.
-    context.info(`Making image ${name} again`);
-    await gcp.compute.remove('global', 'images', name);
-  }
+  // Machines that run keep their disks when the image goes.
+  if (known !== undefined) context.info(`Making image ${name} again`);
   context.info(`Uploading boot image ${name} (${(size / 1e6).toFixed(0)} MB before compression)`);
   let said = 0;
   await makeImage(gcp, {
     name,
     features: FEATURES,
     description: `dstack OS image ${osImage}, os-image-hash ${prepared.osImageHash}`,
+    replaces: known !== undefined,
     content: () => bootArchive(path, size),
     record: await uploadRecord(place, `${settings.bucket}/${name}`, path),
     onProgress: (bytes) => {
@@ -110,6 +100,31 @@ export async function ensureBootImage(gcp: GcpPlace, prepared: Prepared, force: 
     },
   });
   return name;
+}
+
+/** The boot image can be had: it is there and boots with TDX, or this host has the disk for it. Makes nothing. @throws CliError */
+export async function requireBootImage(gcp: GcpPlace, name: string, force: boolean): Promise<void> {
+  const { settings, place } = gcp;
+  const known = await findImage(gcp, name);
+  if (known !== undefined && !(force && settings.bootImage === '')) requireTdx(known);
+  else if (settings.bootImage !== '') throw noSuchImage(settings);
+  else await bootDiskFile(place);
+}
+
+function requireTdx({ name, guestOsFeatures }: GcpImage): void {
+  const features = guestOsFeatures?.map(({ type }) => type) ?? [];
+  if (features.includes('TDX_CAPABLE')) return;
+  throw new CliError('refused', `Image ${name} is not TDX_CAPABLE, so no machine with TDX boots it`, {
+    expected: FEATURES.join(', '),
+    found: features.join(', ') || 'no features',
+    hint: 'Leave gcp_config.boot_image empty, so that deploy makes one, or make that image again with these features',
+  });
+}
+
+function noSuchImage({ bootImage, project }: GcpSettings): CliError {
+  return new CliError('file_missing', `There is no image ${bootImage} in project ${project}`, {
+    hint: 'Leave gcp_config.boot_image empty, so that deploy makes one',
+  });
 }
 
 /** UEFI boots only what begins with a partition table. */

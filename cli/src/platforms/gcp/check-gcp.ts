@@ -11,9 +11,9 @@ import type { Prepared } from '../../project/shared-files.ts';
 import type { ProjectState } from '../../project/state-file.ts';
 import type { CheckOptions, Place } from '../platform.ts';
 import { explainGcp } from './api/gcp-error.ts';
-import { bootDiskFile, bootImageName } from './boot-image.ts';
+import { bootImageName, requireBootImage } from './boot-image.ts';
+import { hasBucket } from './bucket.ts';
 import { type GcpPlace, openGcp } from './gcp-place.ts';
-import { findImage } from './made-image.ts';
 import { findDataDisk, findInstance } from './own-instance.ts';
 import { BOOT_IMAGE } from './resources.ts';
 
@@ -37,8 +37,9 @@ export async function checkGcp(
   try {
     if ((await compute.find()) === undefined) throw noProject(settings.project);
     const name = bootImageName(settings, place.project.config.os_image, prepared.osImageHash);
-    if ((await findImage(gcp, name)) === undefined) await bootDiskFile(place);
+    await requireBootImage(gcp, name, options.forceBootImage === true);
     await requireMachineType(gcp);
+    await hasBucket(gcp);
     const live = await findInstance(gcp);
     const disk = await findDataDisk(gcp);
     if (disk !== undefined && options.data !== 'delete')

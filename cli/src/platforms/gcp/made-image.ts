@@ -12,6 +12,8 @@ export interface ImageSource extends Pick<Upload, 'content' | 'record' | 'onProg
   readonly features: readonly string[];
   readonly description: string;
   readonly labels?: Readonly<Record<string, string>>;
+  /** An image of that name is there and makes room, but only once the upload is complete. */
+  readonly replaces?: boolean;
 }
 
 /** A name that was never used, so that what belongs to it is from this run. */
@@ -22,12 +24,13 @@ export function freshName(prefix: string): string {
 /** Uploads a disk, makes an image of it, and removes the upload: it can hold secrets. */
 export async function makeImage(gcp: GcpPlace, source: ImageSource): Promise<void> {
   const { settings, session, compute, storage } = gcp;
-  const { name, features, description, labels } = source;
+  const { name, features, description, labels, replaces } = source;
   const { bucket } = settings;
   const object = `${name}.tar.gz`;
   const metadata = { [MADE_BY]: '1', [OWNER]: settings.owner };
   try {
     await uploadObject(session, { ...source, bucket, name: object, metadata });
+    if (replaces === true) await compute.remove('global', 'images', name);
     const endpoint = 'https://storage.googleapis.com';
     await compute.run('POST', ['global', 'images'], {
       name,

@@ -41,6 +41,7 @@ const KNOWN: readonly (readonly [test: (error: GcpError) => boolean, hint: strin
     ({ message }) => /confidential instance type TDX/.test(message),
     'Set gcp_config.machine_type to c3-standard-4, -8, -22, -44, -88 or -176',
   ],
+  [({ message }) => /field 'zone'/.test(message), 'Correct gcp_config.zone: there is no zone of that name'],
   [
     ({ message }) => /machineTypes\//.test(message),
     'This zone does not have that machine type: TDX is in some zones only (dstack-cloud doctor lists them); set gcp_config.zone',
