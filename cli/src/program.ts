@@ -341,7 +341,7 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     const [kind, verb] = name.split(':') as ['kms' | 'app' | 'info', string];
     const load: Load = async () => {
       const { runContractTask } = await import('./commands/contract-task.ts');
-      return { run: (_, words) => runContractTask(context, name, words) };
+      return { run: (given, words) => runContractTask(given, name, words) };
     };
     command(`${verb} [WORDS...]`, summary, load, { kms, app, info }[kind])
       .helpOption(false)
@@ -358,8 +358,8 @@ function onChain(load: Load): Load {
       ...rest,
       run: async (context, words, options) => {
         const [{ withTimeLimit }, { wholeNumber }] = await Promise.all([
-          import('./gov/time-limit.ts'),
-          import('./gov/connect-gov.ts'),
+          import('./chain/time-limit.ts'),
+          import('./whole-number.ts'),
         ]);
         try {
           const seconds = wholeNumber('--timeout', options['timeout'] as string | undefined);

@@ -1,4 +1,6 @@
-import { type Hex, parseEventLogs, zeroHash } from 'viem';
+import { MAX_COST } from '@dstack-cloud/contracts/tasks';
+import { GovernanceError } from '@dstack-cloud/governance';
+import { encodeFunctionData, type Hex, parseEventLogs, type TransactionReceipt, zeroHash } from 'viem';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
 import {
@@ -11,6 +13,8 @@ import {
   shortMessage,
   type Writer,
 } from './connect.ts';
+import { sendOnce, sentBefore, type Way } from './send-once.ts';
+import { SentTransactions } from './sent-transactions.ts';
 
 /** What the chain says about one app. */
 export interface AppOnChain {
@@ -85,7 +89,7 @@ export async function createApp(
     zeroHash,
     composeHash === undefined ? zeroHash : bytes32(composeHash),
   ];
-  const logs = await transact(writer, writer.kms, 'deployAndRegisterApp', kmsAbi, args, (result) =>
+  const logs = await transact(context, writer, writer.kms, 'deployAndRegisterApp', kmsAbi, args, (result) =>
     announce(idOf(String(result))),
   );
   const events = parseEventLogs({ abi: kmsAbi, eventName: 'AppDeployedViaFactory', logs });
@@ -122,7 +126,7 @@ export async function setComposeHash(
     });
   }
   const name = allowed ? 'addComposeHash' : 'removeComposeHash';
-  await transact(writer, address(appId), name, appAbi, [bytes32(composeHash)]);
+  await transact(context, writer, address(appId), name, appAbi, [bytes32(composeHash)]);
 }
 
 /** Reader for a chain that the configuration must name. */
@@ -140,40 +144,51 @@ export function requireChain(config: ChainConfig | undefined): ChainConfig {
 
 /** Throws `chain_unreachable`; with `pending` when the transaction was sent, and may still come to pass. */
 async function transact(
+  context: Context,
   writer: Writer,
   to: Hex,
   functionName: string,
   abi: typeof appAbi,
   args: readonly unknown[],
   announce: (result: unknown) => Promise<void> = async () => undefined,
-): Promise<Awaited<ReturnType<Writer['client']['waitForTransactionReceipt']>>['logs']> {
+): Promise<TransactionReceipt['logs']> {
   const failed = (error: unknown): CliError =>
     new CliError('chain_unreachable', `${functionName} failed: ${shortMessage(error)}`, {
-      hint: 'Check that the account owns the contract and has funds for gas',
+      hint:
+        (error as { hint?: string }).hint ?? 'Check that the account owns the contract and has funds for gas',
     });
-  const { account, client } = writer;
+  const { account, client, chain } = writer;
+  const way: Way = {
+    chain: { chain, public: client, signer: async () => ({ account }) },
+    ...{ others: [], maxCost: MAX_COST },
+  };
+  const sending = { to, data: encodeFunctionData({ abi, functionName, args: [...args] }) };
+  const before = await sentBefore(context, way, sending);
   const call = { account, address: to, abi, functionName, args };
-  const { request, result } = await client.simulateContract(call).catch((error: unknown) => {
-    throw failed(error);
-  });
-  await announce(result);
-  const hash = await writer.wallet.writeContract(request as never).catch((error: unknown) => {
-    throw failed(error);
-  });
-  const receipt = await client
-    .waitForTransactionReceipt({ hash, timeout: 120_000 })
-    .catch((error: unknown) => {
-      throw new PendingTransaction(hash, error);
+  if (before === undefined) {
+    const { result } = await client.simulateContract(call).catch((error: unknown) => {
+      throw failed(error);
     });
-  if (receipt.status === 'success') return receipt.logs;
-  throw failed(new Error(`Transaction ${hash} was reverted`));
+    await announce(result);
+  } else {
+    context.warn(
+      `An earlier command sent this as transaction ${before.hash}, and did not see it confirmed: it is waited for, and nothing else is sent`,
+    );
+  }
+  try {
+    return (await sendOnce(context, way, sending)).receipt.logs;
+  } catch (error) {
+    const sent = await new SentTransactions(context).find(chain.id, account.address, sending);
+    if (sent !== undefined) throw new PendingTransaction(sent.hash, error);
+    throw error instanceof GovernanceError ? error : failed(error);
+  }
 }
 
 /** A transaction that was sent and not seen to be included. */
 export class PendingTransaction extends CliError {
   constructor(hash: string, cause: unknown) {
     super('chain_unreachable', `Transaction ${hash} was sent, but is not confirmed: ${shortMessage(cause)}`, {
-      hint: 'It may still be included. Run the same command again in a while: it first looks at what the chain says',
+      hint: 'It may still be included. Run the same command again: it waits for this transaction, and sends no second one',
     });
   }
 }

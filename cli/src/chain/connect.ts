@@ -2,17 +2,14 @@ import { readFile, stat } from 'node:fs/promises';
 import { dstackAppAbi, dstackKmsAbi } from '@dstack-cloud/contracts';
 import {
   type Abi,
-  type Account,
   type Chain,
   createPublicClient,
-  createWalletClient,
   defineChain,
   type Hex,
   type HttpTransport,
   http,
   type LocalAccount,
   type PublicClient,
-  type WalletClient,
 } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import type { GlobalConfig } from '../config/global-config.ts';
@@ -33,8 +30,7 @@ export interface Reader {
 
 /** A chain to write to. */
 export interface Writer extends Reader {
-  readonly wallet: WalletClient;
-  readonly account: Account;
+  readonly account: LocalAccount;
 }
 
 const TIMEOUT_MS = 10_000;
@@ -79,8 +75,7 @@ export async function connectReader(config: ChainConfig): Promise<Reader> {
 export async function connectWriter(context: Context, config: ChainConfig): Promise<Writer> {
   const reader = await connectReader(config);
   const account = await readAccount(context, config);
-  const transport = transportTo(config);
-  return { ...reader, account, wallet: createWalletClient({ chain: reader.chain, transport, account }) };
+  return { ...reader, account };
 }
 
 /** The account of `chain.private_key_file`. Throws `no_key`. */

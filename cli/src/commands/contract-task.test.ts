@@ -1,8 +1,12 @@
 /** `kms …`, `app …` and `info …` on the contract of the global configuration, on a local chain. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type Anvil, buildContracts, connectChain, deployKms, startAnvil } from '@dstack-cloud/contracts';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createPublicClient, http } from 'viem';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { LyingEndpoint } from '../gov/lying-endpoint.ts';
 import { Sandbox } from '../testing.ts';
+
+vi.setConfig({ testTimeout: 120_000 });
 
 const HASH = 'ab'.repeat(32);
 
@@ -118,5 +122,123 @@ describe('contract tasks', () => {
       'Set KMS_CONTRACT_ADDRESS',
     );
     box.env = {};
+  });
+});
+
+describe('a task ends between sending and the receipt', () => {
+  const chain = () => createPublicClient({ transport: http(anvil.rpcUrl), cacheTime: 0 });
+  const nonce = () => chain().getTransactionCount({ address: anvil.accounts[0]!.address });
+  const kept = () => JSON.parse(readFileSync(box.path('gov-sent.json'), 'utf8')).sent as { hash: string }[];
+  let liar: LyingEndpoint;
+  beforeAll(async () => {
+    liar = await new LyingEndpoint(anvil.rpcUrl).start();
+  });
+  afterAll(async () => {
+    await liar?.stop();
+  });
+
+  /** Runs a command that is ended when it asks for the receipt, or when its transaction is sent and the answer is lost. */
+  async function interrupted(cut: 'receipt' | 'answer', ...words: string[]): Promise<void> {
+    const interrupt = new AbortController();
+    let isSent = false;
+    liar.lie = ({ method }) => {
+      if (method === 'eth_sendRawTransaction') {
+        isSent = true;
+        if (cut === 'answer') return 'pass-and-drop';
+      }
+      if (!isSent || !['eth_getTransactionReceipt', 'eth_getTransactionByHash'].includes(method))
+        return undefined;
+      interrupt.abort(new Error('Interrupted'));
+      return 'stall';
+    };
+    configure({ rpc_url: liar.url });
+    box.signal = interrupt.signal;
+    const { code, stderr } = await box.run(...words);
+    box.signal = new AbortController().signal;
+    liar.lie = () => undefined;
+    configure({});
+    expect(code, stderr).not.toBe(0);
+  }
+
+  it.each([
+    ['kms create-app', ['kms', 'create-app', '--allow-any-device', '--hash', HASH], 1],
+    ['kms add-device', ['kms', 'add-device', '7'.repeat(64)], 1],
+    ['kms deploy-impl', ['kms', 'deploy-impl', '--yes'], 1],
+  ] as const)('%s, repeated, is sent once, and a third time is another wish', async (_, words, count) => {
+    for (const cut of ['receipt', 'answer'] as const) {
+      const before = await nonce();
+      await interrupted(cut, ...words);
+      const [entry] = kept();
+      const again = await box.run(...words, '--json');
+      expect(again.code, again.stderr).toBe(0);
+      expect(JSON.parse(again.stdout).transactionHash).toBe(entry?.hash);
+      expect(await nonce()).toBe(before + count);
+      expect(kept()).toEqual([]);
+    }
+    const before = await nonce();
+    expect((await box.run(...words)).code).toBe(0);
+    expect(await nonce()).toBe(before + count);
+  });
+
+  it('a deployment of several contracts goes on where it ended', async () => {
+    const words = ['app', 'deploy', '--yes', '--allow-any-device'];
+    const before = await nonce();
+    let receipts = 0;
+    const interrupt = new AbortController();
+    liar.lie = ({ method }) => {
+      if (method === 'eth_sendRawTransaction') receipts += 1;
+      if (receipts < 3 || method !== 'eth_getTransactionReceipt') return undefined;
+      interrupt.abort(new Error('Interrupted'));
+      return 'stall';
+    };
+    configure({ rpc_url: liar.url });
+    box.signal = interrupt.signal;
+    expect((await box.run(...words)).code).not.toBe(0);
+    box.signal = new AbortController().signal;
+    liar.lie = () => undefined;
+    configure({});
+    expect(kept()).toHaveLength(3);
+    const { code, stderr } = await box.run(...words);
+    expect(code, stderr).toBe(0);
+    expect(await nonce()).toBe(before + 3);
+  });
+
+  it('what another call undid since is sent anew', async () => {
+    const image = ['kms', 'add-image', '8'.repeat(64)];
+    await interrupted('receipt', ...image);
+    expect((await box.run('kms', 'remove-image', '8'.repeat(64))).code).toBe(0);
+    expect((await box.run(...image)).code).toBe(0);
+    expect((await box.run('info', 'image', '8'.repeat(64))).stdout).toBe('OS image allowed: true\n');
+  });
+
+  it('--timeout ends it, --max-cost and a folder that takes no file stop it before anything is signed', async () => {
+    const before = await nonce();
+    liar.lie = ({ method }) => (method === 'eth_estimateGas' ? 'stall' : undefined);
+    configure({ rpc_url: liar.url });
+    const slow = await box.run('kms', 'pause', '--timeout', '2');
+    liar.lie = () => undefined;
+    configure({});
+    expect([slow.code, slow.stderr]).toEqual([124, expect.stringContaining('longer than 2 seconds')]);
+    const dear = await box.run('kms', 'pause', '--max-cost', '0.0000001');
+    expect([dear.code, dear.stderr]).toEqual([1, expect.stringContaining('at most 0.0000001')]);
+    const unwritable = await box.run('-C', '/proc', 'kms', 'pause');
+    expect([unwritable.code, unwritable.stderr]).toEqual([
+      1,
+      expect.stringContaining('gov-sent.json cannot be written: nothing was sent'),
+    ]);
+    expect((await box.run('kms', 'pause', '--timeout', 'soon')).code).not.toBe(0);
+    expect(await nonce()).toBe(before);
+    expect(existsSync('/proc/gov-sent.json')).toBe(false);
+  });
+
+  it('a record whose bytes are another transaction is damaged', async () => {
+    await interrupted('receipt', 'kms', 'add-image', '9'.repeat(64));
+    const text = readFileSync(box.path('gov-sent.json'), 'utf8');
+    const { sent } = JSON.parse(text) as { sent: { data: string }[] };
+    const data = sent.at(-1)!.data;
+    writeFileSync(box.path('gov-sent.json'), text.replaceAll(data, data.replaceAll('9', 'a')));
+    const { code, stderr } = await box.run('kms', 'add-image', 'a'.repeat(64));
+    expect([code, stderr]).toEqual([1, expect.stringContaining('gov-sent.json is damaged')]);
+    writeFileSync(box.path('gov-sent.json'), text);
   });
 });

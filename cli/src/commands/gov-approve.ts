@@ -9,10 +9,10 @@ import {
 } from '@dstack-cloud/governance';
 import { encodeFunctionData, isAddressEqual } from 'viem';
 import { confirm } from '../ask.ts';
+import { fromAll } from '../chain/other-endpoints.ts';
 import type { Context } from '../context.ts';
 import { approveOffline } from '../gov/approve-offline.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
-import { fromAll } from '../gov/other-endpoints.ts';
 import { openProposal, saveProposal, wordsOf } from '../gov/proposals.ts';
 import { sendCall } from '../gov/send-call.ts';
 

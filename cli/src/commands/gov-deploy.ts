@@ -5,8 +5,9 @@ import { type Address, zeroAddress } from 'viem';
 import { confirm } from '../ask.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
-import { connectGov, type GovOptions, type GovSession, wholeNumber } from '../gov/connect-gov.ts';
+import { connectGov, type GovOptions, type GovSession } from '../gov/connect-gov.ts';
 import { deployModel } from '../gov/deploy-model.ts';
+import { wholeNumber } from '../whole-number.ts';
 
 type Options = GovOptions & {
   model?: string;

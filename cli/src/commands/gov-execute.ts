@@ -9,11 +9,11 @@ import {
   timeText,
 } from '@dstack-cloud/governance';
 import { type Address, zeroHash } from 'viem';
+import { fromAll } from '../chain/other-endpoints.ts';
 import type { Context } from '../context.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
 import { findOperation } from '../gov/find-operation.ts';
 import { makeProposal, type ProposeOptions } from '../gov/make-proposal.ts';
-import { fromAll } from '../gov/other-endpoints.ts';
 import { sendStep } from '../gov/send-call.ts';
 
 /** `gov execute`: executes an operation whose delay is over, if it still succeeds. */

@@ -1,8 +1,9 @@
 import { checkHealth, type HealthLevel, worstLevel } from '@dstack-cloud/governance';
 import picocolors from 'picocolors';
 import type { Context } from '../context.ts';
-import { connectGov, type GovOptions, wholeNumber } from '../gov/connect-gov.ts';
+import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
 import { readHealthFacts } from '../gov/read-health-facts.ts';
+import { wholeNumber } from '../whole-number.ts';
 
 const EXIT_CODES: Readonly<Record<HealthLevel, number>> = { ok: 0, warning: 1, unknown: 1, critical: 2 };
 

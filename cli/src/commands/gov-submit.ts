@@ -9,9 +9,9 @@ import {
   timeText,
 } from '@dstack-cloud/governance';
 import { encodeFunctionData, isAddressEqual, parseEventLogs } from 'viem';
+import { fromAll } from '../chain/other-endpoints.ts';
 import type { Context } from '../context.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
-import { fromAll } from '../gov/other-endpoints.ts';
 import { openProposal, scheduledBy, wordsOf } from '../gov/proposals.ts';
 import { sendCall } from '../gov/send-call.ts';
 

@@ -9,11 +9,12 @@ import {
   timeText,
 } from '@dstack-cloud/governance';
 import { type Address, isAddressEqual } from 'viem';
+import { fromAll } from '../chain/other-endpoints.ts';
 import type { Context } from '../context.ts';
 import { EXIT } from '../errors.ts';
 import type { GovSession, GovView } from '../gov/connect-gov.ts';
-import { fromAll } from '../gov/other-endpoints.ts';
-import { operationOf, type StartOptions, startCalls } from '../gov/start-calls.ts';
+import { operationOf } from '../gov/operation-of.ts';
+import { type StartOptions, startCalls } from '../gov/start-calls.ts';
 import { openRegistration } from '../measurement/open-registration.ts';
 import { addressOption, type MeasurementOptions, workloadOptions } from '../measurement/options.ts';
 import { makerText, type PlannedCall, type PlannedGroup, planJson, planLines } from '../measurement/plan.ts';

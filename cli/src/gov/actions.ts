@@ -22,7 +22,8 @@ import {
 import { type Abi, type Address, encodeFunctionData, type Hex } from 'viem';
 import { z } from 'zod';
 import { CliError, EXIT } from '../errors.ts';
-import { type GovSession, type GovView, wholeNumber } from './connect-gov.ts';
+import { wholeNumber } from '../whole-number.ts';
+import type { GovSession, GovView } from './connect-gov.ts';
 
 const MAX_BATCH = 1024 * 1024;
 

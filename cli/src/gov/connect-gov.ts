@@ -4,8 +4,8 @@ import { ContractsError } from '@dstack-cloud/contracts';
 import {
   addressValue,
   connectTask,
+  costValue,
   findSigner,
-  MAX_COST,
   networkOf,
   type TaskChain,
 } from '@dstack-cloud/contracts/tasks';
@@ -22,12 +22,13 @@ import {
   type TransactionService,
   transactionService,
 } from '@dstack-cloud/governance';
-import { type Address, type LocalAccount, type PublicClient, parseEther } from 'viem';
+import type { Address, LocalAccount, PublicClient } from 'viem';
 import { readAccount } from '../chain/connect.ts';
+import { clientOf, disagreement, fromOthers, otherUrls } from '../chain/other-endpoints.ts';
 import { loadGlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
-import { clientOf, disagreement, fromOthers, otherUrls } from './other-endpoints.ts';
+import { wholeNumber } from '../whole-number.ts';
 
 /** Options that every `gov` command has. */
 export type GovOptions = {
@@ -164,7 +165,7 @@ export async function connectGov(
   const serviceUrl = options.service ?? env['SAFE_SERVICE_URL'];
   return {
     path: (name) => resolve(context.directory, name),
-    ...{ chain, client, others, file, filePath, kms, read, fromBlock, maxCost: maxCostOf(options) },
+    ...{ chain, client, others, file, filePath, kms, read, fromBlock, maxCost: costValue(options.maxCost) },
     dryRun: options.dryRun === true,
     findAccount: async () =>
       hasKey || configured?.private_key_file !== undefined ? (await chain.signer()).account : undefined,
@@ -228,18 +229,4 @@ async function readFile(path: string, isNamed: boolean): Promise<GovernanceFile 
     if (!isNamed && (error as { code?: string }).code === 'file-missing') return undefined;
     throw error;
   }
-}
-
-/** Wei of --max-cost, which is in units of the chain's currency. */
-function maxCostOf({ maxCost }: GovOptions): bigint {
-  if (maxCost === undefined) return MAX_COST;
-  if (/^\d{1,9}(\.\d{1,18})?$/.test(maxCost)) return parseEther(maxCost);
-  throw new CliError('bad_argument', '--max-cost is a number such as 0.05', { found: maxCost });
-}
-
-/** A whole number of an option. @throws CliError `bad_argument` */
-export function wholeNumber(name: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  if (/^\d{1,15}$/.test(text)) return Number(text);
-  throw new CliError('bad_argument', `${name} is a whole number`, { found: text });
 }

@@ -1,5 +1,5 @@
 import { dstackKmsAbi, loadArtifact } from '@dstack-cloud/contracts';
-import { addressValue, deployCode, implementationOf } from '@dstack-cloud/contracts/tasks';
+import { addressValue, deployCode, implementationOf, type Sender } from '@dstack-cloud/contracts/tasks';
 import {
   canonicalSafeContract,
   createSafe,
@@ -12,6 +12,7 @@ import {
   safeArtifact,
 } from '@dstack-cloud/governance';
 import { type Abi, type Address, encodeFunctionData, type Hex, isAddressEqual, zeroAddress } from 'viem';
+import { sendOnce } from '../chain/send-once.ts';
 import type { Context } from '../context.ts';
 import type { GovSession } from './connect-gov.ts';
 import { sendCall } from './send-call.ts';
@@ -60,6 +61,10 @@ export async function deployModel(
     return await hasCode(address);
   };
   const terminal = { print: context.info, note: context.info, document: () => {}, confirm: async () => true };
+  const sender: Sender = {
+    sentBefore: async () => undefined,
+    send: (sending, steps) => sendOnce(context, session, sending, steps),
+  };
   const make = async (
     name: string,
     artifact: { abi: Abi; bytecode: Hex },
@@ -70,7 +75,7 @@ export async function deployModel(
     context.info(`Deploying ${name}`);
     const announce = (address: Address): Promise<void> =>
       change({ made: { ...state.made, [name]: address } });
-    return (await deployCode({ chain, terminal }, artifact, args, announce)).address;
+    return (await deployCode({ chain, terminal, sender }, artifact, args, announce)).address;
   };
   const send = async (
     to: Address,

@@ -12,9 +12,10 @@ import {
   simulateTransaction,
 } from '@dstack-cloud/governance';
 import { type Hex, isAddressEqual } from 'viem';
+import { fromAll } from '../chain/other-endpoints.ts';
 import type { Context } from '../context.ts';
-import { type GovSession, type GovView, wholeNumber } from './connect-gov.ts';
-import { fromAll } from './other-endpoints.ts';
+import { wholeNumber } from '../whole-number.ts';
+import type { GovSession, GovView } from './connect-gov.ts';
 import { pendingProposals } from './pending-proposals.ts';
 import { saveProposal } from './proposals.ts';
 

@@ -1,10 +1,10 @@
 import { type Call, GovernanceError, simulateCalls } from '@dstack-cloud/governance';
 import { type Address, type Hex, isAddressEqual, type TransactionReceipt } from 'viem';
 import { confirm } from '../ask.ts';
+import { fromAll } from '../chain/other-endpoints.ts';
+import { sendOnce, sentBefore } from '../chain/send-once.ts';
 import type { Context } from '../context.ts';
 import type { GovSession } from './connect-gov.ts';
-import { fromAll } from './other-endpoints.ts';
-import { sendOnce, sentBefore } from './send-once.ts';
 
 /**
  * Sends a call from the account, after it succeeded in a simulation and was confirmed.
@@ -40,7 +40,7 @@ export async function sendCall(
     return undefined;
   }
   if (before === undefined) await confirm(context, `Send it from ${account.address}?`);
-  return await sendOnce(context, session, call);
+  return (await sendOnce(context, session, call)).receipt;
 }
 
 /** Sends the call that executes or cancels an operation of a Timelock, and reports it. @param who as for `sendCall` */

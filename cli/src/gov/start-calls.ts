@@ -1,33 +1,26 @@
-import { randomBytes } from 'node:crypto';
 import { dstackKmsAbi } from '@dstack-cloud/contracts';
 import {
   announceCall,
   type Call,
   callLines,
-  callsOfTransaction,
   canonicalSafeContract,
-  decodeOperation,
   describeCall,
   durationText,
   encodeMultiSend,
   GovernanceError,
   isSafeContract,
-  operationId,
   type Route,
   scheduleCall,
   simulateCalls,
-  type TimelockOperation,
   timeText,
 } from '@dstack-cloud/governance';
-import { bytesToHex, encodeFunctionData, type Hex, isAddressEqual, zeroHash } from 'viem';
+import { encodeFunctionData, isAddressEqual } from 'viem';
+import { fromAll } from '../chain/other-endpoints.ts';
 import type { Context } from '../context.ts';
-import { type GovSession, type GovView, wholeNumber } from './connect-gov.ts';
+import type { GovSession, GovView } from './connect-gov.ts';
 import { makeProposal, type ProposeOptions } from './make-proposal.ts';
-import { fromAll } from './other-endpoints.ts';
-import { pendingProposals } from './pending-proposals.ts';
+import { operationOf, refuseTwice, saltSentBefore } from './operation-of.ts';
 import { sendCall } from './send-call.ts';
-import { isAlive } from './send-once.ts';
-import { SentTransactions } from './sent-transactions.ts';
 
 export type StartOptions = ProposeOptions & {
   readonly delay?: string;
@@ -103,93 +96,6 @@ export async function startCalls(
     context.print(operation !== undefined ? 'Scheduled' : options.announce === true ? 'Announced' : 'Done');
   }
   return { ...result, sent: receipt !== undefined, transaction: receipt?.transactionHash ?? null };
-}
-
-/** The operation of a Timelock that makes the calls; undefined without one. */
-export function operationOf(
-  { timelock }: Route,
-  calls: readonly Call[],
-  { delay, after }: StartOptions = {},
-  sentBefore?: Hex,
-): { id: Hex; operation: TimelockOperation; delay: bigint } | undefined {
-  if (timelock === undefined) return undefined;
-  const seconds = BigInt(wholeNumber('--delay', delay) ?? timelock.minDelay);
-  if (seconds < timelock.minDelay) {
-    throw new GovernanceError('bad-input', 'The delay is shorter than the Timelock allows', {
-      ...{ expected: `at least ${durationText(timelock.minDelay)}`, found: durationText(seconds) },
-    });
-  }
-  if (after !== undefined && !timelock.operations.some(({ id }) => id === after.toLowerCase())) {
-    throw new GovernanceError('not-found', `There is no operation ${after} to come before this one`);
-  }
-  // Random, because two pending operations of one content need different salts.
-  const salt = sentBefore ?? bytesToHex(randomBytes(32));
-  const predecessor = (after?.toLowerCase() ?? zeroHash) as Hex;
-  const operation = { calls, predecessor, salt, isBatch: calls.length > 1 };
-  return { id: operationId(operation), operation, delay: seconds };
-}
-
-/**
- * The salt of what an earlier command, which was killed, sent to schedule the same calls: with it the call is the same, and is
- * not sent twice.
- */
-async function saltSentBefore(
-  context: Context,
-  session: GovSession,
-  { timelock, safe }: Route,
-  calls: readonly Call[],
-): Promise<Hex | undefined> {
-  const account = timelock === undefined || safe !== undefined ? undefined : await session.findAccount();
-  if (timelock === undefined || account === undefined) return undefined;
-  const { chain } = session;
-  for (const sent of await new SentTransactions(context).of(chain.chain.id, account.address)) {
-    const operation = isAddressEqual(sent.to, timelock.address)
-      ? decodeOperation(sent.to, sent.data)?.operation
-      : undefined;
-    if (operation === undefined || !isSame(operation.calls, calls)) continue;
-    if (await isAlive(context, chain, sent)) return operation.salt;
-  }
-  return undefined;
-}
-
-function isSame(some: readonly Call[], others: readonly Call[]): boolean {
-  return (
-    some.length === others.length &&
-    some.every(({ to, value, data }, index) => {
-      const other = others[index];
-      return (
-        other !== undefined && isAddressEqual(to, other.to) && value === other.value && data === other.data
-      );
-    })
-  );
-}
-
-/** The same calls wait already. @throws GovernanceError `pending` */
-async function refuseTwice(
-  session: GovSession,
-  view: GovView,
-  { timelock, safe }: Route,
-  { id, operation }: { id: Hex; operation: TimelockOperation },
-): Promise<void> {
-  const { calls, predecessor } = operation;
-  const again = 'Pass --again to schedule the same a second time';
-  for (const one of timelock?.operations ?? []) {
-    const waits = one.state === 'waiting' || one.state === 'ready';
-    if (!waits || one.id === id || one.predecessor !== predecessor || !isSame(one.calls, calls)) continue;
-    throw new GovernanceError('pending', `The same is scheduled already, as operation ${one.id}`, {
-      hint: `It can be executed from ${timeText(one.readyAt ?? 0n)}: dstack-cloud gov execute ${one.id}. ${again}`,
-    });
-  }
-  if (safe === undefined) return;
-  for (const { proposal, hash, signers } of await pendingProposals(session, view)) {
-    const scheduled = callsOfTransaction(proposal.tx, view.known).map(({ to, data }) =>
-      decodeOperation(to, data),
-    );
-    if (!scheduled.some((one) => one !== undefined && isSame(one.operation.calls, calls))) continue;
-    throw new GovernanceError('pending', `The same is proposed already, as Safe transaction ${hash}`, {
-      hint: `It has ${signers.length} of ${safe.threshold} signatures: dstack-cloud gov approve ${hash}. ${again}`,
-    });
-  }
 }
 
 /** One transaction of an account for all calls: the contract's own batch. @throws GovernanceError `bad-input` */

@@ -1,7 +1,7 @@
 import { type PublicClient, stringify } from 'viem';
+import { disagreement, fromOthers } from '../chain/other-endpoints.ts';
 import type { Context } from '../context.ts';
 import { connectGov, type GovOptions, type GovSession, type GovView } from '../gov/connect-gov.ts';
-import { disagreement, fromOthers } from '../gov/other-endpoints.ts';
 import { pendingProposals } from '../gov/pending-proposals.ts';
 import { type Plan, planRegistration } from './plan.ts';
 import { type Registration, type RegistrationOptions, readRegistration } from './read-registration.ts';

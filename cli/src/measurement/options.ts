@@ -1,7 +1,8 @@
 import { addressValue } from '@dstack-cloud/contracts/tasks';
 import type { Address } from 'viem';
 import { CliError, EXIT } from '../errors.ts';
-import { type GovOptions, wholeNumber } from '../gov/connect-gov.ts';
+import type { GovOptions } from '../gov/connect-gov.ts';
+import { wholeNumber } from '../whole-number.ts';
 import type { WorkloadOptions } from './workload.ts';
 
 /** Options of `measurement register` and `measurement plan`, as commander gives them. */

@@ -1,6 +1,6 @@
 import type { Hex, TransactionReceipt } from 'viem';
 import { ContractsError } from '../errors.ts';
-import type { TaskChain } from './connect-task.ts';
+import type { SigningChain } from './connect-task.ts';
 
 const RECEIPT_TIMEOUT_MS = 180_000;
 
@@ -9,7 +9,7 @@ const RECEIPT_TIMEOUT_MS = 180_000;
  * @throws ContractsError `not-confirmed` when it is not yet, `transaction-reverted` also when another one took its place
  */
 export async function awaitReceipt(
-  { public: client }: Pick<TaskChain, 'public'>,
+  { public: client }: Pick<SigningChain, 'public'>,
   hash: Hex,
   timeout: number = RECEIPT_TIMEOUT_MS,
 ): Promise<TransactionReceipt> {

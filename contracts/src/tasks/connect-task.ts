@@ -2,12 +2,10 @@ import {
   type Address,
   type Chain,
   createPublicClient,
-  createWalletClient,
   defineChain,
   type HttpTransport,
   type LocalAccount,
   type PublicClient,
-  type WalletClient,
 } from 'viem';
 import { ContractsError } from '../errors.ts';
 import type { Network } from './networks.ts';
@@ -21,10 +19,14 @@ export type TaskChain = {
   /** Address of DstackKms. @throws ContractsError when it is not set */
   kms(): Address;
   /** @throws ContractsError when nothing can be signed */
-  signer(): Promise<{
-    account: LocalAccount;
-    wallet: WalletClient<HttpTransport, Chain, LocalAccount>;
-  }>;
+  signer(): Promise<{ account: LocalAccount }>;
+};
+
+/** What signing and sending takes. */
+export type SigningChain = {
+  readonly chain: Chain;
+  readonly public: PublicClient;
+  signer(): Promise<{ account: LocalAccount }>;
 };
 
 /** @throws ContractsError `chain-unreachable`, or `chain-mismatch` when it is another chain than its name says */
@@ -69,8 +71,7 @@ export async function connectTask(options: {
     public: createPublicClient({ chain, transport, pollingInterval, cacheTime: 0 }),
     async signer() {
       if (!signer) {
-        const account = await options.account();
-        signer = { account, wallet: createWalletClient({ chain, transport, account, pollingInterval }) };
+        signer = { account: await options.account() };
       }
       return signer;
     },

@@ -1,13 +1,11 @@
 import { type Abi, type Address, encodeDeployData, getContractAddress, type Hex, isAddressEqual } from 'viem';
 import { type ContractName, loadArtifact } from '../artifact.ts';
 import { ContractsError } from '../errors.ts';
-import { awaitReceipt } from './await-receipt.ts';
-import { signTransaction } from './sign-transaction.ts';
 import type { TaskRun } from './task.ts';
 
 /** A contract of this repository. */
 export async function deployContract(
-  run: Pick<TaskRun, 'chain' | 'terminal'>,
+  run: Pick<TaskRun, 'chain' | 'terminal' | 'sender'>,
   name: ContractName,
   args: readonly unknown[] = [],
 ): Promise<{ address: Address; transactionHash: Hex }> {
@@ -21,21 +19,23 @@ export async function deployContract(
  * @param announce gets the address before anything is sent, so that whoever is killed meanwhile finds the contract again
  */
 export async function deployCode(
-  { chain, terminal }: Pick<TaskRun, 'chain' | 'terminal'>,
+  { chain, terminal, sender }: Pick<TaskRun, 'chain' | 'terminal' | 'sender'>,
   { abi, bytecode }: { abi: Abi; bytecode: Hex },
   args: readonly unknown[] = [],
   announce: (address: Address) => Promise<void> = async () => undefined,
 ): Promise<{ address: Address; transactionHash: Hex }> {
   const { account } = await chain.signer();
-  const from = account.address;
-  const nonce = await chain.public.getTransactionCount({ address: from, blockTag: 'pending' });
-  const address = getContractAddress({ from, nonce: BigInt(nonce) });
-  await announce(address);
-  const data = encodeDeployData({ abi, bytecode, args: [...args] });
-  const { raw, hash } = await signTransaction(chain, { data, nonce });
-  await chain.public.sendRawTransaction({ serializedTransaction: raw });
-  terminal.print(`Waiting for transaction ${hash} to be confirmed...`);
-  const { contractAddress } = await awaitReceipt(chain, hash);
+  const addressOf = (nonce: number): Address =>
+    getContractAddress({ from: account.address, nonce: BigInt(nonce) });
+  const { receipt, nonce } = await sender.send(
+    { data: encodeDeployData({ abi, bytecode, args: [...args] }) },
+    {
+      announce: (signed) => announce(addressOf(signed.nonce)),
+      sent: (hash) => terminal.print(`Waiting for transaction ${hash} to be confirmed...`),
+    },
+  );
+  const { contractAddress, transactionHash: hash } = receipt;
+  const address = addressOf(nonce);
   if (!contractAddress) {
     throw new ContractsError('transaction-reverted', `Transaction ${hash} created no contract`);
   }

@@ -17,6 +17,8 @@ export type CommonOptions = {
   readonly passwordFile?: string | undefined;
   readonly signerUrl?: string | undefined;
   readonly from?: string | undefined;
+  /** In units of the chain's currency. */
+  readonly maxCost?: string | undefined;
 };
 
 const commonFlags = new Set(['json', 'dry-run', 'yes', 'allow-debug', 'announce', 'help']);
@@ -28,6 +30,7 @@ const commonValues = new Set([
   'password-file',
   'signer-url',
   'from',
+  'max-cost',
 ]);
 
 /** 9999-12-31T23:59:59Z. */
@@ -84,6 +87,7 @@ export function parseWords(
       ...{ allowDebug: flag('allow-debug'), help: flag('help') },
       ...{ safe: text('safe'), timelock: text('timelock'), from: text('from') },
       ...{ keyFile: text('key-file'), passwordFile: text('password-file'), signerUrl: text('signer-url') },
+      maxCost: text('max-cost'),
     },
     ...{ task, named, bare },
   };

@@ -2,7 +2,7 @@ import { nearestName } from '@dstack-cloud/encoding';
 import type { Address, LocalAccount } from 'viem';
 import { ContractsError } from '../errors.ts';
 import { appTasks } from './app-tasks.ts';
-import { connectTask } from './connect-task.ts';
+import { connectTask, type TaskChain } from './connect-task.ts';
 import { deployTasks } from './deploy-tasks.ts';
 import { explainFailure } from './explain-revert.ts';
 import { addressValue } from './hex-values.ts';
@@ -10,6 +10,8 @@ import { infoTasks } from './info-tasks.ts';
 import { kmsTasks } from './kms-tasks.ts';
 import { type Network, networkOf } from './networks.ts';
 import { parseWords, valuesOf } from './parse-arguments.ts';
+import { directSender, type Sender } from './sender.ts';
+import { costValue } from './sign-transaction.ts';
 import { findSigner } from './signer.ts';
 import { submitCall } from './submit-call.ts';
 import type { Task, TaskArgument, TaskRun } from './task.ts';
@@ -31,6 +33,12 @@ export type TaskSurroundings = {
   readonly network?: { readonly name: string; readonly at: Network };
   readonly kms?: string;
   readonly account?: () => Promise<LocalAccount>;
+  /** Keeps what is sent, so that an interrupted task can be repeated (default: nothing is kept). */
+  readonly sender?: (chain: TaskChain, maxCost: bigint) => Promise<Sender>;
+  /** Ends everything. */
+  readonly signal?: AbortSignal;
+  /** Help for options that only this caller of the tasks has. */
+  readonly moreHelp?: string;
   /** How a person calls the tasks (default: `npx hardhat`): with a space, of which a task's name has a colon. */
   readonly program?: string;
 };
@@ -52,7 +60,7 @@ export async function runTask(words: readonly string[], surroundings: TaskSurrou
 
 async function answerTask(
   words: readonly string[],
-  { env, terminal: given, network, kms, account, program = 'npx hardhat' }: TaskSurroundings,
+  { env, terminal: given, network, kms, account, program = 'npx hardhat', ...more }: TaskSurroundings,
 ): Promise<TaskAnswer> {
   const { common, task: name, named, bare } = parseWords(words, tasks);
   if (name === undefined || name === 'help') return { help: taskList() };
@@ -62,7 +70,8 @@ async function answerTask(
       'usage',
       `There is no task ${name}${suggestion(name, Object.keys(tasks))}. See npx hardhat help`,
     );
-  if (common.help) return { help: taskHelp(name, task, program) };
+  if (common.help) return { help: taskHelp(name, task, program, more.moreHelp) };
+  const maxCost = costValue(common.maxCost);
   const values = valuesOf(name, task, named, bare, common.allowDebug);
   const [safe, timelock] = (['safe', 'timelock'] as const).map((option) => {
     const address = common[option];
@@ -73,14 +82,16 @@ async function answerTask(
     name: network?.name ?? common.network,
     network: network?.at ?? networkOf(common.network, env),
     kms: () => kmsAddress(env, kms),
+    ...(more.signal && { signal: more.signal }),
     account:
       common.keyFile === undefined && common.signerUrl === undefined && account !== undefined
         ? account
         : () => findSigner({ ...common, env, warn: (line) => terminal.note(`Warning: ${line}`) }),
   });
+  const sender = (await more.sender?.(chain, maxCost)) ?? directSender(chain, maxCost);
   const caller = async (): Promise<Address> => timelock ?? safe ?? (await chain.signer()).account.address;
   const submit: TaskRun['submit'] = (call) =>
-    submitCall(chain, terminal, call, {
+    submitCall({ chain, terminal, sender }, call, {
       dryRun: common.dryRun,
       announce: common.announce,
       summary: task.summary.replace(/ \(owner or guardian\)$/, ''),
@@ -93,7 +104,7 @@ async function answerTask(
     }
     return {
       json: common.json,
-      result: await task.run({ chain, terminal, values, dryRun: common.dryRun, caller, submit }),
+      result: await task.run({ chain, terminal, sender, values, dryRun: common.dryRun, caller, submit }),
     };
   }
   const result = await submit(await task.call(values, chain));
@@ -149,6 +160,7 @@ Options of every task:
   --timelock ADDRESS   print the transaction that schedules it in this Timelock
   --key-file FILE      key of the account: 64 hex digits, or an encrypted key file (with --password-file FILE)
   --signer-url URL     a service that holds the key and signs (with --from ADDRESS)
+  --max-cost AMOUNT    refuse a transaction that may cost more, in the chain's currency (default: 1)
   --json               the result as JSON
   --yes                answer yes to questions
   --allow-debug        accept measurements of debug systems
@@ -156,7 +168,7 @@ Options of every task:
 Environment: PRIVATE_KEY, KMS_CONTRACT_ADDRESS, RPC_URL, KEYSTORE_PASSWORD_FILE. There is no default key.`;
 
 /** How one task is called. */
-export function taskHelp(name: string, task: Task, program = 'npx hardhat'): string {
+export function taskHelp(name: string, task: Task, program = 'npx hardhat', more = ''): string {
   const named = task.arguments.filter(({ place }) => place !== 'first');
   const words = task.arguments
     .filter(({ place }) => place === 'first')
@@ -171,7 +183,7 @@ export function taskHelp(name: string, task: Task, program = 'npx hardhat'): str
     .map((one) => (one.place === 'first' ? ` ${variable(one)}` : ` --${one.name} ${variable(one)}`));
   const example = `${called}${needed.join('')}`;
   const examples = 'call' in task ? [example, `${example} --dry-run`] : [example];
-  return `${called}${words.join('')} [options]\n\n${task.summary}\n${lines.join('\n')}\n${COMMON_HELP}\n\nExamples:\n${examples.map((line) => `  ${line}`).join('\n')}`;
+  return `${called}${words.join('')} [options]\n\n${task.summary}\n${lines.join('\n')}\n${COMMON_HELP.replace('\n\nEnvironment', `${more}\n\nEnvironment`)}\n\nExamples:\n${examples.map((line) => `  ${line}`).join('\n')}`;
 }
 
 function taskList(): string {

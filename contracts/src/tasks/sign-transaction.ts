@@ -1,15 +1,9 @@
-import { type Address, formatEther, type Hex, keccak256, type TransactionSerializable } from 'viem';
+import { formatEther, type Hex, keccak256, parseEther, type TransactionSerializable } from 'viem';
 import { ContractsError } from '../errors.ts';
-import type { TaskChain } from './connect-task.ts';
+import type { SigningChain } from './connect-task.ts';
 import { explainFailure } from './explain-revert.ts';
-
-/** What is sent; without `to` it creates a contract. */
-export type Outgoing = {
-  readonly to?: Address;
-  readonly value?: bigint;
-  readonly data: Hex;
-  readonly nonce?: number;
-};
+import { shown } from './hex-values.ts';
+import type { Sending } from './sender.ts';
 
 /** A transaction that can be sent any number of times, and counts once. */
 export type SignedTransaction = { readonly raw: Hex; readonly hash: Hex; readonly nonce: number };
@@ -19,13 +13,20 @@ const MAX_GAS = 30_000_000n;
 /** Wei. An endpoint names gas and fees; whoever believes it without a bound can be made to pay anything. */
 export const MAX_COST: bigint = 10n ** 18n;
 
+/** Wei of `--max-cost`, which is in units of the chain's currency. @throws ContractsError `bad-argument` */
+export function costValue(text: string | undefined): bigint {
+  if (text === undefined) return MAX_COST;
+  if (/^\d{1,9}(\.\d{1,18})?$/.test(text)) return parseEther(text);
+  throw new ContractsError('bad-argument', `--max-cost is a number such as 0.05, found ${shown(text)}`);
+}
+
 /**
  * Signs a transaction of the account with gas and fees as the endpoint proposes them, within bounds.
  * @throws ContractsError `refused` when it would cost more than `maxCost` wei
  */
 export async function signTransaction(
-  { chain, public: client, signer }: TaskChain,
-  { to, value = 0n, data, nonce: given }: Outgoing,
+  { chain, public: client, signer }: SigningChain,
+  { to, value = 0n, data }: Sending,
   maxCost: bigint = MAX_COST,
 ): Promise<SignedTransaction> {
   const { account } = await signer();
@@ -35,7 +36,7 @@ export async function signTransaction(
     // Made at the time of the last block: what is written there twice in one second costs little, and more in the next.
     const gas = estimate + estimate / 4n;
     if (gas > MAX_GAS) throw refused(`it needs ${gas} gas`, `at most ${MAX_GAS}`);
-    const nonce = given ?? (await client.getTransactionCount({ address, blockTag: 'pending' }));
+    const nonce = await client.getTransactionCount({ address, blockTag: 'pending' });
     const { baseFeePerGas } = await client.getBlock();
     const isLegacy = typeof baseFeePerGas !== 'bigint';
     const fees = isLegacy ? { gasPrice: await client.getGasPrice() } : await client.estimateFeesPerGas();

@@ -1,9 +1,8 @@
 import type { Address } from 'viem';
 import { ContractsError } from '../errors.ts';
-import { awaitReceipt } from './await-receipt.ts';
 import type { TaskChain } from './connect-task.ts';
 import { nameOwner } from './name-owner.ts';
-import { signTransaction } from './sign-transaction.ts';
+import type { Sender } from './sender.ts';
 import type { Submitted, TaskCall } from './task.ts';
 import type { TaskTerminal } from './terminal.ts';
 import { announcing, describeCall, safeBatch, scheduled, simulate, unsignedOf } from './wrap-call.ts';
@@ -21,8 +20,7 @@ export type Delivery = {
 
 /** @throws ContractsError `call-reverted` before anything is sent, `transaction-reverted` after */
 export async function submitCall(
-  chain: TaskChain,
-  terminal: TaskTerminal,
+  { chain, terminal, sender }: { chain: TaskChain; terminal: TaskTerminal; sender: Sender },
   wanted: TaskCall,
   { dryRun, safe, timelock, announce = false, summary }: Delivery,
 ): Promise<Submitted> {
@@ -51,23 +49,32 @@ export async function submitCall(
   }
 
   const { account } = await chain.signer();
-  await simulate(chain, call, account.address).catch(async (error: unknown) => {
-    throw await nameOwner(chain, call.to, error);
-  });
+  const { to, data } = unsignedOf(call);
+  const before = await sender.sentBefore({ to, data });
+  // What was sent may have changed what the call would find.
+  if (before === undefined) {
+    await simulate(chain, call, account.address).catch(async (error: unknown) => {
+      throw await nameOwner(chain, call.to, error);
+    });
+  } else {
+    terminal.note(
+      `An earlier command sent this as transaction ${before}, and did not see it confirmed: it is waited for, and nothing else is sent`,
+    );
+  }
+  if (dryRun && before !== undefined) return { sent: false, effect, transactionHash: before };
   if (dryRun) {
     terminal.print(
       `Would ${announce ? 'make public that it is to ' : ''}${summary ?? 'make a call'}: call ${effect}, from ${account.address}. It succeeds in a simulation; nothing was sent.`,
     );
     return { sent: false, effect, from: account.address, transaction: unsignedOf(call) };
   }
-  const { to, data } = unsignedOf(call);
-  const { raw, hash } = await signTransaction(chain, { to, data });
-  await chain.public.sendRawTransaction({ serializedTransaction: raw });
-  terminal.print(`Waiting for transaction ${hash} to be confirmed...`);
-  const receipt = await awaitReceipt(chain, hash);
+  const { receipt } = await sender.send(
+    { to, data },
+    { sent: (hash) => terminal.print(`Waiting for transaction ${hash} to be confirmed...`) },
+  );
   return {
     sent: true,
-    transactionHash: hash,
+    transactionHash: receipt.transactionHash,
     ...{ effect, blockNumber: receipt.blockNumber.toString(), gasUsed: receipt.gasUsed.toString() },
     logs: receipt.logs,
   };

@@ -1,5 +1,6 @@
 import type { Abi, Address, Hex } from 'viem';
 import type { TaskChain } from './connect-task.ts';
+import type { Sender } from './sender.ts';
 import type { TaskTerminal } from './terminal.ts';
 
 /** One argument of a task. Names are written as on the command line: `app-id` is `--app-id`. */
@@ -39,6 +40,7 @@ export type TaskCall = {
 export type TaskRun = {
   readonly chain: TaskChain;
   readonly terminal: TaskTerminal;
+  readonly sender: Sender;
   readonly values: TaskValues;
   readonly dryRun: boolean;
   /** Who makes the calls in the end: the Timelock, the Safe, or the account. */

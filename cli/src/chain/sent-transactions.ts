@@ -1,8 +1,18 @@
+import { randomBytes } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
+import type { Sending } from '@dstack-cloud/contracts/tasks';
 import { isThere, withLock } from '@dstack-cloud/files';
-import { type Call, GovernanceError } from '@dstack-cloud/governance';
-import { type Address, type Hex, isAddressEqual, keccak256 } from 'viem';
+import { GovernanceError } from '@dstack-cloud/governance';
+import {
+  type Address,
+  type Hex,
+  isAddressEqual,
+  keccak256,
+  parseTransaction,
+  recoverTransactionAddress,
+} from 'viem';
 import { z } from 'zod';
 import type { Context } from '../context.ts';
 import { lockFolder } from '../project/project-lock.ts';
@@ -11,7 +21,8 @@ import { lockFolder } from '../project/project-lock.ts';
 export type SentTransaction = {
   readonly chainId: number;
   readonly from: Address;
-  readonly to: Address;
+  /** None creates a contract. */
+  readonly to?: Address;
   readonly value: string;
   readonly data: Hex;
   readonly nonce: number;
@@ -36,7 +47,12 @@ const schema = z.strictObject({
   sent: z
     .array(
       z.strictObject({
-        ...{ chainId: z.int().positive(), from: address, to: address, value: z.string().regex(/^\d{1,78}$/) },
+        ...{
+          chainId: z.int().positive(),
+          from: address,
+          to: address.optional(),
+          value: z.string().regex(/^\d{1,78}$/),
+        },
         ...{ data: bytes, nonce: z.int().nonnegative(), hash: word, raw: bytes, time: z.int() },
       }),
     )
@@ -66,21 +82,46 @@ export class SentTransactions {
   async find(
     chainId: number,
     from: Address,
-    { to, value, data }: Call,
+    { to, value = 0n, data }: Sending,
   ): Promise<SentTransaction | undefined> {
     return (await this.of(chainId, from)).find(
-      (one) => isAddressEqual(one.to, to) && one.value === value.toString() && one.data === data,
+      (one) => isSameAddress(one.to, to) && one.value === value.toString() && one.data === data,
     );
   }
 
+  /** In place of one that was alike and is over. */
   async add(sent: SentTransaction): Promise<void> {
-    const kept = (await this.#read()).filter(({ time }) => sent.time - time < KEPT_S);
+    const isOther = ({ chainId, from, to, value, data }: SentTransaction): boolean =>
+      ![chainId, from, to, value, data].every(
+        (part, index) => part === [sent.chainId, sent.from, sent.to, sent.value, sent.data][index],
+      );
+    const kept = (await this.#read()).filter((one) => sent.time - one.time < KEPT_S && isOther(one));
     await this.#write([...kept.slice(1 - MAX_ENTRIES), sent]);
   }
 
-  async remove(hash: Hex): Promise<void> {
+  async remove(...hashes: readonly Hex[]): Promise<void> {
     const all = await this.#read();
-    if (all.some((one) => one.hash === hash)) await this.#write(all.filter((one) => one.hash !== hash));
+    const kept = all.filter(({ hash }) => !hashes.includes(hash));
+    if (kept.length < all.length) await this.#write(kept);
+  }
+
+  /** Found out before anybody signs or is asked. @throws GovernanceError `bad-input` */
+  async requireWritable(): Promise<void> {
+    const probe = `${this.#path}.${randomBytes(8).toString('hex')}`;
+    try {
+      await writeFileAtomic(probe, 'x'.repeat(4_096), { mode: 0o600 });
+    } catch (error) {
+      throw new GovernanceError(
+        'bad-input',
+        `${this.#path} cannot be written: nothing was sent, because a command that is killed later could send it twice`,
+        {
+          cause: error,
+          hint: 'Free space, or run the command in a folder that you may write: -C FOLDER',
+        },
+      );
+    } finally {
+      await rm(probe, { force: true });
+    }
   }
 
   /** No two commands of this folder decide at once whether something has been sent. */
@@ -97,16 +138,36 @@ export class SentTransactions {
     const text = new TextDecoder().decode(await readFileBounded(this.#path, MAX_FILE));
     try {
       const { sent } = schema.parse(JSON.parse(text)) as { sent: SentTransaction[] };
-      if (sent.every(({ raw, hash }) => keccak256(raw) === hash)) return sent;
+      if ((await Promise.all(sent.map(isGenuine))).every(Boolean)) return sent;
     } catch {
       // Told below.
     }
     throw new GovernanceError('bad-input', `${this.#path} is damaged: what was sent before is not known`, {
-      hint: 'See dstack-cloud gov status for what is under way, then remove the file',
+      hint: 'Look at what the account did on the chain (gov status, info), then remove the file',
     });
   }
 
   async #write(sent: readonly SentTransaction[]): Promise<void> {
     await writeFileAtomic(this.#path, `${JSON.stringify({ version: 1, sent }, null, 2)}\n`, { mode: 0o600 });
   }
+}
+
+/** The bytes are the transaction that the entry tells of, signed by its account: a claim proves nothing. */
+async function isGenuine(one: SentTransaction): Promise<boolean> {
+  if (keccak256(one.raw) !== one.hash) return false;
+  const parsed = parseTransaction(one.raw as never) as Record<string, unknown>;
+  const { chainId, nonce = 0, to, value = 0n, data = '0x' } = parsed;
+  const from = await recoverTransactionAddress({ serializedTransaction: one.raw as never });
+  return (
+    isAddressEqual(from, one.from) &&
+    isSameAddress((to ?? undefined) as Address | undefined, one.to) &&
+    chainId === one.chainId &&
+    nonce === one.nonce &&
+    String(value) === one.value &&
+    data === one.data
+  );
+}
+
+function isSameAddress(one: Address | undefined, other: Address | undefined): boolean {
+  return one === undefined || other === undefined ? one === other : isAddressEqual(one, other);
 }
