@@ -4,6 +4,8 @@ import { ContractsError } from '../errors.ts';
 
 /** Most memory that deriving a key may take: the file chooses the cost. geth's own setting needs 256 MiB. */
 const MAX_MEMORY = 512 * 1024 * 1024;
+/** Bytes that are mixed in all, which is the time: nothing ends a derivation that has begun. */
+const MAX_WORK = 2 * MAX_MEMORY;
 const MAX_ROUNDS = 10_000_000;
 
 /**
@@ -43,7 +45,8 @@ function deriveKey(crypto: Record<string, unknown>, password: string): Uint8Arra
   if (params['dklen'] !== 32) throw refuse('dklen is not 32');
   if (crypto['kdf'] === 'scrypt') {
     const [n, r, p] = ['n', 'r', 'p'].map((name) => whole(params[name], name)) as [number, number, number];
-    if (128 * n * r > MAX_MEMORY || p > 16) throw refuse('its scrypt parameters are out of bounds');
+    if (128 * n * r > MAX_MEMORY || 128 * n * r * p > MAX_WORK)
+      throw refuse('its scrypt parameters are out of bounds');
     try {
       return scryptSync(password, salt, 32, { N: n, r, p, maxmem: MAX_MEMORY + 1024 * 1024 });
     } catch {

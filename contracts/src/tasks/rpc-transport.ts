@@ -16,12 +16,18 @@ export function rpcTransport(
 ): HttpTransport {
   return http(url, {
     ...{ timeout: timeoutMs, retryCount: 1, fetchOptions: { redirect: 'error' } },
-    ...(signal && {
-      fetchFn: async (input, init) => {
-        signal.throwIfAborted();
-        const both = init?.signal == null ? signal : AbortSignal.any([init.signal, signal]);
-        return await fetch(input, { ...init, signal: both });
-      },
-    }),
+    fetchFn: async (input, init) => {
+      signal?.throwIfAborted();
+      const signals = [init?.signal, signal].filter((one) => one != null);
+      const answer = await fetch(input, {
+        ...init,
+        signal: signals.length > 1 ? AbortSignal.any(signals) : (signals[0] ?? null),
+      });
+      if (!answer.headers.has('retry-after')) return answer;
+      // How long to wait would be the endpoint's choice: hours, if it wants.
+      const headers = new Headers(answer.headers);
+      headers.delete('retry-after');
+      return new Response(answer.body, { status: answer.status, statusText: answer.statusText, headers });
+    },
   });
 }

@@ -79,6 +79,7 @@ describe('encrypted key files', () => {
     ['another version', JSON.stringify({ ...PBKDF2, version: 1 }), /version/],
     ['too much memory', change({ n: 2 ** 30 }), /out of bounds/],
     ['too many rounds', change({ p: 1_000 }), /out of bounds/],
+    ['too much memory, too often', change({ n: 2 ** 18, p: 5 }), /out of bounds/],
     ['a cost that is no power of two', change({ n: 4097 }), /not those of a key file/],
     ['no number', change({ n: '4096' }), /no positive number/],
     ['no salt', change({ salt: 7 }), /salt is no hex/],
@@ -104,6 +105,12 @@ describe('a key', () => {
     const passwordFile = file('password', 'testpassword\n');
     expect((await findSigner(source({ keyFile, passwordFile }))).address).toBe(expected);
     await expect(findSigner(source({ keyFile }))).rejects.toThrow('is encrypted');
+  });
+
+  test('in a device or a file without end is refused, and read no further', async () => {
+    await expect(findSigner(source({ keyFile: '/dev/zero' }))).rejects.toThrow('/dev/zero is too large');
+    const large = file('large', 'a'.repeat(65_537));
+    await expect(findSigner(source({ keyFile: large }))).rejects.toThrow('is too large');
   });
 
   test('that others may read gets a warning; text that is none is not shown', async () => {
@@ -180,6 +187,9 @@ describe('a remote signer', () => {
     ['value', { value: 1n }, account],
     ['nonce', { nonce: 4 }, account],
     ['chain', { chainId: 1 }, account],
+    ['gas', { gas: 21_001n }, account],
+    ['fee', { maxFeePerGas: 3n }, account],
+    ['list', { accessList: [{ address: account.address, storageKeys: [] }] }, account],
   ] as const)('that signs for another %s is refused', async (what, changes, signing) => {
     const url = await start(async () => ({
       raw: await signing.signTransaction({ ...transaction, ...changes }),
@@ -231,6 +241,20 @@ describe('a remote signer', () => {
     await expect(named).rejects.toThrow(
       expect.objectContaining({ code: 'no-key', message: expect.not.stringContaining('hidden') }),
     );
+    const endless = createServer((_, response) => {
+      const write = (): void => {
+        while (response.writable && response.write(' '.repeat(65_536)));
+      };
+      response.on('drain', write);
+      write();
+    }).listen(0, '127.0.0.1');
+    await new Promise((done) => endless.once('listening', done));
+    const { port } = endless.address() as AddressInfo;
+    await expect(findSigner(source({ signerUrl: `http://127.0.0.1:${port}` }))).rejects.toThrow(
+      'refused eth_accounts',
+    );
+    endless.closeAllConnections();
+    endless.close();
     const silent = await start(async () => undefined);
     await expect(findSigner(source({ signerUrl: silent }))).rejects.toThrow('refused eth_accounts');
     const signer = await findSigner(source({ signerUrl: silent, from: account.address }));

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import {
   type Address,
   getTypesForEIP712Domain,
@@ -34,6 +34,7 @@ export type SignerSource = {
 };
 
 const MAX_FILE = 64 * 1024;
+const MAX_ANSWER = 1024 * 1024;
 const TIMEOUT_MS = 60_000;
 
 /** @throws ContractsError `no-key` when there is none, or more than one */
@@ -61,10 +62,20 @@ function fileSigner(path: string, { env, passwordFile, warn }: SignerSource): Lo
 
 function readSecret(path: string, warn: (line: string) => void): string {
   try {
-    const { mode, size } = statSync(path);
-    if (size > MAX_FILE) throw noKey(`${path} is too large`);
-    if ((mode & 0o077) !== 0) warn(`Others may read ${path}: chmod 600 it`);
-    return readFileSync(path, 'utf8');
+    const file = openSync(path, 'r');
+    try {
+      // A device has no size, and a pipe (`<(pass show key)`) has no end that is known before.
+      const text = Buffer.alloc(MAX_FILE + 1);
+      let length = 0;
+      for (let read = -1; read !== 0 && length < text.length; length += read)
+        read = readSync(file, text, length, text.length - length, null);
+      if (length > MAX_FILE) throw noKey(`${path} is too large`);
+      const status = fstatSync(file);
+      if (status.isFile() && (status.mode & 0o077) !== 0) warn(`Others may read ${path}: chmod 600 it`);
+      return text.toString('utf8', 0, length);
+    } finally {
+      closeSync(file);
+    }
   } catch (error) {
     if (error instanceof ContractsError) throw error;
     throw noKey(`${path} cannot be read`, error);
@@ -106,10 +117,7 @@ async function remoteSigner(url: string, from: string | undefined): Promise<Loca
     }).catch((cause: unknown) => {
       throw noKey(`the signer at ${hostname} does not answer`, cause);
     });
-    const { result, error } = (await answer.json().catch(() => ({}))) as {
-      result?: unknown;
-      error?: unknown;
-    };
+    const { result, error } = (await readAnswer(answer)) as { result?: unknown; error?: unknown };
     if (result !== undefined && error === undefined) return result;
     throw noKey(`the signer at ${hostname} refused ${method}`);
   };
@@ -178,9 +186,38 @@ async function requireSame(
     ((signed.data ?? '0x').toLowerCase() !== (asked.data ?? '0x').toLowerCase() && 'data') ||
     ((signed.value ?? 0n) !== (asked.value ?? 0n) && 'value') ||
     ((signed.nonce ?? 0) !== (asked.nonce ?? 0) && 'nonce') ||
-    (signed.chainId !== asked.chainId && 'chain');
+    (signed.chainId !== asked.chainId && 'chain') ||
+    // What it may cost was compared with a bound.
+    ((signed.gas ?? 0n) > (asked.gas ?? 0n) && 'gas') ||
+    (priceOf(signed) > priceOf(asked) && 'fee') ||
+    (BESIDES.some((name) => ((signed as Listing)[name] ?? []).length > 0) && 'list');
   if (differs)
     throw noKey(`the signer signed another transaction: its ${differs} differs from what was asked`);
+}
+
+/** What a transaction may have besides, which was neither simulated nor shown. */
+const BESIDES = ['accessList', 'authorizationList', 'blobVersionedHashes'] as const;
+type Listing = { readonly [name in (typeof BESIDES)[number]]?: readonly unknown[] };
+
+/** Wei that a unit of gas costs at most. */
+function priceOf({ gasPrice, maxFeePerGas }: TransactionSerializable): bigint {
+  return maxFeePerGas ?? gasPrice ?? 0n;
+}
+
+/** JSON of at most 1 MiB; nothing when it is none. */
+async function readAnswer({ body }: Response): Promise<object> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  try {
+    for await (const part of (body ?? []) as AsyncIterable<Uint8Array>) {
+      length += part.length;
+      if (length > MAX_ANSWER) return {};
+      parts.push(part);
+    }
+    return (JSON.parse(Buffer.concat(parts).toString()) as object | null) ?? {};
+  } catch {
+    return {};
+  }
 }
 
 function onlyAccount(accounts: unknown): Address {
