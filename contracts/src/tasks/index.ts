@@ -8,8 +8,14 @@ export { addressValue, listedHashValue } from './hex-values.ts';
 export { networkOf } from './networks.ts';
 export { rpcTransport } from './rpc-transport.ts';
 export { runTask, type TaskSurroundings, taskHelp, taskJson, tasks } from './run-task.ts';
-export type { Sender, Sending } from './sender.ts';
-export { costValue, MAX_COST, type SignedTransaction, signTransaction } from './sign-transaction.ts';
+export type { Sender } from './sender.ts';
+export {
+  costValue,
+  MAX_COST,
+  type Sending,
+  type SignedTransaction,
+  signTransaction,
+} from './sign-transaction.ts';
 export { findSigner } from './signer.ts';
 export type { TaskCall } from './task.ts';
 export type { TaskTerminal } from './terminal.ts';

@@ -1,10 +1,7 @@
-import type { Address, Hash, Hex, TransactionReceipt } from 'viem';
+import type { Hash, TransactionReceipt } from 'viem';
 import { awaitReceipt } from './await-receipt.ts';
 import type { SigningChain } from './connect-task.ts';
-import { type SignedTransaction, signTransaction } from './sign-transaction.ts';
-
-/** What is sent; without `to` it creates a contract. */
-export type Sending = { readonly to?: Address; readonly value?: bigint; readonly data: Hex };
+import { type Sending, type SignedTransaction, signTransaction } from './sign-transaction.ts';
 
 /** How transactions of the account reach the chain. */
 export type Sender = {

@@ -1,9 +1,18 @@
-import { formatEther, type Hex, keccak256, parseEther, type TransactionSerializable } from 'viem';
+import {
+  type Address,
+  formatEther,
+  type Hex,
+  keccak256,
+  parseEther,
+  type TransactionSerializable,
+} from 'viem';
 import { ContractsError } from '../errors.ts';
 import type { SigningChain } from './connect-task.ts';
 import { explainFailure } from './explain-revert.ts';
 import { shown } from './hex-values.ts';
-import type { Sending } from './sender.ts';
+
+/** What is sent; without `to` it creates a contract. */
+export type Sending = { readonly to?: Address; readonly value?: bigint; readonly data: Hex };
 
 /** A transaction that can be sent any number of times, and counts once. */
 export type SignedTransaction = { readonly raw: Hex; readonly hash: Hex; readonly nonce: number };
