@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Anvil, connectChain, deployApp, dstackKmsAbi, startAnvil } from '@dstack-cloud/contracts';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
-import { type Address, createPublicClient, http } from 'viem';
+import { type Address, createPublicClient, type Hex, http } from 'viem';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { errorOf } from '../harness/call-kms.ts';
 import { measurementsOf } from '../harness/kms-chain.ts';
@@ -136,11 +136,18 @@ describe('governance', () => {
     expect(errorOf(await getAppKey(kms, identity))).toContain('OS image is not allowed');
 
     // New code, old state.
-    const before = await stateOf(client, contract);
+    const allowed = {
+      app: appId as Address,
+      images: [hex(own.osImageHash) as Hex, image as Hex],
+      measurement: hex(own.mrAggregated) as Hex,
+      device: hex(own.deviceId) as Hex,
+    };
+    const before = await stateOf(client, contract, allowed);
+    expect(before).toMatchObject({ isApp: true, images: [true, false], isMeasurement: true, isDevice: true });
     const code = await command(STRANGER, 'kms', 'deploy-impl', '--network', 'test');
     const { implementation } = JSON.parse(code.stdout) as { implementation: Address };
     await executed(await gov(A, 'propose', 'kms:upgrade', implementation));
-    const after = await stateOf(client, contract);
+    const after = await stateOf(client, contract, allowed);
     expect(after).toEqual({ ...before, implementation });
     expect(before.implementation).not.toBe(implementation);
 
@@ -153,7 +160,18 @@ describe('governance', () => {
   }, 600_000);
 });
 
-async function stateOf({ public: reader }: Awaited<ReturnType<typeof connectChain>>, address: Address) {
+type Allowed = {
+  readonly app: Address;
+  readonly images: readonly Hex[];
+  readonly measurement: Hex;
+  readonly device: Hex;
+};
+
+async function stateOf(
+  { public: reader }: Awaited<ReturnType<typeof connectChain>>,
+  address: Address,
+  { app, images, measurement, device }: Allowed,
+) {
   const read = { address, abi: dstackKmsAbi } as const;
   const [owner, implementation, appImplementation, isGuardian, gateway] = await Promise.all([
     reader.readContract({ ...read, functionName: 'owner' }),
@@ -162,5 +180,17 @@ async function stateOf({ public: reader }: Awaited<ReturnType<typeof connectChai
     reader.readContract({ ...read, functionName: 'isGuardian', args: [account(GUARDIAN)] }),
     reader.readContract({ ...read, functionName: 'gatewayAppId' }),
   ]);
-  return { owner, implementation, appImplementation, isGuardian, gateway };
+  return {
+    ...{ owner, implementation, appImplementation, isGuardian, gateway },
+    isApp: await reader.readContract({ ...read, functionName: 'registeredApps', args: [app] }),
+    images: await Promise.all(
+      images.map((hash) => reader.readContract({ ...read, functionName: 'allowedOsImages', args: [hash] })),
+    ),
+    isMeasurement: await reader.readContract({
+      ...read,
+      functionName: 'kmsAllowedAggregatedMrs',
+      args: [measurement],
+    }),
+    isDevice: await reader.readContract({ ...read, functionName: 'kmsAllowedDeviceIds', args: [device] }),
+  };
 }
