@@ -103,6 +103,9 @@ const TOLD = new Set(
   ].map((label) => keccak256(toHex(label))),
 );
 
+/** Labels of PolicyChanged that are known here, as the contracts have them. */
+export const POLICIES: ReadonlySet<string> = new Set([...SILENT.keys(), ...TOLD]);
+
 /** What DstackKms and DstackApp tell. */
 export function contractRule(occurrence: Occurrence): Finding[] {
   const { event } = occurrence;

@@ -21,7 +21,7 @@ import {
   resultOf,
 } from '@dstack-cloud/policy/following';
 import { type Hex, numberToHex, toFunctionSelector } from 'viem';
-import { type LogRange, readBlocks, readPast, TooMuch } from './read-logs.ts';
+import { type LogRange, readBlocks, readPast, TooMuch, type Wanted } from './read-logs.ts';
 
 /** How the chain is read. */
 export type ChainReaderOptions = {
@@ -44,8 +44,6 @@ export type Outcome = { readonly fails: false } | { readonly fails: true; readon
 const SIMULATION_GAS = numberToHex(30_000_000);
 /** A contract with a policy delay has not heard of the call for long enough: it may until the call is made. */
 const NOT_ANNOUNCED = toFunctionSelector('NotAnnounced(bytes32,uint64)').slice(2);
-
-type Wanted = { readonly from: number; readonly to: number; readonly addresses: readonly Hex[] };
 
 /** Reads the chain from several endpoints; whatever it gives, a quorum of them said alike. */
 export class ChainReader {

@@ -36,7 +36,17 @@ export type LogRange = {
 /** The range has more than one answer should hold: read it in parts. */
 export class TooMuch extends Error {}
 
-type Wanted = { readonly from: number; readonly to: number; readonly addresses: readonly Hex[] };
+/** What may stand in each place of the topics; null for anything. */
+export type TopicFilter = readonly (readonly Hex[] | null)[];
+
+/** Which logs are read. */
+export type Wanted = {
+  readonly from: number;
+  readonly to: number;
+  readonly addresses: readonly Hex[];
+  /** Logs that one of these matches; all of them when absent. */
+  readonly topics?: readonly TopicFilter[] | undefined;
+};
 
 /**
  * Near the head: each block by its hash, so that a node that does not know it cannot answer "no logs", and each is the
@@ -44,9 +54,10 @@ type Wanted = { readonly from: number; readonly to: number; readonly addresses: 
  */
 export async function readBlocks(
   endpoint: RpcEndpoint,
-  { from, to, addresses }: Wanted,
+  wanted: Wanted,
   parent: string | undefined,
 ): Promise<LogRange> {
+  const { from, to } = wanted;
   const numbers = Array.from({ length: to - from + 1 }, (_, index) => BigInt(from + index));
   const answers = await askWhole(endpoint, numbers.map(blockCall));
   const blocks = answers.map(blockFromAnswer);
@@ -57,26 +68,22 @@ export async function readBlocks(
   }
   const logs = await askLogs(
     endpoint,
-    blocks.flatMap(({ hash }) => filters({ blockHash: hash }, addresses)),
-    { from, to, addresses },
+    blocks.flatMap(({ hash }) => filters({ blockHash: hash }, wanted)),
+    wanted,
   );
   const byHash = new Map(blocks.map((block) => [block.hash, block]));
   for (const { blockHash, blockNumber } of logs) {
     if (Number(byHash.get(blockHash)?.number ?? -1) !== blockNumber)
       throw new PolicyError('backend-answer', 'RPC endpoint answered logs of a block that was not asked for');
   }
-  return await complete(endpoint, { from, to, addresses }, logs, blocks.at(-1)!, byHash);
+  return await complete(endpoint, wanted, logs, blocks.at(-1)!, byHash);
 }
 
 /** Far behind the head: many blocks in one question, between blocks that stay where they are. */
 export async function readPast(endpoint: RpcEndpoint, wanted: Wanted): Promise<LogRange> {
-  const { from, to, addresses } = wanted;
+  const { from, to } = wanted;
   const hex = (number: number): string => `0x${number.toString(16)}`;
-  const logs = await askLogs(
-    endpoint,
-    filters({ fromBlock: hex(from), toBlock: hex(to) }, addresses),
-    wanted,
-  );
+  const logs = await askLogs(endpoint, filters({ fromBlock: hex(from), toBlock: hex(to) }, wanted), wanted);
   const numbers = [...new Set([...logs.map(({ blockNumber }) => blockNumber), to])];
   if (numbers.some((number) => number < from || number > to))
     throw new PolicyError('backend-answer', 'RPC endpoint answered logs of a block that was not asked for');
@@ -106,7 +113,8 @@ async function askLogs(
     throw error;
   });
   for (const answer of answers) {
-    if ('error' in answer && from < to && RANGE_TEXT.test(answer.error.message)) throw new TooMuch();
+    if ('error' in answer && (from < to ? RANGE_TEXT : RESULTS_TEXT).test(answer.error.message))
+      throw new TooMuch();
   }
   const logs = answers.flatMap((answer) => logsFromResult(resultOf(answer)));
   if (logs.length > MAX_LOGS) throw new TooMuch();
@@ -115,6 +123,9 @@ async function askLogs(
 
 /** How nodes say that a range is too long or has too much in it. */
 const RANGE_TEXT = /range|too (many|large|much)|more than|limit|exceed|max(imum)? |response size/i;
+
+/** What of this can be said of one block; a limit of calls must not read as a block that is too full. */
+const RESULTS_TEXT = /(too many|more than \d+) (results|logs|events)|returned more than|response size/i;
 
 async function complete(
   endpoint: RpcEndpoint,
@@ -158,11 +169,16 @@ function senderFrom(result: unknown, hash: Hex): Sender {
   return { from, to, input: input.length > MAX_INPUT ? '0x' : input };
 }
 
-function filters(which: Readonly<Record<string, string>>, addresses: readonly Hex[]): RpcCall[] {
+function filters(
+  which: Readonly<Record<string, string>>,
+  { addresses, topics }: Pick<Wanted, 'addresses' | 'topics'>,
+): RpcCall[] {
+  const matching = topics?.map((topic) => ({ topics: topic })) ?? [{}];
   const parts: RpcCall[] = [];
   for (let at = 0; at < addresses.length; at += MAX_ADDRESSES) {
     const part = addresses.slice(at, at + MAX_ADDRESSES);
-    parts.push({ method: 'eth_getLogs', params: [{ ...which, address: part }] });
+    for (const match of matching)
+      parts.push({ method: 'eth_getLogs', params: [{ ...which, address: part, ...match }] });
   }
   return parts;
 }

@@ -9,7 +9,7 @@ import type { EventValue, GovernanceEvent, SourceKind } from './governance-event
 import { safeSigners } from './safe-signers.ts';
 
 /** The ABIs that an event of a contract may be of, the likeliest first. */
-const ABIS: Readonly<Record<SourceKind, readonly Abi[]>> = {
+export const ABIS: Readonly<Record<SourceKind, readonly Abi[]>> = {
   kms: [dstackKmsAbi],
   app: [dstackAppAbi],
   timelock: [timelockAbi, moreTimelockEvents],

@@ -4,7 +4,7 @@ import type { Hex } from 'viem';
 import type { Alert } from '../alerts/alert.ts';
 import type { AlertContext } from '../alerts/occurrence.ts';
 import type { ChainReader } from '../chain/chain-reader.ts';
-import { type LogRange, TooMuch } from '../chain/read-logs.ts';
+import { type LogRange, TooMuch, type Wanted } from '../chain/read-logs.ts';
 import { WatcherError } from '../errors.ts';
 import { decodeEvents } from '../events/decode-event.ts';
 import type { GovernanceEvent, SourceKind } from '../events/governance-event.ts';
@@ -19,8 +19,9 @@ import { findGovernors } from './find-governors.ts';
 import { advanced, FollowedSources } from './followed-sources.ts';
 import { forgetMadeCalls } from './forget-made-calls.ts';
 import { discoveredApps, knownContracts, mute, withinLimits } from './found-apps.ts';
+import { governedTopics } from './governed-topics.ts';
 import { type Enqueue, ModelKeeper } from './model-keeper.ts';
-import { NEAR, planRange, type Range } from './plan-range.ts';
+import { NEAR, planRange } from './plan-range.ts';
 import { readAppFlags } from './read-app-flags.ts';
 import { tellPending } from './tell-pending.ts';
 
@@ -138,14 +139,14 @@ export class Follower {
     return found.length > 0;
   }
 
-  async #step(view: ChainSnapshot, target: number, wanted: Range): Promise<readonly Alert[]> {
+  async #step(view: ChainSnapshot, target: number, wanted: Wanted): Promise<readonly Alert[]> {
     const { store, maxApps } = this.#options;
     let range: LogRange;
     try {
       range = await this.#read(view, target, wanted);
     } catch (error) {
       if (!(error instanceof TooMuch)) throw error;
-      return await this.#smaller(wanted);
+      return await this.#smaller(view, target, wanted);
     }
     this.#range = Math.min(this.#options.range, this.#range * 2);
     const sources = this.#sources.all;
@@ -153,9 +154,12 @@ export class Follower {
     const decoded = await decodeEvents(range, kinds);
     const { fresh, moved } = sortOut(decoded, this.model, store.state.orphans);
     const epochs =
-      wanted.to === target
-        ? await this.#epochs(view, range, wanted.addresses, [...fresh, ...moved])
-        : undefined;
+      wanted.topics !== undefined
+        ? // What was left out is counted by the contract too.
+          { offsets: new Map<string, number>(), alerts: leftOut(wanted, range.end, sources), verified: false }
+        : wanted.to === target
+          ? await this.#epochs(view, range, wanted.addresses, [...fresh, ...moved])
+          : undefined;
     const apps = discoveredApps([...fresh, ...moved], sources, maxApps);
     const limited = withinLimits(fresh, sources, this.model);
     const orphans = { ...store.state.orphans };
@@ -204,7 +208,7 @@ export class Follower {
   async #epochs(
     view: ChainSnapshot,
     { end }: LogRange,
-    addresses: Range['addresses'],
+    addresses: Wanted['addresses'],
     added: readonly GovernanceEvent[],
   ): ReturnType<typeof checkEpochs> {
     const { reader, store } = this.#options;
@@ -234,7 +238,7 @@ export class Follower {
     };
   }
 
-  async #read(view: ChainSnapshot, target: number, wanted: Range): Promise<LogRange> {
+  async #read(view: ChainSnapshot, target: number, wanted: Wanted): Promise<LogRange> {
     const { reader, store } = this.#options;
     if (target - wanted.from >= NEAR) return await reader.pastLogs(view, wanted);
     const parent = store.state.checkpoints.find(({ number }) => number === wanted.from - 1)?.hash;
@@ -248,15 +252,25 @@ export class Follower {
     return range;
   }
 
-  /** Half the blocks; of a single block fewer contracts; a single stranger that is too much is not followed further. */
-  async #smaller(wanted: Range): Promise<readonly Alert[]> {
+  /**
+   * Half the blocks; of a single block half the contracts; of a single contract of ours what strangers cannot cause. A single
+   * stranger that is too much is not followed further.
+   */
+  async #smaller(view: ChainSnapshot, target: number, wanted: Wanted): Promise<readonly Alert[]> {
     const { store } = this.#options;
     const blocks = wanted.to - wanted.from + 1;
     if (blocks > 1) {
       this.#range = Math.max(1, Math.floor(blocks / 2));
       return [];
     }
+    const half = wanted.addresses.slice(0, Math.floor(wanted.addresses.length / 2));
+    if (half.length > 0) return await this.#step(view, target, { ...wanted, addresses: half });
     const strangers = wanted.addresses.filter((address) => !this.#sources.isListed(address));
+    const [own] = wanted.addresses;
+    if (strangers.length === 0 && own !== undefined && wanted.topics === undefined) {
+      const topics = governedTopics(this.#sources.all[own]!.kind);
+      return await this.#step(view, target, { ...wanted, topics });
+    }
     if (strangers.length === 0)
       throw new WatcherError('events-missing', `Block ${wanted.from} has more events than can be read`);
     const { muted, alerts } = mute(strangers, `block ${wanted.from} has more events than can be read`);
@@ -265,6 +279,22 @@ export class Follower {
     await this.#keeper.commit({ sources }, alerts, [], true);
     return alerts;
   }
+}
+
+/** Tells that a block of a contract of ours was not read whole, unless it is history. */
+function leftOut({ addresses }: Wanted, end: Block, sources: FollowedSources['all']): Alert[] {
+  const block = Number(end.number);
+  return addresses
+    .filter((address) => block >= sources[address]!.alertsFrom)
+    .map((contract) => ({
+      id: `${contract}/${end.hash}/events-left-out`,
+      rule: 'events-left-out',
+      severity: 'warning',
+      text: `Block ${block} has more events of ${contract} than can be read: what anybody can cause there (registrations of apps, payments to a Safe) and what this program does not know is left out`,
+      time: end.timestamp,
+      contract,
+      block,
+    }));
 }
 
 function counted(

@@ -43,7 +43,10 @@ export function discoveredApps(
   return { sources: found, alerts };
 }
 
-/** Leaves out what apps that nobody listed write beyond their measure, and follows them no further. */
+/**
+ * Leaves out what apps that nobody listed write beyond their measure, and follows them no further; also what changes nothing
+ * and anybody can cause without end: the journal is bounded.
+ */
 export function withinLimits(
   events: readonly GovernanceEvent[],
   sources: Readonly<Record<string, Source>>,
@@ -54,7 +57,10 @@ export function withinLimits(
   for (const [address, { kind, listed }] of Object.entries(sources))
     if (kind === 'app' && !listed) all += model.eventsOf(address);
   const over = new Set<string>();
-  const kept = events.filter(({ address }) => {
+  const isNews = newsFilter(model);
+  const kept = events.filter((event) => {
+    const { address } = event;
+    if (!isNews(event)) return false;
     if (sources[address]!.listed) return true;
     const count = (counts.get(address) ?? model.eventsOf(address)) + 1;
     counts.set(address, count);
@@ -65,6 +71,19 @@ export function withinLimits(
   });
   const { muted, alerts } = mute([...over], `it has more events than are kept (${MAX_OF_ONE})`);
   return { kept, muted: new Map([...over].map((address) => [address, muted])), alerts };
+}
+
+/** False for an app that is registered once more, and for money that a Safe gets. */
+function newsFilter({ apps }: GovernanceModel): (event: GovernanceEvent) => boolean {
+  const registered = new Set<string>();
+  return (event) => {
+    if (event.source === 'safe') return event.name !== 'SafeReceived';
+    if (event.source !== 'kms' || event.name !== 'AppRegistered') return true;
+    const app = argument(event, 'appId');
+    const isNew = apps.get(app)?.registered !== true && !registered.has(app);
+    registered.add(app);
+    return isNew;
+  };
 }
 
 /** @param why for people */

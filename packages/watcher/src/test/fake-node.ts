@@ -7,8 +7,8 @@ import { encodeAbiParameters, encodeEventTopics, type Hex, keccak256, toHex } fr
 export const KMS: Hex = `0x${'aa'.repeat(20)}`;
 const SENDER: Hex = `0x${'bb'.repeat(20)}`;
 
-/** A transaction that allows one OS image. */
-export type FakeTransaction = { readonly image: Hex };
+/** A transaction that allows one OS image, and registers an app so many times. */
+export type FakeTransaction = { readonly image: Hex; readonly registrations?: number };
 
 type FakeBlock = {
   readonly number: number;
@@ -22,6 +22,9 @@ const sha = (text: string): Hex => `0x${createHash('sha256').update(text).digest
 const quantity = (value: number): Hex => `0x${value.toString(16)}`;
 const topics = encodeEventTopics({ abi: dstackKmsAbi, eventName: 'OsImageHashAdded' }) as [Hex];
 
+/** An app that anybody registers. */
+export const APP: Hex = `0x${'cc'.repeat(20)}`;
+const REGISTERED = encodeEventTopics({ abi: dstackKmsAbi, eventName: 'AppRegistered' }) as [Hex];
 const [CHANGED] = encodeEventTopics({ abi: dstackKmsAbi, eventName: 'PolicyChanged' }) as [Hex];
 const OS_IMAGE = keccak256(toHex('os-image'));
 const addressTopic: Hex = `0x${'bb'.repeat(20).padStart(64, '0')}`;
@@ -122,7 +125,13 @@ function answer(node: FakeNode, { method, params }: Call): object {
   }
   if (method === 'eth_getLogs') {
     const [filter] = params as [
-      { blockHash?: string; fromBlock?: string; toBlock?: string; address: string[] },
+      {
+        blockHash?: string;
+        fromBlock?: string;
+        toBlock?: string;
+        address: string[];
+        topics?: (string[] | null)[];
+      },
     ];
     const asked = filter.blockHash
       ? blocks.filter(({ hash }) => hash === filter.blockHash)
@@ -130,7 +139,11 @@ function answer(node: FakeNode, { method, params }: Call): object {
     if (filter.blockHash && asked.length === 0) return { error: { code: -32_000, message: 'unknown block' } };
     const logs =
       filter.address.includes(KMS) && node.mood !== 'no-logs'
-        ? asked.flatMap((block) => logsOf(block, node.counts))
+        ? asked
+            .flatMap((block) => logsOf(block, node.counts))
+            .filter(({ topics: of }) =>
+              (filter.topics ?? []).every((one, at) => one === null || one.includes(of[at] ?? '')),
+            )
         : [];
     if (logs.length > node.maxLogs)
       return { error: { code: -32_005, message: 'query returned more than allowed' } };
@@ -156,9 +169,12 @@ function shown({ number, hash, parentHash, timestamp }: FakeBlock): object {
   return { number: quantity(number), hash, parentHash, stateRoot, timestamp: quantity(timestamp) };
 }
 
-function logsOf({ number, hash, transactions }: FakeBlock, counts: boolean): object[] {
-  const each = counts ? 2 : 1;
-  return transactions.flatMap(({ image }, index) => {
+function logsOf(
+  { number, hash, transactions }: FakeBlock,
+  counts: boolean,
+): { readonly topics: readonly Hex[] }[] {
+  let logIndex = 0;
+  return transactions.flatMap(({ image, registrations = 0 }) => {
     const log = {
       address: KMS,
       blockNumber: quantity(number),
@@ -171,8 +187,12 @@ function logsOf({ number, hash, transactions }: FakeBlock, counts: boolean): obj
       topics: [CHANGED, addressTopic, OS_IMAGE, image],
       data: encodeAbiParameters([{ type: 'bool' }], [true]),
     };
-    return [added, changed]
-      .slice(0, each)
-      .map((one, part) => ({ ...log, ...one, logIndex: quantity(each * index + part) }));
+    const registered = { topics: REGISTERED, data: encodeAbiParameters([{ type: 'address' }], [APP]) };
+    const before = Array.from({ length: registrations }, () => registered);
+    return [...before, added, ...(counts ? [changed] : [])].map((one) => ({
+      ...log,
+      ...one,
+      logIndex: quantity(logIndex++),
+    }));
   });
 }
