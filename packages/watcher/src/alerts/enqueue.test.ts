@@ -1,3 +1,4 @@
+import { UNPRINTABLE } from '@dstack-cloud/encoding';
 import { expect, test } from 'vitest';
 import { StateStore } from '../state/state-store.ts';
 import type { Alert } from './alert.ts';
@@ -31,4 +32,16 @@ test('of what lasts, what ended is forgotten first', () => {
   }
   expect(state.sequence).toBe(5_001);
   expect(Object.keys(state.told)).toHaveLength(2_000);
+});
+
+test('no text of a message moves what is around it, or begins a line', () => {
+  const texts = ['INTEL-\u202e)elbissop(\n2030 CRITICAL', '\u001b[2J\u0000', `e${'\u0301'.repeat(100_000)}`];
+  const { outbox } = enqueue(
+    empty,
+    texts.map((text, index) => ({ ...alert(`${index}`), text })),
+    OUTLETS,
+  );
+  for (const { alert: one } of outbox) expect(one.text).not.toMatch(UNPRINTABLE);
+  expect(outbox[0]!.alert.text).toBe('INTEL-\\u{202e})elbissop(\\n2030 CRITICAL');
+  expect(outbox[2]!.alert.text.length).toBeLessThan(4_096);
 });

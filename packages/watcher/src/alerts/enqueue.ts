@@ -1,3 +1,4 @@
+import { printable } from '@dstack-cloud/encoding';
 import type { Pending, WatchState } from '../state/watch-state.ts';
 import { type Alert, SEVERITIES, type Severity } from './alert.ts';
 
@@ -9,6 +10,11 @@ export type Outlets = {
   /** Messages that may wait. */
   readonly maxWaiting: number;
 };
+
+/** Longest text of a message. */
+const MAX_TEXT = 4_000;
+/** All texts that wait, in characters: the state that is written can be read again. */
+const MAX_WAITING_TEXT = 4 * 2 ** 20;
 
 /** Ids that are remembered of events, and of what lasts, so that one thing is told once. */
 const MAX_TOLD = 2_000;
@@ -36,11 +42,14 @@ export function enqueue(state: WatchState, alerts: readonly Alert[], outlets: Ou
     const to = [...(outlets.log ? ['log' as const] : []), ...(wanted ? ['webhook' as const] : [])];
     if (to.length === 0) continue;
     sequence += 1;
-    outbox.push({ sequence, alert, to });
+    // Receivers show it: what a stranger put in moves none of the text around it.
+    outbox.push({ sequence, alert: { ...alert, text: printable(alert.text, { max: MAX_TEXT }) }, to });
   }
-  while (outbox.length > outlets.maxWaiting) {
+  let length = outbox.reduce((sum, { alert }) => sum + alert.text.length, 0);
+  while (outbox.length > outlets.maxWaiting || length > MAX_WAITING_TEXT) {
     const least = Math.min(...outbox.map(({ alert }) => rank(alert.severity)));
     const index = outbox.findIndex(({ alert }) => rank(alert.severity) === least);
+    length -= outbox[index]!.alert.text.length;
     outbox = outbox.toSpliced(index, 1);
     dropped += 1;
   }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { changes, killedAt } from '@dstack-cloud/test/crash-points';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { enqueue } from '../alerts/enqueue.ts';
 import type { GovernanceEvent } from '../events/governance-event.ts';
 import { StateStore } from './state-store.ts';
 
@@ -97,4 +98,31 @@ test('the state of another KMS, or of another first block, is refused', async ()
     { ...identity, fromBlock: 7 },
   ])
     await expect(StateStore.open(folder, other)).rejects.toMatchObject({ code: 'state-of-another' });
+});
+
+test('the state of a newer version is not called damaged, and stays as it is', async () => {
+  const store = await StateStore.open(folder, identity);
+  await add(store, 1);
+  const path = join(folder, 'state.json');
+  const newer = readFileSync(path, 'utf8').replace('"version":1', '"version":2,"more":true');
+  writeFileSync(path, newer);
+  await expect(StateStore.open(folder, identity)).rejects.toMatchObject({
+    code: 'state-of-another',
+    found: 'version 2',
+  });
+  expect(readFileSync(path, 'utf8')).toBe(newer);
+});
+
+test('all that may wait can be read again', async () => {
+  const store = await StateStore.open(folder, identity);
+  const alerts = Array.from({ length: 3_000 }, (_, index) => ({
+    ...{ id: `${index}`, rule: 'r', severity: 'info' as const, time: 1 },
+    text: '"語'.repeat(50_000),
+  }));
+  await store.update((state) =>
+    enqueue(state, alerts, { log: true, webhook: undefined, maxWaiting: 10_000 }),
+  );
+  const { state } = await StateStore.open(folder, identity);
+  expect(state.outbox.length).toBeGreaterThan(1_000);
+  expect(state.outbox.length + state.dropped).toBe(3_000);
 });

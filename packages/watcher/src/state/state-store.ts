@@ -7,6 +7,8 @@ import { isThere, makeOwnDirectory, openOwnFile } from '@dstack-cloud/files';
 import { WatcherError } from '../errors.ts';
 import { type JournalEntry, journalEntry, type WatchState, watchState } from './watch-state.ts';
 
+/** Of the format of state.json. */
+const VERSION = 1;
 const MAX_STATE_BYTES = 32 * 2 ** 20;
 const MAX_JOURNAL_BYTES = 128 * 2 ** 20;
 const NO_JOURNAL = { bytes: 0, entries: 0, hash: createHash('sha256').digest('hex') };
@@ -133,7 +135,7 @@ class MemoryStore extends StateStore {
 
 function emptyState({ kms, fromBlock }: Identity): WatchState {
   return {
-    version: 1,
+    version: VERSION,
     kms,
     chainId: null,
     fromBlock,
@@ -157,6 +159,13 @@ function parseState(path: string, text: string): WatchState {
   } catch (cause) {
     throw damaged(path, 'it is no JSON', cause);
   }
+  const { version } = Object(value) as { readonly version?: unknown };
+  if (typeof version === 'number' && version > VERSION)
+    throw new WatcherError('state-of-another', `${path} was written by a newer version of this program`, {
+      expected: `version ${VERSION}`,
+      found: `version ${version}`,
+      hint: 'Install that version again, or name another folder in state_path',
+    });
   const parsed = watchState.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
