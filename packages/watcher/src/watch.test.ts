@@ -223,9 +223,13 @@ test('what the webhook did not take comes again, signed, also after a restart; w
     expect(sum).toBe(createHmac('sha256', SECRET).update(`${time}.${body}`).digest('hex'));
     expect(Math.abs(Number(time) - now())).toBeLessThan(Number(DELAY) + 300);
   }
-  // Everything was posted, in order, once.
-  const sequences = posted.map(({ body }) => (JSON.parse(body) as Message).sequence);
-  expect(sequences).toEqual([...new Set(sequences)].sort((a, b) => a - b));
+  // Everything was posted once, and what is as grave in order.
+  const messages = posted.map(({ body }) => JSON.parse(body) as Message);
+  expect(new Set(messages.map(({ sequence }) => sequence)).size).toBe(messages.length);
+  for (const severity of ['info', 'warning', 'critical']) {
+    const sequences = messages.filter((one) => one.severity === severity).map(({ sequence }) => sequence);
+    expect(sequences).toEqual(sequences.toSorted((a, b) => a - b));
+  }
 }, 120_000);
 
 test('a transaction that a reorganisation of the chain moves is told once, one that it loses is taken back', async () => {

@@ -3,6 +3,9 @@ import { z } from 'zod';
 export const SEVERITIES = ['info', 'warning', 'critical'] as const;
 export type Severity = (typeof SEVERITIES)[number];
 
+/** Graver ones have higher numbers. */
+export const rank = (severity: Severity): number => SEVERITIES.indexOf(severity);
+
 /** One message to the operator. */
 export type Alert = {
   /** The same for the same thing: who hears it twice can tell. */

@@ -1,6 +1,6 @@
 import { printable } from '@dstack-cloud/encoding';
 import type { Pending, WatchState } from '../state/watch-state.ts';
-import { type Alert, SEVERITIES, type Severity } from './alert.ts';
+import { type Alert, rank, type Severity } from './alert.ts';
 
 /** Where messages go. */
 export type Outlets = {
@@ -58,5 +58,3 @@ export function enqueue(state: WatchState, alerts: readonly Alert[], outlets: Ou
   );
   return { ...state, told: Object.fromEntries(kept), counts, sequence, outbox, dropped };
 }
-
-const rank = (severity: Severity): number => SEVERITIES.indexOf(severity);

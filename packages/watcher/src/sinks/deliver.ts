@@ -1,3 +1,4 @@
+import { rank } from '../alerts/alert.ts';
 import type { StateStore } from '../state/state-store.ts';
 import type { Pending } from '../state/watch-state.ts';
 import type { Webhook } from './webhook.ts';
@@ -29,7 +30,8 @@ export class Delivery {
   readonly #options: DeliveryOptions;
   /** By sequence: failures, and the time of the next attempt. */
   readonly #later = new Map<number, { readonly failures: number; readonly at: number }>();
-  #running: Promise<void> | undefined;
+  #logging: Promise<void> | undefined;
+  #posting: Promise<void> | undefined;
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
@@ -37,10 +39,14 @@ export class Delivery {
 
   /** Starts unless it runs already; failures are told, and tried again later. */
   run(): Promise<void> {
-    this.#running ??= this.#all().finally(() => {
-      this.#running = undefined;
+    this.#logging ??= this.#log().finally(() => {
+      this.#logging = undefined;
     });
-    return this.#running;
+    // By itself: a receiver that hangs must not keep messages from the log.
+    this.#posting ??= this.#post().finally(() => {
+      this.#posting = undefined;
+    });
+    return Promise.all([this.#logging, this.#posting]).then(() => undefined);
   }
 
   /** Seconds until something is to be tried again; undefined when nothing waits. */
@@ -50,14 +56,16 @@ export class Delivery {
     return times.length === 0 ? undefined : Math.max(0, Math.min(...times) - now());
   }
 
-  async #all(): Promise<void> {
-    await this.#log();
-    const { store, webhook, now, onFailure } = this.#options;
+  async #post(): Promise<void> {
+    const { webhook, now, onFailure } = this.#options;
     if (!webhook) return;
-    for (const pending of store.state.outbox.filter(({ to }) => to.includes('webhook'))) {
+    const tried = new Set<number>();
+    for (;;) {
+      const pending = this.#next(tried);
+      if (pending === undefined) return;
       const { sequence } = pending;
       const later = this.#later.get(sequence);
-      if (later && later.at > now()) continue;
+      tried.add(sequence);
       try {
         await webhook.post(JSON.stringify(this.#message(pending)), now());
       } catch (error) {
@@ -71,6 +79,19 @@ export class Delivery {
       this.#later.delete(sequence);
       await this.#arrived([sequence], 'webhook');
     }
+  }
+
+  /** The gravest, and of these the oldest: what strangers can cause without end does not go before an alarm. */
+  #next(tried: ReadonlySet<number>): Pending | undefined {
+    const { store, now } = this.#options;
+    let next: Pending | undefined;
+    for (const pending of store.state.outbox) {
+      const { sequence, to, alert } = pending;
+      const isDue = (this.#later.get(sequence)?.at ?? 0) <= now();
+      if (!to.includes('webhook') || tried.has(sequence) || !isDue) continue;
+      if (next === undefined || rank(alert.severity) > rank(next.alert.severity)) next = pending;
+    }
+    return next;
   }
 
   async #log(): Promise<void> {
