@@ -1,4 +1,5 @@
 /** Strangers at a console that runs, whose chain does not answer. */
+import { connect } from 'node:net';
 import { configSchema } from '@dstack-cloud/watcher';
 import { attackListener, REFUSALS } from '@dstack-cloud/watcher/strangers';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -43,3 +44,30 @@ test('many who look at once cost the services one question', async () => {
   for (const { status } of await Promise.all(looks)) expect(status).toBe(200);
   expect(asked).toBe(1);
 });
+
+test('a flood of requests from one address leaves room for others', async () => {
+  const port = Number(new URL(served.url).port);
+  const request = `GET /api/overview HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n\r\n`;
+  let answered = 0;
+  const flood = Array.from({ length: 128 }, () => {
+    const socket = connect({ port, host: '127.0.0.1', localAddress: '127.0.13.1' });
+    socket.on('error', () => undefined);
+    // Each answer is asked for the next.
+    socket.on('data', () => {
+      answered += 1;
+      socket.write(request);
+    });
+    socket.write(request);
+    return socket;
+  });
+  await expect.poll(() => answered, { timeout: 20_000 }).toBeGreaterThan(200);
+  for (let look = 0; look < 5; look += 1) {
+    const { status } = await fetch(served.url, { headers: { connection: 'close' } });
+    expect(status).toBe(200);
+  }
+  const open = flood.filter(({ closed }) => !closed).length;
+  for (const socket of flood) socket.destroy();
+  // Of one network, half of all connections at most.
+  expect(open).toBeLessThanOrEqual(64);
+  expect(asked).toBeLessThanOrEqual(5);
+}, 60_000);

@@ -6,6 +6,7 @@ import type { Block } from '@dstack-cloud/policy/following';
 import type { Hex } from 'viem';
 import type { Alert } from './alerts/alert.ts';
 import { enqueue, type Outlets } from './alerts/enqueue.ts';
+import { journalAlerts } from './alerts/journal-alerts.ts';
 import { serviceProblemAlerts, signedId, waitingAlerts } from './alerts/service-alerts.ts';
 import { timedAlerts } from './alerts/timed-alerts.ts';
 import { ChainReader } from './chain/chain-reader.ts';
@@ -21,7 +22,7 @@ import { type Listener, listen } from './serve/listen.ts';
 import { createMetrics } from './serve/metrics.ts';
 import { Delivery, type Message } from './sinks/deliver.ts';
 import { Webhook } from './sinks/webhook.ts';
-import { StateStore } from './state/state-store.ts';
+import { MAX_JOURNAL_BYTES, StateStore } from './state/state-store.ts';
 
 /** What the watcher says of itself. */
 export type WatcherNote =
@@ -178,6 +179,7 @@ async function watchLocked({
         isListed,
       ),
       ...staleAlerts(head, now(), thresholds.stale_seconds),
+      ...journalAlerts(store.state.journal.bytes, MAX_JOURNAL_BYTES, now()),
     ]);
   };
   /** Goes on after whatever may pass; what will not is thrown. */

@@ -10,7 +10,7 @@ import { type JournalEntry, journalEntry, type WatchState, watchState } from './
 /** Of the format of state.json. */
 const VERSION = 1;
 const MAX_STATE_BYTES = 32 * 2 ** 20;
-const MAX_JOURNAL_BYTES = 128 * 2 ** 20;
+export const MAX_JOURNAL_BYTES: number = 128 * 2 ** 20;
 const NO_JOURNAL = { bytes: 0, entries: 0, hash: createHash('sha256').digest('hex') };
 
 /** Whose state it is. */
@@ -109,7 +109,7 @@ export class StateStore {
       const { bytes } = this.#state.journal;
       if (state.journal.bytes > MAX_JOURNAL_BYTES)
         throw new WatcherError('state-damaged', `${path} would be larger than ${MAX_JOURNAL_BYTES} bytes`, {
-          hint: 'Begin a new state folder',
+          hint: 'Name a new folder in state_path, with a later from_block',
         });
       closeSync(openOwnFile(path, 'append'));
       const file = await open(path, 'a');
