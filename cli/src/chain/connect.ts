@@ -1,4 +1,5 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
+import { readFileBounded } from '@dstack-cloud/app';
 import { dstackAppAbi, dstackKmsAbi } from '@dstack-cloud/contracts';
 import {
   type Abi,
@@ -15,6 +16,9 @@ import { privateKeyToAccount } from 'viem/accounts';
 import type { GlobalConfig } from '../config/global-config.ts';
 import { type Context, expandHome } from '../context.ts';
 import { CliError, messageOf } from '../errors.ts';
+
+/** 64 hex digits, and some room for white space. */
+const MAX_KEY_FILE = 4096;
 
 export type ChainConfig = NonNullable<GlobalConfig['chain']>;
 
@@ -87,12 +91,12 @@ export async function readAccount(context: Context, config: ChainConfig): Promis
     });
   if (named === undefined) throw missing('chain.private_key_file is not set');
   const path = expandHome(context, named);
-  const text = await readFile(path, 'utf8').catch(() => undefined);
-  if (text === undefined) throw missing(`${path} cannot be read`);
+  const bytes = await readFileBounded(path, MAX_KEY_FILE).catch(() => undefined);
+  if (bytes === undefined) throw missing(`${path} cannot be read, or is not a file of a few bytes`);
   const { mode } = await stat(path);
   if ((mode & 0o077) !== 0)
     context.warn(`${path} holds a private key and others may read it: chmod 600 ${path}`);
-  const key = text.trim();
+  const key = new TextDecoder().decode(bytes).trim();
   if (!/^(0x)?[0-9a-fA-F]{64}$/.test(key)) throw missing(`${path} holds no private key of 64 hex digits`);
   try {
     return privateKeyToAccount((key.startsWith('0x') ? key : `0x${key}`) as Hex);

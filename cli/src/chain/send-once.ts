@@ -92,7 +92,7 @@ export async function sendOnce(
   });
   const { hash, raw, nonce } = transaction;
   const forget = (): Promise<void> => sent.locked(() => sent.remove(hash));
-  await broadcast(chain, raw, hash, forget);
+  await broadcast(chain, raw, hash, () => forgetOrSay(context, forget));
   if (steps.sent) steps.sent(hash);
   else context.info(`Waiting for transaction ${hash}`);
   try {

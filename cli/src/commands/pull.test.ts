@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -20,11 +21,14 @@ let server: Server;
 let origin: string;
 let answer: (request: IncomingMessage, response: ServerResponse) => void;
 let ranges: (string | undefined)[];
+/** What stands beside the archive. */
+let besideAnswer: (response: ServerResponse) => void;
 beforeEach(async () => {
   sandbox = new Sandbox();
   ranges = [];
+  besideAnswer = (response) => response.writeHead(404).end();
   server = createServer((request, response) => {
-    if (request.url?.endsWith('.sha256')) return void response.writeHead(404).end();
+    if (request.url?.endsWith('.sha256')) return void besideAnswer(response);
     ranges.push(request.headers.range);
     answer(request, response);
   });
@@ -167,4 +171,22 @@ it('refuses what is cut off, and what is no archive', async () => {
   answer = (_request, response) => void response.writeHead(404).end();
   const { stderr } = await sandbox.run('pull', `${origin}/${NAME}-uki.tar.gz`);
   expect(stderr).toContain('Check the name and the version');
+});
+
+it('reads no hash without end, and no archive from a pipe', async () => {
+  answer = serve(await goodArchive(), '"one"');
+  besideAnswer = (response) => {
+    const more = (): void => {
+      while (!response.destroyed && response.write('0'.repeat(1024)));
+    };
+    response.on('drain', more);
+    more();
+  };
+  const endless = await sandbox.run('pull', `${origin}/${NAME}-uki.tar.gz`);
+  expect([endless.code > 0, endless.stderr]).toEqual([true, expect.stringContaining('more than 4096 bytes')]);
+  const pipe = sandbox.path(`${NAME}-uki.tar.gz`);
+  execFileSync('mkfifo', [pipe]);
+  const { code, stderr } = await sandbox.run('pull', pipe);
+  expect([code > 0, stderr]).toEqual([true, expect.stringContaining('is not a regular file')]);
+  expect(found().filter((name) => !name.endsWith('.part'))).toEqual([]);
 });

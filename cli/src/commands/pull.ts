@@ -1,9 +1,10 @@
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readFileBounded } from '@dstack-cloud/app';
 import { isThere, temporaryName } from '@dstack-cloud/files';
 import { isPlainRemote } from '@dstack-cloud/policy';
+import { collectBytes } from '@dstack-cloud/runtime';
 import { loadGlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
@@ -14,6 +15,8 @@ import { requireAbsent } from '../image/require-absent.ts';
 import { unpackImage } from '../image/unpack-image.ts';
 
 const SHA256 = /^[0-9a-f]{64}$/;
+/** A hash and the name of a file. */
+const MAX_HASH_FILE = 4096;
 
 /** `pull`: an OS image from where it was released, from an address or from a file, whole or not at all. */
 export async function run(
@@ -47,6 +50,10 @@ export async function run(
     await downloadArchive(context, url, archive);
   } else if (!isThere(archive))
     throw new CliError('file_missing', `${archive} does not exist`, { hint: 'Correct the path' });
+  else if (!(await stat(archive)).isFile())
+    throw new CliError('refused', `${archive} is not a regular file`, {
+      hint: 'Name an archive of an image',
+    });
   const expected = wanted ?? (await besideHash(url, archive, isFile));
   const found = await fileHash(archive);
   if (expected !== undefined && found !== expected) {
@@ -84,14 +91,19 @@ async function besideHash(url: URL, archive: string, isFile: boolean): Promise<s
   let text: string;
   if (isFile) {
     if (!isThere(`${archive}.sha256`)) return undefined;
-    text = new TextDecoder().decode(await readFileBounded(`${archive}.sha256`, 4096));
+    text = new TextDecoder().decode(await readFileBounded(`${archive}.sha256`, MAX_HASH_FILE));
   } else {
     const beside = new URL(url);
     beside.pathname += '.sha256';
     const response = await fetch(beside, { signal: AbortSignal.timeout(15_000) });
     if (response.status === 404) return void (await response.body?.cancel());
-    text = (await response.text()).slice(0, 4096);
-    if (!response.ok) throw new CliError('unreachable', `${beside} answers ${response.status}`);
+    if (!response.ok) {
+      await response.body?.cancel();
+      throw new CliError('unreachable', `${beside} answers ${response.status}`);
+    }
+    const tooLong = (): CliError => new CliError('refused', `${beside} has more than ${MAX_HASH_FILE} bytes`);
+    const bytes = await collectBytes(response.body ?? new Blob([]).stream(), MAX_HASH_FILE, tooLong);
+    text = new TextDecoder().decode(bytes);
   }
   const hash = text.trim().split(/\s+/)[0]?.toLowerCase() ?? '';
   if (SHA256.test(hash)) return hash;

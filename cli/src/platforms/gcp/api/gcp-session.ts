@@ -84,7 +84,8 @@ async function retried(context: Context, credentials: Credentials, request: GcpR
         continue;
       }
       if (!isPassing(error) || count + 1 >= (request.tries ?? TRIES)) throw error;
-      context.debug(`${request.method} ${request.url}: ${error.message}; trying again`);
+      // Without the query: whoever has the id of an upload may write to it.
+      context.debug(`${request.method} ${request.url.split('?')[0]}: ${error.message}; trying again`);
     }
   }
 }
