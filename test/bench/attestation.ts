@@ -101,7 +101,7 @@ function tdx(): Measured[] {
   const quote = fixture(QUOTE);
   const collateral = dcapCollateralFromJson(fixtureJson(COLLATERAL));
   const roots = vendorRoots();
-  const judge = (source: DcapCollateral, cache: VerificationCache) =>
+  const verify = (source: DcapCollateral, cache: VerificationCache) =>
     verifyDcap(
       parseTdxQuote(quote),
       source,
@@ -114,7 +114,7 @@ function tdx(): Measured[] {
       perRound: 10,
       warmUp: 2000,
       peer: P256,
-      run: () => judge(collateral, warm),
+      run: () => verify(collateral, warm),
     },
     // A fresh cache and a fresh collateral object: nothing of either is known.
     {
@@ -122,7 +122,7 @@ function tdx(): Measured[] {
       perRound: 2,
       warmUp: 600,
       peer: P256,
-      run: () => judge({ ...collateral }, new VerificationCache()),
+      run: () => verify({ ...collateral }, new VerificationCache()),
     },
   ];
 }

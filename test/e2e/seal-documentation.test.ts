@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { composeHash, defaultAppId, instanceId } from '@dstack-cloud/app';
 import { identityEvents, runtimeEventDigest } from '@dstack-cloud/attestation';
-import { extendPcr, openSealedSeed, parseSealApproval, withTpm } from '@dstack-cloud/attestation/obtain';
+import { extendPcr, openSealedSeed, parseSealApproval, withTpm } from '@dstack-cloud/attestation/attester';
 import { fromHex, utf8 } from '@dstack-cloud/encoding';
 import { build } from '@dstack-cloud/scripts/build';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';

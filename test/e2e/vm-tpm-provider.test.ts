@@ -3,7 +3,7 @@ import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { approvedBytes, serializeSealApproval } from '@dstack-cloud/attestation/obtain';
+import { approvedBytes, serializeSealApproval } from '@dstack-cloud/attestation/attester';
 import { fromHex } from '@dstack-cloud/encoding';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterAll, beforeAll, expect, test } from 'vitest';

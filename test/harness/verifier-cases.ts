@@ -1,11 +1,11 @@
 /** Everything of the fixtures that a person could hand to the browser's verifier, with its time and roots. */
 import { encodePem, toBase64, utf8 } from '@dstack-cloud/encoding';
-import type { JudgeInput, RootName } from '@dstack-cloud/verifier/browser';
+import type { RootName, VerifyFileInput } from '@dstack-cloud/verifier/browser';
 import { fixture, fixtureJson } from '../support/fixtures.ts';
 
 export interface VerifierCase {
   readonly name: string;
-  readonly input: JudgeInput;
+  readonly input: VerifyFileInput;
 }
 
 interface MockCase {

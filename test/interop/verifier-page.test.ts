@@ -9,7 +9,12 @@ import { encodeAttestation } from '@dstack-cloud/attestation';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { build } from '@dstack-cloud/scripts/build';
 import { collateralServer, createPlatform } from '@dstack-cloud/tee-simulator';
-import { freshReportData, type JudgeInput, judgeFile, reportToJson } from '@dstack-cloud/verifier/browser';
+import {
+  freshReportData,
+  reportToJson,
+  type VerifyFileInput,
+  verifyFile,
+} from '@dstack-cloud/verifier/browser';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasChromium, launchChromium } from '../harness/chromium.ts';
@@ -71,10 +76,10 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
     const cases = [...realCases(), ...wrappedCases(), ...mockCases()];
     for (let start = 0; start < cases.length; start += BATCH) {
       const batch = cases.slice(start, start + BATCH);
-      const ours = await Promise.all(batch.map(({ input }) => judgeHere(input)));
-      expect(await judgeThere(page, batch)).toEqual(ours);
+      const ours = await Promise.all(batch.map(({ input }) => verifyHere(input)));
+      expect(await verifyThere(page, batch)).toEqual(ours);
     }
-    const verdicts = await Promise.all(cases.map(({ input }) => judgeHere(input)));
+    const verdicts = await Promise.all(cases.map(({ input }) => verifyHere(input)));
     const forms = new Set(verdicts.map((verdict) => verdict['form']));
     // The recorded client's image was made up, so that only its last check can fail.
     expect(verdicts.slice(realCases().length, realCases().length + 3).map(({ reason }) => reason)).toEqual([
@@ -121,7 +126,7 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
 
     const heading = (page: Page): Promise<string | null> => page.textContent('.report h2');
 
-    test('judges a dropped quote with dropped collateral, and asks no server', async () => {
+    test('verifies a dropped quote with dropped collateral, and asks no server', async () => {
       const { page, problems } = await open();
       await set(page, 'now', now);
       const before = server.requests.length;
@@ -329,25 +334,25 @@ describeInBrowser(`verifier in Chromium${skipped}`, () => {
   });
 });
 
-async function judgeHere(input: JudgeInput): Promise<Record<string, unknown>> {
-  return reportToJson((await judgeFile(input)).report, toHex);
+async function verifyHere(input: VerifyFileInput): Promise<Record<string, unknown>> {
+  return reportToJson((await verifyFile(input)).report, toHex);
 }
 
 /** The same in the page, with its own module. Bytes cross as base64, by name of their class. */
-async function judgeThere(page: Page, cases: readonly VerifierCase[]): Promise<unknown[]> {
+async function verifyThere(page: Page, cases: readonly VerifierCase[]): Promise<unknown[]> {
   const text = JSON.stringify(
     cases.map(({ input }) => input),
     (_, value: unknown) =>
       value instanceof Uint8Array ? { base64: Buffer.from(value).toString('base64') } : value,
   );
   const script = `(async () => {
-    const { judgeFile, reportToJson } = await import('/dstack-verifier.js');
+    const { verifyFile, reportToJson } = await import('/dstack-verifier.js');
     const bytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
     const hex = (value) => Array.from(value, (byte) => byte.toString(16).padStart(2, '0')).join('');
     const inputs = JSON.parse(${JSON.stringify(text)}, (_, value) =>
       value && typeof value.base64 === 'string' ? bytes(value.base64) : value);
     const reports = [];
-    for (const input of inputs) reports.push(reportToJson((await judgeFile(input)).report, hex));
+    for (const input of inputs) reports.push(reportToJson((await verifyFile(input)).report, hex));
     return reports;
   })()`;
   return (await page.evaluate(script)) as unknown[];

@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { CHECK_TITLES, checkPattern, judgeFile } from '@dstack-cloud/verifier/browser';
+import { CHECK_TITLES, checkPattern, verifyFile } from '@dstack-cloud/verifier/browser';
 import { describe, expect, test } from 'vitest';
 import { mockCases, realCases, wrappedCases } from '../harness/verifier-cases.ts';
 import { describeWithFixtures } from '../support/fixtures.ts';
@@ -16,7 +16,7 @@ const AREAS =
   'app|collateral|evidence|tdx|sgx|tpm|gcp|nitro|nitro-tpm|snp|image|pod|config|report-data|ratls';
 /** Ids as they are written: literals, and templates with something variable in them. */
 const ID = new RegExp(`['\`]((?:(?:${AREAS})\\.[a-zA-Z0-9.$\{}-]+)|report-data|time)['\`]`, 'g');
-/** Where checks are made; obtaining evidence makes none. */
+/** Where checks are made; the attester makes none. */
 const SOURCES = [
   'packages/attestation/src',
   'packages/verifier/src/findings',
@@ -41,7 +41,7 @@ function table(): Map<string, Row> {
 function sources(directory: string): string[] {
   return readdirSync(directory).flatMap((name) => {
     const path = join(directory, name);
-    if (statSync(path).isDirectory()) return name === 'obtain' ? [] : sources(path);
+    if (statSync(path).isDirectory()) return name === 'attester' ? [] : sources(path);
     return name.endsWith('.ts') && !name.endsWith('.test.ts') ? [path] : [];
   });
 }
@@ -91,7 +91,7 @@ describe('table of checks', () => {
     test('has every check that was made, and every code with which one refused', async () => {
       const missing = new Set<string>();
       for (const { name, input } of [...realCases(), ...wrappedCases(), ...mockCases()]) {
-        const { report } = await judgeFile(input);
+        const { report } = await verifyFile(input);
         for (const { id, ok } of report.checks) {
           const row = rows.get(checkPattern(id));
           if (!row) missing.add(`${id} of ${name}`);

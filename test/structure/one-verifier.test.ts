@@ -33,7 +33,7 @@ test('the services of the vendors are put together at one place', () => {
   // Browsers get at a PCCS alone.
   expect(callers(/\bpcsCollateral\(/)).toEqual([
     'packages/attestation/src/vendor-collateral.ts',
-    'packages/verifier/src/browser/judge-file.ts',
+    'packages/verifier/src/browser/verify-file.ts',
   ]);
 });
 

@@ -15,7 +15,7 @@ import {
   parseSealApproval,
   type Tpm,
   withTpm,
-} from '@dstack-cloud/attestation/obtain';
+} from '@dstack-cloud/attestation/attester';
 import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { writeUki } from '@dstack-cloud/os-image';
 import { describeWithSwtpm, type SoftwareTpm, startSwtpm } from '@dstack-cloud/test/swtpm';

@@ -11,7 +11,7 @@ import {
   parseSealApproval,
   type SealRequest,
   serializeSealApproval,
-} from '@dstack-cloud/attestation/obtain';
+} from '@dstack-cloud/attestation/attester';
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import { confirm } from '../ask.ts';
 import type { Context } from '../context.ts';

@@ -1,4 +1,4 @@
-import { approverHash } from '@dstack-cloud/attestation/obtain';
+import { approverHash } from '@dstack-cloud/attestation/attester';
 import { toHex } from '@dstack-cloud/encoding';
 import type { Context } from '../context.ts';
 import { findApprover, type KeyOptions } from '../seal/approval-key.ts';

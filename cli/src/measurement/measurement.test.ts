@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { composeHash } from '@dstack-cloud/app';
 import { encodeAttestation, reportData } from '@dstack-cloud/attestation';
-import { type EvidenceDevice, openTdxDevice } from '@dstack-cloud/attestation/obtain';
+import { type EvidenceDevice, openTdxDevice } from '@dstack-cloud/attestation/attester';
 import {
   type Anvil,
   buildContracts,

@@ -11,7 +11,7 @@ import {
   readFileBounded,
 } from '@dstack-cloud/app';
 import { identityEvents, replayRuntimeEvents } from '@dstack-cloud/attestation';
-import { SEALED_PCR_NAMES, type SealRequest } from '@dstack-cloud/attestation/obtain';
+import { SEALED_PCR_NAMES, type SealRequest } from '@dstack-cloud/attestation/attester';
 import { isZero, toHex, utf8 } from '@dstack-cloud/encoding';
 import { bootRegisters, imageNames, readImage } from '@dstack-cloud/os-image';
 import { loadGlobalConfig } from '../config/global-config.ts';

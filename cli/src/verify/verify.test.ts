@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { composeHash } from '@dstack-cloud/app';
 import { type Attestation, encodeAttestation, reportData } from '@dstack-cloud/attestation';
-import { type EvidenceDevice, openTdxDevice } from '@dstack-cloud/attestation/obtain';
+import { type EvidenceDevice, openTdxDevice } from '@dstack-cloud/attestation/attester';
 import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import {
   type CollateralServer,

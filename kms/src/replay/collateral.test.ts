@@ -29,7 +29,7 @@ describeWithFixtures('replay of collateral requests', 'kms-original/full/collate
         collateral: {
           ...pcs,
           tdx: (request) => (request.fmspc === '000000000000' ? pcs : trust.collateral).tdx(request),
-          judged: (answer, isGood) => pcs.judged!(answer, isGood),
+          settled: (answer, isGood) => pcs.settled!(answer, isGood),
         },
       }),
     });

@@ -71,7 +71,7 @@ export function fullTrust(evidence: FullEvidence, platform: SimulatedPlatform): 
   const own = platform.collateralSource(now);
   const collateral: CollateralSource = {
     tdx: (request) => (request.fmspc === toHex(platform.fmspc) ? own : served).tdx(request),
-    judged: (answer, isGood) => served.judged!(answer, isGood),
+    settled: (answer, isGood) => served.settled!(answer, isGood),
   };
   const roots: TrustRoots = withTdxRoot(
     withTdxRoot(vendorRoots(), decodePem(evidence.tdx_root_pem, 'CERTIFICATE')),

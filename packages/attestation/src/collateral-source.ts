@@ -95,14 +95,14 @@ export interface CollateralSource {
    * Told what became of an answer, by the object that was given: a source keeps what verified, and drops what is not
    * authentic. Answers that failed only together with what the prover sent count neither way.
    */
-  judged?(answer: object, isGood: boolean): Promise<void>;
+  settled?(answer: object, isGood: boolean): Promise<void>;
 }
 
 /** Tells several sources; each knows its own answers. */
-export function judgedBy(
-  ...sources: readonly Pick<CollateralSource, 'judged'>[]
-): NonNullable<CollateralSource['judged']> {
+export function settledBy(
+  ...sources: readonly Pick<CollateralSource, 'settled'>[]
+): NonNullable<CollateralSource['settled']> {
   return async (answer, isGood) => {
-    await Promise.all(sources.map(async (source) => source.judged?.(answer, isGood)));
+    await Promise.all(sources.map(async (source) => source.settled?.(answer, isGood)));
   };
 }

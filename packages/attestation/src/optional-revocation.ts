@@ -47,7 +47,7 @@ export async function requireOptionalRevocation(
     }
   }
   const onList = async (list: CertificateRevocationList, isGood: boolean): Promise<void> =>
-    collateral.judged?.(answers.get(list)!, isGood);
+    collateral.settled?.(answers.get(list)!, isGood);
   await checks.step(id, reference, () => {
     if (mode === 'hard') requireCovered(wanted, crls);
     return checkRevocation(path.chain, { now, revocation: 'available', crls, onList }, crypto, cache);

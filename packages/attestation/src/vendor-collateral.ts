@@ -2,7 +2,7 @@ import { amdKdsCollateral } from './collateral/amd-kds.ts';
 import type { Fetch } from './collateral/bounded-fetch.ts';
 import { pcsCollateral } from './collateral/pcs-collateral.ts';
 import { vendorCrls } from './collateral/vendor-crls.ts';
-import { type CollateralSource, judgedBy } from './collateral-source.ts';
+import { type CollateralSource, settledBy } from './collateral-source.ts';
 import { AttestationError } from './errors.ts';
 import { googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
 import type { TrustRoots } from './roots/trust-roots.ts';
@@ -63,14 +63,14 @@ export function vendorCollateral(options: VendorCollateralOptions): CollateralSo
     ...google,
     ...amd,
     ...crls,
-    judged: judgedBy(pcs, google, amd, crls),
+    settled: settledBy(pcs, google, amd, crls),
     ...(options.isPublic === true && { pckCertificate: refusePck }),
   };
 }
 
 /** The methods of a source as own properties, so that a spread keeps those of a class. */
 export function boundMethods(source: CollateralSource): CollateralSource {
-  const { atHand, pckCertificate, tpm, snp, crl, judged } = source;
+  const { atHand, pckCertificate, tpm, snp, crl, settled } = source;
   return {
     tdx: (request, permit) => source.tdx(request, permit),
     ...(atHand && { atHand: (request) => atHand.call(source, request) }),
@@ -80,6 +80,6 @@ export function boundMethods(source: CollateralSource): CollateralSource {
     ...(tpm && { tpm: (request, permit) => tpm.call(source, request, permit) }),
     ...(snp && { snp: (request, permit) => snp.call(source, request, permit) }),
     ...(crl && { crl: (url) => crl.call(source, url) }),
-    ...(judged && { judged: (answer, isGood) => judged.call(source, answer, isGood) }),
+    ...(settled && { settled: (answer, isGood) => settled.call(source, answer, isGood) }),
   };
 }

@@ -91,10 +91,10 @@ describeWithFixtures('evidence recorded from the original KMS', 'kms-original/cl
 
   it('tells the source whether its collateral is good, whatever the quote is', async () => {
     const changed = { ...collateral, tcbInfo: `${collateral.tcbInfo} ` };
-    const judged: [object, boolean][] = [];
+    const settled: [object, boolean][] = [];
     const sourceOf = (answer: typeof collateral): CollateralSource => ({
       tdx: async () => answer,
-      judged: async (...verdict) => void judged.push(verdict),
+      settled: async (...verdict) => void settled.push(verdict),
     });
     await expect(
       verifyAttestation(attestation, { ...options, collateral: sourceOf(changed) }),
@@ -104,7 +104,7 @@ describeWithFixtures('evidence recorded from the original KMS', 'kms-original/cl
     await expect(
       verifyAttestation(forged, { ...options, collateral: sourceOf(collateral) }),
     ).rejects.toThrow();
-    expect(judged).toEqual([
+    expect(settled).toEqual([
       [changed, false],
       [collateral, true],
       [collateral, true],

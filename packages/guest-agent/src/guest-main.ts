@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { notifyServiceManager } from '@dstack-cloud/attestation/obtain';
+import { notifyServiceManager } from '@dstack-cloud/attestation/attester';
 import { printable, printableMessage } from '@dstack-cloud/encoding';
 import { isThere } from '@dstack-cloud/files';
 import { errorChain } from '@dstack-cloud/runtime';

@@ -1,4 +1,4 @@
-import { type EvidenceDevice, isEndpoint, openTdxDevice } from '@dstack-cloud/attestation/obtain';
+import { type EvidenceDevice, isEndpoint, openTdxDevice } from '@dstack-cloud/attestation/attester';
 import { isThere } from '@dstack-cloud/files';
 import type { GuestConfig } from './config/guest-config.ts';
 

@@ -7,7 +7,7 @@ import { createLogger } from './log.ts';
 import { watchOver } from './watchdog.ts';
 
 const told: string[] = [];
-vi.mock('@dstack-cloud/attestation/obtain', () => ({
+vi.mock('@dstack-cloud/attestation/attester', () => ({
   notifyServiceManager: async (state: string) => told.push(state),
 }));
 const log = createLogger('test');

@@ -1,4 +1,4 @@
-import { notifyServiceManager } from '@dstack-cloud/attestation/obtain';
+import { notifyServiceManager } from '@dstack-cloud/attestation/attester';
 import { utf8 } from '@dstack-cloud/encoding';
 import { httpTransport } from '@dstack-cloud/prpc';
 import type { Logger } from './log.ts';

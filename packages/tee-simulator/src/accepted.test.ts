@@ -13,7 +13,7 @@ import {
   verifyAttestation,
   withTdxRoot,
 } from '@dstack-cloud/attestation';
-import { openTdxDevice } from '@dstack-cloud/attestation/obtain';
+import { openTdxDevice } from '@dstack-cloud/attestation/attester';
 import { utf8 } from '@dstack-cloud/encoding';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { collateralServer } from './collateral/collateral-server.ts';

@@ -6,7 +6,7 @@ import {
   openNitroDevice,
   openTdxDevice,
   PLATFORM_PATHS,
-} from '@dstack-cloud/attestation/obtain';
+} from '@dstack-cloud/attestation/attester';
 import { isThere } from '@dstack-cloud/files';
 import { readSystemFile } from './files.ts';
 

@@ -3,10 +3,10 @@ import {
   evidenceAddress,
   fetchEvidence,
   isUrl,
-  type JudgeInput,
-  judgeFile,
   MAX_EVIDENCE_BYTES,
   VerifierError,
+  type VerifyFileInput,
+  verifyFile,
 } from '@dstack-cloud/verifier/browser';
 import { byId, element } from './element.ts';
 import { fillRootNames, readForm } from './read-form.ts';
@@ -114,11 +114,11 @@ async function verifyAll(read: () => Promise<readonly NamedFile[]>): Promise<HTM
 
 async function verifyOne(
   { name, bytes, from, nonce }: NamedFile,
-  settings: Omit<JudgeInput, 'evidence'>,
+  settings: Omit<VerifyFileInput, 'evidence'>,
 ): Promise<HTMLElement> {
   try {
     const challenge = nonce === undefined ? {} : { nonce };
-    return renderReport(name, await judgeFile({ ...settings, ...challenge, evidence: bytes, from }));
+    return renderReport(name, await verifyFile({ ...settings, ...challenge, evidence: bytes, from }));
   } catch (error) {
     return problem(error, name);
   }

@@ -1,15 +1,15 @@
 import {
-  type JudgeInput,
   parseTime,
   ROOT_NAMES,
   readExpectations,
   splitExpectation,
   type VerifierPolicy,
+  type VerifyFileInput,
 } from '@dstack-cloud/verifier/browser';
 import { byId } from './element.ts';
 
 /** The settings of the form, without the evidence. @throws VerifierError for a time or an expectation that is none */
-export async function readForm(): Promise<Omit<JudgeInput, 'evidence'>> {
+export async function readForm(): Promise<Omit<VerifyFileInput, 'evidence'>> {
   const now = valueIn('now');
   const pccs = valueIn('pccs');
   const reportData = valueIn('report-data');

@@ -1,13 +1,13 @@
 import {
   type Check,
   checkTitle,
-  type Judged,
   printableJson,
   type Report,
   reportToJson,
   timeOfVerdict,
   utcTime,
   type Verdict,
+  type VerifiedFile,
   verdictOf,
   verdictText,
 } from '@dstack-cloud/verifier/browser';
@@ -27,7 +27,7 @@ const NAMES: Readonly<Record<string, string>> = {
 };
 
 /** The result for one file: verdict first, then what was found, then every link of the chain. */
-export function renderReport(name: string, { report }: Judged): HTMLElement {
+export function renderReport(name: string, { report }: VerifiedFile): HTMLElement {
   const { state, icon, title } = shownVerdict(report);
   const heading = element('h2', { tabindex: '-1' }, title);
   return element(

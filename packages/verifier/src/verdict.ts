@@ -13,7 +13,7 @@ export type Verdict =
   | 'cannot-judge';
 
 type TimeOfReport = Pick<Report, 'verifiedAt' | 'verifiedNow'>;
-type Judged = Pick<Report, 'isValid' | 'cannotJudge' | 'policy' | 'comparisons'>;
+type Findings = Pick<Report, 'isValid' | 'cannotJudge' | 'policy' | 'comparisons'>;
 
 const WORDS: Readonly<Record<Verdict, string>> = {
   accepted: 'genuine, and what was expected',
@@ -23,14 +23,14 @@ const WORDS: Readonly<Record<Verdict, string>> = {
   'cannot-judge': 'cannot judge',
 };
 
-export function verdictOf({ isValid, cannotJudge, policy, comparisons }: Judged): Verdict {
+export function verdictOf({ isValid, cannotJudge, policy, comparisons }: Findings): Verdict {
   if (!isValid) return cannotJudge ? 'cannot-judge' : 'refused';
   if (!policy.ok) return 'not-accepted';
   return comparisons.length === 0 ? 'nothing-compared' : 'accepted';
 }
 
 /** The verdict in words: what another root vouches for is not called genuine, and another time than now is named. */
-export function verdictText(report: Judged & TimeOfReport & Pick<Report, 'simulated'>): string {
+export function verdictText(report: Findings & TimeOfReport & Pick<Report, 'simulated'>): string {
   const words = WORDS[verdictOf(report)];
   const text = report.simulated ? words.replace('genuine', 'consistent (SIMULATED)') : words;
   return report.verifiedNow ? text : `${text}; at ${utcTime(report.verifiedAt)}, NOT now`;

@@ -1,4 +1,4 @@
-import { connectVsock, listenVsock } from '@dstack-cloud/attestation/obtain';
+import { connectVsock, listenVsock } from '@dstack-cloud/attestation/attester';
 import { VsockError } from './errors.ts';
 import type { Vsock } from './vsock.ts';
 

@@ -31,18 +31,18 @@ describe('AMD key distribution service', () => {
     expect(asked[0]).toBe(
       `https://kds.example/vcek/v1/Milan/${toHex(chipId)}?blSPL=4&teeSPL=1&snpSPL=23&ucodeSPL=213`,
     );
-    await source.judged(found, true);
+    await source.settled(found, true);
     const again = await source.snp({ product: 'Milan', chipId, reportedTcb });
     expect(asked.length).toBe(3);
     // What was kept is not dropped for the sake of a new part that is bad.
-    await source.judged(again, true);
+    await source.settled(again, true);
     const other = await source.snp({ product: 'Milan', chipId: chipId.map((byte) => byte ^ 1), reportedTcb });
-    await source.judged(other, false);
+    await source.settled(other, false);
     await source.snp({ product: 'Milan', chipId, reportedTcb });
     expect(asked.length).toBe(4);
   });
 
-  it('asks again for what nobody judged to be good, and waits after what is bad or not there', async () => {
+  it('asks again for what nobody settled to be good, and waits after what is bad or not there', async () => {
     const { asked, fetch } = service();
     let now = 1000;
     const source = amdKdsCollateral({ baseUrl: 'https://kds.example', fetch, now: () => now });
@@ -51,7 +51,7 @@ describe('AMD key distribution service', () => {
     const second = await source.snp(request);
     // The list is not served, which is remembered.
     expect(asked.length).toBe(5);
-    await source.judged(second, false);
+    await source.settled(second, false);
     await expect(source.snp(request)).rejects.toMatchObject({ code: 'collateral-invalid' });
     expect(asked.length).toBe(5);
     now += 16;

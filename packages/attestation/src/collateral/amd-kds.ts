@@ -29,7 +29,7 @@ export interface AmdKdsOptions {
  */
 export function amdKdsCollateral(
   options: AmdKdsOptions = {},
-): Required<Pick<CollateralSource, 'snp' | 'judged'>> {
+): Required<Pick<CollateralSource, 'snp' | 'settled'>> {
   const base = (options.baseUrl ?? BASE_URL).replace(/\/+$/, '');
   const now = options.now ?? (() => Date.now() / 1000);
   const send: Fetch = options.fetch ?? ((url, init) => fetch(url, init));
@@ -54,7 +54,7 @@ export function amdKdsCollateral(
       partsOf.set(collateral, [vcek, ask, ...(crl ? [crl] : [])]);
       return collateral;
     },
-    judged: async (answer, isGood) => {
+    settled: async (answer, isGood) => {
       const parts = partsOf.get(answer as SnpCollateral) ?? [];
       const all = [chips, products];
       if (isGood) for (const part of parts) for (const answers of all) answers.good(part);

@@ -134,10 +134,10 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
     expect(await pcsCollateral({ baseUrl: BASE, fetch, now: () => NOW }).tdx(REQUEST)).toEqual(expected);
   });
 
-  /** As when a quote is judged: what is served here is good. */
+  /** As when a quote is settled: what is served here is good. */
   const get = async (source: CollateralSource): Promise<DcapCollateral> => {
     const answer = await source.tdx(REQUEST);
-    await source.judged!(answer, true);
+    await source.settled!(answer, true);
     return answer;
   };
 
@@ -149,7 +149,7 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
     expect(calls).toHaveLength(4);
     expect(new Set(answers).size).toBe(1);
     expect(source.atHand!(REQUEST)).toBe(false);
-    await source.judged!(answers[0]!, true);
+    await source.settled!(answers[0]!, true);
     expect(source.atHand!(REQUEST)).toBe(true);
     const end = Date.parse((JSON.parse(expected.tcbInfo) as { nextUpdate: string }).nextUpdate) / 1000;
     now = end - 1;
@@ -180,7 +180,7 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
     const first = sourceOf(service());
     const answer = await first.tdx(REQUEST);
     expect(await readdir(cacheDir)).toEqual([]);
-    await first.judged!(answer, true);
+    await first.settled!(answer, true);
     const [name, ...others] = await readdir(cacheDir);
     expect(others).toEqual([]);
     const path = join(cacheDir, name!);
@@ -205,7 +205,7 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
     const { calls, fetch } = service();
     let now = NOW;
     const source = pcsCollateral({ baseUrl: BASE, fetch, now: () => now, cacheDir });
-    await source.judged!(await get(source), false);
+    await source.settled!(await get(source), false);
     expect(await readdir(cacheDir)).toEqual([]);
     expect(source.atHand!(REQUEST)).toBe(false);
     await expect(source.tdx(REQUEST)).rejects.toMatchObject({ code: 'collateral-invalid' });
@@ -225,7 +225,7 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
     };
     await expect(source.tdx(REQUEST, refuse)).rejects.toThrow('too many');
     expect(calls).toEqual([]);
-    await source.judged!(await source.tdx(REQUEST, () => undefined), true);
+    await source.settled!(await source.tdx(REQUEST, () => undefined), true);
     expect(calls).toHaveLength(4);
     // What is at hand costs nothing.
     await source.tdx(REQUEST, refuse);
@@ -326,7 +326,7 @@ describeWithFixtures('collateral client', 'kms-original/collateral-http.json', (
     const good = answer(tcbm);
     const source = pcsCollateral({ baseUrl: BASE, fetch: good.fetch });
     const both = await Promise.all([source.pckCertificate!(request), source.pckCertificate!(request)]);
-    // DER of whatever certificate; the chain is judged with the quote.
+    // DER of whatever certificate; the chain is settled with the quote.
     expect(both).toEqual(
       both.map(() => `${encodePem('CERTIFICATE', intelRoot)}${expected.tcbInfoIssuerChain}`),
     );

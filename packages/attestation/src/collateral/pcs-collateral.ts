@@ -80,7 +80,7 @@ class PcsSource implements CollateralSource {
     });
   }
 
-  async judged(answer: object, isGood: boolean): Promise<void> {
+  async settled(answer: object, isGood: boolean): Promise<void> {
     const set = answer as DcapCollateral;
     const kept = isGood ? this.#sets.good(set) : undefined;
     if (kept) await this.#files?.write(kept.key, JSON.stringify(dcapCollateralToJson(kept.value)));

@@ -18,7 +18,7 @@ describeWithFixtures('optional revocation lists', 'attestation/pcs/gotdx-rootcrl
     });
     expect(await Promise.all([source.crl(URL_AMD), source.crl(URL_AMD)])).toEqual([list, list]);
     const last = await source.crl(URL_AMD);
-    await source.judged(last, true);
+    await source.settled(last, true);
     await source.crl(URL_AMD);
     for (const url of [
       'http://169.254.169.254/crl',
@@ -29,7 +29,7 @@ describeWithFixtures('optional revocation lists', 'attestation/pcs/gotdx-rootcrl
     ]) {
       await expect(source.crl(url)).rejects.toMatchObject({ code: 'collateral-unavailable' });
     }
-    // Once for two at once, once more as nobody had judged that answer yet.
+    // Once for two at once, once more as nobody had settled that answer yet.
     expect(asked).toEqual([URL_AMD, URL_AMD]);
   });
 

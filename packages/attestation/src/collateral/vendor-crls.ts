@@ -30,7 +30,7 @@ export interface VendorCrlOptions {
  */
 export function vendorCrls(
   options: VendorCrlOptions = {},
-): Required<Pick<CollateralSource, 'crl' | 'judged'>> {
+): Required<Pick<CollateralSource, 'crl' | 'settled'>> {
   const now = options.now ?? (() => Date.now() / 1000);
   const send: Fetch = options.fetch ?? ((url, init) => fetch(url, init));
   const answers = new VendorAnswers<Uint8Array>({
@@ -59,7 +59,7 @@ export function vendorCrls(
         },
       });
     },
-    judged: async (answer, isGood) => {
+    settled: async (answer, isGood) => {
       if (isGood) answers.good(answer as Uint8Array);
       else answers.bad(answer as Uint8Array);
     },

@@ -3,7 +3,7 @@ import { AttestationError } from '../errors.ts';
 import type { CryptoBackend, HashName, KeyKind, SignatureScheme, VerifyKey } from './backend.ts';
 import { keyKind, SCALAR_SIZE } from './key-kind.ts';
 
-/** node:crypto behind the promise API of `CryptoBackend`; with `obtain/` the only user of node: imports here. */
+/** node:crypto behind the promise API of `CryptoBackend`; with `attester/` the only user of node: imports here. */
 export const nodeCrypto: CryptoBackend = {
   name: 'node',
   hash: hashParts,

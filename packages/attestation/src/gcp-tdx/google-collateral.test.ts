@@ -69,7 +69,7 @@ describeWithFixtures('collateral of a mock AK', 'mock-evidence/set-a/collateral/
     );
     expect(collateral.crls.length).toBeGreaterThanOrEqual(2);
     const first = asked.length;
-    await source.judged(collateral, true);
+    await source.settled(collateral, true);
     await source.tpm({ akCert });
     expect(asked.length).toBe(first);
   });

@@ -42,11 +42,11 @@ export interface GoogleCollateralOptions {
  */
 export function googleTpmCollateral(
   options: GoogleCollateralOptions = {},
-): Required<Pick<CollateralSource, 'tpm' | 'judged'>> {
+): Required<Pick<CollateralSource, 'tpm' | 'settled'>> {
   const source = new GoogleSource(options);
   return {
     tpm: (request, permit) => source.tpm(request, permit),
-    judged: (answer, isGood) => source.judged(answer, isGood),
+    settled: (answer, isGood) => source.settled(answer, isGood),
   };
 }
 
@@ -98,7 +98,7 @@ class GoogleSource {
   }
 
   /** What is bad is not kept, and that is all: the key's certificate chose what to ask for. */
-  async judged(answer: object, isGood: boolean): Promise<void> {
+  async settled(answer: object, isGood: boolean): Promise<void> {
     if (isGood) for (const part of this.#partsOf.get(answer) ?? []) this.#answers.good(part);
   }
 

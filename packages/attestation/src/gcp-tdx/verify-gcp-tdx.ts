@@ -33,20 +33,20 @@ export async function verifyGcpTdx(
   context: VerifyContext,
 ): Promise<PlatformResult> {
   const quote = attestation.quote as GcpTdxAttestationQuote;
-  let judged: VtpmQuote | undefined;
+  let early: VtpmQuote | undefined;
   const tdx = await unlessUnavailable(() =>
     verifyTdx(attestation, context, async () => {
-      judged ??= await verifyVtpmQuote(quote, attestation, context);
-      await checkImageWithoutCollateral(attestation, judged.ukiDigest, context);
+      early ??= await verifyVtpmQuote(quote, attestation, context);
+      await checkImageWithoutCollateral(attestation, early.ukiDigest, context);
     }),
   );
-  const vtpm = judged ?? (await verifyVtpmQuote(quote, attestation, context));
+  const vtpm = early ?? (await verifyVtpmQuote(quote, attestation, context));
   if (isMissing(tdx)) {
     await checkImageWithoutCollateral(attestation, vtpm.ukiDigest, context);
     throw tdx;
   }
   // A source that has Intel's collateral at hand may have to ask for the key's certificates all the same.
-  if (judged === undefined && context.collateral.atHand !== undefined) {
+  if (early === undefined && context.collateral.atHand !== undefined) {
     requireExpectedReportData(tdx.reportData, context);
     await checkImageWithoutCollateral(attestation, vtpm.ukiDigest, context);
   }
@@ -121,12 +121,12 @@ async function verifyVtpmKey(
   const { collateral, options } = context;
   const answer = await fetchCollateral(tpmQuote, context, undefined);
   const verified = await verifyAkCertificate(tpmQuote.akCert, answer, { revocation: 'hard' }, context);
-  await collateral.judged?.(answer, true);
+  await collateral.settled?.(answer, true);
   const wanted = options.platform?.gcpFirmwareEndorsement ?? true;
   if (wanted === false || (wanted === 'vendor' && verified.path.anchor.simulated)) return verified;
   const more = await fetchCollateral(tpmQuote, context, mrTd);
   await verifyFirmwareEndorsement(more.firmwareEndorsement, mrTd, context);
-  await collateral.judged?.(more, true);
+  await collateral.settled?.(more, true);
   return verified;
 }
 

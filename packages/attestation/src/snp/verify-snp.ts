@@ -167,14 +167,14 @@ async function verifyFamily(
 ): Promise<{ product: SnpProduct; path: ValidatedPath }> {
   if (certChain.length === 0) {
     const { product, answer } = await fetchCertificates(report, candidates, context);
-    const judged = (isGood: boolean) => context.collateral.judged?.(answer, isGood);
+    const settled = (isGood: boolean) => context.collateral.settled?.(answer, isGood);
     try {
       const path = await verifyFetched(product, answer, context);
-      await judged(true);
+      await settled(true);
       return { product, path };
     } catch (error) {
       // All of the chain was served: no report can make it fail.
-      if (error instanceof AttestationError) await judged(false);
+      if (error instanceof AttestationError) await settled(false);
       throw error;
     }
   }

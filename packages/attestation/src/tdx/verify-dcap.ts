@@ -27,10 +27,10 @@ export async function verifyDcap(
   const { checks } = context;
   // No quote can make these checks fail: what they find, they find of the collateral.
   const verified = await verifyCollateral(collateral, quote.tee, context).catch(async (error: unknown) => {
-    if (error instanceof AttestationError) await context.collateral.judged?.(collateral, false);
+    if (error instanceof AttestationError) await context.collateral.settled?.(collateral, false);
     throw error;
   });
-  await context.collateral.judged?.(collateral, true);
+  await context.collateral.settled?.(collateral, true);
   const { tcbInfo, qeIdentity } = verified;
   const chain = await pckChainOf(quote, collateral, context);
   const pck = await verifyPck(chain, verified, context);

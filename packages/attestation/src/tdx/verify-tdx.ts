@@ -139,8 +139,8 @@ function checkBinding(
     found: () => toHex(td.reportData),
   });
   const replaysBoot = context.options.platform?.tdxBootEventReplay ?? true;
-  const judged = replaysBoot ? eventLog : eventLog.filter(({ imr }) => imr > 2);
-  checkEventLogs(judged, attestation.runtimeEvents, td.rtmrs, checks);
+  const events = replaysBoot ? eventLog : eventLog.filter(({ imr }) => imr > 2);
+  checkEventLogs(events, attestation.runtimeEvents, td.rtmrs, checks);
 }
 
 function registersOf(td: TdReport): Record<string, Uint8Array> {

@@ -1,5 +1,5 @@
 import type { AppCompose, AppKeysFile } from '@dstack-cloud/app';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import type { GuestConfig } from '../config/guest-config.ts';
 import type { Logger } from '../log.ts';
 import type { CertificateSigner } from './certificate-signer.ts';

@@ -9,7 +9,7 @@ import {
   readFileBounded,
 } from '@dstack-cloud/app';
 import { EVENT, findEvent, ratlsReportData } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { equalBytes, toHex, utf8Text } from '@dstack-cloud/encoding';
 import type { GuestConfig } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';

@@ -1,5 +1,5 @@
 import { type Attestation, decodeAttestation, type RuntimeEvent } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { concatBytes } from '@dstack-cloud/encoding';
 import { GuestError } from '../errors.ts';
 

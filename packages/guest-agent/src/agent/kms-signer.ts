@@ -1,6 +1,6 @@
 import type { AppKeysProvider } from '@dstack-cloud/app';
 import { parseCertificate } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { decodePem } from '@dstack-cloud/encoding';
 import {
   checkCsrConfig,

@@ -6,12 +6,12 @@ import {
   findEvent,
   systemPayloads,
 } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { fromHex, toHex, utf8Text } from '@dstack-cloud/encoding';
 import type { AppInfo } from '@dstack-cloud/ra-tls';
+import { collectEvidence } from './collect-evidence.ts';
 import { tdxEvents } from './event-log.ts';
 import { mrAggregated, mrSystem, tdReportOf, UNVERIFIED_DEVICE_ID } from './measurements.ts';
-import { obtain } from './obtain.ts';
 
 const NONE = new Uint8Array(0);
 const RETRY_MS = 1_000;
@@ -76,7 +76,11 @@ export class LocalEvidence {
   }
 
   async #make(): Promise<LocalFacts> {
-    const attestation = await obtain({ device: this.#device }, new Uint8Array(64), 'local attestation');
+    const attestation = await collectEvidence(
+      { device: this.#device },
+      new Uint8Array(64),
+      'local attestation',
+    );
     return localFacts(attestation, this.#composeText);
   }
 }

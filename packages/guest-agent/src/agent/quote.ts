@@ -9,8 +9,8 @@ import {
 import { toHex } from '@dstack-cloud/encoding';
 import { type GetQuoteResponse, GetQuoteResponseSchema, RpcError, withJsonExtras } from '@dstack-cloud/prpc';
 import type { Agent } from './agent.ts';
+import { collectEvidence } from './collect-evidence.ts';
 import { clientEventLog, tdxEvents } from './event-log.ts';
-import { obtain } from './obtain.ts';
 
 /** A TDX quote with its event log. */
 export interface QuoteAndLog {
@@ -26,7 +26,7 @@ export interface QuoteAndLog {
  * @throws RpcError on platforms without Intel TDX, and when the device fails
  */
 export async function quoteAndLog(agent: Agent, reportData: Uint8Array): Promise<QuoteAndLog> {
-  const attestation = await obtain(agent, reportData, 'quote');
+  const attestation = await collectEvidence(agent, reportData, 'quote');
   const { quote } = attestation;
   if (!('quote' in quote)) {
     throw new RpcError('GetQuote requires Intel TDX; use Attest', { code: 'INVALID_ARGUMENT' });
@@ -58,7 +58,7 @@ export async function getQuote(agent: Agent, reportData: Uint8Array): Promise<Ge
 
 /** The versioned attestation of the platform over 64 bytes of report data. */
 export async function attest(agent: Agent, reportData: Uint8Array): Promise<Uint8Array> {
-  return encodeAttestationForAll(await obtain(agent, reportData, 'attestation'));
+  return encodeAttestationForAll(await collectEvidence(agent, reportData, 'attestation'));
 }
 
 function registers(quote: Uint8Array): Record<string, string> {

@@ -1,4 +1,4 @@
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { isZero, toHex } from '@dstack-cloud/encoding';
 import { tdReportOf } from '../agent/measurements.ts';
 import { GuestError } from '../errors.ts';

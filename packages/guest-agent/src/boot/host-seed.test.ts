@@ -1,7 +1,7 @@
 /** Key provider `local`: what a guest takes from the key provider enclave of its host, and what it refuses. */
 import { createHash } from 'node:crypto';
 import { type CollateralSource, vendorRoots, withTdxRoot } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { sealBox } from '@dstack-cloud/keys';
 import type { PrpcTransport } from '@dstack-cloud/prpc';

@@ -5,7 +5,7 @@ import {
   verifyBareQuote,
   verifyContext,
 } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { concatBytes, equalBytes, toHex } from '@dstack-cloud/encoding';
 import { openSealedBox, x25519PublicKey } from '@dstack-cloud/keys';
 import { createPrpcClient, HostApi, type PrpcTransport } from '@dstack-cloud/prpc';

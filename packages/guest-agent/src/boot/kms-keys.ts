@@ -1,6 +1,6 @@
 import type { AppKeysFile } from '@dstack-cloud/app';
 import { bootInfo } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { equalBytes } from '@dstack-cloud/encoding';
 import {
   type AppKeys,

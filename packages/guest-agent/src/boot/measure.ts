@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { AppCompose, ComposeHash } from '@dstack-cloud/app';
 import { identityEvents } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { utf8 } from '@dstack-cloud/encoding';
 import { GuestError } from '../errors.ts';
 import type { Identities } from './identities.ts';

@@ -12,7 +12,7 @@ import {
   writeFileAtomic,
 } from '@dstack-cloud/app';
 import { EVENT } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import type { KeyName } from '@dstack-cloud/ra-tls';
 import { tdReportOf } from '../agent/measurements.ts';

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { AppKeysFile, AppKeysProvider } from '@dstack-cloud/app';
 import { ratlsReportData } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { appKeysFromSeed, p256KeyPem } from '@dstack-cloud/keys';
 import { certificatePem, localRootCa } from '@dstack-cloud/ra-tls';
 

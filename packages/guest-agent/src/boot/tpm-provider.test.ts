@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type AppKeysFile, parseAppKeys } from '@dstack-cloud/app';
 import { EV_NO_ACTION, parseBootLog } from '@dstack-cloud/attestation';
-import { approvedBytes, extendPcr, serializeSealApproval, withTpm } from '@dstack-cloud/attestation/obtain';
+import { approvedBytes, extendPcr, serializeSealApproval, withTpm } from '@dstack-cloud/attestation/attester';
 import { fromHex, toHex, utf8Text } from '@dstack-cloud/encoding';
 import { errorChain } from '@dstack-cloud/runtime';
 import { describeWithFixtures, fixture } from '@dstack-cloud/test/fixtures';

@@ -8,7 +8,7 @@ import {
   requireMeasuredImage,
   type Tpm,
   withTpm,
-} from '@dstack-cloud/attestation/obtain';
+} from '@dstack-cloud/attestation/attester';
 import { isZero, toHex } from '@dstack-cloud/encoding';
 import { isThere } from '@dstack-cloud/files';
 import type { GuestConfig } from '../config/guest-config.ts';

@@ -1,5 +1,5 @@
 import { Agent } from 'node:http';
-import { connectVsock } from '@dstack-cloud/attestation/obtain';
+import { connectVsock } from '@dstack-cloud/attestation/attester';
 import { type HttpTransportOptions, httpTransport, type PrpcTransport } from '@dstack-cloud/prpc';
 
 /** `vsock://CID:PORT/PATH`. */

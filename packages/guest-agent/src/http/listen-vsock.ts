@@ -1,5 +1,5 @@
 import { createServer, type RequestListener } from 'node:http';
-import { HOST_CID, listenVsock } from '@dstack-cloud/attestation/obtain';
+import { HOST_CID, listenVsock } from '@dstack-cloud/attestation/attester';
 import { configureServer } from '@dstack-cloud/prpc';
 import { GuestError } from '../errors.ts';
 

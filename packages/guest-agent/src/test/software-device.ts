@@ -6,7 +6,7 @@ import {
   type RuntimeEvent,
   runtimeEventDigest,
 } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { fixture } from '@dstack-cloud/test/fixtures';
 
 const MR_CONFIG_ID = 232;

@@ -93,7 +93,7 @@ class CheckedAgent extends Agent {
   async #connect(target: RequestOptions): Promise<TLSSocket> {
     const { verifyServer, ca, reconnectAfterMs = RECONNECT_AFTER_MS } = this.#options;
     const rules = verifyServer === 'dangerously-unverified' ? USAGE_ALONE : verifyServer;
-    let judged: Uint8Array | undefined;
+    let verified: Uint8Array | undefined;
     for (let left = MAX_CHECKS; ; left--) {
       const socket = await handshake(target, this.#options);
       try {
@@ -101,13 +101,13 @@ class CheckedAgent extends Agent {
         const shown = socket.getPeerX509Certificate();
         if (!shown) throw new RaTlsError('connection', 'The server showed no certificate');
         // The verdict is on the certificate, and this handshake proved its key again.
-        if (judged !== undefined && equalBytes(judged, shown.raw)) return socket;
+        if (verified !== undefined && equalBytes(verified, shown.raw)) return socket;
         const started = performance.now();
         await checkServer(shown, rules, ca);
         const isFresh = performance.now() - started < reconnectAfterMs;
         if (!socket.destroyed && (isFresh || left <= 1)) return socket;
         if (left <= 1) throw new RaTlsError('connection', 'The server closed the connection');
-        judged = shown.raw;
+        verified = shown.raw;
       } catch (error) {
         socket.destroy();
         throw error;

@@ -8,7 +8,7 @@ import {
   nvWrite,
   type Tpm,
   withTpm,
-} from '@dstack-cloud/attestation/obtain';
+} from '@dstack-cloud/attestation/attester';
 import { der, encodePem, fromHex, toBase64, toHex, utf8 } from '@dstack-cloud/encoding';
 import { SimulatorError } from '../errors.ts';
 import { sha256 } from '../image/hash.ts';

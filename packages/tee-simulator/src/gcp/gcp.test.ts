@@ -12,7 +12,7 @@ import {
   verifyAttestation,
   withTdxRoot,
 } from '@dstack-cloud/attestation';
-import { extendPcr, openGcpTdxDevice, withTpm } from '@dstack-cloud/attestation/obtain';
+import { extendPcr, openGcpTdxDevice, withTpm } from '@dstack-cloud/attestation/attester';
 import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
 import { describeWithSwtpm, type SoftwareTpm, startSwtpm } from '@dstack-cloud/test/swtpm';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';

@@ -14,7 +14,7 @@ import {
   vendorRoots,
   verifyAttestation,
 } from '@dstack-cloud/attestation';
-import { Nsm, openNitroDevice } from '@dstack-cloud/attestation/obtain';
+import { Nsm, openNitroDevice } from '@dstack-cloud/attestation/attester';
 import { encodeCbor, toHex } from '@dstack-cloud/encoding';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';

@@ -67,7 +67,7 @@ function tcbInfoDocument(
           { tdxtcbcomponents: components(tdxSvn.map((svn, i) => (i === 1 ? 0 : Math.max(0, svn - lower)))) }
         : {}),
     },
-    ...judged(status, issued, advisories),
+    ...tcbLevel(status, issued, advisories),
   });
   return {
     id: tee === 'tdx' ? 'TDX' : 'SGX',
@@ -86,8 +86,8 @@ function tcbInfoDocument(
               id: 'TDX_01',
               ...module,
               tcbLevels: [
-                { tcb: { isvsvn: tdxSvn[0]! }, ...judged('UpToDate', issued, []) },
-                { tcb: { isvsvn: 2 }, ...judged('OutOfDate', issued, ['SIMULATED-SA-00001']) },
+                { tcb: { isvsvn: tdxSvn[0]! }, ...tcbLevel('UpToDate', issued, []) },
+                { tcb: { isvsvn: 2 }, ...tcbLevel('OutOfDate', issued, ['SIMULATED-SA-00001']) },
               ],
             },
           ],
@@ -112,13 +112,13 @@ function qeIdentityDocument(issued: number, nextUpdate: number, { tee = 'tdx' }:
     mrsigner: toHex(mrSigner).toUpperCase(),
     isvprodid: isvProdId,
     tcbLevels: [
-      { tcb: { isvsvn: PLATFORM_TCB.qeIsvSvn }, ...judged('UpToDate', issued, []) },
-      { tcb: { isvsvn: 2 }, ...judged('OutOfDate', issued, ['SIMULATED-SA-00003']) },
+      { tcb: { isvsvn: PLATFORM_TCB.qeIsvSvn }, ...tcbLevel('UpToDate', issued, []) },
+      { tcb: { isvsvn: 2 }, ...tcbLevel('OutOfDate', issued, ['SIMULATED-SA-00003']) },
     ],
   };
 }
 
-function judged(tcbStatus: string, issued: number, advisoryIDs: readonly string[]): object {
+function tcbLevel(tcbStatus: string, issued: number, advisoryIDs: readonly string[]): object {
   return {
     tcbDate: timestamp(issued - 365 * DAY),
     tcbStatus,

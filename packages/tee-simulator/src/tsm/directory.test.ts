@@ -8,7 +8,7 @@ import {
   openDevice,
   PLATFORM_PATHS,
   type PlatformPaths,
-} from '@dstack-cloud/attestation/obtain';
+} from '@dstack-cloud/attestation/attester';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { simulatedBoot } from '../image/simulated-image.ts';
 import { createPlatform } from '../platform.ts';

@@ -4,7 +4,7 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseTdxQuote } from '@dstack-cloud/attestation';
-import { openTdxDevice } from '@dstack-cloud/attestation/obtain';
+import { openTdxDevice } from '@dstack-cloud/attestation/attester';
 import { toHex } from '@dstack-cloud/encoding';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';

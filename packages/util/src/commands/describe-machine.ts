@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { type Attestation, parseCoseSign1, parseNitroDocument } from '@dstack-cloud/attestation';
-import { nitroImageHash } from '@dstack-cloud/attestation/obtain';
+import { nitroImageHash } from '@dstack-cloud/attestation/attester';
 import { concatBytes, toHex } from '@dstack-cloud/encoding';
 import { localFacts } from '@dstack-cloud/guest-agent';
 

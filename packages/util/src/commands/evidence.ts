@@ -10,7 +10,7 @@ import {
   RuntimeEventLog,
   readFirmwareLog,
   runtimeTdxEvent,
-} from '@dstack-cloud/attestation/obtain';
+} from '@dstack-cloud/attestation/attester';
 import { toHex } from '@dstack-cloud/encoding';
 import { isThere } from '@dstack-cloud/files';
 import { type Command, requiredText, textOf } from '../command-line/command.ts';

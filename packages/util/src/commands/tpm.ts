@@ -22,7 +22,7 @@ import {
   tpmEvents,
   tpmQuote,
   withTpm,
-} from '@dstack-cloud/attestation/obtain';
+} from '@dstack-cloud/attestation/attester';
 import { equalBytes, toHex } from '@dstack-cloud/encoding';
 import { isThere } from '@dstack-cloud/files';
 import { type Command, requiredText, textOf } from '../command-line/command.ts';

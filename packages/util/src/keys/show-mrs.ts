@@ -1,4 +1,4 @@
-import { Nsm, nitroImageHash } from '@dstack-cloud/attestation/obtain';
+import { Nsm, nitroImageHash } from '@dstack-cloud/attestation/attester';
 import { openSource, osImageHash, type Pcrs, parseMeasurements, readEif } from '@dstack-cloud/eif';
 import { fromHex, isZero, toHex } from '@dstack-cloud/encoding';
 import { UtilError } from '../errors.ts';

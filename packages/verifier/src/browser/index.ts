@@ -27,4 +27,4 @@ export { type AppInfoJson, type Report, reportToJson } from '../report.ts';
 export { timeOfVerdict, utcTime, type Verdict, verdictOf, verdictText } from '../verdict.ts';
 export { type VerifyEvidenceOptions, verify } from '../verify.ts';
 export { CHECK_TITLES, checkPattern, checkTitle } from './check-titles.ts';
-export { type Judged, type JudgeInput, judgeFile } from './judge-file.ts';
+export { type VerifiedFile, type VerifyFileInput, verifyFile } from './verify-file.ts';

@@ -24,7 +24,7 @@ export async function checkSealApproval(dir: string, shared: HostShared): Promis
     ? parse((await readShared(dir))['app-compose.json']).sealApprovalKey
     : undefined;
   // Only here: nobody else needs the TPM's code.
-  const { requireSealApproval } = await import('@dstack-cloud/attestation/obtain');
+  const { requireSealApproval } = await import('@dstack-cloud/attestation/attester');
   try {
     requireSealApproval(approval, [sealApprovalKey, ...(present === undefined ? [] : [present])]);
   } catch (cause) {

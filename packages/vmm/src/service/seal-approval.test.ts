@@ -3,7 +3,7 @@ import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { approvedBytes, serializeSealApproval } from '@dstack-cloud/attestation/obtain';
+import { approvedBytes, serializeSealApproval } from '@dstack-cloud/attestation/attester';
 import { create, vmm } from '@dstack-cloud/prpc';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';

@@ -120,7 +120,7 @@ export function multicallRevalidation({ quorum, kmsContract }: ChainSettings): R
   ): Promise<{ found: Found; gatewayAppId: string }> {
     const list = new ReadList();
     const kms = addEpochProbe(list, kmsContract);
-    const judges = requests.map((request) => {
+    const readers = requests.map((request) => {
       const mark = markOf(request);
       return mark ? watch(list, request, mark, kms) : decideAnew(list, request, kms);
     });
@@ -129,8 +129,8 @@ export function multicallRevalidation({ quorum, kmsContract }: ChainSettings): R
     assertPolicyContract(plain[1]);
     kmsCounts = kms(reads) !== undefined;
     const found: Found = new Map();
-    for (const [index, judge] of judges.entries()) {
-      const result = judge(reads);
+    for (const [index, read] of readers.entries()) {
+      const result = read(reads);
       if (result) found.set(requests[index]!.call, result.mark);
     }
     return { found, gatewayAppId: gatewayOf(plain[0]) };

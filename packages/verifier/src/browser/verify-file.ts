@@ -23,7 +23,7 @@ import { verify } from '../verify.ts';
 const MAX_DOCUMENT_BYTES = 8 * 1024 * 1024;
 
 /** Everything a person can hand to the verifier in a browser: files as they are, and a few settings. */
-export interface JudgeInput {
+export interface VerifyFileInput {
   /** Evidence of any form, or an offline bundle. */
   readonly evidence: Uint8Array;
   /**
@@ -51,7 +51,7 @@ export interface JudgeInput {
 }
 
 /** The report on a file. */
-export interface Judged {
+export interface VerifiedFile {
   readonly report: Report;
 }
 
@@ -60,7 +60,7 @@ export interface Judged {
  * @throws VerifierError
  * @throws AttestationError when collateral has not the form of collateral
  */
-export async function judgeFile(input: JudgeInput): Promise<Judged> {
+export async function verifyFile(input: VerifyFileInput): Promise<VerifiedFile> {
   const bundle = bundleOf(input);
   const chain = [...(bundle?.chain ?? []), ...(input.chain ?? []).flatMap((file) => certificates(file))];
   const now = input.now ?? bundle?.time ?? Math.floor(Date.now() / 1000);
@@ -78,7 +78,7 @@ export async function judgeFile(input: JudgeInput): Promise<Judged> {
   return { report };
 }
 
-function bundleOf({ evidence, from = 'file' }: JudgeInput): Bundle | undefined {
+function bundleOf({ evidence, from = 'file' }: VerifyFileInput): Bundle | undefined {
   const bundle = openBundle(evidence);
   if (bundle === undefined || from === 'file') return bundle;
   throw new VerifierError(
@@ -87,7 +87,7 @@ function bundleOf({ evidence, from = 'file' }: JudgeInput): Bundle | undefined {
   );
 }
 
-function rootsOf({ roots = [] }: JudgeInput): TrustRoots {
+function rootsOf({ roots = [] }: VerifyFileInput): TrustRoots {
   if (new Set(roots.map(({ name }) => name)).size < roots.length) {
     throw new VerifierError('usage', 'A root is given twice');
   }
@@ -100,7 +100,7 @@ function rootsOf({ roots = [] }: JudgeInput): TrustRoots {
 }
 
 /** Files first, then the bundle's own, then the service. */
-function sourceOf({ collateral = [], pccs }: JudgeInput, bundle: Bundle | undefined): CollateralSource {
+function sourceOf({ collateral = [], pccs }: VerifyFileInput, bundle: Bundle | undefined): CollateralSource {
   const documents = collateral.map((file) => json(file));
   if (documents.length === 0 && bundle) return bundle.collateral;
   const set = readCollateral(documents);

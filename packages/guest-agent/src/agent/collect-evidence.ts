@@ -1,10 +1,10 @@
 import type { Attestation } from '@dstack-cloud/attestation';
-import type { EvidenceDevice } from '@dstack-cloud/attestation/obtain';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { RpcError } from '@dstack-cloud/prpc';
 import { errorChain } from '@dstack-cloud/runtime';
 
 /** Asks the device for evidence over 64 bytes of report data; a device that fails is a 503, not an empty answer. */
-export async function obtain(
+export async function collectEvidence(
   { device }: { readonly device: EvidenceDevice },
   reportData: Uint8Array,
   what: 'quote' | 'attestation' | 'local attestation',
