@@ -1,6 +1,6 @@
 import type { GovernanceEvent } from '../events/governance-event.ts';
 import type { Checkpoint } from '../state/watch-state.ts';
-import type { Alert } from './alert.ts';
+import type { Alert, Severity } from './alert.ts';
 
 /** The chain went back to a block, and went on from there. */
 export function reorganised(height: number, last: number, events: number, gone: Checkpoint): Alert {
@@ -15,11 +15,11 @@ export function reorganised(height: number, last: number, events: number, gone: 
 }
 
 /** An event was removed by a reorganisation, and did not come back. */
-export function withdrawn(event: GovernanceEvent): Alert {
+export function withdrawn(event: GovernanceEvent, severity: Severity): Alert {
   return {
     id: `${event.id}/withdrawn`,
     rule: 'event-withdrawn',
-    severity: 'critical',
+    severity,
     text: `${event.name} of block ${event.block} never happened: a reorganisation removed it, and it did not come back`,
     time: event.time,
     contract: event.address,

@@ -103,6 +103,9 @@ const TOLD = new Set(
   ].map((label) => keccak256(toHex(label))),
 );
 
+/** Label of the change that anybody can make. */
+export const REGISTERED: string = keccak256(toHex('registered-app'));
+
 /** Labels of PolicyChanged that are known here, as the contracts have them. */
 export const POLICIES: ReadonlySet<string> = new Set([...SILENT.keys(), ...TOLD]);
 

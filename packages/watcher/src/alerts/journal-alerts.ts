@@ -3,7 +3,7 @@ import type { Alert } from './alert.ts';
 /** Parts of the journal, in percent, after which the operator is called. */
 const PARTS = [50, 75, 90] as const;
 
-/** A journal that is full ends the watcher: strangers who register apps without end can fill it, so it is told long before. */
+/** A journal that is full ends the watcher, so it is told long before. What strangers cause has only a share of it. */
 export function journalAlerts(bytes: number, max: number, now: number): Alert[] {
   const part = PARTS.findLast((percent) => bytes * 100 >= max * percent);
   if (part === undefined) return [];

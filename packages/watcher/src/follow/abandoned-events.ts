@@ -2,7 +2,9 @@ import type { Alert } from '../alerts/alert.ts';
 import { reorganised, withdrawn } from '../alerts/chain-alerts.ts';
 import type { GovernanceEvent } from '../events/governance-event.ts';
 import type { GovernanceModel } from '../model/governance-model.ts';
+import { rewound } from './changes-left-out.ts';
 import type { ModelKeeper } from './model-keeper.ts';
+import { strangerOf } from './strangers-share.ts';
 
 /** Blocks that an abandoned event may take to come back. */
 const COMES_BACK_WITHIN = 64;
@@ -16,8 +18,7 @@ export async function rollBack(keeper: ModelKeeper, last: number): Promise<reado
     Object.entries(state.sources).map(([address, { pendingTold, flags, ...source }]) => [
       address,
       {
-        ...source,
-        next: Math.min(source.next, last + 1),
+        ...rewound(source, Math.min(source.next, last + 1)),
         // What comes in place of history is new, and what history ended may be pending once more.
         alertsFrom: Math.min(source.alertsFrom, last + 1),
         // Read once more after what changed it is gone.
@@ -36,7 +37,11 @@ export async function rollBack(keeper: ModelKeeper, last: number): Promise<reado
 }
 
 /** Abandoned events that did not come back never happened. */
-export async function giveUpOrphans(keeper: ModelKeeper, target: number): Promise<readonly Alert[]> {
+export async function giveUpOrphans(
+  keeper: ModelKeeper,
+  target: number,
+  isListed: (address: string) => boolean,
+): Promise<readonly Alert[]> {
   const { store } = keeper;
   const lost = Object.entries(store.state.orphans)
     .filter(([, height]) => target >= height + COMES_BACK_WITHIN)
@@ -50,7 +55,9 @@ export async function giveUpOrphans(keeper: ModelKeeper, target: number): Promis
   // Of history only what was pending was told.
   const wasTold = ({ id, history }: GovernanceEvent): boolean =>
     !history || Object.hasOwn(store.state.told, `${id}/new-proposal`);
-  const alerts = events.filter(wasTold).map(withdrawn);
+  const alerts = events
+    .filter(wasTold)
+    .map((event) => withdrawn(event, strangerOf(event, isListed) === undefined ? 'critical' : 'info'));
   const entries = lost.map((id) => ({ type: 'withdrawn', id }) as const);
   await keeper.commit({ orphans }, alerts, entries, true);
   return alerts;

@@ -6,6 +6,7 @@ import { WatcherError } from '../errors.ts';
 import type { GovernanceEvent } from '../events/governance-event.ts';
 import type { GovernanceModel } from '../model/governance-model.ts';
 import type { Source } from '../state/watch-state.ts';
+import { changesLeftOut } from './changes-left-out.ts';
 
 const POLICY_EPOCH = encodeFunctionData({ abi: parseAbi(['function policyEpoch() view returns (uint64)']) });
 /** Contracts that are asked in one pass. */
@@ -16,7 +17,7 @@ type Known = {
   readonly addresses: readonly Hex[];
   readonly sources: Readonly<Record<string, Source>>;
   readonly model: GovernanceModel;
-  /** Events that are not in the model yet. */
+  /** Events that are not in the model yet; those too that will be left out of it. */
   readonly added: readonly GovernanceEvent[];
 };
 
@@ -50,6 +51,7 @@ export async function checkEpochs(
     const epoch = Number(BigInt(answer));
     const seen =
       model.policyChanges(address) +
+      changesLeftOut(sources[address]!) +
       added.filter((event) => event.address === address && event.name === 'PolicyChanged').length;
     const { epochOffset = epoch - seen, kind } = sources[address]!;
     offsets.set(address, epoch - seen);

@@ -1,7 +1,9 @@
 import type { Hex } from 'viem';
-import type { SourceKind } from '../events/governance-event.ts';
+import type { Wanted } from '../chain/read-logs.ts';
+import type { GovernanceEvent, SourceKind } from '../events/governance-event.ts';
 import type { StateStore } from '../state/state-store.ts';
 import type { Source } from '../state/watch-state.ts';
+import { withLeftOut } from './changes-left-out.ts';
 
 type Sources = Readonly<Record<string, Source>>;
 
@@ -61,25 +63,37 @@ export class FollowedSources {
   }
 }
 
-/** The sources of one step after it. @param epochs offsets of the policy epochs, when they were read with it */
+/** The sources of one step after it. */
 export function advanced(
   sources: Sources,
-  addresses: readonly Hex[],
-  next: number,
-  muted: ReadonlyMap<string, string>,
-  epochs: ReadonlyMap<string, number> | undefined,
+  { addresses, from, to }: Pick<Wanted, 'addresses' | 'from' | 'to'>,
+  {
+    muted,
+    leftOut,
+    epochs,
+  }: {
+    readonly muted: ReadonlyMap<string, string>;
+    readonly leftOut: ReadonlySet<GovernanceEvent>;
+    /** Offsets of the policy epochs, when they were read with it. */
+    readonly epochs: ReadonlyMap<string, number> | undefined;
+  },
 ): Record<string, Source> {
+  const changes = [...leftOut].filter(({ name }) => name === 'PolicyChanged');
   return Object.fromEntries(
     addresses.map((address) => {
-      const { epochOffset: before, ...rest } = sources[address]!;
+      const { epochOffset: before, leftOut: earlier, ...rest } = sources[address]!;
       const epochOffset = epochs === undefined ? before : epochs.get(address);
       const why = muted.get(address);
+      const count = changes.filter((event) => event.address === address).length;
+      // Nobody compares what a stranger's contract counts.
+      const parts = rest.listed ? withLeftOut(earlier, { from, to, count }) : [];
       return [
         address,
         {
           ...rest,
-          next,
+          next: to + 1,
           ...(epochOffset === undefined ? {} : { epochOffset }),
+          ...(parts.length === 0 ? {} : { leftOut: parts }),
           ...(why === undefined ? {} : { muted: why }),
         },
       ];

@@ -6,7 +6,9 @@ import { followerLab, told } from '../test/follower-lab.ts';
 
 let chain: FakeChain;
 let nodes: FakeNode[];
-const image = (digit: string): FakeTransaction => ({ image: `0x${digit.repeat(64)}` as Hex });
+const image = (digit: string): FakeTransaction & { readonly image: Hex } => ({
+  image: `0x${digit.repeat(64)}`,
+});
 const text = (digit: string): string =>
   `measurement-registered: OS image 0x${digit.repeat(64)} is allowed now`;
 
@@ -60,7 +62,7 @@ test('an event that a reorganisation moves is told once, and one that it removes
   // It comes after all: that is new.
   chain.mine(lost!);
   await follower.pass();
-  expect(follower.model.kms.images.has(lost!.image)).toBe(true);
+  expect(follower.model.kms.images.has(lost!.image!)).toBe(true);
   close();
 });
 

@@ -12,17 +12,20 @@ import type { GovernanceModel } from '../model/governance-model.ts';
 import type { StateStore } from '../state/state-store.ts';
 import type { JournalEntry } from '../state/watch-state.ts';
 import { giveUpOrphans, rollBack, sortOut } from './abandoned-events.ts';
+import { rewound } from './changes-left-out.ts';
 import { checkEpochs } from './check-epochs.ts';
 import { withCheckpoint } from './checkpoints.ts';
 import { findFork } from './find-fork.ts';
 import { findGovernors } from './find-governors.ts';
 import { advanced, FollowedSources } from './followed-sources.ts';
 import { forgetMadeCalls } from './forget-made-calls.ts';
-import { discoveredApps, knownContracts, mute, withinLimits } from './found-apps.ts';
+import { discoveredApps, knownContracts } from './found-apps.ts';
 import { governedTopics } from './governed-topics.ts';
 import { type Enqueue, ModelKeeper } from './model-keeper.ts';
+import { newsFilter } from './news-filter.ts';
 import { NEAR, planRange } from './plan-range.ts';
 import { readAppFlags } from './read-app-flags.ts';
+import { appMuted, StrangersShare } from './strangers-share.ts';
 import { tellPending } from './tell-pending.ts';
 
 /** What is followed, and how. */
@@ -40,6 +43,8 @@ export type FollowerOptions = {
   /** Contracts through which Safes make several calls at once. */
   readonly multiSend: readonly string[];
   readonly enqueue: Enqueue;
+  /** Bytes of the journal for apps that are not listed; a quarter of it when absent. */
+  readonly strangersBytes?: number | undefined;
 };
 
 /** How far a pass came. */
@@ -55,6 +60,7 @@ export class Follower {
   readonly #options: FollowerOptions;
   readonly #keeper: ModelKeeper;
   readonly #sources: FollowedSources;
+  readonly #strangers: StrangersShare;
   /** Whom this was asked about before. */
   readonly #asked = new Set<string>();
   #range: number;
@@ -63,6 +69,11 @@ export class Follower {
     this.#options = options;
     this.#keeper = new ModelKeeper(options.store, options.enqueue);
     this.#sources = new FollowedSources(options.store, options.listed);
+    this.#strangers = new StrangersShare(
+      () => options.store.entries,
+      (address) => this.#sources.isListed(address),
+      options.strangersBytes,
+    );
     this.#range = options.range;
   }
 
@@ -88,7 +99,7 @@ export class Follower {
         alerts.push(...(await this.#step(view, target, next)));
       }
     } while (await this.#findGovernors(view, target));
-    alerts.push(...(await giveUpOrphans(this.#keeper, target)));
+    alerts.push(...(await giveUpOrphans(this.#keeper, target, (address) => this.#sources.isListed(address))));
     const { kms } = this.#options.store.state;
     await readAppFlags(reader, view, this.#keeper);
     await forgetMadeCalls(reader, view, this.model, kms as Hex, (address) => this.#sources.isListed(address));
@@ -156,12 +167,18 @@ export class Follower {
     const epochs =
       wanted.topics !== undefined
         ? // What was left out is counted by the contract too.
-          { offsets: new Map<string, number>(), alerts: leftOut(wanted, range.end, sources), verified: false }
+          {
+            offsets: new Map<string, number>(),
+            alerts: partlyRead(wanted, range.end, sources),
+            verified: false,
+          }
         : wanted.to === target
           ? await this.#epochs(view, range, wanted.addresses, [...fresh, ...moved])
           : undefined;
-    const apps = discoveredApps([...fresh, ...moved], sources, maxApps);
-    const limited = withinLimits(fresh, sources, this.model);
+    const limited = this.#strangers.admit(fresh.filter(newsFilter(this.model)));
+    const { leftOut } = limited;
+    const seen = fresh.filter((event) => !leftOut.has(event));
+    const apps = discoveredApps([...seen, ...moved], sources, maxApps);
     const orphans = { ...store.state.orphans };
     for (const { id } of moved) delete orphans[id];
     const { checkpoints: before } = store.state;
@@ -187,12 +204,12 @@ export class Follower {
       {
         sources: {
           ...sources,
-          ...advanced(sources, wanted.addresses, wanted.to + 1, limited.muted, epochs?.offsets),
+          ...advanced(sources, wanted, { muted: limited.muted, leftOut, epochs: epochs?.offsets }),
           ...apps.sources,
         },
         checkpoints,
         orphans,
-        counts: counted(store.state.counts, limited.kept),
+        counts: counted(store.state.counts, limited.kept, leftOut.size),
         ...(epochs?.verified ? { verified: wanted.to } : {}),
       },
       all,
@@ -220,7 +237,7 @@ export class Follower {
       if (error instanceof WatcherError && error.code === 'events-missing' && kms !== undefined) {
         const next = Math.min(kms.next, store.state.verified + 1);
         await this.#keeper.commit(
-          { sources: { ...store.state.sources, [store.state.kms]: { ...kms, next } } },
+          { sources: { ...store.state.sources, [store.state.kms]: rewound(kms, next) } },
           [],
           [],
           true,
@@ -273,7 +290,8 @@ export class Follower {
     }
     if (strangers.length === 0)
       throw new WatcherError('events-missing', `Block ${wanted.from} has more events than can be read`);
-    const { muted, alerts } = mute(strangers, `block ${wanted.from} has more events than can be read`);
+    const muted = `block ${wanted.from} has more events than can be read`;
+    const alerts = strangers.map((address) => appMuted(address, muted));
     const sources = { ...store.state.sources };
     for (const address of strangers) sources[address] = { ...sources[address]!, muted };
     await this.#keeper.commit({ sources }, alerts, [], true);
@@ -282,7 +300,7 @@ export class Follower {
 }
 
 /** Tells that a block of a contract of ours was not read whole, unless it is history. */
-function leftOut({ addresses }: Wanted, end: Block, sources: FollowedSources['all']): Alert[] {
+function partlyRead({ addresses }: Wanted, end: Block, sources: FollowedSources['all']): Alert[] {
   const block = Number(end.number);
   return addresses
     .filter((address) => block >= sources[address]!.alertsFrom)
@@ -300,8 +318,10 @@ function leftOut({ addresses }: Wanted, end: Block, sources: FollowedSources['al
 function counted(
   before: Readonly<Record<string, number>>,
   events: readonly GovernanceEvent[],
+  leftOut: number,
 ): Record<string, number> {
   const counts = { ...before };
+  if (leftOut > 0) counts['left-out'] = (counts['left-out'] ?? 0) + leftOut;
   for (const { source, name } of events) {
     const key = `event/${source}/${name}`;
     counts[key] = (counts[key] ?? 0) + 1;

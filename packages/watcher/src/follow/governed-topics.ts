@@ -1,12 +1,11 @@
-import { type AbiEvent, type Hex, keccak256, toEventSelector, toHex } from 'viem';
-import { POLICIES } from '../alerts/contract-rules.ts';
+import { type AbiEvent, type Hex, toEventSelector } from 'viem';
+import { POLICIES, REGISTERED } from '../alerts/contract-rules.ts';
 import type { TopicFilter } from '../chain/read-logs.ts';
 import { ABIS } from '../events/decode-event.ts';
 import type { SourceKind } from '../events/governance-event.ts';
 
 /** What anybody can make a contract of ours say, as often as a block has room for. */
 const FREE = new Set(['AppRegistered', 'AppDeployedViaFactory', 'SafeReceived']);
-const REGISTERED: string = keccak256(toHex('registered-app'));
 
 /** Matches the events of a contract that only those can cause who govern it. */
 export function governedTopics(kind: SourceKind): TopicFilter[] {

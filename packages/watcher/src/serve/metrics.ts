@@ -190,6 +190,14 @@ export function createMetrics(source: MetricsSource): Registry {
   gauge('dstack_governance_apps_muted', 'Apps that are not followed because of what they write.', (set) =>
     set(Object.values(source.state().sources).filter(({ muted }) => muted !== undefined).length),
   );
+  gauge(
+    'dstack_governance_events_left_out_total',
+    'Registrations and events of apps that are not listed, beyond what is kept of these.',
+    (set) => set(source.state().counts['left-out'] ?? 0),
+  );
+  gauge('dstack_governance_journal_bytes', 'Size of the journal, which may have 128 MiB.', (set) =>
+    set(source.state().journal.bytes),
+  );
   gauge('dstack_governance_chain_readable', 'Whether the last pass reached the head.', (set) =>
     set(source.status().readable ? 1 : 0),
   );

@@ -12,6 +12,9 @@ import {
 /** Flags of an app contract, as its storage has them. */
 export type AppFlags = { readonly allowAnyDevice: boolean; readonly upgradesDisabled: boolean };
 
+/** Changes of a policy that were read in some blocks, and not kept. */
+export type LeftOut = { readonly from: number; readonly to: number; readonly count: number };
+
 /** A contract that is followed. */
 export type Source = {
   readonly kind: SourceKind;
@@ -29,6 +32,8 @@ export type Source = {
   readonly flags?: AppFlags | undefined;
   /** `policyEpoch()` less the changes that were seen, when both were first read together. */
   readonly epochOffset?: number | undefined;
+  /** Ascending, without overlaps: what strangers changed that the journal has no room for. */
+  readonly leftOut?: readonly LeftOut[] | undefined;
 };
 
 /** A block that was on the chain when it was read. */
@@ -97,6 +102,7 @@ export const watchState: z.ZodType<WatchState> = z.strictObject({
       pendingTold: z.boolean().optional(),
       flags: z.strictObject({ allowAnyDevice: z.boolean(), upgradesDisabled: z.boolean() }).optional(),
       epochOffset: z.int().optional(),
+      leftOut: z.array(z.strictObject({ from: natural, to: natural, count: natural })).optional(),
     }),
   ),
   checkpoints: z.array(

@@ -2,13 +2,17 @@ import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { dstackKmsAbi } from '@dstack-cloud/contracts';
-import { encodeAbiParameters, encodeEventTopics, type Hex, keccak256, toHex } from 'viem';
+import { encodeAbiParameters, encodeEventTopics, type Hex, keccak256, pad, toHex } from 'viem';
 
 export const KMS: Hex = `0x${'aa'.repeat(20)}`;
 const SENDER: Hex = `0x${'bb'.repeat(20)}`;
 
-/** A transaction that allows one OS image, and registers an app so many times. */
-export type FakeTransaction = { readonly image: Hex; readonly registrations?: number };
+/** A transaction that allows one OS image, registers an app so many times, and so many others with the numbers from one on. */
+export type FakeTransaction = {
+  readonly image?: Hex;
+  readonly registrations?: number;
+  readonly apps?: { readonly first: number; readonly count: number };
+};
 
 type FakeBlock = {
   readonly number: number;
@@ -24,9 +28,11 @@ const topics = encodeEventTopics({ abi: dstackKmsAbi, eventName: 'OsImageHashAdd
 
 /** An app that anybody registers. */
 export const APP: Hex = `0x${'cc'.repeat(20)}`;
+export const numberedApp = (number: number): Hex => `0x${number.toString(16).padStart(40, '0')}`;
 const REGISTERED = encodeEventTopics({ abi: dstackKmsAbi, eventName: 'AppRegistered' }) as [Hex];
 const [CHANGED] = encodeEventTopics({ abi: dstackKmsAbi, eventName: 'PolicyChanged' }) as [Hex];
 const OS_IMAGE = keccak256(toHex('os-image'));
+const REGISTERED_APP = keccak256(toHex('registered-app'));
 const addressTopic: Hex = `0x${'bb'.repeat(20).padStart(64, '0')}`;
 
 /** A chain that can fork. Blocks are two seconds apart, the first is of two hours ago. */
@@ -55,7 +61,9 @@ export class FakeChain {
 
   /** All images that were allowed, in order. */
   get images(): Hex[] {
-    return this.blocks.flatMap(({ transactions }) => transactions.map(({ image }) => image));
+    return this.blocks.flatMap(({ transactions }) =>
+      transactions.flatMap(({ image }) => (image === undefined ? [] : [image])),
+    );
   }
 
   #add(transactions: readonly FakeTransaction[], timestamp: number): void {
@@ -73,6 +81,8 @@ export type FakeNode = {
   /** Blocks that it does not know yet. */
   behind: number;
   mood: 'well' | 'error' | 'hang' | 'no-logs' | 'garbage';
+  /** What it keeps to itself. */
+  hides: Hex | undefined;
   /** Answers that a range may have. */
   maxLogs: number;
   /** The contract counts its changes, as ours does and that of the 0.6 line does not. */
@@ -104,6 +114,7 @@ export async function startFakeNode(chain: FakeChain): Promise<FakeNode> {
     chain,
     behind: 0,
     mood: 'well',
+    hides: undefined,
     maxLogs: 1_000,
     counts: false,
     close: () =>
@@ -140,7 +151,7 @@ function answer(node: FakeNode, { method, params }: Call): object {
     const logs =
       filter.address.includes(KMS) && node.mood !== 'no-logs'
         ? asked
-            .flatMap((block) => logsOf(block, node.counts))
+            .flatMap((block) => logsOf(block, node))
             .filter(({ topics: of }) =>
               (filter.topics ?? []).every((one, at) => one === null || one.includes(of[at] ?? '')),
             )
@@ -153,10 +164,14 @@ function answer(node: FakeNode, { method, params }: Call): object {
     const [hash] = params as [string];
     return { result: { hash, from: SENDER, to: KMS, input: '0x' } };
   }
+  if (method === 'eth_getStorageAt') return { result: pad('0x') };
   if (method === 'eth_call' && node.counts) {
     const [, { blockHash }] = params as [object, { blockHash: string }];
     const until = blocks.findIndex(({ hash }) => hash === blockHash);
-    const epoch = blocks.slice(0, until + 1).reduce((sum, { transactions }) => sum + transactions.length, 0);
+    const epoch = blocks
+      .slice(0, until + 1)
+      .flatMap(({ transactions }) => transactions)
+      .reduce((sum, { image, apps }) => sum + (image === undefined ? 0 : 1) + (apps?.count ?? 0), 0);
     return { result: `0x${epoch.toString(16).padStart(64, '0')}` };
   }
   // A contract of the 0.6 line has no epoch.
@@ -171,27 +186,46 @@ function shown({ number, hash, parentHash, timestamp }: FakeBlock): object {
 
 function logsOf(
   { number, hash, transactions }: FakeBlock,
-  counts: boolean,
+  { counts, hides }: FakeNode,
 ): { readonly topics: readonly Hex[] }[] {
   let logIndex = 0;
-  return transactions.flatMap(({ image, registrations = 0 }) => {
+  return transactions.flatMap((transaction) => {
+    const { image, registrations = 0, apps } = transaction;
     const log = {
       address: KMS,
       blockNumber: quantity(number),
       blockHash: hash,
-      transactionHash: sha(`transaction/${image}`),
+      transactionHash: sha(`transaction/${JSON.stringify(transaction)}`),
       removed: false,
     };
-    const added = { topics, data: encodeAbiParameters([{ type: 'bytes32' }], [image]) };
-    const changed = {
-      topics: [CHANGED, addressTopic, OS_IMAGE, image],
-      data: encodeAbiParameters([{ type: 'bool' }], [true]),
-    };
-    const registered = { topics: REGISTERED, data: encodeAbiParameters([{ type: 'address' }], [APP]) };
-    const before = Array.from({ length: registrations }, () => registered);
-    return [...before, added, ...(counts ? [changed] : [])].map((one) => ({
+    const registered = (app: Hex): object => ({
+      topics: REGISTERED,
+      data: encodeAbiParameters([{ type: 'address' }], [app]),
+    });
+    const changed = (policy: Hex, value: Hex): object[] =>
+      counts
+        ? [
+            {
+              topics: [CHANGED, addressTopic, policy, value],
+              data: encodeAbiParameters([{ type: 'bool' }], [true]),
+            },
+          ]
+        : [];
+    const before = Array.from({ length: registrations }, () => registered(APP));
+    const others = Array.from({ length: apps?.count ?? 0 }, (_, index) => {
+      const app = numberedApp(apps!.first + index);
+      return [registered(app), ...changed(REGISTERED_APP, pad(app))];
+    }).flat();
+    const allowed =
+      image === undefined || image === hides
+        ? []
+        : [
+            { topics, data: encodeAbiParameters([{ type: 'bytes32' }], [image]) },
+            ...changed(OS_IMAGE, image),
+          ];
+    return [...before, ...others, ...allowed].map((one) => ({
       ...log,
-      ...one,
+      ...(one as { readonly topics: readonly Hex[] }),
       logIndex: quantity(logIndex++),
     }));
   });

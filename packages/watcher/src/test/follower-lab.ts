@@ -20,6 +20,7 @@ type LabOptions = {
   readonly timeoutMs?: number;
   readonly range?: number;
   readonly maxApps?: number;
+  readonly strangersBytes?: number;
 };
 
 /** A follower as the watcher has it, of which every alert waits in the store. */
@@ -31,11 +32,22 @@ export function followerLab({
   timeoutMs = 2_000,
   range = 10_000,
   maxApps = 100,
+  strangersBytes,
 }: LabOptions): Lab {
   const reader = new ChainReader({ rpcUrls: urls, kmsContract: kms, chainId: 31_337, timeoutMs });
   const outlets = { log: true, webhook: undefined, maxWaiting: 10_000 };
   const follower = new Follower({
-    ...{ reader, store, listed, range, maxApps, fromBlock: 0, inUse: new Set(), multiSend: [] },
+    ...{
+      reader,
+      store,
+      listed,
+      range,
+      maxApps,
+      strangersBytes,
+      fromBlock: 0,
+      inUse: new Set(),
+      multiSend: [],
+    },
     enqueue: (state, alerts) => enqueue(state, alerts, outlets),
   });
   return { follower, store, close: () => reader.close() };
