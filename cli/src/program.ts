@@ -83,7 +83,7 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     'print compose hash and identities before a deploy; of an enclave its registers',
     () => import('./commands/measure.ts'),
   ).option('--fetch-root-ca', 'platform nitro: ask the KMS for its root first, and write it to root_ca');
-  command('deploy', 'deploy or update the app', () => import('./commands/deploy.ts'))
+  const deploy = command('deploy', 'deploy or update the app', () => import('./commands/deploy.ts'))
     .option('-d, --delete', 'make the machine new, and keep its data disk')
     .option('--delete-data', 'make the machine new, and its data disk too: asks, or needs --yes')
     .option(
@@ -101,6 +101,7 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .option('--no-wait', 'leave when the machine is made, before it has booted (GCP)')
     .option('--force', 'go on although the data disk becomes unreadable (GCP with key provider tpm)')
     .option('--trust-signer <HEX>', 'accept environment keys of this KMS signer without a chain');
+  withSendingOptions(deploy);
   command('status', 'state, addresses and measurements', () => import('./commands/status.ts'));
   command('logs', 'console of the machine, or log of a container', () => import('./commands/logs.ts'))
     .option('-f, --follow', 'go on until Ctrl-C')
@@ -283,12 +284,15 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .addHelpText('after', SEAL_EXAMPLES);
 
   const app = group(context, program, 'app', 'the app contract: which compose files may have keys');
-  command('create', 'create the app contract on chain', () => import('./commands/app-create.ts'), app).option(
-    '--no-compose-hash',
-    'allow no compose hash yet',
+  withSendingOptions(
+    command('create', 'create the app contract on chain', () => import('./commands/app-create.ts'), app),
+  ).option('--no-compose-hash', 'allow no compose hash yet');
+  withSendingOptions(
+    command('allow [COMPOSE_HASH]', 'allow a compose hash', () => import('./commands/app-allow.ts'), app),
   );
-  command('allow [COMPOSE_HASH]', 'allow a compose hash', () => import('./commands/app-allow.ts'), app);
-  command('revoke [COMPOSE_HASH]', 'revoke a compose hash', () => import('./commands/app-revoke.ts'), app);
+  withSendingOptions(
+    command('revoke [COMPOSE_HASH]', 'revoke a compose hash', () => import('./commands/app-revoke.ts'), app),
+  );
   command('show', 'what the chain says about the app', () => import('./commands/app-show.ts'), app);
 
   const env = group(context, program, 'env', 'secrets of the app, in its .env file');
@@ -375,6 +379,13 @@ function onChain(load: Load): Load {
       },
     };
   };
+}
+
+/** Bounds of a command that writes to the configured chain; further endpoints are those of SECOND_RPC_URL. */
+function withSendingOptions(command: Command): Command {
+  return command
+    .option('--timeout <SECONDS>', 'give up what the chain does not confirm in so long (default: 900)')
+    .option('--max-cost <ETH>', 'refuse a transaction for which the endpoint asks more (default: 1)');
 }
 
 /** A command that only holds others; bare, it prints its help. */

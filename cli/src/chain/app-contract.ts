@@ -1,4 +1,4 @@
-import { MAX_COST } from '@dstack-cloud/contracts/tasks';
+import { explainFailure } from '@dstack-cloud/contracts/tasks';
 import { GovernanceError } from '@dstack-cloud/governance';
 import { encodeFunctionData, type Hex, parseEventLogs, type TransactionReceipt, zeroHash } from 'viem';
 import type { Context } from '../context.ts';
@@ -13,6 +13,7 @@ import {
   shortMessage,
   type Writer,
 } from './connect.ts';
+import { disagreement, fromAll, fromOthers } from './other-endpoints.ts';
 import { sendOnce, sentBefore, type Way } from './send-once.ts';
 import { SentTransactions } from './sent-transactions.ts';
 
@@ -28,9 +29,28 @@ export interface AppOnChain {
 const address = (appId: string): Hex => `0x${appId}`;
 const bytes32 = (hash: string): Hex => `0x${hash}`;
 
-/** Reads the app's contract. */
-export async function readApp(reader: Reader, appId: string, composeHash: string): Promise<AppOnChain> {
-  const { client, kms } = reader;
+/** Reads the app's contract. @throws GovernanceError `chain-inconsistent` when a further endpoint says otherwise */
+export async function readApp(
+  context: Pick<Context, 'warn'>,
+  reader: Reader,
+  appId: string,
+  composeHash: string,
+): Promise<AppOnChain> {
+  const { client, others, kms } = reader;
+  const app = await readAppFrom(client, kms, appId, composeHash);
+  for (const other of await fromOthers(context, others, (one) => readAppFrom(one, kms, appId, composeHash))) {
+    const [expected, found] = [JSON.stringify(app), JSON.stringify(other)];
+    if (found !== expected) throw disagreement(`app 0x${appId}`, expected, found);
+  }
+  return app;
+}
+
+async function readAppFrom(
+  client: Reader['client'],
+  kms: Hex,
+  appId: string,
+  composeHash: string,
+): Promise<AppOnChain> {
   try {
     const [registered, code] = await Promise.all([
       client.readContract({
@@ -77,6 +97,7 @@ export async function readApp(reader: Reader, appId: string, composeHash: string
 export async function createApp(
   context: Context,
   config: ChainConfig,
+  maxCost: bigint,
   composeHash: string | undefined,
   announce: (appId: string) => Promise<void>,
 ): Promise<string> {
@@ -89,8 +110,11 @@ export async function createApp(
     zeroHash,
     composeHash === undefined ? zeroHash : bytes32(composeHash),
   ];
-  const logs = await transact(context, writer, writer.kms, 'deployAndRegisterApp', kmsAbi, args, (result) =>
-    announce(idOf(String(result))),
+  const logs = await transact(
+    context,
+    { ...writer, maxCost },
+    { to: writer.kms, functionName: 'deployAndRegisterApp', abi: kmsAbi, args },
+    (result) => announce(idOf(String(result))),
   );
   const events = parseEventLogs({ abi: kmsAbi, eventName: 'AppDeployedViaFactory', logs });
   const appId = (events[0] as { args?: { appId?: string } } | undefined)?.args?.appId;
@@ -105,12 +129,13 @@ const idOf = (contract: string): string => contract.slice(2).toLowerCase();
 export async function setComposeHash(
   context: Context,
   config: ChainConfig,
+  maxCost: bigint,
   appId: string,
   composeHash: string,
   allowed: boolean,
 ): Promise<void> {
   const writer = await connectWriter(context, config);
-  const before = await readApp(writer, appId, composeHash);
+  const before = await readApp(context, writer, appId, composeHash);
   if (!before.deployed)
     throw new CliError('app_not_registered', `There is no app contract at 0x${appId}`, {
       hint: 'Make one with dstack-cloud app create',
@@ -125,13 +150,17 @@ export async function setComposeHash(
       hint: `Use the key of its owner. If that is a Timelock or a Safe, propose it:\ndstack-cloud gov propose app:add-hash --app-id 0x${appId} 0x${composeHash}`,
     });
   }
-  const name = allowed ? 'addComposeHash' : 'removeComposeHash';
-  await transact(context, writer, address(appId), name, appAbi, [bytes32(composeHash)]);
+  const functionName = allowed ? 'addComposeHash' : 'removeComposeHash';
+  await transact(
+    context,
+    { ...writer, maxCost },
+    { to: address(appId), functionName, abi: appAbi, args: [bytes32(composeHash)] },
+  );
 }
 
 /** Reader for a chain that the configuration must name. */
-export async function requireReader(config: ChainConfig | undefined): Promise<Reader> {
-  return await connectReader(requireChain(config));
+export async function requireReader(context: Context, config: ChainConfig | undefined): Promise<Reader> {
+  return await connectReader(requireChain(config), context);
 }
 
 /** The chain's settings, or an error that says what is missing. */
@@ -142,14 +171,18 @@ export function requireChain(config: ChainConfig | undefined): ChainConfig {
   });
 }
 
+type Transaction = {
+  readonly to: Hex;
+  readonly functionName: string;
+  readonly abi: typeof appAbi;
+  readonly args: readonly unknown[];
+};
+
 /** Throws `chain_unreachable`; with `pending` when the transaction was sent, and may still come to pass. */
 async function transact(
   context: Context,
-  writer: Writer,
-  to: Hex,
-  functionName: string,
-  abi: typeof appAbi,
-  args: readonly unknown[],
+  writer: Writer & Pick<Way, 'maxCost'>,
+  { to, functionName, abi, args }: Transaction,
   announce: (result: unknown) => Promise<void> = async () => undefined,
 ): Promise<TransactionReceipt['logs']> {
   const failed = (error: unknown): CliError =>
@@ -157,17 +190,25 @@ async function transact(
       hint:
         (error as { hint?: string }).hint ?? 'Check that the account owns the contract and has funds for gas',
     });
-  const { account, client, chain } = writer;
+  const { account, client, others, chain, maxCost } = writer;
   const way: Way = {
     chain: { chain, public: client, signer: async () => ({ account }) },
-    ...{ others: [], maxCost: MAX_COST },
+    ...{ others, maxCost },
   };
   const sending = { to, data: encodeFunctionData({ abi, functionName, args: [...args] }) };
   const before = await sentBefore(context, way, sending);
   const call = { account, address: to, abi, functionName, args };
   if (before === undefined) {
-    const { result } = await client.simulateContract(call).catch((error: unknown) => {
-      throw failed(error);
+    const tried = async (one: Reader['client']): Promise<unknown> => {
+      try {
+        return (await one.simulateContract(call)).result;
+      } catch (error) {
+        // A further endpoint that refuses the call has answered.
+        throw one === client ? error : explainFailure(error);
+      }
+    };
+    const result = await fromAll(context, { client, others }, tried).catch((error: unknown) => {
+      throw error instanceof GovernanceError ? error : failed(error);
     });
     await announce(result);
   } else {

@@ -4,13 +4,16 @@ import { loadPlace } from '../platforms/load-place.ts';
 
 import { prepareProject } from '../platforms/prepare-project.ts';
 import { requireChain, setComposeHash } from './app-contract.ts';
+import { sendingOptions } from './sending-options.ts';
 
 /** Allows or revokes a compose hash, by default that of the project's files. */
 export async function changeComposeHash(
   context: Context,
   given: string | undefined,
   allowed: boolean,
+  flags: Readonly<Record<string, unknown>>,
 ): Promise<void> {
+  const { maxCost, limited } = sendingOptions(context, flags);
   const { config, project } = await loadPlace(context);
   const chain = requireChain(config.chain);
   const hash = given?.replace(/^0x/i, '').toLowerCase();
@@ -21,7 +24,7 @@ export async function changeComposeHash(
     });
   const prepared = await prepareProject(context, config, project);
   const composeHash = hash ?? prepared.appPolicyHash;
-  await setComposeHash(context, chain, prepared.appId, composeHash, allowed);
+  await limited((within) => setComposeHash(within, chain, maxCost, prepared.appId, composeHash, allowed));
   context.print(`${allowed ? 'Allowed' : 'Revoked'} compose hash ${composeHash}`);
   context.result({ app_id: prepared.appId, compose_hash: composeHash, allowed });
 }

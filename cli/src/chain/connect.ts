@@ -1,14 +1,13 @@
 import { stat } from 'node:fs/promises';
 import { readFileBounded } from '@dstack-cloud/app';
 import { dstackAppAbi, dstackKmsAbi } from '@dstack-cloud/contracts';
+import { rpcTransport } from '@dstack-cloud/contracts/tasks';
 import {
   type Abi,
   type Chain,
   createPublicClient,
   defineChain,
   type Hex,
-  type HttpTransport,
-  http,
   type LocalAccount,
   type PublicClient,
 } from 'viem';
@@ -16,6 +15,7 @@ import { privateKeyToAccount } from 'viem/accounts';
 import type { GlobalConfig } from '../config/global-config.ts';
 import { type Context, expandHome } from '../context.ts';
 import { CliError, messageOf } from '../errors.ts';
+import { clientOf, otherUrls } from './other-endpoints.ts';
 
 /** 64 hex digits, and some room for white space. */
 const MAX_KEY_FILE = 4096;
@@ -28,6 +28,8 @@ export const appAbi: Abi = dstackAppAbi as Abi;
 /** A chain to read from. */
 export interface Reader {
   readonly client: PublicClient;
+  /** Of SECOND_RPC_URL: they have to say the same. */
+  readonly others: readonly PublicClient[];
   readonly chain: Chain;
   readonly kms: Hex;
 }
@@ -40,16 +42,15 @@ export interface Writer extends Reader {
 const TIMEOUT_MS = 10_000;
 
 /**
- * The endpoint itself, and no other that it sends us to: what the configuration was warned about must be what is asked. A
- * refused request is not repeated: how long to wait would be the endpoint's choice.
+ * Connects, and checks the chain id when the configuration names one. Throws `chain_unreachable`, `bad_config`.
+ * @param context ends what is asked, and names further endpoints; without it there are none
  */
-function transportTo({ rpc_url }: ChainConfig): HttpTransport {
-  return http(rpc_url, { timeout: TIMEOUT_MS, retryCount: 0, fetchOptions: { redirect: 'error' } });
-}
-
-/** Connects, and checks the chain id when the configuration names one. Throws `chain_unreachable`, `bad_config`. */
-export async function connectReader(config: ChainConfig): Promise<Reader> {
-  const transport = transportTo(config);
+export async function connectReader(
+  config: ChainConfig,
+  context?: Pick<Context, 'env' | 'signal'>,
+): Promise<Reader> {
+  const { rpc_url: url } = config;
+  const transport = rpcTransport(url, { timeoutMs: TIMEOUT_MS, signal: context?.signal });
   let id: number;
   try {
     id = await createPublicClient({ transport }).getChainId();
@@ -72,12 +73,16 @@ export async function connectReader(config: ChainConfig): Promise<Reader> {
     rpcUrls: { default: { http: [config.rpc_url] } },
   });
   const client = createPublicClient({ chain, transport, pollingInterval: id === 31_337 ? 50 : 1_000 });
-  return { client, chain, kms: config.kms_contract as Hex };
+  const others =
+    context === undefined
+      ? []
+      : otherUrls(context.env['SECOND_RPC_URL']).map((other) => clientOf(other, TIMEOUT_MS, context.signal));
+  return { client, others, chain, kms: config.kms_contract as Hex };
 }
 
 /** Connects with the account whose key lies in `chain.private_key_file`. Throws `no_key`. */
 export async function connectWriter(context: Context, config: ChainConfig): Promise<Writer> {
-  const reader = await connectReader(config);
+  const reader = await connectReader(config, context);
   const account = await readAccount(context, config);
   return { ...reader, account };
 }

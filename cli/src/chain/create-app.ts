@@ -11,13 +11,14 @@ export async function createProjectApp(
   context: Context,
   project: Project,
   chain: ChainConfig,
+  maxCost: bigint,
   composeHash: string | undefined,
 ): Promise<string> {
   const change = await changeAppId(project.path);
   let announced: string | undefined;
   let appId: string;
   try {
-    appId = await createApp(context, chain, composeHash, async (address) => {
+    appId = await createApp(context, chain, maxCost, composeHash, async (address) => {
       await change.write(address);
       announced = address;
     });

@@ -114,6 +114,7 @@ export function disagreement(what: string, expected: string, found: string): Gov
 /** Whether an endpoint gave no answer, which is no disagreement. */
 function isUnanswered(error: unknown): boolean {
   if (error instanceof BaseError) return true;
+  if (error instanceof CliError) return error.code === 'chain_unreachable';
   const unreachable = error instanceof GovernanceError || error instanceof ContractsError;
   return unreachable && error.code === 'chain-unreachable';
 }

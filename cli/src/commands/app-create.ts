@@ -1,6 +1,7 @@
 import { readApp, requireChain } from '../chain/app-contract.ts';
 import { connectReader } from '../chain/connect.ts';
 import { createProjectApp } from '../chain/create-app.ts';
+import { sendingOptions } from '../chain/sending-options.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../errors.ts';
 import { loadPlace } from '../platforms/load-place.ts';
@@ -15,6 +16,7 @@ export async function run(
   _args: readonly string[],
   flags: Readonly<Record<string, unknown>>,
 ): Promise<undefined> {
+  const { maxCost, limited } = sendingOptions(context, flags);
   const { config, project } = await loadPlace(context);
   const chain = requireChain(config.chain);
   // An enclave's image holds the app id: what is allowed is known once the contract has its address.
@@ -24,13 +26,20 @@ export async function run(
   const before =
     known === undefined
       ? undefined
-      : await readApp(await connectReader(chain), known, prepared?.appPolicyHash ?? '00'.repeat(32));
+      : await limited(async (within) =>
+          readApp(
+            within,
+            await connectReader(chain, within),
+            known,
+            prepared?.appPolicyHash ?? '00'.repeat(32),
+          ),
+        );
   if (before?.registered && before.deployed)
     throw new CliError('exists', `App 0x${known} has its contract already`, {
       hint: 'Allow another compose file with dstack-cloud app allow',
     });
   const hash = flags['composeHash'] === false ? undefined : prepared?.appPolicyHash;
-  const appId = await createProjectApp(context, project, chain, hash);
+  const appId = await limited((within) => createProjectApp(within, project, chain, maxCost, hash));
   context.print(`Created app contract 0x${appId}`);
   context.info(hash === undefined ? 'It allows no compose hash yet' : `It allows compose hash ${hash}`);
   context.result({ app_id: appId, compose_hash: hash ?? null });

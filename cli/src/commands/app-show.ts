@@ -8,7 +8,12 @@ import { prepareProject } from '../platforms/prepare-project.ts';
 export async function run(context: Context): Promise<undefined> {
   const { config, project } = await loadPlace(context);
   const prepared = await prepareProject(context, config, project);
-  const app = await readApp(await requireReader(config.chain), prepared.appId, prepared.appPolicyHash);
+  const app = await readApp(
+    context,
+    await requireReader(context, config.chain),
+    prepared.appId,
+    prepared.appPolicyHash,
+  );
   const say = (value: boolean | null): string => (value === null ? '-' : value ? 'yes' : 'no');
   context.print(`app-id:               0x${prepared.appId}`);
   context.print(`registered:           ${say(app.registered)}`);

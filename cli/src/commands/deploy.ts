@@ -3,6 +3,7 @@ import { readApp, requireChain, setComposeHash } from '../chain/app-contract.ts'
 import { checkPolicy } from '../chain/check-policy.ts';
 import { connectReader } from '../chain/connect.ts';
 import { createProjectApp } from '../chain/create-app.ts';
+import { type SendingOptions, sendingOptions } from '../chain/sending-options.ts';
 import type { Context } from '../context.ts';
 import { CliError, messageOf } from '../errors.ts';
 import { sealEnvironment } from '../kms/seal-environment.ts';
@@ -25,6 +26,7 @@ export async function run(
   _args: readonly string[],
   flags: Readonly<Record<string, unknown>>,
 ): Promise<undefined> {
+  const sending = sendingOptions(context, flags);
   const place = await loadPlace(context);
   const platform = await loadPlatform(place.project.config.platform);
   if (flags['local'] === true) {
@@ -50,7 +52,7 @@ export async function run(
     await confirm(context, `Delete the data disk of ${before.instance_name} for good?`);
   const register = typeof flags['register'] === 'boolean' ? flags['register'] : undefined;
   const registers = willRegister(place, register);
-  const { project, config } = registers && !isDry ? await registerApp(place, register) : place;
+  const { project, config } = registers && !isDry ? await registerApp(place, register, sending) : place;
   const prepared = await prepareProject(context, config, project);
   for (const warning of prepared.warnings) context.warn(warning);
   context.info(`App ${project.config.name} (${prepared.appId})`);
@@ -131,25 +133,35 @@ function willRegister({ config, project }: Place, register: boolean | undefined)
  * With `--register` the app gets its contract and this compose hash is allowed. Without either flag,
  * `chain.create_apps` makes the contract of an app that has none; a later change must be allowed by its owner.
  */
-async function registerApp(place: Place, register: boolean | undefined): Promise<Place> {
+async function registerApp(
+  place: Place,
+  register: boolean | undefined,
+  { maxCost, limited }: SendingOptions,
+): Promise<Place> {
   const { context, config, project } = place;
   const chain = requireChain(config.chain);
   const isNitro = project.config.platform === 'nitro';
   const before = await prepareProject(context, config, project);
-  const app = await readApp(await connectReader(chain), before.appId, before.appPolicyHash);
+  const app = await limited(async (within) =>
+    readApp(within, await connectReader(chain, within), before.appId, before.appPolicyHash),
+  );
   if (app.deployed && app.registered) {
     if (register === true && app.compose_hash_allowed !== true) {
-      await setComposeHash(context, chain, before.appId, before.appPolicyHash, true);
+      await limited((within) =>
+        setComposeHash(within, chain, maxCost, before.appId, before.appPolicyHash, true),
+      );
       context.info(`Allowed compose hash ${before.appPolicyHash}`);
     }
     return place;
   }
-  const appId = await createProjectApp(context, project, chain, isNitro ? undefined : before.appPolicyHash);
+  const appId = await limited((within) =>
+    createProjectApp(within, project, chain, maxCost, isNitro ? undefined : before.appPolicyHash),
+  );
   const created = { context, config, project: await loadProject(context) };
   if (isNitro) {
     // The image holds the app id, so it is another one now.
     const { appPolicyHash: hash } = await prepareProject(context, config, created.project);
-    await setComposeHash(context, chain, appId, hash, true);
+    await limited((within) => setComposeHash(within, chain, maxCost, appId, hash, true));
   }
   context.info(`Created app contract 0x${appId}, which allows this ${isNitro ? 'image' : 'compose file'}`);
   return created;
