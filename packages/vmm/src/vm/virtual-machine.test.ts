@@ -114,7 +114,7 @@ describe('a boot that fails says why, and leaves nothing running:', () => {
     [
       'silent',
       'boot_failed',
-      /did not bring its application up within 1 s .*requesting app keys.*local_config\.boot_timeout/,
+      /did not bring its application up within 1 s .*requesting app keys.*boot_timeout of local_config in app\.json, of cvm in/,
     ],
   ])('%s', async (mode, code, message) => {
     const options = lab.withMode(mode);

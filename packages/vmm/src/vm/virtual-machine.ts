@@ -305,7 +305,7 @@ export class VirtualMachine implements MachineDriver {
       if (performance.now() > deadline)
         throw new VmmError(
           'timeout',
-          `The guest did not bring its application up within ${manifest.vm.boot_timeout} s (it was at: ${keeper.state.boot_progress}): read its console with dstack-cloud logs, or give it more time (local_config.boot_timeout)`,
+          `The guest did not bring its application up within ${manifest.vm.boot_timeout} s (it was at: ${keeper.state.boot_progress}): read its console with dstack-cloud logs, or give it more time (boot_timeout of local_config in app.json, of cvm in the configuration of dstack-vmm)`,
         );
       await sleep(POLL_MS);
     }
