@@ -41,7 +41,7 @@ async function runService(line: CommandLine): Promise<number> {
   const config = await loadConfig(configFile, {
     warn: (text) => void process.stderr.write(`dstack-vmm: ${printableLine(text)}\n`),
   });
-  if (command === 'check-config') checkFiles(config);
+  if (command === 'check-config') await checkFiles(config);
   if (line.printConfig || command === 'check-config') {
     const text = line.printConfig
       ? JSON.stringify(shownConfig(config), null, 2)

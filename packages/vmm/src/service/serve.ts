@@ -11,6 +11,7 @@ import { emptyTrash } from './machines/trash.ts';
 import { statusOf } from './machines/vm-info.ts';
 import { RegistryImages } from './registry/registry-images.ts';
 import { RestartKeeper } from './restart-keeper.ts';
+import { checkFiles } from './server/check-files.ts';
 import { vmmHandler } from './server/handler.ts';
 import { listen } from './server/listener.ts';
 import { createMetrics } from './server/metrics.ts';
@@ -57,8 +58,10 @@ async function serveLocked(
   const machines = new Machines(config, images, (id, what, error) =>
     log.error({ vm: id, what, error: message(error) }, 'machine failed'),
   );
+  await checkFiles(config);
   const registry = new RegistryImages({
     registry: config.image.registry,
+    authFile: config.image.registry_auth_file,
     imagePath: config.image_path,
     pulled: (image) => log.info({ image }, 'image pulled'),
     failed: (image, error) =>

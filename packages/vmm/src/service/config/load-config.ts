@@ -133,10 +133,11 @@ function issueText(issue: z.core.$ZodIssue): string {
 function withPaths(config: VmmConfig, folder: string): VmmConfig {
   const at = (path: string): string =>
     path === '' ? '' : resolve(folder, path.replace(/^~(?=\/|$)/, homedir()));
-  const { address, image_path, run_path, tls, auth, cvm } = config;
+  const { address, image, image_path, run_path, tls, auth, cvm } = config;
   return {
     ...config,
     address: address.startsWith('unix:') ? `unix:${at(address.slice(5))}` : address,
+    image: { ...image, registry_auth_file: at(image.registry_auth_file) },
     image_path: at(image_path),
     run_path: at(run_path),
     tls: { key: at(tls.key), certs: at(tls.certs) },

@@ -107,6 +107,7 @@ export const configSchema: z.ZodType<VmmConfig> = z.strictObject({
           'must be HOST/REPOSITORY, such as registry.example.com/dstack/images; http:// only on the loopback',
         )
         .default(''),
+      registry_auth_file: z.string().default(''),
     })
     .prefault({}),
   image_path: path.default('~/.dstack-vmm/image'),

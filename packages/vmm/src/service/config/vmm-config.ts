@@ -9,6 +9,8 @@ export interface VmmConfig {
   readonly image: {
     /** `HOST[:PORT]/REPOSITORY`; empty for none. */
     readonly registry: string;
+    /** File with passwords of registries, as Docker writes it; empty for none. */
+    readonly registry_auth_file: string;
   };
   readonly image_path: string;
   readonly run_path: string;

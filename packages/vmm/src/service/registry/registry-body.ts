@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { utf8Text } from '@dstack-cloud/encoding';
 import { VmmError } from '../../errors.ts';
-import { registryFailed } from './registry-error.ts';
+import { BrokenOff, registryFailed } from './registry-error.ts';
 import { asRegistryError } from './registry-request.ts';
 
 /** Largest manifest, list of tags or answer with a token, bytes. */
@@ -28,9 +28,7 @@ export async function* bodyOf(
   const pace = setInterval(() => {
     // A reader of ours that is slow is not the server's fault.
     if (isWaiting && total - before < LEAST_BYTES)
-      response.destroy(
-        registryFailed(`it sends fewer than ${LEAST_BYTES} bytes in ${spanMs / 1000} seconds`),
-      );
+      response.destroy(new BrokenOff(`it sends fewer than ${LEAST_BYTES} bytes in ${spanMs / 1000} seconds`));
     before = total;
   }, spanMs);
   // Also when nobody reads to the end.
@@ -43,7 +41,7 @@ export async function* bodyOf(
       yield chunk;
       isWaiting = true;
     }
-    if (!response.complete) throw registryFailed('failed to read blob body: the connection broke off');
+    if (!response.complete) throw new BrokenOff('failed to read blob body: the connection broke off');
   } catch (error) {
     if (error instanceof VmmError && !signal.aborted) throw error;
     throw asRegistryError(error as Error, 'failed to read blob body', signal);

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import type { RegistryAddress } from './registry-address.ts';
 import { bodyOf, jsonOf, readJson, readSmall } from './registry-body.ts';
-import { badRegistryImage, registryFailed } from './registry-error.ts';
+import { BrokenOff, badRegistryImage, registryFailed } from './registry-error.ts';
 import { getFollowing, type Reach, targetOf } from './registry-request.ts';
-import { anonymousToken } from './registry-token.ts';
+import { answerChallenge } from './registry-token.ts';
 
 const MAX_TAGS = 10_000;
 const MAX_TAG_PAGES = 20;
@@ -13,6 +14,10 @@ const MAX_LAYERS = 64;
 const MAX_MANIFESTS = 256;
 const ANSWER_MS = 30_000;
 const SPAN_MS = 30_000;
+const PAUSE_MS = 2_000;
+/** A layer that breaks off so often, with fewer than so many bytes in between, is given up. */
+const MAX_BREAKS = 3;
+const LEAST_PROGRESS = 64 * 1024;
 
 const MANIFESTS = [
   'application/vnd.oci.image.manifest.v1+json',
@@ -39,15 +44,28 @@ export interface RegistryLayer {
   readonly mediaType: string;
 }
 
-/** Reads a repository of a registry (OCI distribution-spec 1.1) as anybody may. Everything that it says is bounded. */
+/** The value of `Authorization` with a password, or undefined without one; asked each time that a registry wants one. */
+export type Password = () => Promise<string | undefined>;
+
+/** Reads a repository of a registry (OCI distribution-spec 1.1). Everything that it says is bounded. */
 export class RegistryClient {
   readonly #address: RegistryAddress;
   readonly #reach: Reach;
+  readonly #password: Password;
   #authorization: string | undefined;
 
-  constructor(address: RegistryAddress, reach: Partial<Omit<Reach, 'origin'>> = {}) {
+  constructor(
+    address: RegistryAddress,
+    reach: Partial<Omit<Reach, 'origin'>> = {},
+    password: Password = async () => undefined,
+  ) {
     this.#address = address;
-    this.#reach = { answerMs: ANSWER_MS, spanMs: SPAN_MS, ...reach, origin: address.origin };
+    this.#reach = {
+      ...{ answerMs: ANSWER_MS, spanMs: SPAN_MS, pauseMs: PAUSE_MS },
+      ...reach,
+      origin: address.origin,
+    };
+    this.#password = password;
   }
 
   /** Every tag. @throws VmmError `registry_failed` */
@@ -63,6 +81,8 @@ export class RegistryClient {
       if (!parsed.success) throw registryFailed('it gives no list of tags');
       for (const tag of parsed.data.tags ?? []) tags.add(tag);
       url = next === undefined ? undefined : targetOf(next, url, this.#reach);
+      if (url !== undefined && url.origin !== this.#address.origin)
+        throw registryFailed(`its list of tags goes on at another host, ${url.host}`);
     }
     return [...tags];
   }
@@ -78,18 +98,27 @@ export class RegistryClient {
   }
 
   /**
-   * The bytes of a layer as they arrive. They are what the manifest says only once all have been read.
+   * The bytes of a layer as they arrive, over as many connections as break off. They are what the manifest says only once all
+   * have been read.
    *
    * @throws VmmError `registry_failed`, `bad_image`
    */
   async *blob({ digest: expected, size }: RegistryLayer, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-    const response = await this.#get(this.#url(`blobs/${expected}`), 'application/octet-stream', signal);
     const hash = createHash('sha256');
     let total = 0;
-    for await (const chunk of bodyOf(response, signal, { max: size, spanMs: this.#reach.spanMs })) {
-      hash.update(chunk);
-      total += chunk.length;
-      yield chunk;
+    for (let breaks = 0, before = 0; ; before = total) {
+      try {
+        for await (const chunk of this.#blobFrom(expected, total, size, signal)) {
+          hash.update(chunk);
+          total += chunk.length;
+          yield chunk;
+        }
+        break;
+      } catch (error) {
+        breaks = total - before >= LEAST_PROGRESS ? 1 : breaks + 1;
+        if (total === 0 || breaks > MAX_BREAKS || !(error instanceof BrokenOff)) throw error;
+        await sleep(this.#reach.pauseMs, undefined, { signal });
+      }
     }
     const found = `sha256:${hash.digest('hex')}`;
     if (total !== size || found !== expected)
@@ -97,6 +126,31 @@ export class RegistryClient {
         expected: `${expected} of ${size} bytes`,
         found: `${found} of ${total} bytes`,
       });
+  }
+
+  /** The bytes of a layer from one on, also from a server that sends all of them (RFC 9110, section 14.2). */
+  async *#blobFrom(
+    name: string,
+    from: number,
+    size: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const response = await this.#get(this.#url(`blobs/${name}`), 'application/octet-stream', signal, from);
+    const isPart = response.statusCode === 206;
+    const range = String(response.headers['content-range'] ?? '');
+    if (isPart && !range.startsWith(`bytes ${from}-`)) {
+      response.destroy();
+      throw registryFailed(
+        `it sends other bytes (${range.slice(0, 64)}) than were asked for (from ${from} on)`,
+      );
+    }
+    let skipped = isPart ? from : 0;
+    const max = isPart ? size - from : size;
+    for await (const chunk of bodyOf(response, signal, { max, spanMs: this.#reach.spanMs })) {
+      const known = Math.min(from - skipped, chunk.length);
+      skipped += known;
+      if (known < chunk.length) yield chunk.subarray(known);
+    }
   }
 
   /** The first manifest that is an image of this kind of machine, and no attestation of one. */
@@ -122,16 +176,19 @@ export class RegistryClient {
     return jsonOf(bytes);
   }
 
-  async #get(url: URL, accept: string, signal: AbortSignal): Promise<IncomingMessage> {
-    const ask = () => getFollowing(url, { accept, signal, authorization: this.#authorization }, this.#reach);
+  async #get(url: URL, accept: string, signal: AbortSignal, from = 0): Promise<IncomingMessage> {
+    const ask = () =>
+      getFollowing(url, { accept, signal, authorization: this.#authorization, from }, this.#reach);
     let response = await ask();
     if (response.statusCode === 401) {
       const challenge = response.headers['www-authenticate'];
       response.destroy();
-      this.#authorization = await anonymousToken(challenge, this.#address, this.#reach, signal);
+      const { repository } = this.#address;
+      const credentials = { repository, password: await this.#password() };
+      this.#authorization = await answerChallenge(challenge, credentials, this.#reach, signal);
       response = await ask();
     }
-    if (response.statusCode === 200) return response;
+    if (response.statusCode === 200 || (from > 0 && response.statusCode === 206)) return response;
     response.destroy();
     throw registryFailed(`HTTP ${response.statusCode} for ${url.pathname.slice(0, 300)}`);
   }

@@ -5,6 +5,13 @@ export function registryFailed(what: string, cause?: unknown): VmmError {
   return new VmmError('registry_failed', `The registry of images cannot be used: ${what}`, { cause });
 }
 
+/** A connection that did not come about or broke off: what is missing may be asked for again. */
+export class BrokenOff extends VmmError {
+  constructor(what: string, cause?: unknown) {
+    super('registry_failed', `The registry of images cannot be used: ${what}`, { cause });
+  }
+}
+
 /** It answers with an image that is none, or another than it announced. */
 export function badRegistryImage(
   what: string,

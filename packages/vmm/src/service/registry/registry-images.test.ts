@@ -14,6 +14,7 @@ import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import * as zlib from 'node:zlib';
 import { gzipSync } from 'node:zlib';
 import { type ArchiveEntry, tarOf } from '@dstack-cloud/test/tar-of';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -23,6 +24,9 @@ import { pullImage } from './pull-image.ts';
 import { parseRegistry } from './registry-address.ts';
 import { RegistryClient } from './registry-client.ts';
 import { RegistryImages } from './registry-images.ts';
+
+const BASIC = `Basic ${Buffer.from('alice:wonder:land').toString('base64')}`;
+const ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd';
 
 let root: string;
 let imagePath: string;
@@ -43,8 +47,9 @@ afterEach(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-function imagesOf(registry: string): RegistryImages {
-  return new RegistryImages({ registry, imagePath, pulled: () => undefined, failed: () => undefined });
+function imagesOf(registry: string, authFile = ''): RegistryImages {
+  const options = { registry, authFile, imagePath, pulled: () => undefined, failed: () => undefined };
+  return new RegistryImages(options, { pauseMs: 5 });
 }
 
 const row = async (tag: string) => (await images.list()).find((one) => one.tag === tag);
@@ -111,6 +116,81 @@ describe('an image of the registry', () => {
     expect(filesOf(join(imagePath, '0.6.0'))).toEqual(filesOf(source));
   });
 
+  describe('behind a password', () => {
+    const login = (entry: object, name = new URL(lab.origin).host): string => {
+      const file = join(root, 'source', 'config.json');
+      writeFileSync(file, JSON.stringify({ auths: { 'other.example': {}, [name]: entry } }));
+      return file;
+    };
+    beforeEach(() => {
+      lab.publish('0.6.0', [imageTar(source)]);
+      lab.password = BASIC;
+    });
+
+    it.each([false, true])('is pulled, also with a token that the password gets: %s', async (needsToken) => {
+      lab.needsToken = needsToken;
+      images = imagesOf(lab.address, login({ auth: BASIC.slice(6) }));
+      expect(await pulled('0.6.0')).toBe('');
+      expect(filesOf(join(imagePath, '0.6.0'))).toEqual(filesOf(source));
+    });
+
+    it('that belongs to its part of the registry alone, and may change while the service runs', async () => {
+      const name = lab.address.replace('http://', '');
+      images = imagesOf(lab.address, login({ auth: btoa('alice:old') }, name));
+      await expect(images.list()).rejects.toThrow(/HTTP 401/);
+      login({ auth: BASIC.slice(6) }, name);
+      expect(await images.list()).toHaveLength(1);
+    });
+
+    it.each<[string, RegExp, () => string]>([
+      ['without one', /wants a password; name a file .*registry_auth_file/, () => ''],
+      ['of another', /no password for 127\.0\.0\.1:\d+; write one with docker login/, () => login({}, 'x')],
+      ['kept by a helper', /no password for .*without a credential helper/, () => login({})],
+      ['that is a token', /has a token for .*not a password/, () => login({ identitytoken: 'secret' })],
+      ['without a user', /auth is not base64 of USER:PASSWORD/, () => login({ auth: btoa('secret') })],
+      ['no base64', /auth is not base64/, () => login({ auth: 'a:b' })],
+      ['in no such file', /source\/config\.json does not exist/, () => join(root, 'source', 'config.json')],
+      ['that is wrong', /HTTP 401 for/, () => login({ auth: btoa('alice:secret') })],
+    ])('is not read %s', async (_name, message, file) => {
+      images = imagesOf(lab.address, file());
+      const error = (await images.list().catch((cause: unknown) => cause)) as Error;
+      expect(error.message).toMatch(message);
+      expect(error.message).not.toContain('secret');
+    });
+  });
+
+  it.each([true, false])(
+    'that breaks off goes on where it ended; parts can be had: %s',
+    async (hasRanges) => {
+      lab.hasRanges = hasRanges;
+      const bytes = new Uint8Array(gzipSync(imageTar(source)));
+      lab.publish('0.6.0', [{ bytes, type: 'application/vnd.oci.image.layer.v1.tar+gzip' }]);
+      let breaks = 0;
+      lab.fault = (request, response) => {
+        if (!request.url?.includes('/blobs/') || breaks === 3) return false;
+        breaks += 1;
+        const from = lab.hasRanges ? Number(/=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0) : 0;
+        const part = { 'Content-Range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` };
+        response.writeHead(from > 0 ? 206 : 200, {
+          'Content-Length': bytes.length - from,
+          ...(from > 0 && part),
+        });
+        response.write(bytes.subarray(from, 20 * breaks), () => setTimeout(() => response.destroy(), 20));
+        return true;
+      };
+      expect(await pulled('0.6.0')).toBe('');
+      expect(breaks).toBe(3);
+      expect(filesOf(join(imagePath, '0.6.0'))).toEqual(filesOf(source));
+    },
+  );
+
+  it.skipIf(!('zstdCompressSync' in zlib))('may be packed with zstd', async () => {
+    const { zstdCompressSync } = zlib as unknown as { zstdCompressSync(bytes: Uint8Array): Uint8Array };
+    lab.publish('0.6.0', [{ bytes: new Uint8Array(zstdCompressSync(imageTar(source))), type: ZSTD }]);
+    expect(await pulled('0.6.0')).toBe('');
+    expect(filesOf(join(imagePath, '0.6.0'))).toEqual(filesOf(source));
+  });
+
   it('follows redirects of the registry itself', async () => {
     lab.publish('0.6.0', [imageTar(source)]);
     lab.fault = ({ url = '' }, response) => {
@@ -121,19 +201,21 @@ describe('an image of the registry', () => {
     expect(await pulled('0.6.0')).toBe('');
   });
 
-  it('comes from another host over https, which sees no token', async () => {
+  it('comes from another host over https, which sees neither token nor password', async () => {
     const [key, cert] = ['key', 'cert'].map((name) => join(root, 'source', name)) as [string, string];
     const names = ['-subj', '/CN=blobs', '-addext', 'subjectAltName=IP:127.0.0.2'];
     const made = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1'];
     execFileSync('openssl', ['req', ...made, '-keyout', key, '-out', cert, ...names], { stdio: 'ignore' });
     lab.publish('0.6.0', [imageTar(source)]);
     lab.needsToken = true;
+    lab.password = BASIC;
     const seen: (string | undefined)[] = [];
     const store = createServer(
       { key: readFileSync(key), cert: readFileSync(cert) },
       ({ url, headers }, response) => {
         seen.push(headers.authorization);
-        response.end(lab.blobs.get(url?.slice(1) ?? ''));
+        if (seen.length === 1) return end(response, 401, { 'WWW-Authenticate': 'Basic' });
+        return response.end(lab.blobs.get(url?.slice(1) ?? ''));
       },
     );
     await new Promise<void>((resolve) => store.listen(0, '127.0.0.2', resolve));
@@ -143,7 +225,7 @@ describe('an image of the registry', () => {
         url.includes('/blobs/') &&
         end(r, 307, { Location: `https://127.0.0.2:${port}/${url.split('/').at(-1)}` });
       const pull = async (reach: object): Promise<void> => {
-        const client = new RegistryClient(parseRegistry(lab.address)!, reach);
+        const client = new RegistryClient(parseRegistry(lab.address)!, reach, async () => BASIC);
         const { signal } = new AbortController();
         await pullImage(client, { tag: '0.6.0', imagePath, signal, progress: () => undefined });
       };
@@ -152,9 +234,11 @@ describe('an image of the registry', () => {
         code: 'registry_failed',
         message: expect.stringContaining('SELF_SIGNED'),
       });
-      await pull({ mayReach, ca: readFileSync(cert, 'utf8') });
-      expect(lab.credentials).toEqual(new Set([undefined, 'Bearer token-for-anybody']));
-      expect(seen).toEqual([undefined]);
+      const known = { mayReach, ca: readFileSync(cert, 'utf8') };
+      await expect(pull(known)).rejects.toThrow(/HTTP 401 of 127\.0\.0\.2:\d+, to which it redirects/);
+      await pull(known);
+      expect(lab.credentials).toEqual(new Set([undefined, BASIC, 'Bearer token-for-anybody']));
+      expect(seen).toEqual([undefined, undefined]);
     } finally {
       store.close();
     }
@@ -421,12 +505,29 @@ describe('a registry that lies', () => {
       () => lab.publish('0.6.0', [imageTar(source)], (layer) => ({ ...layer, size: 2 ** 50 })),
     ],
     [
-      'has a layer in zstd',
+      'has a layer in zstd that is none',
+      'zstdCompressSync' in zlib
+        ? /a layer is no zstd file/
+        : /needs Node 22\.15 or later, and this is Node 2/,
+      () => lab.publish('0.6.0', [{ bytes: Buffer.from('not zstd'), type: ZSTD }]),
+    ],
+    [
+      'has a layer in xz',
       /layer of another kind/,
+      () => lab.publish('0.6.0', [{ bytes: Buffer.from('x'), type: ZSTD.replace('zstd', 'xz') }]),
+    ],
+    [
+      'sends other bytes when it goes on',
+      /it sends other bytes \(bytes 0-1\/2\)/,
       () =>
-        lab.publish('0.6.0', [
-          { bytes: Buffer.from('x'), type: 'application/vnd.oci.image.layer.v1.tar+zstd' },
-        ]),
+        (lab.fault = (request, r) => {
+          if (!request.url?.includes('/blobs/')) return false;
+          if (request.headers.range !== undefined) return end(r, 206, { 'Content-Range': 'bytes 0-1/2' });
+          r.writeHead(200, { 'Content-Length': 500 });
+          r.write([...lab.blobs.values()][0]!.subarray(0, 100));
+          setTimeout(() => r.destroy(), 20);
+          return true;
+        }),
     ],
     [
       'has a digest that is a path',

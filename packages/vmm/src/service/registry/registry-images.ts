@@ -4,6 +4,8 @@ import { isImageName } from '../../manifest/manifest.ts';
 import { pullImage } from './pull-image.ts';
 import { parseRegistry } from './registry-address.ts';
 import { RegistryClient } from './registry-client.ts';
+import { registryPassword } from './registry-password.ts';
+import type { Reach } from './registry-request.ts';
 
 const LIST_TIMEOUT_MS = 60_000;
 const PULL_TIMEOUT_MS = 2 * 3_600_000;
@@ -29,6 +31,8 @@ export interface RegistryImage {
 interface RegistryOptions {
   /** `image.registry` of the configuration; empty for none. */
   readonly registry: string;
+  /** File with passwords, as Docker writes it; empty for none. */
+  readonly authFile?: string;
   readonly imagePath: string;
   readonly pulled: (tag: string) => void;
   readonly failed: (tag: string, error: unknown) => void;
@@ -42,10 +46,12 @@ export class RegistryImages {
   readonly #failures = new Map<string, string>();
   readonly #closing = new AbortController();
 
-  constructor(options: RegistryOptions, client?: RegistryClient) {
+  constructor(options: RegistryOptions, reach: Partial<Omit<Reach, 'origin'>> = {}) {
     const address = parseRegistry(options.registry);
+    const { registry, authFile = '' } = options;
+    const password = async () => (authFile === '' ? undefined : await registryPassword(authFile, registry));
     this.#options = options;
-    this.#client = client ?? (address === undefined ? undefined : new RegistryClient(address));
+    this.#client = address && new RegistryClient(address, reach, password);
   }
 
   /** @throws VmmError `bad_config` without a registry, `registry_failed` */

@@ -4,7 +4,7 @@ import https from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
 import { mayResolveTo } from '@dstack-cloud/vsock';
 import { VmmError } from '../../errors.ts';
-import { registryFailed } from './registry-error.ts';
+import { BrokenOff, registryFailed } from './registry-error.ts';
 
 /** How the registry is reached. */
 export interface Reach {
@@ -18,12 +18,16 @@ export interface Reach {
   readonly answerMs: number;
   /** In each such span of time something has to arrive. */
   readonly spanMs: number;
+  /** Before what broke off is asked for again. */
+  readonly pauseMs: number;
 }
 
 export interface RegistryRequest {
   readonly accept: string;
-  /** Value of `Authorization`; only the registry itself sees it. */
+  /** Value of `Authorization`; only the host of the first address sees it. */
   readonly authorization: string | undefined;
+  /** Asks for the bytes from here on. */
+  readonly from?: number;
   readonly signal: AbortSignal;
 }
 
@@ -42,8 +46,14 @@ export async function getFollowing(
 ): Promise<IncomingMessage> {
   let url = start;
   for (let hops = 0; hops <= MAX_REDIRECTS; hops++) {
-    const response = await send(url, request, reach);
+    const sent = url.origin === start.origin ? request : { ...request, authorization: undefined };
+    const response = await send(url, sent, reach);
     const { statusCode = 0, headers } = response;
+    // The challenge of another host is not answered: it would say who gets the password.
+    if (statusCode === 401 && url.origin !== start.origin) {
+      response.destroy();
+      throw registryFailed(`HTTP 401 of ${url.host}, to which it redirects`);
+    }
     if (statusCode < 300 || statusCode > 399 || headers.location === undefined) return response;
     response.destroy();
     url = targetOf(headers.location, url, reach);
@@ -67,7 +77,7 @@ export function targetOf(location: string, from: URL, reach: Reach): URL {
 
 async function send(
   url: URL,
-  { accept, authorization, signal }: RegistryRequest,
+  { accept, authorization, signal, from = 0 }: RegistryRequest,
   reach: Reach,
 ): Promise<IncomingMessage> {
   const isOwn = url.origin === reach.origin;
@@ -77,7 +87,8 @@ async function send(
       Accept: accept,
       'Accept-Encoding': 'identity',
       'User-Agent': 'dstack-vmm',
-      ...(isOwn && authorization !== undefined ? { Authorization: authorization } : {}),
+      ...(authorization === undefined ? {} : { Authorization: authorization }),
+      ...(from === 0 ? {} : { Range: `bytes=${from}-` }),
     },
     agent: false,
     signal,
@@ -90,7 +101,7 @@ async function send(
   return await new Promise((resolve, reject) => {
     const outgoing = (url.protocol === 'https:' ? https : http).request(url, options);
     const timer = setTimeout(
-      () => outgoing.destroy(registryFailed(`${url.host} does not answer within ${reach.answerMs} ms`)),
+      () => outgoing.destroy(new BrokenOff(`${url.host} does not answer within ${reach.answerMs} ms`)),
       reach.answerMs,
     );
     outgoing.once('response', (response) => {
@@ -133,5 +144,5 @@ export function asRegistryError(error: Error, host: string, signal: AbortSignal)
   if (signal.aborted) return signal.reason instanceof Error ? signal.reason : error;
   if (error instanceof VmmError) return error;
   const { code } = error as NodeJS.ErrnoException;
-  return registryFailed(`${host}: ${code ?? error.message}`, error);
+  return new BrokenOff(`${host}: ${code ?? error.message}`, error);
 }

@@ -8,27 +8,41 @@ const MAX_TOKEN = 16 * 1024;
 /** RFC 6750, section 2.1. */
 const TOKEN = /^[A-Za-z0-9._~+/=-]+$/;
 
+/** What a registry's challenge is answered with. */
+interface Credentials {
+  readonly repository: string;
+  /** Value of `Authorization` with a password; undefined for what anybody may read. */
+  readonly password: string | undefined;
+}
+
 /**
- * The token with which anybody may read a repository, from where the registry's challenge says (RFC 9110, section 11.6.1,
- * and the token authentication of the distribution project).
+ * The value of `Authorization` that a registry's challenge asks for (RFC 9110, section 11.6.1, and the token authentication
+ * of the distribution project): the password itself, or a token from where the challenge says. That place is told the
+ * password, over https, as the registry itself would be; no place to which it redirects is.
  *
  * @param challenge value of `WWW-Authenticate`
  * @throws VmmError `registry_failed`
  */
-export async function anonymousToken(
+export async function answerChallenge(
   challenge: string | undefined,
-  registry: { readonly repository: string },
+  { repository, password }: Credentials,
   reach: Reach,
   signal: AbortSignal,
 ): Promise<string> {
+  if (/^Basic\b/i.test(challenge ?? '')) {
+    if (password !== undefined) return password;
+    throw registryFailed(
+      'HTTP 401: it wants a password; name a file that has it with image.registry_auth_file',
+    );
+  }
   const { realm, service } = parametersOf(challenge);
   if (realm === undefined)
-    throw registryFailed('HTTP 401, without a place where tokens are given to anybody');
+    throw registryFailed('HTTP 401, with neither a wish for a password nor a place where tokens are given');
   const url = targetOf(realm, new URL(reach.origin), reach);
   if (service !== undefined) url.searchParams.set('service', service);
   // Never the scope that the challenge names: reading is all that is wanted.
-  url.searchParams.set('scope', `repository:${registry.repository}:pull`);
-  const request = { accept: 'application/json', authorization: undefined, signal };
+  url.searchParams.set('scope', `repository:${repository}:pull`);
+  const request = { accept: 'application/json', authorization: password, signal };
   const answer = await tokenIn(await getFollowing(url, request, reach), signal, reach);
   const { token, access_token: access } = answer as { token?: unknown; access_token?: unknown };
   const found = token ?? access;

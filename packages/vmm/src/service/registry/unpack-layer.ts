@@ -1,7 +1,8 @@
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { createGunzip } from 'node:zlib';
+import * as zlib from 'node:zlib';
 import { AppError, ByteSource, readTar, type TarEntry, type TarSink } from '@dstack-cloud/app/tar';
 import { badRegistryImage } from './registry-error.ts';
 
@@ -9,6 +10,7 @@ const GZIP = [
   'application/vnd.oci.image.layer.v1.tar+gzip',
   'application/vnd.docker.image.rootfs.diff.tar.gzip',
 ];
+const ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd';
 const PLAIN = 'application/vnd.oci.image.layer.v1.tar';
 /** Names of an image's files, as its own list has them. */
 const NAME = /^(?!\.)[A-Za-z0-9._-]{1,64}$/;
@@ -22,11 +24,26 @@ export interface Unpacked {
 
 /** Refuses a layer of a kind that is not read here, before anything of it is fetched. @throws VmmError `bad_image` */
 export function requireKnownLayer(mediaType: string): void {
-  if (mediaType === PLAIN || GZIP.includes(mediaType)) return;
+  if (mediaType === ZSTD && zstdDecompress() === undefined)
+    throw badRegistryImage(
+      `it has a layer compressed with zstd, which needs Node 22.15 or later, and this is Node ${process.versions.node}: update Node, or push the image with gzip`,
+      { expected: 'a tar archive, plain or with gzip', found: mediaType },
+    );
+  if ([PLAIN, ZSTD, ...GZIP].includes(mediaType)) return;
   throw badRegistryImage('it has a layer of another kind', {
-    expected: 'a tar archive, plain or with gzip',
+    expected: 'a tar archive, plain or with gzip or zstd',
     found: mediaType,
   });
+}
+
+/** A stream that unpacks zstd, which not every version of Node has. */
+function zstdDecompress(): (() => Transform) | undefined {
+  return (zlib as { createZstdDecompress?: () => Transform }).createZstdDecompress;
+}
+
+function decompress(mediaType: string): Transform | undefined {
+  if (GZIP.includes(mediaType)) return zlib.createGunzip();
+  return mediaType === ZSTD ? zstdDecompress()?.() : undefined;
 }
 
 /**
@@ -51,14 +68,20 @@ export async function unpackLayer(
     await readTar(source, async (entry) => await sinkOf(entry, folder, so));
   };
   try {
-    if (GZIP.includes(mediaType)) await pipeline(blob, createGunzip(), read, { signal });
-    else await read(blob);
+    const unpack = decompress(mediaType);
+    if (unpack === undefined) await read(blob);
+    else await pipeline(blob, unpack, read, { signal });
   } catch (cause) {
     signal.throwIfAborted();
     if (cause instanceof AppError)
       throw badRegistryImage(`failed to extract it: ${cause.message}`, { cause });
-    if (((cause as NodeJS.ErrnoException).code ?? '').startsWith('Z_'))
-      throw badRegistryImage('failed to extract it: a layer is no gzip file', { cause });
+    if (/^(Z_|ZSTD_)/.test((cause as NodeJS.ErrnoException).code ?? ''))
+      throw badRegistryImage(
+        `failed to extract it: a layer is no ${mediaType === ZSTD ? 'zstd' : 'gzip'} file`,
+        {
+          cause,
+        },
+      );
     throw cause;
   }
 }

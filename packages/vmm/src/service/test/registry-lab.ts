@@ -12,7 +12,7 @@ const INDEX = 'application/vnd.oci.image.index.v1+json';
 const TOKEN = 'token-for-anybody';
 
 /** What a registry answers in place of what it should. */
-export type Fault = (request: Pick<IncomingMessage, 'url'>, response: ServerResponse) => boolean;
+export type Fault = (request: Pick<IncomingMessage, 'url' | 'headers'>, response: ServerResponse) => boolean;
 
 /** The files of an image's folder as a tar archive. */
 export function imageTar(folder: string, more: readonly ArchiveEntry[] = []): Uint8Array {
@@ -31,6 +31,10 @@ export class RegistryLab {
   readonly credentials: Set<string | undefined> = new Set();
   readonly repository: string = 'dstack/images';
   needsToken: boolean = false;
+  /** Of the registry itself, or of where it gives tokens when it wants those. */
+  password: string | undefined = undefined;
+  /** Whether a part of a layer can be asked for. */
+  hasRanges: boolean = true;
   /** Asked first. */
   fault: Fault = () => false;
   readonly #server: Server = createServer((request, response) => void this.#answer(request, response));
@@ -118,6 +122,9 @@ export class RegistryLab {
     const send = (status: number, bytes: Uint8Array | string, headers: Record<string, string> = {}) =>
       response.writeHead(status, { 'Content-Length': Buffer.byteLength(bytes), ...headers }).end(bytes);
     const url = new URL(path, this.origin);
+    const isKnown = this.password === undefined || request.headers.authorization === this.password;
+    if (!isKnown && (url.pathname === '/token' || !this.needsToken))
+      return send(401, '', { 'WWW-Authenticate': 'Basic realm="lab"' });
     if (url.pathname === '/token') {
       const isRight = url.searchParams.get('scope') === `repository:${this.repository}:pull`;
       return send(isRight ? 200 : 400, JSON.stringify({ token: TOKEN }));
@@ -138,6 +145,11 @@ export class RegistryLab {
       return send(200, JSON.stringify({ name, tags: this.tags.slice(from, from + 2) }), headers);
     }
     if (manifest !== undefined) return send(200, manifest.bytes, { 'Content-Type': manifest.type });
+    const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    if (blob !== undefined && from > 0 && this.hasRanges)
+      return send(206, blob.subarray(from), {
+        'Content-Range': `bytes ${from}-${blob.length - 1}/${blob.length}`,
+      });
     if (blob !== undefined) return send(200, blob);
     return send(404, '{"errors":[]}');
   }
