@@ -31,7 +31,8 @@ net.createServer(s=>{ client=s; s.on('error',()=>0); s.write('{"QMP":{}}\\r\\n')
  if(mode==='denied') await note('boot.error','Boot denied: Compose hash not allowed');
  if(mode==='reboots'){ console.log('Kernel panic - not syncing'); await new Promise(r=>setTimeout(r,200)); end('guest-reset'); }
  if(mode==='flood') for(let i=0;i<3000;i++){ if(!process.stdout.write('x'.repeat(10000)+'\\n')) await new Promise(r=>process.stdout.once('drain',r)); }
- if(['ok','stubborn','flood','leaves'].includes(mode)) await note('boot.progress','done');
+ if(['ok','stubborn','flood','leaves','writes'].includes(mode)) await note('boot.progress','done');
+ if(mode==='writes'){ const t=setInterval(()=>{ if(fs.existsSync('full')){ clearInterval(t); event('BLOCK_IO_ERROR',{nospace:true}); } },20); }
  if(mode==='leaves') setTimeout(()=>end('guest-shutdown'),300);
  setInterval(()=>0,1000); })();`;
 
@@ -86,7 +87,12 @@ export function vmLab(): VmLab {
 }
 
 /** An image folder that is right by its own list; none of its files is what it says. */
-export function writeImage(folder: string, isDev: boolean, mark: string = ''): void {
+export function writeImage(
+  folder: string,
+  isDev: boolean,
+  mark: string = '',
+  change: { readonly metadata?: object; readonly document?: Uint8Array } = {},
+): void {
   mkdirSync(folder, { recursive: true });
   const document = encodeTdxDocument({
     commandLineSha384: new Uint8Array(48),
@@ -99,13 +105,14 @@ export function writeImage(folder: string, isDev: boolean, mark: string = ''): v
   const metadata = {
     ...{ bios: 'ovmf.fd', kernel: 'bzImage', cmdline: 'console=ttyS0', initrd: 'initramfs.cpio.gz' },
     ...{ rootfs: 'rootfs.img.parted.verity', version: '0.1.0', is_dev: isDev },
+    ...change.metadata,
   };
   const listed: readonly (readonly [string, string | Uint8Array])[] = [
     ['ovmf.fd', `firmware${mark}`],
     ['bzImage', 'kernel'],
     ['initramfs.cpio.gz', 'initramfs'],
     ['metadata.json', JSON.stringify(metadata)],
-    ['measurement.tdx.cbor', document],
+    ['measurement.tdx.cbor', change.document ?? document],
   ];
   const sha256 = (bytes: string | Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
   const list = listed.map(([name, bytes]) => `${sha256(bytes)}  ${name}\n`).join('');

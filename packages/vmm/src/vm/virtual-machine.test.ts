@@ -1,6 +1,8 @@
+import { execFileSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -106,6 +108,33 @@ describe('a virtual machine', () => {
   });
 });
 
+describe.runIf(process.geteuid?.() === 0)('on a host whose disk becomes full', () => {
+  afterEach(() => execFileSync('umount', ['-l', lab.runPath]));
+
+  it('a machine stands still and says so, and goes on by itself when there is room', async () => {
+    mkdirSync(lab.runPath, { mode: 0o700 });
+    const mount = (...options: string[]) =>
+      execFileSync('mount', ['-t', 'tmpfs', '-o', ['mode=0700', ...options].join(), 'tmpfs', lab.runPath]);
+    mount('size=2g');
+    await createCvm(lab.withMode('writes'));
+    await startCvm(dir);
+    mount('remount', 'size=64m');
+    writeFileSync(join(dir, 'full'), '');
+    const says = expect.stringMatching(
+      /disk is full and the machine stands still: free \d+ bytes for .*data\.img$/,
+    );
+    await until(async () => (await readState(dir)).error !== null);
+    expect(await readState(dir)).toMatchObject({ status: 'running', error: says });
+    expect(text('logs/serial.log')).toContain('stands still');
+    expect(text('qmp.txt')).not.toContain('cont');
+    mount('remount', 'size=2g');
+    await until(async () => (await readState(dir)).error === null);
+    expect(text('qmp.txt')).toContain('cont\n');
+    expect(await stopCvm(dir)).toBe(true);
+    expect(machineProcesses(dir)).toEqual([]);
+  });
+});
+
 describe('a boot that fails says why, and leaves nothing running:', () => {
   it.each([
     ['denied', 'boot_failed', /^Boot denied: Compose hash not allowed$/],
@@ -147,6 +176,12 @@ describe('checks before anything is changed', () => {
   it('an image of another flavour', async () => {
     writeImage(lab.imageFolder, false);
     await refused('bad_image', /flavour prod.*image build --dev/);
+  });
+  it('an image of another version, whose description or measurement is not known here', async () => {
+    writeImage(lab.imageFolder, true, '', { metadata: { cmdline: ['console=ttyS0'] } });
+    await refused('bad_image', /metadata\.json/);
+    writeImage(lab.imageFolder, true, '', { document: Uint8Array.of(0xa1, 0x01, 0x63, 0x6e, 0x65, 0x77) });
+    await refused('bad_image', /measurement\.tdx\.cbor/);
   });
   it('an image of which a file was changed', async () => {
     writeFileSync(join(lab.imageFolder, 'bzImage'), 'other');

@@ -271,7 +271,7 @@ export class VirtualMachine implements MachineDriver {
     const text = `The host’s disk is full and the machine stands still: free ${MIN_FREE_BYTES} bytes for ${paths.dataDisk}`;
     serial.append(`[host] ${text}`);
     keeper.update({ error: text });
-    while (this.#qemu?.running === true && (await freeBytes(paths.dir)) < MIN_FREE_BYTES)
+    while (this.#qemu?.running === true && (await freeBytes(paths.dir).catch(() => 0)) < MIN_FREE_BYTES)
       await sleep(NO_SPACE_POLL_MS);
     this.#isWaitingForSpace = false;
     if (this.#qemu?.running !== true) return;

@@ -47,6 +47,7 @@ export async function vmImage(folder: string, boot: 'direct' | 'disk'): Promise<
           found: digest,
         },
       );
+    await measurementOf(folder);
     if (boot === 'disk') await checkDisk(image);
     return { ...image, rootfs, firmware };
   } catch (error) {
@@ -63,8 +64,7 @@ interface MeasuredMachine {
 
 /** `vm_config`: what a verifier recomputes the boot registers from. Nothing of it is trusted. */
 export async function vmConfig(image: VmImage, { devices, qemuVersion }: MeasuredMachine): Promise<object> {
-  const read = (name: string) => readFileBounded(join(image.folder, name), MAX_DOCUMENT, { noFollow: true });
-  const document = await read(MEASUREMENT);
+  const { document, ovmfVariant } = await measurementOf(image.folder);
   return {
     spec_version: 1,
     os_image_hash: image.digest,
@@ -78,13 +78,33 @@ export async function vmConfig(image: VmImage, { devices, qemuVersion }: Measure
     hotplug_off: false,
     image: image.folder.slice(image.folder.lastIndexOf('/') + 1),
     host_share_mode: 'vhd',
-    ovmf_variant: parseTdxDocument(document).ovmfVariant,
+    ovmf_variant: ovmfVariant,
     tdx_attestation_variant: 'lite',
     tdx_measurement: {
-      checksum_file: toBase64(await read('sha256sum.txt')),
+      checksum_file: toBase64(await small(image.folder, 'sha256sum.txt')),
       measurement: toBase64(document),
     },
   };
+}
+
+/** What a TD of the image measures. @throws VmmError `bad_image`, also for that of a version that is not known here */
+async function measurementOf(folder: string): Promise<{ document: Uint8Array; ovmfVariant: string }> {
+  const document = await small(folder, MEASUREMENT).catch((cause: Error) => {
+    throw bad(folder, cause.message, cause);
+  });
+  try {
+    return { document, ovmfVariant: parseTdxDocument(document).ovmfVariant };
+  } catch (cause) {
+    throw bad(
+      folder,
+      `its ${MEASUREMENT} is of another version than this program’s, or damaged (${(cause as Error).message}): build the image again, or use the version that it was built with`,
+      cause,
+    );
+  }
+}
+
+async function small(folder: string, name: string): Promise<Uint8Array> {
+  return await readFileBounded(join(folder, name), MAX_DOCUMENT, { noFollow: true });
 }
 
 async function text(folder: string, name: string): Promise<string> {
