@@ -167,5 +167,7 @@ export function addGovCommands(add: Add): void {
       'What: image, mr, device, app, advisory, everything; compose-hash and app-device with --app-id.',
       'With a key that is not a guardian, it prepares the same revocation as a proposal and says when that can take effect.',
     ],
-  ).option('--app-id <ADDRESS>', 'the app');
+  )
+    .option('--app-id <ADDRESS>', 'the app')
+    .option('--again', 'propose a revocation that waits already');
 }

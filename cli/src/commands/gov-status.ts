@@ -34,9 +34,10 @@ export async function run(context: Context, _: readonly string[], options: GovOp
     }
   }
   const { proposals, problem } = await proposalsInWords(context, session, view);
-  if (proposals.length > 0) context.print(`Proposals at the transaction service: ${proposals.length}`);
-  for (const { hash, nonce, signatures, threshold, lines } of proposals) {
-    context.print(`  ${hash}, nonce ${nonce}: ${signatures} of ${threshold} signatures`);
+  if (proposals.length > 0) context.print(`Proposals: ${proposals.length}`);
+  for (const { hash, nonce, signatures, threshold, file, lines } of proposals) {
+    const where = file === null ? 'at the transaction service' : `in ${file}`;
+    context.print(`  ${hash}, nonce ${nonce}: ${signatures} of ${threshold} signatures, ${where}`);
     for (const line of lines) context.print(`    ${line}`);
   }
   context.result({
@@ -115,21 +116,22 @@ function stateText({ state, readyAt, expiresAt }: ScheduledOperation, now: bigin
   return `can be executed${expiresAt === undefined ? '' : ` until ${timeText(expiresAt)}`}`;
 }
 
-/** What waits at the transaction service, in words. A service that fails hides nothing of the chain. */
+/** What waits for signatures, in words. A service that fails hides nothing of the chain and of the files. */
 async function proposalsInWords(context: Context, session: GovSession, view: GovView) {
-  try {
-    const pending = await pendingProposals(session, view);
-    const proposals = pending.map(({ proposal, hash, safe, signers, hasRival }) => {
+  const read = async (from: Parameters<typeof pendingProposals>[0]) =>
+    (await pendingProposals(from, view)).map(({ proposal, hash, safe, signers, path, hasRival }) => {
       const lines = callLines(wordsOf({ proposal }, view));
       if (hasRival)
         lines.push('Warning: another proposal has the same nonce: one of the two can be executed');
       const { nonce } = proposal.tx;
-      return { hash, nonce, signatures: signers.length, threshold: safe.threshold, lines };
+      const { threshold } = safe;
+      return { hash, nonce, signatures: signers.length, threshold, file: path ?? null, lines };
     });
-    return { proposals, problem: undefined };
+  try {
+    return { proposals: await read(session), problem: undefined };
   } catch (error) {
     if (!(error instanceof GovernanceError) || error.code === 'chain-unreachable') throw error;
-    context.warn(`Proposals are not shown: ${error.message}`);
-    return { proposals: [], problem: error.message };
+    context.warn(`Proposals at the transaction service are not shown: ${error.message}`);
+    return { proposals: await read({ ...session, service: () => undefined }), problem: error.message };
   }
 }

@@ -121,7 +121,9 @@ describe('gov', () => {
     const { timestamp } = (await rpc('eth_getBlockByNumber', ['latest', false])) as { timestamp: string };
     expect(proposed['not_before']).toBe(Number(timestamp) + DELAY);
     expect(JSON.parse(readFileSync(proposed.file, 'utf8')).signatures).toHaveLength(1);
-    const stranger = await gov(STRANGER, ...what, '-o', 'stranger.json');
+    expect(await refused(STRANGER, ...what)).toContain(`gov approve ${proposed.file}. Pass --again`);
+    const stranger = await gov(STRANGER, ...what, '-o', 'stranger.json', '--again');
+    expect(stranger.stderr).toContain(`${proposed.file} has nonce`);
     expect(stranger.stderr).toContain(`${account(STRANGER)} does not sign for Safe`);
     expect(JSON.parse(readFileSync(box.path('stranger.json'), 'utf8')).signatures).toEqual([]);
   });

@@ -1,4 +1,4 @@
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import {
   type Call,
   callLines,
@@ -36,8 +36,7 @@ export async function makeProposal(
 ): Promise<Record<string, unknown>> {
   const { chainId } = view.governance;
   const service = session.service(safe.address);
-  const given = wholeNumber('--nonce', options.nonce);
-  const nonce = given === undefined ? await nextNonce(session, view, safe) : BigInt(given);
+  const nonce = await chooseNonce(context, session, view, safe, options);
   if (nonce < safe.nonce) {
     throw new GovernanceError('bad-input', `The Safe has used nonce ${nonce} already`, {
       ...{ expected: `${safe.nonce} or later`, found: String(nonce) },
@@ -86,13 +85,43 @@ export async function makeProposal(
   return { ...shown, signed: signs, file: path };
 }
 
-/** The first that no signer has used. What a service makes up, or holds for much later, keeps nobody waiting. */
-async function nextNonce(session: GovSession, view: GovView, safe: SafeState): Promise<bigint> {
-  const pending = await pendingProposals(session, view);
-  const used = new Set(
-    pending.flatMap((one) => (isAddressEqual(one.safe.address, safe.address) ? [one.proposal.tx.nonce] : [])),
+/** Nonces of the Safes that a command has given already, by address. */
+const givenBy = new WeakMap<GovSession, Map<string, Set<bigint>>>();
+
+/**
+ * The first that no signer has used, unless one is given, and that this command has not. What a service makes up, or holds for
+ * much later, keeps nobody waiting. Nor does a file, which may have been given up: it is named.
+ */
+async function chooseNonce(
+  context: Context,
+  session: GovSession,
+  view: GovView,
+  safe: SafeState,
+  { nonce: text, output }: ProposeOptions,
+): Promise<bigint> {
+  const given = wholeNumber('--nonce', text);
+  const folders = [
+    context.directory,
+    ...(output === undefined ? [] : [dirname(resolve(context.directory, output))]),
+  ];
+  const pending = (await pendingProposals(session, view, folders)).filter((one) =>
+    isAddressEqual(one.safe.address, safe.address),
   );
-  let nonce = safe.nonce;
-  while (used.has(nonce)) nonce += 1n;
+  const isUsed = (nonce: bigint): boolean =>
+    pending.some(({ proposal, isShared }) => isShared && proposal.tx.nonce === nonce);
+  const all = givenBy.get(session) ?? new Map<string, Set<bigint>>();
+  givenBy.set(session, all);
+  const own = all.get(safe.address) ?? new Set();
+  all.set(safe.address, own);
+  let nonce = given === undefined ? safe.nonce : BigInt(given);
+  while (own.has(nonce) || (given === undefined && isUsed(nonce))) nonce += 1n;
+  own.add(nonce);
+  const rivals = pending.filter(({ proposal }) => proposal.tx.nonce === nonce);
+  if (given === undefined) {
+    for (const { path, hash } of rivals)
+      context.warn(
+        `${path ?? `Safe transaction ${hash}`} has nonce ${nonce} too: only one of the two can be executed. To execute this one after it, pass --nonce ${nonce + 1n}`,
+      );
+  }
   return nonce;
 }

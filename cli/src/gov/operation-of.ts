@@ -96,13 +96,13 @@ export async function refuseTwice(
     });
   }
   if (safe === undefined) return;
-  for (const { proposal, hash, signers } of await pendingProposals(session, view)) {
+  for (const { proposal, hash, signers, path } of await pendingProposals(session, view)) {
     const scheduled = callsOfTransaction(proposal.tx, view.known).map(({ to, data }) =>
       decodeOperation(to, data),
     );
     if (!scheduled.some((one) => one !== undefined && isSame(one.operation.calls, calls))) continue;
     throw new GovernanceError('pending', `The same is proposed already, as Safe transaction ${hash}`, {
-      hint: `It has ${signers.length} of ${safe.threshold} signatures: dstack-cloud gov approve ${hash}. ${again}`,
+      hint: `It has ${signers.length} of ${safe.threshold} signatures: dstack-cloud gov approve ${path ?? hash}. ${again}`,
     });
   }
 }

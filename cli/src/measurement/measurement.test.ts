@@ -390,12 +390,6 @@ describe('owned by a Timelock with a Safe', () => {
       ...['deploy', ...words, '--delay', String(DELAY), '--kms', governed, '--app', app],
     );
     const owner = deployed['timelock'] as Address;
-    const offered = await register(A, '--any-device');
-    expect(offered.code, offered.stderr).toBe(0);
-    const [{ file = '', operation = '' } = {}] = offered.answer.started;
-    expect(offered.answer.groups).toHaveLength(1);
-    expect(offered.answer.groups[0]).toMatchObject({ delay_seconds: DELAY });
-    expect(offered.answer.groups[0]?.by).toContain(`2 of 2 signers of Safe`);
     const printed = await register(undefined, '--any-device', '--timelock', owner);
     expect(printed.answer.started).toMatchObject([{ sent: false, transaction: { to: owner } }]);
     const batch = await register(
@@ -411,6 +405,12 @@ describe('owned by a Timelock with a Safe', () => {
     ]);
     const wrong = await register(undefined, '--any-device', '--safe', account(STRANGER));
     expect([wrong.code, wrong.answer.left]).toEqual([1, [owner]]);
+    const offered = await register(A, '--any-device');
+    expect(offered.code, offered.stderr).toBe(0);
+    const [{ file = '', operation = '' } = {}] = offered.answer.started;
+    expect(offered.answer.groups).toHaveLength(1);
+    expect(offered.answer.groups[0]).toMatchObject({ delay_seconds: DELAY });
+    expect(offered.answer.groups[0]?.by).toContain(`2 of 2 signers of Safe`);
     await gov(B, 'approve', file);
     await gov(STRANGER, 'submit', file);
     const again = await register(A, '--any-device');

@@ -49,7 +49,7 @@ export interface Plan {
 /**
  * Who has to sign what is missing, and when it can take effect.
  * @param requireTimelock seconds, as in kms.toml
- * @param pending what waits at the transaction service
+ * @param pending what waits for signatures, at the transaction service or in files
  */
 export async function planRegistration(
   { client }: GovSession,
@@ -202,8 +202,9 @@ function whenText(
 function underWayText(what: string, { scheduled, proposed }: UnderWay): string | undefined {
   if (scheduled !== undefined) return `${what}scheduled already as operation ${scheduled.id}`;
   if (proposed === undefined) return undefined;
-  const { hash, nonce, signatures, threshold } = proposed;
-  return `${what}proposed already as Safe transaction ${hash}, nonce ${nonce}, with ${signatures} of ${threshold} signatures`;
+  const { hash, nonce, signatures, threshold, path } = proposed;
+  const where = path === undefined ? '' : `, in ${path} (remove it to propose it again)`;
+  return `${what}proposed already as Safe transaction ${hash}, nonce ${nonce}, with ${signatures} of ${threshold} signatures${where}`;
 }
 
 /** The plan for programs. */
@@ -244,6 +245,6 @@ function underWayJson({ scheduled, proposed }: UnderWay): Record<string, unknown
   };
 }
 
-function jsonOfProposed({ hash, nonce, signatures, threshold, delay }: Proposed): Record<string, unknown> {
-  return { hash, nonce: Number(nonce), signatures, threshold, delay_seconds: Number(delay) };
+function jsonOfProposed({ nonce, delay, path, ...rest }: Proposed): Record<string, unknown> {
+  return { ...rest, nonce: Number(nonce), delay_seconds: Number(delay), file: path ?? null };
 }

@@ -17,6 +17,8 @@ export interface Proposed {
   readonly nonce: bigint;
   readonly signatures: number;
   readonly threshold: number;
+  /** File that has it on this machine. */
+  readonly path: string | undefined;
   /** Seconds that it still waits in a Timelock once it is submitted; 0 without one. */
   readonly delay: bigint;
 }
@@ -29,7 +31,7 @@ export interface UnderWay {
   readonly proposed?: Proposed;
 }
 
-/** What is under way for a call: at the Timelock, else at the transaction service. */
+/** What is under way for a call: at the Timelock, else at the transaction service or in a file. */
 export function findUnderWay(
   { governance, known }: GovView,
   { timelock }: Route,
@@ -41,9 +43,9 @@ export function findUnderWay(
       (state === 'waiting' || state === 'ready') && calls.some((one) => makesCall(one, call)),
   );
   if (scheduled !== undefined) return { scheduled };
-  for (const { proposal, hash, safe, signers } of pending) {
+  for (const { proposal, hash, safe, signers, path } of pending) {
     const { nonce } = proposal.tx;
-    const of = { hash, nonce, signatures: signers.length, threshold: safe.threshold };
+    const of = { hash, nonce, signatures: signers.length, threshold: safe.threshold, path };
     for (const made of callsOfTransaction(proposal.tx, known)) {
       if (makesCall(made, call)) return { proposed: { ...of, delay: 0n } };
       const isTimelock = governance.principals.get(made.to.toLowerCase())?.kind === 'timelock';
