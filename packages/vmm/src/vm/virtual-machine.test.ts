@@ -18,7 +18,7 @@ import { checkCvm, createCvm } from '../change/create-cvm.ts';
 import { closeUpdate, updateCvm } from '../change/update-cvm.ts';
 import { readManifest, type VmManifest } from '../manifest/manifest.ts';
 import { machineProcesses } from '../programs/machine-processes.ts';
-import { removeCvm, startCvm, stopCvm } from '../run/lifecycle.ts';
+import { HURRY, removeCvm, startCvm, stopCvm } from '../run/lifecycle.ts';
 import { readState } from '../state/state.ts';
 import { cvmStatus } from '../state/status.ts';
 import { writeBootDisk } from '../test/boot-disk.ts';
@@ -75,6 +75,20 @@ describe('a virtual machine', () => {
     expect(text('qmp.txt').split('\n').at(-2)).toBe('quit');
     await removeCvm(dir);
     expect(existsSync(dir)).toBe(false);
+  });
+
+  it('whose guest does not answer when it is asked to end is ended all the same', async () => {
+    await createCvm(lab.withMode('stubborn'));
+    const { state } = await startCvm(dir);
+    const stopping = stopCvm(dir);
+    await until(async () => text('qmp.txt').includes('system_powerdown'));
+    expect((await readState(dir)).boot_progress).toBe('powering off');
+    // Shortens the minute and a half for which a guest is waited for.
+    process.kill(state.supervisor!.pid, HURRY);
+    expect(await stopping).toBe(true);
+    expect(text('qmp.txt').split('\n').at(-2)).toBe('quit');
+    expect(machineProcesses(dir)).toEqual([]);
+    expect((await readState(dir)).status).toBe('stopped');
   });
 
   it('that is killed starts again by itself, with the same disk and ports', async () => {
