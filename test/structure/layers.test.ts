@@ -31,6 +31,7 @@ const layers: Record<string, number> = {
   'guest-agent': 3,
   vmm: 3,
   'auth-api': 3,
+  gateway: 3,
   watcher: 3,
   console: 3,
   cli: 4,
@@ -49,7 +50,7 @@ const sameLayer: Record<string, readonly string[]> = {
 const unlayered = ['scripts', 'test'];
 
 /** Services talk by prpc; the command line drives the VMM's process driver and the verifier as libraries. */
-const services = ['kms', 'guest-agent', 'vmm', 'verifier', 'auth-api'];
+const services = ['kms', 'guest-agent', 'vmm', 'verifier', 'auth-api', 'gateway'];
 
 const trustedRing = [
   'encoding',

@@ -34,6 +34,7 @@ export {
   type TurnedAway,
 } from './server/connections/connection-limits.ts';
 export { networkOf } from './server/connections/network-of.ts';
+export { type GuardedStream, guardStreams } from './server/connections/stream-guard.ts';
 export { TokenBuckets } from './server/connections/token-buckets.ts';
 export { memoizeEncoding } from './server/encoding.ts';
 export { FairTurns } from './server/fair-turns.ts';

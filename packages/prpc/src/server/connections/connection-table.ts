@@ -181,6 +181,6 @@ function isSilent(connection: Connection): boolean {
   return connection.isSilent;
 }
 
-function isWaiting({ underWay }: Connection): boolean {
-  return underWay === 0;
+function isWaiting({ underWay, isRelayed }: Connection): boolean {
+  return underWay === 0 && !isRelayed;
 }

@@ -35,6 +35,8 @@ export class Connection {
   isSilent = true;
   /** The connection ends with the answer that is on its way; whatever else comes by it is not looked at. */
   isClosing = false;
+  /** Bytes are relayed for it: it has work, though no request of HTTP is under way. */
+  isRelayed = false;
   /** Bytes held on credit. */
   held = 0;
   readonly #underWay = new Set<Exchange>();

@@ -1,0 +1,1 @@
+export { createProxyServer } from './proxy/proxy-server.ts';

@@ -1,0 +1,254 @@
+import { createServer, type Server, type Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import { type GuardedStream, guardStreams, networkOf } from '@dstack-cloud/prpc';
+import { joinStreams } from '@dstack-cloud/vsock';
+import { readServerName } from '../hello/client-hello.ts';
+import { type ProxiedConnection, readProxyHeader, writeProxyHeader } from '../hello/proxy-header.ts';
+import { type HostTarget, labelBelow, parseHostLabel } from '../names/host-name.ts';
+import { chooseInstances } from '../routes/choose-instances.ts';
+import { type Instance, portRule } from '../routes/instance.ts';
+import { connectFirst } from './connect-first.ts';
+import type { ProxyOptions, ProxyRecord } from './proxy-options.ts';
+import { readBeginning } from './read-beginning.ts';
+
+/** Names of the gateway itself, reached at their default port with TLS that ends here. */
+const OWN = new Set(['gateway', 'health']);
+const OWN_PORT = 80;
+/** What a client gets that speaks HTTP to the TLS port. */
+const HTTP_REFUSAL =
+  'HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nThis port speaks TLS: use https.\n';
+
+/** Ends the way of one connection; `record` says where. */
+class Refusal extends Error {
+  readonly outcome: ProxyRecord['outcome'];
+
+  constructor(outcome: ProxyRecord['outcome'], reason: string) {
+    super(reason);
+    this.outcome = outcome;
+  }
+}
+
+type Beginning = { readonly hello: Buffer; readonly name: string; readonly proxied: ProxiedConnection };
+
+type Target = HostTarget & { readonly domain?: string };
+
+/**
+ * The listener for users: reads the server name of each TLS connection and relays it to an instance of the application
+ * that the name says, with TLS ended here or untouched (docs/protocol/gateway.md). What cannot be routed is closed.
+ */
+export function createProxyServer(options: ProxyOptions): Server {
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
+  guardStreams(server, options.connections, (stream) => {
+    void serve(stream, options).then((record) => {
+      stream.socket.destroy();
+      options.onRecord(record);
+    });
+  });
+  return server;
+}
+
+async function serve(stream: GuardedStream, options: ProxyOptions): Promise<ProxyRecord> {
+  let known: Partial<ProxyRecord> = {};
+  try {
+    const beginning = await begin(stream, options);
+    stream.spoke();
+    const source = networkOf(beginning.proxied.source?.address ?? stream.address);
+    known = { source, name: beginning.name };
+    const target = await targetOf(beginning.name, options);
+    const isOwn = OWN.has(target.id) && target.domain !== undefined;
+    known = { ...known, mode: isOwn ? 'own' : target.mode };
+    if (isOwn) return { source, ...known, ...(await serveOwn(stream, beginning, target, options)) };
+    return { source, ...known, ...(await route(stream, beginning, target, options)) };
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    return { source: stream.network, ...known, outcome: error.outcome, reason: error.message };
+  }
+}
+
+/** The server name, and every byte that came with it. */
+async function begin({ socket }: GuardedStream, options: ProxyOptions): Promise<Beginning> {
+  const { timeouts, inboundProxyHeader } = options;
+  let proxied = directConnection(socket);
+  let rest: Buffer = Buffer.alloc(0);
+  if (inboundProxyHeader) {
+    const header = await readBeginning(
+      socket,
+      (bytes) => {
+        const found = readProxyHeader(bytes);
+        return found.kind === 'more' ? 'more' : found;
+      },
+      timeouts.proxyHeader,
+    );
+    if (header === undefined) throw new Refusal('no-name', 'no PROXY header came in time');
+    if (header.result.kind === 'refused') throw new Refusal('no-name', header.result.why);
+    proxied = header.result.connection;
+    rest = header.bytes.subarray(header.result.length);
+  }
+  const hello = await readBeginning(
+    socket,
+    (bytes) => {
+      const found = readServerName(bytes);
+      return found.kind === 'more' ? 'more' : found;
+    },
+    timeouts.handshake,
+    rest,
+  );
+  if (hello === undefined) throw new Refusal('no-name', 'no server name came in time');
+  const { result, bytes } = hello;
+  if (result.kind === 'http') {
+    socket.end(HTTP_REFUSAL);
+    await new Promise((resolve) => setImmediate(resolve));
+    throw new Refusal('not-tls', 'plain HTTP on the TLS port');
+  }
+  if (result.kind === 'refused') throw new Refusal(result.why === 'not TLS' ? 'not-tls' : 'no-name', result.why);
+  return { hello: bytes, name: result.name, proxied };
+}
+
+async function targetOf(name: string, { certificates, customDomains, timeouts }: ProxyOptions): Promise<Target> {
+  const own = labelBelow(name, certificates.domains);
+  if (own !== undefined) {
+    const target = parseHostLabel(own.label);
+    if (typeof target === 'string') throw new Refusal('bad-name', target);
+    return { ...target, domain: own.domain };
+  }
+  const addresses = await within(timeouts.dns, customDomains.resolve(name));
+  const [first] = addresses;
+  if (first === undefined) throw new Refusal('unknown-app', 'the domain names no application');
+  return { ...first, mode: 'passthrough' };
+}
+
+async function within<T>(ms: number, asked: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Refusal('dns', 'the lookup took too long')), ms);
+  });
+  try {
+    return await Promise.race([asked, late]);
+  } catch (error) {
+    if (error instanceof Refusal) throw error;
+    throw new Refusal('dns', `the lookup failed: ${error instanceof Error ? error.message : error}`);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The candidates that may be reached at this port. */
+function candidatesFor({ id, port }: Target, options: ProxyOptions): readonly Instance[] {
+  const { table, health, handshakes, topN, staleSeconds, policy, maxConnectionsPerApp } = options;
+  const now = options.now?.() ?? Math.floor(Date.now() / 1000);
+  const chosen = chooseInstances(id, {
+    table,
+    health,
+    handshakes: handshakes(),
+    topN,
+    staleSeconds,
+    policy,
+    now,
+  });
+  if (chosen.length === 0) throw new Refusal('unknown-app', 'no instance of this application has a tunnel');
+  const allowed = chosen.filter((instance) => portRule(instance, port).allowed);
+  if (allowed.length === 0) throw new Refusal('denied-port', `port ${port} denied by app port policy`);
+  const open = table.ofApp(chosen[0]!.appId).reduce((sum, { instanceId }) => sum + health.open(instanceId), 0);
+  if (maxConnectionsPerApp > 0 && open >= maxConnectionsPerApp)
+    throw new Refusal('app-full', 'the application has as many connections as it may');
+  return allowed;
+}
+
+async function route(
+  stream: GuardedStream,
+  beginning: Beginning,
+  target: Target,
+  options: ProxyOptions,
+): Promise<Pick<ProxyRecord, 'outcome' | 'reason' | 'instanceId' | 'sent' | 'received'>> {
+  const { timeouts, health } = options;
+  // Before the handshake: an unknown application costs no cryptography.
+  const candidates = candidatesFor(target, options);
+  const near =
+    target.mode === 'passthrough' ? stream.socket : await handshake(stream, beginning.hello, target, options);
+  const gone = new AbortController();
+  const abort = (): void => gone.abort();
+  stream.socket.once('close', abort);
+  const connected = await connectFirst(candidates, {
+    port: target.port,
+    health,
+    timeoutMs: timeouts.connect,
+    signal: gone.signal,
+  });
+  stream.socket.off('close', abort);
+  if (connected === undefined) throw new Refusal('no-answer', 'no instance answers at this port');
+  const { socket: far, instance, end } = connected;
+  stream.relayed();
+  if (portRule(instance, target.port).proxyProtocol) far.write(writeProxyHeader(beginning.proxied));
+  if (target.mode === 'passthrough') far.write(beginning.hello);
+  const total = setTimeout(() => {
+    near.destroy();
+    far.destroy();
+  }, timeouts.total);
+  const { sent, received, reason } = await joinStreams(near, far, timeouts.idle);
+  clearTimeout(total);
+  end();
+  return { outcome: 'relayed', reason, sent, received, instanceId: instance.instanceId };
+}
+
+async function serveOwn(
+  stream: GuardedStream,
+  { hello }: Beginning,
+  target: Target,
+  options: ProxyOptions,
+): Promise<Pick<ProxyRecord, 'outcome'>> {
+  if (target.port !== OWN_PORT || target.mode !== 'terminate')
+    throw new Refusal('bad-name', 'the gateway itself is reached at its default port only');
+  const socket = await handshake(stream, hello, target, options);
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  options.serveOwn(socket, target.id as 'gateway' | 'health');
+  await closed;
+  return { outcome: 'own' };
+}
+
+/** Ends TLS here. What was read of the ClientHello is read again, by OpenSSL. */
+async function handshake(
+  { socket }: GuardedStream,
+  hello: Buffer,
+  { domain = '', mode }: Target,
+  { certificates, timeouts }: ProxyOptions,
+): Promise<TLSSocket> {
+  const secureContext = certificates.contextFor(domain);
+  if (secureContext === undefined) throw new Refusal('no-certificate', 'there is no certificate in force');
+  socket.unshift(hello);
+  const tls = new TLSSocket(socket, {
+    isServer: true,
+    secureContext,
+    ...(mode === 'h2' && { ALPNProtocols: ['h2'] }),
+  });
+  tls.allowHalfOpen = true;
+  await new Promise<void>((resolve, reject) => {
+    const fail = (reason: string): void => {
+      clearTimeout(timer);
+      tls.destroy();
+      reject(new Refusal('handshake', reason));
+    };
+    const timer = setTimeout(() => fail('the TLS handshake took too long'), timeouts.handshake);
+    tls.once('secure', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    tls.once('error', (error) => fail(error.message));
+    tls.once('close', () => fail('the client went away'));
+  });
+  tls.on('error', () => tls.destroy());
+  return tls;
+}
+
+function directConnection({ remoteAddress, remotePort, localAddress, localPort }: Socket): ProxiedConnection {
+  if (remoteAddress === undefined || localAddress === undefined) return { version: 2 };
+  return {
+    version: 2,
+    source: { address: plain(remoteAddress), port: remotePort ?? 0 },
+    destination: { address: plain(localAddress), port: localPort ?? 0 },
+  };
+}
+
+/** Without the prefix of an IPv4 address that came by an IPv6 socket. */
+function plain(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/, '');
+}
