@@ -1,0 +1,218 @@
+import { type Entry, type StateStore } from '../state/state-store.ts';
+import type { Instance, PortPolicy } from '../routes/instance.ts';
+import { RoutingTable } from '../routes/routing-table.ts';
+import type { AddressPlan } from '../wireguard/address-plan.ts';
+import type { WireGuardPeer } from '../wireguard/config-text.ts';
+import { isWireGuardKey } from '../wireguard/wireguard-key.ts';
+import { RegisterError } from './register-error.ts';
+import { instanceFromJson, instanceToJson } from './stored-instance.ts';
+
+/** Who registers, as its verified certificate says, and what it asks for. */
+export type Registration = {
+  readonly appId: string;
+  readonly instanceId: string;
+  readonly composeHash: string;
+  readonly publicKey: string;
+  readonly portPolicy?: PortPolicy;
+};
+
+/** Where tunnels are made and ended. */
+export type Tunnels = {
+  set(peer: WireGuardPeer): void;
+  remove(publicKey: string): void;
+};
+
+export type RegistryOptions = {
+  readonly store: StateStore;
+  readonly plan: AddressPlan;
+  readonly tunnels: Tunnels;
+  /** WireGuard key of the gateway, which no guest may have. */
+  readonly ownPublicKey: string;
+  /** Unix seconds. */
+  readonly now: () => number;
+};
+
+const INSTANCE = 'inst/';
+const ADDRESS = 'ip/';
+const ID = /^[0-9a-f]{40}$/;
+/** Others may have taken what was free: another try with what is true now. */
+const MAX_TRIES = 5;
+
+/** Who is registered: in memory for routing, in the store for ever, in WireGuard as peers. */
+export class Registry {
+  readonly table: RoutingTable = new RoutingTable();
+  readonly #options: RegistryOptions;
+  readonly #revisions = new Map<string, number>();
+  readonly #addresses = new Map<string, string>();
+  /** Where the search for a free address goes on: whole ranges are not walked for each guest. */
+  #free: Iterator<string>;
+
+  private constructor(options: RegistryOptions) {
+    this.#options = options;
+    this.#free = options.plan.clients()[Symbol.iterator]();
+  }
+
+  /**
+   * Reads the registrations from the store. A record that cannot be read is left out and told; it ends nothing.
+   * @param onDamaged a key of the store and what is wrong with its record
+   */
+  static async load(options: RegistryOptions, onDamaged: (key: string, why: string) => void): Promise<Registry> {
+    const registry = new Registry(options);
+    const { entries } = await options.store.list(INSTANCE);
+    for (const entry of entries) registry.#take(entry, onDamaged);
+    return registry;
+  }
+
+  /**
+   * Registers an instance, or says again what it was told. Asked again without a change, nothing is written.
+   * @throws RegisterError for a request that must not be fulfilled, GatewayError `state` when the store fails
+   */
+  async register(request: Registration): Promise<Instance> {
+    for (let tries = 0; ; tries++) {
+      const known = this.#check(request);
+      const portPolicy = request.portPolicy ?? (known?.composeHash === request.composeHash ? known.portPolicy : undefined);
+      const ip = known && this.#options.plan.isFree(known.ip) ? known.ip : this.#freeAddress();
+      const { appId, instanceId, composeHash, publicKey } = request;
+      const isKnown = known !== undefined && known.publicKey === publicKey && known.ip === ip;
+      if (isKnown && known.composeHash === composeHash && samePolicy(known.portPolicy, portPolicy)) return known;
+      const instance: Instance = {
+        instanceId,
+        appId,
+        composeHash,
+        ip,
+        publicKey,
+        registeredAt: this.#options.now(),
+        ...(portPolicy && { portPolicy }),
+      };
+      if (await this.#write(instance, known)) return instance;
+      if (tries >= MAX_TRIES) throw new RegisterError('unavailable', 'The registration changes all the time; try again');
+    }
+  }
+
+  /** Ends a registration. @returns whether there was one */
+  async remove(instanceId: string): Promise<boolean> {
+    const known = this.table.get(instanceId);
+    if (known === undefined) return false;
+    const key = INSTANCE + instanceId;
+    const revision = await this.#options.store.commit(
+      [{ key, revision: this.#revisions.get(instanceId) ?? 0 }],
+      [
+        { key, value: undefined },
+        { key: ADDRESS + known.ip, value: undefined },
+      ],
+    );
+    if (revision === undefined) return false;
+    this.#forget(known);
+    return true;
+  }
+
+  /** Removes who had no handshake for so long and did not register in that time either. @returns who was removed */
+  async recycle(olderThan: number, handshakes: ReadonlyMap<string, number>): Promise<readonly Instance[]> {
+    const old = [...this.table.all()].filter(
+      ({ publicKey, registeredAt }) => Math.max(registeredAt, handshakes.get(publicKey) ?? 0) < olderThan,
+    );
+    const removed: Instance[] = [];
+    for (const instance of old) if (await this.remove(instance.instanceId)) removed.push(instance);
+    return removed;
+  }
+
+  /** What WireGuard should know, in the order of the instance ids. */
+  peers(): readonly WireGuardPeer[] {
+    return [...this.table.all()]
+      .sort((one, other) => (one.instanceId < other.instanceId ? -1 : 1))
+      .map(({ publicKey, ip }) => ({ publicKey, ip }));
+  }
+
+  #check({ appId, instanceId, composeHash, publicKey }: Registration): Instance | undefined {
+    const { table } = this;
+    if (!ID.test(appId)) throw new RegisterError('invalid', 'The app id is not 20 bytes');
+    if (!ID.test(instanceId))
+      throw new RegisterError('invalid', 'The instance id is not 20 bytes: applications without one cannot use the gateway');
+    if (!/^[0-9a-f]{64}$/.test(composeHash)) throw new RegisterError('invalid', 'The compose hash is not 32 bytes');
+    if (!isWireGuardKey(publicKey) || publicKey === this.#options.ownPublicKey)
+      throw new RegisterError('invalid', 'client_public_key is not a WireGuard public key');
+    const holder = table.ofKey(publicKey);
+    if (holder !== undefined && holder.instanceId !== instanceId)
+      throw new RegisterError('denied', 'WireGuard public key is already registered to another instance');
+    const known = table.get(instanceId);
+    if (known !== undefined && known.appId !== appId)
+      throw new RegisterError('denied', 'The instance is registered by another application');
+    return known;
+  }
+
+  async #write(instance: Instance, known: Instance | undefined): Promise<boolean> {
+    const { store, tunnels } = this.#options;
+    const { instanceId, ip, publicKey } = instance;
+    const key = INSTANCE + instanceId;
+    const isNewAddress = known?.ip !== ip;
+    // Reserved at once, so that two who register now do not both search from here.
+    this.#addresses.set(ip, instanceId);
+    let revision: number | undefined;
+    try {
+      revision = await store.commit(
+        [
+          { key, revision: this.#revisions.get(instanceId) ?? 0 },
+          ...(isNewAddress ? [{ key: ADDRESS + ip, revision: 0 }] : []),
+        ],
+        [
+          { key, value: instanceToJson(instance) },
+          ...(isNewAddress ? [{ key: ADDRESS + ip, value: instanceId }] : []),
+          ...(isNewAddress && known !== undefined ? [{ key: ADDRESS + known.ip, value: undefined }] : []),
+        ],
+      );
+    } finally {
+      if (revision === undefined && isNewAddress) this.#addresses.delete(ip);
+    }
+    if (revision === undefined) {
+      await this.#readAgain(instanceId);
+      return false;
+    }
+    if (known !== undefined) this.#forget(known, publicKey);
+    this.#remember(instance, revision);
+    tunnels.set({ publicKey, ip });
+    return true;
+  }
+
+  async #readAgain(instanceId: string): Promise<void> {
+    const { entries } = await this.#options.store.list(INSTANCE + instanceId);
+    const before = this.table.get(instanceId);
+    if (before !== undefined) this.#forget(before);
+    for (const entry of entries) this.#take(entry, () => undefined);
+  }
+
+  #take(entry: Entry, onDamaged: (key: string, why: string) => void): void {
+    const instance = instanceFromJson(entry.value);
+    if (typeof instance === 'string') return onDamaged(entry.key, instance);
+    if (entry.key !== INSTANCE + instance.instanceId) return onDamaged(entry.key, 'it is of another instance');
+    if (this.table.ofKey(instance.publicKey) !== undefined) return onDamaged(entry.key, 'its key is that of another instance');
+    if (this.#addresses.has(instance.ip)) return onDamaged(entry.key, 'its address is that of another instance');
+    this.#remember(instance, entry.revision);
+    this.#options.tunnels.set({ publicKey: instance.publicKey, ip: instance.ip });
+  }
+
+  #remember(instance: Instance, revision: number): void {
+    this.table.put(instance);
+    this.#revisions.set(instance.instanceId, revision);
+    this.#addresses.set(instance.ip, instance.instanceId);
+  }
+
+  #forget({ instanceId, ip, publicKey }: Instance, keptKey?: string): void {
+    this.table.remove(instanceId);
+    this.#revisions.delete(instanceId);
+    if (this.#addresses.get(ip) === instanceId) this.#addresses.delete(ip);
+    if (publicKey !== keptKey) this.#options.tunnels.remove(publicKey);
+  }
+
+  #freeAddress(): string {
+    for (let round = 0; round < 2; round++) {
+      for (let next = this.#free.next(); !next.done; next = this.#free.next())
+        if (!this.#addresses.has(next.value)) return next.value;
+      this.#free = this.#options.plan.clients()[Symbol.iterator]();
+    }
+    throw new RegisterError('unavailable', 'IP pool exhausted: all addresses of client_ip_range are taken');
+  }
+}
+
+function samePolicy(one: PortPolicy | undefined, other: PortPolicy | undefined): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
