@@ -30,6 +30,8 @@ const systemPackages = [
   { name: 'dosfstools', program: 'fsck.fat', use: 'FAT volumes against the reference tools' },
   { name: 'mtools', program: 'mtype', use: 'FAT volumes against the reference tools' },
   { name: 'qemu-system-x86', program: 'qemu-system-x86_64', use: 'virtual machines' },
+  { name: 'wireguard-tools', program: 'wg', use: 'tunnels of the gateway' },
+  { name: 'wireguard-go', program: 'wireguard-go', use: 'tunnels of the gateway' },
   { name: 'qemu-utils', program: 'qemu-img', use: 'virtual machines' },
   { name: 'ovmf', file: '/usr/share/OVMF/OVMF_CODE.fd', use: 'the measured boot of virtual machines' },
   { name: 'squashfs-tools', program: 'unsquashfs', use: 'root file systems against the reference tool' },

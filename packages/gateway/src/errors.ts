@@ -1,5 +1,10 @@
 /** Why the gateway refuses or cannot go on. */
-export type GatewayErrorCode = 'config-unreadable' | 'config-invalid' | 'listen-failed' | 'wireguard' | 'state';
+export type GatewayErrorCode =
+  | 'config-unreadable'
+  | 'config-invalid'
+  | 'listen-failed'
+  | 'wireguard'
+  | 'state';
 
 /** An error with a code for programs and a sentence for people. */
 export class GatewayError extends Error {

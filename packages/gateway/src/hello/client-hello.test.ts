@@ -55,7 +55,11 @@ describe('the server name of a connection', () => {
     ['an empty record', Buffer.from('1603010000', 'hex'), 'empty'],
     ['a record too long', Buffer.from('1603014001', 'hex'), 'too long'],
     ['a message too long', Buffer.from('16030100040100ffff', 'hex'), 'too long'],
-    ['another record within', Buffer.concat([inRecords(RECORDED.subarray(5), [20]).subarray(0, 25), Buffer.from([23])]), 'another kind'],
+    [
+      'another record within',
+      Buffer.concat([inRecords(RECORDED.subarray(5), [20]).subarray(0, 25), Buffer.from([23])]),
+      'another kind',
+    ],
   ])('refuses %s', (_what, bytes, why) => {
     expect(readServerName(bytes)).toEqual({ kind: 'refused', why: expect.stringContaining(why) });
   });
@@ -65,7 +69,10 @@ describe('the server name of a connection', () => {
   });
 
   it('waits for no more than a ClientHello may have', () => {
-    const endless = inRecords(Buffer.concat([Buffer.from('01003ffc', 'hex'), Buffer.alloc(20_000)]), [16_384]);
+    const endless = inRecords(
+      Buffer.concat([Buffer.from('01003ffc', 'hex'), Buffer.alloc(20_000)]),
+      [16_384],
+    );
     expect(readServerName(endless.subarray(0, MAX_CLIENT_HELLO)).kind).toBe('refused');
   });
 

@@ -30,7 +30,8 @@ const MORE: ServerName = { kind: 'more' };
  */
 export function readServerName(bytes: Uint8Array): ServerName {
   const found = read(bytes);
-  if (found.kind === 'more' && bytes.length >= MAX_CLIENT_HELLO) return refused('the ClientHello is too long');
+  if (found.kind === 'more' && bytes.length >= MAX_CLIENT_HELLO)
+    return refused('the ClientHello is too long');
   return found;
 }
 

@@ -30,7 +30,11 @@ describe('a PROXY header', () => {
     );
     fc.assert(
       fc.property(fc.constantFrom(1 as const, 2 as const), pair, port, port, (version, [from, to], a, b) => {
-        const connection = { version, source: { address: from, port: a }, destination: { address: to, port: b } };
+        const connection = {
+          version,
+          source: { address: from, port: a },
+          destination: { address: to, port: b },
+        };
         expect(readProxyHeader(writeProxyHeader(connection))).toMatchObject({ kind: 'header', connection });
       }),
     );
@@ -59,9 +63,14 @@ describe('a PROXY header', () => {
 
   it('never throws, whatever comes', () => {
     fc.assert(
-      fc.property(fc.constantFrom(V1, V2), fc.uint8Array({ maxLength: 60 }), fc.nat(40), (start, bytes, keep) => {
-        readProxyHeader(Buffer.concat([start.subarray(0, keep), bytes]));
-      }),
+      fc.property(
+        fc.constantFrom(V1, V2),
+        fc.uint8Array({ maxLength: 60 }),
+        fc.nat(40),
+        (start, bytes, keep) => {
+          readProxyHeader(Buffer.concat([start.subarray(0, keep), bytes]));
+        },
+      ),
     );
   });
 });

@@ -10,12 +10,20 @@ describe('the value of an app-address record', () => {
     expect(parseAppAddress(`${ID.toUpperCase()}:443`)).toEqual({ id: ID, port: 443 });
   });
 
-  it.each(['localhost:8011', 'gateway:80', 'health:80', `${ID}`, `${ID}:`, `${ID}:0`, `${ID}:65536`, `${ID}:80:1`, ':80', ''])(
-    '%s names none',
-    (text) => {
-      expect(parseAppAddress(text)).toBeUndefined();
-    },
-  );
+  it.each([
+    'localhost:8011',
+    'gateway:80',
+    'health:80',
+    `${ID}`,
+    `${ID}:`,
+    `${ID}:0`,
+    `${ID}:65536`,
+    `${ID}:80:1`,
+    ':80',
+    '',
+  ])('%s names none', (text) => {
+    expect(parseAppAddress(text)).toBeUndefined();
+  });
 });
 
 describe('looking up a custom domain', () => {

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer as createHttp2Server, connect as http2Connect } from 'node:http2';
-import { connect as tcpConnect, createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Server, type Socket, connect as tcpConnect } from 'node:net';
 import { connect, createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
 import { readProxyHeader, writeProxyHeader } from '../hello/proxy-header.ts';
@@ -51,7 +51,14 @@ describe('a connection of a user', () => {
     const port = await listen(inner, 1);
     const name = `${APP}-${port}g.${BASE}`;
     const session = http2Connect(`https://${name}`, {
-      createConnection: () => connect({ port: lab.port, host: '127.0.0.1', servername: name, rejectUnauthorized: false, ALPNProtocols: ['h2'] }),
+      createConnection: () =>
+        connect({
+          port: lab.port,
+          host: '127.0.0.1',
+          servername: name,
+          rejectUnauthorized: false,
+          ALPNProtocols: ['h2'],
+        }),
     });
     const stream = session.request({ ':path': '/' });
     const chunks: Buffer[] = [];
@@ -78,7 +85,10 @@ describe('a connection of a user', () => {
   it('follows the record of a custom domain, with the TLS of the application, and of no other name', async () => {
     const lab = await labWith(1);
     const own = certificateFor('www.customer.test');
-    const port = await listen(createTlsServer({ cert: own.certChain, key: own.key }, (socket) => socket.end('mine')), 1);
+    const port = await listen(
+      createTlsServer({ cert: own.certChain, key: own.key }, (socket) => socket.end('mine')),
+      1,
+    );
     lab.zone.set('_dstack-app-address.www.customer.test', [`${APP}:${port}`]);
     const client = await tlsTo(lab, 'www.customer.test');
     expect(client.getPeerCertificate().subject.CN).toBe('www.customer.test');
@@ -144,9 +154,16 @@ describe('a connection of a user', () => {
   it('brings its address by PROXY header where the application declared that, and from a load balancer', async () => {
     const lab = await labWith({ inboundProxyHeader: true });
     const seen: Buffer[] = [];
-    const port = await listen(createServer((socket) => void socket.on('data', (chunk) => seen.push(chunk))), 1);
+    const port = await listen(
+      createServer((socket) => void socket.on('data', (chunk) => seen.push(chunk))),
+      1,
+    );
     lab.table.put(instance(1, { portPolicy: { ports: [{ port, proxyProtocol: true }], restrict: false } }));
-    const connection = { version: 1 as const, source: { address: '203.0.113.7', port: 7 }, destination: { address: '203.0.113.9', port: 443 } };
+    const connection = {
+      version: 1 as const,
+      source: { address: '203.0.113.7', port: 7 },
+      destination: { address: '203.0.113.9', port: 443 },
+    };
     const raw = await rawTo(lab);
     raw.write(writeProxyHeader(connection));
     const client = connect({ socket: raw, servername: `${APP}-${port}.${BASE}`, rejectUnauthorized: false });
@@ -172,7 +189,9 @@ describe('a connection of a user', () => {
   });
 
   it('slow-client-hello: has so long for its name, byte by byte or not at all, and no longer', async () => {
-    const lab = await labWith({ timeouts: { handshake: 300, proxyHeader: 300, connect: 300, dns: 300, idle: 1_000, total: 60_000 } });
+    const lab = await labWith({
+      timeouts: { handshake: 300, proxyHeader: 300, connect: 300, dns: 300, idle: 1_000, total: 60_000 },
+    });
     const records = [lab.next(), lab.next(), lab.next()];
     const silent = await rawTo(lab);
     const slow = await rawTo(lab);
@@ -186,12 +205,22 @@ describe('a connection of a user', () => {
   });
 
   it('ends when nothing flows, and after its longest time', async () => {
-    const lab = await labWith({ timeouts: { handshake: 2_000, proxyHeader: 300, connect: 2_000, dns: 300, idle: 200, total: 60_000 } }, 1);
+    const lab = await labWith(
+      {
+        timeouts: { handshake: 2_000, proxyHeader: 300, connect: 2_000, dns: 300, idle: 200, total: 60_000 },
+      },
+      1,
+    );
     const port = await echo(1);
     const idle = lab.next();
     await tlsTo(lab, `${APP}-${port}.${BASE}`);
     expect(await idle).toMatchObject({ outcome: 'relayed', reason: 'idle' });
-    const short = await labWith({ timeouts: { handshake: 2_000, proxyHeader: 300, connect: 2_000, dns: 300, idle: 60_000, total: 300 } }, 1);
+    const short = await labWith(
+      {
+        timeouts: { handshake: 2_000, proxyHeader: 300, connect: 2_000, dns: 300, idle: 60_000, total: 300 },
+      },
+      1,
+    );
     const total = short.next();
     const client = await tlsTo(short, `${APP}-${port}.${BASE}`);
     const timer = setInterval(() => client.writable && client.write('x'), 20);
@@ -203,7 +232,9 @@ describe('a connection of a user', () => {
     const lab = await labWith(1);
     const port = await echo(1);
     const { certChain } = certificateFor(`*.${BASE}`);
-    expect(() => lab.certificates.set(BASE, { certChain, key: certificateFor('x').key })).toThrow(/do not fit/);
+    expect(() => lab.certificates.set(BASE, { certChain, key: certificateFor('x').key })).toThrow(
+      /do not fit/,
+    );
     expect(() => lab.certificates.set(BASE, certificateFor('*.other.test'))).toThrow(/does not cover/);
     expect(() => lab.certificates.set(BASE, certificateFor(`*.${BASE}`, 1_000_000_000))).toThrow(/in force/);
     const before = await tlsTo(lab, `${APP}-${port}.${BASE}`);
@@ -234,10 +265,18 @@ async function listen(server: Server, number: number, port = 0): Promise<number>
   return (server.address() as { port: number }).port;
 }
 
-const echo = (number: number): Promise<number> => listen(createServer((socket) => socket.pipe(socket)), number);
+const echo = (number: number): Promise<number> =>
+  listen(
+    createServer((socket) => socket.pipe(socket)),
+    number,
+  );
 
 const answering = (number: number, text: string, port?: number): Promise<number> =>
-  listen(createServer((socket) => socket.end(text)), number, port);
+  listen(
+    createServer((socket) => socket.end(text)),
+    number,
+    port,
+  );
 
 async function rawTo(lab: Lab): Promise<Socket> {
   const socket = tcpConnect({ port: lab.port, host: '127.0.0.1' });
@@ -248,7 +287,13 @@ async function rawTo(lab: Lab): Promise<Socket> {
 }
 
 async function tlsTo(lab: Lab, servername: string, options: object = {}): Promise<TLSSocket> {
-  const client = connect({ port: lab.port, host: '127.0.0.1', servername, rejectUnauthorized: false, ...options });
+  const client = connect({
+    port: lab.port,
+    host: '127.0.0.1',
+    servername,
+    rejectUnauthorized: false,
+    ...options,
+  });
   sockets.add(client);
   await once(client, 'secureConnect');
   client.on('error', () => client.destroy());

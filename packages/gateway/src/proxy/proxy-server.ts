@@ -100,11 +100,15 @@ async function begin({ socket }: GuardedStream, options: ProxyOptions): Promise<
     await new Promise((resolve) => setImmediate(resolve));
     throw new Refusal('not-tls', 'plain HTTP on the TLS port');
   }
-  if (result.kind === 'refused') throw new Refusal(result.why === 'not TLS' ? 'not-tls' : 'no-name', result.why);
+  if (result.kind === 'refused')
+    throw new Refusal(result.why === 'not TLS' ? 'not-tls' : 'no-name', result.why);
   return { hello: bytes, name: result.name, proxied };
 }
 
-async function targetOf(name: string, { certificates, customDomains, timeouts }: ProxyOptions): Promise<Target> {
+async function targetOf(
+  name: string,
+  { certificates, customDomains, timeouts }: ProxyOptions,
+): Promise<Target> {
   const own = labelBelow(name, certificates.domains);
   if (own !== undefined) {
     const target = parseHostLabel(own.label);
@@ -148,7 +152,9 @@ function candidatesFor({ id, port }: Target, options: ProxyOptions): readonly In
   if (chosen.length === 0) throw new Refusal('unknown-app', 'no instance of this application has a tunnel');
   const allowed = chosen.filter((instance) => portRule(instance, port).allowed);
   if (allowed.length === 0) throw new Refusal('denied-port', `port ${port} denied by app port policy`);
-  const open = table.ofApp(chosen[0]!.appId).reduce((sum, { instanceId }) => sum + health.open(instanceId), 0);
+  const open = table
+    .ofApp(chosen[0]!.appId)
+    .reduce((sum, { instanceId }) => sum + health.open(instanceId), 0);
   if (maxConnectionsPerApp > 0 && open >= maxConnectionsPerApp)
     throw new Refusal('app-full', 'the application has as many connections as it may');
   return allowed;

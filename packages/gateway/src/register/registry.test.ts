@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { openSqliteStore } from '../state/sqlite-store.ts';
 import type { StateStore } from '../state/state-store.ts';
 import { addressPlan } from '../wireguard/address-plan.ts';
-import { Registry, type Registration } from './registry.ts';
+import { type Registration, Registry } from './registry.ts';
 
 const PLAN = addressPlan({ ip: '10.0.0.1/24', reservedNet: ['10.0.0.1/32'], clientIpRange: '10.0.0.0/28' });
 const OWN_KEY = keyOf(255);
@@ -41,11 +41,15 @@ describe('registering', () => {
   it('register-as-another-app: an instance stays with its application, a key with its instance', async () => {
     const { registry, tunnels } = await lab();
     await registry.register(request(1));
-    await expect(registry.register(request(1, { appId: idOf(77) }))).rejects.toMatchObject({ code: 'denied' });
+    await expect(registry.register(request(1, { appId: idOf(77) }))).rejects.toMatchObject({
+      code: 'denied',
+    });
     await expect(registry.register(request(2, { publicKey: keyOf(1) }))).rejects.toThrow(
       'WireGuard public key is already registered to another instance',
     );
-    await expect(registry.register(request(3, { publicKey: OWN_KEY }))).rejects.toMatchObject({ code: 'invalid' });
+    await expect(registry.register(request(3, { publicKey: OWN_KEY }))).rejects.toMatchObject({
+      code: 'invalid',
+    });
     expect([...tunnels]).toEqual([[keyOf(1), '10.0.0.2']]);
   });
 
@@ -118,7 +122,11 @@ describe('registering', () => {
   });
 
   it('is the same after a restart, whatever happened', async () => {
-    const step = fc.record({ remove: fc.boolean(), n: fc.integer({ min: 1, max: 6 }), key: fc.integer({ min: 1, max: 8 }) });
+    const step = fc.record({
+      remove: fc.boolean(),
+      n: fc.integer({ min: 1, max: 6 }),
+      key: fc.integer({ min: 1, max: 8 }),
+    });
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
         const { registry, store, tunnels } = await lab();
@@ -141,14 +149,28 @@ describe('registering', () => {
 
   it('leaves out a damaged record, and says which', async () => {
     const { store } = await lab();
-    const good = { version: 1, instance_id: idOf(1), app_id: idOf(9), compose_hash: 'e'.repeat(64), ip: '10.0.0.2', public_key: keyOf(1), registered_at: 1 };
+    const good = {
+      version: 1,
+      instance_id: idOf(1),
+      app_id: idOf(9),
+      compose_hash: 'e'.repeat(64),
+      ip: '10.0.0.2',
+      public_key: keyOf(1),
+      registered_at: 1,
+    };
     const records: [string, unknown][] = [
       [`inst/${idOf(1)}`, good],
       [`inst/${idOf(2)}`, { ...good, instance_id: idOf(2), public_key: `${keyOf(2)}\n[Peer]` }],
       [`inst/${idOf(3)}`, { ...good, instance_id: idOf(3), public_key: keyOf(3) }],
       [`inst/${idOf(4)}`, { ...good, instance_id: idOf(1) }],
     ];
-    await store.commit([], [...records.map(([key, value]) => ({ key, value: JSON.stringify(value) })), { key: `inst/${idOf(5)}`, value: '{' }]);
+    await store.commit(
+      [],
+      [
+        ...records.map(([key, value]) => ({ key, value: JSON.stringify(value) })),
+        { key: `inst/${idOf(5)}`, value: '{' },
+      ],
+    );
     const damaged: string[] = [];
     const { registry } = await lab(store, (key) => damaged.push(key));
     expect(registry.table.size).toBe(1);
@@ -165,7 +187,10 @@ describe('registering', () => {
   });
 });
 
-async function lab(store: StateStore = openSqliteStore(':memory:'), onDamaged: (key: string, why: string) => void = () => undefined) {
+async function lab(
+  store: StateStore = openSqliteStore(':memory:'),
+  onDamaged: (key: string, why: string) => void = () => undefined,
+) {
   const tunnels = new Map<string, string>();
   const clock = { now: 1_700_000_000 };
   const registry = await Registry.load(
@@ -185,7 +210,13 @@ async function lab(store: StateStore = openSqliteStore(':memory:'), onDamaged: (
 }
 
 function request(n: number, fields: Partial<Registration> = {}): Registration {
-  return { appId: idOf(99), instanceId: idOf(n), composeHash: 'e'.repeat(64), publicKey: keyOf(n), ...fields };
+  return {
+    appId: idOf(99),
+    instanceId: idOf(n),
+    composeHash: 'e'.repeat(64),
+    publicKey: keyOf(n),
+    ...fields,
+  };
 }
 
 function idOf(n: number): string {

@@ -1,6 +1,6 @@
-import { type Entry, type StateStore } from '../state/state-store.ts';
 import type { Instance, PortPolicy } from '../routes/instance.ts';
 import { RoutingTable } from '../routes/routing-table.ts';
+import type { Entry, StateStore } from '../state/state-store.ts';
 import type { AddressPlan } from '../wireguard/address-plan.ts';
 import type { WireGuardPeer } from '../wireguard/config-text.ts';
 import { isWireGuardKey } from '../wireguard/wireguard-key.ts';
@@ -56,7 +56,10 @@ export class Registry {
    * Reads the registrations from the store. A record that cannot be read is left out and told; it ends nothing.
    * @param onDamaged a key of the store and what is wrong with its record
    */
-  static async load(options: RegistryOptions, onDamaged: (key: string, why: string) => void): Promise<Registry> {
+  static async load(
+    options: RegistryOptions,
+    onDamaged: (key: string, why: string) => void,
+  ): Promise<Registry> {
     const registry = new Registry(options);
     const { entries } = await options.store.list(INSTANCE);
     for (const entry of entries) registry.#take(entry, onDamaged);
@@ -70,11 +73,13 @@ export class Registry {
   async register(request: Registration): Promise<Instance> {
     for (let tries = 0; ; tries++) {
       const known = this.#check(request);
-      const portPolicy = request.portPolicy ?? (known?.composeHash === request.composeHash ? known.portPolicy : undefined);
+      const portPolicy =
+        request.portPolicy ?? (known?.composeHash === request.composeHash ? known.portPolicy : undefined);
       const ip = known && this.#options.plan.isFree(known.ip) ? known.ip : this.#freeAddress();
       const { appId, instanceId, composeHash, publicKey } = request;
       const isKnown = known !== undefined && known.publicKey === publicKey && known.ip === ip;
-      if (isKnown && known.composeHash === composeHash && samePolicy(known.portPolicy, portPolicy)) return known;
+      if (isKnown && known.composeHash === composeHash && samePolicy(known.portPolicy, portPolicy))
+        return known;
       const instance: Instance = {
         instanceId,
         appId,
@@ -85,7 +90,8 @@ export class Registry {
         ...(portPolicy && { portPolicy }),
       };
       if (await this.#write(instance, known)) return instance;
-      if (tries >= MAX_TRIES) throw new RegisterError('unavailable', 'The registration changes all the time; try again');
+      if (tries >= MAX_TRIES)
+        throw new RegisterError('unavailable', 'The registration changes all the time; try again');
     }
   }
 
@@ -127,8 +133,12 @@ export class Registry {
     const { table } = this;
     if (!ID.test(appId)) throw new RegisterError('invalid', 'The app id is not 20 bytes');
     if (!ID.test(instanceId))
-      throw new RegisterError('invalid', 'The instance id is not 20 bytes: applications without one cannot use the gateway');
-    if (!/^[0-9a-f]{64}$/.test(composeHash)) throw new RegisterError('invalid', 'The compose hash is not 32 bytes');
+      throw new RegisterError(
+        'invalid',
+        'The instance id is not 20 bytes: applications without one cannot use the gateway',
+      );
+    if (!/^[0-9a-f]{64}$/.test(composeHash))
+      throw new RegisterError('invalid', 'The compose hash is not 32 bytes');
     if (!isWireGuardKey(publicKey) || publicKey === this.#options.ownPublicKey)
       throw new RegisterError('invalid', 'client_public_key is not a WireGuard public key');
     const holder = table.ofKey(publicKey);
@@ -183,9 +193,12 @@ export class Registry {
   #take(entry: Entry, onDamaged: (key: string, why: string) => void): void {
     const instance = instanceFromJson(entry.value);
     if (typeof instance === 'string') return onDamaged(entry.key, instance);
-    if (entry.key !== INSTANCE + instance.instanceId) return onDamaged(entry.key, 'it is of another instance');
-    if (this.table.ofKey(instance.publicKey) !== undefined) return onDamaged(entry.key, 'its key is that of another instance');
-    if (this.#addresses.has(instance.ip)) return onDamaged(entry.key, 'its address is that of another instance');
+    if (entry.key !== INSTANCE + instance.instanceId)
+      return onDamaged(entry.key, 'it is of another instance');
+    if (this.table.ofKey(instance.publicKey) !== undefined)
+      return onDamaged(entry.key, 'its key is that of another instance');
+    if (this.#addresses.has(instance.ip))
+      return onDamaged(entry.key, 'its address is that of another instance');
     this.#remember(instance, entry.revision);
     this.#options.tunnels.set({ publicKey: instance.publicKey, ip: instance.ip });
   }

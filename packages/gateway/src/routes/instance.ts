@@ -30,5 +30,8 @@ export function portRule(
 ): { readonly allowed: boolean; readonly proxyProtocol: boolean } {
   if (portPolicy === undefined) return { allowed: true, proxyProtocol: false };
   const listed = portPolicy.ports.find((one) => one.port === port);
-  return { allowed: listed !== undefined || !portPolicy.restrict, proxyProtocol: listed?.proxyProtocol ?? false };
+  return {
+    allowed: listed !== undefined || !portPolicy.restrict,
+    proxyProtocol: listed?.proxyProtocol ?? false,
+  };
 }

@@ -10,7 +10,12 @@ const NOW = 1_700_000_000;
 describe('the table of routes', () => {
   it('knows each instance by id, application and key, and nothing of what is gone', () => {
     const id = fc.nat(12).map(String);
-    const step = fc.record({ remove: fc.boolean(), id, app: fc.nat(3).map(String), key: fc.nat(30).map(String) });
+    const step = fc.record({
+      remove: fc.boolean(),
+      id,
+      app: fc.nat(3).map(String),
+      key: fc.nat(30).map(String),
+    });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
         const table = new RoutingTable();
@@ -28,7 +33,9 @@ describe('the table of routes', () => {
         expect(table.size).toBe(model.size);
         for (let i = 0; i <= 12; i++) expect(table.get(`${i}`)).toBe(model.get(`${i}`));
         for (let app = 0; app <= 3; app++) {
-          const ids = [...model.values()].filter(({ appId }) => appId === `${app}`).map((one) => one.instanceId);
+          const ids = [...model.values()]
+            .filter(({ appId }) => appId === `${app}`)
+            .map((one) => one.instanceId);
           expect(table.ofApp(`${app}`).map((one) => one.instanceId)).toEqual(ids.sort());
         }
         for (const one of model.values()) expect(table.ofKey(one.publicKey)).toBe(one);

@@ -14,7 +14,11 @@ describe('the state in SQLite', () => {
   it('is a map with revisions, whatever is committed, and the same after it was closed', async () => {
     const key = fc.constantFrom('inst/a', 'inst/b', 'ip/1', 'ip/2');
     const write = fc.record({ key, value: fc.option(fc.string(), { nil: undefined }) });
-    const step = fc.record({ key, stale: fc.boolean(), writes: fc.uniqueArray(write, { selector: (w) => w.key, maxLength: 3 }) });
+    const step = fc.record({
+      key,
+      stale: fc.boolean(),
+      writes: fc.uniqueArray(write, { selector: (w) => w.key, maxLength: 3 }),
+    });
     let run = 0;
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 12 }), async (steps) => {
@@ -36,8 +40,12 @@ describe('the state in SQLite', () => {
         store = openSqliteStore(path);
         const { entries, revision: at } = await store.list('');
         expect(at).toBe(revision);
-        expect(entries).toEqual([...model].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, rest]) => ({ key: name, ...rest })));
-        expect((await store.list('ip/')).entries).toEqual(entries.filter((entry) => entry.key.startsWith('ip/')));
+        expect(entries).toEqual(
+          [...model].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, rest]) => ({ key: name, ...rest })),
+        );
+        expect((await store.list('ip/')).entries).toEqual(
+          entries.filter((entry) => entry.key.startsWith('ip/')),
+        );
         await store.close();
       }),
       { numRuns: 30 },
@@ -57,8 +65,19 @@ describe('the state in SQLite', () => {
   it('tells changes in order, and who comes with an older revision to list again', async () => {
     const store = openSqliteStore(':memory:');
     const seen: Change[] = [];
-    const stop = store.watch('inst/', 0, (change) => seen.push(change), () => expect.unreachable());
-    await store.commit([], [{ key: 'inst/a', value: '1' }, { key: 'ip/1', value: 'a' }]);
+    const stop = store.watch(
+      'inst/',
+      0,
+      (change) => seen.push(change),
+      () => expect.unreachable(),
+    );
+    await store.commit(
+      [],
+      [
+        { key: 'inst/a', value: '1' },
+        { key: 'ip/1', value: 'a' },
+      ],
+    );
     await store.commit([], [{ key: 'inst/a', value: undefined }]);
     stop();
     await store.commit([], [{ key: 'inst/b', value: '2' }]);

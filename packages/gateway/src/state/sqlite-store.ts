@@ -27,7 +27,9 @@ export function openSqliteStore(path: string): StateStore {
   const read = database.prepare('SELECT revision FROM records WHERE key = ?');
   const put = database.prepare('INSERT OR REPLACE INTO records (key, value, revision) VALUES (?, ?, ?)');
   const remove = database.prepare('DELETE FROM records WHERE key = ?');
-  const list = database.prepare('SELECT key, value, revision FROM records WHERE key >= ? AND key < ? ORDER BY key');
+  const list = database.prepare(
+    'SELECT key, value, revision FROM records WHERE key >= ? AND key < ? ORDER BY key',
+  );
   const setRevision = database.prepare('UPDATE counter SET revision = ?');
   let { revision } = database.prepare('SELECT revision FROM counter').get() as { revision: number };
   const watchers = new Set<Watcher>();
@@ -64,7 +66,9 @@ export function openSqliteStore(path: string): StateStore {
       } catch {
         // SQLite has rolled back by itself.
       }
-      const error = new GatewayError('state', `The state in ${path} cannot be written: ${reason(cause)}`, { cause });
+      const error = new GatewayError('state', `The state in ${path} cannot be written: ${reason(cause)}`, {
+        cause,
+      });
       for (const { reject } of batch) reject(error);
       return;
     }
@@ -105,7 +109,9 @@ function open(path: string): DatabaseSyncInstance {
   try {
     database = new DatabaseSync(path);
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
-    const { user_version: version } = database.prepare('PRAGMA user_version').get() as { user_version: number };
+    const { user_version: version } = database.prepare('PRAGMA user_version').get() as {
+      user_version: number;
+    };
     if (version !== 0 && version !== SCHEMA_VERSION) throw new Error(`it is of version ${version}`);
     database.exec(`BEGIN IMMEDIATE;
       CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;

@@ -5,7 +5,7 @@ import { generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { CONNECTION_LIMITS } from '@dstack-cloud/prpc';
 import { certificatePem, issueCertificate } from '@dstack-cloud/ra-tls';
 import { AppAddressResolver } from '../names/app-address-resolver.ts';
-import { CertificateStore, type CertificatePair } from '../proxy/certificate-store.ts';
+import { type CertificatePair, CertificateStore } from '../proxy/certificate-store.ts';
 import type { ProxyOptions, ProxyRecord } from '../proxy/proxy-options.ts';
 import { createProxyServer } from '../proxy/proxy-server.ts';
 import type { Instance } from '../routes/instance.ts';
@@ -46,7 +46,14 @@ export async function startLab(options: Partial<ProxyOptions> = {}): Promise<Lab
       lookup: async (name) => ({ records: (zone.get(name) ?? []).map((text) => [text]) }),
     }),
     serveOwn: (socket, id) => socket.end(`own ${id}`),
-    timeouts: { handshake: 2_000, proxyHeader: 2_000, connect: 2_000, dns: 2_000, idle: 60_000, total: 60_000 },
+    timeouts: {
+      handshake: 2_000,
+      proxyHeader: 2_000,
+      connect: 2_000,
+      dns: 2_000,
+      idle: 60_000,
+      total: 60_000,
+    },
     topN: 3,
     staleSeconds: 300,
     policy: 'fastest-handshake',

@@ -27,8 +27,10 @@ export function addressPlan(config: {
   const own = parseNetwork(config.ip);
   const range = parseNetwork(config.clientIpRange);
   const reserved = config.reservedNet.map(parseNetwork);
-  for (const net of reserved) if (!holdsNetwork(own, net)) throw invalid('Reserved net is not in the network');
-  if (!reserved.some((net) => holds(net, own.address))) throw invalid('Wg peer IP is not in the reserved net');
+  for (const net of reserved)
+    if (!holdsNetwork(own, net)) throw invalid('Reserved net is not in the network');
+  if (!reserved.some((net) => holds(net, own.address)))
+    throw invalid('Wg peer IP is not in the reserved net');
   if (!holdsNetwork(own, range)) throw invalid('Client IP range is not in the network');
   const broadcast = last(own);
   const isFree = (address: number): boolean =>

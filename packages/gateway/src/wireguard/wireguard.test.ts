@@ -6,7 +6,11 @@ import { isWireGuardKey } from './wireguard-key.ts';
 
 describe('the addresses of the tunnel', () => {
   it('begin with 10.0.0.2 by default, and leave out what is reserved', () => {
-    const plan = addressPlan({ ip: '10.0.0.1/24', reservedNet: ['10.0.0.1/32'], clientIpRange: '10.0.0.0/25' });
+    const plan = addressPlan({
+      ip: '10.0.0.1/24',
+      reservedNet: ['10.0.0.1/32'],
+      clientIpRange: '10.0.0.0/25',
+    });
     const all = [...plan.clients()];
     expect([all[0], all.at(-1), all.length]).toEqual(['10.0.0.2', '10.0.0.126', 125]);
     expect(plan.isFree('10.0.0.1')).toBe(false);
@@ -31,7 +35,11 @@ describe('the addresses of the tunnel', () => {
   });
 
   it('are free exactly when they are listed', () => {
-    const plan = addressPlan({ ip: '10.4.0.2/16', reservedNet: ['10.4.0.0/27'], clientIpRange: '10.4.0.0/20' });
+    const plan = addressPlan({
+      ip: '10.4.0.2/16',
+      reservedNet: ['10.4.0.0/27'],
+      clientIpRange: '10.4.0.0/20',
+    });
     const listed = new Set(plan.clients());
     fc.assert(
       fc.property(fc.nat(20), fc.nat(255), (third, fourth) => {
@@ -59,7 +67,15 @@ describe('a WireGuard key', () => {
       }),
     );
     const key = Buffer.alloc(32, 1).toString('base64');
-    const others = [`${key}\n[Peer]`, `${key} `, key.slice(0, -1), `${key.slice(0, -2)}F=`, '', Buffer.alloc(31, 1).toString('base64'), Buffer.alloc(33, 1).toString('base64')];
+    const others = [
+      `${key}\n[Peer]`,
+      `${key} `,
+      key.slice(0, -1),
+      `${key.slice(0, -2)}F=`,
+      '',
+      Buffer.alloc(31, 1).toString('base64'),
+      Buffer.alloc(33, 1).toString('base64'),
+    ];
     for (const other of others) expect(isWireGuardKey(other), JSON.stringify(other)).toBe(false);
   });
 });
