@@ -8,7 +8,7 @@ export {
 export { type HttpTransportOptions, httpTransport } from './client/http-transport.ts';
 export { PrpcError, type PrpcErrorCode, RpcError, type RpcErrorCode } from './errors.ts';
 export * as gateway from './gen/gateway_pb.ts';
-export { Gateway, GatewayAdmin } from './gen/gateway_pb.ts';
+export { Gateway } from './gen/gateway_pb.ts';
 export * from './gen/guest_agent_pb.ts';
 export * as guestApi from './gen/guest_api_pb.ts';
 export * as hostApi from './gen/host_api_pb.ts';

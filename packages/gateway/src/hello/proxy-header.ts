@@ -7,7 +7,7 @@ export type ProxiedConnection = {
   readonly destination?: Endpoint;
 };
 
-export type Endpoint = { readonly address: string; readonly port: number };
+type Endpoint = { readonly address: string; readonly port: number };
 
 /** What the first bytes of a connection from a load balancer say. */
 export type ProxyHeader =

@@ -32,7 +32,7 @@ export type ProxyRecord = {
 };
 
 /** All in milliseconds. */
-export type ProxyTimeouts = {
+type ProxyTimeouts = {
   readonly handshake: number;
   readonly proxyHeader: number;
   readonly connect: number;

@@ -24,7 +24,13 @@ describe('registering', () => {
   it('does not write what has not changed', async () => {
     let commits = 0;
     const store = openSqliteStore(':memory:');
-    const counting: StateStore = { ...store, commit: (...input) => (commits++, store.commit(...input)) };
+    const counting: StateStore = {
+      ...store,
+      commit: (...input) => {
+        commits += 1;
+        return store.commit(...input);
+      },
+    };
     const { registry } = await lab(counting);
     await registry.register(request(1));
     for (let i = 0; i < 10; i++) await registry.register(request(1));

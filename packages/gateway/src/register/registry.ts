@@ -17,7 +17,7 @@ export type Registration = {
 };
 
 /** Where tunnels are made and ended. */
-export type Tunnels = {
+type Tunnels = {
   set(peer: WireGuardPeer): void;
   remove(publicKey: string): void;
 };
@@ -192,15 +192,20 @@ export class Registry {
 
   #take(entry: Entry, onDamaged: (key: string, why: string) => void): void {
     const instance = instanceFromJson(entry.value);
-    if (typeof instance === 'string') return onDamaged(entry.key, instance);
-    if (entry.key !== INSTANCE + instance.instanceId)
-      return onDamaged(entry.key, 'it is of another instance');
-    if (this.table.ofKey(instance.publicKey) !== undefined)
-      return onDamaged(entry.key, 'its key is that of another instance');
-    if (this.#addresses.has(instance.ip))
-      return onDamaged(entry.key, 'its address is that of another instance');
+    const why = typeof instance === 'string' ? instance : this.#conflictOf(entry.key, instance);
+    if (typeof instance === 'string' || why !== undefined) {
+      onDamaged(entry.key, why ?? '');
+      return;
+    }
     this.#remember(instance, entry.revision);
     this.#options.tunnels.set({ publicKey: instance.publicKey, ip: instance.ip });
+  }
+
+  #conflictOf(key: string, { instanceId, publicKey, ip }: Instance): string | undefined {
+    if (key !== INSTANCE + instanceId) return 'it is of another instance';
+    if (this.table.ofKey(publicKey) !== undefined) return 'its key is that of another instance';
+    if (this.#addresses.has(ip)) return 'its address is that of another instance';
+    return undefined;
   }
 
   #remember(instance: Instance, revision: number): void {

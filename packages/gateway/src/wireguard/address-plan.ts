@@ -1,7 +1,7 @@
 import { GatewayError } from '../errors.ts';
 
 /** A network in CIDR form, IPv4. */
-export type Network = { readonly address: number; readonly prefix: number };
+type Network = { readonly address: number; readonly prefix: number };
 
 /** Where the tunnel addresses of guests come from. */
 export type AddressPlan = {

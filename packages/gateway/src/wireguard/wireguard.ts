@@ -41,12 +41,12 @@ export type WireGuard = {
   reconcile(peers: Iterable<WireGuardPeer>): Promise<void>;
   /** Unix seconds of the latest handshake by key; 0 for none. */
   handshakes(): Promise<ReadonlyMap<string, number>>;
-  /** Ends the interface that it made. */
+  /** Ends `wireguard-go`. An interface of the kernel stays, so that tunnels live over a restart of the gateway. */
   close(): Promise<void>;
 };
 
 /**
- * Makes the interface and starts it. One that is there already is used and left behind.
+ * Makes the interface and starts it; one that is there already is used.
  * @throws GatewayError `wireguard` when the host has no WireGuard, or a program fails
  */
 export async function startWireGuard(options: WireGuardOptions): Promise<WireGuard> {
@@ -61,7 +61,7 @@ export async function startWireGuard(options: WireGuardOptions): Promise<WireGua
     }
     await sync(options, []);
   } catch (error) {
-    await made?.end();
+    await made?.undo();
     throw error;
   }
 
@@ -109,7 +109,7 @@ export async function startWireGuard(options: WireGuardOptions): Promise<WireGua
     close: async () => {
       clearTimeout(timer);
       await last;
-      await made?.end();
+      if (made?.driver === 'userspace') await made.undo();
       await rm(configPath(options), { force: true });
     },
   };
@@ -125,19 +125,19 @@ export function parseHandshakes(output: string): Map<string, number> {
   return found;
 }
 
-type Made = { readonly driver: 'kernel' | 'userspace'; end(): Promise<void> };
+type Made = { readonly driver: 'kernel' | 'userspace'; undo(): Promise<void> };
 
 async function makeInterface({ interfaceName: name, driver }: WireGuardOptions): Promise<Made> {
   if (driver !== 'userspace') {
     try {
       await command('ip', ['link', 'add', name, 'type', 'wireguard']);
-      return { driver: 'kernel', end: async () => void (await command('ip', ['link', 'delete', name])) };
+      return { driver: 'kernel', undo: async () => void (await command('ip', ['link', 'delete', name])) };
     } catch (error) {
       if (driver === 'kernel') throw error;
     }
   }
   const child = await startUserspace(name);
-  return { driver: 'userspace', end: () => endProcess(child) };
+  return { driver: 'userspace', undo: () => endProcess(child) };
 }
 
 /** `wireguard-go` in the foreground, so that it ends with us; up when the interface is there. */

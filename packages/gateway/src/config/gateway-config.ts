@@ -1,0 +1,68 @@
+/** The settings of `gateway.toml` with all defaults; times in seconds. */
+export type GatewayConfig = {
+  readonly log_level: 'debug' | 'info' | 'warn' | 'error';
+  /** Where guests register. */
+  readonly address: string;
+  readonly port: number;
+  readonly tls: {
+    readonly key: string;
+    readonly certs: string;
+    /** CA of the KMS, whose certificates guests show. */
+    readonly mutual: { readonly ca_certs: string };
+  };
+  readonly core: {
+    /** Folder of the registrations and the key of the interface. */
+    readonly state_path: string;
+    readonly proxy: ProxyConfig;
+    readonly wg: WireGuardConfig;
+    readonly recycle: { readonly enabled: boolean; readonly interval: number; readonly timeout: number };
+  };
+};
+
+/** The listener for users. */
+type ProxyConfig = {
+  readonly base_domain: string;
+  readonly listen_addr: string;
+  readonly listen_port: number;
+  /** What users write in their URLs. */
+  readonly external_port: number;
+  /** Port of the guest agent in guests. */
+  readonly agent_port: number;
+  readonly cert_chain: string;
+  readonly cert_key: string;
+  readonly tls_versions: readonly ('1.2' | '1.3')[];
+  readonly connect_top_n: number;
+  readonly balance: 'fastest-handshake' | 'least-connections';
+  /** 0 for no limit. */
+  readonly max_connections_per_app: number;
+  readonly max_connections: number;
+  readonly max_connections_per_address: number;
+  readonly inbound_pp_enabled: boolean;
+  readonly app_address_ns_prefix: string;
+  readonly app_address_ns_compat: boolean;
+  /** `address:port`; the system's own when empty. */
+  readonly app_address_dns_servers: readonly string[];
+  readonly timeouts: {
+    readonly handshake: number;
+    readonly pp_header: number;
+    readonly connect: number;
+    readonly dns_resolve: number;
+    readonly idle: number;
+    readonly total: number;
+    readonly handshake_stale: number;
+  };
+};
+
+/** The tunnels. */
+type WireGuardConfig = {
+  readonly interface: string;
+  readonly driver: 'auto' | 'kernel' | 'userspace';
+  /** Base64; made and kept in the state folder when empty. */
+  readonly private_key: string;
+  readonly listen_port: number;
+  readonly ip: string;
+  readonly reserved_net: readonly string[];
+  readonly client_ip_range: string;
+  /** Where guests reach the interface: host and port. */
+  readonly endpoint: string;
+};

@@ -1,0 +1,85 @@
+import { dirname, resolve } from 'node:path';
+import { AppError, knownKeys, readFileBounded } from '@dstack-cloud/app';
+import { nearestName } from '@dstack-cloud/encoding';
+import { parse } from 'smol-toml';
+import type { z } from 'zod';
+import { GatewayError } from '../errors.ts';
+import type { GatewayConfig } from './gateway-config.ts';
+import { configSchema } from './schema.ts';
+
+const MAX_CONFIG_BYTES = 1 << 20;
+
+/** The first that is there is read when no file is named. */
+const STANDARD_FILES = ['gateway.toml', '/etc/gateway/gateway.toml'];
+
+/**
+ * The configuration of the file, or of the first standard one; relative paths are relative to its folder.
+ * @throws GatewayError `config-unreadable`, `config-invalid` with every key that is wrong
+ */
+export async function loadConfig(
+  file?: string,
+  standardFiles: readonly string[] = STANDARD_FILES,
+): Promise<GatewayConfig> {
+  for (const path of file === undefined ? standardFiles : [file]) {
+    const text = await readText(path, file === undefined);
+    if (text !== undefined) return withPaths(parseConfig(text, path), dirname(resolve(path)));
+  }
+  throw new GatewayError(
+    'config-unreadable',
+    `No configuration: name one with --config, or write ${standardFiles[0]}`,
+  );
+}
+
+async function readText(path: string, mayBeAbsent: boolean): Promise<string | undefined> {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(await readFileBounded(path, MAX_CONFIG_BYTES));
+  } catch (cause) {
+    if (mayBeAbsent && cause instanceof AppError && cause.code === 'file-missing') return undefined;
+    throw new GatewayError(
+      'config-unreadable',
+      `Configuration ${path} cannot be read: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+}
+
+/** Checks the text of a configuration; `name` is for messages. @throws GatewayError `config-invalid` */
+export function parseConfig(text: string, name: string): GatewayConfig {
+  let table: unknown;
+  try {
+    table = parse(text);
+  } catch (cause) {
+    // What follows the first line shows the line that is wrong, which may hold a key.
+    throw new GatewayError('config-invalid', `${name}: ${(cause as Error).message.split('\n')[0]}`);
+  }
+  const parsed = configSchema.safeParse(table);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map(issueText).join('\n  ');
+  throw new GatewayError('config-invalid', `${name} cannot be used:\n  ${problems}`);
+}
+
+function issueText(issue: z.core.$ZodIssue): string {
+  const key = issue.path.join('.');
+  if (issue.code !== 'unrecognized_keys')
+    return `${key}: ${key.endsWith('private_key') ? 'is not accepted' : issue.message}`;
+  return issue.keys
+    .map((unknown) => {
+      const nearest = nearestName(unknown, knownKeys(configSchema, issue.path));
+      return `${[...issue.path, unknown].join('.')}: unknown key${nearest === undefined ? '' : `; did you mean "${nearest}"?`}`;
+    })
+    .join('\n  ');
+}
+
+function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
+  const at = (path: string): string => resolve(folder, path);
+  const { tls, core } = config;
+  return {
+    ...config,
+    tls: { key: at(tls.key), certs: at(tls.certs), mutual: { ca_certs: at(tls.mutual.ca_certs) } },
+    core: {
+      ...core,
+      state_path: at(core.state_path),
+      proxy: { ...core.proxy, cert_chain: at(core.proxy.cert_chain), cert_key: at(core.proxy.cert_key) },
+    },
+  };
+}

@@ -1,0 +1,270 @@
+import { Resolver } from 'node:dns/promises';
+import { once } from 'node:events';
+import type { Server } from 'node:net';
+import { join } from 'node:path';
+import { readFileBounded } from '@dstack-cloud/app';
+import { makeOwnDirectory, withLock } from '@dstack-cloud/files';
+import { CONNECTION_LIMITS, createPrpcHandler, LISTEN_BACKLOG, networkOf } from '@dstack-cloud/prpc';
+import { createRaTlsServer } from '@dstack-cloud/ra-tls';
+import type { Logger } from 'pino';
+import type { GatewayConfig } from './config/gateway-config.ts';
+import { GatewayError } from './errors.ts';
+import { AppAddressResolver, type TxtLookup } from './names/app-address-resolver.ts';
+import { createOwnSite } from './own-site.ts';
+import { CertificateStore } from './proxy/certificate-store.ts';
+import { createProxyServer } from './proxy/proxy-server.ts';
+import { Registry } from './register/registry.ts';
+import { InstanceHealth } from './routes/instance-health.ts';
+import { type Caller, gatewayMethods } from './rpc/gateway-service.ts';
+import { openSqliteStore } from './state/sqlite-store.ts';
+import { VERSION } from './version.ts';
+import { addressPlan } from './wireguard/address-plan.ts';
+import { interfaceKey } from './wireguard/interface-key.ts';
+import { startWireGuard } from './wireguard/wireguard.ts';
+
+const MAX_PEM_BYTES = 1 << 20;
+const HANDSHAKES_EVERY_MS = 10_000;
+/** A tunnel that was just registered is looked for so often, and for so long. */
+const NEW_TUNNELS_EVERY_MS = 1_000;
+const NEW_TUNNELS_FOR_MS = 30_000;
+const RECONCILE_EVERY_MS = 300_000;
+/** Connections of a network that have not said their name: those of a page's many requests at once, not more. */
+const SILENT_SHARE = 128;
+const MAX_SILENT = 2_048;
+
+export type RunningGateway = { readonly proxyPort: number; readonly rpcPort: number };
+
+type Options = {
+  readonly log: Logger;
+  /** Told once, when everything listens. */
+  readonly ready?: (running: RunningGateway) => void;
+};
+
+/**
+ * Serves until `signal` fires.
+ * @throws GatewayError; FilesError `locked` when another gateway has the state folder
+ */
+export async function runGateway(
+  config: GatewayConfig,
+  signal: AbortSignal,
+  options: Options,
+): Promise<void> {
+  const { state_path: folder } = config.core;
+  makeOwnDirectory(folder);
+  const lock = { waitMs: 0, what: `The state folder ${folder}`, signal };
+  await withLock(folder, 'gateway', lock, () => serve(config, signal, options));
+}
+
+async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }: Options): Promise<void> {
+  const { core, tls } = config;
+  const { proxy, wg } = core;
+  // All that can be wrong with the configuration is found before anything is changed.
+  const plan = addressPlan({ ip: wg.ip, reservedNet: wg.reserved_net, clientIpRange: wg.client_ip_range });
+  const certificates = await certificatesOf(config);
+  const [key, certChain, clientCa] = await Promise.all(
+    [tls.key, tls.certs, tls.mutual.ca_certs].map(readPem) as [
+      Promise<string>,
+      Promise<string>,
+      Promise<string>,
+    ],
+  );
+  const { privateKey, publicKey } = await interfaceKey(wg.private_key, core.state_path);
+
+  const closers: (() => Promise<unknown> | unknown)[] = [];
+  try {
+    const store = openSqliteStore(join(core.state_path, 'state.db'));
+    closers.push(() => store.close());
+    const wireGuard = await startWireGuard({
+      interfaceName: wg.interface,
+      driver: wg.driver,
+      privateKey,
+      listenPort: wg.listen_port,
+      address: wg.ip,
+      folder: core.state_path,
+      onError: (error) => log.error({ error: error.message }, 'WireGuard could not be told a change'),
+    });
+    closers.push(() => wireGuard.close());
+    const registry = await Registry.load(
+      { store, plan, tunnels: wireGuard, ownPublicKey: publicKey, now: unixNow },
+      (record, why) => log.error({ record, why }, 'a registration cannot be read; it is left out'),
+    );
+    await wireGuard.reconcile(registry.peers());
+
+    let handshakes: ReadonlyMap<string, number> = await wireGuard.handshakes();
+    const repeat = (ms: number, what: string, work: () => Promise<unknown>): void => {
+      const timer = setInterval(() => {
+        work().catch((error: unknown) => log.error({ error: (error as Error).message }, `${what} failed`));
+      }, ms);
+      closers.push(() => clearInterval(timer));
+    };
+    let [readAt, registeredAt] = [performance.now(), Number.NEGATIVE_INFINITY];
+    repeat(NEW_TUNNELS_EVERY_MS, 'reading handshakes', async () => {
+      const now = performance.now();
+      if (now - readAt < HANDSHAKES_EVERY_MS && now - registeredAt > NEW_TUNNELS_FOR_MS) return;
+      readAt = now;
+      handshakes = await wireGuard.handshakes();
+    });
+    repeat(RECONCILE_EVERY_MS, 'comparing WireGuard peers', () => wireGuard.reconcile(registry.peers()));
+    const { recycle } = core;
+    if (recycle.enabled) {
+      repeat(recycle.interval * 1000, 'forgetting old registrations', async () => {
+        const gone = await registry.recycle(unixNow() - recycle.timeout, await wireGuard.handshakes());
+        for (const { instanceId, ip } of gone)
+          log.info({ instance: instanceId, ip }, 'registration forgotten');
+      });
+    }
+
+    const ownSite = createOwnSite();
+    closers.push(() => ownSite.close());
+    const users = createProxyServer({
+      table: registry.table,
+      health: new InstanceHealth(),
+      handshakes: () => handshakes,
+      certificates,
+      customDomains: new AppAddressResolver({
+        lookup: txtLookup(proxy.app_address_dns_servers),
+        prefix: proxy.app_address_ns_prefix,
+        legacy: proxy.app_address_ns_compat,
+      }),
+      serveOwn: (socket, id) => ownSite.serve(socket, id),
+      timeouts: timeoutsOf(config),
+      topN: proxy.connect_top_n,
+      staleSeconds: proxy.timeouts.handshake_stale,
+      policy: proxy.balance,
+      maxConnectionsPerApp: proxy.max_connections_per_app,
+      inboundProxyHeader: proxy.inbound_pp_enabled,
+      connections: {
+        ...CONNECTION_LIMITS,
+        max: proxy.max_connections,
+        maxPerNetwork: proxy.max_connections_per_address,
+        maxSilent: MAX_SILENT,
+        maxSilentPerNetwork: SILENT_SHARE,
+        costPerMinute: 6_000,
+        costBurst: 2_000,
+        onTurnedAway: (why, address) =>
+          log.warn({ source: networkOf(address), why }, 'connection turned away'),
+      },
+      onRecord: (record) =>
+        log[record.outcome === 'relayed' || record.outcome === 'own' ? 'debug' : 'info'](
+          record,
+          'connection ended',
+        ),
+    });
+    const guests = createRaTlsServer({
+      key,
+      certChain,
+      clientCa,
+      handler: createPrpcHandler<Caller>({
+        mounts: [
+          {
+            path: '/prpc',
+            trim: ['Gateway.', 'Tproxy.'],
+            services: [
+              gatewayMethods({
+                config,
+                registry,
+                publicKey,
+                onRegistration: (outcome, fields) => {
+                  if (outcome === 'accepted') registeredAt = performance.now();
+                  log.info({ outcome, ...fields }, 'registration');
+                },
+              }),
+            ],
+          },
+        ],
+        routes: [{ path: '/health', handle: () => ({ body: 'OK' }) }],
+        headers: { Server: 'dstack-gateway', 'X-App-Version': `v${VERSION} (dstack-cloud)` },
+        before: (request) => ({ request }),
+      }),
+    });
+    closers.push(
+      () => ended(users),
+      () => {
+        guests.closeAllConnections();
+        return ended(guests);
+      },
+    );
+    await listen(users, proxy.listen_addr, proxy.listen_port);
+    await listen(guests, config.address, config.port);
+    log.info(
+      { driver: wireGuard.driver, registered: registry.table.size, domain: proxy.base_domain },
+      'gateway serves',
+    );
+    ready?.({ proxyPort: portOf(users), rpcPort: portOf(guests) });
+    if (!signal.aborted) await once(signal, 'abort');
+  } finally {
+    // The last that was begun ends first.
+    for (const close of closers.reverse()) await close();
+  }
+}
+
+async function certificatesOf({ core: { proxy } }: GatewayConfig): Promise<CertificateStore> {
+  const has = (version: '1.2' | '1.3'): boolean => proxy.tls_versions.includes(version);
+  const store = new CertificateStore({
+    minVersion: has('1.2') ? 'TLSv1.2' : 'TLSv1.3',
+    maxVersion: has('1.3') ? 'TLSv1.3' : 'TLSv1.2',
+  });
+  const [certChain, key] = await Promise.all([readPem(proxy.cert_chain), readPem(proxy.cert_key)]);
+  store.set(proxy.base_domain, { certChain, key });
+  return store;
+}
+
+async function readPem(path: string): Promise<string> {
+  try {
+    return new TextDecoder().decode(await readFileBounded(path, MAX_PEM_BYTES));
+  } catch (cause) {
+    throw new GatewayError('config-unreadable', `${path} cannot be read: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
+function timeoutsOf({ core: { proxy } }: GatewayConfig) {
+  const { handshake, pp_header, connect, dns_resolve, idle, total } = proxy.timeouts;
+  return {
+    handshake: handshake * 1000,
+    proxyHeader: pp_header * 1000,
+    connect: connect * 1000,
+    dns: dns_resolve * 1000,
+    idle: idle * 1000,
+    total: total * 1000,
+  };
+}
+
+const NO_RECORD = new Set(['ENODATA', 'ENOTFOUND']);
+
+function txtLookup(servers: readonly string[]): TxtLookup {
+  const resolver = new Resolver({ timeout: 2_000, tries: 2 });
+  if (servers.length > 0) resolver.setServers(servers);
+  return async (name) => {
+    try {
+      return { records: await resolver.resolveTxt(name) };
+    } catch (error) {
+      if (NO_RECORD.has((error as NodeJS.ErrnoException).code ?? '')) return { records: [] };
+      throw error;
+    }
+  };
+}
+
+async function listen(server: Server, host: string, port: number): Promise<void> {
+  try {
+    server.listen({ host, port, backlog: LISTEN_BACKLOG });
+    await once(server, 'listening');
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const why = code === 'EADDRINUSE' ? 'another process listens there' : code;
+    throw new GatewayError('listen-failed', `Cannot listen on ${host} port ${port}: ${why}`, { cause });
+  }
+}
+
+function portOf(server: Server): number {
+  return (server.address() as { port: number }).port;
+}
+
+async function ended(server: Server): Promise<void> {
+  if (server.listening) await new Promise((resolve) => server.close(resolve));
+}
+
+function unixNow(): number {
+  return Math.floor(Date.now() / 1000);
+}

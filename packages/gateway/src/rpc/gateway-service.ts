@@ -1,0 +1,87 @@
+import type { IncomingMessage } from 'node:http';
+import { Gateway, implement, RpcError, type ServiceImplementation, takeToll } from '@dstack-cloud/prpc';
+import type { GatewayConfig } from '../config/gateway-config.ts';
+import { GatewayError } from '../errors.ts';
+import { RegisterError } from '../register/register-error.ts';
+import type { Registry } from '../register/registry.ts';
+import type { PortPolicy } from '../routes/instance.ts';
+import { VERSION } from '../version.ts';
+import { guestOf } from './caller.ts';
+
+export type GatewayService = {
+  readonly config: GatewayConfig;
+  readonly registry: Registry;
+  readonly publicKey: string;
+  readonly onRegistration: (outcome: 'accepted' | 'refused', fields: Record<string, unknown>) => void;
+};
+
+/** Who calls. */
+export type Caller = { readonly request: IncomingMessage };
+
+/** What a registration costs of what a network may ask in a minute: guests ask every three minutes. */
+const REGISTRATION_COST = 5;
+const MAX_PORTS = 1_024;
+
+/** The methods for guests and users. */
+export function gatewayMethods(service: GatewayService): ServiceImplementation<Caller> {
+  const { config, registry, publicKey } = service;
+  const { proxy, wg } = config.core;
+  return implement(Gateway)<Caller>({
+    Info: () => ({
+      baseDomain: proxy.base_domain,
+      externalPort: proxy.external_port,
+      appAddressNsPrefix: proxy.app_address_ns_prefix,
+      version: VERSION,
+    }),
+    RegisterCvm: async ({ clientPublicKey, portPolicy }, { request }) => {
+      const guest = guestOf(request);
+      if (!takeToll(request, REGISTRATION_COST))
+        throw new RpcError('Too many registrations; try again later', { code: 'RATE_LIMITED', status: 429 });
+      const policy = portPolicy && policyOf(portPolicy.ports, portPolicy.restrictMode);
+      try {
+        const instance = await registry.register({
+          ...guest,
+          publicKey: clientPublicKey,
+          ...(policy && { portPolicy: policy }),
+        });
+        service.onRegistration('accepted', { app: guest.appId, instance: guest.instanceId, ip: instance.ip });
+        return {
+          wg: { clientIp: instance.ip, servers: [{ pk: publicKey, ip: wg.ip, endpoint: wg.endpoint }] },
+          agent: {
+            externalPort: proxy.external_port,
+            internalPort: proxy.agent_port,
+            domain: proxy.base_domain,
+            appAddressNsPrefix: proxy.app_address_ns_prefix,
+          },
+        };
+      } catch (error) {
+        throw answerTo(error, service, guest.instanceId);
+      }
+    },
+  });
+}
+
+function policyOf(ports: readonly { port: number; pp: boolean }[], restrict: boolean): PortPolicy {
+  if (ports.length > MAX_PORTS)
+    throw new RpcError(`port_policy names more than ${MAX_PORTS} ports`, { code: 'INVALID_ARGUMENT' });
+  const wrong = ports.find(({ port }) => port < 1 || port > 65_535);
+  if (wrong !== undefined)
+    throw new RpcError(`port_policy names port ${wrong.port}; ports are 1 to 65535`, {
+      code: 'INVALID_ARGUMENT',
+    });
+  return { ports: ports.map(({ port, pp }) => ({ port, proxyProtocol: pp })), restrict };
+}
+
+function answerTo(error: unknown, { onRegistration }: GatewayService, instance: string): unknown {
+  if (error instanceof RegisterError) {
+    onRegistration('refused', { instance, reason: error.message });
+    const code = { invalid: 'INVALID_ARGUMENT', denied: 'UNAUTHORIZED', unavailable: 'UNAVAILABLE' } as const;
+    return new RpcError(error.message, { code: code[error.code], cause: error });
+  }
+  if (!(error instanceof GatewayError)) return error;
+  onRegistration('refused', { instance, reason: error.message });
+  return new RpcError('The registration cannot be kept now; try the next gateway', {
+    code: 'UNAVAILABLE',
+    cause: error,
+  });
+}
