@@ -4,6 +4,7 @@ export { connectUnix, dialHybrid, hybridGuest, hybridHost, hybridPortPath } from
 export { openVsock, parseVsockAddress } from './open-vsock.ts';
 export { type Joined, joinStreams } from './proxy/join-streams.ts';
 export { type ProxyConfig, parseProxyConfig } from './proxy/proxy-config.ts';
+export { Slots } from './proxy/slots.ts';
 export { mayResolveTo } from './proxy/targets.ts';
 export { type ProxyOptions, startVsockProxy, type VsockProxy } from './proxy/vsock-proxy.ts';
 export { type HttpProxy, proxyFor } from './proxy-variables.ts';

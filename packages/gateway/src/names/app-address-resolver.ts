@@ -25,7 +25,7 @@ const MIN_TTL_SECONDS = 5;
 const MAX_TTL_SECONDS = 600;
 const NEGATIVE_TTL_SECONDS = 10;
 /** Questions under way at once, over all names. */
-const MAX_UNDER_WAY = 256;
+const MAX_UNDER_WAY = 1_024;
 
 type Known = { readonly addresses: readonly AppAddress[]; readonly until: number };
 

@@ -86,7 +86,7 @@ describe('looking up a custom domain', () => {
       legacy: false,
       lookup: () => new Promise((resolve) => waiting.push(() => resolve({ records: [] }))),
     });
-    const asked = Array.from({ length: 256 }, (_, i) => resolver.resolve(`n${i}`));
+    const asked = Array.from({ length: 1_024 }, (_, i) => resolver.resolve(`n${i}`));
     await expect(resolver.resolve('one-more')).rejects.toThrow('too many');
     while (waiting.length > 0) {
       const now = waiting;

@@ -92,6 +92,8 @@ describe('a connection of a user', () => {
     const client = await tlsTo(lab, 'www.customer.test');
     expect(client.getPeerCertificate().subject.CN).toBe('www.customer.test');
     expect(await refused(lab, 'other.customer.test')).toBe('unknown-app');
+    lab.zone.set('_dstack-app-address.two.customer.test', [`${'c'.repeat(40)}:1`, `${APP}:${port}`]);
+    expect((await tlsTo(lab, 'two.customer.test')).getPeerCertificate().subject.CN).toBe('www.customer.test');
   });
 
   it('localhost-through-custom-domain: a record reaches neither the gateway nor its loopback ports', async () => {

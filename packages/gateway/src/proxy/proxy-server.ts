@@ -1,9 +1,10 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { type GuardedStream, guardStreams, networkOf } from '@dstack-cloud/prpc';
-import { joinStreams } from '@dstack-cloud/vsock';
+import { joinStreams, Slots } from '@dstack-cloud/vsock';
 import { readServerName } from '../hello/client-hello.ts';
 import { type ProxiedConnection, readProxyHeader, writeProxyHeader } from '../hello/proxy-header.ts';
+import type { AppAddress } from '../names/app-address.ts';
 import { type HostTarget, labelBelow, parseHostLabel } from '../names/host-name.ts';
 import { chooseInstances } from '../routes/choose-instances.ts';
 import { type Instance, portRule } from '../routes/instance.ts';
@@ -11,6 +12,8 @@ import { connectFirst } from './connect-first.ts';
 import type { ProxyOptions, ProxyRecord } from './proxy-options.ts';
 import { readBeginning } from './read-beginning.ts';
 
+/** Lookups that one network may have under way: whoever's name servers do not answer waits for itself. */
+const MAX_LOOKUPS_PER_NETWORK = 32;
 /** Names of the gateway itself, reached at their default port with TLS that ends here. */
 const OWN = new Set(['gateway', 'health']);
 const OWN_PORT = 80;
@@ -38,8 +41,12 @@ type Target = HostTarget & { readonly domain?: string };
  */
 export function createProxyServer(options: ProxyOptions): Server {
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
+  const lookups = new Slots({
+    connections: Number.POSITIVE_INFINITY,
+    connections_per_source: MAX_LOOKUPS_PER_NETWORK,
+  });
   guardStreams(server, options.connections, (stream) => {
-    void serve(stream, options).then((record) => {
+    void serve(stream, options, lookups).then((record) => {
       stream.socket.destroy();
       options.onRecord(record);
     });
@@ -47,14 +54,14 @@ export function createProxyServer(options: ProxyOptions): Server {
   return server;
 }
 
-async function serve(stream: GuardedStream, options: ProxyOptions): Promise<ProxyRecord> {
+async function serve(stream: GuardedStream, options: ProxyOptions, lookups: Slots): Promise<ProxyRecord> {
   let known: Partial<ProxyRecord> = {};
   try {
     const beginning = await begin(stream, options);
     stream.spoke();
     const source = networkOf(beginning.proxied.source?.address ?? stream.address);
     known = { source, name: beginning.name };
-    const target = await targetOf(beginning.name, options);
+    const target = await targetOf(beginning.name, source, options, lookups);
     const isOwn = OWN.has(target.id) && target.domain !== undefined;
     known = { ...known, mode: isOwn ? 'own' : target.mode };
     if (isOwn) return { source, ...known, ...(await serveOwn(stream, beginning, target, options)) };
@@ -107,7 +114,9 @@ async function begin({ socket }: GuardedStream, options: ProxyOptions): Promise<
 
 async function targetOf(
   name: string,
-  { certificates, customDomains, timeouts }: ProxyOptions,
+  source: string,
+  { certificates, customDomains, table, timeouts }: ProxyOptions,
+  lookups: Slots,
 ): Promise<Target> {
   const own = labelBelow(name, certificates.domains);
   if (own !== undefined) {
@@ -115,10 +124,14 @@ async function targetOf(
     if (typeof target === 'string') throw new Refusal('bad-name', target);
     return { ...target, domain: own.domain };
   }
-  const addresses = await within(timeouts.dns, customDomains.resolve(name));
-  const [first] = addresses;
-  if (first === undefined) throw new Refusal('unknown-app', 'the domain names no application');
-  return { ...first, mode: 'passthrough' };
+  const giveBack = lookups.take(source);
+  if (giveBack === undefined) throw new Refusal('dns', 'too many lookups of this network are under way');
+  const addresses = await within(timeouts.dns, customDomains.resolve(name)).finally(giveBack);
+  const isRegistered = ({ id }: AppAddress): boolean =>
+    table.get(id) !== undefined || table.ofApp(id).length > 0;
+  const address = addresses.find(isRegistered) ?? addresses[0];
+  if (address === undefined) throw new Refusal('unknown-app', 'the domain names no application');
+  return { ...address, mode: 'passthrough' };
 }
 
 async function within<T>(ms: number, asked: Promise<T>): Promise<T> {

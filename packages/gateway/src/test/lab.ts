@@ -4,7 +4,7 @@ import type { AddressInfo, Server } from 'node:net';
 import { generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { CONNECTION_LIMITS } from '@dstack-cloud/prpc';
 import { certificatePem, issueCertificate } from '@dstack-cloud/ra-tls';
-import { AppAddressResolver } from '../names/app-address-resolver.ts';
+import { AppAddressResolver, type TxtLookup } from '../names/app-address-resolver.ts';
 import { type CertificatePair, CertificateStore } from '../proxy/certificate-store.ts';
 import type { ProxyOptions, ProxyRecord } from '../proxy/proxy-options.ts';
 import { createProxyServer } from '../proxy/proxy-server.ts';
@@ -28,7 +28,7 @@ export type Lab = {
 };
 
 /** Starts a listener on loopback. */
-export async function startLab(options: Partial<ProxyOptions> = {}): Promise<Lab> {
+export async function startLab(options: Partial<ProxyOptions> = {}, lookup?: TxtLookup): Promise<Lab> {
   const table = new RoutingTable();
   const records: ProxyRecord[] = [];
   const zone = new Map<string, string[]>();
@@ -43,7 +43,7 @@ export async function startLab(options: Partial<ProxyOptions> = {}): Promise<Lab
     customDomains: new AppAddressResolver({
       prefix: '_dstack-app-address',
       legacy: true,
-      lookup: async (name) => ({ records: (zone.get(name) ?? []).map((text) => [text]) }),
+      lookup: lookup ?? (async (name) => ({ records: (zone.get(name) ?? []).map((text) => [text]) })),
     }),
     serveOwn: (socket, id) => socket.end(`own ${id}`),
     timeouts: {
