@@ -1,4 +1,4 @@
-/** The machine that docs/simulator.md makes by hand: it comes up, and its collateral service answers. */
+/** docs/simulator.md: an agent for an application, whose evidence a verifier accepts; a machine made by hand. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ afterAll(() => {
   if (directory) rmSync(directory, { recursive: true, force: true });
 });
 
-test('documented-simulator: the machine by hand comes up', async () => {
+test('documented-simulator: the agent serves and is verified, the machine by hand comes up', async () => {
   const script = [BEFORE, ...shellBlocks('docs/simulator.md'), AFTER].join('\n');
   const { code, stdout, stderr } = await runCommand(['bash', '-e', '-c', script], {
     cwd: directory,
@@ -32,6 +32,8 @@ test('documented-simulator: the machine by hand comes up', async () => {
     timeoutMs: 60_000,
   });
   expect(code, `${stdout}\n${stderr}`).toBe(0);
+  expect(stdout).toContain('"signature_chain"');
+  expect(stdout).toMatch(/simulated/i);
   expect(stdout).toContain('socket is there');
   expect(stdout).toContain('-----BEGIN CERTIFICATE-----');
   expect(stdout + stderr).toMatch(/http:\/\/127\.0\.0\.1:\d+/);

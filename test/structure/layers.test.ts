@@ -35,6 +35,7 @@ const layers: Record<string, number> = {
   watcher: 3,
   console: 3,
   cli: 4,
+  simulator: 4,
   'tee-simulator': 4,
   util: 4,
 };
@@ -44,6 +45,7 @@ const sameLayer: Record<string, readonly string[]> = {
   keys: ['encoding', 'runtime'],
   'os-image': ['attestation'],
   console: ['watcher'],
+  simulator: ['tee-simulator'],
 };
 
 /** Outside the layers: the operator's scripts, the tests. They may import what they need. */

@@ -46,7 +46,8 @@ const TOO_MANY: PlainResponse = {
 
 /** Makes the listeners' handlers over one agent. */
 export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers {
-  const server = agent.fixture ? 'dstack Simulator' : 'dstack guest agent';
+  const isSimulated = agent.fixture || agent.config.tdxRootFile !== undefined;
+  const server = isSimulated ? 'dstack Simulator' : 'dstack guest agent';
   const common = {
     before: (request: IncomingMessage) => request,
     publicError,
