@@ -35,6 +35,7 @@ const layers: Record<string, number> = {
   watcher: 3,
   console: 3,
   cli: 4,
+  sdk: 4,
   simulator: 4,
   'tee-simulator': 4,
   util: 4,
