@@ -30,6 +30,8 @@ const systemPackages = [
   { name: 'dosfstools', program: 'fsck.fat', use: 'FAT volumes against the reference tools' },
   { name: 'mtools', program: 'mtype', use: 'FAT volumes against the reference tools' },
   { name: 'qemu-system-x86', program: 'qemu-system-x86_64', use: 'virtual machines' },
+  { name: 'pebble', program: 'pebble', use: 'certificates by a real authority' },
+  { name: 'knot', program: 'knotd', use: 'certificates over a real zone' },
   { name: 'wireguard-tools', program: 'wg', use: 'tunnels of the gateway' },
   { name: 'wireguard-go', program: 'wireguard-go', use: 'tunnels of the gateway' },
   { name: 'qemu-utils', program: 'qemu-img', use: 'virtual machines' },

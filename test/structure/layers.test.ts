@@ -20,6 +20,7 @@ const layers: Record<string, number> = {
   app: 1,
   contracts: 1,
   'os-image': 1,
+  certbot: 1,
   'ra-tls': 2,
   policy: 2,
   'audit-log': 2,
