@@ -220,7 +220,7 @@ async function transact(
     return (await sendOnce(context, way, sending)).receipt.logs;
   } catch (error) {
     const sent = await new SentTransactions(context).find(chain.id, account.address, sending);
-    if (sent !== undefined) throw new PendingTransaction(sent.hash, error);
+    if (sent !== undefined && sent.refused !== true) throw new PendingTransaction(sent.hash, error);
     throw error instanceof GovernanceError ? error : failed(error);
   }
 }

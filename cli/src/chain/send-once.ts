@@ -7,14 +7,12 @@ import {
   type SigningChain,
   signTransaction,
 } from '@dstack-cloud/contracts/tasks';
-import { type Hex, type PublicClient, type TransactionReceipt, TransactionReceiptNotFoundError } from 'viem';
+import type { Hex, PublicClient, TransactionReceipt } from 'viem';
 import type { Context } from '../context.ts';
 import { messageOf } from '../errors.ts';
 import { requireSameReceipt } from './other-endpoints.ts';
-import { type SentTransaction, SentTransactions } from './sent-transactions.ts';
-
-/** A command that was killed is repeated soon; the same call a day later is another one. */
-const SAME_WISH_S = 3_600;
+import { type Fate, fateOf, ifThere } from './sent-fate.ts';
+import { MAX_REPLACED, type SentTransaction, SentTransactions } from './sent-transactions.ts';
 
 /** Where transactions are sent, and what they may cost. */
 export type Way = {
@@ -27,35 +25,35 @@ export type Way = {
 
 /**
  * What an earlier command, which was killed or gave up, sent for the same and may still come to pass, or just has; not
- * what failed, was replaced or is long over.
+ * what failed, was replaced, was refused or is long over.
  */
 export async function sentBefore(
   context: Context,
-  { chain }: Pick<Way, 'chain'>,
+  way: Pick<Way, 'chain' | 'others'>,
   sending: Sending,
 ): Promise<SentTransaction | undefined> {
-  const { account } = await chain.signer();
-  const found = await new SentTransactions(context).find(chain.chain.id, account.address, sending);
-  return found === undefined || (await isAlive(context, chain, found)) ? found : undefined;
+  const found = await findSent(context, way, sending);
+  return found !== undefined && isAwaited(found) ? found.entry : undefined;
 }
 
-/**
- * Not failed, not replaced, and not of long ago. A call counts only while it is the last that the account did: what came
- * after it may have undone it. Code that was deployed stays what it is.
- */
-export async function isAlive(
-  { now }: Pick<Context, 'now'>,
-  { public: client }: SigningChain,
-  { hash, from, to, nonce, time }: SentTransaction,
-): Promise<boolean> {
-  const receipt = await client.getTransactionReceipt({ hash }).catch((error: unknown) => {
-    if (error instanceof TransactionReceiptNotFoundError) return undefined;
-    throw explainFailure(error);
-  });
-  const count = await client.getTransactionCount({ address: from });
-  if (receipt === undefined) return count <= nonce;
-  const isRecent = Math.floor(now().getTime() / 1_000) - time < SAME_WISH_S;
-  return receipt.status === 'success' && isRecent && (to === undefined || count <= nonce + 1);
+type Found = { readonly entry: SentTransaction; readonly fate: Fate };
+
+async function findSent(
+  context: Context,
+  way: Pick<Way, 'chain' | 'others'>,
+  sending: Sending,
+): Promise<Found | undefined> {
+  const { chain } = way;
+  const { account } = await chain.signer();
+  const entry = await new SentTransactions(context).find(chain.chain.id, account.address, sending);
+  if (entry === undefined) return undefined;
+  const fate = await fateOf(context, way, entry);
+  return fate.state === 'over' ? undefined : { entry, fate };
+}
+
+/** One that was refused is signed again, with the same nonce. */
+function isAwaited({ entry, fate }: Found): boolean {
+  return fate.state === 'done' || entry.refused !== true;
 }
 
 /**
@@ -71,39 +69,61 @@ export async function sendOnce(
   const { chain } = way;
   const sent = new SentTransactions(context);
   await sent.requireWritable();
-  const transaction = await sent.locked(async () => {
-    const before = await sentBefore(context, way, sending);
-    if (before !== undefined) {
+  const { transaction, made } = await sent.locked(async () => {
+    const found = await findSent(context, way, sending);
+    const before = found?.entry;
+    if (found !== undefined && before !== undefined && isAwaited(found)) {
       await steps.announce?.(before);
-      return before;
+      return { transaction: before, made: found.fate.hash ?? before.hash };
     }
     const { account } = await chain.signer();
-    const signed = await signTransaction(chain, sending, way.maxCost);
+    const signed = await signTransaction(chain, sending, way.maxCost, before?.nonce);
     await steps.announce?.(signed);
     const { to, value = 0n, data } = sending;
     const time = Math.floor(context.now().getTime() / 1_000);
     const entry = {
       ...{ chainId: chain.chain.id, from: account.address, value: value.toString(), data, time },
       ...(to && { to }),
+      ...(before && { replaces: [before.hash, ...(before.replaces ?? [])].slice(0, MAX_REPLACED) }),
       ...signed,
     };
     await sent.add(entry);
-    return entry;
+    return { transaction: entry, made: entry.hash };
   });
   const { hash, raw, nonce } = transaction;
   const forget = (): Promise<void> => sent.locked(() => sent.remove(hash));
-  await broadcast(chain, raw, hash, () => forgetOrSay(context, forget));
-  if (steps.sent) steps.sent(hash);
-  else context.info(`Waiting for transaction ${hash}`);
+  await broadcast(chain, raw, made, () => sent.locked(() => sent.markRefused(hash)));
+  if (steps.sent) steps.sent(made);
+  else context.info(`Waiting for transaction ${made}`);
   try {
-    const receipt = await awaitReceipt(chain, hash);
+    const receipt = await receiptOf(chain, made, transaction.replaces);
     await requireSameReceipt(context, way, receipt);
     if (steps.keep !== true) await forgetOrSay(context, forget);
     return { receipt, nonce };
   } catch (error) {
-    if (error instanceof ContractsError && error.code === 'transaction-reverted')
-      await forgetOrSay(context, forget);
+    const isOver =
+      error instanceof ContractsError &&
+      error.code === 'transaction-reverted' &&
+      (await fateOf(context, way, transaction)).state === 'over';
+    if (isOver) await forgetOrSay(context, forget);
     throw explainFailure(error);
+  }
+}
+
+/** Of the transaction, or of one that it was to replace and that came first after all. */
+async function receiptOf(
+  chain: SigningChain,
+  hash: Hex,
+  replaces: readonly Hex[] = [],
+): Promise<TransactionReceipt> {
+  try {
+    return await awaitReceipt(chain, hash);
+  } catch (error) {
+    for (const other of replaces) {
+      const receipt = await ifThere(chain.public.getTransactionReceipt({ hash: other }));
+      if (receipt?.status === 'success') return await awaitReceipt(chain, other);
+    }
+    throw error;
   }
 }
 
@@ -141,7 +161,7 @@ async function broadcast(
   { public: client }: SigningChain,
   raw: Hex,
   hash: Hex,
-  forget: () => Promise<void>,
+  refused: () => Promise<void>,
 ): Promise<void> {
   try {
     await client.sendRawTransaction({ serializedTransaction: raw });
@@ -151,7 +171,7 @@ async function broadcast(
     const explained = explainFailure(error);
     const isRefused = explained instanceof ContractsError && explained.code !== 'chain-unreachable';
     if (isRefused) {
-      await forget();
+      await refused();
       throw explained;
     }
     throw new ContractsError(

@@ -30,10 +30,16 @@ export type SentTransaction = {
   readonly raw: Hex;
   /** Unix seconds. */
   readonly time: number;
+  /** An endpoint said that it does not take it: that may be a lie. */
+  readonly refused?: boolean | undefined;
+  /** Earlier ones for the same with the same nonce, which were refused: one of all these can come to pass. */
+  readonly replaces?: readonly Hex[] | undefined;
 };
 
 const MAX_FILE = 16 * 1024 * 1024;
 const MAX_ENTRIES = 64;
+/** Of one wish that is refused again and again. */
+export const MAX_REPLACED = 16;
 /** What is older was found out about in another way. */
 const KEPT_S = 7 * 86_400;
 /** A second command waits for as long as signing may take a person. */
@@ -54,6 +60,7 @@ const schema = z.strictObject({
           value: z.string().regex(/^\d{1,78}$/),
         },
         ...{ data: bytes, nonce: z.int().nonnegative(), hash: word, raw: bytes, time: z.int() },
+        ...{ refused: z.boolean().optional(), replaces: z.array(word).max(MAX_REPLACED).optional() },
       }),
     )
     .max(MAX_ENTRIES),
@@ -101,8 +108,16 @@ export class SentTransactions {
 
   async remove(...hashes: readonly Hex[]): Promise<void> {
     const all = await this.#read();
-    const kept = all.filter(({ hash }) => !hashes.includes(hash));
+    const kept = all.filter(
+      ({ hash, replaces = [] }) => ![hash, ...replaces].some((one) => hashes.includes(one)),
+    );
     if (kept.length < all.length) await this.#write(kept);
+  }
+
+  /** Whoever repeats the command signs another one with the same nonce, so that one of the two counts. */
+  async markRefused(hash: Hex): Promise<void> {
+    const all = await this.#read();
+    await this.#write(all.map((one) => (one.hash === hash ? { ...one, refused: true } : one)));
   }
 
   /** Found out before anybody signs or is asked. @throws GovernanceError `bad-input` */

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { type Anvil, buildContracts, startAnvil } from '@dstack-cloud/contracts';
 import { proposalHash, readProposal, writeProposal } from '@dstack-cloud/governance';
-import { createPublicClient, type Hex, http, type PublicClient } from 'viem';
+import { createPublicClient, type Hex, http, type PublicClient, parseTransaction } from 'viem';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type Outcome, Sandbox } from '../testing.ts';
 import { LocalSafeService } from './local-safe-service.ts';
@@ -183,6 +183,54 @@ describe('a command ends between sending and the receipt', () => {
     expect([third.code, third.stderr]).toEqual([1, expect.stringContaining('The same is scheduled already')]);
     await ok(box, A, ...words, '--again');
     expect(await sentBy(A)).toBe(before + 2);
+  });
+
+  test.each([
+    ['and sends it all the same', true, 'f0'],
+    ['and is right', false, 'f1'],
+  ] as const)(
+    'the endpoint refuses the transaction, %s: repeated, one is made',
+    async (_, passes, digits) => {
+      const words = ['propose', 'kms:add-image', hash(digits[0]!).slice(0, -1) + digits[1]];
+      const before = await sentBy(A);
+      liar.lie = ({ method }) => {
+        if (method === 'eth_sendRawTransaction') return { refusal: 'insufficient funds for gas', passes };
+        return method === 'eth_getTransactionByHash' ? { result: null } : undefined;
+      };
+      expect((await viaLiar(A, ...words)).stderr).toContain('The chain refuses');
+      expect(await sentBy(A)).toBe(before + (passes ? 1 : 0));
+      liar.lie = () => undefined;
+      const again = await gov(box, {}, A, ...words);
+      // What the refused one scheduled is seen, or awaited.
+      if (again.code !== 0) expect(again.stderr).toContain('The same is scheduled already');
+      expect(await sentBy(A)).toBe(before + 1);
+      const made = (await operations()).filter(({ calls }) => calls[0]?.includes(words[2]!));
+      expect(made).toHaveLength(1);
+    },
+  );
+
+  test('the endpoint refuses it, sends it later and hides it: the next one has its nonce, so one of them counts', async () => {
+    const words = ['propose', 'kms:add-image', `${hash('f').slice(0, -1)}2`];
+    const before = await sentBy(A);
+    const raw: Hex[] = [];
+    const quantity: Hex = `0x${before.toString(16)}`;
+    liar.lie = ({ method, params }) => {
+      if (method === 'eth_getTransactionCount') return { result: quantity };
+      if (/^eth_getTransaction/.test(method)) return { result: null };
+      if (method !== 'eth_sendRawTransaction') return undefined;
+      raw.push(params?.[0] as Hex);
+      return { refusal: 'transaction underpriced', passes: false };
+    };
+    for (const _ of [1, 2]) expect((await viaLiar(A, ...words)).code).not.toBe(0);
+    liar.lie = () => undefined;
+    expect(raw.map((one) => parseTransaction(one).nonce)).toEqual([before, before]);
+    // The first of the two, after all.
+    await chain.request({ method: 'eth_sendRawTransaction', params: [raw[0]!] });
+    await pass(1);
+    const { code, stderr } = await gov(box, {}, A, ...words);
+    if (code !== 0) expect(stderr).toContain('The same is scheduled already');
+    expect(await sentBy(A)).toBe(before + 1);
+    expect((await operations()).filter(({ calls }) => calls[0]?.includes(words[2]!))).toHaveLength(1);
   });
 
   test('the time limit says so, with an exit code of its own, in JSON too', async () => {

@@ -2,9 +2,13 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 type Request = { readonly id: number; readonly method: string; readonly params?: readonly unknown[] };
-/** `result` instead of the truth; `stall` for no answer; `drop` for a broken connection, before or after it was passed on. */
+/**
+ * `result` instead of the truth; `refusal` for an error, also of what was passed on; `stall` for no answer; `drop` for a broken
+ * connection, before or after it was passed on.
+ */
 export type Lie =
   | { readonly result: unknown }
+  | { readonly refusal: string; readonly passes: boolean }
   | { readonly change: (result: never) => unknown }
   | 'stall'
   | 'drop'
@@ -36,6 +40,14 @@ export class LyingEndpoint {
           return;
         }
         const { id } = request;
+        if (lie !== undefined && typeof lie === 'object' && 'refusal' in lie) {
+          if (lie.passes) await pass(request);
+          response.setHeader('content-type', 'application/json');
+          response.end(
+            JSON.stringify({ jsonrpc: '2.0', id, error: { code: -32_000, message: lie.refusal } }),
+          );
+          return;
+        }
         const truth =
           lie !== undefined && 'result' in lie
             ? { jsonrpc: '2.0', id, result: lie.result }

@@ -11,7 +11,7 @@ import {
   timeText,
 } from '@dstack-cloud/governance';
 import { bytesToHex, type Hex, isAddressEqual, zeroHash } from 'viem';
-import { isAlive } from '../chain/send-once.ts';
+import { fateOf } from '../chain/sent-fate.ts';
 import { SentTransactions } from '../chain/sent-transactions.ts';
 import type { Context } from '../context.ts';
 import { wholeNumber } from '../whole-number.ts';
@@ -62,7 +62,7 @@ export async function saltSentBefore(
         ? decodeOperation(to, data)?.operation
         : undefined;
     if (operation === undefined || !isSame(operation.calls, calls)) continue;
-    if (await isAlive(context, chain, sent)) return operation.salt;
+    if ((await fateOf(context, session, sent)).state !== 'over') return operation.salt;
   }
   return undefined;
 }

@@ -31,12 +31,14 @@ export function costValue(text: string | undefined): bigint {
 
 /**
  * Signs a transaction of the account with gas and fees as the endpoint proposes them, within bounds.
+ * @param replacing nonce of a transaction that this one takes the place of
  * @throws ContractsError `refused` when it would cost more than `maxCost` wei
  */
 export async function signTransaction(
   { chain, public: client, signer }: SigningChain,
   { to, value = 0n, data }: Sending,
   maxCost: bigint = MAX_COST,
+  replacing?: number,
 ): Promise<SignedTransaction> {
   const { account } = await signer();
   const { address } = account;
@@ -45,7 +47,7 @@ export async function signTransaction(
     // Made at the time of the last block: what is written there twice in one second costs little, and more in the next.
     const gas = estimate + estimate / 4n;
     if (gas > MAX_GAS) throw refused(`it needs ${gas} gas`, `at most ${MAX_GAS}`);
-    const nonce = await client.getTransactionCount({ address, blockTag: 'pending' });
+    const nonce = replacing ?? (await client.getTransactionCount({ address, blockTag: 'pending' }));
     const { baseFeePerGas } = await client.getBlock();
     const isLegacy = typeof baseFeePerGas !== 'bigint';
     const fees = isLegacy ? { gasPrice: await client.getGasPrice() } : await client.estimateFeesPerGas();
