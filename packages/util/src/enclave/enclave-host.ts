@@ -1,5 +1,5 @@
 import { execFile, type SpawnOptions, spawn } from 'node:child_process';
-import { createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
 import type { VsockServer } from '@dstack-cloud/vsock';
@@ -24,6 +24,8 @@ export interface EnclaveHost {
     onStream: (stream: Socket) => void,
     onFull?: (limit: number) => void,
   ): Promise<VsockServer>;
+  /** @throws what the connection fails with */
+  connectTcp(address: string, port: number): Promise<Socket>;
   /** @throws UtilError when it cannot be started */
   start(command: readonly string[], env: NodeJS.ProcessEnv): Promise<StartedProgram>;
   onSignal(signal: NodeJS.Signals, handler: () => void): void;
@@ -83,6 +85,15 @@ export const thisEnclave: EnclaveHost = {
       },
     };
   },
+  connectTcp: async (address, port) =>
+    await new Promise<Socket>((resolve, reject) => {
+      const stream = connect({ host: address, port, allowHalfOpen: true });
+      stream.once('error', reject);
+      stream.once('connect', () => {
+        stream.off('error', reject);
+        resolve(stream);
+      });
+    }),
   async start(command, env) {
     const [program = '', ...args] = command;
     const options: SpawnOptions = { env, stdio: 'inherit' };

@@ -8,6 +8,7 @@ import { KEY_FILE } from '../keys/key-file.ts';
 import { thisMachine } from '../machine.ts';
 import { VERSION } from '../version.ts';
 import { thisEnclave } from './enclave-host.ts';
+import { parseIngress } from './ingress.ts';
 import { requireFilled, runEnclave } from './run-enclave.ts';
 
 const RUN: Command = {
@@ -30,6 +31,11 @@ const RUN: Command = {
       help: 'Port of 127.0.0.1 for the same proxy',
       default: '3128',
       isNumber: true,
+    },
+    {
+      name: 'ingress',
+      value: 'PORTS',
+      help: 'vsock ports that lead to TCP ports of the program: 443:8443,8080',
     },
     { name: 'keys-file', value: 'FILE', help: 'File for the keys, mode 0600', default: KEY_FILE },
     { name: 'keys-env', value: 'NAME', help: 'Variable that gets the keys, instead of the file' },
@@ -77,6 +83,7 @@ async function main(): Promise<number> {
     relay: { address: '127.0.0.1', port: relayPort },
     keysFile: requiredText(values, 'keys-file'),
     keysVariable,
+    ingress: parseIngress(textOf(values, 'ingress')),
     heartbeat: values['heartbeat'] === true,
     reportPort: Number(requiredText(values, 'report-port')),
     command,

@@ -34,6 +34,9 @@ const host = (changes: Partial<EnclaveHost> = {}): EnclaveHost => ({
     done.push(`relay ${address}:${port}`);
     return { close: async () => void done.push('relay closed') };
   },
+  connectTcp: async () => {
+    throw new UtilError('must not be connected');
+  },
   start: async () => {
     throw new UtilError('must not be started');
   },
@@ -49,6 +52,7 @@ const options = (changes: Partial<EnclaveOptions> = {}): EnclaveOptions => ({
   keysFile: join(directory, 'keys.json'),
   keysVariable: undefined,
   heartbeat: false,
+  ingress: [],
   reportPort: 9001,
   command: ['/app'],
   machine: thisMachine({ DSTACK_NSM: `unix:${join(directory, 'nsm.sock')}` }),

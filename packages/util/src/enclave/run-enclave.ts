@@ -7,6 +7,7 @@ import { removeKeyFile } from '../keys/key-file.ts';
 import type { Machine } from '../machine.ts';
 import { writeSecret } from '../write-output.ts';
 import type { EnclaveHost } from './enclave-host.ts';
+import { type Ingress, openIngress } from './ingress.ts';
 import { beat, report } from './tell-host.ts';
 
 export interface EnclaveOptions {
@@ -23,6 +24,8 @@ export interface EnclaveOptions {
   readonly keysVariable: string | undefined;
   /** Whether the parent is told that the enclave has booted; the init of AWS's own images has done so already. */
   readonly heartbeat: boolean;
+  /** Ways in: vsock ports of the enclave, and the port of 127.0.0.1 that each leads to. */
+  readonly ingress: readonly Ingress[];
   /** Port of the parent that is told how it ended. */
   readonly reportPort: number;
   readonly command: readonly string[];
@@ -84,13 +87,15 @@ export async function runEnclave(
     if (options.keysVariable === undefined) await writeSecret(options.keysFile, keys);
     // Keys of an earlier run must not outlive their way in.
     else await removeKeyFile(options.keysFile);
+    stage = 'ingress';
+    const doors = await openIngress(options.ingress, vsock, host, say);
     stage = 'start';
     const program = await host.start(options.command, environmentOf(options, keys));
     signals.passTo((signal) => program.kill(signal));
     say(`Started ${options.command[0]}`);
     const toldStart = tell({ stage: 'started' });
     const { code, signal } = await program.ended;
-    await relay.close();
+    await Promise.all([relay, ...doors].map((one) => one.close()));
     await toldStart;
     const exitCode = code ?? SIGNALLED + (signal === null ? 0 : constants.signals[signal]);
     await tell({ stage: 'ended', exit_code: exitCode, ...(signal !== null && { signal }) });
