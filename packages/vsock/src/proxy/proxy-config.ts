@@ -58,6 +58,8 @@ const schema = z.strictObject({
     )
     .max(64)
     .default([]),
+  /** vsock port at which enclaves say how they started and ended; it is logged. */
+  reports: vsockPort.optional(),
   /** Where Prometheus asks; nowhere by default. */
   metrics: address.optional(),
   limits: z
@@ -111,6 +113,7 @@ export interface ProxyConfig {
       }
     | undefined;
   readonly mappings: readonly Mapping[];
+  readonly reports?: number | undefined;
   readonly metrics?: TcpAddress | undefined;
   readonly limits: ProxyLimits;
 }
@@ -142,10 +145,11 @@ export function parseProxyConfig(text: string): ProxyConfig {
 
 /** What would fail, or do nothing, once the service runs. */
 function requireUsable(
-  { connect, mappings, metrics }: ProxyConfig,
+  { connect, mappings, reports, metrics }: ProxyConfig,
   invalid: (reason: string) => VsockError,
 ): void {
-  if (connect === undefined && mappings.length === 0) throw invalid('it has neither connect nor mappings');
+  if (connect === undefined && mappings.length === 0 && reports === undefined)
+    throw invalid('it has neither connect nor mappings nor reports');
   const listeners = [
     ...(connect === undefined ? [] : [`vsock port ${connect.vsock_port}`]),
     ...mappings.map((one) =>
@@ -153,6 +157,7 @@ function requireUsable(
         ? `vsock port ${one.vsock_port}`
         : `${one.listen.host} port ${one.listen.port}`,
     ),
+    ...(reports === undefined ? [] : [`vsock port ${reports}`]),
     ...(metrics === undefined ? [] : [`${metrics.host} port ${metrics.port}`]),
   ];
   const twice = listeners.find((one, at) => listeners.indexOf(one) !== at);

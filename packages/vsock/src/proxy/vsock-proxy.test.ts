@@ -415,3 +415,32 @@ async function freePort(): Promise<number> {
   await new Promise((resolve) => server.close(resolve));
   return found;
 }
+
+describe('what enclaves say of themselves', () => {
+  const say = async (text: string): Promise<void> => {
+    const stream = await hybridGuest(path).connect(3, 9001);
+    stream.on('error', () => undefined);
+    stream.resume();
+    stream.end(text);
+    await once(stream, 'close');
+  };
+
+  test('is logged, a text for each connection', async () => {
+    await start({ reports: 9001 });
+    await say('{"stage":"keys","exit_code":1}\n');
+    expect(lines).toEqual(['enclave reports: {"stage":"keys","exit_code":1}']);
+  });
+
+  test('is bounded, and nothing is not logged', async () => {
+    await start({ reports: 9001 });
+    await say('');
+    await say('x'.repeat(16 * 1024));
+    expect(lines).toEqual([]);
+  });
+
+  test('has a port of its own', () => {
+    expect(() => parseProxyConfig(JSON.stringify({ ...allowing('kms.example:443'), reports: 3128 }))).toThrow(
+      'vsock port 3128 is named twice',
+    );
+  });
+});

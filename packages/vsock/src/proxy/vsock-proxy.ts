@@ -9,6 +9,7 @@ import { joinStreams } from './join-streams.ts';
 import type { Mapping, ProxyConfig } from './proxy-config.ts';
 import { ProxyMetrics, type Way } from './proxy-metrics.ts';
 import { readConnect } from './read-connect.ts';
+import { listenReports } from './reports.ts';
 import { Slots } from './slots.ts';
 import { type AllowedTarget, addressOf, type Resolve, resolveByDns } from './targets.ts';
 
@@ -153,6 +154,12 @@ export async function startVsockProxy(options: ProxyOptions): Promise<VsockProxy
           const source = sourceOf(cid);
           guarded('connect', near, source, () => serveConnect(near, source));
         }),
+      );
+    if (config.reports !== undefined)
+      servers.push(
+        await listenReports(vsock, config.reports, (cid, reason) =>
+          log('enclave reports', { source: sourceOf(cid), reason }),
+        ),
       );
     for (const mapping of config.mappings) servers.push(await listenMapping(mapping));
     if (config.metrics !== undefined) servers.push(await listenMetrics(config.metrics, metrics));
