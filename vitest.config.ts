@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 // Both condition lists are needed: with the first alone vitest looks for dist and fails.
-const conditions = ['@dstack/source', 'node', 'import', 'module', 'default'];
+const conditions = ['@dstack/source', 'node', 'import', 'default'];
 
 export default defineConfig({
   resolve: { conditions },

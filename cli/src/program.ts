@@ -107,11 +107,14 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .option('-f, --follow', 'go on until Ctrl-C')
     .option('-n, --lines <N>', 'last lines', '100')
     .option('--container <NAME>', 'one container');
-  command('stop', 'stop the machine', () => import('./commands/stop.ts'));
+  command('stop', 'stop the machine', () => import('./commands/stop.ts')).option(
+    '--host',
+    'also the parent instance of the enclave (AWS)',
+  );
   command('start', 'start the machine', () => import('./commands/start.ts'));
   command('remove', 'remove the machine', () => import('./commands/remove.ts'))
     .option('--keep-images', 'keep images')
-    .option('--all', 'also its data disk, firewall rules, boot image and bucket (GCP)')
+    .option('--all', 'also its data disk, firewall rules and boot image (GCP), and its bucket (GCP, AWS)')
     .option('-f, --force', 'stop it first when it runs');
   command('list', 'deployed machines', () => import('./commands/list.ts')).option(
     '-p, --project <ID>',
@@ -140,7 +143,7 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .option('--os-image <NAME>', 'image to download, as the argument')
     .option('--sha256 <HEX>', 'hash that the archive must have');
 
-  const fw = group(context, program, 'fw', 'firewall rules of a machine on Google Cloud');
+  const fw = group(context, program, 'fw', 'firewall rules of a machine in a cloud');
   const rule = (added: Command): Command =>
     added
       .option('-i, --instance <NAME>', "instance (default: the project's)")

@@ -26,8 +26,8 @@ export async function run(
     return context.exitCode ? EXIT.notFound : EXIT.ok;
   }
   if (context.interactive) await confirm(context, removalQuestion(state, all));
-  // A machine that runs is stopped first; Google does that itself.
-  if (state.platform !== 'gcp') await platform.stop(place, state);
+  // A machine of this host that runs is stopped first; a cloud does that itself.
+  if (!isInCloud(state)) await platform.stop(place, state);
   const keepImages = flags['keepImages'] === true;
   await platform.remove(place, state, { force: flags['force'] === true, all, keepImages });
   context.print(`Removed ${state.instance_name}`);
@@ -36,9 +36,15 @@ export async function run(
 }
 
 /** A cloud keeps the data disk unless all is to go. */
-function removalQuestion({ platform, instance_name: name }: ProjectState, all: boolean): string {
-  if (platform !== 'gcp') return `Remove ${name} and its disk?`;
+function removalQuestion(state: ProjectState, all: boolean): string {
+  const { platform, instance_name: name } = state;
+  if (!isInCloud(state)) return `Remove ${name} and its disk?`;
+  if (platform === 'nitro') return `Terminate ${name} and remove all else that was made for it?`;
   return all
     ? `Remove ${name}, its data disk, its firewall rules and all else of this project?`
     : `Remove ${name}?`;
+}
+
+function isInCloud({ platform, machine_dir: directory }: ProjectState): boolean {
+  return platform === 'gcp' || (platform === 'nitro' && directory === '');
 }

@@ -1,7 +1,7 @@
 import type { Context } from '../context.ts';
-import { type FirewallAction, parsePort, parseSource, setRule } from '../platforms/gcp/firewall.ts';
-import { findInstance } from '../platforms/gcp/own-instance.ts';
-import { firewallPlace, noInstance } from './fw-place.ts';
+import { parsePort, parseSource } from '../platforms/cloud/port.ts';
+import type { FirewallAction } from '../platforms/platform.ts';
+import { firewallPlace } from './fw-place.ts';
 
 const SAID = { made: 'Made', changed: 'Changed', unchanged: 'Already there:' } as const;
 
@@ -14,14 +14,11 @@ export async function setFirewall(
 ): Promise<void> {
   const port = parsePort(portText);
   const sources = ((flags['source'] ?? []) as readonly string[]).map(parseSource);
-  const gcp = await firewallPlace(context, flags);
-  const live = await findInstance(gcp);
-  if (live === undefined) throw noInstance(gcp);
-  const done = await setRule(gcp, live, action, port, sources);
+  const { firewall, place } = await firewallPlace(context, flags);
+  const done = await firewall.set(place, action, port, sources);
+  const instance = firewall.instance(place);
   const from = sources.length === 0 ? '0.0.0.0/0' : sources.join(', ');
-  context.print(
-    `${SAID[done]} ${action} ${port.protocol}/${port.number} from ${from} for ${gcp.settings.instance}`,
-  );
+  context.print(`${SAID[done]} ${action} ${port.protocol}/${port.number} from ${from} for ${instance}`);
   const { protocol, number } = port;
-  context.result({ action, protocol, port: number, sources: from, instance: gcp.settings.instance, done });
+  context.result({ action, protocol, port: number, sources: from, instance, done });
 }

@@ -3,6 +3,7 @@ import type { Context } from '../context.ts';
 import type { Project } from '../project/app-config.ts';
 import type { Prepared } from '../project/shared-files.ts';
 import type { ProjectState } from '../project/state-file.ts';
+import type { Port } from './cloud/port.ts';
 
 /** A command's surroundings on a platform. */
 export interface Place {
@@ -81,6 +82,38 @@ interface RemoveOptions {
   readonly keepImages?: boolean;
 }
 
+export interface StopOptions {
+  /** Platform nitro on AWS: stop the parent instance too. */
+  readonly host?: boolean;
+}
+
+export type FirewallAction = 'allow' | 'deny';
+
+/** A rule as it is shown. */
+interface FirewallRule {
+  readonly name: string;
+  readonly action: FirewallAction;
+  /** Such as `tcp/443`. */
+  readonly ports: readonly string[];
+  readonly sources: readonly string[];
+}
+
+/** What lets strangers reach a machine in a cloud. */
+export interface Firewall {
+  /** Name of the machine that the rules are for. */
+  instance(place: Place): string;
+  /** Makes the rule, or gives one that is there these sources; none are everybody. */
+  set(
+    place: Place,
+    action: FirewallAction,
+    port: Port,
+    sources: readonly string[],
+  ): Promise<'made' | 'changed' | 'unchanged'>;
+  /** Removes what allows and what denies the port; how many rules that were. */
+  remove(place: Place, port: Port): Promise<number>;
+  list(place: Place): Promise<readonly FirewallRule[]>;
+}
+
 /** What a platform can do with a project's machine. */
 export interface Platform {
   /**
@@ -103,11 +136,13 @@ export interface Platform {
   find(place: Place): Promise<ProjectState | undefined>;
   report(place: Place, state: ProjectState): Promise<MachineReport>;
   logs(place: Place, state: ProjectState, request: LogRequest): Promise<void>;
-  stop(place: Place, state: ProjectState): Promise<boolean>;
+  stop(place: Place, state: ProjectState, options?: StopOptions): Promise<boolean>;
   start(place: Place, state: ProjectState): Promise<MachineReport>;
   remove(place: Place, state: ProjectState, options: RemoveOptions): Promise<void>;
   /** @param project of the cloud, where the platform has several */
   list(context: Context, config: GlobalConfig, project?: string): Promise<ListedMachine[]>;
+  /** Undefined where nothing stands before the machine that this program could change. */
+  readonly firewall?: Firewall;
 }
 
 /** One resource that a deploy would touch. */

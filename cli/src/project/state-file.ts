@@ -44,6 +44,10 @@ export interface ProjectState {
   readonly shared_image?: string | undefined;
   readonly data_image?: string | undefined;
   readonly bucket?: string | undefined;
+  /** Platform nitro on AWS: where the parent instance is, its id, and the token of a launch under way. */
+  readonly region?: string | undefined;
+  readonly parent_instance?: string | undefined;
+  readonly launch_token?: string | undefined;
   readonly revisions: readonly Revision[];
 }
 
@@ -71,6 +75,9 @@ const schema: z.ZodType<ProjectState> = z.looseObject({
   shared_image: z.string().optional(),
   data_image: z.string().optional(),
   bucket: z.string().optional(),
+  region: z.string().optional(),
+  parent_instance: z.string().optional(),
+  launch_token: z.string().optional(),
   revisions: z
     .array(z.looseObject({ compose_hash: z.string(), os_image_hash: z.string(), time: z.string() }))
     .default([]),

@@ -63,6 +63,7 @@ function enclaveFiles(options: TemplateOptions): ProjectFile[] {
     name: options.name,
     platform: 'nitro',
     app_id: options.appId,
+    instance_id_seed: options.seed,
     key_provider: options.keyProvider,
     nitro_config: {
       host: 'aws',

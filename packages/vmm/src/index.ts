@@ -10,6 +10,7 @@ export type { HostShared } from './folder/shared-update.ts';
 export { type Notification, startHostApi } from './host-api/host-api.ts';
 export { requireKeyProvider } from './host-api/key-provider.ts';
 export { cvmLogPath, cvmLogs, followCvmLogs, type LogOptions } from './logs/logs.ts';
+export { type Ingress, proxyConfigText } from './manifest/enclave-settings.ts';
 export {
   type CvmManifest,
   isImageName,
@@ -25,6 +26,7 @@ export {
   containerProgramsDirectory,
   enclaveProgramsDirectory,
   guestProgramDirectory,
+  nitroHostDirectory,
   programDirectory,
   resolveProgram,
 } from './programs/programs.ts';

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { buildContracts } from '@dstack-cloud/contracts';
@@ -12,10 +12,17 @@ import {
   distDirectory,
   enclaveDirectory,
   guestDirectory,
+  nitroHostDirectory,
   repository,
   verifierPageDirectory,
 } from './paths.ts';
-import { CONTAINER_PROGRAMS, ENCLAVE_PROGRAMS, IMAGE_PROGRAMS, PROGRAMS } from './programs.ts';
+import {
+  CONTAINER_PROGRAMS,
+  ENCLAVE_PROGRAMS,
+  IMAGE_PROGRAMS,
+  NITRO_HOST_PROGRAMS,
+  PROGRAMS,
+} from './programs.ts';
 
 export interface BuildResult {
   readonly directory: string;
@@ -48,13 +55,18 @@ export async function buildAll(options: { force?: boolean } = {}): Promise<Build
     const force = options.force === true;
     const folders: [string, Readonly<Record<string, string>>][] = [
       [guestDirectory, IMAGE_PROGRAMS],
-      [enclaveDirectory, Object.fromEntries(ENCLAVE_PROGRAMS.map((name) => [name, PROGRAMS[name]!]))],
+      [enclaveDirectory, sourcesOf(ENCLAVE_PROGRAMS)],
+      [nitroHostDirectory, sourcesOf(NITRO_HOST_PROGRAMS)],
     ];
     for (const name of CONTAINER_PROGRAMS)
       folders.push([join(containersDirectory, name), { [name]: PROGRAMS[name]! }]);
     let images = true;
     for (const [outDirectory, sources] of folders)
       images = (await buildImagePrograms({ repository, outDirectory, force, sources })).fresh && images;
+    // Not among the inputs of a bundle, so copied each time.
+    await cp(join(repository, 'packages/vsock/units'), join(nitroHostDirectory, 'units'), {
+      recursive: true,
+    });
     const page = await buildVerifierPage({
       repository,
       outDirectory: verifierPageDirectory,
@@ -69,4 +81,8 @@ export async function buildAll(options: { force?: boolean } = {}): Promise<Build
       ms: Math.round(performance.now() - started),
     };
   });
+}
+
+function sourcesOf(names: readonly string[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(names.map((name) => [name, PROGRAMS[name]!]));
 }

@@ -10,6 +10,8 @@ export const binDirectory: string = join(distDirectory, 'bin');
 export const guestDirectory: string = join(distDirectory, 'guest');
 /** What enclave images get: the init, dstack-util and the guest agent. */
 export const enclaveDirectory: string = join(distDirectory, 'enclave');
+/** What the parent instance of enclaves on AWS gets: the proxy and the units of systemd. */
+export const nitroHostDirectory: string = join(distDirectory, 'nitro-host');
 /** What container images get of the services' programs: one folder for each. */
 export const containersDirectory: string = join(distDirectory, 'containers');
 /** The verifier for browsers: a page in one file, and the library as an ES module. */

@@ -26,5 +26,8 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
 /** What an application in an enclave is started with, and can use. */
 export const ENCLAVE_PROGRAMS: readonly string[] = ['dstack-enclave-init', 'dstack-util'];
 
+/** What runs on the parent instance of an enclave. */
+export const NITRO_HOST_PROGRAMS: readonly string[] = ['dstack-vsock-proxy'];
+
 /** Services that are made into container images, one program in each. */
 export const CONTAINER_PROGRAMS: readonly string[] = ['dstack-kms', 'dstack-auth-api', 'dstack-verifier'];

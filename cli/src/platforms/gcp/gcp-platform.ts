@@ -2,6 +2,7 @@ import type { Platform } from '../platform.ts';
 import { checkGcp } from './check-gcp.ts';
 import { deployGcp } from './deploy-gcp.ts';
 import { findGcp } from './find-gcp.ts';
+import { gcpFirewall } from './gcp-firewall.ts';
 import { logsGcp } from './logs-gcp.ts';
 import { planGcp } from './plan-gcp.ts';
 import { startGcp, stopGcp } from './power-gcp.ts';
@@ -22,4 +23,5 @@ export const gcpPlatform: Platform = {
   start: startGcp,
   remove: removeGcp,
   list: listGcp,
+  firewall: gcpFirewall,
 };

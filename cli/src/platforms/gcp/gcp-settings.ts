@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { CliError } from '../../errors.ts';
 import { GCP_NAME } from '../../project/instance-name.ts';
+import { ownerOf } from '../cloud/owner.ts';
 import type { Place } from '../platform.ts';
 
 /** `gcp_config` of a project with the global defaults, checked. */
@@ -84,11 +84,6 @@ export function gcpSettings({ config, project }: Place): GcpSettings {
 
 /** Longest name of an instance: `-allow-tcp-65535` fits behind it. */
 const MAX_INSTANCE = 47;
-
-/** What labels say instead of the seed, which only the machine needs to know. */
-function ownerOf(seed: string): string {
-  return createHash('sha256').update(`dstack-cloud project ${seed}`).digest('hex').slice(0, 40);
-}
 
 /** The project's own values win when they say something: text that is not empty, a number, false. */
 function merge(global: Values, local: Values): Values {

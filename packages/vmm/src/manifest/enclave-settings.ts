@@ -38,7 +38,7 @@ export function isEnclaveFile(name: string): boolean {
 }
 
 /** A way into an enclave: an address of the host, and the vsock port of the enclave. */
-interface Ingress {
+export interface Ingress {
   readonly address: string;
   readonly from: number;
   readonly to: number;

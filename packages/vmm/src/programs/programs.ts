@@ -41,6 +41,11 @@ export function enclaveProgramsDirectory(): string {
   return besidePrograms('enclave');
 }
 
+/** Folder with what the parent instance of enclaves on AWS gets. */
+export function nitroHostDirectory(): string {
+  return besidePrograms('nitro-host');
+}
+
 /** A folder beside that of the bundles, or where the build puts it. */
 function besidePrograms(name: string): string {
   const directory = programDirectory();
