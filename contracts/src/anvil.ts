@@ -20,7 +20,7 @@ export type AnvilOptions = {
   timestamp?: number;
   /** Rules of the chain, for example `cancun`; default: the newest. */
   hardfork?: string;
-  /** How long it may take to listen; default 15 s. */
+  /** How long it may take to listen, while its process lives; default 60 s: a busy machine takes its time. */
   timeoutMs?: number;
   /** Directory the process runs in; default: ours. */
   cwd?: string;
@@ -49,7 +49,7 @@ export async function startAnvil(options: AnvilOptions = {}): Promise<Anvil> {
     blockTimeSeconds,
     timestamp,
     hardfork,
-    timeoutMs = 15_000,
+    timeoutMs = 60_000,
     cwd,
   } = options;
   const args = ['--host', '127.0.0.1', '--port', String(port), '--chain-id', String(chainId)];

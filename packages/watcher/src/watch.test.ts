@@ -7,24 +7,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   type Anvil,
-  buildContracts,
   type ChainClient,
-  connectChain,
   deployApp,
-  deployCode,
   deployKms,
   dstackAppAbi,
   dstackKmsAbi,
-  loadArtifact,
-  startAnvil,
   transact,
 } from '@dstack-cloud/contracts';
 import { timelockAbi } from '@dstack-cloud/governance';
-import { type Abi, type Address, encodeFunctionData, type Hex, keccak256, zeroAddress, zeroHash } from 'viem';
+import { type Abi, type Address, encodeFunctionData, type Hex, keccak256, zeroHash } from 'viem';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { checkTable, type WatchConfig } from './config/schema.ts';
 import { observe } from './observe.ts';
 import type { Message } from './sinks/deliver.ts';
+import { deployTimelock, startChain } from './test/real-chain.ts';
 import { watchGovernance } from './watch.ts';
 
 const hash = (digit: string): Hex => `0x${digit.repeat(64)}`;
@@ -46,21 +42,12 @@ const now = (): number => Date.now() / 1_000 + ahead;
 const posted: { body: string; signature: string }[] = [];
 
 beforeAll(async () => {
-  await buildContracts();
-  anvil = await startAnvil();
-  const client = (index: number): Promise<ChainClient> =>
-    connectChain({
-      rpcUrl: anvil.rpcUrl,
-      privateKey: anvil.accounts[index]!.privateKey,
-      pollingIntervalMs: 10,
-    });
-  owner = await client(0);
-  guardian = await client(1);
+  const chain = await startChain();
+  anvil = chain.anvil;
+  [owner, guardian] = [await chain.client(0), await chain.client(1)];
   kms = (await deployKms({ client: owner })).kms;
   app = (await deployApp({ client: owner, kms, composeHash: hash('c') })).appId;
-  const { abi, bytecode } = loadArtifact('DstackTimelock');
-  const roles = [[owner.account.address], [owner.account.address], zeroAddress];
-  timelock = (await deployCode(owner, abi, bytecode, [DELAY, ...roles, 0n])).address;
+  timelock = await deployTimelock(owner, DELAY, owner.account.address);
   const write = (name: string, ...args: unknown[]) => transact(owner, kms, dstackKmsAbi as Abi, name, args);
   await write('addOsImageHash', hash('1'));
   await write('setGuardian', guardian.account.address, true);

@@ -1,34 +1,28 @@
 /** What apps of the 0.6 line were set up with, which no event tells, is known like that of ours. */
 import {
   type Anvil,
-  buildContracts,
   type ChainClient,
-  connectChain,
   deployApp,
   deployCode,
   deployKms,
   dstackAppAbi,
   dstackKmsAbi,
   loadRelease,
-  startAnvil,
   transact,
 } from '@dstack-cloud/contracts';
 import type { Abi, Address, Hex } from 'viem';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { checkTable } from '../config/schema.ts';
 import { observe } from '../observe.ts';
+import { startChain } from '../test/real-chain.ts';
 
 let anvil: Anvil;
 let owner: ChainClient;
 let kms: Address;
 beforeAll(async () => {
-  await buildContracts();
-  anvil = await startAnvil();
-  owner = await connectChain({
-    rpcUrl: anvil.rpcUrl,
-    privateKey: anvil.accounts[0]!.privateKey,
-    pollingIntervalMs: 10,
-  });
+  const chain = await startChain();
+  anvil = chain.anvil;
+  owner = await chain.client(0);
   kms = (await deployKms({ client: owner })).kms;
 }, 180_000);
 afterAll(async () => {

@@ -1,21 +1,11 @@
 /** What would fail on a real chain is told before anybody executes it; what waits for something else is not. */
-import {
-  type Anvil,
-  buildContracts,
-  type ChainClient,
-  connectChain,
-  deployCode,
-  deployKms,
-  dstackKmsAbi,
-  loadArtifact,
-  startAnvil,
-  transact,
-} from '@dstack-cloud/contracts';
+import { type Anvil, type ChainClient, deployKms, dstackKmsAbi, transact } from '@dstack-cloud/contracts';
 import { encodeMultiSend, safeTx } from '@dstack-cloud/governance';
 import { type Abi, type Address, encodeFunctionData, type Hex, zeroAddress, zeroHash } from 'viem';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { ChainReader } from '../chain/chain-reader.ts';
 import { GovernanceModel } from '../model/governance-model.ts';
+import { deployTimelock, startChain } from '../test/real-chain.ts';
 import { Simulations } from './simulations.ts';
 
 const hash = (digit: string): Hex => `0x${digit.repeat(64)}`;
@@ -41,15 +31,10 @@ const known = (): Map<string, { kind: 'kms' | 'multi-send'; name: string }> =>
   ]);
 
 beforeAll(async () => {
-  await buildContracts();
-  anvil = await startAnvil();
-  owner = await connectChain({
-    rpcUrl: anvil.rpcUrl,
-    privateKey: anvil.accounts[0]!.privateKey,
-    pollingIntervalMs: 10,
-  });
-  const { abi, bytecode } = loadArtifact('DstackTimelock');
-  timelock = (await deployCode(owner, abi, bytecode, [1n, [], [], zeroAddress, 0n])).address;
+  const chain = await startChain();
+  anvil = chain.anvil;
+  owner = await chain.client(0);
+  timelock = await deployTimelock(owner, 1n);
   kms = (await deployKms({ client: owner })).kms;
   slow = (await deployKms({ client: owner })).kms;
   await transact(owner, slow, dstackKmsAbi as Abi, 'setPolicyDelay', [3_600n]);

@@ -4,17 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   type Anvil,
-  buildContracts,
   type ChainClient,
-  connectChain,
   deployCode,
   deployKms,
   dstackKmsAbi,
   loadArtifact,
-  startAnvil,
   transact,
 } from '@dstack-cloud/contracts';
-import { createSafe, safeAbi, safeArtifact, timelockAbi } from '@dstack-cloud/governance';
+import { safeAbi, timelockAbi } from '@dstack-cloud/governance';
 import {
   type Abi,
   type Address,
@@ -29,6 +26,7 @@ import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { checkTable, type WatchConfig } from '../config/schema.ts';
 import type { Message } from '../sinks/deliver.ts';
 import { StateStore } from '../state/state-store.ts';
+import { deploySafe, deployTimelock, startChain } from '../test/real-chain.ts';
 import { watchGovernance } from '../watch.ts';
 
 const DELAY = 3_600n;
@@ -71,32 +69,13 @@ async function later(seconds: number): Promise<void> {
 }
 
 beforeAll(async () => {
-  await buildContracts();
-  anvil = await startAnvil();
-  owner = await connectChain({
-    rpcUrl: anvil.rpcUrl,
-    privateKey: anvil.accounts[0]!.privateKey,
-    pollingIntervalMs: 10,
-  });
+  const chain = await startChain();
+  anvil = chain.anvil;
+  owner = await chain.client(0);
   const { address } = owner.account;
   kms = (await deployKms({ client: owner })).kms;
-  const { abi, bytecode } = loadArtifact('DstackTimelock');
-  timelock = (await deployCode(owner, abi, bytecode, [DELAY, [address], [address], zeroAddress, 0n])).address;
-  const make = async (name: Parameters<typeof safeArtifact>[0]): Promise<Address> => {
-    const artifact = safeArtifact(name);
-    return (await deployCode(owner, artifact.abi, artifact.bytecode)).address;
-  };
-  const made = createSafe({
-    factory: await make('SafeProxyFactory'),
-    singleton: await make('SafeL2'),
-    fallbackHandler: await make('CompatibilityFallbackHandler'),
-    proxyCode: safeArtifact('SafeProxy').bytecode,
-    ...{ owners: [address], threshold: 1, saltNonce: 0n },
-  });
-  safe = made.address;
-  const { to, data } = made.call;
-  const sent = await owner.wallet.sendTransaction({ to, data, account: owner.account, chain: null });
-  await owner.public.waitForTransactionReceipt({ hash: sent });
+  timelock = await deployTimelock(owner, DELAY, address);
+  safe = await deploySafe(owner, [address], 1);
   const kmsWrite = (name: string, ...args: unknown[]) =>
     transact(owner, kms, dstackKmsAbi as Abi, name, args);
   await kmsWrite('setPolicyDelay', 2n);

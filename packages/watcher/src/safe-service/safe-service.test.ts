@@ -1,42 +1,26 @@
 /** A real Safe that owns a KMS contract, and the service where its signers leave proposals: honest, lying, gone. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  type Anvil,
-  buildContracts,
-  type ChainClient,
-  connectChain,
-  deployCode,
-  deployKms,
-  dstackKmsAbi,
-  startAnvil,
-  transact,
-} from '@dstack-cloud/contracts';
-import {
-  createSafe,
-  packSignatures,
-  type SafeTx,
-  safeAbi,
-  safeArtifact,
-  safeTx,
-  safeTxHash,
-} from '@dstack-cloud/governance';
-import { type Abi, type Address, encodeFunctionData, type Hex } from 'viem';
+import { type Anvil, type ChainClient, deployKms, dstackKmsAbi, transact } from '@dstack-cloud/contracts';
+import { packSignatures, type SafeTx, safeAbi, safeTx, safeTxHash } from '@dstack-cloud/governance';
+import { type Abi, type Address, encodeFunctionData, type Hex, toEventSelector } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { checkTable, type WatchConfig } from '../config/schema.ts';
 import { GovernanceModel } from '../model/governance-model.ts';
 import { observe } from '../observe.ts';
 import type { Message } from '../sinks/deliver.ts';
+import { deploySafe, type RealChain, startChain } from '../test/real-chain.ts';
 import { type WatcherNote, watchGovernance } from '../watch.ts';
 import { SafeService } from './safe-service.ts';
 
 const CHAIN_ID = 31_337;
 const IMAGE: Hex = `0x${'1'.repeat(64)}`;
 
+let chain: RealChain;
 let anvil: Anvil;
 let client: ChainClient;
 let kms: Address;
@@ -52,28 +36,10 @@ const signer = (index: number) => privateKeyToAccount(anvil.accounts[index]!.pri
 const owners = (): Address[] => [0, 1, 2].map((index) => signer(index).address);
 
 beforeAll(async () => {
-  await buildContracts();
-  anvil = await startAnvil();
-  client = await connectChain({
-    rpcUrl: anvil.rpcUrl,
-    privateKey: anvil.accounts[3]!.privateKey,
-    pollingIntervalMs: 10,
-  });
-  const make = async (name: Parameters<typeof safeArtifact>[0]): Promise<Address> => {
-    const { abi, bytecode } = safeArtifact(name);
-    return (await deployCode(client, abi, bytecode)).address;
-  };
-  const made = createSafe({
-    factory: await make('SafeProxyFactory'),
-    singleton: await make('SafeL2'),
-    fallbackHandler: await make('CompatibilityFallbackHandler'),
-    proxyCode: safeArtifact('SafeProxy').bytecode,
-    ...{ owners: owners(), threshold: 2, saltNonce: 0n },
-  });
-  safe = made.address;
-  const { to, data } = made.call;
-  const hash = await client.wallet.sendTransaction({ to, data, account: client.account, chain: null });
-  await client.public.waitForTransactionReceipt({ hash });
+  chain = await startChain();
+  anvil = chain.anvil;
+  client = await chain.client(3);
+  safe = await deploySafe(client, owners(), 2);
   kms = (await deployKms({ client })).kms;
   await transact(client, kms, dstackKmsAbi as Abi, 'transferOwnership', [safe]);
   folder = mkdtempSync(join(tmpdir(), 'watch-safe-'));
@@ -166,6 +132,20 @@ async function execute(call: { to: Address; value: bigint; data: Hex }): Promise
   await transact(client, safe, safeAbi as Abi, 'execTransaction', args);
 }
 
+test('money that the Safe gets is neither recorded nor told', async () => {
+  results = [];
+  await once();
+  const { account } = client;
+  for (const value of [1n, 2n]) {
+    const hash = await client.wallet.sendTransaction({ to: safe, value, account, chain: null });
+    const { logs } = await client.public.waitForTransactionReceipt({ hash });
+    expect(logs.map(({ topics }) => topics[0])).toEqual([toEventSelector('SafeReceived(address,uint256)')]);
+  }
+  const before = readFileSync(join(folder, 'state', 'journal.jsonl'), 'utf8');
+  expect(await once()).toEqual([]);
+  expect(readFileSync(join(folder, 'state', 'journal.jsonl'), 'utf8')).toBe(before);
+});
+
 test('what signers propose is told in words before it is executed, with who signed', async () => {
   results = [];
   expect(rules(await once())).toEqual([]);
@@ -250,11 +230,7 @@ test('an observer shows what waits, with who signed and who approved on the chai
     SafeTx,
     SafeTx,
   ];
-  const approver = await connectChain({
-    rpcUrl: anvil.rpcUrl,
-    privateKey: anvil.accounts[1]!.privateKey,
-    pollingIntervalMs: 10,
-  });
+  const approver = await chain.client(1);
   for (const tx of [both, onChain])
     await transact(approver, safe, safeAbi as Abi, 'approveHash', [safeTxHash(CHAIN_ID, safe, tx)]);
   results = [await shown(both, 0), await shown(onChain), await shown(nobody)];
