@@ -17,6 +17,8 @@ export type IssueOptions = {
   /** How long the records may take to be seen; then the authority is asked all the same. */
   readonly maxDnsWaitMs?: number;
   readonly signal?: AbortSignal;
+  /** Told the key (DER SubjectPublicKeyInfo) before anything is ordered for it: whoever keeps a history misses none. */
+  readonly onKey?: (spki: Uint8Array) => Promise<void>;
 };
 
 export type Issued = {
@@ -59,6 +61,8 @@ export async function issueCertificate(options: IssueOptions): Promise<Issued> {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const key = privateKey.export({ format: 'pem', type: 'pkcs8' }) as string;
   const [, csr] = await acme.crypto.createCsr({ altNames: [...names] }, key);
+  const spki = new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }));
+  await options.onKey?.(spki);
   const client = clientOf(account);
   const undo: (() => Promise<void>)[] = [];
   let certChain: string;
@@ -90,7 +94,6 @@ export async function issueCertificate(options: IssueOptions): Promise<Issued> {
   } finally {
     await Promise.allSettled(undo.map((remove) => remove()));
   }
-  const spki = new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }));
   return { certChain, key, spki, notAfter: checked(certChain, key, names) };
 }
 

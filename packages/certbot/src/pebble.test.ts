@@ -1,13 +1,8 @@
 /** Certificates by a real authority (Pebble) over a real zone (Knot), with bad nonces on purpose. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { Resolver } from 'node:dns/promises';
-import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { describeWithPrograms, findProgram } from '@dstack-cloud/test/requires';
+import { readFileSync } from 'node:fs';
+import { Agent } from 'node:https';
+import { ACME_PROGRAMS, type AcmeLab, startAcmeLab } from '@dstack-cloud/test/acme-lab';
+import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import acme from 'acme-client';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { accountFromJson, accountToJson, newAccount } from './account.ts';
@@ -16,107 +11,27 @@ import { rfc2136 } from './dns/rfc2136.ts';
 import { issueCertificate, registerAccount } from './issue-certificate.ts';
 
 const ZONE = 'example.test';
-const SECRET = Buffer.alloc(32, 5);
 
-describeWithPrograms('a certificate by ACME', ['pebble', 'knotd', 'openssl'], () => {
-  const folder = mkdtempSync(join(tmpdir(), 'certbot-'));
-  const children: ChildProcess[] = [];
-  let [dnsPort, acmePort] = [0, 0];
+describeWithPrograms('a certificate by ACME', ACME_PROGRAMS, () => {
+  let lab: AcmeLab;
 
   beforeAll(async () => {
-    const [dns, api, management] = (await Promise.all([freePort(), freePort(), freePort()])) as [
-      number,
-      number,
-      number,
-    ];
-    [dnsPort, acmePort] = [dns, api];
-    for (const name of ['zones', 'db']) mkdirSync(join(folder, name));
-    writeFileSync(
-      join(folder, 'zones', `${ZONE}.zone`),
-      `$ORIGIN ${ZONE}.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n`,
-    );
-    writeFileSync(
-      join(folder, 'knot.conf'),
-      `server:\n  listen: 127.0.0.1@${dns}\n  rundir: "${folder}"\ndatabase:\n  storage: "${folder}/db"\nkey:\n  - id: acme-key\n    algorithm: hmac-sha256\n    secret: ${SECRET.toString('base64')}\nacl:\n  - id: updates\n    key: acme-key\n    action: update\nzone:\n  - domain: ${ZONE}\n    storage: "${folder}/zones"\n    file: ${ZONE}.zone\n    zonefile-sync: -1\n    zonefile-load: difference-no-serial\n    journal-content: all\n    acl: updates\n`,
-    );
-    execFileSync(
-      'openssl',
-      [
-        'req',
-        '-x509',
-        '-newkey',
-        'ec',
-        '-pkeyopt',
-        'ec_paramgen_curve:P-256',
-        '-nodes',
-        '-days',
-        '2',
-        '-subj',
-        '/CN=127.0.0.1',
-        '-addext',
-        'subjectAltName=IP:127.0.0.1',
-        '-keyout',
-        join(folder, 'api.key'),
-        '-out',
-        join(folder, 'api.pem'),
-      ],
-      { stdio: 'ignore' },
-    );
-    writeFileSync(
-      join(folder, 'pebble.json'),
-      JSON.stringify({
-        pebble: {
-          listenAddress: `127.0.0.1:${api}`,
-          managementListenAddress: `127.0.0.1:${management}`,
-          certificate: join(folder, 'api.pem'),
-          privateKey: join(folder, 'api.key'),
-          httpPort: 5002,
-          tlsPort: 5001,
-          ocspResponderURL: '',
-          externalAccountBindingRequired: false,
-        },
-      }),
-    );
-    start('knotd', ['-c', join(folder, 'knot.conf')]);
-    start('pebble', ['-config', join(folder, 'pebble.json'), '-dnsserver', `127.0.0.1:${dns}`], {
-      PEBBLE_VA_NOSLEEP: '1',
-      PEBBLE_WFE_NONCEREJECT: '20',
-    });
+    lab = await startAcmeLab(ZONE);
     // The authority of the test has a certificate of its own.
-    const https = await import('node:https');
-    acme.axios.defaults.httpsAgent = new https.Agent({ ca: readFileSync(join(folder, 'api.pem')) });
-    await answers(async () => (await acme.axios.get(directory())).status === 200);
-    await answers(async () => (await records('SOA')).length > 0);
+    acme.axios.defaults.httpsAgent = new Agent({ ca: readFileSync(lab.caFile) });
   }, 60_000);
 
-  afterAll(async () => {
-    for (const child of children) {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    }
-    rmSync(folder, { recursive: true, force: true });
-  });
+  afterAll(() => lab?.stop());
 
-  const directory = (): string => `https://127.0.0.1:${acmePort}/dir`;
-  const provider = (secret: Buffer = SECRET) =>
+  const directory = (): string => lab.directory;
+  const records: AcmeLab['records'] = (type, name) => lab.records(type, name);
+  const provider = (secret: Buffer = lab.secret) =>
     rfc2136({
       host: '127.0.0.1',
-      port: dnsPort,
+      port: lab.dnsPort,
       zone: ZONE,
       key: { name: 'acme-key', algorithm: 'hmac-sha256', secret },
     });
-
-  async function records(type: 'SOA' | 'TXT' | 'CAA', name = ZONE): Promise<unknown[]> {
-    const resolver = new Resolver({ timeout: 1_000, tries: 1 });
-    resolver.setServers([`127.0.0.1:${dnsPort}`]);
-    const found = await resolver.resolve(name, type);
-    return Array.isArray(found) ? found : [found];
-  }
-
-  function start(program: string, input: readonly string[], env: Record<string, string> = {}): void {
-    const child = spawn(findProgram(program)!, input, { stdio: 'ignore', env: { ...process.env, ...env } });
-    children.push(child);
-  }
 
   it('for a base name and all names below it: both challenges stand beside each other, and nothing is left behind', async () => {
     const account = await registerAccount(newAccount(directory()));
@@ -128,12 +43,15 @@ describeWithPrograms('a certificate by ACME', ['pebble', 'knotd', 'openssl'], ()
       account: kept,
       names,
       dns: provider(),
-      nameServers: [`127.0.0.1:${dnsPort}`],
+      nameServers: [`127.0.0.1:${lab.dnsPort}`],
     });
     expect(issued.certChain.match(/BEGIN CERTIFICATE/g)!.length).toBeGreaterThanOrEqual(2);
     expect(issued.notAfter).toBeGreaterThan(Date.now() / 1000);
     expect(await records('TXT', `_acme-challenge.apps.${ZONE}`)).toEqual([['of somebody else']]);
-    const again = await issueCertificate({ account: kept, names, dns: provider(), nameServers: [] });
+    const keys: Uint8Array[] = [];
+    const onKey = async (spki: Uint8Array): Promise<void> => void keys.push(spki);
+    const again = await issueCertificate({ account: kept, names, dns: provider(), nameServers: [], onKey });
+    expect(keys).toEqual([again.spki]);
     expect(again.key).not.toBe(issued.key);
     await other();
     await expect(records('TXT', `_acme-challenge.apps.${ZONE}`)).rejects.toMatchObject({
@@ -152,7 +70,7 @@ describeWithPrograms('a certificate by ACME', ['pebble', 'knotd', 'openssl'], ()
       host: '127.0.0.1',
       port: 1,
       zone: ZONE,
-      key: { name: 'k', algorithm: 'hmac-sha256', secret: SECRET },
+      key: { name: 'k', algorithm: 'hmac-sha256', secret: lab.secret },
     });
     await expect(issueCertificate({ ...options, dns: nobody })).rejects.toThrow(/ECONNREFUSED/);
   }, 30_000);
@@ -194,20 +112,3 @@ describeWithPrograms('a certificate by ACME', ['pebble', 'knotd', 'openssl'], ()
     ).toThrow(/key of the account/);
   });
 });
-
-async function answers(ask: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 150; tries++) {
-    if (await ask().catch(() => false)) return;
-    await sleep(100);
-  }
-  throw new Error('the service did not start');
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
-}

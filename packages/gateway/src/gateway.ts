@@ -1,12 +1,15 @@
 import { Resolver } from 'node:dns/promises';
 import { once } from 'node:events';
-import type { Server } from 'node:net';
+import { isIPv4, type Server } from 'node:net';
 import { join } from 'node:path';
 import { readFileBounded } from '@dstack-cloud/app';
+import { rfc2136 } from '@dstack-cloud/certbot';
 import { makeOwnDirectory, withLock } from '@dstack-cloud/files';
 import { CONNECTION_LIMITS, createPrpcHandler, LISTEN_BACKLOG, networkOf } from '@dstack-cloud/prpc';
 import { createRaTlsServer } from '@dstack-cloud/ra-tls';
 import type { Logger } from 'pino';
+import { CertificateKeeper } from './certificates/certificate-keeper.ts';
+import { guestAgentAttester } from './certificates/guest-agent-attester.ts';
 import type { GatewayConfig } from './config/gateway-config.ts';
 import { GatewayError } from './errors.ts';
 import { AppAddressResolver, type TxtLookup } from './names/app-address-resolver.ts';
@@ -15,8 +18,10 @@ import { CertificateStore } from './proxy/certificate-store.ts';
 import { createProxyServer } from './proxy/proxy-server.ts';
 import { Registry } from './register/registry.ts';
 import { InstanceHealth } from './routes/instance-health.ts';
+import { acmeInfo, acmeInfoJson } from './rpc/acme-info.ts';
 import { type Caller, gatewayMethods } from './rpc/gateway-service.ts';
 import { openSqliteStore } from './state/sqlite-store.ts';
+import type { StateStore } from './state/state-store.ts';
 import { VERSION } from './version.ts';
 import { addressPlan } from './wireguard/address-plan.ts';
 import { interfaceKey } from './wireguard/interface-key.ts';
@@ -68,6 +73,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
       Promise<string>,
     ],
   );
+  const zoneKey = await zoneKeyOf(config);
   const { privateKey, publicKey } = await interfaceKey(wg.private_key, core.state_path);
 
   const closers: (() => Promise<unknown> | unknown)[] = [];
@@ -114,7 +120,21 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
       });
     }
 
-    const ownSite = createOwnSite();
+    const keeper = zoneKey && keeperOf(config, zoneKey, store, certificates);
+    if (keeper !== undefined) {
+      if (!(await keeper.load()))
+        log.warn({ domain: proxy.base_domain }, 'there is no certificate in force yet');
+      const renew = async (): Promise<void> => {
+        if (await keeper.renew()) log.info({ domain: proxy.base_domain }, 'a new certificate is shown');
+      };
+      // Guests and connections that need no certificate of ours do not wait for an authority.
+      renew().catch((error: unknown) =>
+        log.error({ error: (error as Error).message }, 'renewing the certificate failed'),
+      );
+      repeat(core.certbot.renew_interval * 1000, 'renewing the certificate', renew);
+    }
+
+    const ownSite = createOwnSite(keeper && (() => acmeInfoJson(proxy.base_domain, keeper)));
     closers.push(() => ownSite.close());
     const users = createProxyServer({
       table: registry.table,
@@ -164,6 +184,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
                 config,
                 registry,
                 publicKey,
+                ...(keeper && { acmeInfo: () => acmeInfo(proxy.base_domain, keeper) }),
                 onRegistration: (outcome, fields) => {
                   if (outcome === 'accepted') registeredAt = performance.now();
                   log.info({ outcome, ...fields }, 'registration');
@@ -204,9 +225,47 @@ async function certificatesOf({ core: { proxy } }: GatewayConfig): Promise<Certi
     minVersion: has('1.2') ? 'TLSv1.2' : 'TLSv1.3',
     maxVersion: has('1.3') ? 'TLSv1.3' : 'TLSv1.2',
   });
+  store.add(proxy.base_domain);
+  if (proxy.cert_chain === '') return store;
   const [certChain, key] = await Promise.all([readPem(proxy.cert_chain), readPem(proxy.cert_key)]);
   store.set(proxy.base_domain, { certChain, key });
   return store;
+}
+
+/** The secret of the key that signs updates of the zone; undefined when certificates are files. */
+async function zoneKeyOf({ core: { certbot } }: GatewayConfig): Promise<Uint8Array | undefined> {
+  if (!certbot.enabled) return undefined;
+  const { key_file: file } = certbot.rfc2136;
+  const text = (await readPem(file)).trim();
+  const secret = Buffer.from(text, 'base64');
+  if (secret.length < 16 || secret.toString('base64') !== text)
+    throw new GatewayError('config-invalid', `${file} does not hold base64 of at least 16 bytes`);
+  return new Uint8Array(secret);
+}
+
+function keeperOf(
+  { core: { certbot, proxy } }: GatewayConfig,
+  secret: Uint8Array,
+  store: StateStore,
+  certificates: CertificateStore,
+): CertificateKeeper {
+  const { server, zone, key_name: name, key_algorithm: algorithm } = certbot.rfc2136;
+  const colon = server.lastIndexOf(':');
+  const [host, port] = [server.slice(0, colon), Number(server.slice(colon + 1))];
+  return new CertificateKeeper({
+    domain: proxy.base_domain,
+    directoryUrl: certbot.acme_url,
+    store,
+    certificates,
+    dns: rfc2136({ host, port, zone, key: { name, algorithm, secret } }),
+    // Resolvers are asked by address alone; of another server the authority finds out by itself.
+    nameServers: isIPv4(host) ? [server] : [],
+    maxDnsWaitMs: certbot.max_dns_wait * 1000,
+    txtTtlSeconds: certbot.dns_txt_ttl,
+    renewBeforeSeconds: certbot.renew_before_expiration,
+    attest: guestAgentAttester(certbot.agent_socket),
+    now: unixNow,
+  });
 }
 
 async function readPem(path: string): Promise<string> {

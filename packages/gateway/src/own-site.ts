@@ -1,15 +1,20 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { CONNECTION_LIMITS, configureServer } from '@dstack-cloud/prpc';
+import { sharedFor } from '@dstack-cloud/runtime';
 
-const INDEX = JSON.stringify({ type: 'dstack gateway', paths: ['/index', '/health'] });
+/** Reading the history of keys again for each stranger would cost more than its answer. */
+const PAGE_REUSE_MS = 5_000;
 
 /** Serves the gateway's own names over connections whose TLS ended already. */
 export type OwnSite = { serve(socket: TLSSocket, id: 'gateway' | 'health'): void; close(): void };
 
-/** `https://gateway.<base domain>/` and `https://health.<base domain>/` (docs/protocol/gateway.md section 5). */
-export function createOwnSite(): OwnSite {
-  const sites = { gateway: siteOf(gateway), health: siteOf(health) };
+/**
+ * `https://gateway.<base domain>/` and `https://health.<base domain>/` (docs/protocol/gateway.md section 5).
+ * @param acmeInfo JSON of what is known of the certificates
+ */
+export function createOwnSite(acmeInfo?: () => Promise<string>): OwnSite {
+  const sites = { gateway: siteOf(gateway(acmeInfo)), health: siteOf(health) };
   return {
     serve: (socket, id) => void sites[id].emit('connection', socket),
     close: () => {
@@ -25,15 +30,24 @@ function siteOf(handler: RequestListener): Server {
   return server;
 }
 
-const gateway: RequestListener = (request, response) => {
-  if (request.method !== 'GET') return void response.writeHead(405).end();
-  const [path = ''] = (request.url ?? '').split('?');
-  const bare = path.replace(/^(\/\.dstack)+(?=\/)/, '');
-  if (bare === '/health') return void response.writeHead(200).end();
-  if (bare === '/index')
-    return void response.writeHead(200, { 'Content-Type': 'application/json' }).end(INDEX);
-  return void response.writeHead(404).end();
-};
+function gateway(acmeInfo: (() => Promise<string>) | undefined): RequestListener {
+  const pages: Readonly<Record<string, () => Promise<string>>> = {
+    '/index': async () =>
+      JSON.stringify({ type: 'dstack gateway', paths: ['/index', ...(acmeInfo ? ['/acme-info'] : [])] }),
+    ...(acmeInfo && { '/acme-info': sharedFor(PAGE_REUSE_MS, acmeInfo) }),
+  };
+  return (request, response) => {
+    if (request.method !== 'GET') return void response.writeHead(405).end();
+    const [path = ''] = (request.url ?? '').split('?');
+    const bare = path.replace(/^(\/\.dstack)+(?=\/)/, '');
+    if (bare === '/health') return void response.writeHead(200).end();
+    if (!Object.hasOwn(pages, bare)) return void response.writeHead(404).end();
+    pages[bare]!().then(
+      (json) => response.writeHead(200, { 'Content-Type': 'application/json' }).end(json),
+      () => response.writeHead(503).end(),
+    );
+  };
+}
 
 const health: RequestListener = (request, response) => {
   response.writeHead(request.method === 'GET' && request.url === '/' ? 200 : 404).end();

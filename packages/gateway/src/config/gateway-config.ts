@@ -15,6 +15,7 @@ export type GatewayConfig = {
     readonly state_path: string;
     readonly proxy: ProxyConfig;
     readonly wg: WireGuardConfig;
+    readonly certbot: CertbotConfig;
     readonly recycle: { readonly enabled: boolean; readonly interval: number; readonly timeout: number };
   };
 };
@@ -28,6 +29,7 @@ type ProxyConfig = {
   readonly external_port: number;
   /** Port of the guest agent in guests. */
   readonly agent_port: number;
+  /** PEM files; none when certificates come by ACME. */
   readonly cert_chain: string;
   readonly cert_key: string;
   readonly tls_versions: readonly ('1.2' | '1.3')[];
@@ -50,6 +52,28 @@ type ProxyConfig = {
     readonly idle: number;
     readonly total: number;
     readonly handshake_stale: number;
+  };
+};
+
+/** Certificates by ACME; times in seconds. */
+type CertbotConfig = {
+  readonly enabled: boolean;
+  readonly acme_url: string;
+  readonly renew_interval: number;
+  readonly renew_before_expiration: number;
+  readonly max_dns_wait: number;
+  readonly dns_txt_ttl: number;
+  /** Unix socket of the guest agent that quotes the keys; empty for none. */
+  readonly agent_socket: string;
+  /** A name server that takes signed updates (RFC 2136). */
+  readonly rfc2136: {
+    /** `host:port`. */
+    readonly server: string;
+    readonly zone: string;
+    readonly key_name: string;
+    readonly key_algorithm: 'hmac-sha256' | 'hmac-sha384' | 'hmac-sha512';
+    /** File with the base64 of the key. */
+    readonly key_file: string;
   };
 };
 

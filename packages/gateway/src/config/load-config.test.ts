@@ -8,7 +8,10 @@ const folder = mkdtempSync(join(tmpdir(), 'gateway-config-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const page = readFileSync(new URL('../../../../docs/gateway.md', import.meta.url), 'utf8');
-const documented = /```toml\n([\s\S]*?)```/.exec(page)![1]!;
+const [documented, acme] = [...page.matchAll(/```toml\n([\s\S]*?)```/g)].map(([, text]) => text!) as [
+  string,
+  string,
+];
 
 describe('gateway.toml', () => {
   it('is good as it is documented, and has the documented defaults', () => {
@@ -43,6 +46,22 @@ describe('gateway.toml', () => {
   ])('with %s replaced by %s is refused', (from, to, message) => {
     expect(documented).toContain(from);
     expect(() => parseConfig(documented.replace(from, to), 'gateway.toml')).toThrow(message);
+  });
+
+  it('takes certificates from files or by ACME, and what is missing for either is named', () => {
+    const withoutFiles = documented.replace(/^cert_(chain|key) = .*$/gm, '');
+    const { certbot } = parseConfig(withoutFiles + acme, 'gateway.toml').core;
+    expect(certbot).toMatchObject({ enabled: true, renew_before_expiration: 864_000, max_dns_wait: 300 });
+    expect(() => parseConfig(withoutFiles, 'x')).toThrow(
+      /cert_chain, cert_key: are needed, or core\.certbot\.enabled/,
+    );
+    expect(() => parseConfig(documented + acme, 'x')).toThrow(/certificates come by ACME; remove it/);
+    const text = withoutFiles + acme;
+    expect(() => parseConfig(text.replace(/^zone = .*$/m, ''), 'x')).toThrow(/rfc2136\.zone: is needed/);
+    expect(() => parseConfig(text.replace(/^zone = .*$/m, 'zone = "other.org"'), 'x')).toThrow(
+      /apps\.example\.com is not in the zone/,
+    );
+    expect(() => parseConfig(text.replace('https://acme', 'http://acme'), 'x')).toThrow(/acme_url/);
   });
 
   it('does not show a private key that is wrong', () => {

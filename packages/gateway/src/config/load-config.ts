@@ -53,9 +53,25 @@ export function parseConfig(text: string, name: string): GatewayConfig {
     throw new GatewayError('config-invalid', `${name}: ${(cause as Error).message.split('\n')[0]}`);
   }
   const parsed = configSchema.safeParse(table);
-  if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map(issueText).join('\n  ');
+  const problems = (parsed.success ? conflicts(parsed.data) : parsed.error.issues.map(issueText)).join(
+    '\n  ',
+  );
+  if (parsed.success && problems === '') return parsed.data;
   throw new GatewayError('config-invalid', `${name} cannot be used:\n  ${problems}`);
+}
+
+/** What single keys do not show. */
+function conflicts({ core: { proxy, certbot } }: GatewayConfig): string[] {
+  const hasFiles = proxy.cert_chain !== '' && proxy.cert_key !== '';
+  const { server, zone, key_name, key_file } = certbot.rfc2136;
+  if (certbot.enabled) {
+    if (hasFiles) return ['core.proxy.cert_chain: certificates come by ACME; remove it, or core.certbot'];
+    const missing = Object.entries({ server, zone, key_name, key_file }).filter(([, value]) => value === '');
+    if (missing.length > 0) return missing.map(([key]) => `core.certbot.rfc2136.${key}: is needed for ACME`);
+    const isBelow = proxy.base_domain === zone || proxy.base_domain.endsWith(`.${zone}`);
+    return isBelow ? [] : [`core.certbot.rfc2136.zone: ${proxy.base_domain} is not in the zone ${zone}`];
+  }
+  return hasFiles ? [] : ['core.proxy.cert_chain, cert_key: are needed, or core.certbot.enabled = true'];
 }
 
 function issueText(issue: z.core.$ZodIssue): string {
@@ -72,6 +88,7 @@ function issueText(issue: z.core.$ZodIssue): string {
 
 function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
   const at = (path: string): string => resolve(folder, path);
+  const orNone = (path: string): string => (path === '' ? '' : at(path));
   const { tls, core } = config;
   return {
     ...config,
@@ -79,7 +96,16 @@ function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
     core: {
       ...core,
       state_path: at(core.state_path),
-      proxy: { ...core.proxy, cert_chain: at(core.proxy.cert_chain), cert_key: at(core.proxy.cert_key) },
+      certbot: {
+        ...core.certbot,
+        agent_socket: orNone(core.certbot.agent_socket),
+        rfc2136: { ...core.certbot.rfc2136, key_file: orNone(core.certbot.rfc2136.key_file) },
+      },
+      proxy: {
+        ...core.proxy,
+        cert_chain: orNone(core.proxy.cert_chain),
+        cert_key: orNone(core.proxy.cert_key),
+      },
     },
   };
 }

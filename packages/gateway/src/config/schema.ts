@@ -35,8 +35,8 @@ const proxy = z.strictObject({
   listen_port: port.default(8443),
   external_port: port.default(443),
   agent_port: port.default(8090),
-  cert_chain: z.string().min(1),
-  cert_key: z.string().min(1),
+  cert_chain: z.string().default(''),
+  cert_key: z.string().default(''),
   tls_versions: z
     .array(z.enum(['1.2', '1.3']))
     .min(1)
@@ -74,6 +74,28 @@ const wg = z.strictObject({
     .default('10.0.2.2:51820'),
 });
 
+const certbot = z.strictObject({
+  enabled: z.boolean().default(false),
+  acme_url: z.url({ protocol: /^https$/ }).default('https://acme-staging-v02.api.letsencrypt.org/directory'),
+  renew_interval: duration.prefault('1h'),
+  renew_before_expiration: duration.prefault('10d'),
+  max_dns_wait: duration.prefault('5m'),
+  dns_txt_ttl: z.int().min(1).max(86_400).default(60),
+  agent_socket: z.string().default(''),
+  rfc2136: z
+    .strictObject({
+      server: z
+        .string()
+        .regex(/^([A-Za-z0-9.-]{1,255}:\d{1,5})?$/, 'must be host:port')
+        .default(''),
+      zone: z.union([z.literal(''), domain]).default(''),
+      key_name: z.union([z.literal(''), domain]).default(''),
+      key_algorithm: z.enum(['hmac-sha256', 'hmac-sha384', 'hmac-sha512']).default('hmac-sha256'),
+      key_file: z.string().default(''),
+    })
+    .prefault({}),
+});
+
 /** The settings of `gateway.toml`, with the names of the original where it has them. */
 export const configSchema: z.ZodType<GatewayConfig> = z.strictObject({
   log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
@@ -88,6 +110,7 @@ export const configSchema: z.ZodType<GatewayConfig> = z.strictObject({
     state_path: z.string().min(1).default('gateway-state'),
     proxy,
     wg: wg.prefault({}),
+    certbot: certbot.prefault({}),
     recycle: z
       .strictObject({
         enabled: z.boolean().default(true),

@@ -12,6 +12,7 @@ type Loaded = { readonly context: SecureContext; readonly certificate: X509Certi
 /** The certificates that the gateway shows, by the domain whose names they cover. */
 export class CertificateStore {
   readonly #byDomain = new Map<string, Loaded>();
+  readonly #domains = new Set<string>();
   readonly #versions: TlsVersions;
   readonly #now: () => number;
 
@@ -21,9 +22,14 @@ export class CertificateStore {
     this.#now = now;
   }
 
-  /** Base domains for which there is a certificate. */
-  get domains(): IterableIterator<string> {
-    return this.#byDomain.keys();
+  /** The base domains of this gateway, those too whose certificate is still to come. */
+  get domains(): ReadonlySet<string> {
+    return this.#domains;
+  }
+
+  /** Makes a domain one of this gateway's. */
+  add(domain: string): void {
+    this.#domains.add(domain);
   }
 
   /**
@@ -46,6 +52,7 @@ export class CertificateStore {
     if (this.#now() < from || this.#now() > until)
       throw wrong(`is in force from ${certificate.validFrom} to ${certificate.validTo}`);
     if (certificate.checkHost(`any.${domain}`) === undefined) throw wrong('does not cover that name');
+    this.#domains.add(domain);
     this.#byDomain.set(domain, loaded);
   }
 

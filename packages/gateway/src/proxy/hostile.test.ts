@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type Socket, connect as tcpConnect } from 'node:net';
+import { Duplex } from 'node:stream';
 import { connect, type TLSSocket } from 'node:tls';
 import { CONNECTION_LIMITS } from '@dstack-cloud/prpc';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -70,6 +71,28 @@ describe('the listener for users, while a stranger', () => {
     expect(await pageOf(lab)).toBe('page');
     const left = () => new Promise((resolve) => lab.server.getConnections((_error, count) => resolve(count)));
     await expect.poll(left, { timeout: 10_000 }).toBe(0);
+  });
+
+  it('ends its side in the middle of a handshake: nobody waits for it', async () => {
+    const lab = await labWith({});
+    const socket = raw(lab, STRANGER);
+    // The first flight is the ClientHello; the second one never comes.
+    const relay = new Duplex({
+      read: () => undefined,
+      write: (chunk, _encoding, done) => {
+        if (!socket.writableEnded) socket.end(chunk);
+        done();
+      },
+    });
+    const client = connect({
+      socket: relay,
+      servername: `${APP}-${lab.page}.${BASE}`,
+      rejectUnauthorized: false,
+    });
+    client.on('error', () => undefined);
+    const handshake = () => lab.records.find(({ outcome }) => outcome === 'handshake');
+    await expect.poll(() => handshake()?.reason, { timeout: 5_000 }).toBe('the client went away');
+    client.destroy();
   });
 
   it('reads nothing of what it asked for: the application is held back, and memory stays', async () => {

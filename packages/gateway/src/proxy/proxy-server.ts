@@ -239,7 +239,8 @@ async function handshake(
     secureContext,
     ...(mode === 'h2' && { ALPNProtocols: ['h2'] }),
   });
-  tls.allowHalfOpen = true;
+  // Only after the handshake: a client that goes away before is gone.
+  tls.allowHalfOpen = false;
   await new Promise<void>((resolve, reject) => {
     const fail = (reason: string): void => {
       clearTimeout(timer);
@@ -249,6 +250,7 @@ async function handshake(
     const timer = setTimeout(() => fail('the TLS handshake took too long'), timeouts.handshake);
     tls.once('secure', () => {
       clearTimeout(timer);
+      tls.allowHalfOpen = true;
       resolve();
     });
     tls.once('error', (error) => fail(error.message));

@@ -1,5 +1,13 @@
 import type { IncomingMessage } from 'node:http';
-import { Gateway, implement, RpcError, type ServiceImplementation, takeToll } from '@dstack-cloud/prpc';
+import {
+  Gateway,
+  type gateway,
+  implement,
+  type MessageInitShape,
+  RpcError,
+  type ServiceImplementation,
+  takeToll,
+} from '@dstack-cloud/prpc';
 import type { GatewayConfig } from '../config/gateway-config.ts';
 import { GatewayError } from '../errors.ts';
 import { RegisterError } from '../register/register-error.ts';
@@ -12,6 +20,8 @@ export type GatewayService = {
   readonly config: GatewayConfig;
   readonly registry: Registry;
   readonly publicKey: string;
+  /** Absent when the certificate is a file: nothing is known of its key. */
+  readonly acmeInfo?: () => Promise<MessageInitShape<typeof gateway.AcmeInfoResponseSchema>>;
   readonly onRegistration: (outcome: 'accepted' | 'refused', fields: Record<string, unknown>) => void;
 };
 
@@ -33,6 +43,7 @@ export function gatewayMethods(service: GatewayService): ServiceImplementation<C
       appAddressNsPrefix: proxy.app_address_ns_prefix,
       version: VERSION,
     }),
+    ...(service.acmeInfo && { AcmeInfo: service.acmeInfo }),
     RegisterCvm: async ({ clientPublicKey, portPolicy }, { request }) => {
       const guest = guestOf(request);
       if (!takeToll(request, REGISTRATION_COST))

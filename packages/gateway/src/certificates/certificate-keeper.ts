@@ -1,0 +1,206 @@
+import { createHash } from 'node:crypto';
+import {
+  type AcmeAccount,
+  accountFromJson,
+  accountToJson,
+  certReportData,
+  type DnsProvider,
+  type Issued,
+  issueCertificate,
+  newAccount,
+  registerAccount,
+} from '@dstack-cloud/certbot';
+import { fromHex, toHex } from '@dstack-cloud/encoding';
+import { z } from 'zod';
+import { GatewayError } from '../errors.ts';
+import type { CertificateStore } from '../proxy/certificate-store.ts';
+import type { StateStore } from '../state/state-store.ts';
+
+/** The evidence of one statement: JSON of what the guest agent answered. */
+export type KeyEvidence = { readonly quote: string; readonly attestation: string };
+
+/** Has the TEE quote 64 bytes; undefined where there is none. */
+export type Attester = (reportData: Uint8Array) => Promise<KeyEvidence | undefined>;
+
+/** What may be known of the gateway's certificates, and proved. */
+export type AcmeInfo = {
+  readonly accountUri: string;
+  readonly accountEvidence: KeyEvidence | undefined;
+  /** Every key for which a certificate was ever issued, oldest first. */
+  readonly keys: readonly { readonly spki: Uint8Array; readonly evidence: KeyEvidence | undefined }[];
+  /** PEM. */
+  readonly activeCertificate: string;
+};
+
+export type CertificateKeeperOptions = {
+  readonly domain: string;
+  readonly directoryUrl: string;
+  readonly store: StateStore;
+  readonly certificates: CertificateStore;
+  readonly dns: DnsProvider;
+  readonly nameServers: readonly string[];
+  readonly maxDnsWaitMs: number;
+  readonly txtTtlSeconds: number;
+  /** A certificate that ends sooner is renewed. */
+  readonly renewBeforeSeconds: number;
+  readonly attest: Attester;
+  /** Unix seconds. */
+  readonly now: () => number;
+  /** For tests. */
+  readonly issue?: typeof issueCertificate;
+  readonly register?: typeof registerAccount;
+};
+
+const ACCOUNT = 'acme/account';
+const evidence = z.object({ quote: z.string(), attestation: z.string() });
+const keptCertificate = z.object({
+  version: z.literal(1),
+  cert_chain: z.string(),
+  key: z.string(),
+  not_after: z.int(),
+});
+const keptKey = z.object({
+  version: z.literal(1),
+  spki: z.string().regex(/^([0-9a-f]{2})+$/),
+  issued_at: z.int(),
+  evidence: evidence.optional(),
+});
+const keptAccount = z.object({
+  version: z.literal(1),
+  credentials: z.string(),
+  evidence: evidence.optional(),
+});
+
+/**
+ * The certificate of one base domain: ordered, kept, shown, renewed in time. The history of its keys is never shortened, since
+ * whoever watches Certificate Transparency has to tell our certificates from others'.
+ */
+export class CertificateKeeper {
+  readonly #options: CertificateKeeperOptions;
+  #running: Promise<boolean> | undefined;
+
+  constructor(options: CertificateKeeperOptions) {
+    this.#options = options;
+  }
+
+  /** Shows the certificate that is kept, if there is one in force. @returns whether there was */
+  async load(): Promise<boolean> {
+    const kept = await this.#kept();
+    if (kept === undefined || kept.not_after <= this.#options.now()) return false;
+    this.#options.certificates.set(this.#options.domain, { certChain: kept.cert_chain, key: kept.key });
+    return true;
+  }
+
+  /**
+   * Renews the certificate when its time has come. Callers at the same time share one order.
+   * @returns whether there is a new one
+   * @throws CertbotError, GatewayError `state`; the certificate before stays
+   */
+  renew({ force = false }: { readonly force?: boolean } = {}): Promise<boolean> {
+    this.#running ??= this.#renew(force).finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  async info(): Promise<AcmeInfo> {
+    const { store } = this.#options;
+    const account = await this.#account();
+    const { entries } = await store.list(this.#keyPrefix());
+    const keys = entries
+      .map(({ key, value }) => read(key, value, keptKey))
+      .sort((one, other) => one.issued_at - other.issued_at)
+      .map(({ spki, evidence: found }) => ({ spki: fromHex(spki), evidence: found }));
+    return {
+      accountUri: account?.account.uri ?? '',
+      accountEvidence: account?.evidence,
+      keys,
+      activeCertificate: (await this.#kept())?.cert_chain ?? '',
+    };
+  }
+
+  async #renew(force: boolean): Promise<boolean> {
+    const { domain, dns, nameServers, maxDnsWaitMs, txtTtlSeconds, renewBeforeSeconds, now, certificates } =
+      this.#options;
+    const kept = await this.#kept();
+    if (!force && kept !== undefined && kept.not_after - renewBeforeSeconds > now()) return false;
+    const account = await this.#accountOrNew();
+    const issue = this.#options.issue ?? issueCertificate;
+    const issued = await issue({
+      account,
+      names: [`*.${domain}`],
+      dns,
+      nameServers,
+      maxDnsWaitMs,
+      txtTtlSeconds,
+      onKey: (spki) => this.#keepKey(spki),
+    });
+    await this.#keep(issued);
+    certificates.set(domain, issued);
+    return true;
+  }
+
+  /** Before the order: a certificate whose key is in no history would look like a stranger's, for as long as it lives. */
+  async #keepKey(spki: Uint8Array): Promise<void> {
+    const { store, attest, now } = this.#options;
+    const found = await attest(certReportData('zt-cert', spki));
+    const name = createHash('sha256').update(spki).digest('hex');
+    const record = { version: 1, spki: toHex(spki), issued_at: now(), ...(found && { evidence: found }) };
+    await write(store, `${this.#keyPrefix()}${name}`, record);
+  }
+
+  async #keep({ certChain, key, notAfter }: Issued): Promise<void> {
+    const { store, domain } = this.#options;
+    await write(store, `cert/${domain}`, { version: 1, cert_chain: certChain, key, not_after: notAfter });
+  }
+
+  async #accountOrNew(): Promise<AcmeAccount> {
+    const known = await this.#account();
+    if (known !== undefined) return known.account;
+    const { store, directoryUrl, attest } = this.#options;
+    const register = this.#options.register ?? registerAccount;
+    const account = await register(newAccount(directoryUrl));
+    const found = await attest(certReportData('acme-account', account.uri));
+    // Before anything names it: a CAA record for an account whose key is lost lets nobody order.
+    const record = { version: 1, credentials: accountToJson(account), ...(found && { evidence: found }) };
+    await write(store, ACCOUNT, record);
+    return account;
+  }
+
+  async #account(): Promise<
+    { account: AcmeAccount & { readonly uri: string }; evidence: KeyEvidence | undefined } | undefined
+  > {
+    const { store, directoryUrl } = this.#options;
+    const entry = (await store.list(ACCOUNT)).entries.find(({ key }) => key === ACCOUNT);
+    if (entry === undefined) return undefined;
+    const { credentials, evidence: found } = read(ACCOUNT, entry.value, keptAccount);
+    return { account: accountFromJson(credentials, directoryUrl), evidence: found };
+  }
+
+  async #kept(): Promise<z.infer<typeof keptCertificate> | undefined> {
+    const name = `cert/${this.#options.domain}`;
+    const entry = (await this.#options.store.list(name)).entries.find(({ key }) => key === name);
+    return entry && read(name, entry.value, keptCertificate);
+  }
+
+  #keyPrefix(): string {
+    return `att/${this.#options.domain}/`;
+  }
+}
+
+/** A damaged record is an error, never absent: a new account or key in its place would go unnoticed. */
+function read<T>(name: string, text: string, schema: z.ZodType<T>): T {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new GatewayError('state', `The record ${name} is damaged: it is not JSON`, { cause });
+  }
+  const parsed = schema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  throw new GatewayError('state', `The record ${name} is damaged: ${parsed.error.issues[0]?.message}`);
+}
+
+async function write(store: StateStore, key: string, record: unknown): Promise<void> {
+  await store.commit([], [{ key, value: JSON.stringify(record) }]);
+}
