@@ -8,13 +8,15 @@ import { build } from './build.ts';
 import { type Counts, runVitest } from './run-vitest.ts';
 
 /**
- * Tests that take minutes: those that boot our OS image and run containers in it without KVM, and those that kill
- * many deploys or break many uploads. They run by name alone (`npm run e2e -- vm-first-app`). What is left out is said at the end.
+ * Tests that take minutes: those that boot our OS image and run containers in it without KVM, that kill many deploys or
+ * break many uploads, or that build a release twice. They run by name alone (`npm run e2e -- vm-first-app`). What is left
+ * out is said at the end.
  */
 const BY_NAME_ONLY = [
   'gcp-interrupted-deploy',
   'gcp-uploads',
   'nitro-aws-interrupted',
+  'release',
   'vm-data',
   'vm-demo',
   'vm-disk-attacks',

@@ -15,12 +15,13 @@ const runElsewhere: Record<string, string> = {
 };
 
 /**
- * Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, nitro-documentation,
+ * Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, release, nitro-documentation,
  * watch-documentation, container-images, contracts/src/tasks/tasks.test.ts.
  */
 const ownTest = [
   'docs/kms.md',
   'docs/simulator.md',
+  'docs/install.md',
   'docs/containers.md',
   'docs/contracts.md',
   'docs/vmm.md',
