@@ -1,31 +1,49 @@
 /**
- * The guest agent on its Unix socket, as an application uses it: kept connections, JSON. Every key has another path,
- * so that every one is derived and signed. Each figure stands beside a bare Node server on such a socket, with
- * answers of the same size.
+ * The guest agent on its Unix socket, as an application uses it: kept connections, JSON. `get-key` asks for another path
+ * each time, so that every key is derived and signed. Each figure stands beside a bare Node server on such a socket,
+ * with answers of the same size.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isThere } from '@dstack-cloud/files';
+import { fixturePath } from '@dstack-cloud/test/fixtures';
 import { processesIn } from '../harness/run-command.ts';
 import { type Stack, startStack } from '../harness/stack.ts';
+import { startAgent } from '../interop/start-agent.ts';
 import type { LoadPlan } from './load/plan.ts';
 import { load, pinProcess, startServer } from './load/processes.ts';
 import { median, type Result } from './result.ts';
 
 const ROUNDS = 3;
+const STARTS = 5;
 const LOAD: Omit<LoadPlan, 'url' | 'body'> = {
   identities: [],
   connections: 'kept',
-  concurrency: 8,
+  concurrency: 16,
   warmUpMs: 1_500,
   durationMs: 3_000,
 };
 
+const NEW_PATH = '{"path":"wallet/ethereum/{n}","purpose":"mainnet"}';
+const SAME_PATH = '{"path":"wallet/ethereum","purpose":"mainnet"}';
+/** What the latency of keys is measured at: requests a second. */
+const STEADY_RATE = 1_000;
+
+/** `limit`: the bare server's own figure gets this name. */
 const CALLS = [
-  { name: 'get-key', method: 'GetKey', body: '{"path":"wallet/ethereum/{n}","purpose":"mainnet"}' },
-  { name: 'sign', method: 'Sign', body: '{"algorithm":"secp256k1","data":"00112233"}' },
-  { name: 'info', method: 'Info', body: '{}' },
+  { name: 'get-key', method: 'GetKey', body: NEW_PATH, goal: { ratio: 0.1 }, limit: 'limit' },
+  { name: 'get-key-same-path', method: 'GetKey', body: SAME_PATH, goal: { ratio: 0.5 }, limit: undefined },
+  {
+    name: 'sign',
+    method: 'Sign',
+    body: '{"algorithm":"secp256k1","data":"00112233"}',
+    goal: {},
+    limit: undefined,
+  },
+  { name: 'info', method: 'Info', body: '{}', goal: { ratio: 0.6 }, limit: 'limit-info' },
+  { name: 'get-quote', method: 'GetQuote', body: '{"report_data":"00"}', goal: {}, limit: undefined },
 ] as const;
 
 export async function run(): Promise<Result[]> {
@@ -36,7 +54,7 @@ export async function run(): Promise<Result[]> {
     pinProcess(Number(agent?.split(' ')[0]));
     const socketPath = agentSocket(stack);
     const results: Result[] = [];
-    for (const { name, method, body } of CALLS) {
+    for (const { name, method, body, goal, limit: limitName } of CALLS) {
       const url = `http://agent/${method}`;
       const bareSocket = join(directory, `${name}.sock`);
       const answerBytes = await answerSize(socketPath, method, body);
@@ -47,16 +65,57 @@ export async function run(): Promise<Result[]> {
           { ...LOAD, url, body, socketPath },
         );
         const peer = { name: 'bare-socket-per-s', value: limit.value };
-        results.push({ suite: 'guest', name: `${name}-per-s`, unit: '1/s', ...rate, peer });
+        results.push({ suite: 'guest', name: `${name}-per-s`, unit: '1/s', ...rate, peer, goal });
+        if (limitName !== undefined)
+          results.push({ suite: 'guest', name: `${limitName}-per-s`, unit: '1/s', ...limit });
       } finally {
         bare.stop();
       }
     }
+    const steady = { ...LOAD, url: 'http://agent/GetKey', body: NEW_PATH, socketPath, rate: STEADY_RATE };
+    const { p99Ms, completed } = await load(steady);
+    results.push({
+      suite: 'guest',
+      name: 'get-key-p99-ms',
+      unit: 'ms',
+      value: p99Ms,
+      n: completed,
+      goal: { atMost: 1 },
+    });
+    results.push(memoryOf(Number(agent?.split(' ')[0])), ...(await readiness()));
     return results;
   } finally {
     rmSync(directory, { recursive: true, force: true });
     await stack.stop();
   }
+}
+
+/** What the agent has in memory after the load. */
+function memoryOf(pid: number): Result {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const kib = Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]);
+  return {
+    suite: 'guest',
+    name: 'rss-mb',
+    unit: 'MB',
+    value: (kib * 1024) / 1e6,
+    n: 1,
+    goal: { atMost: 100 },
+  };
+}
+
+/** From the start of the process to its ready line, with a recorded identity: without a boot. */
+async function readiness(): Promise<Result[]> {
+  if (!isThere(fixturePath('simulator/attestation.bin'))) return [];
+  const times: number[] = [];
+  for (let round = 0; round < STARTS; round++) {
+    const agent = await startAgent();
+    times.push(agent.readyMs);
+    await agent.stop();
+  }
+  return [
+    { suite: 'guest', name: 'ready-ms', unit: 'ms', value: median(times), n: STARTS, goal: { atMost: 150 } },
+  ];
 }
 
 function agentSocket({ space }: Stack): string {

@@ -11,6 +11,9 @@ const READY_MS = 20_000;
 export interface RunningAgent {
   readonly dstackSocket: string;
   readonly tappdSocket: string;
+  readonly pid: number;
+  /** From the start of the process to its ready line. */
+  readonly readyMs: number;
   stop(): Promise<void>;
 }
 
@@ -31,6 +34,7 @@ export async function startAgent(): Promise<RunningAgent> {
   const file = join(directory, 'guest.json');
   writeFileSync(file, JSON.stringify(config));
   const [program = '', ...args] = [...resolveProgram('dstack-guest-agent'), '--config', file];
+  const started = performance.now();
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
   await new Promise<void>((resolve, reject) => {
@@ -41,7 +45,10 @@ export async function startAgent(): Promise<RunningAgent> {
     });
     void closed.then(() => reject(new Error('The agent ended')));
   });
+  const readyMs = performance.now() - started;
   return {
+    pid: child.pid ?? 0,
+    readyMs,
     dstackSocket: join(directory, 'dstack.sock'),
     tappdSocket: join(directory, 'tappd.sock'),
     stop: async () => {
