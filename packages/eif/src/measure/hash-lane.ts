@@ -23,7 +23,7 @@ const hash = createHash('sha384');
 parentPort.on('message', (bytes) => {
   if (bytes === null) return parentPort.postMessage({ digest: new Uint8Array(hash.digest()) });
   hash.update(bytes);
-  parentPort.postMessage({});
+  parentPort.postMessage({ used: bytes.buffer }, [bytes.buffer]);
 });
 `;
 
@@ -46,8 +46,11 @@ function hashInThread(): HashLane {
   let waiting = 0;
   let failure: Error | undefined;
   let digested: Uint8Array | undefined;
+  // Used again: memory that only a collector gives back would grow with the image.
+  const free: ArrayBuffer[] = [];
   let wake = (): void => undefined;
-  worker.on('message', ({ digest }: { digest?: Uint8Array }) => {
+  worker.on('message', ({ digest, used }: { digest?: Uint8Array; used?: ArrayBuffer }) => {
+    if (used !== undefined) free.push(used);
     if (digest === undefined) waiting -= 1;
     else digested = digest;
     wake();
@@ -67,9 +70,12 @@ function hashInThread(): HashLane {
   return {
     update: async (bytes) => {
       await until(() => waiting < MAX_WAITING);
-      const copy = bytes.slice();
+      const at = free.findIndex(({ byteLength }) => byteLength >= bytes.length);
+      const [buffer = new ArrayBuffer(bytes.length)] = at < 0 ? [] : free.splice(at, 1);
+      const copy = new Uint8Array(buffer, 0, bytes.length);
+      copy.set(bytes);
       waiting += 1;
-      worker.postMessage(copy, [copy.buffer]);
+      worker.postMessage(copy, [buffer]);
     },
     digest: async () => {
       worker.postMessage(null);
