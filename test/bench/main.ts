@@ -13,6 +13,7 @@ const suites: Record<string, () => Promise<{ run(): Promise<Result[]> }>> = {
   attestation: () => import('./attestation.ts'),
   cli: () => import('./cli.ts'),
   eif: () => import('./eif.ts'),
+  gcp: () => import('./gcp.ts'),
   kms: () => import('./kms.ts'),
   'kms-soak': () => import('./kms-soak.ts'),
   guest: () => import('./guest.ts'),

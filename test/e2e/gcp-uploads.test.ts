@@ -2,8 +2,8 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { startOfDisk } from '../harness/gcp/compute/image-archive.ts';
 import { type GcpLab, gcpLab, INSTANCE, leftovers } from '../harness/gcp/gcp-lab.ts';
-import { startOfDisk } from '../harness/gcp/image-archive.ts';
 
 const OS_IMAGE = 'dstack-cloud-0.6.0';
 const BOOT_IMAGE = 'dstack-cloud-0-6-0-abababab';

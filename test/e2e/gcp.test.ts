@@ -3,9 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';
+import { build } from '@dstack-cloud/scripts/build';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { startOfDisk } from '../harness/gcp/compute/image-archive.ts';
 import { type GcpLab, gcpLab, INSTANCE, leftovers } from '../harness/gcp/gcp-lab.ts';
-import { startOfDisk } from '../harness/gcp/image-archive.ts';
+import { runCommand } from '../harness/run-command.ts';
 
 const BOOT_IMAGE = 'dstack-cloud-0-6-0-abababab';
 const MIB = 1024 * 1024;
@@ -147,6 +149,15 @@ describe('a project on Google Cloud, from its first deploy to its removal', { ti
       expect(await lab.cli(['fw', 'allow', port])).toMatchObject({ code: 2 });
   });
 
+  it('is found by the program as it is shipped, bundled', async () => {
+    const { directory } = await build();
+    const env = { HOME: lab.root, DSTACK_CLOUD_CONFIG: join(lab.root, 'config.json'), ...lab.gcp.env };
+    const program = [process.execPath, join(directory, 'dstack-cloud.js'), '-C', lab.project];
+    const { code, stdout, stderr } = await runCommand([...program, 'status'], { env });
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^Status: {7}RUNNING$/m);
+  });
+
   it('stops and starts', async () => {
     expect((await lab.must('stop')).stdout).toContain('Stopped');
     expect(lab.state()).toMatchObject({ status: 'STOPPED' });
@@ -193,6 +204,17 @@ describe('a project on Google Cloud, from its first deploy to its removal', { ti
       ['shared', false],
     ]);
     expect(leftovers(lab)['disks']).toHaveLength(3);
+  });
+
+  it('makes the data disk as large as asked for, and never smaller', async () => {
+    const disk = () => lab.gcp.compute.disks.get(`us-central1-a/${INSTANCE}-data`);
+    lab.setConfig({ data_size: 30 });
+    expect((await lab.must('plan')).stdout).toContain(`change  disk ${INSTANCE}-data (20 GB to 30 GB)`);
+    await lab.must('deploy');
+    expect(disk()).toMatchObject({ sizeGb: '30' });
+    lab.setConfig({ data_size: 25 });
+    expect((await lab.must('deploy')).stderr).toContain('The data disk keeps its 30 GB');
+    expect(disk()).toMatchObject({ sizeGb: '30' });
   });
 
   it('makes the machine new with the old data disk, and with a new one when asked to', async () => {

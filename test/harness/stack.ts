@@ -25,7 +25,7 @@ import {
 import { type Chain, startChain } from '@dstack-cloud/scripts/demo/start-chain';
 import { type Platform, startPlatform } from '@dstack-cloud/scripts/demo/start-platform';
 import { makeWorkspace, type Workspace, writeConfig } from '@dstack-cloud/scripts/demo/workspace';
-import { createPlatform, type SimulatedPlatform } from '@dstack-cloud/tee-simulator';
+import { createGcp, createPlatform, type SimulatedPlatform } from '@dstack-cloud/tee-simulator';
 import { callKms } from './call-kms.ts';
 import { clientIdentity, type Tampering, type Workload } from './simulated-workload.ts';
 
@@ -51,6 +51,8 @@ export interface Stack {
 export interface StackOptions {
   /** Name of the KMS in its certificate, as its guests address it. */
   readonly domain?: string;
+  /** Whether the KMS believes simulated vTPMs of Google Cloud. */
+  readonly vtpms?: boolean;
   /** Environment of the KMS. */
   readonly kmsEnv?: Readonly<Record<string, string>>;
   /** Addresses by which the KMS reaches its chain and its collateral service, given theirs. */
@@ -66,7 +68,7 @@ const NO_RATE_LIMIT = '\n[core.rate_limit]\nenabled = false\n';
  */
 export async function startStack(
   extraConfig: string = NO_RATE_LIMIT,
-  { domain, kmsEnv, relay }: StackOptions = {},
+  { domain, kmsEnv, vtpms, relay }: StackOptions = {},
 ): Promise<Stack> {
   const { directory } = await build();
   const cleanup = new Cleanup();
@@ -75,6 +77,7 @@ export async function startStack(
     const chain = await startChain(space, cleanup);
     const contracts = await deployContracts(chain);
     const pccs = await startPlatform(space, cleanup);
+    const seed = new Uint8Array(await readFile(space.seedFile));
     const signal = new AbortController().signal;
     const reached = await relay?.(chain.rpcUrl, pccs.pccsUrl);
     const booted = await bootKms({
@@ -85,6 +88,7 @@ export async function startStack(
       signal,
       note: () => undefined,
       extraConfig,
+      ...(vtpms === true && { vtpmRootPem: createGcp(seed).rootPem }),
       ...(kmsEnv && { env: kmsEnv }),
     });
     await registerKms(contracts, await kmsAttestation(booted));
@@ -92,7 +96,6 @@ export async function startStack(
     await publishKms(contracts, identity);
     await finishKms(booted);
     const config = await writeConfig(space, { chain, contracts, platform: pccs, kmsUrl: booted.url });
-    const seed = new Uint8Array(await readFile(space.seedFile));
     return {
       space,
       chain,

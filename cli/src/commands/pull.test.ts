@@ -190,3 +190,29 @@ it('reads no hash without end, and no archive from a pipe', async () => {
   expect([code > 0, stderr]).toEqual([true, expect.stringContaining('is not a regular file')]);
   expect(found().filter((name) => !name.endsWith('.part'))).toEqual([]);
 });
+
+it('does not write into the download of another one', async () => {
+  const bytes = await goodArchive();
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const serving = serve(bytes, '"one"');
+  let begun = (): void => undefined;
+  const first = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  answer = (request, response) => {
+    begun();
+    void held.then(() => serving(request, response));
+  };
+  const pulls = sandbox.run('pull', `${origin}/${NAME}-uki.tar.gz`);
+  await first;
+  expect(await sandbox.run('pull', `${origin}/${NAME}-uki.tar.gz`)).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('Another dstack-cloud pulls'),
+  });
+  release();
+  expect(await pulls).toMatchObject({ code: 0 });
+  expect(ranges).toHaveLength(1);
+});

@@ -1,8 +1,9 @@
+import { createHash } from 'node:crypto';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readFileBounded } from '@dstack-cloud/app';
-import { isThere, temporaryName } from '@dstack-cloud/files';
+import { FilesError, isThere, temporaryName, withLock } from '@dstack-cloud/files';
 import { isPlainRemote } from '@dstack-cloud/policy';
 import { collectBytes } from '@dstack-cloud/runtime';
 import { loadGlobalConfig } from '../config/global-config.ts';
@@ -13,6 +14,7 @@ import { imageSource } from '../image/image-url.ts';
 import { imageFolder, imagePath } from '../image/places.ts';
 import { requireAbsent } from '../image/require-absent.ts';
 import { unpackImage } from '../image/unpack-image.ts';
+import { lockFolder } from '../project/project-lock.ts';
 
 const SHA256 = /^[0-9a-f]{64}$/;
 /** A hash and the name of a file. */
@@ -36,11 +38,47 @@ export async function run(
   const { url, name } = imageSource(context, given);
   const folder = imageFolder(context, await loadGlobalConfig(context));
   const target = imagePath(folder, name);
+  await mkdir(folder, { recursive: true });
+  await alone(context, target, () => fetchImage(context, { url, name, wanted, folder, target }));
+  return undefined;
+}
+
+/** What is fetched, and where to. */
+interface Fetched {
+  readonly url: URL;
+  readonly name: string;
+  /** SHA-256 of the archive that the user gave. */
+  readonly wanted: string | undefined;
+  readonly folder: string;
+  readonly target: string;
+}
+
+/** Two at once would write into one unfinished download. @throws CliError `busy` */
+async function alone(context: Context, target: string, body: () => Promise<void>): Promise<void> {
+  const locks = lockFolder(context);
+  if (locks === undefined) return await body();
+  const lock = `image-${createHash('sha256').update(target).digest('hex').slice(0, 16)}`;
+  const options = { waitMs: 0, what: target, signal: context.signal };
+  let entered = false;
+  try {
+    await withLock(locks, lock, options, async () => {
+      entered = true;
+      await body();
+    });
+  } catch (cause) {
+    if (entered || !(cause instanceof FilesError) || cause.code !== 'locked') throw cause;
+    throw new CliError('busy', `Another dstack-cloud pulls ${target} at the moment`, {
+      cause,
+      hint: 'Wait until it has ended; if it is ended before, this command goes on where it was',
+    });
+  }
+}
+
+async function fetchImage(context: Context, { url, name, wanted, folder, target }: Fetched): Promise<void> {
   await requireAbsent(
     target,
     `It is here already; to get it again, remove it with dstack-cloud image rm ${name}`,
   );
-  await mkdir(folder, { recursive: true });
   const isFile = url.protocol === 'file:';
   const archive = isFile ? fileURLToPath(url) : join(folder, `.${name}.tar.gz.part`);
   if (!isFile) {
@@ -83,7 +121,6 @@ export async function run(
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
-  return undefined;
 }
 
 /** What a file `ARCHIVE.sha256` beside it says, as `sha256sum` writes it; there need be none. */

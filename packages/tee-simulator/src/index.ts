@@ -4,6 +4,7 @@ export {
   collateralServer,
 } from './collateral/collateral-server.ts';
 export { SimulatorError, type SimulatorErrorCode } from './errors.ts';
+export type { GceImage } from './gcp/gce-boot-log.ts';
 export { createGcp, type GcpBoot, type GcpMachine, type SimulatedGcp } from './gcp/gcp-platform.ts';
 export { type ImageMachine, simulatedImageBoot } from './image/image-boot.ts';
 export { type SimulatedImageFiles, simulatedImageFiles } from './image/image-files.ts';

@@ -40,5 +40,6 @@ export { callGuest } from './vm/call-guest.ts';
 export { findProgram } from './vm/find-program.ts';
 export { processorArguments } from './vm/qemu-arguments.ts';
 export { qemuProgram } from './vm/qemu-program.ts';
+export { QmpClient, type QmpEvent } from './vm/qmp-client.ts';
 export { vmImage } from './vm/vm-image.ts';
 export { dialGuest, vsockTransport } from './vm/vsock.ts';

@@ -6,12 +6,16 @@ interface KmsSettings {
   readonly rpcUrl: string;
   readonly contracts: Contracts;
   readonly platform: Platform;
+  /** Root of simulated vTPMs of Google Cloud, PEM; without one no such machine is believed. */
+  readonly vtpmRootPem?: string | undefined;
   /** More of kms.toml: whole tables that the text above it does not have. */
   readonly extraConfig?: string;
 }
 
 /** The KMS's compose file; its configuration is inside, so both are measured. */
-export function kmsCompose({ port, rpcUrl, contracts, platform, extraConfig = '' }: KmsSettings): string {
+export function kmsCompose(settings: KmsSettings): string {
+  const { port, rpcUrl, contracts, platform, vtpmRootPem, extraConfig = '' } = settings;
+  const hasVtpms = vtpmRootPem !== undefined;
   const config = `[rpc]
 address = "127.0.0.1"
 port = ${port}
@@ -35,13 +39,17 @@ chain_id = ${contracts.client.chain.id}
 
 [core.attestation]
 insecure_allow_external_trust_anchors = true
-
+${hasVtpms ? 'insecure_skip_gcp_firmware_endorsement = true\n' : ''}
 [core.attestation.urls]
 pccs = "${platform.pccsUrl}"
 
 [core.attestation.root_ca]
 tdx = "simulated-root.pem"
-${extraConfig}`;
+${hasVtpms ? 'gcp_tpm = "simulated-vtpm-root.pem"\n' : ''}${extraConfig}`;
+  const vtpm = hasVtpms && {
+    target: '      - source: vtpm\n        target: simulated-vtpm-root.pem\n',
+    content: `  vtpm:\n    content: |\n${indent(vtpmRootPem)}\n`,
+  };
   return `services:
   kms:
     image: dstack-kms
@@ -56,14 +64,14 @@ ${extraConfig}`;
         target: kms.toml
       - source: root
         target: simulated-root.pem
-configs:
+${vtpm ? vtpm.target : ''}configs:
   kms:
     content: |
 ${indent(config)}
   root:
     content: |
 ${indent(platform.rootPem)}
-`;
+${vtpm ? vtpm.content : ''}`;
 }
 
 function indent(text: string): string {

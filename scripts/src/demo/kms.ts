@@ -47,6 +47,7 @@ interface BootOptions {
   readonly platform: Platform;
   readonly signal: AbortSignal;
   readonly note: (text: string) => void;
+  readonly vtpmRootPem?: string | undefined;
   /** Added to the service's configuration; tests use it. */
   readonly extraConfig?: string;
   /** Environment of the service, not secret; tests use it. */

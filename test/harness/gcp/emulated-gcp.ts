@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ApiError } from './api-error.ts';
-import { EmulatedCompute } from './compute.ts';
+import { EmulatedCompute } from './compute/emulated-compute.ts';
 import { type Answer, EmulatedStorage } from './storage.ts';
 
 const MAX_BODY = 1024 * 1024;

@@ -49,9 +49,9 @@ export async function gcpLab(options: { keyProvider?: string } = {}): Promise<Gc
     JSON.stringify({ platform: 'gcp', image_search_paths: [images], gcp: { project: gcp.project } }),
   );
   // A machine says at once that it is up, unless a test wants to say something else.
-  gcp.compute.power = ({ name }, change) => {
-    if (change === 'on')
-      gcp.compute.write(name, 'Preparing dstack system\nContainer dstack-web-1  Started\n');
+  gcp.compute.power = {
+    on: ({ name }) => gcp.compute.write(name, 'Preparing dstack system\nContainer dstack-web-1  Started\n'),
+    off: () => undefined,
   };
   const lab: GcpLab = {
     ...{ gcp, root, project, images },

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { checkCall, checkMessage, findCall } from './compute-schema.ts';
+import { checkCall, checkMessage, findCall } from './compute/compute-schema.ts';
 import { checkStorageCall } from './storage-schema.ts';
 
 const at = (path: string) => new URL(path, 'http://127.0.0.1');

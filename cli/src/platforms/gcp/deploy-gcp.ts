@@ -3,7 +3,7 @@ import { keepRevision } from '../../project/revisions.ts';
 import type { Prepared } from '../../project/shared-files.ts';
 import { type ProjectState, UPDATING, writeProjectState } from '../../project/state-file.ts';
 import type { DeployOptions, Place } from '../platform.ts';
-import type { GcpInstance } from './api/compute-api.ts';
+import type { GcpDisk, GcpInstance } from './api/compute-api.ts';
 import { explainGcp } from './api/gcp-error.ts';
 import { ensureBootImage } from './boot-image.ts';
 import { ensureBucket } from './bucket.ts';
@@ -13,6 +13,7 @@ import { diskBody, instanceBody } from './instance-body.ts';
 import { freshName, makeImage } from './made-image.ts';
 import { findDataDisk, findInstance } from './own-instance.ts';
 import { dataDiskName } from './resources.ts';
+import { simulatedRoots } from './simulated-roots.ts';
 import { nextState, withInstance } from './state-of.ts';
 import { sweep } from './sweep.ts';
 import { updateInPlace } from './update-in-place.ts';
@@ -39,6 +40,7 @@ export async function deployGcp(
     ['GCS Bucket:', `gs://${settings.bucket}`],
   ] as const)
     context.info(`${label.padEnd(12)}${value}`);
+  const roots = await simulatedRoots(place);
   let live = await findInstance(gcp);
   const next = nextState(place, settings, prepared, options.before);
   // First, so that what is made from here on is looked for.
@@ -55,7 +57,7 @@ export async function deployGcp(
     name: sharedImage,
     features: ['GVNIC'],
     description: `Files of ${instance}`,
-    content: () => sharedArchive(prepared.files),
+    content: () => sharedArchive(prepared.files, roots),
   });
   if (live === undefined || replaces) {
     if (live !== undefined) await removeInstance(gcp, live);
@@ -71,6 +73,8 @@ export async function deployGcp(
       throw explainGcp(`Instance ${instance}`, error);
     }
   } else {
+    const disk = await findDataDisk(gcp);
+    if (disk !== undefined) await growDataDisk(gcp, disk);
     await updateInPlace(gcp, live, bootImage, sharedImage);
   }
   live = await findInstance(gcp);
@@ -93,10 +97,8 @@ async function ensureDataDisk(gcp: GcpPlace): Promise<void> {
   const { instance, zone, dataSize } = settings;
   const known = await findDataDisk(gcp);
   if (known !== undefined) {
-    if (Number(known.sizeGb) !== dataSize)
-      place.context.warn(`The data disk keeps its ${known.sizeGb} GB; gcp_config.data_size is ${dataSize}`);
     place.context.info(`Keeping data disk ${known.name}`);
-    return;
+    return await growDataDisk(gcp, known);
   }
   place.context.info('Making the data disk');
   const image = freshName(`${instance}-data`);
@@ -111,6 +113,20 @@ async function ensureDataDisk(gcp: GcpPlace): Promise<void> {
     .catch((error: unknown) => {
       throw explainGcp(`Disk ${dataDiskName(instance)}`, error);
     });
+}
+
+/** A data disk grows with `gcp_config.data_size`, and never shrinks; the guest uses the room at its next boot. */
+async function growDataDisk({ place, settings, compute }: GcpPlace, disk: GcpDisk): Promise<void> {
+  const { zone, dataSize } = settings;
+  const size = Number(disk.sizeGb);
+  if (size > dataSize)
+    place.context.warn(`The data disk keeps its ${disk.sizeGb} GB; gcp_config.data_size is ${dataSize}`);
+  if (size >= dataSize) return;
+  place.context.info(`Making the data disk larger: ${dataSize} GB instead of ${disk.sizeGb} GB`);
+  const where = ['zones', zone, 'disks', disk.name, 'resize'];
+  await compute.run('POST', where, { sizeGb: String(dataSize) }).catch((error: unknown) => {
+    throw explainGcp(`Disk ${disk.name}`, error);
+  });
 }
 
 /** Disks without a machine would be in the way of a new one of the same name. */

@@ -34,6 +34,8 @@ export async function planGcp(
     add('delete', `disk ${dataDiskName(instance)}`, 'its data is lost');
   if (disk === undefined || data === 'delete')
     add('make', `disk ${dataDiskName(instance)}`, `${dataSize} GB`);
+  else if (Number(disk.sizeGb) < dataSize)
+    add('change', `disk ${dataDiskName(instance)}`, `${disk.sizeGb} GB to ${dataSize} GB`);
   else add('keep', `disk ${dataDiskName(instance)}`, `${disk.sizeGb} GB`);
   if (isNew) add('make', `instance ${instance}`, `${machineType} in ${zone}`);
   else {

@@ -20,7 +20,21 @@ const MILESTONES: readonly (readonly [RegExp, string])[] = [
 const STARTED = /Container \S+\s+Started|Application runs:|Finished .*app-compose/i;
 const FAILED =
   /Boot denied: .*|failed to start containers.*|The application does not start.*|Boot failed.*|unsupported runner: .*|Kernel panic.*/i;
+/** A line of our guest's log, which names the cause first. */
+const GUEST_FAILED =
+  /"error":("(?:[^"\\\r\n]|\\.){1,4096}"),"msg":"(?:The machine cannot be prepared|The application does not start)/;
 const NO_LOADER = /Failed to load image|failed to load Boot\d+/gi;
+
+/** Why a boot failed, as its console says; undefined while it may still succeed. */
+export function failureOf(console: string): string | undefined {
+  const quoted = GUEST_FAILED.exec(console)?.[1];
+  if (quoted === undefined) return FAILED.exec(console)?.[0];
+  try {
+    return String(JSON.parse(quoted));
+  } catch {
+    return quoted;
+  }
+}
 
 /**
  * Follows the console of a machine that was just started, until its containers start or it says why not. A console that says
@@ -50,7 +64,7 @@ export async function watchBoot(gcp: GcpPlace, state: ProjectState, waits: boole
       told.add(words);
       context.info(`  ${words}`);
     }
-    const failed = FAILED.exec(text)?.[0];
+    const failed = failureOf(text);
     if (failed !== undefined)
       throw explainBoot(new CliError('boot_failed', failed.trim().slice(0, 500)), state, 'deploy');
     if ((text.match(NO_LOADER) ?? []).length >= LOADS_FAILED)

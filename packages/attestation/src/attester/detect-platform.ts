@@ -58,6 +58,15 @@ export function detectPlatform(paths: PlatformPaths = PLATFORM_PATHS): Attestati
   throw unsupported(product, `neither ${paths.tdxGuest} nor ${paths.sevGuest} nor ${paths.nsm} is there`);
 }
 
+/**
+ * Whether this is a machine of Google Cloud, by its product name. The host writes it: who lies gets evidence that does not
+ * verify.
+ * @throws AttestationError `device` when it cannot be read
+ */
+export function isOnGce(productName: string): boolean {
+  return dmi(productName) === GCE;
+}
+
 function unsupported(found: string, reason: string): AttestationError {
   return new AttestationError('unsupported', `No attestation hardware found: ${reason}`, { found });
 }

@@ -1,7 +1,8 @@
 export { runtimeTdxEvent } from './boot-events.ts';
-export { detectPlatform, PLATFORM_PATHS, type PlatformPaths } from './detect-platform.ts';
+export { detectPlatform, isOnGce, PLATFORM_PATHS, type PlatformPaths } from './detect-platform.ts';
 export type { EvidenceDevice } from './evidence-device.ts';
 export { RuntimeEventLog } from './log/runtime-event-log.ts';
+export { type PartitionExtent, resizePartition } from './native/resize-partition.ts';
 export { notifyServiceManager } from './native/service-manager.ts';
 export { connectVsock, HOST_CID, listenVsock, type VsockListener } from './native/vsock.ts';
 export { Nsm, type NsmAttestationInput, type NsmDescription } from './nsm/nsm.ts';

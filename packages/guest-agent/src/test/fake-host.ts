@@ -39,6 +39,9 @@ export function fakeHost(machine: FakeMachine = {}): MachineHost & { readonly co
     },
     read: async (path, offset, length) =>
       (machine.content?.[path] ?? new Uint8Array(0)).subarray(offset, offset + length),
+    resizePartition: async (disk, { number, start, size }) => {
+      commands.push(`resize ${disk} ${number}: ${size} bytes from ${start}`);
+    },
     isThere: (path) => machine.paths?.includes(path) ?? false,
     commandLine: async () => (machine.commandLine ?? '').split(' '),
     blockDevices: async () => machine.devices ?? [],

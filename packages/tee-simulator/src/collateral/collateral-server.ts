@@ -2,9 +2,11 @@ import { createServer, type Server } from 'node:http';
 import type { DcapCollateral } from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
 import { SimulatorError } from '../errors.ts';
+import type { SimulatedGcp } from '../gcp/gcp-platform.ts';
 import type { SimulatedPlatform } from '../platform.ts';
 import type { CollateralOptions } from '../tdx/collateral.ts';
 import { type PcsResponse, type PcsSource, pcsResponse } from './pcs-responses.ts';
+import { type VtpmAuthority, vtpmAuthority } from './vtpm-authority.ts';
 
 const RENEW_SECONDS = 3600;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -16,6 +18,8 @@ export interface CollateralServerOptions {
   readonly host?: string;
   /** Unix seconds; default the wall clock. */
   readonly now?: () => number;
+  /** Authorities of simulated vTPMs, which it serves too. */
+  readonly gcp?: SimulatedGcp;
   /** What is wrong with the collateral, for tests of refusals. */
   readonly collateral?: CollateralOptions;
 }
@@ -38,8 +42,9 @@ export async function collateralServer(
 ): Promise<CollateralServer> {
   const { host = '127.0.0.1', port = 0 } = options;
   const source = renewedSource(platform, options);
+  const vtpm = options.gcp && vtpmAuthority(options.gcp, options.now ?? unixSeconds);
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
-    const answer = respond(request.method, request.url, source);
+    const answer = respond(request.method, request.url, source, vtpm);
     response.writeHead(answer.status, {
       'Content-Type': answer.type,
       'Content-Length': Buffer.byteLength(answer.body),
@@ -65,20 +70,28 @@ export async function collateralServer(
   };
 }
 
-function respond(method: string | undefined, url: string | undefined, source: PcsSource): PcsResponse {
+function respond(
+  method: string | undefined,
+  url: string | undefined,
+  source: PcsSource,
+  vtpm: VtpmAuthority | undefined,
+): PcsResponse {
   if (method !== 'GET' && method !== 'HEAD') {
     return { status: 405, type: 'text/plain', body: 'Only GET\n', headers: { Allow: 'GET' } };
   }
   try {
-    return pcsResponse(new URL(url ?? '/', 'http://simulator.invalid'), source);
+    const parsed = new URL(url ?? '/', 'http://simulator.invalid');
+    return vtpm?.(parsed.pathname) ?? pcsResponse(parsed, source);
   } catch {
     return { status: 400, type: 'text/plain', body: 'Bad request\n' };
   }
 }
 
+const unixSeconds = (): number => Math.floor(Date.now() / 1000);
+
 /** Signs once an hour, not once a request. */
 function renewedSource(platform: SimulatedPlatform, options: CollateralServerOptions): PcsSource {
-  const now = options.now ?? (() => Math.floor(Date.now() / 1000));
+  const now = options.now ?? unixSeconds;
   const made = new Map<'tdx' | 'sgx', { hour: number; collateral: DcapCollateral }>();
   return {
     fmspc: toHex(platform.fmspc).toUpperCase(),

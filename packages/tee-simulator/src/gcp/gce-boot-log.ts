@@ -27,20 +27,25 @@ export interface TpmLogEvent {
   readonly data: Uint8Array;
 }
 
-/** Digests of an image that GCE boots. */
+/** SHA-256 digests of an image that GCE boots. */
 export interface GceImage {
-  /** Authenticode SHA-256 of the UKI. */
+  /** Authenticode digest of the UKI. */
   readonly uki: Uint8Array;
-  /** Authenticode SHA-256 of the kernel inside. */
+  /** Authenticode digest of the kernel inside. */
   readonly kernel: Uint8Array;
+  /** Load options and initramfs, as the kernel measures them. */
   readonly commandLine: Uint8Array;
   readonly initrd: Uint8Array;
+  /** UEFI_GPT_DATA of the boot disk. */
+  readonly gpt: Uint8Array;
+  /** Whether its stub measures the sections of the UKI, as systemd's does. */
+  readonly sections: boolean;
 }
 
 /**
  * The events of a GCE confidential VM that boots a UKI, in GCE's shape: firmware and technology in PCR 0 (the real
  * values: "GCE Virtual Firmware v2", TDX), the UKI and its kernel as third and fourth event of PCR 2, load options and
- * initrd in PCR 9, the sections of the UKI in PCR 11 (docs/protocol/event-logs.md section 1).
+ * initrd in PCR 9, the sections of the UKI in PCR 11 where its stub measures them (docs/protocol/event-logs.md section 1).
  */
 export function gceBootEvents(image: GceImage): TpmLogEvent[] {
   const measured = (pcr: number, type: number, data: Uint8Array): TpmLogEvent => ({
@@ -57,15 +62,16 @@ export function gceBootEvents(image: GceImage): TpmLogEvent[] {
   });
   const separator = (pcr: number) => measured(pcr, TYPE.separator, new Uint8Array(4));
   const sections = { '.linux': image.kernel, '.cmdline': image.commandLine, '.initrd': image.initrd };
+  const measuredSections = image.sections ? Object.entries(sections) : [];
   return [
     measured(0, TYPE.crtmVersion, utf16('GCE Virtual Firmware v2\0')),
     measured(0, TYPE.nonHostInfo, nonHostInfo()),
     measured(7, TYPE.variableDriverConfig, utf8('SecureBoot')),
     measured(4, TYPE.action, utf8('Calling EFI Application from Boot Option')),
     ...[0, 1, 2, 3, 4, 5, 6, 7].map(separator),
-    digested(2, TYPE.gpt, sha256('simulated GPT'), 'GPT'),
+    digested(2, TYPE.gpt, image.gpt, 'GPT'),
     digested(2, TYPE.bootApplication, image.uki, 'UKI'),
-    ...Object.entries(sections).flatMap(([name, digest]) => [
+    ...measuredSections.flatMap(([name, digest]) => [
       measured(11, TYPE.ipl, utf8(`${name}\0`)),
       digested(11, TYPE.ipl, digest, name),
     ]),

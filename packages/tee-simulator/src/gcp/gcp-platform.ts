@@ -5,6 +5,7 @@ import {
   GCE_AK_INDICES,
   HANDLE,
   nvDefine,
+  nvRead,
   nvWrite,
   type Tpm,
   withTpm,
@@ -16,6 +17,7 @@ import { issueCertificate, issueRevocationList, type Party } from '../pki/certif
 import { seededBytes, seededKey } from '../pki/seeded-key.ts';
 import { seededSerial } from '../pki/serial.ts';
 import { type GceImage, gceBootEvents, writeTpmLog } from './gce-boot-log.ts';
+import { issuerPlaces } from './issuer-places.ts';
 
 const SEED_BYTES = 32;
 const NOT_BEFORE = Date.UTC(2020, 0, 1) / 1000;
@@ -31,9 +33,14 @@ const GOOGLE_NV_ATTRIBUTES = 0x42070001;
 const MEASUREMENT_FILE = 'measurement.gcp.cbor';
 
 export interface GcpMachine {
-  /** Name of the OS image; decides the digests in PCR 2, 9 and 11. */
-  readonly image: string;
+  /** What is booted: the digests of an image, or the name of one that is nothing but a name. */
+  readonly image: string | GceImage;
   readonly machine?: string;
+}
+
+export interface GcpOptions {
+  /** The collateral service of the same seed, for certificates of attestation keys that say where their issuer's lie. */
+  readonly collateralUrl?: string;
 }
 
 /** A booted vTPM. */
@@ -50,18 +57,19 @@ export interface SimulatedGcp {
   readonly simulated: true;
   readonly rootDer: Uint8Array;
   readonly rootPem: string;
+  readonly intermediateDer: Uint8Array;
   /** Intermediate, and revocation lists in force at `now` (unix seconds). */
   collateral(now: number, options?: { revokeAk?: boolean }): TpmCollateral;
   /**
-   * Makes a fresh TPM (swtpm: `unix:PATH`, `tcp:HOST:PORT`) one of GCE: attestation key certified and stored in NV,
-   * PCRs extended as its firmware would. PCRs must be as after a start.
+   * Makes a TPM (swtpm: `unix:PATH`, `tcp:HOST:PORT`) one of GCE: attestation key certified and stored in NV, PCRs
+   * extended as its firmware would. PCRs must be as after a start; a TPM that has its key already keeps it.
    * @throws AttestationError `device`
    */
   boot(tpm: string, machine: GcpMachine): Promise<GcpBoot>;
 }
 
 /** The simulated GCP of a seed. @throws SimulatorError `argument` */
-export function createGcp(seed: Uint8Array): SimulatedGcp {
+export function createGcp(seed: Uint8Array, { collateralUrl }: GcpOptions = {}): SimulatedGcp {
   if (seed.length !== SEED_BYTES) {
     throw new SimulatorError('argument', `The seed has ${seed.length} bytes, not ${SEED_BYTES}`);
   }
@@ -87,6 +95,7 @@ export function createGcp(seed: Uint8Array): SimulatedGcp {
     simulated: true,
     rootDer,
     rootPem: encodePem('CERTIFICATE', rootDer),
+    intermediateDer,
     collateral(now, options = {}) {
       const hour = Math.floor(now / HOUR) * HOUR;
       const dates = { thisUpdate: hour - HOUR, nextUpdate: hour + CRL_LIFE, number: hour / HOUR };
@@ -106,9 +115,10 @@ export function createGcp(seed: Uint8Array): SimulatedGcp {
             serial: akSerial(machine),
             notBefore: NOT_BEFORE,
             notAfter: NOT_AFTER,
+            extensions: collateralUrl === undefined ? [] : issuerPlaces(collateralUrl),
           }),
         );
-        const digests = imageDigests(image);
+        const digests = typeof image === 'string' ? imageDigests(image) : image;
         const events = gceBootEvents(digests);
         for (const { pcr, digest } of events) await extendPcr(tpm, pcr, { sha256: digest });
         return { eventLog: writeTpmLog(events), akCertificate, vmConfig: vmConfig(digests) };
@@ -118,10 +128,12 @@ export function createGcp(seed: Uint8Array): SimulatedGcp {
 
 /** Makes the attestation key, and stores its certificate and template where Google does. */
 async function certifyAk(tpm: Tpm, issue: (spki: Uint8Array) => Uint8Array): Promise<Uint8Array> {
-  const key = await createPrimary(tpm, 'endorsement', ECC_AK_TEMPLATE);
-  const certificate = issue(eccSpki(key.publicArea));
   const [indices] = GCE_AK_INDICES;
   if (!indices) throw new SimulatorError('argument', 'No NV index for the attestation key');
+  const known = await nvRead(tpm, indices.certificate);
+  if (known !== undefined) return known;
+  const key = await createPrimary(tpm, 'endorsement', ECC_AK_TEMPLATE);
+  const certificate = issue(eccSpki(key.publicArea));
   for (const [index, data] of [
     [indices.certificate, certificate],
     [indices.template, ECC_AK_TEMPLATE],
@@ -151,6 +163,8 @@ function imageDigests(image: string): GceImage {
     kernel: part('kernel'),
     commandLine: part('command line'),
     initrd: part('initrd'),
+    gpt: sha256('simulated GPT'),
+    sections: true,
   };
 }
 

@@ -22,7 +22,7 @@ export interface Credentials {
 export async function gcpCredentials({ env }: Context): Promise<Credentials> {
   const given = await givenToken(env);
   if (given !== undefined) return { token: () => Promise.resolve(given), renew: () => false };
-  const { GoogleAuth } = await import('google-auth-library');
+  const { GoogleAuth } = await import('./google-auth.ts');
   const keyFilename = env['GOOGLE_APPLICATION_CREDENTIALS'];
   const auth = new GoogleAuth({ scopes: SCOPE, ...(keyFilename ? { keyFilename } : {}) });
   const client = await auth.getClient().catch((cause: unknown) => {

@@ -171,7 +171,8 @@ async function put(
 async function* chunks(
   content: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<{ chunk: Uint8Array; isLast: boolean }> {
-  let buffer = Buffer.alloc(CHUNK);
+  // One for all: a chunk has arrived before the next is asked for.
+  const buffer = Buffer.alloc(CHUNK);
   let length = 0;
   for await (const piece of content) {
     let rest = piece;
@@ -179,7 +180,6 @@ async function* chunks(
       // A full one waits until it is known that there is more.
       if (length === CHUNK) {
         yield { chunk: buffer, isLast: false };
-        buffer = Buffer.alloc(CHUNK);
         length = 0;
       }
       const part = rest.subarray(0, CHUNK - length);

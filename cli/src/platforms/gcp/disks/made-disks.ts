@@ -18,19 +18,25 @@ const DATA = {
   guid: 'd5acc000-0000-4000-8000-000000000011',
 } as const;
 
+/** Roots of simulated hardware by the names under which development images look for them; others ignore these files. */
+export type SimulatedRoots = Readonly<
+  Partial<Record<'simulated-root-ca.pem' | 'simulated-tpm-root-ca.pem', Uint8Array>>
+>;
+
 /** The volume by which the machine gets its files. */
-export function sharedVolume(files: Prepared['files']): Uint8Array {
+export function sharedVolume(files: Prepared['files'], roots: SimulatedRoots = {}): Uint8Array {
   // In the order of the format's own list, so that equal files give equal bytes.
   const present = Object.keys(HOST_SHARED_LIMITS).flatMap((name) => {
     const data = files[name as keyof Prepared['files']];
     return data === undefined ? [] : [{ path: name, data }];
   });
-  return writeFat32({ ...SHARED, size: SHARED_BYTES, files: present });
+  const simulated = Object.entries(roots).map(([path, data]) => ({ path, data }));
+  return writeFat32({ ...SHARED, size: SHARED_BYTES, files: [...present, ...simulated] });
 }
 
 /** Archive of the shared disk's image. */
-export function sharedArchive(files: Prepared['files']): AsyncIterable<Uint8Array> {
-  return diskArchive(GIB, [{ offset: 0, data: sharedVolume(files) }]);
+export function sharedArchive(files: Prepared['files'], roots?: SimulatedRoots): AsyncIterable<Uint8Array> {
+  return diskArchive(GIB, [{ offset: 0, data: sharedVolume(files, roots) }]);
 }
 
 /** Archive of an empty data disk: one partition, by whose name the guest finds it, and which it grows. */

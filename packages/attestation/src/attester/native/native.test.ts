@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openRtmrs } from '../rtmr.ts';
 import { flock } from './flock.ts';
 import { nativeCalls } from './koffi.ts';
+import { resizePartition } from './resize-partition.ts';
 import { notifyServiceManager } from './service-manager.ts';
 import { extendRtmrByIoctl, tdReportByIoctl } from './tdx-guest.ts';
 import { adoptSocket, serveStreams } from './vsock.ts';
@@ -24,6 +25,9 @@ describe.skipIf(!installed)(`native calls${installed ? '' : ' (skipped: koffi is
     const refusal = { code: 'device', found: 'errno 25' };
     await expect(tdReportByIoctl('/dev/null', new Uint8Array(64))).rejects.toMatchObject(refusal);
     await expect(extendRtmrByIoctl('/dev/null', 3, new Uint8Array(48))).rejects.toMatchObject(refusal);
+    await expect(resizePartition('/dev/null', { number: 1, start: 0, size: 512 })).rejects.toMatchObject(
+      refusal,
+    );
     await expect(tdReportByIoctl('/nonexistent', new Uint8Array(64))).rejects.toMatchObject({
       code: 'device',
     });

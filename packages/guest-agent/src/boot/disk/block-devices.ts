@@ -22,7 +22,7 @@ export interface BlockDevice {
 }
 
 /** Sizes and starts in sysfs are in units of 512 bytes, whatever the device's own sectors are. */
-export const SYS_SECTOR = 512;
+const SYS_SECTOR = 512;
 const DISK_NAME = /^(vd[a-z]+|sd[a-z]+|nvme\d+n\d+)(p?\d+)?$/;
 
 /** The disks and partitions of this machine that can hold data; loop, mapper and RAM devices are left out. */

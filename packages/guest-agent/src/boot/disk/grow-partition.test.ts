@@ -24,7 +24,7 @@ const grown = async (...partitions: BlockDevice[]): Promise<string[]> => {
 
 describe('a data partition', () => {
   it('reaches to the end of a disk that has grown, but for the second copy of the table', async () => {
-    expect(await grown(part(1, MIB, 50 * MIB))).toEqual([`resizepart /dev/vda 1 ${(98 * MIB) / 512}`]);
+    expect(await grown(part(1, MIB, 50 * MIB))).toEqual([`resize /dev/vda 1: ${98 * MIB} bytes from ${MIB}`]);
   });
   it('stays when the disk has no more room', async () => {
     expect(await grown(part(1, MIB, 98 * MIB))).toEqual([]);

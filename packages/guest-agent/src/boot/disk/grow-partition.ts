@@ -1,6 +1,7 @@
+import { GuestError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
-import { type BlockDevice, SYS_SECTOR } from './block-devices.ts';
-import { type MachineHost, mustRun } from './machine-host.ts';
+import type { BlockDevice } from './block-devices.ts';
+import type { MachineHost } from './machine-host.ts';
 
 /** Room that stays at the end of a disk, where a partition table has its second copy, bytes. */
 const TABLE_BYTES = 1024 * 1024;
@@ -25,10 +26,17 @@ export async function growPartition(
   const end = Math.floor((disk.size - TABLE_BYTES) / TABLE_BYTES) * TABLE_BYTES;
   const size = end - partition.start;
   if (!isLast || size <= partition.size) return;
-  await mustRun(host, 'resizepart', [
-    `/dev/${disk.name}`,
-    String(partition.number),
-    String(size / SYS_SECTOR),
-  ]);
+  const { number, start } = partition;
+  try {
+    await host.resizePartition(`/dev/${disk.name}`, { number, start, size });
+  } catch (cause) {
+    throw new GuestError(
+      'disk-failed',
+      `Partition ${name} cannot be made larger: ${(cause as Error).message}`,
+      {
+        cause,
+      },
+    );
+  }
   log.info({ partition: name, bytes: size }, 'Data partition reaches to the end of its disk');
 }

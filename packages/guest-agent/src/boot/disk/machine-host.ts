@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { open, readFile } from 'node:fs/promises';
+import { type PartitionExtent, resizePartition } from '@dstack-cloud/attestation/attester';
 import { isThere } from '@dstack-cloud/files';
 import { GuestError } from '../../errors.ts';
 import { lastWords } from '../../last-words.ts';
@@ -23,6 +24,8 @@ export interface MachineHost {
   /** Bytes of a file or device; fewer when it ends before. */
   read(path: string, offset: number, length: number): Promise<Uint8Array>;
   isThere(path: string): boolean;
+  /** Has the kernel take a partition for larger. */
+  resizePartition(disk: string, partition: PartitionExtent): Promise<void>;
   /** Words of the measured kernel command line. */
   commandLine(): Promise<readonly string[]>;
   blockDevices(): Promise<readonly BlockDevice[]>;
@@ -31,6 +34,7 @@ export interface MachineHost {
 /** The machine that this process runs on. */
 export const thisMachine: MachineHost = {
   isThere,
+  resizePartition,
   commandLine: async () => (await readFile('/proc/cmdline', 'utf8')).trim().split(/\s+/),
   blockDevices: () => blockDevices(),
   run: async (program, args, input) =>

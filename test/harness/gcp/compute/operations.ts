@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ApiError, notFound } from './api-error.ts';
+import { ApiError, notFound } from '../api-error.ts';
 
 interface Operation {
   readonly name: string;
