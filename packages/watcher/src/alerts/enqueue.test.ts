@@ -13,10 +13,12 @@ test('a flood of events does not make what lasts be told again', () => {
   const lasting = Array.from({ length: 50 }, (_, index) =>
     alert(`0x${digits(index, 40)}/0x${digits(index, 64)}/new-proposal`),
   );
-  const events = Array.from({ length: 5_000 }, (_, index) =>
+  const events = Array.from({ length: 15_000 }, (_, index) =>
     index % 2 === 0
       ? alert(`${digits(index, 32)}/any-device`)
-      : alert(`0x${digits(index, 64)}/0x${digits(index, 40)}/unscheduled-change`),
+      : index % 3 === 0
+        ? alert(`0x${digits(index, 40)}/app-muted`)
+        : alert(`0x${digits(index, 64)}/0x${digits(index, 40)}/unscheduled-change`),
   );
   const flooded = enqueue(enqueue(empty, lasting, OUTLETS), events, OUTLETS);
   expect(Object.keys(flooded.told).length).toBeLessThanOrEqual(4_000);
@@ -32,6 +34,17 @@ test('of what lasts, what ended is forgotten first', () => {
   }
   expect(state.sequence).toBe(5_001);
   expect(Object.keys(state.told)).toHaveLength(2_000);
+});
+
+test('a flood as large as the journal is taken in at once, and what is grave stays', () => {
+  const flood = Array.from({ length: 150_000 }, (_, index) => alert(`${digits(index, 32)}/event-withdrawn`));
+  const grave: Alert = { ...alert(`${digits(1, 33)}/upgrade`), severity: 'critical' };
+  const { outbox, dropped } = enqueue(empty, [grave, ...flood], { ...OUTLETS, maxWaiting: 100 });
+  expect(dropped).toBe(149_901);
+  expect(outbox.map(({ sequence }) => sequence)).toEqual([
+    1,
+    ...Array.from({ length: 99 }, (_, index) => 149_903 + index),
+  ]);
 });
 
 test('no text of a message moves what is around it, or begins a line', () => {

@@ -19,7 +19,7 @@ const MAX_WAITING_TEXT = 4 * 2 ** 20;
 /** Ids that are remembered of events, and of what lasts, so that one thing is told once. */
 const MAX_TOLD = 2_000;
 /** Strangers can cause any number of events, which must not push out what lasts. */
-const OF_EVENT = /^([0-9a-f]{32}|0x[0-9a-f]{64}\/0x[0-9a-f]{40})\//;
+const OF_EVENT = /^([0-9a-f]{32}\/|0x[0-9a-f]{64}\/0x[0-9a-f]{40}\/|0x[0-9a-f]{40}\/app-muted$)/;
 
 /** Puts alerts among what is to be told. When too much waits, the least grave and oldest is given up, and counted. */
 export function enqueue(state: WatchState, alerts: readonly Alert[], outlets: Outlets): WatchState {
@@ -45,16 +45,25 @@ export function enqueue(state: WatchState, alerts: readonly Alert[], outlets: Ou
     // Receivers show it: what a stranger put in moves none of the text around it.
     outbox.push({ sequence, alert: { ...alert, text: printable(alert.text, { max: MAX_TEXT }) }, to });
   }
-  let length = outbox.reduce((sum, { alert }) => sum + alert.text.length, 0);
-  while (outbox.length > outlets.maxWaiting || length > MAX_WAITING_TEXT) {
-    const least = Math.min(...outbox.map(({ alert }) => rank(alert.severity)));
-    const index = outbox.findIndex(({ alert }) => rank(alert.severity) === least);
-    length -= outbox[index]!.alert.text.length;
-    outbox = outbox.toSpliced(index, 1);
-    dropped += 1;
-  }
+  const given = toGiveUp(outbox, outlets.maxWaiting);
+  outbox = outbox.filter((one) => !given.has(one));
+  dropped += given.size;
   const kept = [true, false].flatMap((ofEvent) =>
     [...told].filter(([id]) => OF_EVENT.test(id) === ofEvent).slice(-MAX_TOLD),
   );
   return { ...state, told: Object.fromEntries(kept), counts, sequence, outbox, dropped };
+}
+
+/** The least grave first, and of those the oldest, until the rest may wait. A flood costs one look at each. */
+function toGiveUp(outbox: readonly Pending[], maxWaiting: number): Set<Pending> {
+  const given = new Set<Pending>();
+  let length = outbox.reduce((sum, { alert }) => sum + alert.text.length, 0);
+  const isEnough = (): boolean => outbox.length - given.size <= maxWaiting && length <= MAX_WAITING_TEXT;
+  const order = isEnough() ? [] : outbox.toSorted((a, b) => rank(a.alert.severity) - rank(b.alert.severity));
+  for (const one of order) {
+    if (isEnough()) break;
+    given.add(one);
+    length -= one.alert.text.length;
+  }
+  return given;
 }

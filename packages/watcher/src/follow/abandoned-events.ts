@@ -43,14 +43,16 @@ export async function giveUpOrphans(
   isListed: (address: string) => boolean,
 ): Promise<readonly Alert[]> {
   const { store } = keeper;
-  const lost = Object.entries(store.state.orphans)
-    .filter(([, height]) => target >= height + COMES_BACK_WITHIN)
-    .map(([id]) => id);
-  if (lost.length === 0) return [];
+  const lost = new Set(
+    Object.entries(store.state.orphans)
+      .filter(([, height]) => target >= height + COMES_BACK_WITHIN)
+      .map(([id]) => id),
+  );
+  if (lost.size === 0) return [];
   const orphans = { ...store.state.orphans };
   for (const id of lost) delete orphans[id];
   const events = store.entries.flatMap((entry) =>
-    entry.type === 'event' && lost.includes(entry.event.id) ? [entry.event] : [],
+    entry.type === 'event' && lost.has(entry.event.id) ? [entry.event] : [],
   );
   // Of history only what was pending was told.
   const wasTold = ({ id, history }: GovernanceEvent): boolean =>
@@ -58,7 +60,7 @@ export async function giveUpOrphans(
   const alerts = events
     .filter(wasTold)
     .map((event) => withdrawn(event, strangerOf(event, isListed) === undefined ? 'critical' : 'info'));
-  const entries = lost.map((id) => ({ type: 'withdrawn', id }) as const);
+  const entries = [...lost].map((id) => ({ type: 'withdrawn', id }) as const);
   await keeper.commit({ orphans }, alerts, entries, true);
   return alerts;
 }
