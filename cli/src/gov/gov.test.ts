@@ -1,9 +1,10 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { type Anvil, buildContracts, startAnvil } from '@dstack-cloud/contracts';
 import { readProposal, writeProposal } from '@dstack-cloud/governance';
-import type { Address } from 'viem';
+import type { Address, Hex } from 'viem';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Outcome, Sandbox } from '../testing.ts';
 
@@ -106,6 +107,38 @@ describe('gov', () => {
     expect(await ok(C, 'submit', execution.file)).toMatchObject({ sent: true });
     expect(await refused(A, 'execute', operation)).toContain('is executed already');
   }, 60_000);
+
+  test('files of strangers neither keep anybody from a revocation nor hide signatures', async () => {
+    const folder = mkdtempSync(box.path('shared-'));
+    const there = ['-C', folder, '--governance', box.path('governance.json')];
+    const what = ['emergency-revoke', 'image', image, ...there];
+    const planted = await ok(STRANGER, ...what, '-o', 'proposal-0-0.json');
+    const { effect, ...proposal } = JSON.parse(readFileSync(planted.file, 'utf8'));
+    const made = readProposal(JSON.stringify(proposal), planted.file);
+    const forged = Array.from(
+      { length: 100 },
+      (_, n): Hex => `0x${n.toString(16).padStart(2, '0').repeat(64)}1b`,
+    );
+    for (let n = 0; n < 100; n += 1) {
+      const tx = { ...made.tx, nonce: made.tx.nonce + BigInt(n) };
+      const text = writeProposal({ ...made, tx, signatures: forged }, effect);
+      writeFileSync(join(folder, `proposal-0-${n}.json`), text);
+    }
+    const { code, stdout, stderr } = await gov(A, ...what, '-o', 'ours.json', '--json');
+    expect(code, stderr).toBe(0);
+    expect(stderr).toContain('proposal-0-0.json proposes the same, and nobody has signed it');
+    const ours = JSON.parse(stdout);
+    expect(ours).toMatchObject({ immediate: false, signed: true, nonce: Number(made.tx.nonce) });
+    // A copy without the signature is no other proposal.
+    const copy = readProposal(readFileSync(join(folder, 'ours.json'), 'utf8'), 'ours.json');
+    for (const name of ['proposal-0.json', 'z.json'])
+      writeFileSync(join(folder, name), writeProposal({ ...copy, signatures: forged }, []));
+    const { proposals } = await ok(STRANGER, 'status', ...there);
+    const found = (proposals as { hash: string; signatures: number }[]).filter(
+      ({ hash }) => hash === ours.hash,
+    );
+    expect(found).toMatchObject([{ signatures: 1 }]);
+  }, 30_000);
 
   test('emergency-revoke: a signer prepares the same revocation, and is told when it can take effect', async () => {
     const what = ['emergency-revoke', 'image', image];

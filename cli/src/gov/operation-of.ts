@@ -79,8 +79,13 @@ function isSame(some: readonly Call[], others: readonly Call[]): boolean {
   );
 }
 
-/** The same calls wait already. @throws GovernanceError `pending` */
+/**
+ * The same calls wait already. A file that no owner has signed or approved may be anybody's, and keeps nobody from a
+ * revocation: it is named.
+ * @throws GovernanceError `pending`
+ */
 export async function refuseTwice(
+  { warn }: Pick<Context, 'warn'>,
   session: GovSession,
   view: GovView,
   { timelock, safe }: Route,
@@ -101,6 +106,10 @@ export async function refuseTwice(
       decodeOperation(to, data),
     );
     if (!scheduled.some((one) => one !== undefined && isSame(one.operation.calls, calls))) continue;
+    if (signers.length === 0) {
+      warn(`${path ?? hash} proposes the same, and nobody has signed it: it is passed over`);
+      continue;
+    }
     throw new GovernanceError('pending', `The same is proposed already, as Safe transaction ${hash}`, {
       hint: `It has ${signers.length} of ${safe.threshold} signatures: dstack-cloud gov approve ${path ?? hash}. ${again}`,
     });

@@ -1,4 +1,5 @@
 import {
+  mergeProposals,
   ownersAmong,
   type Proposal,
   proposalHash,
@@ -7,7 +8,7 @@ import {
 } from '@dstack-cloud/governance';
 import { type Address, type Hex, isAddressEqual } from 'viem';
 import type { GovSession, GovView } from './connect-gov.ts';
-import { localProposals } from './local-proposals.ts';
+import { type LocalProposal, localProposals } from './local-proposals.ts';
 
 /** A proposal that waits at the Safe transaction service, or in a file. */
 export type PendingProposal = {
@@ -26,8 +27,10 @@ export type PendingProposal = {
 
 type Found = Omit<PendingProposal, 'hasRival'>;
 
-/** Proposals without a signature whose approvals on chain are looked up: a service could make up any number of them. */
+/** Proposals without a signature whose approvals on chain are looked up: anybody could make up any number of them. */
 const MAX_UNSIGNED = 20;
+/** Signatures of a file that are looked at, for each owner: there may be some of owners who were replaced. */
+const MAX_PER_OWNER = 2;
 
 /**
  * What waits for the Safes of the domain, at the transaction service and in the files of a folder. What the service has and no
@@ -44,13 +47,12 @@ export async function pendingProposals(
   for (const principal of governance.principals.values()) {
     if (principal.kind !== 'safe') continue;
     const { safe } = principal;
-    const here = new Map(
-      files
-        .filter(
-          ({ proposal: { chainId, safe: of, tx } }) =>
-            chainId === governance.chainId && isAddressEqual(of, safe.address) && tx.nonce >= safe.nonce,
-        )
-        .map((one) => [proposalHash(one.proposal), one]),
+    const here = byHash(
+      files.filter(
+        ({ proposal: { chainId, safe: of, tx } }) =>
+          chainId === governance.chainId && isAddressEqual(of, safe.address) && tx.nonce >= safe.nonce,
+      ),
+      MAX_PER_OWNER * safe.owners.length,
     );
     const pending = (await session.service(safe.address)?.pending(safe.address, safe.nonce)) ?? [];
     const atService = new Map(pending.map((proposal) => [proposalHash(proposal), proposal]));
@@ -60,11 +62,9 @@ export async function pendingProposals(
       const both = [atService.get(hash), file?.proposal].filter((one) => one !== undefined);
       const signatures = [...new Set(both.flatMap((one) => one.signatures))];
       const signed = await ownersAmong(safe, hash, signatures);
-      if (signed.length === 0 && file === undefined) {
-        unsigned += 1;
-        if (unsigned > MAX_UNSIGNED) continue;
-      }
-      const approved = await readApprovals(session.client, safe, hash);
+      if (signed.length === 0) unsigned += 1;
+      const isLookedUp = signed.length > 0 || unsigned <= MAX_UNSIGNED;
+      const approved = isLookedUp ? await readApprovals(session.client, safe, hash) : [];
       const signers = safe.owners.filter((owner) =>
         [...signed, ...approved].some((one) => isAddressEqual(one, owner)),
       );
@@ -83,4 +83,21 @@ export async function pendingProposals(
   const isRival = (one: Found, other: Found): boolean =>
     one !== other && one.safe === other.safe && one.proposal.tx.nonce === other.proposal.tx.nonce;
   return found.map((one) => ({ ...one, hasRival: found.some((other) => isRival(one, other)) }));
+}
+
+/** Copies of one proposal are one, with the signatures of all: none hides what another one has. */
+function byHash(files: readonly LocalProposal[], maxSignatures: number): Map<Hex, LocalProposal> {
+  const found = new Map<Hex, LocalProposal>();
+  for (const { path, proposal } of files) {
+    const hash = proposalHash(proposal);
+    const own = { ...proposal, signatures: proposal.signatures.slice(0, maxSignatures) };
+    const before = found.get(hash);
+    found.set(
+      hash,
+      before === undefined
+        ? { path, proposal: own }
+        : { path: before.path, proposal: mergeProposals(before.proposal, own) },
+    );
+  }
+  return found;
 }

@@ -59,7 +59,8 @@ export async function startCalls(
     context.warn('This endpoint tries each call alone: whether one undoes the next was not seen');
   }
   const operation = operationOf(route, calls, options, await saltSentBefore(context, session, route, calls));
-  if (operation !== undefined && options.again !== true) await refuseTwice(session, view, route, operation);
+  if (operation !== undefined && options.again !== true)
+    await refuseTwice(context, session, view, route, operation);
   const starting =
     operation === undefined || route.timelock === undefined
       ? calls
