@@ -3,14 +3,14 @@ import { encodeFunctionData, type Hex, parseAbi } from 'viem';
 import type { Alert } from '../alerts/alert.ts';
 import type { ChainReader } from '../chain/chain-reader.ts';
 import { WatcherError } from '../errors.ts';
-import type { GovernanceEvent } from '../events/governance-event.ts';
+import type { GovernanceEvent, SourceKind } from '../events/governance-event.ts';
 import type { GovernanceModel } from '../model/governance-model.ts';
 import type { Source } from '../state/watch-state.ts';
 import { changesLeftOut } from './changes-left-out.ts';
 
 const POLICY_EPOCH = encodeFunctionData({ abi: parseAbi(['function policyEpoch() view returns (uint64)']) });
-/** Contracts that are asked in one pass. */
-const MAX_ASKED = 50;
+/** Contracts that are asked in one pass, the KMS always among them. */
+export const MAX_ASKED = 50;
 
 type Known = {
   readonly block: Block;
@@ -31,18 +31,23 @@ export async function checkEpochs(
   view: ChainSnapshot,
   { block, addresses, sources, model, added }: Known,
 ): Promise<{ readonly offsets: Map<string, number>; readonly alerts: Alert[]; readonly verified: boolean }> {
-  const asked = addresses
-    .filter((address) => {
-      const { kind, listed } = sources[address]!;
-      return listed && (kind === 'kms' || kind === 'app');
-    })
-    .slice(0, MAX_ASKED);
+  const ofKind = (wanted: SourceKind): Hex[] =>
+    addresses.filter((address) => sources[address]!.listed && sources[address]!.kind === wanted);
+  const kms = ofKind('kms');
+  const apps = inTurn(ofKind('app'), block);
+  const asked = [...kms, ...apps].slice(0, MAX_ASKED);
   const answers = await reader.calls(
     view,
     block,
     asked.map((to) => ({ to, data: POLICY_EPOCH })),
   );
-  const offsets = new Map<string, number>();
+  // Those that are not asked are compared with what they counted before another time.
+  const offsets = new Map<string, number>(
+    apps.slice(MAX_ASKED - kms.length).flatMap((address) => {
+      const { epochOffset } = sources[address]!;
+      return epochOffset === undefined ? [] : [[address, epochOffset] as const];
+    }),
+  );
   const alerts: Alert[] = [];
   for (const [index, address] of asked.entries()) {
     const answer = answers[index];
@@ -74,5 +79,12 @@ export async function checkEpochs(
       block: Number(block.number),
     });
   }
-  return { offsets, alerts, verified: asked.some((address) => sources[address]!.kind === 'kms') };
+  return { offsets, alerts, verified: kms.length > 0 };
+}
+
+/** From another one on in each block, which nobody chooses: of more than are asked, none is left out for long. */
+function inTurn(addresses: readonly Hex[], { hash }: Block): Hex[] {
+  if (addresses.length === 0) return [];
+  const first = Number(BigInt(hash) % BigInt(addresses.length));
+  return [...addresses.slice(first), ...addresses.slice(0, first)];
 }
