@@ -10,30 +10,47 @@ import {
 import { type Abi, type Address, encodeFunctionData, isAddressEqual } from 'viem';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
-import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
+import { connectGov, type GovOptions, type GovSession } from '../gov/connect-gov.ts';
 import { sendCall } from '../gov/send-call.ts';
 import { type StartOptions, startCalls } from '../gov/start-calls.ts';
 
 type Options = GovOptions & StartOptions & { appId?: string };
 
-/** What a guardian can take away: the function, and how its value is read. */
+/** What a guardian can take away: the function, how its value is read, and the list that it is removed from. */
 const kinds: Readonly<
-  Record<string, { functionName: string; value: (text: string) => unknown; onApp?: true; noValue?: true }>
+  Record<
+    string,
+    { functionName: string; value: (text: string) => unknown; list?: string; onApp?: true; noValue?: true }
+  >
 > = {
-  image: { functionName: 'removeOsImageHash', value: (text) => listedHashValue('VALUE', text) },
-  mr: { functionName: 'removeKmsAggregatedMr', value: (text) => listedHashValue('VALUE', text) },
-  device: { functionName: 'removeKmsDevice', value: (text) => listedHashValue('VALUE', text) },
+  image: {
+    functionName: 'removeOsImageHash',
+    value: (text) => listedHashValue('VALUE', text),
+    list: 'allowedOsImages',
+  },
+  mr: {
+    functionName: 'removeKmsAggregatedMr',
+    value: (text) => listedHashValue('VALUE', text),
+    list: 'kmsAllowedAggregatedMrs',
+  },
+  device: {
+    functionName: 'removeKmsDevice',
+    value: (text) => listedHashValue('VALUE', text),
+    list: 'kmsAllowedDeviceIds',
+  },
   app: { functionName: 'blockApp', value: (text) => addressValue('VALUE', text) },
   advisory: { functionName: 'denyAdvisory', value: (text) => text },
   everything: { functionName: 'pause', value: () => undefined, noValue: true },
   'compose-hash': {
     functionName: 'removeComposeHash',
     value: (text) => listedHashValue('VALUE', text),
+    list: 'allowedComposeHashes',
     onApp: true,
   },
   'app-device': {
     functionName: 'removeDevice',
     value: (text) => listedHashValue('VALUE', text),
+    list: 'allowedDeviceIds',
     onApp: true,
   },
 };
@@ -59,11 +76,16 @@ export async function run(context: Context, words: readonly string[], options: O
   const { governance, known } = view;
   const contract = chosen.onApp ? appOf(governance.apps, options.appId) : governance.kms;
   const to: Address = contract.address;
+  const abi = (chosen.onApp ? dstackAppAbi : dstackKmsAbi) as Abi;
   const data = encodeFunctionData({
-    ...{ abi: (chosen.onApp ? dstackAppAbi : dstackKmsAbi) as Abi, functionName: chosen.functionName },
+    ...{ abi, functionName: chosen.functionName },
     args: value === undefined ? [] : [chosen.value(value)],
   });
   const call = { to, value: 0n, data };
+  if (chosen.list !== undefined && value !== undefined) {
+    const list = { address: to, abi, functionName: chosen.list, args: [chosen.value(value)] };
+    await warnIfAbsent(context, session, list);
+  }
   const account = session.dryRun ? await session.findAccount() : (await session.chain.signer()).account;
   const allowed = [...contract.guardians, contract.owner];
   if (account === undefined || !allowed.some((one) => isAddressEqual(one, account.address))) {
@@ -85,6 +107,20 @@ export async function run(context: Context, words: readonly string[], options: O
     ...{ sent: receipt !== undefined, transaction: receipt?.transactionHash ?? null },
   });
   return undefined;
+}
+
+type List = { address: Address; abi: Abi; functionName: string; args: readonly unknown[] };
+
+/**
+ * The contract removes what is not there without a complaint, so a wrong hash would look like a success. A warning only: an
+ * endpoint that is behind or lies must not hold up a revocation.
+ */
+async function warnIfAbsent({ warn }: Context, { client }: GovSession, list: List): Promise<void> {
+  const isListed = await client.readContract(list).catch(() => undefined);
+  if (isListed !== false) return;
+  warn(
+    `${String(list.args[0])} is not allowed by ${list.address} now, so this changes nothing. Check that it is the one you mean`,
+  );
 }
 
 /** In an emergency it matters that another key would be faster. */

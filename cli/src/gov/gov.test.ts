@@ -162,13 +162,19 @@ describe('gov', () => {
   });
 
   test('emergency-revoke: a guardian at once', async () => {
+    const absent = 'so this changes nothing. Check that it is the one you mean';
+    const mistyped = await gov(GUARDIAN, 'emergency-revoke', 'image', hash('e'), '--dry-run');
+    expect(mistyped.stderr).toContain(`${hash('e')} is not allowed by `);
+    expect(mistyped.stderr).toContain(absent);
     expect(await ok(GUARDIAN, 'emergency-revoke', 'image', image, '--dry-run')).toMatchObject({
+      immediate: true,
       sent: false,
     });
-    expect(await ok(GUARDIAN, 'emergency-revoke', 'image', image)).toMatchObject({
-      immediate: true,
-      sent: true,
-    });
+    const revoked = await gov(GUARDIAN, 'emergency-revoke', 'image', image);
+    expect(revoked.stdout).toContain('Revoked in transaction');
+    expect(revoked.stderr).not.toContain(absent);
+    const twice = await gov(GUARDIAN, 'emergency-revoke', 'image', image, '--dry-run');
+    expect(twice.stderr).toContain(absent);
   });
 
   /** Through both signatures; the result of the submission. */
