@@ -1,4 +1,4 @@
-/** Strangers at the metrics of a watcher that runs, whose chain does not answer. */
+/** The metrics of a watcher whose chain does not answer: what they say, and strangers at them. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -47,3 +47,15 @@ test('strangers at the metrics get refusals, and Prometheus is served meanwhile'
 test('who never ends the headers is let go', async () => {
   expect(await neverEndingHeaders(port)).toBeLessThan(25_000);
 }, 60_000);
+
+test('what is not known has no series: 0 would be an alarm, or a lag of nothing', async () => {
+  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  expect(text).toMatch(/^dstack_governance_chain_readable 0$/m);
+  for (const name of [
+    ...['dstack_governance_safe_service_readable', 'dstack_governance_block'],
+    ...['dstack_onchain_sync_lag_seconds'],
+  ]) {
+    expect(text).toContain(`# TYPE ${name} gauge`);
+    expect(text).not.toMatch(new RegExp(`^${name} `, 'm'));
+  }
+});

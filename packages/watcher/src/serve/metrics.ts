@@ -45,6 +45,8 @@ export function createMetrics(source: MetricsSource): Registry {
       registers,
       collect() {
         this.reset();
+        // The library starts a gauge without labels at 0, and 0 is the alarm of some of these: what is not known is absent.
+        if (labelNames.length === 0) this.remove();
         read((value, labels = {}) => this.set(labels, value));
       },
     });
