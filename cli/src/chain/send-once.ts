@@ -95,6 +95,7 @@ export async function sendOnce(
   await broadcast(chain, raw, made, () => sent.locked(() => sent.markRefused(hash)));
   if (steps.sent) steps.sent(made);
   else context.info(`Waiting for transaction ${made}`);
+  void warnOfGap(context, way, transaction);
   try {
     const receipt = await receiptOf(chain, made, transaction.replaces);
     await requireSameReceipt(context, way, receipt);
@@ -108,6 +109,25 @@ export async function sendOnce(
     if (isOver) await forgetOrSay(context, forget);
     throw explainFailure(error);
   }
+}
+
+/** The endpoint names the nonce: one that is too high makes a transaction that waits for others, which nobody may have made. */
+async function warnOfGap(
+  { warn }: Context,
+  { chain, others }: Pick<Way, 'chain' | 'others'>,
+  { from: address, nonce, hash }: Pick<SentTransaction, 'from' | 'nonce' | 'hash'>,
+): Promise<void> {
+  const asked = [chain.public, ...others].map((client) =>
+    client.getTransactionCount({ address, blockTag: 'pending' }),
+  );
+  const counts = (await Promise.allSettled(asked)).flatMap((one) =>
+    one.status === 'fulfilled' ? [one.value] : [],
+  );
+  const next = Math.min(...counts);
+  if (next < nonce)
+    warn(
+      `Transaction ${hash} has nonce ${nonce}, and an endpoint says that the next one of ${address} is ${next}: it waits for those before it. If you sent none, the nonce was a lie, and it can wait for ever: send them, or act with another account`,
+    );
 }
 
 /** Of the transaction, or of one that it was to replace and that came first after all. */

@@ -94,6 +94,25 @@ describe('an endpoint lies', () => {
     expect(await sentBy(A)).toBe(before);
   });
 
+  test('it names a nonce that is too high: whoever waits for the transaction is told, then and when it is repeated', async () => {
+    const before = await sentBy(A);
+    let more = 5;
+    liar.lie = ({ method }) => {
+      if (method === 'eth_getTransactionCount')
+        return { change: (count: Hex) => `0x${(Number(count) + more).toString(16)}` };
+      return method === 'eth_sendRawTransaction' ? { result: hash('0') } : undefined;
+    };
+    const env = { RPC_URL: liar.url, SECOND_RPC_URL: anvil.rpcUrl };
+    for (const lie of [5, 0]) {
+      more = lie;
+      const words = ['propose', 'kms:add-image', `0x${'9d'.repeat(32)}`, '--timeout', '3'];
+      const { code, stderr } = await gov(box, env, A, ...words);
+      expect(code).not.toBe(0);
+      expect(stderr).toContain(`has nonce ${before + 5}, and an endpoint says that the next one of`);
+    }
+    expect(await sentBy(A)).toBe(before);
+  });
+
   test('--max-cost is a bound of one’s own', async () => {
     const { code, stderr } = await gov(
       ...([box, {}, A, 'propose', 'kms:add-image', hash('6'), '--max-cost', '0.000001'] as const),
