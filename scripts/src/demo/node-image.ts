@@ -13,14 +13,15 @@ export function writeNodeImage(path: string, tag: string): void {
   const directory = mkdtempSync(join(tmpdir(), 'dstack-image-'));
   try {
     const root = join(directory, 'rootfs');
-    for (const folder of ['bin', 'tmp', 'etc', 'app', 'data', 'proc', 'dev', 'var/run'])
+    for (const folder of ['bin', 'tmp', 'etc', 'data', 'proc', 'dev', 'var/run'])
       mkdirSync(join(root, folder), { recursive: true });
     copyFileSync(process.execPath, join(root, 'bin/node'));
     for (const library of libraries(process.execPath)) {
       mkdirSync(join(root, dirname(library)), { recursive: true });
       copyFileSync(library, join(root, library));
     }
-    copySdk(join(root, 'app/node_modules'));
+    // Where a file of compose.yaml's configs with a relative target lies: at the root (Compose Specification, "configs").
+    copySdk(join(root, 'node_modules'));
     archive(directory, root, path, tag);
   } finally {
     rmSync(directory, { recursive: true, force: true });
@@ -37,7 +38,7 @@ function archive(directory: string, root: string, path: string, tag: string): vo
   const config = {
     architecture: 'amd64',
     os: 'linux',
-    config: { Env: ['PATH=/bin'], WorkingDir: '/app' },
+    config: { Env: ['PATH=/bin'], WorkingDir: '/' },
     rootfs: {
       type: 'layers',
       diff_ids: [`sha256:${createHash('sha256').update(readFileSync(layer)).digest('hex')}`],
