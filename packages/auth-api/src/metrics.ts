@@ -37,7 +37,9 @@ export function createMetrics(lagSeconds: () => number | undefined): Metrics {
     registers,
     collect() {
       const lag = lagSeconds();
-      if (lag !== undefined) this.set(lag);
+      // The library starts a gauge at 0, which would be the best lag there is: what is not known is absent.
+      if (lag === undefined) this.remove();
+      else this.set(lag);
     },
   });
   const refused = new Counter({
