@@ -216,4 +216,24 @@ describeInBrowser(`governance page in Chromium${hasChromium ? '' : ' (skipped: n
     expect(await status('/api/overview', { headers: { origin: 'https://evil.example' } })).toBe(403);
     expect(await status('/../../etc/passwd')).toBe(404);
   }, 120_000);
+
+  test('of a chain that does not answer, the page says that nothing was read, and not that the policy is active', async () => {
+    const unread = await startConsole({
+      chain: configSchema.parse({ rpc_urls: ['http://127.0.0.1:1'], kms_contract: kms, chain_id: 31_337 }),
+      health: async () => [],
+      port: 0,
+    });
+    try {
+      const page = await (await browser.newContext()).newPage();
+      await page.goto(unread.url);
+      await page.locator('body[data-ready=yes]').waitFor({ timeout: 60_000 });
+      const text = (await page.locator('main').textContent()) ?? '';
+      expect(text).toContain('PolicyUnknownNothing was read from the chain yet');
+      expect(text).toContain('Registered apps, the newest first: not known yet.');
+      expect(text).not.toMatch(/Active|allows what is listed|0x0{8}/);
+      await page.context().close();
+    } finally {
+      await unread.stop();
+    }
+  }, 120_000);
 });

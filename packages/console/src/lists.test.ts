@@ -1,8 +1,8 @@
 /** The list of what waits at the Safe transaction service: bounded, decoded, in an order that says what comes next. */
 import { dstackKmsAbi } from '@dstack-cloud/contracts';
-import { safeTx } from '@dstack-cloud/governance';
+import { roleIds, safeTx } from '@dstack-cloud/governance';
 import { configSchema, type Observer, observe } from '@dstack-cloud/watcher';
-import { type Abi, encodeFunctionData, type Hex } from 'viem';
+import { type Abi, encodeFunctionData, type Hex, zeroAddress } from 'viem';
 import { afterAll, expect, test } from 'vitest';
 import { listOf } from './lists.ts';
 import { overviewOf } from './overview.ts';
@@ -28,7 +28,9 @@ function waiting(nonce: bigint, data: Hex, more: Partial<Waiting> = {}): Waiting
 function seeing(all: readonly Waiting[]): Observer {
   for (const one of [safe, other]) Object.assign(real.model.safe(one), { threshold: 2 });
   for (const owner of [first, second]) real.model.safe(safe).owners.add(owner);
+  real.model.kms.implementation = other;
   return Object.create(real, {
+    status: { value: { chainId: 1, block: 1, headTime: 1, problem: undefined } },
     waiting: { value: all },
     known: { value: new Map([[kms, { kind: 'kms', name: 'DstackKms' }]]) },
   }) as Observer;
@@ -96,5 +98,35 @@ test('the overview counts them as pending, and names the service', () => {
     counts: { pending: 1, waiting: 1 },
     next: { nonce: '8', lines: ['pause: allow nothing, on DstackKms'] },
     service: null,
+  });
+});
+
+test('before anything was read from the chain, nothing is said of the policy', () => {
+  const { status } = real;
+  expect(status.block).toBeNull();
+  expect(overviewOf(real, [])).toMatchObject({ kms: null, counts: null, next: null, lastChange: null });
+});
+
+test('while the deployment of DstackKms was not read, blocks alone say nothing either', () => {
+  const partly = seeing([]);
+  partly.model.kms.implementation = zeroAddress;
+  expect(overviewOf(partly, [])).toMatchObject({ kms: null, counts: null });
+});
+
+test('a role of the zero address is everybody’s; an owner with that address is none', () => {
+  const observer = seeing([]);
+  observer.model.timelock(other).roles.set(roleIds.executor, new Set([zeroAddress, first]));
+  expect(overviewOf(observer, [])).toMatchObject({
+    kms: { owner: { address: zeroAddress, kind: 'account or other contract' } },
+    timelocks: [
+      {
+        roles: [
+          {
+            role: 'executor',
+            accounts: [{ kind: 'anybody' }, { address: first, kind: 'account or other contract' }],
+          },
+        ],
+      },
+    ],
   });
 });

@@ -74,6 +74,8 @@ function table(caption, heads, rows) {
 const SEVERITY = { critical: 'bad', warning: 'warn', info: 'soft' };
 const STATE = { waiting: 'warn', signing: 'warn', ready: 'good', done: 'soft', cancelled: 'soft' };
 let now = 0;
+/** Whether anything was read from the chain: an empty list before that is no statement. */
+let isRead = false;
 /** Seconds after which a chain or its endpoints stand still. */
 const OLD = 900;
 const VIEWS = {
@@ -142,6 +144,7 @@ VIEWS.devices = allowance('Devices of the KMS');
 const pages = {};
 async function show(name, focus) {
   const view = VIEWS[name];
+  if (!isRead) return void byId(name).replaceChildren(el('p', { class: 'soft' }, view.caption + ': not known yet.'));
   const data = await get('/api/list?name=' + name + '&page=' + (pages[name] ?? 1));
   pages[name] = data.page;
   const parts = [table(view.caption + ' (' + data.total + ')', view.heads, data.items.map(view.row))];
@@ -166,15 +169,21 @@ async function show(name, focus) {
 const brief = (text) => String(text).replace(/0x[0-9a-fA-F]{16,}/g, (hash) => hash.slice(0, 8) + '…' + hash.slice(-4));
 const tile = (kind, target, title, value, ...text) =>
   el('li', { class: 'tile ' + kind }, el('a', { href: '#' + target }, title), el('strong', {}, value), el('p', {}, text));
+const UNREAD = 'Nothing was read from the chain yet: what is allowed, by whom, and what is pending is not known';
 function summary({ kms, counts, next, lastChange, health }) {
   const down = health.filter((h) => !h.ok);
   const some = (count, name) => count + ' ' + name + (count === 1 ? '' : 's');
+  const healthTile = tile(health.length === 0 ? '' : down.length === 0 ? 'good' : 'bad', 'health-title', 'Health',
+    health.length === 0 ? 'Unknown' : down.length === 0 ? 'All answer' : down.length + ' of ' + health.length + ' down',
+    health.length === 0 ? 'No service or machine is known here' : down.length === 0 ? some(health.length, 'service') + ' and machines' : down.map((h) => (h.kind === 'kms' ? 'KMS ' : 'App ') + h.name + ': ' + h.text).join(', '));
+  if (kms === null) {
+    byId('summary').replaceChildren(tile('warn', 'state-title', 'Policy', 'Unknown', UNREAD), healthTile);
+    return;
+  }
   byId('summary').replaceChildren(
     tile(kms.paused ? 'bad' : 'good', 'state-title', 'Policy', kms.paused ? 'Paused' : 'Active',
       kms.paused ? 'Nothing is allowed' : 'What is listed is allowed'),
-    tile(health.length === 0 ? '' : down.length === 0 ? 'good' : 'bad', 'health-title', 'Health',
-      health.length === 0 ? 'Unknown' : down.length === 0 ? 'All answer' : down.length + ' of ' + health.length + ' down',
-      health.length === 0 ? 'No service or machine is known here' : down.length === 0 ? some(health.length, 'service') + ' and machines' : down.map((h) => (h.kind === 'kms' ? 'KMS ' : 'App ') + h.name + ': ' + h.text).join(', ')),
+    healthTile,
     tile(counts.pending === 0 ? '' : 'warn', 'operations-title', 'Pending operations',
       counts.pending === 0 ? 'None' : counts.pending + (counts.ready === 0 ? '' : ', ' + counts.ready + ' ready'),
       next === null ? '' : next.state === 'ready' ? 'Ready: ' : next.readyAt === undefined ? 'At the transaction service: ' : 'In ' + duration(next.readyAt - now) + ': ', next === null ? '' : brief(next.lines.join('; '))),
@@ -187,7 +196,8 @@ function summary({ kms, counts, next, lastChange, health }) {
 }
 function overview(o) {
   now = o.now;
-  const { chain, kms, counts } = o;
+  const { chain, kms } = o;
+  isRead = kms !== null;
   summary(o);
   const lag = chain.headTime === null ? undefined : o.now - chain.headTime;
   const { service } = o;
@@ -203,7 +213,7 @@ function overview(o) {
   byId('problem').hidden = chain.problem === undefined;
   byId('problem').textContent = chain.problem === undefined ? '' : shown('Not up to date: ' + chain.problem);
   byId('state').replaceChildren(
-    card('DstackKms', [
+    kms === null ? el('p', { class: 'warn' }, UNREAD) : card('DstackKms', [
       ['Address', hex(kms.address)],
       ['State', kms.paused ? tag('paused: nothing is allowed', 'bad') : tag('allows what is listed', 'good')],
       ['Owner', who(kms.owner)],
@@ -219,7 +229,7 @@ function overview(o) {
     ...o.timelocks.map((t) => card('Timelock', [
       ['Address', hex(t.address)],
       ['Delay', duration(t.minDelay)],
-      ...t.roles.map(({ role, accounts }) => ['May be ' + role, list(accounts, (a) => (ZERO.test(a.address) ? el('span', {}, 'anybody') : who(a)))]),
+      ...t.roles.map(({ role, accounts }) => ['May be ' + role, list(accounts, (a) => (a.kind === 'anybody' ? el('span', {}, 'anybody') : who(a)))]),
     ])),
     ...o.safes.map((s) => card('Safe', [
       ['Address', hex(s.address)],
