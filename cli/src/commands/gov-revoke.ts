@@ -13,6 +13,7 @@ import { CliError, EXIT } from '../errors.ts';
 import { connectGov, type GovOptions, type GovSession } from '../gov/connect-gov.ts';
 import { sendCall } from '../gov/send-call.ts';
 import { type StartOptions, startCalls } from '../gov/start-calls.ts';
+import { warnOfWaitingAdditions } from '../gov/waiting-additions.ts';
 
 type Options = GovOptions & StartOptions & { appId?: string };
 
@@ -20,35 +21,48 @@ type Options = GovOptions & StartOptions & { appId?: string };
 const kinds: Readonly<
   Record<
     string,
-    { functionName: string; value: (text: string) => unknown; list?: string; onApp?: true; noValue?: true }
+    {
+      functionName: string;
+      /** The functions that allow the same value again. */
+      undoneBy: readonly string[];
+      value: (text: string) => unknown;
+      list?: string;
+      onApp?: true;
+      noValue?: true;
+    }
   >
 > = {
   image: {
     functionName: 'removeOsImageHash',
+    undoneBy: ['addOsImageHash', 'addOsImageHashUntil', 'addMeasurement'],
     value: (text) => listedHashValue('VALUE', text),
     list: 'allowedOsImages',
   },
   mr: {
     functionName: 'removeKmsAggregatedMr',
+    undoneBy: ['addKmsAggregatedMr'],
     value: (text) => listedHashValue('VALUE', text),
     list: 'kmsAllowedAggregatedMrs',
   },
   device: {
     functionName: 'removeKmsDevice',
+    undoneBy: ['addKmsDevice'],
     value: (text) => listedHashValue('VALUE', text),
     list: 'kmsAllowedDeviceIds',
   },
-  app: { functionName: 'blockApp', value: (text) => addressValue('VALUE', text) },
-  advisory: { functionName: 'denyAdvisory', value: (text) => text },
-  everything: { functionName: 'pause', value: () => undefined, noValue: true },
+  app: { functionName: 'blockApp', undoneBy: ['unblockApp'], value: (text) => addressValue('VALUE', text) },
+  advisory: { functionName: 'denyAdvisory', undoneBy: ['allowAdvisory'], value: (text) => text },
+  everything: { functionName: 'pause', undoneBy: ['unpause'], value: () => undefined, noValue: true },
   'compose-hash': {
     functionName: 'removeComposeHash',
+    undoneBy: ['addComposeHash', 'addComposeHashUntil', 'replaceComposeHash'],
     value: (text) => listedHashValue('VALUE', text),
     list: 'allowedComposeHashes',
     onApp: true,
   },
   'app-device': {
     functionName: 'removeDevice',
+    undoneBy: ['addDevice'],
     value: (text) => listedHashValue('VALUE', text),
     list: 'allowedDeviceIds',
     onApp: true,
@@ -86,13 +100,18 @@ export async function run(context: Context, words: readonly string[], options: O
     const list = { address: to, abi, functionName: chosen.list, args: [chosen.value(value)] };
     await warnIfAbsent(context, session, list);
   }
+  const revoked = { contract: to, undoneBy: chosen.undoneBy, value: value && chosen.value(value) };
+  const undone = async () =>
+    (await warnOfWaitingAdditions(context, session, view, revoked)).map(({ file, ...one }) => ({
+      ...{ ...one, file: file ?? null },
+    }));
   const account = session.dryRun ? await session.findAccount() : (await session.chain.signer()).account;
   const allowed = [...contract.guardians, contract.owner];
   if (account === undefined || !allowed.some((one) => isAddressEqual(one, account.address))) {
     sayWhoCould(context, contract, account?.address);
     const route = routeOf(governance, [call]);
     const started = await startCalls(context, session, view, { route, calls: [call] }, options);
-    context.result({ immediate: false, ...started });
+    context.result({ immediate: false, ...started, allowed_again_by: await undone() });
     return undefined;
   }
   for (const line of callLines(describeCall(call, known))) context.print(line);
@@ -105,6 +124,7 @@ export async function run(context: Context, words: readonly string[], options: O
   context.result({
     ...{ immediate: true, effect: callLines(describeCall(call, known)), from: account.address },
     ...{ sent: receipt !== undefined, transaction: receipt?.transactionHash ?? null },
+    allowed_again_by: await undone(),
   });
   return undefined;
 }

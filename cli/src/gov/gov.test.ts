@@ -185,8 +185,19 @@ describe('gov', () => {
 
   test('cancel takes effect at once', async () => {
     const proposed = await ok(A, 'propose', 'kms:add-image', image, '+', 'kms:add', hash('5'));
+    // Whoever revokes what this allows is told of it, at each stage.
+    const revoking = ['emergency-revoke', 'image', image.toUpperCase().replace('0X', '0x'), '--dry-run'];
+    const asProposal = await gov(GUARDIAN, ...revoking);
+    expect(asProposal.stderr).toContain(`${proposed.file} would allow it again when it is executed`);
+    expect(asProposal.stderr).toContain(`dstack-cloud gov reject ${proposed.file}`);
+    const another = await gov(GUARDIAN, 'emergency-revoke', 'image', hash('e'), '--dry-run');
+    expect(another.stderr).not.toContain('would allow it again');
     await agreed(proposed);
+    const [scheduled] = (await ok(GUARDIAN, ...revoking))['allowed_again_by'] as { stop: string }[];
+    expect(scheduled).toMatchObject({ kind: 'operation', id: proposed.operation });
+    expect(scheduled?.stop).toBe(`dstack-cloud gov cancel ${proposed.operation}`);
     await agreed(await ok(A, 'cancel', proposed.file));
+    expect(await ok(GUARDIAN, ...revoking)).toMatchObject({ allowed_again_by: [] });
     await pass(DELAY);
     expect(await refused(A, 'execute', proposed.file)).toContain('was cancelled');
   }, 60_000);
