@@ -94,7 +94,7 @@ export function addGovCommands(add: Add): void {
     .option('--delay <SECONDS>', 'wait longer than the Timelock demands')
     .option('--after <OPERATION>', 'an operation that must be executed before')
     .option('--announce', 'make the calls public in contracts with a policy delay; repeat without it later')
-    .option('--again', 'schedule or propose calls that wait already')
+    .option('--again', 'schedule or propose calls that wait already, or additions of what is allowed already')
     .option('--allow-debug', 'accept measurements of debug systems');
   command(
     'approve <PROPOSAL>',

@@ -1,6 +1,7 @@
 import { routeOf } from '@dstack-cloud/governance';
 import type { Context } from '../context.ts';
 import { callsOfWords } from '../gov/actions.ts';
+import { refuseAlreadyAllowed } from '../gov/already-allowed.ts';
 import { connectGov, type GovOptions } from '../gov/connect-gov.ts';
 import { type StartOptions, startCalls } from '../gov/start-calls.ts';
 
@@ -12,6 +13,7 @@ export async function run(context: Context, words: readonly string[], options: O
   const view = await session.read();
   const calls = await callsOfWords(words, session, view, options.allowDebug === true);
   const route = routeOf(view.governance, calls);
+  if (options.again !== true) await refuseAlreadyAllowed(context, session, view, route, calls);
   context.result(await startCalls(context, session, view, { route, calls }, options));
   return undefined;
 }

@@ -108,6 +108,27 @@ describe('gov', () => {
     expect(await refused(A, 'execute', operation)).toContain('is executed already');
   }, 60_000);
 
+  test('what is allowed already is not proposed, unless that is wanted; in a batch it is named', async () => {
+    const add = ['propose', 'kms:add-image', image];
+    const refusal = await refused(A, ...add);
+    expect(refusal).toContain(`this would change nothing: allow OS image ${image}, on DstackKms`);
+    expect(refusal).toContain('Pass --again');
+    expect((await gov(A, ...add, '--again', '--dry-run')).code).toBe(0);
+    const { code, stderr } = await gov(A, ...add, '+', 'kms:add', hash('5'), '--dry-run');
+    expect([code, stderr]).toEqual([0, expect.stringContaining(`allow OS image ${image}`)]);
+    expect(stderr).not.toContain(hash('5'));
+    const { stderr: renewed } = await gov(
+      A,
+      'propose',
+      'kms:remove-image',
+      image,
+      '+',
+      ...add.slice(1),
+      '--dry-run',
+    );
+    expect(renewed).not.toContain('In force already');
+  });
+
   test('files of strangers neither keep anybody from a revocation nor hide signatures', async () => {
     const folder = mkdtempSync(box.path('shared-'));
     const there = ['-C', folder, '--governance', box.path('governance.json')];
