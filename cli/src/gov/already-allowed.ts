@@ -9,7 +9,7 @@ import {
   type Route,
 } from '@dstack-cloud/governance';
 import type { Abi, PublicClient } from 'viem';
-import { fromAll } from '../chain/other-endpoints.ts';
+import { fromOthers } from '../chain/other-endpoints.ts';
 import type { Context } from '../context.ts';
 import type { GovSession, GovView } from './connect-gov.ts';
 
@@ -41,10 +41,11 @@ export async function refuseAlreadyAllowed(
   const leaves = calls.flatMap((call) => leafCalls(describeCall(call, view.known)));
   // What is removed and added again in one step is no addition of what is there.
   if (leaves.length > MAX_LOOKED_UP || leaves.some(({ effect }) => effect === 'removes')) return;
-  const are = await fromAll(context, session, (client) =>
-    Promise.all(leaves.map((leaf) => isAllowed(client, view, leaf))),
-  );
-  const already = leaves.filter((_, index) => are[index]);
+  const ask = (client: PublicClient): Promise<boolean[]> =>
+    Promise.all(leaves.map((leaf) => isAllowed(client, view, leaf)));
+  // One endpoint that lies keeps nobody from an addition.
+  const answers = [await ask(session.client), ...(await fromOthers(context, session.others, ask))];
+  const already = leaves.filter((_, index) => answers.every((answer) => answer[index] === true));
   if (already.length === 0) return;
   const named = already.map(({ text }) => text).join('; ');
   if (already.length < leaves.length || (timelock === undefined && safe === undefined)) {
