@@ -12,8 +12,12 @@ import {
 import type { Address } from 'viem';
 import type { Context } from '../context.ts';
 import { connectGov, type GovOptions, type GovSession, type GovView } from '../gov/connect-gov.ts';
+import { overProposals } from '../gov/over-proposals.ts';
 import { pendingProposals } from '../gov/pending-proposals.ts';
 import { wordsOf } from '../gov/proposals.ts';
+
+/** Proposals that are over and shown: there is one more with each that is executed. */
+const MAX_OVER = 10;
 
 /** `gov status`: who may do what and when it takes effect, and what is under way. */
 export async function run(context: Context, _: readonly string[], options: GovOptions): Promise<undefined> {
@@ -40,6 +44,15 @@ export async function run(context: Context, _: readonly string[], options: GovOp
     context.print(`  ${hash}, nonce ${nonce}: ${signatures} of ${threshold} signatures, ${where}`);
     for (const line of lines) context.print(`    ${line}`);
   }
+  const { over, filesLeftOut } = await overProposals(session, view);
+  if (over.length > 0) context.print(`Files of proposals that are over: ${over.length}`);
+  for (const { path, nonce } of over.slice(0, MAX_OVER))
+    context.print(`  ${path}: executed, or can never be executed: nonce ${nonce} is used`);
+  if (over.length > MAX_OVER) context.print(`  and ${over.length - MAX_OVER} more, of earlier nonces`);
+  if (filesLeftOut > 0)
+    context.warn(
+      `${filesLeftOut} JSON files of the folder were not looked at: proposals among them are not shown. Move what is over away`,
+    );
   context.result({
     ...{ chain_id: governance.chainId, block: Number(block.number), timestamp: Number(block.timestamp) },
     contracts: [kms, ...apps].map((contract) => ({
@@ -63,6 +76,10 @@ export async function run(context: Context, _: readonly string[], options: GovOp
       calls: lines,
     })),
     proposals_problem: problem ?? null,
+    proposals_over: over
+      .slice(0, MAX_OVER)
+      .map(({ path, hash, nonce }) => ({ file: path, hash, nonce: Number(nonce) })),
+    files_left_out: filesLeftOut,
   });
   return undefined;
 }

@@ -360,6 +360,29 @@ describe('gov', () => {
     expect(error).toContain('taken.json has another proposal, which stays');
     expect(error).toContain('Name another file with -o');
     expect(readFileSync(file, 'utf8')).toBe(before);
+    for (const damaged of ['{', before.slice(0, 200), '{"name":"theirs"}']) {
+      writeFileSync(file, damaged);
+      const stays = await refused(A, 'propose', 'kms:add-device', hash('d2'), '-o', 'taken.json');
+      expect(stays).toContain('taken.json exists and is no whole proposal: it stays');
+      expect(stays).toContain('Name another file with -o');
+      expect(readFileSync(file, 'utf8')).toBe(damaged);
+    }
+  });
+
+  test('status names proposals that are over, and says that files were left out', async () => {
+    const folder = mkdtempSync(box.path('over-'));
+    const there = ['status', '-C', folder, '--governance', box.path('governance.json')];
+    const { file } = await ok(A, 'propose', 'kms:add-device', hash('d3'), '-o', 'over.json');
+    const { effect, ...proposal } = JSON.parse(readFileSync(file, 'utf8'));
+    const made = readProposal(JSON.stringify(proposal), file);
+    const over = writeProposal({ ...made, tx: { ...made.tx, nonce: 0n }, signatures: [] }, effect);
+    writeFileSync(join(folder, 'proposal-0-over.json'), over);
+    const few = await gov(A, ...there);
+    expect(few.stdout).toContain('proposal-0-over.json: executed, or can never be executed: nonce 0 is used');
+    expect(few.stderr).not.toContain('not looked at');
+    for (let n = 0; n < 202; n += 1) writeFileSync(join(folder, `${n}.json`), '{}');
+    expect((await gov(A, ...there)).stderr).toContain('3 JSON files of the folder were not looked at');
+    expect(await ok(A, ...there)).toMatchObject({ files_left_out: 3, proposals_over: [{ nonce: 0 }] });
   });
 
   test('of two operators who propose at once, the second is told that its nonce is used', async () => {

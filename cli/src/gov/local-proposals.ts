@@ -12,8 +12,14 @@ const MAX_ALL = 32 * MAX_FILE;
 /** A proposal that signers pass on as a file. */
 export type LocalProposal = { readonly path: string; readonly proposal: Proposal };
 
-/** Proposals among the JSON files of some folders. What is no proposal is passed over, whatever it is. */
-export async function localProposals(folders: readonly string[]): Promise<LocalProposal[]> {
+/**
+ * Proposals among the JSON files of some folders. What is no proposal is passed over, whatever it is; of more files than are
+ * looked at the number is given.
+ */
+export async function localProposals(
+  folders: readonly string[],
+): Promise<{ proposals: LocalProposal[]; filesLeftOut: number }> {
+  let filesLeftOut = 0;
   const found: LocalProposal[] = [];
   let bytes = 0;
   for (const folder of new Set(folders)) {
@@ -21,6 +27,7 @@ export async function localProposals(folders: readonly string[]): Promise<LocalP
     const isOurs = (name: string): boolean => name.startsWith('proposal-');
     const json = names.filter((name) => name.endsWith('.json')).sort();
     const sorted = [...json.filter(isOurs), ...json.filter((name) => !isOurs(name))];
+    filesLeftOut += Math.max(0, sorted.length - MAX_FILES);
     for (const name of sorted.slice(0, MAX_FILES)) {
       const path = join(folder, name);
       try {
@@ -32,5 +39,5 @@ export async function localProposals(folders: readonly string[]): Promise<LocalP
       }
     }
   }
-  return found;
+  return { proposals: found, filesLeftOut };
 }

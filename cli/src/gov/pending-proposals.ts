@@ -43,7 +43,7 @@ export async function pendingProposals(
   folders: readonly string[] = [session.path('.')],
 ): Promise<PendingProposal[]> {
   const found: Found[] = [];
-  const files = await localProposals(folders);
+  const { proposals: files } = await localProposals(folders);
   for (const principal of governance.principals.values()) {
     if (principal.kind !== 'safe') continue;
     const { safe } = principal;

@@ -117,7 +117,7 @@ export async function saveProposal(
   ),
 ): Promise<string> {
   const write = async (): Promise<void> => {
-    const before = isThere(path) ? await readFileAt(path) : undefined;
+    const before = isThere(path) ? await readBefore(path) : undefined;
     if (before !== undefined && proposalHash(before) !== proposalHash(proposal)) {
       throw new GovernanceError('bad-input', `${path} has another proposal, which stays`, {
         ...{ expected: `Safe transaction ${proposalHash(proposal)}`, found: proposalHash(before) },
@@ -132,6 +132,18 @@ export async function saveProposal(
   if (folder === undefined) await write();
   else await withLock(folder, `proposal-${proposalHash(proposal).slice(2, 34)}`, options, write);
   return path;
+}
+
+/** What is at the place of a proposal already. @throws GovernanceError `bad-input` for what is no proposal */
+async function readBefore(path: string): Promise<Proposal> {
+  try {
+    return await readFileAt(path);
+  } catch (cause) {
+    throw new GovernanceError('bad-input', `${path} exists and is no whole proposal: it stays`, {
+      ...{ found: cause instanceof Error ? cause.message : String(cause), cause },
+      hint: 'Name another file with -o, or move that one away',
+    });
+  }
 }
 
 /** The operation that a proposal schedules, when it does. */
