@@ -14,7 +14,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { certificateFor } from './test/lab.ts';
 
 const TAG = `da${process.pid}`;
-const PORT = 20_000 + (process.pid % 20_000) + 20;
+const PORT = 20_000 + (process.pid % 12_000) + 20;
 const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
 
 describeWithPrograms(

@@ -17,7 +17,7 @@ import { APP, BASE, certificateFor, instance } from './test/lab.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const TAG = `dg${process.pid}`;
-const WG_PORT = 20_000 + (process.pid % 20_000);
+const WG_PORT = 20_000 + (process.pid % 12_000);
 const sh = (line: string): string => execFileSync('sh', ['-c', line], { encoding: 'utf8' }).trim();
 
 describeWithPrograms('a gateway with a guest in a network of its own', ['wg', 'wireguard-go', 'ip'], () => {
