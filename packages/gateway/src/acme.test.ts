@@ -36,7 +36,12 @@ describeWithPrograms(
     }, 60_000);
 
     afterAll(async () => {
-      for (const child of running) child.kill('SIGKILL');
+      // Not SIGKILL: wireguard-go would be left behind.
+      for (const child of running) {
+        if (child.exitCode !== null || child.signalCode !== null) continue;
+        child.kill('SIGTERM');
+        await once(child, 'exit');
+      }
       await lab?.stop();
       rmSync(folder, { recursive: true, force: true });
     });
