@@ -17,7 +17,7 @@ export type IssueOptions = {
   /** How long the records may take to be seen; then the authority is asked all the same. */
   readonly maxDnsWaitMs?: number;
   readonly signal?: AbortSignal;
-  /** Told the key (DER SubjectPublicKeyInfo) before anything is ordered for it: whoever keeps a history misses none. */
+  /** Told the key (DER SubjectPublicKeyInfo) before the authority sees it: whoever keeps a history misses none. */
   readonly onKey?: (spki: Uint8Array) => Promise<void>;
 };
 
@@ -62,7 +62,6 @@ export async function issueCertificate(options: IssueOptions): Promise<Issued> {
   const key = privateKey.export({ format: 'pem', type: 'pkcs8' }) as string;
   const [, csr] = await acme.crypto.createCsr({ altNames: [...names] }, key);
   const spki = new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }));
-  await options.onKey?.(spki);
   const client = clientOf(account);
   const undo: (() => Promise<void>)[] = [];
   let certChain: string;
@@ -87,6 +86,7 @@ export async function issueCertificate(options: IssueOptions): Promise<Issued> {
       await client.waitForValidStatus(challenge);
     }
     signal?.throwIfAborted();
+    await options.onKey?.(spki);
     const finalized = await client.finalizeOrder(order, csr);
     certChain = await client.getCertificate(finalized);
   } catch (cause) {

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { connect } from 'node:tls';
 import { fromHex } from '@dstack-cloud/encoding';
 import { generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { createPrpcClient, Gateway, httpTransport, type PrpcClient } from '@dstack-cloud/prpc';
@@ -109,8 +110,18 @@ describeWithPrograms('a gateway with a guest in a network of its own', ['wg', 'w
       .poll(async () => (await get(name, '/').catch(() => undefined))?.body, { timeout: 20_000 })
       .toBe('hello from the guest');
     expect((await get(`${instance(1).instanceId}-8080.${BASE}`, '/')).body).toBe('hello from the guest');
+    // A user who stays keeps no gateway from its end.
+    const kept = connect({
+      host: '127.0.0.1',
+      port: gateway.proxyPort,
+      servername: name,
+      rejectUnauthorized: false,
+    });
+    kept.on('error', () => kept.destroy());
+    await once(kept, 'secureConnect');
     stop.abort();
     await ended;
+    kept.destroy();
     await start();
     expect(sh(`wg show ${TAG}x allowed-ips`)).toBe(`${own.public}\t10.233.0.2/32`);
     expect((await guest().registerCvm({ clientPublicKey: own.public })).wg?.clientIp).toBe('10.233.0.2');

@@ -1,12 +1,20 @@
 import { Resolver } from 'node:dns/promises';
 import { once } from 'node:events';
-import { isIPv4, type Server } from 'node:net';
+import { isIPv4, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { readFileBounded } from '@dstack-cloud/app';
 import { rfc2136 } from '@dstack-cloud/certbot';
 import { makeOwnDirectory, withLock } from '@dstack-cloud/files';
-import { CONNECTION_LIMITS, createPrpcHandler, LISTEN_BACKLOG, networkOf } from '@dstack-cloud/prpc';
+import {
+  CONNECTION_LIMITS,
+  createPrpcHandler,
+  LISTEN_BACKLOG,
+  networkOf,
+  RpcError,
+  takeToll,
+} from '@dstack-cloud/prpc';
 import { createRaTlsServer } from '@dstack-cloud/ra-tls';
+import { sharedFor } from '@dstack-cloud/runtime';
 import type { Logger } from 'pino';
 import { CertificateKeeper } from './certificates/certificate-keeper.ts';
 import { guestAgentAttester } from './certificates/guest-agent-attester.ts';
@@ -27,6 +35,11 @@ import { addressPlan } from './wireguard/address-plan.ts';
 import { interfaceKey } from './wireguard/interface-key.ts';
 import { startWireGuard } from './wireguard/wireguard.ts';
 
+/** What each call of a network costs of what it may cost in a minute. */
+const CALL_COST = 1;
+const INFO_REUSE_MS = 5_000;
+/** How long open connections of users may go on when the gateway is to end. */
+const DRAIN_MS = 4_000;
 const MAX_PEM_BYTES = 1 << 20;
 const HANDSHAKES_EVERY_MS = 10_000;
 /** A tunnel that was just registered is looked for so often, and for so long. */
@@ -84,6 +97,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
       interfaceName: wg.interface,
       driver: wg.driver,
       privateKey,
+      publicKey,
       listenPort: wg.listen_port,
       address: wg.ip,
       folder: core.state_path,
@@ -134,7 +148,9 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
       repeat(core.certbot.renew_interval * 1000, 'renewing the certificate', renew);
     }
 
-    const ownSite = createOwnSite(keeper && (() => acmeInfoJson(proxy.base_domain, keeper)));
+    // Reading the history of keys again for each stranger would cost more than its answer.
+    const certificateInfo = keeper && sharedFor(INFO_REUSE_MS, () => acmeInfo(proxy.base_domain, keeper));
+    const ownSite = createOwnSite(certificateInfo && (async () => acmeInfoJson(await certificateInfo())));
     closers.push(() => ownSite.close());
     const users = createProxyServer({
       table: registry.table,
@@ -184,7 +200,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
                 config,
                 registry,
                 publicKey,
-                ...(keeper && { acmeInfo: () => acmeInfo(proxy.base_domain, keeper) }),
+                ...(certificateInfo && { acmeInfo: certificateInfo }),
                 onRegistration: (outcome, fields) => {
                   if (outcome === 'accepted') registeredAt = performance.now();
                   log.info({ outcome, ...fields }, 'registration');
@@ -195,16 +211,18 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
         ],
         routes: [{ path: '/health', handle: () => ({ body: 'OK' }) }],
         headers: { Server: 'dstack-gateway', 'X-App-Version': `v${VERSION} (dstack-cloud)` },
-        before: (request) => ({ request }),
+        before: (request) => {
+          if (!takeToll(request, CALL_COST))
+            throw new RpcError('Too many requests; try again later', { code: 'RATE_LIMITED', status: 429 });
+          return { request };
+        },
       }),
     });
-    closers.push(
-      () => ended(users),
-      () => {
-        guests.closeAllConnections();
-        return ended(guests);
-      },
-    );
+    const drain = drainOf(users);
+    closers.push(drain, () => {
+      guests.closeAllConnections();
+      return ended(guests);
+    });
     await listen(users, proxy.listen_addr, proxy.listen_port);
     await listen(guests, config.address, config.port);
     log.info(
@@ -314,6 +332,22 @@ async function listen(server: Server, host: string, port: number): Promise<void>
     const why = code === 'EADDRINUSE' ? 'another process listens there' : code;
     throw new GatewayError('listen-failed', `Cannot listen on ${host} port ${port}: ${why}`, { cause });
   }
+}
+
+/** Takes no more connections, lets those that are open go on for a moment, then cuts them. */
+function drainOf(server: Server): () => Promise<void> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  return async () => {
+    const timer = setTimeout(() => {
+      for (const socket of sockets) socket.destroy();
+    }, DRAIN_MS);
+    await ended(server);
+    clearTimeout(timer);
+  };
 }
 
 function portOf(server: Server): number {

@@ -1,10 +1,6 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { CONNECTION_LIMITS, configureServer } from '@dstack-cloud/prpc';
-import { sharedFor } from '@dstack-cloud/runtime';
-
-/** Reading the history of keys again for each stranger would cost more than its answer. */
-const PAGE_REUSE_MS = 5_000;
 
 /** Serves the gateway's own names over connections whose TLS ended already. */
 export type OwnSite = { serve(socket: TLSSocket, id: 'gateway' | 'health'): void; close(): void };
@@ -34,7 +30,7 @@ function gateway(acmeInfo: (() => Promise<string>) | undefined): RequestListener
   const pages: Readonly<Record<string, () => Promise<string>>> = {
     '/index': async () =>
       JSON.stringify({ type: 'dstack gateway', paths: ['/index', ...(acmeInfo ? ['/acme-info'] : [])] }),
-    ...(acmeInfo && { '/acme-info': sharedFor(PAGE_REUSE_MS, acmeInfo) }),
+    ...(acmeInfo && { '/acme-info': acmeInfo }),
   };
   return (request, response) => {
     if (request.method !== 'GET') return void response.writeHead(405).end();

@@ -8,6 +8,7 @@ import {
   raTlsAgent,
   verifyPeerAttestation,
 } from '@dstack-cloud/ra-tls';
+import { collectBytes } from '@dstack-cloud/runtime';
 import type { Report } from '@dstack-cloud/verifier';
 import type { DstackClient } from './dstack-client.ts';
 import { DstackError } from './errors.ts';
@@ -152,13 +153,7 @@ export class AttestedFetcher {
 }
 
 async function collect(response: IncomingMessage): Promise<Uint8Array> {
-  const parts: Buffer[] = [];
-  let size = 0;
-  for await (const part of response) {
-    size += (part as Buffer).length;
-    if (size > MAX_ANSWER_BYTES)
-      throw new DstackError('answer', `The answer is larger than ${MAX_ANSWER_BYTES} bytes`);
-    parts.push(part as Buffer);
-  }
-  return new Uint8Array(Buffer.concat(parts));
+  const tooLong = (): DstackError =>
+    new DstackError('answer', `The answer is larger than ${MAX_ANSWER_BYTES} bytes`);
+  return await collectBytes(response, MAX_ANSWER_BYTES, tooLong);
 }

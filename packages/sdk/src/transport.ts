@@ -1,6 +1,7 @@
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { collectBytes } from '@dstack-cloud/runtime';
 import type { Endpoint } from './endpoint.ts';
 import { DstackError } from './errors.ts';
 
@@ -96,15 +97,9 @@ function withSlash(url: URL): string {
 }
 
 async function collect(response: IncomingMessage): Promise<string> {
-  const parts: Buffer[] = [];
-  let size = 0;
-  for await (const part of response) {
-    size += (part as Buffer).length;
-    if (size > MAX_ANSWER_BYTES)
-      throw new DstackError('answer', `The answer is larger than ${MAX_ANSWER_BYTES} bytes`);
-    parts.push(part as Buffer);
-  }
-  return Buffer.concat(parts).toString('utf8');
+  const tooLong = (): DstackError =>
+    new DstackError('answer', `The answer is larger than ${MAX_ANSWER_BYTES} bytes`);
+  return new TextDecoder().decode(await collectBytes(response, MAX_ANSWER_BYTES, tooLong));
 }
 
 function parsed(path: string, { status, text }: { status: number; text: string }): unknown {

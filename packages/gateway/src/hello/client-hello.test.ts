@@ -20,13 +20,13 @@ describe('the server name of a connection', () => {
 
   it('is not there yet in any shorter beginning', () => {
     for (let length = 0; length < NAME_ENDS; length++)
-      expect(readServerName(RECORDED.subarray(0, length)), `${length} bytes`).toEqual({ kind: 'more' });
+      expect(readServerName(RECORDED.subarray(0, length)), `${length} bytes`).toMatchObject({ kind: 'more' });
     expect(readServerName(RECORDED.subarray(0, NAME_ENDS)).kind).toBe('name');
   });
 
   it('is read from a ClientHello in records of any size', () => {
     fc.assert(
-      fc.property(fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 1, maxLength: 40 }), (sizes) => {
+      fc.property(fc.array(fc.integer({ min: 4, max: 60 }), { minLength: 1, maxLength: 40 }), (sizes) => {
         expect(readServerName(inRecords(RECORDED.subarray(5), sizes))).toEqual({ kind: 'name', name: NAME });
       }),
     );
@@ -66,6 +66,22 @@ describe('the server name of a connection', () => {
 
   it('knows plain HTTP', () => {
     expect(readServerName(Buffer.from('GET / HTTP/1.1\r\n')).kind).toBe('http');
+  });
+
+  it('is looked for a few times only, however small the pieces are', () => {
+    let [readings, wanted] = [0, 1];
+    for (let length = 1; length <= RECORDED.length; length++) {
+      if (length < wanted) continue;
+      readings += 1;
+      const found = readServerName(RECORDED.subarray(0, length));
+      if (found.kind !== 'more') break;
+      wanted = found.atLeast;
+      expect(wanted).toBeGreaterThan(length);
+    }
+    expect(readings).toBeLessThanOrEqual(3);
+    expect(readServerName(inRecords(RECORDED.subarray(5), [1]))).toMatchObject({
+      why: expect.stringContaining('too many records'),
+    });
   });
 
   it('waits for no more than a ClientHello may have', () => {

@@ -8,20 +8,20 @@ const SERVER_NAME = 0;
 const HOST_NAME = 0;
 /** RFC 8446 section 5.1: a record of more than 2^14 bytes is not sent in the clear. */
 const MAX_RECORD = 2 ** 14;
+/** More than any client uses; each one that comes costs another reading of all. */
+const MAX_RECORDS = 64;
 /** RFC 1035 section 2.3.4. */
 const MAX_NAME = 253;
 
 /** What the first bytes of a connection say. */
 export type ServerName =
-  /** Whole so far, but not all is there. */
-  | { readonly kind: 'more' }
+  /** Whole so far, but not all is there: reading again makes sense with so many bytes. */
+  | { readonly kind: 'more'; readonly atLeast: number }
   /** Lower case, without a final dot. */
   | { readonly kind: 'name'; readonly name: string }
   /** A client that speaks HTTP to a TLS port. */
   | { readonly kind: 'http' }
   | { readonly kind: 'refused'; readonly why: string };
-
-const MORE: ServerName = { kind: 'more' };
 
 /**
  * Reads the server name from the beginning of a TLS connection (RFC 8446 section 4.1.2, RFC 6066 section 3), which may
@@ -36,33 +36,42 @@ export function readServerName(bytes: Uint8Array): ServerName {
 }
 
 function read(bytes: Uint8Array): ServerName {
-  if (bytes.length === 0) return MORE;
+  if (bytes.length === 0) return { kind: 'more', atLeast: 1 };
   if (bytes[0] !== HANDSHAKE_RECORD) return isHttp(bytes) ? { kind: 'http' } : refused('not TLS');
-  const message = handshakeBytes(bytes);
-  if (typeof message === 'string') return refused(message);
-  if (message.length === 0) return MORE;
+  const records = handshakeBytes(bytes);
+  if (typeof records === 'string') return refused(records);
+  const { message, next } = records;
+  const more: ServerName = { kind: 'more', atLeast: next };
+  if (message.length === 0) return more;
   if (message[0] !== CLIENT_HELLO) return refused('not a ClientHello');
-  if (message.length < 4) return MORE;
+  if (message.length < 4) return more;
   const length = (message[1]! << 16) | (message[2]! << 8) | message[3]!;
   if (length + 4 > MAX_CLIENT_HELLO) return refused('the ClientHello is too long');
-  return nameIn(new Cursor(message.subarray(4, 4 + length), length));
+  return nameIn(new Cursor(message.subarray(4, 4 + length), length), more);
 }
 
-/** The payload of the handshake records that are there, or why they are none. */
-function handshakeBytes(bytes: Uint8Array): Uint8Array | string {
+/**
+ * The payload of the handshake records that are there, and how many bytes there are with the next whole header or record;
+ * or why they are none.
+ */
+function handshakeBytes(bytes: Uint8Array): { message: Uint8Array; next: number } | string {
   const parts: Uint8Array[] = [];
   let offset = 0;
+  let next = RECORD_HEADER;
   while (offset < bytes.length) {
     if (bytes[offset] !== HANDSHAKE_RECORD) return 'a record within the ClientHello is of another kind';
     if (offset + 1 < bytes.length && bytes[offset + 1] !== 3) return 'not TLS';
-    if (offset + RECORD_HEADER > bytes.length) break;
+    next = offset + RECORD_HEADER;
+    if (next > bytes.length) break;
     const length = (bytes[offset + 3]! << 8) | bytes[offset + 4]!;
     if (length === 0) return 'an empty handshake record';
     if (length > MAX_RECORD) return 'a TLS record is too long';
+    if (parts.length >= MAX_RECORDS) return 'the ClientHello is in too many records';
     parts.push(bytes.subarray(offset + RECORD_HEADER, offset + RECORD_HEADER + length));
     offset += RECORD_HEADER + length;
+    next = offset > bytes.length ? offset : offset + RECORD_HEADER;
   }
-  return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+  return { message: parts.length === 1 ? parts[0]! : Buffer.concat(parts), next };
 }
 
 /** Reads within a message of which perhaps only the beginning is there. */
@@ -81,10 +90,10 @@ class Cursor {
     return this.#offset >= this.#end;
   }
 
-  /** @throws 'more' or a reason */
+  /** @throws Stop without a result when the bytes are not there yet, or with a refusal */
   take(length: number): Uint8Array {
     if (this.#offset + length > this.#end) throw new Stop(refused('the ClientHello is malformed'));
-    if (this.#offset + length > this.#bytes.length) throw new Stop(MORE);
+    if (this.#offset + length > this.#bytes.length) throw new Stop(undefined);
     const taken = this.#bytes.subarray(this.#offset, this.#offset + length);
     this.#offset += length;
     return taken;
@@ -105,15 +114,15 @@ class Cursor {
 }
 
 class Stop extends Error {
-  readonly result: ServerName;
+  readonly result: ServerName | undefined;
 
-  constructor(result: ServerName) {
+  constructor(result: ServerName | undefined) {
     super();
     this.result = result;
   }
 }
 
-function nameIn(hello: Cursor): ServerName {
+function nameIn(hello: Cursor, more: ServerName): ServerName {
   try {
     hello.take(2 + 32);
     hello.take(hello.number(1));
@@ -129,7 +138,7 @@ function nameIn(hello: Cursor): ServerName {
     }
     return refused('no server name');
   } catch (error) {
-    if (error instanceof Stop) return error.result;
+    if (error instanceof Stop) return error.result ?? more;
     throw error;
   }
 }

@@ -19,7 +19,7 @@ describe('a PROXY header', () => {
     expect(readProxyHeader(more)).toEqual({ kind: 'header', length: bytes.length, connection });
     expect(writeProxyHeader(connection)).toEqual(bytes);
     for (let length = 0; length < bytes.length; length++)
-      expect(readProxyHeader(bytes.subarray(0, length)), `${length} bytes`).toEqual({ kind: 'more' });
+      expect(readProxyHeader(bytes.subarray(0, length)), `${length} bytes`).toMatchObject({ kind: 'more' });
   });
 
   it('keeps the addresses, of whatever family', () => {
@@ -53,6 +53,7 @@ describe('a PROXY header', () => {
     ['a line without end', Buffer.from(`PROXY TCP4 ${'1'.repeat(200)}`)],
     ['a name instead of an address', Buffer.from('PROXY TCP4 localhost 5.6.7.8 1 2\r\n')],
     ['an address of another family', Buffer.from('PROXY TCP6 1.2.3.4 5.6.7.8 1 2\r\n')],
+    ['an address with a zone', Buffer.from('PROXY TCP6 fe80::1%eth0 ::1 1 2\r\n')],
     ['a port too large', Buffer.from('PROXY TCP4 1.2.3.4 5.6.7.8 1 70000\r\n')],
     ['a version 3', Buffer.concat([V2.subarray(0, 12), Buffer.from('3111000c', 'hex'), V2.subarray(16)])],
     ['addresses cut short', Buffer.concat([V2.subarray(0, 14), Buffer.from('000401020304', 'hex')])],

@@ -11,7 +11,8 @@ type Endpoint = { readonly address: string; readonly port: number };
 
 /** What the first bytes of a connection from a load balancer say. */
 export type ProxyHeader =
-  | { readonly kind: 'more' }
+  /** Reading again makes sense with so many bytes. */
+  | { readonly kind: 'more'; readonly atLeast: number }
   | { readonly kind: 'header'; readonly length: number; readonly connection: ProxiedConnection }
   | { readonly kind: 'refused'; readonly why: string };
 
@@ -24,15 +25,13 @@ const MAX_V2 = 2_048;
 const TCP4 = 0x11;
 const TCP6 = 0x21;
 
-const MORE: ProxyHeader = { kind: 'more' };
-
 /** Reads a header of version 1 or 2 (the PROXY protocol, sections 2.1 and 2.2) from the beginning of a connection. */
 export function readProxyHeader(bytes: Buffer): ProxyHeader {
   const start = bytes.subarray(0, 6).toString('latin1');
   if ('PROXY '.startsWith(start) && bytes.length > 0) return readV1(bytes);
   const signature = bytes.subarray(0, SIGNATURE.length);
   if (!signature.equals(SIGNATURE.subarray(0, signature.length))) return refused('no valid header');
-  return bytes.length < V2_FIXED ? MORE : readV2(bytes);
+  return bytes.length < V2_FIXED ? { kind: 'more', atLeast: V2_FIXED } : readV2(bytes);
 }
 
 /** The header that says the same to the application, in the version it came in. */
@@ -42,7 +41,10 @@ export function writeProxyHeader({ version, source, destination }: ProxiedConnec
 
 function readV1(bytes: Buffer): ProxyHeader {
   const end = bytes.subarray(0, MAX_V1).indexOf('\r\n');
-  if (end < 0) return bytes.length < MAX_V1 ? MORE : refused('the line is too long');
+  if (end < 0)
+    return bytes.length < MAX_V1
+      ? { kind: 'more', atLeast: bytes.length + 1 }
+      : refused('the line is too long');
   const line = bytes.subarray(0, end).toString('latin1');
   const length = end + 2;
   if (/^PROXY UNKNOWN( |$)/.test(line)) return { kind: 'header', length, connection: { version: 1 } };
@@ -52,7 +54,9 @@ function readV1(bytes: Buffer): ProxyHeader {
   const source = { address: from, port: Number(fromPort) };
   const destination = { address: to, port: Number(toPort) };
   const isFamily = family === '4' ? isIPv4 : isIPv6;
-  const isGood = [source, destination].every(({ address, port }) => isFamily(address) && port <= 65_535);
+  const isGood = [source, destination].every(
+    ({ address, port }) => !address.includes('%') && isFamily(address) && port <= 65_535,
+  );
   if (!isGood) return refused('an address or a port is malformed');
   return { kind: 'header', length, connection: { version: 1, source, destination } };
 }
@@ -62,7 +66,7 @@ function readV2(bytes: Buffer): ProxyHeader {
   const length = V2_FIXED + size;
   if (length > MAX_V2) return refused('the header is too long');
   if (version !== 0x20 && version !== 0x21) return refused('the version or the command is unknown');
-  if (bytes.length < length) return MORE;
+  if (bytes.length < length) return { kind: 'more', atLeast: length };
   const isLocal = version === 0x20;
   if (isLocal || (family !== TCP4 && family !== TCP6))
     return { kind: 'header', length, connection: { version: 2 } };

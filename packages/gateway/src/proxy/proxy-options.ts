@@ -24,7 +24,8 @@ export type ProxyRecord = {
     | 'no-answer'
     | 'no-certificate'
     | 'handshake'
-    | 'dns';
+    | 'dns'
+    | 'fault';
   /** Why, in a sentence; for a relayed one, what ended it. */
   readonly reason?: string;
   readonly sent?: number;

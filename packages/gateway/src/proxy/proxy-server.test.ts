@@ -180,6 +180,17 @@ describe('a connection of a user', () => {
     expect(await lying).toMatchObject({ outcome: 'no-name' });
   });
 
+  it('a fault of ours ends the connection that met it, and nothing else', async () => {
+    const lab = await labWith({
+      handshakes: () => {
+        throw new Error('out of order');
+      },
+    });
+    lab.table.put(instance(1));
+    expect(await refused(lab, `${APP}-1.${BASE}`)).toBe('fault');
+    expect(await allFrom(await tlsTo(lab, `gateway.${BASE}`))).toBe('own gateway');
+  });
+
   it('is told that the port speaks TLS when it speaks HTTP', async () => {
     const lab = await labWith();
     const record = lab.next();

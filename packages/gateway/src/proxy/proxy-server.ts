@@ -67,8 +67,10 @@ async function serve(stream: GuardedStream, options: ProxyOptions, lookups: Slot
     if (isOwn) return { source, ...known, ...(await serveOwn(stream, beginning, target, options)) };
     return { source, ...known, ...(await route(stream, beginning, target, options)) };
   } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    return { source: stream.network, ...known, outcome: error.outcome, reason: error.message };
+    const reason = error instanceof Error ? error.message : String(error);
+    // A fault of ours ends this connection, not the gateway.
+    const outcome = error instanceof Refusal ? error.outcome : 'fault';
+    return { source: stream.network, ...known, outcome, reason };
   }
 }
 
@@ -78,28 +80,13 @@ async function begin({ socket }: GuardedStream, options: ProxyOptions): Promise<
   let proxied = directConnection(socket);
   let rest: Buffer = Buffer.alloc(0);
   if (inboundProxyHeader) {
-    const header = await readBeginning(
-      socket,
-      (bytes) => {
-        const found = readProxyHeader(bytes);
-        return found.kind === 'more' ? 'more' : found;
-      },
-      timeouts.proxyHeader,
-    );
+    const header = await readBeginning(socket, readProxyHeader, timeouts.proxyHeader);
     if (header === undefined) throw new Refusal('no-name', 'no PROXY header came in time');
     if (header.result.kind === 'refused') throw new Refusal('no-name', header.result.why);
     proxied = header.result.connection;
     rest = header.bytes.subarray(header.result.length);
   }
-  const hello = await readBeginning(
-    socket,
-    (bytes) => {
-      const found = readServerName(bytes);
-      return found.kind === 'more' ? 'more' : found;
-    },
-    timeouts.handshake,
-    rest,
-  );
+  const hello = await readBeginning(socket, readServerName, timeouts.handshake, rest);
   if (hello === undefined) throw new Refusal('no-name', 'no server name came in time');
   const { result, bytes } = hello;
   if (result.kind === 'http') {
@@ -241,6 +228,7 @@ async function handshake(
   });
   // Only after the handshake: a client that goes away before is gone.
   tls.allowHalfOpen = false;
+  tls.on('error', () => tls.destroy());
   await new Promise<void>((resolve, reject) => {
     const fail = (reason: string): void => {
       clearTimeout(timer);
@@ -256,7 +244,6 @@ async function handshake(
     tls.once('error', (error) => fail(error.message));
     tls.once('close', () => fail('the client went away'));
   });
-  tls.on('error', () => tls.destroy());
   return tls;
 }
 
@@ -269,7 +256,7 @@ function directConnection({ remoteAddress, remotePort, localAddress, localPort }
   };
 }
 
-/** Without the prefix of an IPv4 address that came by an IPv6 socket. */
+/** Without the prefix of an IPv4 address that came by an IPv6 socket, and without a zone (RFC 4007), which is of this host. */
 function plain(address: string): string {
-  return address.replace(/^::ffff:(?=\d+\.)/, '');
+  return address.replace(/^::ffff:(?=\d+\.)/, '').replace(/%.*$/, '');
 }

@@ -1,26 +1,35 @@
 import type { Socket } from 'node:net';
 
-/** What a reader makes of the bytes so far; `more` asks for more. */
-type Reading<T> = T | 'more';
+/** What a reader makes of the bytes so far, or how many it needs. */
+type Reading = { readonly kind: string } | { readonly kind: 'more'; readonly atLeast: number };
 
 /**
  * Reads from a socket until `read` has what it needs, and leaves the socket paused. The bytes that `read` was given last
  * are returned with its result; nothing is consumed.
  * @returns undefined when the socket ended, failed or was too slow
  */
-export async function readBeginning<T extends object>(
+export async function readBeginning<T extends Reading>(
   socket: Socket,
-  read: (bytes: Buffer) => Reading<T>,
+  read: (bytes: Buffer) => T,
   timeoutMs: number,
   already: Buffer = Buffer.alloc(0),
-): Promise<{ readonly bytes: Buffer; readonly result: T } | undefined> {
-  let bytes = already;
-  if (bytes.length > 0) {
+): Promise<{ readonly bytes: Buffer; readonly result: Exclude<T, { readonly kind: 'more' }> } | undefined> {
+  const chunks: Buffer[] = [already];
+  let [length, wanted] = [already.length, 1];
+  /** What was read; undefined while there is too little. Pieces are put together only when that can say more. */
+  const attempt = (): { bytes: Buffer; result: Exclude<T, { readonly kind: 'more' }> } | undefined => {
+    if (length < wanted) return undefined;
+    const bytes = Buffer.concat(chunks.splice(0));
+    chunks.push(bytes);
     const result = read(bytes);
-    if (result !== 'more') return { bytes, result };
-  }
+    if (result.kind !== 'more') return { bytes, result: result as Exclude<T, { readonly kind: 'more' }> };
+    wanted = (result as { readonly atLeast: number }).atLeast;
+    return undefined;
+  };
+  const first = attempt();
+  if (first !== undefined) return first;
   return await new Promise((resolve) => {
-    const finish = (found: { bytes: Buffer; result: T } | undefined): void => {
+    const finish = (found: ReturnType<typeof attempt>): void => {
       clearTimeout(timer);
       socket.pause();
       socket.off('data', onData);
@@ -29,9 +38,10 @@ export async function readBeginning<T extends object>(
       resolve(found);
     };
     const onData = (chunk: Buffer): void => {
-      bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
-      const result = read(bytes);
-      if (result !== 'more') finish({ bytes, result });
+      chunks.push(chunk);
+      length += chunk.length;
+      const found = attempt();
+      if (found !== undefined) finish(found);
     };
     const onEnd = (): void => finish(undefined);
     const timer = setTimeout(onEnd, timeoutMs);

@@ -188,6 +188,12 @@ describe('registering', () => {
     for (const n of [1, 2, 3]) await registry.register(request(n));
     clock.now += 100_000;
     await registry.register(request(3, { publicKey: keyOf(33) }));
+    await registry.register(request(4));
+    clock.now += 30_000;
+    // Asked again without a change: nothing is written, and it counts.
+    await registry.register(request(4));
+    clock.now += 30_000;
+    await registry.register(request(3, { publicKey: keyOf(33) }));
     const gone = await registry.recycle(clock.now - 36_000, new Map([[keyOf(1), clock.now - 60]]));
     expect(gone.map(({ instanceId }) => instanceId)).toEqual([idOf(2)]);
   });

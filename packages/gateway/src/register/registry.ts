@@ -44,6 +44,8 @@ export class Registry {
   readonly #options: RegistryOptions;
   readonly #revisions = new Map<string, number>();
   readonly #addresses = new Map<string, string>();
+  /** When each instance asked last, or was read: unchanged registrations are not written. Unix seconds. */
+  readonly #askedAt = new Map<string, number>();
   /** Where the search for a free address goes on: whole ranges are not walked for each guest. */
   #free: Iterator<string>;
 
@@ -78,8 +80,10 @@ export class Registry {
       const ip = known && this.#options.plan.isFree(known.ip) ? known.ip : this.#freeAddress();
       const { appId, instanceId, composeHash, publicKey } = request;
       const isKnown = known !== undefined && known.publicKey === publicKey && known.ip === ip;
-      if (isKnown && known.composeHash === composeHash && samePolicy(known.portPolicy, portPolicy))
+      if (isKnown && known.composeHash === composeHash && samePolicy(known.portPolicy, portPolicy)) {
+        this.#askedAt.set(instanceId, this.#options.now());
         return known;
+      }
       const instance: Instance = {
         instanceId,
         appId,
@@ -115,7 +119,8 @@ export class Registry {
   /** Removes who had no handshake for so long and did not register in that time either. @returns who was removed */
   async recycle(olderThan: number, handshakes: ReadonlyMap<string, number>): Promise<readonly Instance[]> {
     const old = [...this.table.all()].filter(
-      ({ publicKey, registeredAt }) => Math.max(registeredAt, handshakes.get(publicKey) ?? 0) < olderThan,
+      ({ instanceId, publicKey }) =>
+        Math.max(this.#askedAt.get(instanceId) ?? 0, handshakes.get(publicKey) ?? 0) < olderThan,
     );
     const removed: Instance[] = [];
     for (const instance of old) if (await this.remove(instance.instanceId)) removed.push(instance);
@@ -212,11 +217,13 @@ export class Registry {
     this.table.put(instance);
     this.#revisions.set(instance.instanceId, revision);
     this.#addresses.set(instance.ip, instance.instanceId);
+    this.#askedAt.set(instance.instanceId, this.#options.now());
   }
 
   #forget({ instanceId, ip, publicKey }: Instance, keptKey?: string): void {
     this.table.remove(instanceId);
     this.#revisions.delete(instanceId);
+    this.#askedAt.delete(instanceId);
     if (this.#addresses.get(ip) === instanceId) this.#addresses.delete(ip);
     if (publicKey !== keptKey) this.#options.tunnels.remove(publicKey);
   }

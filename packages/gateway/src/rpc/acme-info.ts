@@ -22,7 +22,7 @@ export async function acmeInfo(domain: string, keeper: CertificateKeeper): Promi
 }
 
 /** The same as the page `/.dstack/acme-info` shows it. */
-export async function acmeInfoJson(domain: string, keeper: CertificateKeeper): Promise<string> {
-  const message = create(gateway.AcmeInfoResponseSchema, await acmeInfo(domain, keeper));
+export function acmeInfoJson(info: AcmeInfoResponse): string {
+  const message = create(gateway.AcmeInfoResponseSchema, info);
   return encodeJson(gateway.AcmeInfoResponseSchema, message);
 }

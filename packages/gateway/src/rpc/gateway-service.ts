@@ -45,9 +45,10 @@ export function gatewayMethods(service: GatewayService): ServiceImplementation<C
     }),
     ...(service.acmeInfo && { AcmeInfo: service.acmeInfo }),
     RegisterCvm: async ({ clientPublicKey, portPolicy }, { request }) => {
-      const guest = guestOf(request);
+      // Before the certificate is read.
       if (!takeToll(request, REGISTRATION_COST))
         throw new RpcError('Too many registrations; try again later', { code: 'RATE_LIMITED', status: 429 });
+      const guest = guestOf(request);
       const policy = portPolicy && policyOf(portPolicy.ports, portPolicy.restrictMode);
       try {
         const instance = await registry.register({

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, readFileSync } from 'node:fs';
+import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openOwnFile, syncDirectory, writeSynced } from '@dstack-cloud/files';
+import { openOwnFile, syncDirectory, temporaryName, writeSynced } from '@dstack-cloud/files';
 import { x25519PublicKey } from '@dstack-cloud/keys';
 import { GatewayError } from '../errors.ts';
 import { isWireGuardKey } from './wireguard-key.ts';
@@ -26,7 +27,10 @@ export async function interfaceKey(configured: string, folder: string): Promise<
   const kept = readKept(path);
   if (kept !== undefined) return withPublic(kept);
   const made = randomBytes(32).toString('base64');
-  await writeSynced(path, made, 0o600);
+  // Whole or not at all: a kill in between leaves no half key.
+  const temporary = join(folder, temporaryName(FILE));
+  await writeSynced(temporary, made, 0o600);
+  await rename(temporary, path);
   await syncDirectory(folder);
   return withPublic(made);
 }

@@ -35,6 +35,7 @@ describeWithPrograms('WireGuard in user space', ['wg', 'wireguard-go', 'ip'], ()
     const gateway = await startWireGuard({
       interfaceName: `${unique}a`,
       privateKey: own.secret,
+      publicKey: own.public,
       listenPort: port,
       address: '10.231.77.1/24',
       folder,
@@ -44,6 +45,7 @@ describeWithPrograms('WireGuard in user space', ['wg', 'wireguard-go', 'ip'], ()
     const guestSide = await startWireGuard({
       interfaceName: `${unique}b`,
       privateKey: guest.secret,
+      publicKey: guest.public,
       listenPort: port + 1,
       address: '10.231.77.2/32',
       folder,
@@ -72,6 +74,20 @@ describeWithPrograms('WireGuard in user space', ['wg', 'wireguard-go', 'ip'], ()
       });
       for (const peer of many) gateway.set(peer);
       await expect.poll(() => sh(`wg show ${unique}a peers | wc -l`), { timeout: 20_000 }).toBe('2001');
+      const options = {
+        interfaceName: `${unique}a`,
+        listenPort: port,
+        address: '10.231.77.1/24',
+        folder,
+        driver: 'userspace' as const,
+        onError: () => undefined,
+      };
+      const other = key();
+      await expect(
+        startWireGuard({ ...options, privateKey: other.secret, publicKey: other.public }),
+      ).rejects.toThrow(/has another key/);
+      await startWireGuard({ ...options, privateKey: own.secret, publicKey: own.public });
+      expect(sh(`wg show ${unique}a peers | wc -l`)).toBe('2001');
       expect(errors).toEqual([]);
     } finally {
       await guestSide.close();
@@ -84,6 +100,7 @@ describeWithPrograms('WireGuard in user space', ['wg', 'wireguard-go', 'ip'], ()
   it('says what is wrong with a name, and which program failed', async () => {
     const options = {
       privateKey: key().secret,
+      publicKey: '',
       listenPort: 1,
       address: 'nonsense',
       folder,
@@ -94,7 +111,7 @@ describeWithPrograms('WireGuard in user space', ['wg', 'wireguard-go', 'ip'], ()
       /no name of an interface/,
     );
     await expect(startWireGuard({ ...options, interfaceName: `${unique}c` })).rejects.toThrow(
-      /ip address add nonsense failed/,
+      /ip address replace nonsense failed/,
     );
     expect(sh(`ip link show ${unique}c 2>&1 || true`)).toContain('does not exist');
   });

@@ -19,8 +19,9 @@ const MAX_OUTPUT = 16 * 2 ** 20;
 export type WireGuardOptions = {
   /** At most 15 characters; unique on the machine, network namespaces included. */
   readonly interfaceName: string;
-  /** Base64. */
+  /** Both base64. */
   readonly privateKey: string;
+  readonly publicKey: string;
   readonly listenPort: number;
   /** With prefix, such as `10.0.0.1/24`. */
   readonly address: string;
@@ -46,20 +47,22 @@ export type WireGuard = {
 };
 
 /**
- * Makes the interface and starts it; one that is there already is used.
- * @throws GatewayError `wireguard` when the host has no WireGuard, or a program fails
+ * Makes the interface and starts it. One that is there already is used with the tunnels that it has, if it has our key or none:
+ * that of somebody else is left alone.
+ * @throws GatewayError `wireguard` when the host has no WireGuard, the interface is somebody else's, or a program fails
  */
 export async function startWireGuard(options: WireGuardOptions): Promise<WireGuard> {
   const { interfaceName: name, address, onError } = options;
   if (!/^[a-zA-Z0-9_-]{1,15}$/.test(name))
     throw failure(`${JSON.stringify(name)} is no name of an interface`);
-  const made = (await isThere(name)) ? undefined : await makeInterface(options);
+  const isKept = await isThere(name);
+  const hasKey = isKept && (await requireOurs(options));
+  const made = isKept ? undefined : await makeInterface(options);
   try {
-    if (made !== undefined) {
-      await command('ip', ['address', 'add', address, 'dev', name]);
-      await command('ip', ['link', 'set', name, 'up']);
-    }
-    await sync(options, []);
+    // A killed start may have left it without them.
+    await command('ip', ['address', 'replace', address, 'dev', name]);
+    await command('ip', ['link', 'set', name, 'up']);
+    if (!hasKey) await sync(options, []);
   } catch (error) {
     await made?.undo();
     throw error;
@@ -123,6 +126,16 @@ export function parseHandshakes(output: string): Map<string, number> {
     if (key && seconds && /^\d+$/.test(seconds)) found.set(key, Number(seconds));
   }
   return found;
+}
+
+/** @returns whether it has our key; without one nobody uses it yet */
+async function requireOurs({ interfaceName: name, publicKey }: WireGuardOptions): Promise<boolean> {
+  const key = (await command('wg', ['show', name, 'public-key'])).trim();
+  if (key === publicKey) return true;
+  if (key === '(none)') return false;
+  throw failure(
+    `The interface ${name} is there and has another key: name another one in core.wg.interface, or remove it`,
+  );
 }
 
 type Made = { readonly driver: 'kernel' | 'userspace'; undo(): Promise<void> };
