@@ -1,13 +1,24 @@
 /** The key path of AWS Nitro, from an image to a signature with the application's key, by the command line on this host. */
-import { createPublicKey, verify } from 'node:crypto';
+import { createHash, createPublicKey, verify, X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import {
+  bootInfo,
+  decodeAttestation,
+  pcsCollateral,
+  type TrustRoots,
+  vendorRoots,
+  verifyAttestation,
+} from '@dstack-cloud/attestation';
 import { addComposeHash, addOsImageHash, deployApp } from '@dstack-cloud/contracts';
-import { fromHex } from '@dstack-cloud/encoding';
-import { issuedKeyMessage, recoverK256 } from '@dstack-cloud/keys';
+import { fromHex, toHex } from '@dstack-cloud/encoding';
+import { getKey, issuedKeyMessage, recoverK256 } from '@dstack-cloud/keys';
+import { parseRaTlsCertificate, verifyPeerAttestation } from '@dstack-cloud/ra-tls';
+import { bundleText } from '@dstack-cloud/scripts/bundle';
 import { createNitro } from '@dstack-cloud/tee-simulator';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import type { AgentSaid } from '../harness/ask-agent.ts';
 import { callKms } from '../harness/call-kms.ts';
 import {
   type EnclaveLab,
@@ -22,6 +33,7 @@ import {
 import { chainPolicyConfig, type LabChain, startLabChain } from '../harness/kms-chain.ts';
 import { type KmsHost, type KmsLab, startKmsLab, tempCa } from '../harness/kms-lab.ts';
 import type { KmsProcess } from '../harness/kms-process.ts';
+import { repository } from '../harness/run-command.ts';
 
 /** What the documented template has, filled in. */
 const ENTRYPOINT = `#!/bin/sh
@@ -55,19 +67,22 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox'], () => {
   let kms: KmsProcess;
   let impostor: KmsProcess;
   let network: Network;
+  let roots: TrustRoots;
   let appId: string;
   let registered: EnclaveProject;
 
+  const seed = new Uint8Array(32).fill(9);
   beforeAll(async () => {
     lab = await startKmsLab();
-    const seed = new Uint8Array(32).fill(9);
+    const nitro = createNitro(seed);
     enclaves = { directory: join(lab.directory, 'enclaves'), seedFile: join(lab.directory, 'nitro-seed') };
     mkdirSync(enclaves.directory, { mode: 0o700 });
     writeFileSync(enclaves.seedFile, seed, { mode: 0o600 });
     chain = await startLabChain(lab, 1);
     const nitroRoot = join(lab.directory, 'nitro-root.pem');
-    writeFileSync(nitroRoot, createNitro(seed).rootPem);
-    const attestation = { root_ca: { aws_nitro_enclave: nitroRoot } };
+    writeFileSync(nitroRoot, nitro.rootPem);
+    roots = { ...vendorRoots(), nitro: [{ name: 'simulated', der: nitro.rootDer, simulated: true }] };
+    const attestation = { root_ca: { aws_nitro_enclave: nitroRoot }, require_nonce: true };
     const policy = chainPolicyConfig(chain, [chain.anvil.rpcUrl]);
     const host = await lab.host('nitro', { rpc: { workers: 1 }, core: { auth_api: policy, attestation } });
     await chain.registerKms(host);
@@ -272,6 +287,75 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox'], () => {
       TEST_MS,
     );
   });
+
+  test(
+    'nitro-agent: SDKs get keys, certificates, evidence and signatures of the agent in the enclave',
+    async () => {
+      network.divert = undefined;
+      network.seen.length = 0;
+      const id = appId.slice(2).toLowerCase();
+      const asking = await project('asking', await bundleText(repository, 'test/harness/ask-agent.ts'));
+      const hash = await register(asking);
+      const deployed = await asking.run(['deploy']);
+      expect(deployed.code, deployed.stderr).toBe(0);
+      const said = await vi.waitFor(
+        async () => {
+          const { stdout } = await asking.run(['logs', '-n', '1000']);
+          expect(stdout).toContain('said all');
+          return JSON.parse(
+            [...stdout.matchAll(/part (.*)\.$/gm)].map(([, part]) => part).join(''),
+          ) as AgentSaid;
+        },
+        { timeout: 60_000, interval: 500 },
+      );
+      expect(said).toMatchObject({ isSameKey: true, holdsKey: true, publishedInfo: id });
+      expect(said.quote).toContain('GetQuote requires Intel TDX; use Attest');
+      expect(said.event).toContain('switched off');
+      const image = hash.slice(2);
+      expect(said.info).toMatchObject({
+        app_id: id,
+        os_image_hash: image,
+        compose_hash: image,
+        tcb_info: { os_image_hash: image, rtmr3: null, pcr0: expect.stringMatching(/^[0-9a-f]{96}$/) },
+      });
+      // Evidence of the enclave, of its own choice of report data, under the simulated root.
+      const options = {
+        roots,
+        collateral: pcsCollateral({ baseUrl: 'http://127.0.0.1:9' }),
+        now: Math.floor(Date.now() / 1000),
+      };
+      const verified = await verifyAttestation(decodeAttestation(fromHex(said.attestation)), options);
+      expect(Buffer.from(verified.reportData).toString('latin1')).toBe(`report${'\0'.repeat(58)}`);
+      const boot = bootInfo(verified, { bootTime: false });
+      expect([toHex(boot.appId), toHex(boot.osImageHash)]).toEqual([id, image]);
+      expect(Buffer.from(said.document, 'base64').subarray(0, 1)).toEqual(Buffer.of(0x84));
+      // The certificate comes from the KMS and carries evidence over its key.
+      const chain = said.certificates.map((pem) => new X509Certificate(pem));
+      const { ca_cert: root = '' } = JSON.parse((await callKms(kms.url, 'GetTempCaCert')).body) as {
+        ca_cert?: string;
+      };
+      expect(chain[0]!.verify(chain[1]!.publicKey)).toBe(true);
+      expect(chain[1]!.verify(new X509Certificate(root).publicKey)).toBe(true);
+      expect(chain[0]!.subjectAltName).toBe('DNS:enclave.example');
+      const peer = parseRaTlsCertificate(new Uint8Array(chain[0]!.raw));
+      expect((await verifyPeerAttestation(peer, options)).mode).toBe('dstack-nitro-enclave');
+      // No key of the agent is anywhere that the host sees.
+      const machine = asking.machine();
+      const keys = JSON.parse(
+        readFileSync(join(machine, 'guest/enclave/var/run/dstack/keys.json'), 'utf8'),
+      ) as Record<string, string>;
+      const { key } = getKey(fromHex(keys['k256_key']!), 'wallet', 'test', 'secp256k1');
+      expect(createHash('sha256').update(key).digest('hex')).toBe(said.keyHash);
+      const processes = processesOf(machine);
+      const seen = Buffer.concat([
+        ...[...network.seen, ...hostFiles(machine)],
+        ...[...processes.arguments, ...processes.environments],
+      ]);
+      for (const form of [Buffer.from(key), toHex(key)]) expect(seen.includes(form)).toBe(false);
+      expect((await asking.run(['remove'])).code).toBe(0);
+    },
+    TEST_MS,
+  );
 
   test(
     'an application that ends ends its enclave, and its exit code is told',

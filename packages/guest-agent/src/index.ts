@@ -17,3 +17,4 @@ export { hostTransport } from './host/host-transport.ts';
 export { createLogger, type Logger } from './log.ts';
 export { openConfiguredDevice } from './open-device.ts';
 export { type ServedAgent, serveAgent } from './serve-agent.ts';
+export { serveEnclaveAgent } from './serve-enclave-agent.ts';

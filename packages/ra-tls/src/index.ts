@@ -34,6 +34,7 @@ export {
 } from './csr/csr.ts';
 export { signCsr, type VerifiedCsr, verifyCsr } from './csr/verify-csr.ts';
 export { RaTlsError, type RaTlsErrorCode, type RaTlsErrorDetails } from './errors.ts';
+export { fetchNonce } from './kms/fetch-nonce.ts';
 export { type KmsClient, kmsBaseUrl, kmsClient } from './kms/kms-client.ts';
 export {
   type KeyName,

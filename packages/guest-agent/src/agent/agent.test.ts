@@ -169,7 +169,7 @@ describeWithFixtures('the agent over a device', 'simulator/attestation.bin', () 
       verify: () => Promise.reject(new Error('none')),
       now: () => now,
     };
-    const signer = kmsSigner({ ...options, caCert: kms.rootPem, requireAttestation: false });
+    const signer = kmsSigner({ ...options, caCert: kms.rootPem, evidence: 'if-present' });
     const through = { ...agent, signer };
     const chain = (await freshTlsKey(through, REQUEST)).certificateChain;
     await freshTlsKey(through, REQUEST);
@@ -177,11 +177,11 @@ describeWithFixtures('the agent over a device', 'simulator/attestation.bin', () 
     expect(kms.calls).toEqual(['SignCert attested', 'SignCert attested']);
     signer.close();
     const another = certificatePem(localRootCa({ key: generateP256Key(), now }));
-    const wrongRoot = kmsSigner({ ...options, caCert: another, requireAttestation: false });
+    const wrongRoot = kmsSigner({ ...options, caCert: another, evidence: 'if-present' });
     await expect(freshTlsKey({ ...agent, signer: wrongRoot }, REQUEST)).rejects.toThrow(
       /Failed to sign the CSR/,
     );
-    const noEvidence = kmsSigner({ ...options, caCert: kms.rootPem, requireAttestation: true });
+    const noEvidence = kmsSigner({ ...options, caCert: kms.rootPem, evidence: 'required' });
     await expect(freshTlsKey({ ...agent, signer: noEvidence }, REQUEST)).rejects.toThrow(/attestation/);
     expect(kms.calls).toHaveLength(2);
   });
@@ -213,7 +213,7 @@ describeWithFixtures('the agent over a device', 'simulator/attestation.bin', () 
       device,
       vmConfig: '{}',
       verify: () => Promise.reject(new Error('none')),
-      requireAttestation: false,
+      evidence: 'if-present',
       now: () => now,
     });
     const request = (subject: string) => freshTlsKey({ ...agent, signer }, { ...REQUEST, subject });

@@ -21,8 +21,8 @@ export interface LeafRequest {
 export interface SignInput {
   readonly key: P256Key;
   readonly request: LeafRequest;
-  /** Evidence over the key; asked for only when the signer needs it, since a quote is slow. */
-  readonly attest: () => Promise<Attestation>;
+  /** Evidence over the key; asked for only when the signer needs it, since a quote is slow. A nonce is for enclaves. */
+  readonly attest: (nonce?: Uint8Array) => Promise<Attestation>;
 }
 
 /** Makes certificates: locally with the application's own CA, or through the KMS. */

@@ -8,7 +8,7 @@ import {
   parseSysConfig,
   readFileBounded,
 } from '@dstack-cloud/app';
-import { EVENT, findEvent, ratlsReportData } from '@dstack-cloud/attestation';
+import { EVENT, findEvent } from '@dstack-cloud/attestation';
 import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { equalBytes, toHex, utf8Text } from '@dstack-cloud/encoding';
 import type { GuestConfig } from '../config/guest-config.ts';
@@ -17,7 +17,7 @@ import { hostSharedCopy } from '../host/host-shared.ts';
 import type { Logger } from '../log.ts';
 import type { Agent } from './agent.ts';
 import { type CertificateSigner, localSigner } from './certificate-signer.ts';
-import { BackgroundDemoCertificate } from './demo-certificate.ts';
+import { attestKeys, BackgroundDemoCertificate } from './demo-certificate.ts';
 import { FixtureDevice } from './fixture-device.ts';
 import { kmsSigner } from './kms-signer.ts';
 import { LocalEvidence } from './local-evidence.ts';
@@ -66,11 +66,10 @@ export async function createAgent(options: CreateAgentOptions): Promise<CreatedA
           device,
           vmConfig: sys.vmConfig,
           verify: peerVerifier(await peerTrustOf(config, sys)),
-          requireAttestation: config.requireKmsAttestation,
+          evidence: config.requireKmsAttestation ? 'required' : 'if-present',
           now,
         })
       : localSigner(caCert, keyProvider.key, local, now);
-  const attest = (spki: Uint8Array) => device.attest(ratlsReportData(spki));
   const agent: Agent = {
     config,
     keys,
@@ -81,7 +80,7 @@ export async function createAgent(options: CreateAgentOptions): Promise<CreatedA
     fixture: config.simulator !== undefined,
     local,
     signer,
-    demoCertificate: new BackgroundDemoCertificate(signer, attest, log),
+    demoCertificate: new BackgroundDemoCertificate(signer, attestKeys(device), log),
     log,
     now,
   };

@@ -1,11 +1,16 @@
+import { ratlsReportData } from '@dstack-cloud/attestation';
+import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { generateP256Key } from '@dstack-cloud/keys';
 import { errorChain } from '@dstack-cloud/runtime';
 import type { Logger } from '../log.ts';
 import type { DemoCertificate } from './agent.ts';
-import type { CertificateSigner, LeafRequest } from './certificate-signer.ts';
+import type { CertificateSigner, LeafRequest, SignInput } from './certificate-signer.ts';
 
 /** Shortest time between attempts: Info is called often, a signer that is down must not be asked each time. */
 const RETRY_MS = 5_000;
+
+/** Evidence over a public key. */
+type AttestKey = (spki: Uint8Array, nonce?: Uint8Array) => ReturnType<SignInput['attest']>;
 
 const REQUEST: LeafRequest = {
   subject: 'demo-cert',
@@ -22,17 +27,13 @@ const REQUEST: LeafRequest = {
  */
 export class BackgroundDemoCertificate implements DemoCertificate {
   readonly #signer: CertificateSigner;
-  readonly #attest: (spki: Uint8Array) => ReturnType<Parameters<CertificateSigner['sign']>[0]['attest']>;
+  readonly #attest: AttestKey;
   readonly #log: Logger;
   #pem = '';
   #running: Promise<void> | undefined;
   #lastAttempt = Number.NEGATIVE_INFINITY;
 
-  constructor(
-    signer: CertificateSigner,
-    attest: (spki: Uint8Array) => ReturnType<Parameters<CertificateSigner['sign']>[0]['attest']>,
-    log: Logger,
-  ) {
+  constructor(signer: CertificateSigner, attest: AttestKey, log: Logger) {
     this.#signer = signer;
     this.#attest = attest;
     this.#log = log;
@@ -58,11 +59,17 @@ export class BackgroundDemoCertificate implements DemoCertificate {
   async #try(): Promise<void> {
     try {
       const key = generateP256Key();
-      const chain = await this.#signer.sign({ key, request: REQUEST, attest: () => this.#attest(key.spki) });
+      const attest = (nonce?: Uint8Array) => this.#attest(key.spki, nonce);
+      const chain = await this.#signer.sign({ key, request: REQUEST, attest });
       // The original joins with LF although each PEM already ends with one.
       this.#pem = chain.join('\n');
     } catch (error) {
       this.#log.warn({ error: errorChain(error) }, 'Demo certificate was not issued');
     }
   }
+}
+
+/** Evidence of a device over public keys. */
+export function attestKeys(device: EvidenceDevice): AttestKey {
+  return (spki, nonce) => device.attest(ratlsReportData(spki), nonce && { nonce });
 }

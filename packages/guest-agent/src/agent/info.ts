@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { type AppInfo, AppInfoSchema, memoizeEncoding } from '@dstack-cloud/prpc';
 import type { Agent } from './agent.ts';
-import type { LocalFacts } from './local-evidence.ts';
+import type { LocalFacts } from './local-facts.ts';
 import { machineIdentity } from './machine.ts';
 
 /** Answers by what they were made from: Info is asked for often, and its 25 KB change seldom. */

@@ -5,15 +5,17 @@ import { decodePem } from '@dstack-cloud/encoding';
 import {
   checkCsrConfig,
   createCsr,
+  type Dial,
+  fetchNonce,
   type KmsClient,
+  kmsBaseUrl,
   kmsClient,
   type PeerVerifier,
   tempClientIdentity,
 } from '@dstack-cloud/ra-tls';
 import { type CertificateSigner, csrConfig, type SignInput } from './certificate-signer.ts';
 
-/** A kept client is replaced after this time, so that the KMS sees fresh evidence, milliseconds. */
-const MAX_CLIENT_AGE_MS = 10 * 60_000;
+const MAX_AGE_MS = 10 * 60_000;
 
 /** What the KMS is reached with. */
 export interface KmsSignerOptions {
@@ -22,8 +24,16 @@ export interface KmsSignerOptions {
   readonly caCert: string;
   readonly device: EvidenceDevice;
   readonly vmConfig: string;
-  readonly verify: PeerVerifier;
-  readonly requireAttestation: boolean;
+  /** Whether the KMS must show evidence; it is verified by `verify`, unless it is ignored. */
+  readonly evidence: 'required' | 'if-present' | 'ignore';
+  readonly verify?: PeerVerifier;
+  /** Asks the KMS for a nonce before each evidence: for enclaves, whose documents have a place for one. */
+  readonly wantsNonce?: boolean;
+  /** Opens the streams to the KMS, e.g. through a proxy. */
+  readonly dial?: Dial;
+  readonly connectTimeoutMs?: number;
+  /** A kept connection is replaced after this time, so that the KMS sees fresh evidence. Default 10 minutes. */
+  readonly maxAgeMs?: number;
   /** Unix seconds. */
   readonly now: () => number;
 }
@@ -42,6 +52,7 @@ interface Kept {
  */
 export function kmsSigner(options: KmsSignerOptions): CertificateSigner & { close(): void } {
   const { notAfter: issuerNotAfter } = parseCertificate(decodePem(options.caCert, 'CERTIFICATE'));
+  const maxAgeMs = options.maxAgeMs ?? MAX_AGE_MS;
   let current: Kept | undefined;
   const retire = (kept: Kept): void => {
     if (current === kept) current = undefined;
@@ -49,7 +60,7 @@ export function kmsSigner(options: KmsSignerOptions): CertificateSigner & { clos
     if (kept.uses === 0) end(kept);
   };
   const take = (): Kept => {
-    if (current !== undefined && performance.now() - current.made > MAX_CLIENT_AGE_MS) retire(current);
+    if (current !== undefined && performance.now() - current.made > maxAgeMs) retire(current);
     current ??= { made: performance.now(), ready: connect(options), uses: 0, isRetired: false };
     current.uses += 1;
     return current;
@@ -58,7 +69,7 @@ export function kmsSigner(options: KmsSignerOptions): CertificateSigner & { clos
     sign: async (input) => {
       // Refused here first: a quote and a request cost much more.
       checkCsrConfig(csrConfig(input.request), { now: options.now(), issuerNotAfter, forbiddenNames: [] });
-      const request = await certificateRequest(input, options.vmConfig);
+      const request = await certificateRequest(input, options);
       const kept = take();
       try {
         return (await (await kept.ready).call.signCert(request)).certificateChain;
@@ -86,20 +97,34 @@ function end({ ready }: Kept): void {
 }
 
 async function connect(options: KmsSignerOptions): Promise<KmsClient> {
-  const { provider, caCert, device, verify, now } = options;
+  const { provider, caCert, device, evidence, verify, now } = options;
+  const nonce = await nonceFor(options);
   const identity = await tempClientIdentity({
     tempCaCert: provider.tmpCaCert,
     tempCaKey: provider.tmpCaKey,
-    attest: (reportData) => device.attest(reportData),
+    attest: (reportData) => device.attest(reportData, nonce && { nonce }),
     now: now(),
   });
-  const evidence = options.requireAttestation ? 'required' : 'if-present';
-  return kmsClient(provider.url, { ca: caCert, ...identity, verifyServer: { evidence, verify } });
+  const verifyServer = { evidence, ...(verify && { verify }) };
+  return kmsClient(provider.url, { ca: caCert, ...identity, ...wayTo(options), verifyServer });
+}
+
+function wayTo({
+  dial,
+  connectTimeoutMs,
+}: KmsSignerOptions): Pick<KmsSignerOptions, 'dial' | 'connectTimeoutMs'> {
+  return { ...(dial && { dial }), ...(connectTimeoutMs !== undefined && { connectTimeoutMs }) };
+}
+
+/** A nonce is good for one key: each evidence needs one of its own. */
+async function nonceFor(options: KmsSignerOptions): Promise<Uint8Array | undefined> {
+  if (options.wantsNonce !== true) return undefined;
+  return await fetchNonce(kmsBaseUrl(options.provider.url), wayTo(options));
 }
 
 /** The KMS verifies the evidence in every request, also when the certificate shall carry none. */
-async function certificateRequest(input: SignInput, vmConfig: string) {
-  const attestation = await input.attest();
+async function certificateRequest(input: SignInput, options: KmsSignerOptions) {
+  const attestation = await input.attest(await nonceFor(options));
   const { csr, signature } = createCsr(input.key, csrConfig(input.request), attestation);
-  return { apiVersion: 2, csr, signature, vmConfig };
+  return { apiVersion: 2, csr, signature, vmConfig: options.vmConfig };
 }

@@ -10,23 +10,13 @@ import type { EvidenceDevice } from '@dstack-cloud/attestation/attester';
 import { fromHex, toHex, utf8Text } from '@dstack-cloud/encoding';
 import type { AppInfo } from '@dstack-cloud/ra-tls';
 import { collectEvidence } from './collect-evidence.ts';
+import { enclaveFacts } from './enclave-facts.ts';
 import { tdxEvents } from './event-log.ts';
+import type { LocalFacts } from './local-facts.ts';
 import { mrAggregated, mrSystem, tdReportOf, UNVERIFIED_DEVICE_ID } from './measurements.ts';
 
 const NONE = new Uint8Array(0);
 const RETRY_MS = 1_000;
-
-/**
- * What the guest can say about itself from its own, unverified attestation (docs/protocol/guest-agent.md section 4.6).
- */
-export interface LocalFacts {
-  /** As in extension .9; the device id is that of an unverified attestation. */
-  readonly appInfo: AppInfo;
-  /** JSON text of the key-provider event. */
-  readonly keyProviderInfo: string;
-  /** Pretty JSON, the member `tcb_info` of Info. */
-  readonly tcbInfo: string;
-}
 
 /**
  * Facts from one attestation over zero report data, made once and kept until the register changes: Info is a health probe,
@@ -87,6 +77,8 @@ export class LocalEvidence {
 
 /** Reads the facts out of an attestation. @throws GuestError `not-available` */
 export function localFacts(attestation: Attestation, composeText: string): LocalFacts {
+  const { quote } = attestation;
+  if (quote.mode === 'dstack-nitro-enclave') return enclaveFacts(attestation, quote.nsmQuote);
   const td = tdReportOf(attestation);
   const { runtimeEvents } = attestation;
   const find = (name: string) => findEvent(runtimeEvents, name) ?? NONE;

@@ -1,10 +1,10 @@
-import { ratlsReportData } from '@dstack-cloud/attestation';
 import { deriveP256Key, generateP256Key, type P256Key, p256KeyPem } from '@dstack-cloud/keys';
 import { RpcError } from '@dstack-cloud/prpc';
 import { RaTlsError } from '@dstack-cloud/ra-tls';
 import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from './agent.ts';
 import type { LeafRequest } from './certificate-signer.ts';
+import { attestKeys } from './demo-certificate.ts';
 
 /** First second that X.509 cannot express; the original aborts on it (docs/protocol/guest-agent.md section 4.2). */
 const YEAR_10000 = 253_402_300_800n;
@@ -41,7 +41,7 @@ async function certified(agent: Agent, key: P256Key, request: LeafRequest): Prom
     invalid('not_before must be earlier than not_after');
   }
   try {
-    const attest = () => agent.device.attest(ratlsReportData(key.spki));
+    const attest = (nonce?: Uint8Array) => attestKeys(agent.device)(key.spki, nonce);
     const certificateChain = await agent.signer.sign({ key, request, attest });
     return { key: p256KeyPem(key), certificateChain: [...certificateChain] };
   } catch (cause) {

@@ -38,6 +38,13 @@ const RUN: Command = {
       help: 'vsock ports that lead to TCP ports of the program: 443:8443,8080',
     },
     { name: 'keys-file', value: 'FILE', help: 'File for the keys, mode 0600', default: KEY_FILE },
+    {
+      name: 'agent-socket',
+      value: 'PATH',
+      help: 'Socket of the guest agent, for SDKs',
+      default: '/var/run/dstack.sock',
+    },
+    { name: 'no-agent', help: 'Serve no guest agent' },
     { name: 'keys-env', value: 'NAME', help: 'Variable that gets the keys, instead of the file' },
     {
       name: 'report-port',
@@ -83,6 +90,7 @@ async function main(): Promise<number> {
     relay: { address: '127.0.0.1', port: relayPort },
     keysFile: requiredText(values, 'keys-file'),
     keysVariable,
+    agentSocket: values['no-agent'] === true ? undefined : requiredText(values, 'agent-socket'),
     ingress: parseIngress(textOf(values, 'ingress')),
     heartbeat: values['heartbeat'] === true,
     reportPort: Number(requiredText(values, 'report-port')),

@@ -52,6 +52,7 @@ const options = (changes: Partial<EnclaveOptions> = {}): EnclaveOptions => ({
   keysFile: join(directory, 'keys.json'),
   keysVariable: undefined,
   heartbeat: false,
+  agentSocket: undefined,
   ingress: [],
   reportPort: 9001,
   command: ['/app'],

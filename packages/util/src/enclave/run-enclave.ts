@@ -8,6 +8,7 @@ import type { Machine } from '../machine.ts';
 import { writeSecret } from '../write-output.ts';
 import type { EnclaveHost } from './enclave-host.ts';
 import { type Ingress, openIngress } from './ingress.ts';
+import { startAgent } from './start-agent.ts';
 import { beat, report } from './tell-host.ts';
 
 export interface EnclaveOptions {
@@ -24,6 +25,8 @@ export interface EnclaveOptions {
   readonly keysVariable: string | undefined;
   /** Whether the parent is told that the enclave has booted; the init of AWS's own images has done so already. */
   readonly heartbeat: boolean;
+  /** Socket of the guest agent; undefined for none. */
+  readonly agentSocket: string | undefined;
   /** Ways in: vsock ports of the enclave, and the port of 127.0.0.1 that each leads to. */
   readonly ingress: readonly Ingress[];
   /** Port of the parent that is told how it ended. */
@@ -87,6 +90,8 @@ export async function runEnclave(
     if (options.keysVariable === undefined) await writeSecret(options.keysFile, keys);
     // Keys of an earlier run must not outlive their way in.
     else await removeKeyFile(options.keysFile);
+    stage = 'agent';
+    const agent = await startAgent(options, keys);
     stage = 'ingress';
     const doors = await openIngress(options.ingress, vsock, host, say);
     stage = 'start';
@@ -95,7 +100,7 @@ export async function runEnclave(
     say(`Started ${options.command[0]}`);
     const toldStart = tell({ stage: 'started' });
     const { code, signal } = await program.ended;
-    await Promise.all([relay, ...doors].map((one) => one.close()));
+    await Promise.all([relay, ...doors, ...agent].map((one) => one.close()));
     await toldStart;
     const exitCode = code ?? SIGNALLED + (signal === null ? 0 : constants.signals[signal]);
     await tell({ stage: 'ended', exit_code: exitCode, ...(signal !== null && { signal }) });

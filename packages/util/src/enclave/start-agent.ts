@@ -1,0 +1,28 @@
+import { dirname, join } from 'node:path';
+import { createLogger, serveEnclaveAgent } from '@dstack-cloud/guest-agent';
+import { UtilError } from '../errors.ts';
+import { dialKms } from '../keys/dial-kms.ts';
+import { openMachineDevice } from '../machine.ts';
+import type { EnclaveOptions } from './run-enclave.ts';
+
+/**
+ * Serves the guest agent to the program of the enclave, unless it is switched off: what SDKs ask for keys, certificates and
+ * evidence.
+ *
+ * @throws UtilError
+ */
+export async function startAgent(
+  { agentSocket: socket, proxy, appId, machine, env }: EnclaveOptions,
+  keys: string,
+): Promise<{ close(): Promise<void> }[]> {
+  if (socket === undefined) return [];
+  const device = await openMachineDevice(machine);
+  if (device.mode !== 'dstack-nitro-enclave') {
+    await device.close?.();
+    throw new UtilError(`The agent of an enclave cannot serve evidence of ${device.mode}: use --no-agent`);
+  }
+  const dial = dialKms(`${proxy.cid}:${proxy.port}`, env);
+  const tappdSocket = join(dirname(socket), 'tappd.sock');
+  const log = createLogger('dstack-guest-agent');
+  return [await serveEnclaveAgent({ keys, appId, device, dial, socket, tappdSocket, log })];
+}
