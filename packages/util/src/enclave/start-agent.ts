@@ -2,8 +2,17 @@ import { dirname, join } from 'node:path';
 import { createLogger, serveEnclaveAgent } from '@dstack-cloud/guest-agent';
 import { UtilError } from '../errors.ts';
 import { dialKms } from '../keys/dial-kms.ts';
-import { openMachineDevice } from '../machine.ts';
-import type { EnclaveOptions } from './run-enclave.ts';
+import { type Machine, openMachineDevice } from '../machine.ts';
+
+/** What the agent is started with. */
+interface AgentOptions {
+  /** Undefined for no agent. */
+  readonly agentSocket: string | undefined;
+  readonly proxy: { readonly cid: number; readonly port: number };
+  readonly appId: Uint8Array;
+  readonly machine: Machine;
+  readonly env: NodeJS.ProcessEnv;
+}
 
 /**
  * Serves the guest agent to the program of the enclave, unless it is switched off: what SDKs ask for keys, certificates and
@@ -12,7 +21,7 @@ import type { EnclaveOptions } from './run-enclave.ts';
  * @throws UtilError
  */
 export async function startAgent(
-  { agentSocket: socket, proxy, appId, machine, env }: EnclaveOptions,
+  { agentSocket: socket, proxy, appId, machine, env }: AgentOptions,
   keys: string,
 ): Promise<{ close(): Promise<void> }[]> {
   if (socket === undefined) return [];
