@@ -22,6 +22,8 @@ const GUEST_CID = 7;
 const CPUS = 2;
 const MEMORY_MB = 2048;
 const START_MS = 30_000;
+/** What Compute Engine gives a guest to shut down before it takes the power. */
+const SHUTDOWN_MS = 90_000;
 /** Firmware that starts the kernel, and neither has a boot menu nor knows TPMs. */
 const FIRMWARE = 'qboot.rom';
 
@@ -46,6 +48,8 @@ export interface GceMachineOptions {
 export interface GceMachine {
   /** Ports that this host reaches from now on. */
   setPorts(ports: readonly OpenPort[]): Promise<void>;
+  /** Presses its power button, as Compute Engine stops machines; takes its power if it has not shut down in time. */
+  shutDown(): Promise<void>;
   /** Takes its power; what it was about to write is lost. */
   powerOff(): Promise<void>;
 }
@@ -126,6 +130,15 @@ export async function startGceMachine(options: GceMachineOptions): Promise<GceMa
         for (const one of ports)
           if (!has(forwarded, one)) await command(`hostfwd_add net0 ${forward(address, one)}`);
         forwarded = ports;
+      },
+      shutDown: async () => {
+        switchedOff = true;
+        if (isRunning()) {
+          const ended = new Promise((resolve) => qemu.once('exit', resolve));
+          await qmp.command('system_powerdown').catch(() => undefined);
+          await Promise.race([ended, sleep(SHUTDOWN_MS, undefined, { ref: false })]);
+        }
+        await endAll();
       },
       powerOff: async () => {
         switchedOff = true;

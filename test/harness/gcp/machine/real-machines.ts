@@ -92,22 +92,22 @@ export function realMachines(compute: ComputeState, options: RealMachinesOptions
     });
   }
 
-  async function off(machine: Machine): Promise<void> {
+  async function off(machine: Machine, how: 'shutDown' | 'powerOff' = 'shutDown'): Promise<void> {
     const { name } = machine;
     wanted.delete(machine);
     await starting.get(name);
     const started = running.get(name);
     running.delete(name);
-    await started?.powerOff();
+    await started?.[how]();
   }
 
   return {
     folder,
     on,
-    off,
+    off: (machine) => off(machine),
     network: async (machine) => await running.get(machine.name)?.setPorts(portsOf(machine)),
     close: async () => {
-      for (const machine of [...wanted]) await off(machine);
+      for (const machine of [...wanted]) await off(machine, 'powerOff');
       rmSync(folder, { recursive: true, force: true });
     },
   };

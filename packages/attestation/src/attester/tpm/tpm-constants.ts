@@ -7,6 +7,7 @@ export const COMMAND = {
   nvDefineSpace: 0x12a,
   createPrimary: 0x131,
   nvWrite: 0x137,
+  dictionaryAttackLockReset: 0x139,
   startup: 0x144,
   nvRead: 0x14e,
   create: 0x153,
@@ -33,6 +34,7 @@ export const HANDLE = {
   owner: 0x40000001,
   null: 0x40000007,
   password: 0x40000009,
+  lockout: 0x4000000a,
   endorsement: 0x4000000b,
   platform: 0x4000000c,
 } as const;

@@ -61,6 +61,16 @@ describeWithSwtpm('a software TPM', () => {
     });
   });
 
+  test('quotes after any number of power cuts, each of which it counts as a failed attempt', async () => {
+    for (let cuts = 0; cuts < 6; cuts++) {
+      await software.restart();
+      await use(async (tpm) => {
+        const { handle } = await createPrimary(tpm, 'endorsement', ECC_AK);
+        await tpmQuote(tpm, handle, new Uint8Array(32), 'sha256', [0]);
+      });
+    }
+  });
+
   test.each([
     ['ECC', ECC_AK],
     ['RSA', RSA_AK],
@@ -178,10 +188,20 @@ describe('a TPM that misbehaves', () => {
     expect(sent.length).toBeLessThan(20);
   }, 20_000);
 
-  test('in lockout says what to do, at once', async () => {
-    const { tpm, sent } = answering('80010000000a00000921');
+  test('in lockout that a password protects says what to do, at once', async () => {
+    const { tpm, sent } = answering('80010000000a00000921', '80010000000a000009a2');
     await expect(tpmRandom(tpm, 2)).rejects.toThrow(/lockout; wait for its recovery time, or clear it/);
-    expect(sent).toHaveLength(1);
+    expect(sent).toHaveLength(2);
+  });
+
+  test('that stays in lockout is not asked for ever', async () => {
+    const { tpm, sent } = answering(
+      '80010000000a00000921',
+      '80020000001300000000' + '00000000' + '0000010000',
+      '80010000000a00000921',
+    );
+    await expect(tpmRandom(tpm, 2)).rejects.toThrow(/lockout; wait/);
+    expect(sent).toHaveLength(3);
   });
 
   test.each([

@@ -1,8 +1,8 @@
 import { ByteReader, ByteWriter, EncodingError } from '@dstack-cloud/encoding';
 import { AttestationError } from '../../errors.ts';
-import { COMMAND, RC, TAG } from './tpm-constants.ts';
+import { COMMAND, HANDLE, RC, TAG } from './tpm-constants.ts';
 import { TpmResponseError } from './tpm-response-error.ts';
-import type { Authorisation, AuthorisedCommand } from './tpm-session.ts';
+import { type Authorisation, type AuthorisedCommand, EMPTY_PASSWORD } from './tpm-session.ts';
 import { take2b } from './tpm-structures.ts';
 import { openTpmTransport, type TpmTransport } from './tpm-transport.ts';
 
@@ -39,10 +39,37 @@ export class Tpm {
   }
 
   /**
-   * Sends a command, again after a warning that asks for it (`WARNINGS`), and takes its response apart.
+   * Sends a command, again after a warning that asks for it (`WARNINGS`), and takes its response apart. A lockout is
+   * cleared once if the TPM allows that without a password.
    * @throws TpmResponseError for error codes, AttestationError `device` for responses that are none
    */
   async execute(command: TpmCommand): Promise<TpmResponse> {
+    try {
+      return await this.#send(command);
+    } catch (error) {
+      const isLocked = error instanceof TpmResponseError && error.responseCode === RC.lockout;
+      if (!isLocked || !(await this.#clearLockout())) throw error;
+      return await this.#send(command);
+    }
+  }
+
+  /**
+   * A TPM counts each reset after the use of an attestation key as a failed attempt to guess its password
+   * (TPM 2.0 Part 1 section 19.8.6). Such keys have none, so the lockout protects nothing; it only keeps a machine that
+   * crashed some times from its keys.
+   */
+  async #clearLockout(): Promise<boolean> {
+    const reset = {
+      ...{ code: 'dictionaryAttackLockReset', handles: [HANDLE.lockout] },
+      authorisations: [EMPTY_PASSWORD],
+    } as const;
+    return await this.#send(reset).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  async #send(command: TpmCommand): Promise<TpmResponse> {
     for (let tries = 1, wait = FIRST_WAIT_MS; ; tries++, wait *= 2) {
       const { bytes, signed } = encode(command);
       const response = await this.#transport.exchange(bytes);
