@@ -7,6 +7,8 @@ import { deviceId } from './device-id.ts';
 import type { Measurements } from './measured.ts';
 
 const REGISTERS = ['mrtd', 'rtmr0', 'rtmr1', 'rtmr2', 'rtmr3'] as const;
+/** Of a vTPM, on Google Cloud. */
+const PCR = /^pcr\d{1,2}$/;
 
 /** Hashes computed here, and what the running guest agent reports, unverified (`verify` does that) but for the device. */
 export async function measurements(
@@ -64,6 +66,7 @@ async function guestInfo(agent: string): Promise<[string, string][]> {
     if (typeof value === 'string' && value !== '') rows.push([name, value]);
   };
   for (const name of REGISTERS) add(name, tcb[name]);
+  for (const [name, value] of Object.entries(tcb)) if (PCR.test(name)) add(name, value);
   add('mr-aggregated', tcb['mr_aggregated']);
   add('running-compose-hash', tcb['compose_hash'] ?? info.compose_hash);
   return rows;

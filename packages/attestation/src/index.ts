@@ -61,6 +61,12 @@ export { GCE_TDX_PCR0 } from './gcp-tdx/gce-firmware.ts';
 export { type GoogleCollateralOptions, googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
 export { tpmCollateralFromJson, tpmCollateralToJson } from './gcp-tdx/tpm-collateral-json.ts';
 export { type BootInfo, type BootInfoOptions, bootInfo } from './measurements/boot-info.ts';
+export {
+  type DerivedFrom,
+  type DerivedValues,
+  gcpTdxValues,
+  tdxValues,
+} from './measurements/derived-values.ts';
 export { encodeGcpDocument } from './measurements/image/gcp-image.ts';
 export { measureTdxImage, type TdxImageParts } from './measurements/image/measure-tdx-image.ts';
 export { MAX_FIRMWARE_BYTES } from './measurements/image/tdvf.ts';

@@ -1,4 +1,4 @@
-import { concatBytes, isZero, utf8 } from '@dstack-cloud/encoding';
+import { concatBytes, utf8 } from '@dstack-cloud/encoding';
 import { defaultCrypto } from '#crypto';
 import type { AttestationMode } from '../attestation.ts';
 import { readMrConfig } from '../codec/mr-config.ts';
@@ -8,6 +8,7 @@ import type { SnpLevel } from '../tcb-policy/snp-policy.ts';
 import type { TdxEvidence } from '../tdx-evidence.ts';
 import type { VerifiedAttestation } from '../verify-context.ts';
 import { readBootEvents, readUnmeasuredIds } from './boot-events.ts';
+import { type DerivedFrom, gcpTdxValues, keyProviderHash, tdxValues } from './derived-values.ts';
 import { configuredImageHash, nitroImageHash } from './image-hash.ts';
 import { pcrOf } from './pcr.ts';
 
@@ -50,7 +51,6 @@ type Derived = Pick<
 >;
 
 const NOTHING = new Uint8Array();
-const ZERO_32 = new Uint8Array(32);
 
 /**
  * Derives identities and measurements; everything from one source (docs/protocol/verification.md section 8.4).
@@ -106,24 +106,12 @@ function derive(verified: VerifiedAttestation, options: BootInfoOptions): Derive
 
 function tdx(verified: VerifiedAttestation, { td }: TdxEvidence, options: BootInfoOptions): Derived {
   const common = composable(verified, options);
-  const mrs = [td.mrTd, td.rtmrs[0], td.rtmrs[1], td.rtmrs[2]];
-  const configuration = [td.mrConfigId, td.mrOwner, td.mrOwnerConfig];
-  const rtmr3 = replayRuntimeEvents(verified.runtimeEvents, 'sha384', until(options));
-  return {
-    ...common,
-    mrSystem: sha256(...mrs, keyProviderHash(common.keyProviderInfo)),
-    mrAggregated: sha256(...mrs, rtmr3, ...(configuration.every(isZero) ? [] : configuration)),
-  };
+  return { ...common, ...tdxValues(td, derivedFrom(verified, common, options)) };
 }
 
 function gcpTdx(verified: VerifiedAttestation, { pcrs }: GcpTdxEvidence, options: BootInfoOptions): Derived {
   const common = composable(verified, options);
-  const pcr14 = replayRuntimeEvents(verified.runtimeEvents, 'sha256', until(options));
-  return {
-    ...common,
-    mrSystem: sha256(common.osImageHash, keyProviderHash(common.keyProviderInfo)),
-    mrAggregated: sha256(pcrOf(pcrs, 0), pcrOf(pcrs, 2), pcr14),
-  };
+  return { ...common, ...gcpTdxValues(pcrs, common.osImageHash, derivedFrom(verified, common, options)) };
 }
 
 /** Nothing but the PCRs is measured: the image is the application. */
@@ -163,7 +151,7 @@ function nitroTpm(
   const pcr14 = replayRuntimeEvents(verified.runtimeEvents, 'sha384', until(options));
   return {
     ...common,
-    mrSystem: sha256(...boot, keyProviderHash(common.keyProviderInfo)),
+    mrSystem: sha256(...boot, keyProviderHash(common)),
     mrAggregated: sha256(...boot, pcr14),
   };
 }
@@ -184,8 +172,12 @@ function until(options: BootInfoOptions): { until?: string } {
   return options.bootTime ? { until: 'boot-mr-done' } : {};
 }
 
-function keyProviderHash(info: Uint8Array): Uint8Array {
-  return info.length === 0 ? ZERO_32 : sha256(info);
+function derivedFrom(
+  { runtimeEvents }: VerifiedAttestation,
+  { keyProviderInfo }: Pick<Derived, 'keyProviderInfo'>,
+  options: BootInfoOptions,
+): DerivedFrom {
+  return { runtimeEvents, keyProviderInfo, ...until(options) };
 }
 
 /** `i-0827e799ec9232d44-enc019b…`: the instance id ends at the last dash. */

@@ -13,7 +13,7 @@ import { collectEvidence } from './collect-evidence.ts';
 import { enclaveFacts } from './enclave-facts.ts';
 import { tdxEvents } from './event-log.ts';
 import type { LocalFacts } from './local-facts.ts';
-import { mrAggregated, mrSystem, tdReportOf, UNVERIFIED_DEVICE_ID } from './measurements.ts';
+import { derivedValues, tdReportOf, UNVERIFIED_DEVICE_ID } from './measurements.ts';
 
 const NONE = new Uint8Array(0);
 const RETRY_MS = 1_000;
@@ -83,15 +83,15 @@ export function localFacts(attestation: Attestation, composeText: string): Local
   const { runtimeEvents } = attestation;
   const find = (name: string) => findEvent(runtimeEvents, name) ?? NONE;
   const keyProviderInfo = find('key-provider');
+  const osImageHash = osImageHashOf(attestation.config);
   const scripts = systemPayloads(runtimeEvents, EVENT.initScriptHash);
   const appInfo: AppInfo = {
     appId: find('app-id'),
     composeHash: find('compose-hash'),
     instanceId: find('instance-id'),
     deviceId: UNVERIFIED_DEVICE_ID,
-    mrSystem: mrSystem(td, keyProviderInfo),
-    mrAggregated: mrAggregated(td, attestation),
-    osImageHash: osImageHash(attestation.config),
+    ...derivedValues(attestation, td, { osImageHash, keyProviderInfo }),
+    osImageHash,
     keyProviderInfo,
     ...(scripts.length > 0 ? { initScriptHashes: scripts } : {}),
   };
@@ -102,6 +102,7 @@ export function localFacts(attestation: Attestation, composeText: string): Local
     rtmr1: toHex(rtmr1),
     rtmr2: toHex(rtmr2),
     rtmr3: toHex(rtmr3),
+    ...pcrsOf(attestation),
     mr_aggregated: toHex(appInfo.mrAggregated),
     os_image_hash: toHex(appInfo.osImageHash),
     compose_hash: toHex(appInfo.composeHash),
@@ -116,8 +117,16 @@ export function localFacts(attestation: Attestation, composeText: string): Local
   };
 }
 
+/** Registers of a vTPM, where the platform has one. */
+function pcrsOf({ quote }: Attestation): Record<string, string> {
+  if (quote.mode !== 'dstack-gcp-tdx') return {};
+  return Object.fromEntries(
+    quote.tpmQuote.pcrValues.map(({ index, value }) => [`pcr${index}`, toHex(value)]),
+  );
+}
+
 /** `os_image_hash` of the attested configuration; empty when there is none. */
-function osImageHash(config: string): Uint8Array {
+function osImageHashOf(config: string): Uint8Array {
   try {
     const { os_image_hash: hash } = JSON.parse(attestedConfig(config)) as { os_image_hash?: unknown };
     return typeof hash === 'string' ? fromHex(hash.toLowerCase(), { prefix: 'allow' }) : NONE;
