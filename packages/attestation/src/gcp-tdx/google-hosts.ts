@@ -1,7 +1,8 @@
 const HOST = /^privateca-content-[0-9a-f-]{1,64}\.storage\.googleapis\.com$/;
 /** No dots but one before the extension, no escapes, no query: nothing that leads elsewhere. */
 const PATH = /^(\/[0-9A-Za-z_-]{1,128}){1,8}\.(crt|crl)$/;
-const LOOPBACK: readonly string[] = ['127.0.0.1', '[::1]', 'localhost'];
+/** Names of this machine in URLs. */
+export const LOOPBACK: readonly string[] = ['127.0.0.1', '[::1]', 'localhost'];
 const MAX_URL = 512;
 
 /**

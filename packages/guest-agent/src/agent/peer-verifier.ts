@@ -7,7 +7,9 @@ import {
   vendorCollateral,
   vendorRoots,
 } from '@dstack-cloud/attestation';
+import { isThere } from '@dstack-cloud/files';
 import { type PeerVerifier, verifyPeerAttestation } from '@dstack-cloud/ra-tls';
+import { hasSimulatedTee, simulatedTpmRootFile } from '../boot/tee.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';
 
@@ -20,8 +22,8 @@ export interface PeerTrust {
 }
 
 /**
- * Whose evidence of other machines is believed: vendor roots, and the one root beside them that the configuration names for
- * simulated hardware.
+ * Whose evidence of other machines is believed: vendor roots, and beside them the roots for simulated hardware, one that the
+ * configuration names and, in a machine whose own TEE is simulated, that of its host's vTPMs.
  *
  * @param sys names the services of collateral that the configuration does not; what they serve is signed, so an
  *   untrusted host may choose them
@@ -31,7 +33,9 @@ export async function peerTrustOf(
   config: GuestConfig,
   sys: Pick<SysConfig, 'pccsUrl' | 'amdKdsUrl'>,
 ): Promise<PeerTrust> {
-  const roots = await trustRoots(config.tdxRootFile);
+  let roots = await withRoot(vendorRoots(), 'tdx', config.tdxRootFile);
+  const vtpms = simulatedTpmRootFile(config);
+  if (hasSimulatedTee(config) && isThere(vtpms)) roots = await withRoot(roots, 'gcp_tpm', vtpms);
   const collateral = vendorCollateral({
     roots,
     pccs: config.pccsUrl ?? sys.pccsUrl,
@@ -43,14 +47,24 @@ export async function peerTrustOf(
 /** Verifies the certificates of other machines. */
 export function peerVerifier({ roots, collateral }: PeerTrust): PeerVerifier {
   return (certificate) =>
-    verifyPeerAttestation(certificate, { roots, collateral, now: Math.floor(Date.now() / 1000) });
+    verifyPeerAttestation(certificate, {
+      ...{ roots, collateral, now: Math.floor(Date.now() / 1000) },
+      // Google endorses the firmware of its own machines alone.
+      platform: { gcpFirmwareEndorsement: 'vendor' },
+    });
 }
 
-async function trustRoots(file: string | undefined): Promise<TrustRoots> {
-  if (file === undefined) return vendorRoots();
+async function withRoot(
+  roots: TrustRoots,
+  name: 'tdx' | 'gcp_tpm',
+  file: string | undefined,
+): Promise<TrustRoots> {
+  if (file === undefined) return roots;
   try {
-    return addRoot(vendorRoots(), 'tdx', rootCertificate(await readFileBounded(file, MAX_ROOT_BYTES)));
+    return addRoot(roots, name, rootCertificate(await readFileBounded(file, MAX_ROOT_BYTES)));
   } catch (cause) {
-    throw new GuestError('config-invalid', `attestation.root_ca.tdx: ${file} is no certificate`, { cause });
+    throw new GuestError('config-invalid', `attestation.root_ca.${name}: ${file} is no certificate`, {
+      cause,
+    });
   }
 }

@@ -1,13 +1,14 @@
 import { mkdir } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { readFileBounded, type SysConfig, writeFileAtomic } from '@dstack-cloud/app';
+import { isThere } from '@dstack-cloud/files';
 import type { GuestConfig } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { MachineHost } from './disk/machine-host.ts';
 import { mountSharedDisk, unmountSharedDisk } from './disk/shared-disk.ts';
 import { startDocker } from './start-docker.ts';
-import { simulatedRootFile } from './tee.ts';
+import { hasSimulatedTee, simulatedRootFile, simulatedTpmRootFile } from './tee.ts';
 
 /** What a boot does to a machine of its own, beside measuring it and opening its disk. */
 export interface MachineSteps {
@@ -19,7 +20,6 @@ export interface MachineSteps {
   startEngine(sys: SysConfig): Promise<void>;
 }
 
-const SIMULATED_ROOT = 'simulated-root-ca.pem';
 const MAX_ROOT_BYTES = 64 * 1024;
 
 /** The steps of a machine of our OS image. */
@@ -29,7 +29,10 @@ export function machineSteps(config: GuestConfig, host: MachineHost, log: Logger
     attachShared: async () => {
       await mountSharedDisk(host, config.hostShared);
       attached = true;
-      if (config.tdxRootFile === simulatedRootFile(config)) await copySimulatedRoot(config);
+      if (!hasSimulatedTee(config)) return;
+      await copySimulatedRoot(config, simulatedRootFile(config));
+      const vtpms = simulatedTpmRootFile(config);
+      if (isThere(join(config.hostShared, basename(vtpms)))) await copySimulatedRoot(config, vtpms);
     },
     detachShared: async () => {
       if (!attached) return;
@@ -41,9 +44,8 @@ export function machineSteps(config: GuestConfig, host: MachineHost, log: Logger
 }
 
 /** Only with a simulated TEE: its root stands beside the vendor's, and every result under it says so. */
-async function copySimulatedRoot(config: GuestConfig): Promise<void> {
-  const source = join(config.hostShared, SIMULATED_ROOT);
-  const target = simulatedRootFile(config);
+async function copySimulatedRoot({ hostShared }: GuestConfig, target: string): Promise<void> {
+  const source = join(hostShared, basename(target));
   try {
     const bytes = await readFileBounded(source, MAX_ROOT_BYTES, { noFollow: true, label: 'Source file' });
     await mkdir(dirname(target), { recursive: true, mode: 0o755 });

@@ -15,6 +15,16 @@ export function simulatedRootFile({ runDir }: Pick<GuestConfig, 'runDir'>): stri
   return join(runDir, 'dstack', 'simulated-root-ca.pem');
 }
 
+/** Where the root certificate of simulated vTPMs lies, if the host gave one. */
+export function simulatedTpmRootFile({ runDir }: Pick<GuestConfig, 'runDir'>): string {
+  return join(runDir, 'dstack', 'simulated-tpm-root-ca.pem');
+}
+
+/** Whether this machine's TEE is simulated: then it believes what the same host simulates for others. */
+export function hasSimulatedTee(config: Pick<GuestConfig, 'runDir' | 'tdxRootFile'>): boolean {
+  return config.tdxRootFile === simulatedRootFile(config);
+}
+
 /**
  * The configuration with the TEE of this machine: its hardware, or, in a development image without any, the simulated
  * one of the host. Which image runs is measured, and so is the flavour on its command line.

@@ -55,7 +55,7 @@ async function uploadOnce(session: GcpSession, upload: Upload): Promise<void> {
   if (state.received > 0) session.context.info(`Going on with the upload at ${megabytes(state.received)}`);
   const md5 = createHash('md5');
   let position = 0;
-  for await (const { chunk, isLast } of chunks(upload.content())) {
+  for await (const { chunk, isLast } of oneAhead(chunks(upload.content()))) {
     md5.update(chunk);
     const end = position + chunk.length;
     if (state.done === undefined) {
@@ -167,12 +167,34 @@ async function put(
   return { received: last === undefined ? 0 : Number(last) + 1, done: undefined };
 }
 
+interface Chunk {
+  readonly chunk: Uint8Array;
+  readonly isLast: boolean;
+}
+
+/** The next chunk is made while one is sent. */
+async function* oneAhead(all: AsyncGenerator<Chunk>): AsyncGenerator<Chunk> {
+  let next = all.next();
+  try {
+    for (;;) {
+      const { value, done } = await next;
+      if (done === true) return;
+      next = all.next();
+      // A failure of the next one is told when its turn comes.
+      next.catch(() => undefined);
+      yield value;
+    }
+  } finally {
+    await next.catch(() => undefined);
+    await all.return(undefined);
+  }
+}
+
 /** Pieces of one size, but for the last. */
-async function* chunks(
-  content: AsyncIterable<Uint8Array>,
-): AsyncGenerator<{ chunk: Uint8Array; isLast: boolean }> {
-  // One for all: a chunk has arrived before the next is asked for.
-  const buffer = Buffer.alloc(CHUNK);
+async function* chunks(content: AsyncIterable<Uint8Array>): AsyncGenerator<Chunk> {
+  // Two for all: a chunk has arrived before the one after the next is asked for.
+  const buffers = [Buffer.alloc(CHUNK), Buffer.alloc(CHUNK)] as const;
+  let [buffer, other] = buffers;
   let length = 0;
   for await (const piece of content) {
     let rest = piece;
@@ -180,6 +202,7 @@ async function* chunks(
       // A full one waits until it is known that there is more.
       if (length === CHUNK) {
         yield { chunk: buffer, isLast: false };
+        [buffer, other] = [other, buffer];
         length = 0;
       }
       const part = rest.subarray(0, CHUNK - length);

@@ -1,6 +1,6 @@
 import { promisify } from 'node:util';
-import { constants, crc32, deflateRaw } from 'node:zlib';
-import { isZero, utf8 } from '@dstack-cloud/encoding';
+import { constants, crc32, deflateRaw, deflateRawSync } from 'node:zlib';
+import { utf8 } from '@dstack-cloud/encoding';
 import { zeroRun } from './crc-of-zeros.ts';
 
 const deflate = promisify(deflateRaw);
@@ -9,6 +9,12 @@ const GIB = 1024 * MIB;
 const BLOCK = 512;
 /** Compressed alone and to a byte's end, a piece can stand anywhere in a stream (RFC 1951 section 3.2.4). */
 const ALONE = { level: 6, finishFlush: constants.Z_FULL_FLUSH } as const;
+const STORED = { ...ALONE, level: 0 } as const;
+const EMPTY = new Uint8Array(MIB);
+/** Parts of a piece that are tried, and how much smaller they have to become for the whole to be compressed. */
+const SAMPLES = 4;
+const SAMPLE_BYTES = 4096;
+const WORTH_IT = 0.97;
 
 /** Bytes of a disk; what lies between them is zero. */
 export interface DiskPiece {
@@ -29,11 +35,11 @@ export async function* diskArchive(
   const whole = Math.ceil(size / GIB) * GIB;
   let crc = 0;
   let position = 0;
-  const zeros = await deflate(new Uint8Array(MIB), ALONE);
+  const zeros = await deflate(EMPTY, ALONE);
   const overMib = zeroRun(MIB);
   const pack = async (data: Uint8Array): Promise<Uint8Array> => {
     crc = crc32(data, crc);
-    return await deflate(data, ALONE);
+    return await deflate(data, isDense(data) ? STORED : ALONE);
   };
   async function* skip(count: number): AsyncGenerator<Uint8Array> {
     let rest = count;
@@ -51,7 +57,7 @@ export async function* diskArchive(
     yield* skip(offset - position);
     for (let at = 0; at < data.length; at += MIB) {
       const part = data.subarray(at, at + MIB);
-      if (part.length === MIB && isZero(part)) yield* skip(MIB);
+      if (part.length === MIB && Buffer.compare(part, EMPTY) === 0) yield* skip(MIB);
       else yield await pack(part);
     }
     position = offset + data.length;
@@ -65,6 +71,16 @@ export async function* diskArchive(
   end.setUint32(2, crc, true);
   end.setUint32(6, (BLOCK + whole + 2 * BLOCK) % 2 ** 32, true);
   yield new Uint8Array(end.buffer);
+}
+
+/** What was compressed already, as a file system of an OS image is, only takes time to compress again. */
+function isDense(data: Uint8Array): boolean {
+  if (data.length < SAMPLES * SAMPLE_BYTES) return false;
+  const step = Math.floor(data.length / SAMPLES);
+  const sample = Buffer.concat(
+    Array.from({ length: SAMPLES }, (_, i) => data.subarray(i * step, i * step + SAMPLE_BYTES)),
+  );
+  return deflateRawSync(sample, { level: 1 }).length > sample.length * WORTH_IT;
 }
 
 /** One header of GNU tar before POSIX (`tar --format=oldgnu`). */
