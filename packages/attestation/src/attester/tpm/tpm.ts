@@ -59,10 +59,11 @@ export class Tpm {
    * crashed some times from its keys.
    */
   async #clearLockout(): Promise<boolean> {
-    const reset = {
-      ...{ code: 'dictionaryAttackLockReset', handles: [HANDLE.lockout] },
+    const reset: TpmCommand = {
+      code: 'dictionaryAttackLockReset',
+      handles: [HANDLE.lockout],
       authorisations: [EMPTY_PASSWORD],
-    } as const;
+    };
     return await this.#send(reset).then(
       () => true,
       () => false,
