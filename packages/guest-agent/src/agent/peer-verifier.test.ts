@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createGcp, createPlatform } from '@dstack-cloud/tee-simulator';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { simulatedRootFile, simulatedTpmRootFile } from '../boot/tee.ts';
 import { parseGuestConfig } from '../config/guest-config.ts';
+import { simulatedRootFile, simulatedTpmRootFile } from '../config/simulated-roots.ts';
 import { peerTrustOf } from './peer-verifier.ts';
 
 const SEED = new Uint8Array(32).fill(7);

@@ -9,8 +9,8 @@ import {
 } from '@dstack-cloud/attestation';
 import { isThere } from '@dstack-cloud/files';
 import { type PeerVerifier, verifyPeerAttestation } from '@dstack-cloud/ra-tls';
-import { hasSimulatedTee, simulatedTpmRootFile } from '../boot/tee.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
+import { hasSimulatedTee, simulatedTpmRootFile } from '../config/simulated-roots.ts';
 import { GuestError } from '../errors.ts';
 
 const MAX_ROOT_BYTES = 64 * 1024;

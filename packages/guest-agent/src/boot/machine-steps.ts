@@ -3,12 +3,12 @@ import { basename, dirname, join } from 'node:path';
 import { readFileBounded, type SysConfig, writeFileAtomic } from '@dstack-cloud/app';
 import { isThere } from '@dstack-cloud/files';
 import type { GuestConfig } from '../config/guest-config.ts';
+import { hasSimulatedTee, simulatedRootFile, simulatedTpmRootFile } from '../config/simulated-roots.ts';
 import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { MachineHost } from './disk/machine-host.ts';
 import { mountSharedDisk, unmountSharedDisk } from './disk/shared-disk.ts';
 import { startDocker } from './start-docker.ts';
-import { hasSimulatedTee, simulatedRootFile, simulatedTpmRootFile } from './tee.ts';
 
 /** What a boot does to a machine of its own, beside measuring it and opening its disk. */
 export interface MachineSteps {

@@ -1,9 +1,10 @@
 import { utf8 } from '@dstack-cloud/encoding';
 import { describe, expect, it } from 'vitest';
 import { parseGuestConfig } from '../config/guest-config.ts';
+import { simulatedRootFile } from '../config/simulated-roots.ts';
 import { createLogger } from '../log.ts';
 import { fakeHost } from '../test/fake-host.ts';
-import { simulatedRootFile, withTee } from './tee.ts';
+import { withTee } from './tee.ts';
 
 const log = createLogger('test');
 const config = (members: object = {}) =>

@@ -1,6 +1,6 @@
-import { join } from 'node:path';
 import { utf8Text } from '@dstack-cloud/encoding';
 import type { GuestConfig } from '../config/guest-config.ts';
+import { simulatedRootFile } from '../config/simulated-roots.ts';
 import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { type MachineHost, mustRun } from './disk/machine-host.ts';
@@ -9,21 +9,6 @@ const TDX_DEVICE = '/dev/tdx_guest';
 const MAX_CPUINFO = 64 * 1024;
 /** On the measured command line of development images alone. */
 const DEV_FLAVOUR = 'dstack.flavour=dev';
-
-/** Where a simulated TEE's root certificate lies, once it was copied from the host's files. */
-export function simulatedRootFile({ runDir }: Pick<GuestConfig, 'runDir'>): string {
-  return join(runDir, 'dstack', 'simulated-root-ca.pem');
-}
-
-/** Where the root certificate of simulated vTPMs lies, if the host gave one. */
-export function simulatedTpmRootFile({ runDir }: Pick<GuestConfig, 'runDir'>): string {
-  return join(runDir, 'dstack', 'simulated-tpm-root-ca.pem');
-}
-
-/** Whether this machine's TEE is simulated: then it believes what the same host simulates for others. */
-export function hasSimulatedTee(config: Pick<GuestConfig, 'runDir' | 'tdxRootFile'>): boolean {
-  return config.tdxRootFile === simulatedRootFile(config);
-}
 
 /**
  * The configuration with the TEE of this machine: its hardware, or, in a development image without any, the simulated
