@@ -87,6 +87,21 @@ const verityVolume = z.object({
   target: z.string().startsWith('/', 'must be an absolute path'),
 });
 
+const portPolicy = z
+  .object({
+    ports: z
+      .array(z.object({ port: z.int().min(0).max(65535), pp: z.boolean().default(false) }))
+      .max(MAX_LIST)
+      .default([]),
+    restrict_mode: z.boolean().default(false),
+  })
+  .default({ ports: [], restrict_mode: false });
+
+/** The member of app-compose.json that says which ports may be reached; the others are whatever they are. */
+export const portPolicySchema: z.ZodType<Pick<AppComposeMembers, 'port_policy'>> = z.object({
+  port_policy: portPolicy,
+});
+
 /** The members of app-compose.json that a guest reads; every other member is ignored but measured. */
 const members = z.object({
   manifest_version: manifestVersion,
@@ -120,15 +135,7 @@ const members = z.object({
     )
     .nullish(),
   event_log_version: z.literal([1, 2]).default(1),
-  port_policy: z
-    .object({
-      ports: z
-        .array(z.object({ port: z.int().min(0).max(65535), pp: z.boolean().default(false) }))
-        .max(MAX_LIST)
-        .default([]),
-      restrict_mode: z.boolean().default(false),
-    })
-    .default({ ports: [], restrict_mode: false }),
+  port_policy: portPolicy,
   requirements: requirements.nullish(),
   verity_volumes: z
     .array(verityVolume)

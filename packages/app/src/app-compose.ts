@@ -1,5 +1,5 @@
 import { fromHex } from '@dstack-cloud/encoding';
-import { type AppRequirements, appComposeSchema } from './app-compose-schema.ts';
+import { type AppRequirements, appComposeSchema, portPolicySchema } from './app-compose-schema.ts';
 import { AppError } from './errors.ts';
 import type { KeyProviderKind } from './key-provider.ts';
 import { parseDocument } from './parse-document.ts';
@@ -98,6 +98,21 @@ export function parseAppCompose(source: Uint8Array | string): AppCompose {
       target,
     })),
   };
+}
+
+/**
+ * Which ports an app-compose.json opens. It may be one of another version, whose other members this one does not know.
+ *
+ * @throws AppError `app-compose-invalid` naming the member
+ */
+export function parsePortPolicy(source: Uint8Array | string): AppCompose['portPolicy'] {
+  const { port_policy: policy } = parseDocument(
+    source,
+    portPolicySchema,
+    'app-compose-invalid',
+    'app-compose.json',
+  );
+  return { ports: policy.ports, restrictMode: policy.restrict_mode };
 }
 
 /** Null, an empty text and an empty object ask for nothing. */

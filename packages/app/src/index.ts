@@ -5,6 +5,7 @@ export {
   assertSupported,
   MAX_MANIFEST_VERSION,
   parseAppCompose,
+  parsePortPolicy,
 } from './app-compose.ts';
 export { APP_COMPOSE_MEMBERS } from './app-compose-schema.ts';
 export { type AppKeysFile, type AppKeysProvider, parseAppKeys, serializeAppKeys } from './app-keys-file.ts';

@@ -1,4 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
@@ -19,6 +20,7 @@ import { APP, BASE, certificateFor, instance } from './test/lab.ts';
 const NOW = Math.floor(Date.now() / 1000);
 const TAG = `dg${process.pid}`;
 const WG_PORT = 20_000 + (process.pid % 12_000);
+const COMPOSE = '{"port_policy":{"ports":[{"port":8080}],"restrict_mode":true}}';
 const sh = (line: string): string => execFileSync('sh', ['-c', line], { encoding: 'utf8' }).trim();
 
 describeWithPrograms('a gateway with a guest in a network of its own', ['wg', 'wireguard-go', 'ip'], () => {
@@ -110,6 +112,8 @@ describeWithPrograms('a gateway with a guest in a network of its own', ['wg', 'w
       .poll(async () => (await get(name, '/').catch(() => undefined))?.body, { timeout: 20_000 })
       .toBe('hello from the guest');
     expect((await get(`${instance(1).instanceId}-8080.${BASE}`, '/')).body).toBe('hello from the guest');
+    // The guest reported no policy: its agent was asked, and what its app-compose leaves out stays closed.
+    await expect(get(`${APP}-8090.${BASE}`, '/')).rejects.toThrow();
     // A user who stays keeps no gateway from its end.
     const kept = connect({
       host: '127.0.0.1',
@@ -175,7 +179,14 @@ describeWithPrograms('a gateway with a guest in a network of its own', ['wg', 'w
     writeFileSync(join(folder, 'guest.key'), own.secret, { mode: 0o600 });
     sh(`ip netns exec ${TAG} wg set ${TAG}w private-key ${join(folder, 'guest.key')} peer ${server.pk} allowed-ips ${server.ip.split('/')[0]}/32 endpoint ${server.endpoint} persistent-keepalive 1
       ip -n ${TAG} address add ${ip}/32 dev ${TAG}w && ip -n ${TAG} link set ${TAG}w up && ip -n ${TAG} route add ${server.ip.split('/')[0]}/32 dev ${TAG}w`);
-    const page = `${process.execPath} -e "require('http').createServer((q,r)=>r.end('hello from the guest')).listen(8080,'${ip}',()=>console.log('up'))"`;
+    const info = JSON.stringify({ tcb_info: JSON.stringify({ app_compose: COMPOSE }) });
+    writeFileSync(
+      join(folder, 'page.cjs'),
+      `const { createServer } = require('node:http');
+      const serve = (port, body) => new Promise((up) => createServer((_q, r) => r.end(body)).listen(port, '${ip}', up));
+      Promise.all([serve(8080, 'hello from the guest'), serve(8090, ${JSON.stringify(info)})]).then(() => console.log('up'));`,
+    );
+    const page = `${process.execPath} ${join(folder, 'page.cjs')}`;
     const [said] = (await once(inside(page).stdout!, 'data')) as [Buffer];
     expect(said.toString()).toContain('up');
   }
@@ -216,7 +227,7 @@ function authority() {
   const all: AppInfo = {
     appId: fromHex(APP),
     instanceId: fromHex(instance(1).instanceId),
-    composeHash: new Uint8Array(32).fill(3),
+    composeHash: new Uint8Array(createHash('sha256').update(COMPOSE).digest()),
     deviceId: new Uint8Array(32),
     mrSystem: new Uint8Array(32),
     mrAggregated: new Uint8Array(32),

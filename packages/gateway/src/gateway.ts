@@ -24,6 +24,8 @@ import { AppAddressResolver, type TxtLookup } from './names/app-address-resolver
 import { createOwnSite } from './own-site.ts';
 import { CertificateStore } from './proxy/certificate-store.ts';
 import { createProxyServer } from './proxy/proxy-server.ts';
+import { askPortPolicy } from './register/ask-port-policy.ts';
+import { PolicyFinder } from './register/policy-finder.ts';
 import { Registry } from './register/registry.ts';
 import { InstanceHealth } from './routes/instance-health.ts';
 import { acmeInfo, acmeInfoJson } from './rpc/acme-info.ts';
@@ -110,6 +112,18 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
     );
     await wireGuard.reconcile(registry.peers());
 
+    const policies = new PolicyFinder({
+      table: registry.table,
+      ask: (instance, stopped) => askPortPolicy(instance, proxy.agent_port, stopped),
+      learn: (instance, policy) => registry.learnPolicy(instance, policy),
+      onGivenUp: ({ instanceId }, why) =>
+        log.warn(
+          { instance: instanceId, why },
+          'the port policy of an instance cannot be found out; its ports stay closed',
+        ),
+    });
+    closers.push(() => policies.close());
+
     let handshakes: ReadonlyMap<string, number> = await wireGuard.handshakes();
     const repeat = (ms: number, what: string, work: () => Promise<unknown>): void => {
       const timer = setInterval(() => {
@@ -163,6 +177,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
         legacy: proxy.app_address_ns_compat,
       }),
       serveOwn: (socket, id) => ownSite.serve(socket, id),
+      onUnknownPolicy: (instance) => policies.want(instance),
       timeouts: timeoutsOf(config),
       topN: proxy.connect_top_n,
       staleSeconds: proxy.timeouts.handshake_stale,
@@ -201,6 +216,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
                 registry,
                 publicKey,
                 ...(certificateInfo && { acmeInfo: certificateInfo }),
+                onUnknownPolicy: (instance) => policies.want(instance),
                 onRegistration: (outcome, fields) => {
                   if (outcome === 'accepted') registeredAt = performance.now();
                   log.info({ outcome, ...fields }, 'registration');

@@ -1,6 +1,7 @@
 import type { ConnectionLimits } from '@dstack-cloud/prpc';
 import type { AppAddressResolver } from '../names/app-address-resolver.ts';
 import type { BalancePolicy, Handshakes } from '../routes/choose-instances.ts';
+import type { Instance } from '../routes/instance.ts';
 import type { InstanceHealth } from '../routes/instance-health.ts';
 import type { RoutingTable } from '../routes/routing-table.ts';
 import type { CertificateStore } from './certificate-store.ts';
@@ -51,6 +52,8 @@ export type ProxyOptions = {
   readonly customDomains: AppAddressResolver;
   /** Serves `gateway.<base domain>` and `health.<base domain>`, whose TLS ends here. */
   readonly serveOwn: (socket: import('node:tls').TLSSocket, id: 'gateway' | 'health') => void;
+  /** Somebody wants to reach an instance whose port policy is not known. */
+  readonly onUnknownPolicy: (instance: Instance) => void;
   readonly timeouts: ProxyTimeouts;
   readonly topN: number;
   readonly staleSeconds: number;

@@ -132,6 +132,20 @@ describe('a connection of a user', () => {
     expect(await refused(lab, `${APP}-${port + 1}s.${BASE}`)).toBe('denied-port');
   });
 
+  it('is refused at every port while the policy of the instance is not known, which is asked for', async () => {
+    const wanted: string[] = [];
+    const lab = await startLab({ onUnknownPolicy: ({ instanceId }) => wanted.push(instanceId) });
+    open.push(lab);
+    const port = await answering(1, 'one');
+    const { portPolicy, ...unknown } = instance(1);
+    lab.table.put(unknown);
+    expect(await refused(lab, `${APP}-${port}.${BASE}`)).toBe('denied-port');
+    expect(await refused(lab, `${unknown.instanceId}-${port}s.${BASE}`)).toBe('denied-port');
+    expect(wanted).toEqual([unknown.instanceId, unknown.instanceId]);
+    lab.table.put({ ...unknown, portPolicy: portPolicy! });
+    expect(await allFrom(await tlsTo(lab, `${APP}-${port}.${BASE}`))).toBe('one');
+  });
+
   it('goes to the next instance when the first does not answer', async () => {
     const lab = await labWith(1, 2);
     const port = await answering(2, 'two');

@@ -150,8 +150,17 @@ function candidatesFor({ id, port }: Target, options: ProxyOptions): readonly In
     now,
   });
   if (chosen.length === 0) throw new Refusal('unknown-app', 'no instance of this application has a tunnel');
+  const unknown = chosen.filter(({ portPolicy }) => portPolicy === undefined);
+  for (const instance of unknown) options.onUnknownPolicy(instance);
   const allowed = chosen.filter((instance) => portRule(instance, port).allowed);
-  if (allowed.length === 0) throw new Refusal('denied-port', `port ${port} denied by app port policy`);
+  if (allowed.length === 0) {
+    throw new Refusal(
+      'denied-port',
+      unknown.length === 0
+        ? `port ${port} denied by app port policy`
+        : `port ${port}: the port policy of the application is not known yet`,
+    );
+  }
   const open = table
     .ofApp(chosen[0]!.appId)
     .reduce((sum, { instanceId }) => sum + health.open(instanceId), 0);

@@ -89,6 +89,18 @@ describe('registering', () => {
     expect((await registry.register(request(1, { composeHash: 'f'.repeat(64) }))).portPolicy).toBeUndefined();
   });
 
+  it('learns the policy of the instance that was asked, and of no other', async () => {
+    const { registry, store } = await lab();
+    const asked = await registry.register(request(1));
+    const open = { ports: [], restrict: false };
+    const again = await registry.register(request(1, { publicKey: keyOf(8) }));
+    expect(await registry.learnPolicy(asked, open)).toBe(false);
+    expect(await registry.learnPolicy(again, open)).toBe(true);
+    expect(await registry.learnPolicy(again, { ports: [], restrict: true })).toBe(false);
+    expect((await lab(store)).registry.table.get(idOf(1))?.portPolicy).toEqual(open);
+    expect((await registry.register(request(1, { composeHash: 'f'.repeat(64) }))).portPolicy).toBeUndefined();
+  });
+
   it('is refused when all addresses are taken, until one is free again', async () => {
     const { registry, tunnels } = await lab();
     const all = await Promise.all(Array.from({ length: 13 }, (_, i) => registry.register(request(i + 1))));

@@ -99,6 +99,18 @@ export class Registry {
     }
   }
 
+  /**
+   * Keeps what the agent of an instance said about its ports, if the instance is still the one that was asked and has said
+   * nothing itself.
+   * @returns whether it is kept
+   */
+  async learnPolicy(asked: Instance, portPolicy: PortPolicy): Promise<boolean> {
+    const known = this.table.get(asked.instanceId);
+    if (known === undefined || known.portPolicy !== undefined) return false;
+    if (known.composeHash !== asked.composeHash || known.publicKey !== asked.publicKey) return false;
+    return await this.#write({ ...known, portPolicy }, known);
+  }
+
   /** Ends a registration. @returns whether there was one */
   async remove(instanceId: string): Promise<boolean> {
     const known = this.table.get(instanceId);

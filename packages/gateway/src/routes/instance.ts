@@ -19,16 +19,16 @@ export type Instance = {
   readonly publicKey: string;
   /** Unix seconds. */
   readonly registeredAt: number;
-  /** What the guest reported; absent when it said nothing. */
+  /** As the guest reported it, or as it was read from the guest's agent; absent while it is not known. */
   readonly portPolicy?: PortPolicy;
 };
 
-/** Whether, and how, a port of an instance may be reached. */
+/** Whether, and how, a port of an instance may be reached: none while its policy is not known. */
 export function portRule(
   { portPolicy }: Pick<Instance, 'portPolicy'>,
   port: number,
 ): { readonly allowed: boolean; readonly proxyProtocol: boolean } {
-  if (portPolicy === undefined) return { allowed: true, proxyProtocol: false };
+  if (portPolicy === undefined) return { allowed: false, proxyProtocol: false };
   const listed = portPolicy.ports.find((one) => one.port === port);
   return {
     allowed: listed !== undefined || !portPolicy.restrict,

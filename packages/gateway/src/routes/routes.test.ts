@@ -104,7 +104,8 @@ describe('choosing among instances', () => {
 
 describe('the ports of an instance', () => {
   it.each([
-    [undefined, 22, true, false],
+    [undefined, 22, false, false],
+    [{ ports: [], restrict: false }, 22, true, false],
     [{ ports: [{ port: 80, proxyProtocol: true }], restrict: true }, 80, true, true],
     [{ ports: [{ port: 80, proxyProtocol: true }], restrict: true }, 81, false, false],
     [{ ports: [{ port: 80, proxyProtocol: true }], restrict: false }, 81, true, false],

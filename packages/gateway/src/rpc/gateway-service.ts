@@ -10,9 +10,10 @@ import {
 } from '@dstack-cloud/prpc';
 import type { GatewayConfig } from '../config/gateway-config.ts';
 import { GatewayError } from '../errors.ts';
+import { portPolicyOf } from '../register/port-policy-of.ts';
 import { RegisterError } from '../register/register-error.ts';
 import type { Registry } from '../register/registry.ts';
-import type { PortPolicy } from '../routes/instance.ts';
+import type { Instance } from '../routes/instance.ts';
 import { VERSION } from '../version.ts';
 import { guestOf } from './caller.ts';
 
@@ -22,6 +23,8 @@ export type GatewayService = {
   readonly publicKey: string;
   /** Absent when the certificate is a file: nothing is known of its key. */
   readonly acmeInfo?: () => Promise<MessageInitShape<typeof gateway.AcmeInfoResponseSchema>>;
+  /** The guest says nothing about its ports. */
+  readonly onUnknownPolicy: (instance: Instance) => void;
   readonly onRegistration: (outcome: 'accepted' | 'refused', fields: Record<string, unknown>) => void;
 };
 
@@ -30,7 +33,6 @@ export type Caller = { readonly request: IncomingMessage };
 
 /** What a registration costs of what a network may ask in a minute: guests ask every three minutes. */
 const REGISTRATION_COST = 5;
-const MAX_PORTS = 1_024;
 
 /** The methods for guests and users. */
 export function gatewayMethods(service: GatewayService): ServiceImplementation<Caller> {
@@ -49,13 +51,14 @@ export function gatewayMethods(service: GatewayService): ServiceImplementation<C
       if (!takeToll(request, REGISTRATION_COST))
         throw new RpcError('Too many registrations; try again later', { code: 'RATE_LIMITED', status: 429 });
       const guest = guestOf(request);
-      const policy = portPolicy && policyOf(portPolicy.ports, portPolicy.restrictMode);
       try {
+        const policy = portPolicy && portPolicyOf(portPolicy.ports, portPolicy.restrictMode);
         const instance = await registry.register({
           ...guest,
           publicKey: clientPublicKey,
           ...(policy && { portPolicy: policy }),
         });
+        if (instance.portPolicy === undefined) service.onUnknownPolicy(instance);
         service.onRegistration('accepted', { app: guest.appId, instance: guest.instanceId, ip: instance.ip });
         return {
           wg: { clientIp: instance.ip, servers: [{ pk: publicKey, ip: wg.ip, endpoint: wg.endpoint }] },
@@ -71,17 +74,6 @@ export function gatewayMethods(service: GatewayService): ServiceImplementation<C
       }
     },
   });
-}
-
-function policyOf(ports: readonly { port: number; pp: boolean }[], restrict: boolean): PortPolicy {
-  if (ports.length > MAX_PORTS)
-    throw new RpcError(`port_policy names more than ${MAX_PORTS} ports`, { code: 'INVALID_ARGUMENT' });
-  const wrong = ports.find(({ port }) => port < 1 || port > 65_535);
-  if (wrong !== undefined)
-    throw new RpcError(`port_policy names port ${wrong.port}; ports are 1 to 65535`, {
-      code: 'INVALID_ARGUMENT',
-    });
-  return { ports: ports.map(({ port, pp }) => ({ port, proxyProtocol: pp })), restrict };
 }
 
 function answerTo(error: unknown, { onRegistration }: GatewayService, instance: string): unknown {

@@ -45,6 +45,7 @@ export async function startLab(options: Partial<ProxyOptions> = {}, lookup?: Txt
       legacy: true,
       lookup: lookup ?? (async (name) => ({ records: (zone.get(name) ?? []).map((text) => [text]) })),
     }),
+    onUnknownPolicy: () => undefined,
     serveOwn: (socket, id) => socket.end(`own ${id}`),
     timeouts: {
       handshake: 2_000,
@@ -91,6 +92,7 @@ export function instance(number: number, fields: Partial<Instance> = {}): Instan
     ip: `127.1.0.${number}`,
     publicKey: `key-${number}`,
     registeredAt: 0,
+    portPolicy: { ports: [], restrict: false },
     ...fields,
   };
 }

@@ -20,6 +20,8 @@ export type HttpTransportOptions = {
   readonly timeoutMs?: number;
   /** Until connected; 5 s as the original's clients. */
   readonly connectTimeoutMs?: number;
+  /** Largest answer that is taken; 16 MiB. */
+  readonly maxResponseBytes?: number;
 };
 
 /** Speaks prpc over HTTP, HTTPS or a Unix socket, with kept connections, time-outs and a bounded answer. */
@@ -76,7 +78,8 @@ export function httpTransport(options: HttpTransportOptions): PrpcTransport {
           let size = 0;
           response.on('data', (chunk: Buffer) => {
             size += chunk.length;
-            if (size > MAX_RESPONSE) fail(new PrpcError('too_large', `${method}: the answer is too large`));
+            if (size > (options.maxResponseBytes ?? MAX_RESPONSE))
+              fail(new PrpcError('too_large', `${method}: the answer is too large`));
             else chunks.push(chunk);
           });
           response.once('error', (error) => {
