@@ -157,6 +157,25 @@ describe('assertSupported', () => {
     expect(() => assertSupported(compose, DIRECTORY_MACHINE)).toThrow(expect.objectContaining(refusal));
   });
 
+  it('has a gateway on a machine that makes tunnels, with the keys and the id by which gateways know it', () => {
+    const check = (members: string) => () =>
+      assertSupported(
+        parseAppCompose(
+          `{"manifest_version":2,"name":"x","runner":"docker-compose","docker_compose_file":"services: {}","storage_fs":"ext4",${members}}`,
+        ),
+        DISK_MACHINE,
+      );
+    const policy = '"port_policy":{"ports":[{"port":80,"pp":true}],"restrict_mode":true}';
+    expect(check(`"key_provider":"kms","gateway_enabled":true,${policy}`)).not.toThrow();
+    expect(check('"kms_enabled":true,"tproxy_enabled":true')).not.toThrow();
+    expect(check('"gateway_enabled":true')).toThrow(/gateway_enabled: .*key service/);
+    expect(check('"key_provider":"kms","gateway_enabled":true,"no_instance_id":true')).toThrow(/instance id/);
+    expect(check(`"key_provider":"kms",${policy}`)).toThrow(/port_policy: only a gateway/);
+    expect(check('"key_provider":"kms","gateway_enabled":true,"port_policy":{"ports":[{"port":0}]}')).toThrow(
+      /port_policy: ports are/,
+    );
+  });
+
   it('reads what newer releases demand, does nothing for who demands nothing, and refuses the rest by name', () => {
     const check = (requirements: object) => () =>
       assertSupported(
@@ -175,7 +194,7 @@ describe('assertSupported', () => {
       );
     expect(check({ health_check: false })).not.toThrow();
     expect(check({ health_check: null, health_status_file: null })).not.toThrow();
-    expect(check({ health_check: true })).toThrow(/requirements\.health_check: only a gateway/);
+    expect(check({ health_check: true })).toThrow(/requirements\.health_check: this guest reports no health/);
     expect(check({ health_status_file: '/dstack/health' })).toThrow(/requirements\.health_status_file/);
     expect(check({ health_check: 'yes' })).toThrow(expect.objectContaining({ code: 'app-compose-invalid' }));
   });

@@ -14,13 +14,15 @@ export interface MachineAbilities {
   readonly swap: boolean;
   /** File systems of the data disk; `any` where none is made and the name is only measured. */
   readonly fileSystems: 'any' | readonly string[];
+  /** A tunnel to a gateway. */
+  readonly gateway: boolean;
 }
 
 /** A directory that stands for a machine: the data lies in a folder of the host. */
-export const DIRECTORY_MACHINE: MachineAbilities = { swap: false, fileSystems: 'any' };
+export const DIRECTORY_MACHINE: MachineAbilities = { swap: false, fileSystems: 'any', gateway: false };
 
 /** A machine of our OS image, whose kernel has no ZFS. */
-export const DISK_MACHINE: MachineAbilities = { swap: true, fileSystems: ['ext4'] };
+export const DISK_MACHINE: MachineAbilities = { swap: true, fileSystems: ['ext4'], gateway: true };
 
 /** What app-compose means when it names no file system. */
 export const DEFAULT_FILE_SYSTEM = 'zfs';
@@ -98,14 +100,33 @@ const RULES: readonly Rule[] = [
   ],
   [
     'gateway_enabled',
-    ({ gatewayEnabled }) => (gatewayEnabled ? 'true' : undefined),
-    'this guest has no gateway client; set gateway_enabled to false (and remove tproxy_enabled and feature tproxy-net)',
+    ({ gatewayEnabled }, { gateway }) => (gatewayEnabled && !gateway ? 'true' : undefined),
+    'this machine makes no tunnel to a gateway; set gateway_enabled to false (and remove tproxy_enabled and feature tproxy-net)',
+  ],
+  [
+    'gateway_enabled',
+    ({ gatewayEnabled, keyProvider }) =>
+      gatewayEnabled && keyProvider !== 'kms' ? `key_provider ${keyProvider}` : undefined,
+    'gateways know machines by the certificates of a key service; use key_provider kms, or set gateway_enabled to false',
+  ],
+  [
+    'gateway_enabled',
+    ({ gatewayEnabled, noInstanceId }) =>
+      gatewayEnabled && noInstanceId ? 'no_instance_id true' : undefined,
+    'gateways know machines by their instance id; set no_instance_id or gateway_enabled to false',
   ],
   [
     'port_policy',
-    ({ portPolicy: { ports, restrictMode } }) =>
-      restrictMode ? 'restrict_mode true' : ports.length > 0 ? `${ports.length} ports` : undefined,
-    'only a gateway enforces it, and this guest has no gateway client; remove the member',
+    ({ gatewayEnabled, portPolicy: { ports, restrictMode } }) => {
+      if (gatewayEnabled) return undefined;
+      return restrictMode ? 'restrict_mode true' : ports.length > 0 ? `${ports.length} ports` : undefined;
+    },
+    'only a gateway enforces it; set gateway_enabled to true, or remove the member',
+  ],
+  [
+    'port_policy',
+    ({ portPolicy: { ports } }) => (ports.some(({ port }) => port === 0) ? 'port 0' : undefined),
+    'ports are 1 to 65535',
   ],
   [
     'seal_approval_key',
@@ -138,7 +159,7 @@ const RULES: readonly Rule[] = [
   [
     'requirements.health_check',
     ({ requirements }) => (requirements?.health_check ? 'true' : undefined),
-    'only a gateway asks whether an application is healthy, and this guest has no gateway client; remove the member',
+    'this guest reports no health to a gateway; remove the member',
   ],
   [
     'requirements.health_status_file',

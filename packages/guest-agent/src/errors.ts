@@ -18,6 +18,8 @@ export type GuestErrorCode =
   | 'kms-untrusted'
   | 'keys-invalid'
   | 'key-state-damaged'
+  | 'gateway-misconfigured'
+  | 'gateway-refused'
   | 'env-undecryptable'
   | 'init-script-failed'
   | 'pre-launch-failed'

@@ -11,6 +11,7 @@ import { prepare } from './boot/prepare.ts';
 import { withTee } from './boot/tee.ts';
 import { type GuestConfig, loadGuestConfig } from './config/guest-config.ts';
 import { warnIfSimulated } from './config/warn-if-simulated.ts';
+import { startGatewayClient } from './gateway/start-gateway-client.ts';
 import { hostNotifier, type NotifyHost } from './host/host-api.ts';
 import { createLogger, type Logger } from './log.ts';
 import { openConfiguredDevice } from './open-device.ts';
@@ -68,6 +69,7 @@ async function main(): Promise<number> {
   warnIfSimulated(config, log);
   const served = await serveAgent(config, log);
   say(`dstack-guest ready: ${served.addresses.join(' ')}`);
+  const leaveGateway = await startGatewayClient(served.agent, notify);
   const unwatch = await watchOver(config.listen.dstackSock, log);
   // Files of the application are read by its containers, whose users may be anybody.
   process.umask(0o022);
@@ -77,6 +79,7 @@ async function main(): Promise<number> {
   await notifyServiceManager('STOPPING=1');
   unwatch();
   await (await app)?.stop();
+  await leaveGateway?.();
   await served.close();
   return 0;
 }

@@ -12,6 +12,7 @@ export {
 } from './config/guest-config.ts';
 export { warnIfSimulated } from './config/warn-if-simulated.ts';
 export { GuestError, type GuestErrorCode, type GuestErrorDetails } from './errors.ts';
+export { startGatewayClient, type TunnelPlace } from './gateway/start-gateway-client.ts';
 export { hostNotifier } from './host/host-api.ts';
 export { hostTransport } from './host/host-transport.ts';
 export { createLogger, type Logger } from './log.ts';

@@ -1,9 +1,9 @@
+import { isWireGuardKey } from '@dstack-cloud/wireguard';
 import type { Instance, PortPolicy } from '../routes/instance.ts';
 import { RoutingTable } from '../routes/routing-table.ts';
 import type { Entry, StateStore } from '../state/state-store.ts';
 import type { AddressPlan } from '../wireguard/address-plan.ts';
 import type { WireGuardPeer } from '../wireguard/config-text.ts';
-import { isWireGuardKey } from '../wireguard/wireguard-key.ts';
 import { RegisterError } from './register-error.ts';
 import { instanceFromJson, instanceToJson } from './stored-instance.ts';
 

@@ -1,6 +1,6 @@
+import { isWireGuardKey } from '@dstack-cloud/wireguard';
 import { z } from 'zod';
 import type { Instance } from '../routes/instance.ts';
-import { isWireGuardKey } from '../wireguard/wireguard-key.ts';
 
 const id = z.string().regex(/^[0-9a-f]{40}$/);
 

@@ -1,38 +1,33 @@
-import { randomBytes } from 'node:crypto';
 import { closeSync, readFileSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openOwnFile, syncDirectory, temporaryName, writeSynced } from '@dstack-cloud/files';
-import { x25519PublicKey } from '@dstack-cloud/keys';
+import { isWireGuardKey, keyPairOf, newKeyPair, type WireGuardKeyPair } from '@dstack-cloud/wireguard';
 import { GatewayError } from '../errors.ts';
-import { isWireGuardKey } from './wireguard-key.ts';
 
 const FILE = 'wg.key';
-
-/** The key of the interface, both halves base64. */
-export type InterfaceKey = { readonly privateKey: string; readonly publicKey: string };
 
 /**
  * The configured key, or that of the state folder, which is made at the first start: guests know the gateway by it.
  * @param folder ours, and locked
  * @throws GatewayError `config-invalid` for a configured key that is none, `wireguard` for a damaged file
  */
-export async function interfaceKey(configured: string, folder: string): Promise<InterfaceKey> {
+export async function interfaceKey(configured: string, folder: string): Promise<WireGuardKeyPair> {
   if (configured !== '') {
     if (!isWireGuardKey(configured))
       throw new GatewayError('config-invalid', 'core.wg.private_key is not base64 of 32 bytes');
-    return withPublic(configured);
+    return keyPairOf(configured);
   }
   const path = join(folder, FILE);
   const kept = readKept(path);
-  if (kept !== undefined) return withPublic(kept);
-  const made = randomBytes(32).toString('base64');
+  if (kept !== undefined) return keyPairOf(kept);
+  const made = newKeyPair();
   // Whole or not at all: a kill in between leaves no half key.
   const temporary = join(folder, temporaryName(FILE));
-  await writeSynced(temporary, made, 0o600);
+  await writeSynced(temporary, made.privateKey, 0o600);
   await rename(temporary, path);
   await syncDirectory(folder);
-  return withPublic(made);
+  return made;
 }
 
 function readKept(path: string): string | undefined {
@@ -53,9 +48,4 @@ function readKept(path: string): string | undefined {
   } finally {
     closeSync(file);
   }
-}
-
-function withPublic(privateKey: string): InterfaceKey {
-  const publicKey = x25519PublicKey(new Uint8Array(Buffer.from(privateKey, 'base64')));
-  return { privateKey, publicKey: Buffer.from(publicKey).toString('base64') };
 }

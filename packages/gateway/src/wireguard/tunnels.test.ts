@@ -3,8 +3,9 @@ import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
+import { parseHandshakes } from '@dstack-cloud/wireguard';
 import { afterAll, describe, expect, it } from 'vitest';
-import { parseHandshakes, startWireGuard } from './wireguard.ts';
+import { startWireGuard } from './wireguard.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'gateway-wg-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

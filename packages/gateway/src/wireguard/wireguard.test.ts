@@ -1,8 +1,8 @@
+import { isWireGuardKey } from '@dstack-cloud/wireguard';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { addressPlan } from './address-plan.ts';
 import { wireGuardConfig } from './config-text.ts';
-import { isWireGuardKey } from './wireguard-key.ts';
 
 describe('the addresses of the tunnel', () => {
   it('begin with 10.0.0.2 by default, and leave out what is reserved', () => {

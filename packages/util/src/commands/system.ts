@@ -143,7 +143,7 @@ export const gatewayChecker: Command = {
   },
 };
 
-/** Without a gateway there is nothing to do; a guest of this release cannot be registered at one. */
+/** Without a gateway there is nothing to do; otherwise it is the guest program that registers, with a key of its own. */
 async function requireNoGateway(workDir: string): Promise<void> {
   const folder = join(workDir, '.host-shared');
   let urls: readonly string[];
@@ -154,7 +154,7 @@ async function requireNoGateway(workDir: string): Promise<void> {
   }
   if (urls.length > 0)
     throw new UtilError(
-      `this release has no client of a dstack gateway, and .sys-config.json names ${urls[0]}`,
+      'the guest program (dstack-guest) keeps the registration of this machine itself: there is nothing to refresh by hand',
     );
   note('No gateway is configured: nothing to do');
 }
