@@ -61,6 +61,10 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
 
   command('new <NAME>', 'make a project', () => import('./commands/new.ts'))
     .option('--platform <NAME>', 'local, gcp or nitro (default: platform of the configuration, else gcp)')
+    .addOption(
+      new Option('--template <NAME>', 'app (default), or kms: a key service').choices(['app', 'kms']),
+    )
+    .option('--image <REFERENCE>', 'of template kms: its container image, by digest')
     .option('--os-image <NAME>', 'OS image')
     .option('--app-id <HEX>', 'app id, 40 hex digits (default: random)')
     .option('--gw, --gateway-enabled', 'reach the app through the gateway')

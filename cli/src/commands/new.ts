@@ -4,7 +4,7 @@ import { basename, dirname, join, relative, resolve } from 'node:path';
 import { toHex } from '@dstack-cloud/encoding';
 import { isThere } from '@dstack-cloud/files';
 import { isImageName, isMachineName } from '@dstack-cloud/vmm';
-import { loadGlobalConfig } from '../config/global-config.ts';
+import { type GlobalConfig, loadGlobalConfig } from '../config/global-config.ts';
 import { parseJsonObject } from '../config/json-comments.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
@@ -23,7 +23,8 @@ export async function run(
 ): Promise<undefined> {
   const config = await loadGlobalConfig(context);
   const directory = resolve(context.directory, name as string);
-  const options = templateOptions(basename(directory), config.platform, flags);
+  const plain = templateOptions(basename(directory), config.platform, flags);
+  const options = await withTemplate(context, config, plain, flags);
   const files = projectFiles(options);
   checkNames(options, files);
   if (isThere(directory))
@@ -61,6 +62,23 @@ export async function run(
   return undefined;
 }
 
+/** What `--template` adds. */
+async function withTemplate(
+  context: Context,
+  config: GlobalConfig,
+  options: TemplateOptions,
+  flags: Readonly<Record<string, unknown>>,
+): Promise<TemplateOptions> {
+  const image = flags['image'] as string | undefined;
+  if (flags['template'] === 'kms') {
+    const { kmsTemplate } = await import('../templates/kms-template.ts');
+    return { ...options, kms: await kmsTemplate(context, config, { ...options, image }) };
+  }
+  if (image !== undefined)
+    throw new CliError('bad_argument', '--image is for --template kms', { exitCode: EXIT.usage });
+  return options;
+}
+
 function templateOptions(
   name: string,
   configured: string | undefined,
@@ -77,7 +95,7 @@ function templateOptions(
   const appId = (text('appId') ?? toHex(randomBytes(20))).replace(/^0x/, '').toLowerCase();
   if (!/^[0-9a-f]{40}$/.test(appId))
     throw new CliError('bad_argument', 'app_id must be exactly 40 hexadecimal characters', { exitCode: 2 });
-  const keyProvider = text('keyProvider') ?? 'kms';
+  const keyProvider = text('keyProvider') ?? (text('template') === 'kms' ? 'tpm' : 'kms');
   return {
     name,
     platform: (platform === 'aws' ? 'nitro' : platform) as TemplateOptions['platform'],

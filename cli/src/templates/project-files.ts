@@ -4,6 +4,7 @@ import {
   ENCLAVE_MAIN,
   ROOT_CA_PLACEHOLDER,
 } from './enclave-files.ts';
+import { type KmsTemplate, kmsCompose } from './kms-compose.ts';
 import { LOCAL_COMPOSE } from './local-compose.ts';
 
 export interface TemplateOptions {
@@ -23,6 +24,8 @@ export interface TemplateOptions {
   readonly region: string;
   readonly machineType: string | undefined;
   readonly dataSize: number;
+  /** The project is a key service. */
+  readonly kms?: KmsTemplate | undefined;
 }
 
 export interface ProjectFile {
@@ -47,7 +50,8 @@ const ENV = `# NAME=value, as Docker Compose reads it; sealed to the app's key a
 /** The files of a new project. */
 export function projectFiles(options: TemplateOptions): ProjectFile[] {
   if (options.platform === 'nitro') return enclaveFiles(options);
-  const compose = options.platform === 'local' ? LOCAL_COMPOSE : COMPOSE;
+  const usual = options.platform === 'local' ? LOCAL_COMPOSE : COMPOSE;
+  const compose = options.kms === undefined ? usual : kmsCompose(options.kms);
   const files: ProjectFile[] = [
     { name: 'app.json', text: `${JSON.stringify(appJson(options), null, 2)}\n`, mode: 0o644 },
     { name: 'docker-compose.yaml', text: compose, mode: 0o644 },
