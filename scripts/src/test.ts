@@ -14,6 +14,7 @@ import { type Counts, runVitest } from './run-vitest.ts';
  */
 const BY_NAME_ONLY = [
   'gcp-interrupted-deploy',
+  'gcp-kms',
   'gcp-quick-start',
   'gcp-uploads',
   'nitro-aws-interrupted',

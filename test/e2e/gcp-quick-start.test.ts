@@ -7,6 +7,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { addOsImageHash } from '@dstack-cloud/contracts';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { LAB_IMAGE, type MachineLab, startMachineLab } from '../harness/gcp/machine-lab.ts';
@@ -45,11 +46,13 @@ describeWithPrograms('the quick start on Google Cloud', needed, () => {
     registry = createServer((_, response) => response.end(nginx.archive));
     await new Promise<void>((resolve) => registry?.listen(0, '127.0.0.1', resolve));
     lab = await startMachineLab(built.folder);
+    const { contracts, osImageHash } = lab;
+    await addOsImageHash(contracts.client, contracts.kms, `0x${osImageHash}`);
   });
   afterAll(async () => {
     registry?.close();
     await lab?.stop();
-    if (lab !== undefined) expect(processesIn(lab.stack.space.directory)).toEqual([]);
+    if (lab !== undefined) expect(processesIn(lab.space.directory)).toEqual([]);
   });
 
   test('gcp-quick-start: from new to nginx’s page, an update that the chain has to allow, and back', async (context) => {
