@@ -25,7 +25,8 @@ afterAll(async () => {
 beforeEach(() => {
   const { compute, storage } = lab.gcp;
   for (const all of [compute.instances, compute.disks, compute.images, storage.buckets]) all.clear();
-  rmSync(join(lab.project, 'state.json'), { force: true });
+  for (const path of [join(lab.project, 'state.json'), join(lab.root, '.local/share/dstack-cloud/uploads')])
+    rmSync(path, { recursive: true, force: true });
   lab.gcp.forgetCalls();
 });
 afterEach(() => {
@@ -108,6 +109,24 @@ describe('an upload', { timeout: 120_000 }, () => {
     };
     await lab.must('deploy');
     expect(sent()).toEqual([0, CHUNK, 0, CHUNK]);
+    await expectSameDisk();
+  });
+
+  it('gives up when Google fails without end, and goes on in the next run', async () => {
+    const { gcp } = lab;
+    gcp.fault = ({ method, range }) =>
+      method === 'PUT' && (isBoot(range) || range === 'bytes */*') ? { status: 503 } : undefined;
+    const refused = await lab.cli(['deploy']);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(
+      /^Error: Image \S+: Google answered with status 503\n.*\n {2}Next: {5}Run the same command again/m,
+    );
+    expect(gcp.calls.filter(({ method }) => method === 'PUT').length).toBeLessThan(60);
+    expect(lab.state()).toMatchObject({ status: 'STARTING', external_ip: '' });
+    expect(leftovers(lab)).toMatchObject({ instances: [], images: [], objects: [] });
+    gcp.fault = undefined;
+    const { stderr } = await lab.must('deploy');
+    expect(stderr).toContain('Uploading boot image');
     await expectSameDisk();
   });
 

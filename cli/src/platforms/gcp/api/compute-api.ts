@@ -1,9 +1,12 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Labelled } from '../resources.ts';
 import { GcpError, isNotFound } from './gcp-error.ts';
 import { type GcpRequest, type GcpSession, newRequestId } from './gcp-session.ts';
 
 /** Longest that an operation may take: an image of some GiB is made in minutes. */
 const OPERATION_MS = 30 * 60 * 1000;
+/** Least time between two questions about one operation. */
+const WAIT_MS = 500;
 const MAX_PAGES = 1000;
 
 export interface Operation {
@@ -150,7 +153,11 @@ export class ComputeApi {
           `Operation ${operation.name} did not end in ${OPERATION_MS / 60_000} minutes`,
         );
       const url = this.#url([...scope, 'operations', operation.name, 'wait']);
+      const asked = performance.now();
       operation = (await this.#ask({ method: 'POST', url })) as Operation;
+      // The wait is Google's, and may end early.
+      const early = operation.status !== 'DONE' && performance.now() - asked < WAIT_MS;
+      if (early) await sleep(WAIT_MS, undefined, { signal: this.session.context.signal });
     }
     const [error] = operation.error?.errors ?? [];
     if (error !== undefined)

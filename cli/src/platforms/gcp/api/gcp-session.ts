@@ -148,7 +148,9 @@ function parse(text: string): unknown {
 function errorOf(status: number, json: unknown, text: string): GcpError {
   const { error } = (json ?? {}) as { error?: { message?: unknown; errors?: { reason?: unknown }[] } };
   const message =
-    typeof error?.message === 'string' ? error.message : text.slice(0, 300) || `status ${status}`;
+    typeof error?.message === 'string'
+      ? error.message
+      : text.slice(0, 300) || `Google answered with status ${status}`;
   const reason = error?.errors?.[0]?.reason;
   return new GcpError(status, typeof reason === 'string' ? reason : 'error', message);
 }
