@@ -1,7 +1,7 @@
 /** Where the key service's configuration lies in its container. */
 const FOLDER = '/etc/kms';
 /** Port of the key service, before and after its keys exist. */
-export const KMS_PORT = 12_001;
+const KMS_PORT = 12_001;
 
 export interface KmsTemplate {
   /** By digest, or an image ID. */
