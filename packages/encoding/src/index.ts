@@ -20,6 +20,7 @@ export { derBitString, derBoolean, derInteger, derOctetString, derOid, derText }
 export { der } from './der/der-writer.ts';
 export { ecdsaDerToRaw, ecdsaRawToDer } from './der/ecdsa.ts';
 export { EncodingError, type EncodingErrorCode } from './errors.ts';
+export { escapeHtml } from './escape-html.ts';
 export { type FromHexOptions, fromHex, toHex } from './hex.ts';
 export { escapeNonAscii } from './json.ts';
 export { decodeMsgpack, encodeMsgpack, type MsgpackLimits } from './msgpack.ts';

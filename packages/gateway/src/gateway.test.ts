@@ -8,7 +8,13 @@ import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { fromHex } from '@dstack-cloud/encoding';
 import { generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
-import { createPrpcClient, Gateway, httpTransport, type PrpcClient } from '@dstack-cloud/prpc';
+import {
+  createPrpcClient,
+  Gateway,
+  gateway as gatewayMessages,
+  httpTransport,
+  type PrpcClient,
+} from '@dstack-cloud/prpc';
 import { type AppInfo, certificatePem, issueCertificate, issuerOf, rootCa } from '@dstack-cloud/ra-tls';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { pino } from 'pino';
@@ -114,6 +120,11 @@ describeWithPrograms('a gateway with a guest in a network of its own', ['wg', 'w
     expect((await get(`${instance(1).instanceId}-8080.${BASE}`, '/')).body).toBe('hello from the guest');
     // The guest reported no policy: its agent was asked, and what its app-compose leaves out stays closed.
     await expect(get(`${APP}-8090.${BASE}`, '/')).rejects.toThrow();
+    const operator = createPrpcClient(
+      gatewayMessages.Admin,
+      httpTransport({ socketPath: gateway.admin!, baseUrl: 'http://localhost/prpc' }),
+    );
+    expect(await operator.getMeta({})).toMatchObject({ registered: 1, online: 1 });
     // A user who stays keeps no gateway from its end.
     const kept = connect({
       host: '127.0.0.1',
@@ -258,6 +269,8 @@ port = ${WG_PORT + 3}
 key = "rpc.key"
 certs = "rpc.pem"
 mutual = { ca_certs = "kms.pem" }
+[core.admin]
+enabled = true
 [core.proxy]
 base_domain = "${BASE}"
 listen_addr = "127.0.0.1"

@@ -1,5 +1,7 @@
 import { Resolver } from 'node:dns/promises';
 import { once } from 'node:events';
+import type { Server as HttpServer } from 'node:http';
+import type { Server as HttpsServer } from 'node:https';
 import { isIPv4, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { readFileBounded } from '@dstack-cloud/app';
@@ -16,10 +18,14 @@ import {
 import { createRaTlsServer } from '@dstack-cloud/ra-tls';
 import { sharedFor } from '@dstack-cloud/runtime';
 import type { Logger } from 'pino';
+import { createAdminServer, createMetricsServer } from './admin/admin-server.ts';
+import { Fleet } from './admin/fleet.ts';
+import { adminPlace, hostAndPort, listenPrivately } from './admin/start-admin.ts';
 import { CertificateKeeper } from './certificates/certificate-keeper.ts';
 import { guestAgentAttester } from './certificates/guest-agent-attester.ts';
 import type { GatewayConfig } from './config/gateway-config.ts';
 import { GatewayError } from './errors.ts';
+import { createMetrics } from './metrics.ts';
 import { AppAddressResolver, type TxtLookup } from './names/app-address-resolver.ts';
 import { createOwnSite } from './own-site.ts';
 import { CertificateStore } from './proxy/certificate-store.ts';
@@ -52,7 +58,12 @@ const RECONCILE_EVERY_MS = 300_000;
 const SILENT_SHARE = 128;
 const MAX_SILENT = 2_048;
 
-export type RunningGateway = { readonly proxyPort: number; readonly rpcPort: number };
+export type RunningGateway = {
+  readonly proxyPort: number;
+  readonly rpcPort: number;
+  /** Socket or address of the operators' listener. */
+  readonly admin?: string;
+};
 
 type Options = {
   readonly log: Logger;
@@ -80,6 +91,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
   const { proxy, wg } = core;
   // All that can be wrong with the configuration is found before anything is changed.
   const plan = addressPlan({ ip: wg.ip, reservedNet: wg.reserved_net, clientIpRange: wg.client_ip_range });
+  const place = adminPlace(config);
   const certificates = await certificatesOf(config);
   const [key, certChain, clientCa] = await Promise.all(
     [tls.key, tls.certs, tls.mutual.ca_certs].map(readPem) as [
@@ -148,6 +160,18 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
       });
     }
 
+    const health = new InstanceHealth();
+    const fleet = new Fleet({ table: registry.table, health, handshakes: () => handshakes, now: unixNow });
+    const metrics = createMetrics(VERSION, {
+      registered: () => fleet.registered,
+      online: () => fleet.online,
+      openConnections: () => fleet.openConnections,
+      certificateEnd: () => {
+        const certificate = certificates.certificateFor(proxy.base_domain);
+        return certificate && Math.floor(Date.parse(certificate.validTo) / 1000);
+      },
+    });
+
     const keeper = zoneKey && keeperOf(config, zoneKey, store, certificates);
     if (keeper !== undefined) {
       if (!(await keeper.load()))
@@ -168,7 +192,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
     closers.push(() => ownSite.close());
     const users = createProxyServer({
       table: registry.table,
-      health: new InstanceHealth(),
+      health,
       handshakes: () => handshakes,
       certificates,
       customDomains: new AppAddressResolver({
@@ -192,14 +216,18 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
         maxSilentPerNetwork: SILENT_SHARE,
         costPerMinute: 6_000,
         costBurst: 2_000,
-        onTurnedAway: (why, address) =>
-          log.warn({ source: networkOf(address), why }, 'connection turned away'),
+        onTurnedAway: (why, address) => {
+          metrics.turnedAway(why);
+          log.warn({ source: networkOf(address), why }, 'connection turned away');
+        },
       },
-      onRecord: (record) =>
+      onRecord: (record) => {
+        metrics.connection(record);
         log[record.outcome === 'relayed' || record.outcome === 'own' ? 'debug' : 'info'](
           record,
           'connection ended',
-        ),
+        );
+      },
     });
     const guests = createRaTlsServer({
       key,
@@ -218,6 +246,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
                 ...(certificateInfo && { acmeInfo: certificateInfo }),
                 onUnknownPolicy: (instance) => policies.want(instance),
                 onRegistration: (outcome, fields) => {
+                  metrics.registration(outcome);
                   if (outcome === 'accepted') registeredAt = performance.now();
                   log.info({ outcome, ...fields }, 'registration');
                 },
@@ -234,19 +263,47 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
         },
       }),
     });
+    const ending = new AbortController();
+    let admin: string | undefined;
+    if (place !== undefined) {
+      const operators = createAdminServer({
+        fleet,
+        metrics,
+        baseDomain: proxy.base_domain,
+        port: proxy.listen_port,
+        publicKey,
+        token: place.token,
+        ...(keeper && { renew: () => keeper.renew({ force: true }) }),
+        exit: () => ending.abort(),
+        now: unixNow,
+        onCall: (method, status) => log.info({ method, status }, 'operator called'),
+      });
+      closers.push(() => closeNow(operators));
+      const { address } = place;
+      if (address === 'unix') admin = await listenPrivately(operators, core.state_path);
+      else {
+        await listen(operators, address.host, address.port);
+        admin = `${address.host}:${portOf(operators)}`;
+      }
+      log.info({ admin }, 'operators are served');
+    }
+    if (core.metrics.address !== '') {
+      const collectors = createMetricsServer(metrics);
+      closers.push(() => closeNow(collectors));
+      const { host, port } = hostAndPort(core.metrics.address);
+      await listen(collectors, host, port);
+    }
     const drain = drainOf(users);
-    closers.push(drain, () => {
-      guests.closeAllConnections();
-      return ended(guests);
-    });
+    closers.push(drain, () => closeNow(guests));
     await listen(users, proxy.listen_addr, proxy.listen_port);
     await listen(guests, config.address, config.port);
     log.info(
       { driver: wireGuard.driver, registered: registry.table.size, domain: proxy.base_domain },
       'gateway serves',
     );
-    ready?.({ proxyPort: portOf(users), rpcPort: portOf(guests) });
-    if (!signal.aborted) await once(signal, 'abort');
+    ready?.({ proxyPort: portOf(users), rpcPort: portOf(guests), ...(admin !== undefined && { admin }) });
+    const end = AbortSignal.any([signal, ending.signal]);
+    if (!end.aborted) await once(end, 'abort');
   } finally {
     // The last that was begun ends first.
     for (const close of closers.reverse()) await close();
@@ -368,6 +425,11 @@ function drainOf(server: Server): () => Promise<void> {
 
 function portOf(server: Server): number {
   return (server.address() as { port: number }).port;
+}
+
+async function closeNow(server: HttpServer | HttpsServer): Promise<void> {
+  server.closeAllConnections();
+  await ended(server);
 }
 
 async function ended(server: Server): Promise<void> {

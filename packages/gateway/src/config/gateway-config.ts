@@ -16,6 +16,10 @@ export type GatewayConfig = {
     readonly proxy: ProxyConfig;
     readonly wg: WireGuardConfig;
     readonly certbot: CertbotConfig;
+    /** For operators; `address` is `unix` or `host:port`. */
+    readonly admin: { readonly enabled: boolean; readonly address: string; readonly auth_token: string };
+    /** For a collector of metrics, `host:port`; empty for none. */
+    readonly metrics: { readonly address: string };
     readonly recycle: { readonly enabled: boolean; readonly interval: number; readonly timeout: number };
   };
 };

@@ -77,7 +77,7 @@ function conflicts({ core: { proxy, certbot } }: GatewayConfig): string[] {
 function issueText(issue: z.core.$ZodIssue): string {
   const key = issue.path.join('.');
   if (issue.code !== 'unrecognized_keys')
-    return `${key}: ${key.endsWith('private_key') ? 'is not accepted' : issue.message}`;
+    return `${key}: ${/private_key$|auth_token$/.test(key) ? 'is not accepted' : issue.message}`;
   return issue.keys
     .map((unknown) => {
       const nearest = nearestName(unknown, knownKeys(configSchema, issue.path));

@@ -19,6 +19,10 @@ const domain = z
     'must be a domain name',
   );
 
+const listenAddress = z
+  .string()
+  .regex(/^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:]{2,39}\]):\d{1,5}$/, 'must be an IP address and a port');
+
 const timeouts = z.strictObject({
   handshake: duration.prefault('5s'),
   pp_header: duration.prefault('5s'),
@@ -111,6 +115,14 @@ export const configSchema: z.ZodType<GatewayConfig> = z.strictObject({
     proxy,
     wg: wg.prefault({}),
     certbot: certbot.prefault({}),
+    admin: z
+      .strictObject({
+        enabled: z.boolean().default(false),
+        address: z.union([z.literal('unix'), listenAddress]).default('unix'),
+        auth_token: z.string().max(1_024).default(''),
+      })
+      .prefault({}),
+    metrics: z.strictObject({ address: z.union([z.literal(''), listenAddress]).default('') }).prefault({}),
     recycle: z
       .strictObject({
         enabled: z.boolean().default(true),

@@ -1,11 +1,10 @@
-import { toHex } from '@dstack-cloud/encoding';
+import { escapeHtml, toHex } from '@dstack-cloud/encoding';
 import type { AppInfo, PlainResponse, PlainRoute } from '@dstack-cloud/prpc';
 import type { Agent } from '../agent/agent.ts';
 import { info } from '../agent/info.ts';
 import { CONTAINER_NAME, type ContainerInfo, type Containers } from '../machine/containers.ts';
 import { type SystemInfo, systemInfo } from '../machine/system-info.ts';
 import { KeptAnswers } from '../public/kept-answers.ts';
-import { escapeHtml } from './escape-html.ts';
 
 const GIB = 1024n ** 3n;
 /** Of many who ask within a second, one has the engine asked. */

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file gateway.proto.
  */
 export const file_gateway: GenFile = /*@__PURE__*/
-  fileDesc("Cg1nYXRld2F5LnByb3RvEgdnYXRld2F5Im4KElJlZ2lzdGVyQ3ZtUmVxdWVzdBIZChFjbGllbnRfcHVibGljX2tleRgBIAEoCRItCgtwb3J0X3BvbGljeRgCIAEoCzITLmdhdGV3YXkuUG9ydFBvbGljeUgAiAEBQg4KDF9wb3J0X3BvbGljeSJGCgpQb3J0UG9saWN5EiEKBXBvcnRzGAEgAygLMhIuZ2F0ZXdheS5Qb3J0QXR0cnMSFQoNcmVzdHJpY3RfbW9kZRgCIAEoCCIlCglQb3J0QXR0cnMSDAoEcG9ydBgBIAEoDRIKCgJwcBgCIAEoCCJlChNSZWdpc3RlckN2bVJlc3BvbnNlEiQKAndnGAEgASgLMhguZ2F0ZXdheS5XaXJlR3VhcmRDb25maWcSKAoFYWdlbnQYAiABKAsyGS5nYXRld2F5Lkd1ZXN0QWdlbnRDb25maWciTQoPV2lyZUd1YXJkQ29uZmlnEhEKCWNsaWVudF9pcBgBIAEoCRInCgdzZXJ2ZXJzGAIgAygLMhYuZ2F0ZXdheS5XaXJlR3VhcmRQZWVyIjkKDVdpcmVHdWFyZFBlZXISCgoCcGsYASABKAkSCgoCaXAYAiABKAkSEAoIZW5kcG9pbnQYAyABKAkibwoQR3Vlc3RBZ2VudENvbmZpZxIVCg1leHRlcm5hbF9wb3J0GAEgASgNEhUKDWludGVybmFsX3BvcnQYAiABKA0SDgoGZG9tYWluGAMgASgJEh0KFWFwcF9hZGRyZXNzX25zX3ByZWZpeBgEIAEoCSJqCgxJbmZvUmVzcG9uc2USEwoLYmFzZV9kb21haW4YASABKAkSFQoNZXh0ZXJuYWxfcG9ydBgCIAEoDRIdChVhcHBfYWRkcmVzc19uc19wcmVmaXgYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSLMAQoQQWNtZUluZm9SZXNwb25zZRITCgthY2NvdW50X3VyaRgBIAEoCRIRCgloaXN0X2tleXMYAiADKAwSMgoQcXVvdGVkX2hpc3Rfa2V5cxgDIAMoCzIYLmdhdGV3YXkuUXVvdGVkUHVibGljS2V5EhUKDWFjY291bnRfcXVvdGUYBCABKAkSEwoLYWN0aXZlX2NlcnQYBSABKAkSEwoLYmFzZV9kb21haW4YBiABKAkSGwoTYWNjb3VudF9hdHRlc3RhdGlvbhgHIAEoCSJJCg9RdW90ZWRQdWJsaWNLZXkSEgoKcHVibGljX2tleRgBIAEoDBINCgVxdW90ZRgCIAEoCRITCgthdHRlc3RhdGlvbhgDIAEoCTLJAQoHR2F0ZXdheRJICgtSZWdpc3RlckN2bRIbLmdhdGV3YXkuUmVnaXN0ZXJDdm1SZXF1ZXN0GhwuZ2F0ZXdheS5SZWdpc3RlckN2bVJlc3BvbnNlEj0KCEFjbWVJbmZvEhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5GhkuZ2F0ZXdheS5BY21lSW5mb1Jlc3BvbnNlEjUKBEluZm8SFi5nb29nbGUucHJvdG9idWYuRW1wdHkaFS5nYXRld2F5LkluZm9SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_empty]);
+  fileDesc("Cg1nYXRld2F5LnByb3RvEgdnYXRld2F5Im4KElJlZ2lzdGVyQ3ZtUmVxdWVzdBIZChFjbGllbnRfcHVibGljX2tleRgBIAEoCRItCgtwb3J0X3BvbGljeRgCIAEoCzITLmdhdGV3YXkuUG9ydFBvbGljeUgAiAEBQg4KDF9wb3J0X3BvbGljeSJGCgpQb3J0UG9saWN5EiEKBXBvcnRzGAEgAygLMhIuZ2F0ZXdheS5Qb3J0QXR0cnMSFQoNcmVzdHJpY3RfbW9kZRgCIAEoCCIlCglQb3J0QXR0cnMSDAoEcG9ydBgBIAEoDRIKCgJwcBgCIAEoCCJlChNSZWdpc3RlckN2bVJlc3BvbnNlEiQKAndnGAEgASgLMhguZ2F0ZXdheS5XaXJlR3VhcmRDb25maWcSKAoFYWdlbnQYAiABKAsyGS5nYXRld2F5Lkd1ZXN0QWdlbnRDb25maWciTQoPV2lyZUd1YXJkQ29uZmlnEhEKCWNsaWVudF9pcBgBIAEoCRInCgdzZXJ2ZXJzGAIgAygLMhYuZ2F0ZXdheS5XaXJlR3VhcmRQZWVyIjkKDVdpcmVHdWFyZFBlZXISCgoCcGsYASABKAkSCgoCaXAYAiABKAkSEAoIZW5kcG9pbnQYAyABKAkibwoQR3Vlc3RBZ2VudENvbmZpZxIVCg1leHRlcm5hbF9wb3J0GAEgASgNEhUKDWludGVybmFsX3BvcnQYAiABKA0SDgoGZG9tYWluGAMgASgJEh0KFWFwcF9hZGRyZXNzX25zX3ByZWZpeBgEIAEoCSJqCgxJbmZvUmVzcG9uc2USEwoLYmFzZV9kb21haW4YASABKAkSFQoNZXh0ZXJuYWxfcG9ydBgCIAEoDRIdChVhcHBfYWRkcmVzc19uc19wcmVmaXgYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSLMAQoQQWNtZUluZm9SZXNwb25zZRITCgthY2NvdW50X3VyaRgBIAEoCRIRCgloaXN0X2tleXMYAiADKAwSMgoQcXVvdGVkX2hpc3Rfa2V5cxgDIAMoCzIYLmdhdGV3YXkuUXVvdGVkUHVibGljS2V5EhUKDWFjY291bnRfcXVvdGUYBCABKAkSEwoLYWN0aXZlX2NlcnQYBSABKAkSEwoLYmFzZV9kb21haW4YBiABKAkSGwoTYWNjb3VudF9hdHRlc3RhdGlvbhgHIAEoCSJJCg9RdW90ZWRQdWJsaWNLZXkSEgoKcHVibGljX2tleRgBIAEoDBINCgVxdW90ZRgCIAEoCRITCgthdHRlc3RhdGlvbhgDIAEoCSJ6Cg5TdGF0dXNSZXNwb25zZRIKCgJpZBgBIAEoDBILCgN1cmwYAiABKAkSFAoMYm9vdG5vZGVfdXJsGAMgASgJEhcKD251bV9jb25uZWN0aW9ucxgEIAEoBBIgCgVob3N0cxgFIAMoCzIRLmdhdGV3YXkuSG9zdEluZm8ikQEKCEhvc3RJbmZvEhMKC2luc3RhbmNlX2lkGAEgASgJEgoKAmlwGAIgASgJEg4KBmFwcF9pZBgDIAEoCRITCgtiYXNlX2RvbWFpbhgEIAEoCRIMCgRwb3J0GAUgASgNEhgKEGxhdGVzdF9oYW5kc2hha2UYBiABKAQSFwoPbnVtX2Nvbm5lY3Rpb25zGAcgASgEIhwKDkdldEluZm9SZXF1ZXN0EgoKAmlkGAEgASgJIk8KD0dldEluZm9SZXNwb25zZRINCgVmb3VuZBgBIAEoCBIkCgRpbmZvGAIgASgLMhEuZ2F0ZXdheS5Ib3N0SW5mb0gAiAEBQgcKBV9pbmZvIjUKD0dldE1ldGFSZXNwb25zZRISCgpyZWdpc3RlcmVkGAEgASgNEg4KBm9ubGluZRgCIAEoDSIkChFSZW5ld0NlcnRSZXNwb25zZRIPCgdyZW5ld2VkGAEgASgIMskBCgdHYXRld2F5EkgKC1JlZ2lzdGVyQ3ZtEhsuZ2F0ZXdheS5SZWdpc3RlckN2bVJlcXVlc3QaHC5nYXRld2F5LlJlZ2lzdGVyQ3ZtUmVzcG9uc2USPQoIQWNtZUluZm8SFi5nb29nbGUucHJvdG9idWYuRW1wdHkaGS5nYXRld2F5LkFjbWVJbmZvUmVzcG9uc2USNQoESW5mbxIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoVLmdhdGV3YXkuSW5mb1Jlc3BvbnNlMrYCCgVBZG1pbhI5CgZTdGF0dXMSFi5nb29nbGUucHJvdG9idWYuRW1wdHkaFy5nYXRld2F5LlN0YXR1c1Jlc3BvbnNlEjwKB0dldEluZm8SFy5nYXRld2F5LkdldEluZm9SZXF1ZXN0GhguZ2F0ZXdheS5HZXRJbmZvUmVzcG9uc2USOwoHR2V0TWV0YRIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoYLmdhdGV3YXkuR2V0TWV0YVJlc3BvbnNlEj8KCVJlbmV3Q2VydBIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoaLmdhdGV3YXkuUmVuZXdDZXJ0UmVzcG9uc2USNgoERXhpdBIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eWIGcHJvdG8z", [file_google_protobuf_empty]);
 
 /**
  * @generated from message gateway.RegisterCvmRequest
@@ -310,6 +310,172 @@ export const QuotedPublicKeySchema: GenMessage<QuotedPublicKey> = /*@__PURE__*/
   messageDesc(file_gateway, 9);
 
 /**
+ * @generated from message gateway.StatusResponse
+ */
+export type StatusResponse = Message<"gateway.StatusResponse"> & {
+  /**
+   * @generated from field: bytes id = 1;
+   */
+  id: Uint8Array;
+
+  /**
+   * @generated from field: string url = 2;
+   */
+  url: string;
+
+  /**
+   * @generated from field: string bootnode_url = 3;
+   */
+  bootnodeUrl: string;
+
+  /**
+   * @generated from field: uint64 num_connections = 4;
+   */
+  numConnections: bigint;
+
+  /**
+   * @generated from field: repeated gateway.HostInfo hosts = 5;
+   */
+  hosts: HostInfo[];
+};
+
+/**
+ * Describes the message gateway.StatusResponse.
+ * Use `create(StatusResponseSchema)` to create a new message.
+ */
+export const StatusResponseSchema: GenMessage<StatusResponse> = /*@__PURE__*/
+  messageDesc(file_gateway, 10);
+
+/**
+ * @generated from message gateway.HostInfo
+ */
+export type HostInfo = Message<"gateway.HostInfo"> & {
+  /**
+   * @generated from field: string instance_id = 1;
+   */
+  instanceId: string;
+
+  /**
+   * @generated from field: string ip = 2;
+   */
+  ip: string;
+
+  /**
+   * @generated from field: string app_id = 3;
+   */
+  appId: string;
+
+  /**
+   * @generated from field: string base_domain = 4;
+   */
+  baseDomain: string;
+
+  /**
+   * @generated from field: uint32 port = 5;
+   */
+  port: number;
+
+  /**
+   * Unix seconds; 0 for none.
+   *
+   * @generated from field: uint64 latest_handshake = 6;
+   */
+  latestHandshake: bigint;
+
+  /**
+   * @generated from field: uint64 num_connections = 7;
+   */
+  numConnections: bigint;
+};
+
+/**
+ * Describes the message gateway.HostInfo.
+ * Use `create(HostInfoSchema)` to create a new message.
+ */
+export const HostInfoSchema: GenMessage<HostInfo> = /*@__PURE__*/
+  messageDesc(file_gateway, 11);
+
+/**
+ * @generated from message gateway.GetInfoRequest
+ */
+export type GetInfoRequest = Message<"gateway.GetInfoRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message gateway.GetInfoRequest.
+ * Use `create(GetInfoRequestSchema)` to create a new message.
+ */
+export const GetInfoRequestSchema: GenMessage<GetInfoRequest> = /*@__PURE__*/
+  messageDesc(file_gateway, 12);
+
+/**
+ * @generated from message gateway.GetInfoResponse
+ */
+export type GetInfoResponse = Message<"gateway.GetInfoResponse"> & {
+  /**
+   * @generated from field: bool found = 1;
+   */
+  found: boolean;
+
+  /**
+   * @generated from field: optional gateway.HostInfo info = 2;
+   */
+  info?: HostInfo | undefined;
+};
+
+/**
+ * Describes the message gateway.GetInfoResponse.
+ * Use `create(GetInfoResponseSchema)` to create a new message.
+ */
+export const GetInfoResponseSchema: GenMessage<GetInfoResponse> = /*@__PURE__*/
+  messageDesc(file_gateway, 13);
+
+/**
+ * @generated from message gateway.GetMetaResponse
+ */
+export type GetMetaResponse = Message<"gateway.GetMetaResponse"> & {
+  /**
+   * @generated from field: uint32 registered = 1;
+   */
+  registered: number;
+
+  /**
+   * With a handshake within five minutes.
+   *
+   * @generated from field: uint32 online = 2;
+   */
+  online: number;
+};
+
+/**
+ * Describes the message gateway.GetMetaResponse.
+ * Use `create(GetMetaResponseSchema)` to create a new message.
+ */
+export const GetMetaResponseSchema: GenMessage<GetMetaResponse> = /*@__PURE__*/
+  messageDesc(file_gateway, 14);
+
+/**
+ * @generated from message gateway.RenewCertResponse
+ */
+export type RenewCertResponse = Message<"gateway.RenewCertResponse"> & {
+  /**
+   * @generated from field: bool renewed = 1;
+   */
+  renewed: boolean;
+};
+
+/**
+ * Describes the message gateway.RenewCertResponse.
+ * Use `create(RenewCertResponseSchema)` to create a new message.
+ */
+export const RenewCertResponseSchema: GenMessage<RenewCertResponse> = /*@__PURE__*/
+  messageDesc(file_gateway, 15);
+
+/**
  * @generated from service gateway.Gateway
  */
 export const Gateway: GenService<{
@@ -343,4 +509,59 @@ export const Gateway: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_gateway, 0);
+
+/**
+ * For operators, at a listener of its own.
+ *
+ * @generated from service gateway.Admin
+ */
+export const Admin: GenService<{
+  /**
+   * @generated from rpc gateway.Admin.Status
+   */
+  status: {
+    methodKind: "unary";
+    input: typeof EmptySchema;
+    output: typeof StatusResponseSchema;
+  },
+  /**
+   * By instance id.
+   *
+   * @generated from rpc gateway.Admin.GetInfo
+   */
+  getInfo: {
+    methodKind: "unary";
+    input: typeof GetInfoRequestSchema;
+    output: typeof GetInfoResponseSchema;
+  },
+  /**
+   * @generated from rpc gateway.Admin.GetMeta
+   */
+  getMeta: {
+    methodKind: "unary";
+    input: typeof EmptySchema;
+    output: typeof GetMetaResponseSchema;
+  },
+  /**
+   * Orders a certificate, also when the one in force is young.
+   *
+   * @generated from rpc gateway.Admin.RenewCert
+   */
+  renewCert: {
+    methodKind: "unary";
+    input: typeof EmptySchema;
+    output: typeof RenewCertResponseSchema;
+  },
+  /**
+   * Ends the gateway in peace.
+   *
+   * @generated from rpc gateway.Admin.Exit
+   */
+  exit: {
+    methodKind: "unary";
+    input: typeof EmptySchema;
+    output: typeof EmptySchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_gateway, 1);
 

@@ -1,4 +1,4 @@
-import { printable } from '@dstack-cloud/encoding';
+import { printable } from './printable.ts';
 
 /** The longest text that is shown: the TCB info with its event log has some 100 KiB. */
 const MAX_LENGTH = 1024 * 1024;
