@@ -18,6 +18,7 @@ const suites: Record<string, () => Promise<{ run(): Promise<Result[]> }>> = {
   'kms-soak': () => import('./kms-soak.ts'),
   guest: () => import('./guest.ts'),
   demo: () => import('./demo.ts'),
+  util: () => import('./util.ts'),
   verifier: () => import('./verifier.ts'),
   vm: () => import('./vm.ts'),
 };

@@ -2,4 +2,7 @@ import { surviveClosedOutput } from '@dstack-cloud/files';
 import { runUtil } from './run-util.ts';
 
 surviveClosedOutput();
-process.exitCode = await runUtil(process.argv.slice(2));
+// No top-level await: a single executable is CommonJS.
+void runUtil(process.argv.slice(2)).then((code) => {
+  process.exitCode = code;
+});

@@ -20,7 +20,6 @@ import { appIdArgument, hexArgument, reportDataArgument } from '../hex-argument.
 import { isEnclave, type Machine, openMachineDevice, thisMachine } from '../machine.ts';
 import { note } from '../note.ts';
 import { writeOutput } from '../write-output.ts';
-import { describeMachine } from './describe-machine.ts';
 
 const REPORT_DATA: Command['options'][number] = { name: 'report-data', value: 'REPORT_DATA' };
 
@@ -88,6 +87,7 @@ const show: Command = {
   about: 'Show the current RTMR state',
   options: [],
   async run() {
+    const { describeMachine } = await import('./describe-machine.ts');
     const facts = describeMachine(await attest(new Uint8Array(64)));
     await writeOutput(undefined, `${JSON.stringify(facts, null, 2)}\n`);
   },

@@ -3,7 +3,6 @@ import { UtilError } from '../errors.ts';
 import { appIdArgument } from '../hex-argument.ts';
 import { getKeys } from '../keys/get-keys.ts';
 import { KEY_FILE } from '../keys/key-file.ts';
-import { measurementLines, measurementsOf } from '../keys/show-mrs.ts';
 import { thisMachine } from '../machine.ts';
 import { note } from '../note.ts';
 import { writeOutput, writeSecret } from '../write-output.ts';
@@ -51,6 +50,7 @@ export const getKeysCommand: Command = {
   async run(values) {
     const machine = thisMachine();
     if (values['show-mrs']) {
+      const { measurementLines, measurementsOf } = await import('../keys/show-mrs.ts');
       const found = await measurementsOf(
         { eif: textOf(values, 'eif'), measurements: textOf(values, 'measurements') },
         machine,

@@ -1,7 +1,6 @@
 import { readdir, rm } from 'node:fs/promises';
 import { request } from 'node:http';
 import { basename, dirname, join, resolve } from 'node:path';
-import { memberOf, readComposeFile } from '@dstack-cloud/app/compose-file';
 import { printable } from '@dstack-cloud/encoding';
 import { isThere } from '@dstack-cloud/files';
 import { type Command, requiredText } from '../command-line/command.ts';
@@ -72,6 +71,7 @@ interface Engine {
 async function readProject(path: string): Promise<{ name: string; services: ReadonlySet<string> }> {
   const bytes = await readNamedFile(path, 'failed to read docker-compose file', MAX_COMPOSE);
   try {
+    const { memberOf, readComposeFile } = await import('@dstack-cloud/app/compose-file');
     const { root, services } = readComposeFile(new TextDecoder().decode(bytes), path);
     const name = memberOf(root, 'name');
     const own = name?.kind === 'scalar' ? name.text : null;

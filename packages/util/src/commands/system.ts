@@ -1,18 +1,6 @@
 import { join } from 'node:path';
 import { parseSysConfig } from '@dstack-cloud/app';
 import { utf8 } from '@dstack-cloud/encoding';
-import {
-  createLogger,
-  hostNotifier,
-  hostTransport,
-  machineSteps,
-  mountSharedDisk,
-  openConfiguredDevice,
-  parseGuestConfig,
-  prepare,
-  thisMachine as thisHost,
-  unmountSharedDisk,
-} from '@dstack-cloud/guest-agent';
 import { type Command, requiredText, textOf } from '../command-line/command.ts';
 import { UtilError } from '../errors.ts';
 import { readNamedFile } from '../files.ts';
@@ -28,6 +16,9 @@ const WORK_DIR: Command['options'][number] = {
   required: true,
 };
 
+/** Loaded by what needs it alone: an enclave waits for its keys. */
+const guestAgent = () => import('@dstack-cloud/guest-agent');
+
 export const setup: Command = {
   name: 'setup',
   about: 'Prepare dstack system',
@@ -38,6 +29,15 @@ export const setup: Command = {
   ],
   async run(values) {
     process.umask(0o077);
+    const {
+      createLogger,
+      hostNotifier,
+      machineSteps,
+      openConfiguredDevice,
+      parseGuestConfig,
+      prepare,
+      thisMachine: thisHost,
+    } = await guestAgent();
     const log = createLogger('dstack-util');
     const config = parseGuestConfig(
       JSON.stringify({
@@ -72,7 +72,10 @@ const mount: Command = {
       required: true,
     },
   ],
-  run: async (values) => await mountSharedDisk(thisHost, requiredText(values, 'mount-point')),
+  async run(values) {
+    const { mountSharedDisk, thisMachine: thisHost } = await guestAgent();
+    await mountSharedDisk(thisHost, requiredText(values, 'mount-point'));
+  },
 };
 
 const unmount: Command = {
@@ -86,7 +89,10 @@ const unmount: Command = {
       required: true,
     },
   ],
-  run: async (values) => await unmountSharedDisk(thisHost, requiredText(values, 'mount-point')),
+  async run(values) {
+    const { thisMachine: thisHost, unmountSharedDisk } = await guestAgent();
+    await unmountSharedDisk(thisHost, requiredText(values, 'mount-point'));
+  },
 };
 
 export const hostShared: Command = {
@@ -107,6 +113,7 @@ export const notifyHost: Command = {
   async run(values) {
     const url = textOf(values, 'url') ?? (await readSysConfig(thisMachine().hostShared)).hostApiUrl;
     if (url === undefined || url === '') return;
+    const { hostTransport } = await guestAgent();
     const transport = hostTransport(url, { timeoutMs: TIMEOUT_MS });
     if (transport === undefined)
       throw new UtilError(

@@ -1,5 +1,4 @@
 import { dirname, join } from 'node:path';
-import { createLogger, serveEnclaveAgent } from '@dstack-cloud/guest-agent';
 import { UtilError } from '../errors.ts';
 import { dialKms } from '../keys/dial-kms.ts';
 import { type Machine, openMachineDevice } from '../machine.ts';
@@ -25,6 +24,8 @@ export async function startAgent(
   keys: string,
 ): Promise<{ close(): Promise<void> }[]> {
   if (socket === undefined) return [];
+  // Loaded while nothing waits for keys any more.
+  const { createLogger, serveEnclaveAgent } = await import('@dstack-cloud/guest-agent');
   const device = await openMachineDevice(machine);
   if (device.mode !== 'dstack-nitro-enclave') {
     await device.close?.();
