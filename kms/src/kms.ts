@@ -1,9 +1,10 @@
 import type { IncomingMessage } from 'node:http';
-import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { Policy } from '@dstack-cloud/policy';
 import type { Audit } from './audit/audit-log.ts';
+import type { CurrentKeys } from './authorize/current-keys.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import type { EvidenceVerifier } from './evidence/evidence-verifier.ts';
+import type { VerifiedEvidence } from './evidence/verified-evidence.ts';
 import type { OsImages } from './image/os-images.ts';
 import type { KmsKeys } from './key-directory/kms-keys.ts';
 import type { RateLimits } from './limits/rate-limits.ts';
@@ -15,6 +16,8 @@ import type { Metrics } from './telemetry/metrics.ts';
 export type Kms = {
   readonly config: KmsConfig;
   readonly keys: KmsKeys;
+  /** What the policy said last of applications' keys. */
+  readonly currentKeys: CurrentKeys;
   readonly policy: Policy;
   readonly evidence: EvidenceVerifier;
   readonly self: SelfAuthorization;
@@ -43,5 +46,5 @@ export type ClusterService = {
 export type Caller = {
   readonly address: string;
   readonly request: IncomingMessage;
-  readonly attestation: VerifiedAttestation | undefined;
+  readonly attestation: VerifiedEvidence | undefined;
 };

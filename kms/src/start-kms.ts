@@ -1,6 +1,7 @@
 import { k256Backend } from '@dstack-cloud/keys';
 import { errorChain } from '@dstack-cloud/runtime';
 import { startAdminListener } from './admin/admin-listener.ts';
+import { assembleKms } from './assemble-kms.ts';
 import { openAudit } from './audit/audit-log.ts';
 import { unknownRoots } from './authorize/unknown-roots.ts';
 import type { ConfiguredFiles } from './config/configured-files.ts';
@@ -105,8 +106,7 @@ type Closer = () => Promise<void>;
 
 /** @param opened gets what is to be closed, last first, when this throws */
 async function open(services: Services, options: StartOptions, opened: Closer[]): Promise<RunningKms> {
-  const { config, trust, files, simulated, metrics, policy, agent, evidence, self, images, log, now } =
-    services;
+  const { config, trust, files, simulated, metrics, agent, images, log, now } = services;
   if (simulated)
     log.warn({ simulated }, 'A trust root that is not the vendor is configured: evidence may be simulated');
   const directory = config.core.cert_dir;
@@ -133,12 +133,9 @@ async function open(services: Services, options: StartOptions, opened: Closer[])
     () => front.stop(),
   );
   const limits = rateLimits(config, metrics);
-  const kms: Kms = {
+  const kms = assembleKms(services, {
     config,
     keys,
-    policy,
-    evidence,
-    self,
     audit,
     limits,
     images: {
@@ -148,12 +145,8 @@ async function open(services: Services, options: StartOptions, opened: Closer[])
         front.imagesCleared();
       },
     },
-    log,
-    metrics,
     service: front.service,
-    simulated,
-    now,
-  };
+  });
   const certificate = await renewRpcCertificate({ config, keys, agent, now });
   const main = await front.start(kms, { limits, files, certificate });
   opened.push(() => main.close(0));

@@ -1,10 +1,9 @@
 import { AttestationError, decodeAttestation, verifyAttestation } from '@dstack-cloud/attestation';
 import { type MessageInitShape, type kms as proto, RpcError } from '@dstack-cloud/prpc';
 import { checkImage } from '../authorize/check-image.ts';
-import { bootInfoOf } from '../evidence/boot-info-of.ts';
-import { assertConfigSize, withRequestConfig } from '../evidence/config-text.ts';
 import { platformOptions } from '../evidence/platform-options.ts';
 import type { Trust } from '../evidence/trust.ts';
+import { assertConfigSize, VerifiedEvidence } from '../evidence/verified-evidence.ts';
 import type { Kms } from '../kms.ts';
 import { askPolicy } from '../policy/ask-policy.ts';
 
@@ -18,9 +17,8 @@ export async function checkBoot(
   { attestation, vmConfig, isKms }: proto.CheckBootRequest,
 ): Promise<MessageInitShape<typeof proto.CheckBootResponseSchema>> {
   assertConfigSize(vmConfig);
-  const verified = await verify();
-  const configured = withRequestConfig(verified, vmConfig);
-  const info = bootInfoOf(configured, false);
+  const configured = new VerifiedEvidence(await verify()).withConfig(vmConfig);
+  const info = configured.bootInfo(false);
   let decision = { allowed: false, reason: '' };
   try {
     await checkImage(configured, kms);

@@ -1,24 +1,15 @@
-import {
-  appraiseTcb,
-  type BootInfo,
-  snpPolicyFromConfig,
-  TCB_STATUSES,
-  type VerifiedAttestation,
-} from '@dstack-cloud/attestation';
+import { appraiseTcb, type BootInfo, snpPolicyFromConfig, TCB_STATUSES } from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
 import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { Decided, Released } from '../audit/audit-entry.ts';
-import { bootInfoOf } from '../evidence/boot-info-of.ts';
-import { assertConfigSize, keepRequestConfig, withRequestConfig } from '../evidence/config-text.ts';
 import { assertReleaseAllowed } from '../evidence/release-gate.ts';
+import { assertConfigSize, type VerifiedEvidence } from '../evidence/verified-evidence.ts';
 import type { Kms } from '../kms.ts';
 import { askPolicy, denial } from '../policy/ask-policy.ts';
 import { checkImage, needsImageDownload } from './check-image.ts';
-import { noteCurrentKeys } from './current-keys.ts';
 import { activeAssignment, type KeyAssignment, keyAssignment } from './key-assignment.ts';
 import { keyEpochs } from './key-epochs.ts';
-import { workloadOf } from './workload-of.ts';
 
 export type AuthorizeInput = {
   /** What is asked for, for the audit log. */
@@ -49,7 +40,17 @@ export type Authorized = {
 
 type Authorizing = Pick<
   Kms,
-  'config' | 'keys' | 'policy' | 'self' | 'metrics' | 'log' | 'now' | 'audit' | 'limits' | 'images'
+  | 'config'
+  | 'keys'
+  | 'currentKeys'
+  | 'policy'
+  | 'self'
+  | 'metrics'
+  | 'log'
+  | 'now'
+  | 'audit'
+  | 'limits'
+  | 'images'
 >;
 
 /** The KMS itself is not allowed: nothing is said about the workload. */
@@ -63,13 +64,13 @@ class SelfRefusal extends Error {}
  */
 export async function authorize(
   kms: Authorizing,
-  verified: VerifiedAttestation,
+  evidence: VerifiedEvidence,
   input: AuthorizeInput,
 ): Promise<Authorized> {
   try {
     assertConfigSize(input.vmConfig);
-    kms.limits.workload(workloadOf(verified));
-    return await kms.limits.shown(input.address, () => decide(kms, verified, input), isExcused);
+    kms.limits.workload(evidence.workload);
+    return await kms.limits.shown(input.address, () => decide(kms, evidence, input), isExcused);
   } catch (error) {
     if (error instanceof SelfRefusal) throw error.cause;
     const { context } = input;
@@ -85,11 +86,11 @@ function isExcused(error: unknown): boolean {
 
 async function decide(
   kms: Authorizing,
-  verified: VerifiedAttestation,
+  evidence: VerifiedEvidence,
   input: AuthorizeInput,
 ): Promise<Authorized> {
-  const configured = withRequestConfig(verified, input.vmConfig);
-  const info = bootInfoOf(configured, input.bootTime);
+  const configured = evidence.withConfig(input.vmConfig);
+  const info = configured.bootInfo(input.bootTime);
   let blockNumber: bigint | undefined;
   let keyEpoch = 0;
   let keyRoot: string | undefined;
@@ -116,12 +117,12 @@ async function decide(
       input.kind === 'app' ? keyAssignment(kms, info.appId, decision) : activeAssignment(kms.keys);
     // While there is but one root, records stay as they were.
     if (kms.keys.history.length > 0) keyRoot = assignment.root.id;
-    if (input.kind === 'app') noteCurrentKeys(kms.policy, info.appId, decision);
+    if (input.kind === 'app') kms.currentKeys.note(info.appId, decision);
     const { gatewayAppId } = decision;
     released = input.accept?.(info, assignment);
     kms.limits.release(input.kind === 'app' ? toHex(info.appId) : 'kms');
     await record(true, '');
-    keepRequestConfig(verified, configured);
+    evidence.keepConfig(configured);
     return { info, gatewayAppId, blockNumber, assignment };
   } catch (error) {
     const refusal = error instanceof SelfRefusal ? error.cause : error;

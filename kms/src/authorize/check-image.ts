@@ -1,28 +1,21 @@
-import {
-  AttestationError,
-  needsOsImage,
-  type VerifiedAttestation,
-  verifyOsImage,
-} from '@dstack-cloud/attestation';
+import { AttestationError, needsOsImage, verifyOsImage } from '@dstack-cloud/attestation';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
 import { KmsError } from '../errors.ts';
+import type { ConfiguredEvidence } from '../evidence/verified-evidence.ts';
 import { IMAGE_REFUSAL, imageRefusal } from '../image/image-refusal.ts';
 import type { OsImages } from '../image/os-images.ts';
 
 /** Modes whose image check costs nothing and is made whatever `image.verify` says. */
 const ALWAYS: readonly string[] = ['dstack-nitro-enclave', 'dstack-gcp-tdx'];
 
-/** Evidence whose image was found right: the check needs nothing but the evidence and its configuration. */
-const passed = new WeakSet<VerifiedAttestation>();
-
 type Checking = { readonly config: KmsConfig; readonly images: OsImages };
 
 /** Whether the check may have to download the image: then the policy is asked first. */
-export function needsImageDownload(verified: VerifiedAttestation, { config }: Checking): boolean {
-  if (!config.core.image.verify || passed.has(verified)) return false;
+export function needsImageDownload(evidence: ConfiguredEvidence, { config }: Checking): boolean {
+  if (!config.core.image.verify || evidence.isImageChecked) return false;
   try {
-    return needsOsImage(verified);
+    return needsOsImage(evidence.verified());
   } catch {
     // The check itself says what is wrong.
     return false;
@@ -33,13 +26,14 @@ export function needsImageDownload(verified: VerifiedAttestation, { config }: Ch
  * That the evidence is of the image which its configuration names (docs/protocol/images.md section 5).
  * @throws RpcError
  */
-export async function checkImage(verified: VerifiedAttestation, { config, images }: Checking): Promise<void> {
-  if (!config.core.image.verify && !ALWAYS.includes(verified.mode)) return;
-  if (passed.has(verified)) return;
+export async function checkImage(evidence: ConfiguredEvidence, { config, images }: Checking): Promise<void> {
+  if (!config.core.image.verify && !ALWAYS.includes(evidence.mode)) return;
+  if (evidence.isImageChecked) return;
   try {
+    const verified = evidence.verified();
     if (needsOsImage(verified)) await images.check(verified);
     else await verifyOsImage(verified);
-    passed.add(verified);
+    evidence.isImageChecked = true;
   } catch (error) {
     if (error instanceof KmsError) {
       throw new RpcError(`${IMAGE_REFUSAL}: ${error.message}`, {
@@ -49,6 +43,6 @@ export async function checkImage(verified: VerifiedAttestation, { config, images
     }
     if (!(error instanceof AttestationError)) throw error;
     // The hash of an enclave is computed from its PCRs; the others are registers or digests as they are.
-    throw imageRefusal(error, verified.mode === 'dstack-nitro-enclave' ? 'computed' : 'actual');
+    throw imageRefusal(error, evidence.mode === 'dstack-nitro-enclave' ? 'computed' : 'actual');
   }
 }

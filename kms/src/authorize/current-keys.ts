@@ -1,5 +1,5 @@
 import { toHex } from '@dstack-cloud/encoding';
-import type { Decision, Policy } from '@dstack-cloud/policy';
+import type { Decision } from '@dstack-cloud/policy';
 import { BoundedMap } from '@dstack-cloud/runtime';
 import type { KeyDecision } from './key-assignment.ts';
 
@@ -7,71 +7,51 @@ import type { KeyDecision } from './key-assignment.ts';
 const MAX_REMEMBERED = 10_000;
 
 /** What was last said of an application, by its id in hex; null when nothing was. */
-export type CurrentKeys = readonly [appId: string, said: KeyDecision | null];
-
-type Memory = {
-  readonly known: Map<string, KeyDecision>;
-  /** The other processes of this service. */
-  tell: ((...news: CurrentKeys[]) => void) | undefined;
-};
+export type KeyNews = readonly [appId: string, said: KeyDecision | null];
 
 /**
- * What each policy source last said about an application's keys, when it allowed evidence of that application. Who
+ * What the policy source last said about an application's keys, when it allowed evidence of that application. Who
  * seals an environment shows no evidence, so that the source cannot be asked for him; he gets the key that machines got
  * last. Nothing is decided by this, and nothing of it outlives the service.
  */
-const memories = new WeakMap<Policy, Memory>();
+export class CurrentKeys {
+  readonly #known = new BoundedMap<string, KeyDecision>(MAX_REMEMBERED);
+  /** Tells the other processes of this service what this one hears; set by those that have any. */
+  tell: ((news: KeyNews) => void) | undefined;
 
-/** Remembers what a decision that allowed verified evidence said. */
-export function noteCurrentKeys(policy: Policy, appId: Uint8Array, decision: Decision): void {
-  const { keyEpoch, minKeyEpoch, keyRoot, previousKeyRoots } = decision;
-  // Sources that say nothing leave it to the configuration, which is at hand.
-  const isSilent = keyEpoch === undefined && keyRoot === undefined && previousKeyRoots === undefined;
-  const said = {
-    ...(keyEpoch === undefined ? {} : { keyEpoch }),
-    ...(minKeyEpoch === undefined ? {} : { minKeyEpoch }),
-    ...(keyRoot === undefined ? {} : { keyRoot }),
-    ...(previousKeyRoots === undefined ? {} : { previousKeyRoots }),
-  };
-  const memory = memoryOf(policy);
-  const name = toHex(appId);
-  const before = memory.known.get(name);
-  if (isSilent && before === undefined) return;
-  const news: CurrentKeys = [name, isSilent ? null : said];
-  remember(memory, news);
-  if (JSON.stringify(before) !== JSON.stringify(news[1])) memory.tell?.(news);
-}
+  /** Remembers what a decision that allowed verified evidence said. */
+  note(appId: Uint8Array, { keyEpoch, minKeyEpoch, keyRoot, previousKeyRoots }: Decision): void {
+    // Sources that say nothing leave it to the configuration, which is at hand.
+    const isSilent = keyEpoch === undefined && keyRoot === undefined && previousKeyRoots === undefined;
+    const said = {
+      ...(keyEpoch === undefined ? {} : { keyEpoch }),
+      ...(minKeyEpoch === undefined ? {} : { minKeyEpoch }),
+      ...(keyRoot === undefined ? {} : { keyRoot }),
+      ...(previousKeyRoots === undefined ? {} : { previousKeyRoots }),
+    };
+    const name = toHex(appId);
+    const before = this.#known.get(name);
+    if (isSilent && before === undefined) return;
+    const news: KeyNews = [name, isSilent ? null : said];
+    this.learn([news]);
+    if (JSON.stringify(before) !== JSON.stringify(news[1])) this.tell?.(news);
+  }
 
-/** What was said last; empty when nothing was. */
-export function currentKeys(policy: Policy, appId: Uint8Array): KeyDecision {
-  return memoryOf(policy).known.get(toHex(appId)) ?? {};
-}
+  /** What was said last; empty when nothing was. */
+  of(appId: Uint8Array): KeyDecision {
+    return this.#known.get(toHex(appId)) ?? {};
+  }
 
-/** All that is remembered, for a process that begins. */
-export function allCurrentKeys(policy: Policy): CurrentKeys[] {
-  return [...memoryOf(policy).known];
-}
+  /** All that is remembered, for a process that begins. */
+  all(): KeyNews[] {
+    return [...this.#known];
+  }
 
-/** Takes over what another process of this service heard. */
-export function learnCurrentKeys(policy: Policy, news: readonly CurrentKeys[]): void {
-  for (const one of news) remember(memoryOf(policy), one);
-}
-
-/** Tells the other processes what this one hears from now on. */
-export function tellCurrentKeys(policy: Policy, tell: Memory['tell']): void {
-  memoryOf(policy).tell = tell;
-}
-
-function memoryOf(policy: Policy): Memory {
-  const memory = memories.get(policy) ?? {
-    known: new BoundedMap<string, KeyDecision>(MAX_REMEMBERED),
-    tell: undefined,
-  };
-  memories.set(policy, memory);
-  return memory;
-}
-
-function remember({ known }: Memory, [name, said]: CurrentKeys): void {
-  if (said === null) known.delete(name);
-  else known.set(name, said);
+  /** Takes over what another process of this service heard. */
+  learn(news: readonly KeyNews[]): void {
+    for (const [name, said] of news) {
+      if (said === null) this.#known.delete(name);
+      else this.#known.set(name, said);
+    }
+  }
 }

@@ -181,7 +181,7 @@ describeWithFixtures('nonces', 'mock-evidence/expected.json', () => {
         },
         wantsNonce: true,
         vmConfig: '',
-        verify: strict.kms.evidence.verify,
+        verify: async (peer) => (await strict.kms.evidence.readAndVerify(() => peer)).verified(),
       });
     const shown: (Uint8Array | undefined)[] = [];
     const { keys } = await guest(wanting!.main.port);

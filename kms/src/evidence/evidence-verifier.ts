@@ -1,9 +1,4 @@
-import {
-  AttestationError,
-  type AttestationMode,
-  type CollateralSource,
-  type VerifiedAttestation,
-} from '@dstack-cloud/attestation';
+import { AttestationError, type AttestationMode, type CollateralSource } from '@dstack-cloud/attestation';
 import { ConcurrencyLimiter, RpcError } from '@dstack-cloud/prpc';
 import {
   type PeerCertificate,
@@ -21,28 +16,28 @@ import { publicRefusal } from './refusal.ts';
 import { closedGate } from './release-gate.ts';
 import type { Trust } from './trust.ts';
 import { VerifiedCertificates } from './verified-certificates.ts';
+import { VerifiedEvidence } from './verified-evidence.ts';
 
 /** Verifies evidence in certificates and signing requests, a bounded number at a time. */
 export type EvidenceVerifier = {
   /**
+   * Reads evidence only once it is its turn, since a few bytes may become much, and verifies it.
    * @param prover who shows it; none when this KMS asked for it
-   * @throws RaTlsError when the evidence is refused, RpcError `UNAVAILABLE` when too many wait
+   * @throws RaTlsError when the evidence is refused, RpcError `UNAVAILABLE` when too many wait, and what `read` throws
    */
-  readonly verify: (peer: PeerCertificate, prover?: Prover) => Promise<VerifiedAttestation>;
-  /** As `verify`, of what is read only once it is its turn: a few bytes may become much. @throws what `read` throws */
-  readonly readAndVerify: (read: () => PeerCertificate, prover: Prover) => Promise<VerifiedAttestation>;
+  readonly readAndVerify: (read: () => PeerCertificate, prover?: Prover) => Promise<VerifiedEvidence>;
   /**
    * Reads a client's certificate and verifies the evidence in it, and remembers for ten minutes what was found good;
    * undefined when there is none. The holder of its key has just proved to be there; the decision is made for every
    * request all the same.
-   * @throws as `verify`, and RaTlsError `malformed`
+   * @throws as `readAndVerify`, and RaTlsError `malformed`
    */
   readonly verifyCertificate: (
     shown: ShownCertificate,
     prover: Prover,
-  ) => Promise<VerifiedAttestation | undefined>;
+  ) => Promise<VerifiedEvidence | undefined>;
   /** What `verifyCertificate` remembers: a result that costs nothing. */
-  readonly knownResult: (certificate: ShownCertificate) => VerifiedAttestation | undefined;
+  readonly knownResult: (certificate: ShownCertificate) => VerifiedEvidence | undefined;
 };
 
 /** Nobody is bounded by what this KMS asks for itself. */
@@ -57,17 +52,15 @@ export function evidenceVerifier(
   const platform = platformOptions(config);
   const certificates = new VerifiedCertificates(now);
 
-  const verifyEvidence = async (peer: PeerCertificate, { permit }: Prover): Promise<VerifiedAttestation> => {
+  const verifyEvidence = async (peer: PeerCertificate, { permit }: Prover): Promise<VerifiedEvidence> => {
     const { roots, collateral: source } = trust;
     const gate = peer.attestation && closedGate(peer.attestation.quote.mode, config);
     const collateral = gate === undefined ? source : askingNobody(source, gate);
-    return verifyPeerAttestation(peer, { roots, collateral, permit, now: now(), platform });
+    const verified = await verifyPeerAttestation(peer, { roots, collateral, permit, now: now(), platform });
+    return new VerifiedEvidence(verified);
   };
 
-  async function inTurn(
-    read: () => PeerCertificate,
-    prover: Prover,
-  ): Promise<VerifiedAttestation | undefined> {
+  async function inTurn(read: () => PeerCertificate, prover: Prover): Promise<VerifiedEvidence | undefined> {
     let mode: AttestationMode | 'none' = 'none';
     try {
       const verified = await limiter.run(prover.network, async () => {
@@ -86,13 +79,12 @@ export function evidenceVerifier(
     }
   }
 
-  const readAndVerify: EvidenceVerifier['readAndVerify'] = async (read, prover) => {
+  const readAndVerify: EvidenceVerifier['readAndVerify'] = async (read, prover = OURSELVES) => {
     const verified = await inTurn(read, prover);
     if (verified === undefined) throw new RaTlsError('no-attestation', 'No attestation provided');
     return verified;
   };
   return {
-    verify: (peer, prover = OURSELVES) => readAndVerify(() => peer, prover),
     readAndVerify,
     verifyCertificate: (shown, prover) =>
       certificates.get(shown, () => inTurn(() => parseRaTlsCertificate(shown.der), prover)),

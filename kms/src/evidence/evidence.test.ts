@@ -1,11 +1,16 @@
-import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import { generateP256Key } from '@dstack-cloud/keys';
 import { glanceAt, rootCa } from '@dstack-cloud/ra-tls';
 import { describe, expect, test } from 'vitest';
 import { VerifiedCertificates } from './verified-certificates.ts';
+import type { VerifiedEvidence } from './verified-evidence.ts';
 
-const verdict = (validUntil: number): VerifiedAttestation =>
-  ({ validUntil, attestation: {}, checks: [] as const }) as unknown as VerifiedAttestation;
+const evidence = (validUntil: number): VerifiedEvidence =>
+  ({
+    validUntil,
+    pack() {
+      return this;
+    },
+  }) as unknown as VerifiedEvidence;
 const [certificate, another] = [1, 2].map(() => rootCa({ key: generateP256Key(), now: 1_000_000 })) as [
   Uint8Array,
   Uint8Array,
@@ -14,7 +19,7 @@ const [certificate, another] = [1, 2].map(() => rootCa({ key: generateP256Key(),
 describe('VerifiedCertificates', () => {
   function counting(validUntil: number) {
     let now = 1000;
-    let judged = 0;
+    let verified = 0;
     const cache = new VerifiedCertificates(() => now);
     return {
       cache,
@@ -23,55 +28,55 @@ describe('VerifiedCertificates', () => {
       },
       get: (der = certificate, fails = false) =>
         cache.get(glanceAt(der), async () => {
-          judged += 1;
+          verified += 1;
           if (fails) throw new Error('refused');
-          return verdict(validUntil);
+          return evidence(validUntil);
         }),
       known: (der = certificate) => cache.known(glanceAt(der)),
-      judged: () => judged,
+      verified: () => verified,
     };
   }
 
-  test('judges a certificate once in ten minutes, concurrent callers together', async () => {
-    const { at, get, known, judged } = counting(10_000);
+  test('verifies a certificate once in ten minutes, concurrent callers together', async () => {
+    const { at, get, known, verified } = counting(10_000);
     await Promise.all([get(), get(), get()]);
     at(1599);
     await get();
-    expect(judged()).toBe(1);
+    expect(verified()).toBe(1);
     expect(known()?.validUntil).toBe(10_000);
     at(1600);
     expect(known()).toBeUndefined();
     await get();
-    expect(judged()).toBe(2);
+    expect(verified()).toBe(2);
     expect(known(another)).toBeUndefined();
     await get(another);
-    expect(judged()).toBe(3);
+    expect(verified()).toBe(3);
   });
 
-  test('never outlives what the evidence was judged with, nor a clock that was set back', async () => {
+  test('never outlives the collateral, nor a clock that was set back', async () => {
     const short = counting(1100);
     await short.get();
     short.at(1101);
     expect(short.known()).toBeUndefined();
     await short.get();
-    expect(short.judged()).toBe(2);
+    expect(short.verified()).toBe(2);
     const back = counting(10_000);
     await back.get();
     back.at(900);
     expect(back.known()).toBeUndefined();
     await back.get();
-    expect(back.judged()).toBe(2);
+    expect(back.verified()).toBe(2);
   });
 
   test('keeps nothing of a refusal', async () => {
-    const { get, known, judged } = counting(10_000);
+    const { get, known, verified } = counting(10_000);
     await expect(get(certificate, true)).rejects.toThrow('refused');
     expect(known()).toBeUndefined();
     await get();
-    expect(judged()).toBe(2);
+    expect(verified()).toBe(2);
   });
 
-  test('knows no verdict while it is being made', async () => {
+  test('knows nothing while it is being verified', async () => {
     const { get, known } = counting(10_000);
     const under = get();
     expect(known()).toBeUndefined();

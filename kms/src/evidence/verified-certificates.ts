@@ -1,17 +1,16 @@
 import { createHash } from 'node:crypto';
-import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import type { ShownCertificate } from '@dstack-cloud/ra-tls';
 import { BoundedMap } from '@dstack-cloud/runtime';
-import { compactVerification } from './compact-verification.ts';
+import type { VerifiedEvidence } from './verified-evidence.ts';
 
 const MAX_CERTIFICATES = 2048;
 const MAX_AGE_SECONDS = 600;
 
 type Entry = {
   readonly since: number;
-  readonly result: Promise<VerifiedAttestation | undefined>;
+  readonly result: Promise<VerifiedEvidence | undefined>;
   /** Once it is known. */
-  verified?: VerifiedAttestation;
+  verified?: VerifiedEvidence;
 };
 
 /**
@@ -30,7 +29,7 @@ export class VerifiedCertificates {
   }
 
   /** The result for a certificate, if it is good and known. */
-  known(certificate: ShownCertificate): VerifiedAttestation | undefined {
+  known(certificate: ShownCertificate): VerifiedEvidence | undefined {
     const verified = this.#current(this.#nameOf(certificate))?.verified;
     return verified !== undefined && verified.validUntil >= this.#now() ? verified : undefined;
   }
@@ -38,15 +37,15 @@ export class VerifiedCertificates {
   /** The result for a certificate; of one without evidence nothing is remembered. */
   async get(
     certificate: ShownCertificate,
-    verify: () => Promise<VerifiedAttestation | undefined>,
-  ): Promise<VerifiedAttestation | undefined> {
+    verify: () => Promise<VerifiedEvidence | undefined>,
+  ): Promise<VerifiedEvidence | undefined> {
     const name = this.#nameOf(certificate);
     const current = this.#current(name);
     if (current !== undefined) {
       const verified = await current.result;
       if (verified === undefined || verified.validUntil >= this.#now()) return verified;
     }
-    const result = verify().then((verified) => verified && compactVerification(verified));
+    const result = verify().then((verified) => verified?.pack());
     const entry: Entry = { since: this.#now(), result };
     this.#entries.set(name, entry);
     const forget = (): void => {

@@ -1,7 +1,8 @@
-import { parseCoseSign1, parseNitroDocument, type VerifiedAttestation } from '@dstack-cloud/attestation';
+import { parseCoseSign1, parseNitroDocument } from '@dstack-cloud/attestation';
 import { RaTlsError } from '@dstack-cloud/ra-tls';
 import type { EvidenceVerifier } from './evidence-verifier.ts';
 import type { NonceFault, ServerNonces } from './nonces.ts';
+import type { VerifiedEvidence } from './verified-evidence.ts';
 
 const REFUSALS: Readonly<Record<NonceFault | 'missing', string>> = {
   missing: 'the document has no nonce of this KMS: get one from /nonce',
@@ -20,9 +21,9 @@ export function withNonces(
   nonces: ServerNonces,
   required: boolean,
 ): EvidenceVerifier {
-  function admit(verified: VerifiedAttestation, spki: Uint8Array): VerifiedAttestation {
+  function admit(verified: VerifiedEvidence, spki: Uint8Array): VerifiedEvidence {
     if (verified.mode !== 'dstack-nitro-enclave') return verified;
-    const { quote } = verified.attestation;
+    const { quote } = verified.verified().attestation;
     if (quote.mode !== verified.mode)
       throw new RaTlsError('attestation-refused', 'invalid quote: no enclave document');
     const { nonce } = parseNitroDocument(parseCoseSign1(quote.nsmQuote).payload, 'nsm');
@@ -34,7 +35,6 @@ export function withNonces(
   }
   return {
     ...verifier,
-    verify: async (peer, prover) => admit(await verifier.verify(peer, prover), peer.spki),
     readAndVerify: async (read, prover) => {
       let spki: Uint8Array | undefined;
       const verified = await verifier.readAndVerify(() => {

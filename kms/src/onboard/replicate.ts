@@ -6,14 +6,14 @@ import { PrpcError, type kms as proto, RpcError } from '@dstack-cloud/prpc';
 import {
   kmsBaseUrl,
   kmsClient,
+  type PeerVerifier,
   type RaTlsCertificate,
   RaTlsError,
   tempClientIdentity,
 } from '@dstack-cloud/ra-tls';
 import { checkImage } from '../authorize/check-image.ts';
 import { assertDomain } from '../config/domain.ts';
-import { bootInfoOf } from '../evidence/boot-info-of.ts';
-import { withRequestConfig } from '../evidence/config-text.ts';
+import { VerifiedEvidence } from '../evidence/verified-evidence.ts';
 import { commitKeyFiles, keyDirectoryState } from '../key-directory/commit.ts';
 import type { BootstrapInfo } from '../key-directory/kms-keys.ts';
 import { MAX_RETIRED_ROOTS } from '../key-directory/load-history.ts';
@@ -75,6 +75,7 @@ type Roots = { shared: SharedKeys; bootstrapInfo: BootstrapInfo | undefined };
 async function fetchRoots(onboarding: OnboardingContext, url: string): Promise<Roots> {
   const { agent, evidence, now } = onboarding;
   let sourceSpki: Uint8Array | undefined;
+  const verify: PeerVerifier = async (peer) => (await evidence.readAndVerify(() => peer)).verified();
   const accept = async (certificate: RaTlsCertificate, verified?: VerifiedAttestation): Promise<void> => {
     if (verified === undefined) throw new RpcError('Source KMS certificate does not contain attestation');
     await assertSourceAllowed(onboarding, verified);
@@ -87,7 +88,7 @@ async function fetchRoots(onboarding: OnboardingContext, url: string): Promise<R
     sourceSpki = certificate.spki;
   };
   const first = kmsClient(url, {
-    verifyServer: { evidence: 'required', verify: evidence.verify, onServer: accept },
+    verifyServer: { evidence: 'required', verify, onServer: accept },
   });
   const { tempCa, meta } = await Promise.all([first.call.getTempCaCert(), first.call.getMeta()])
     .then(([tempCaAnswer, metaAnswer]) => ({ tempCa: tempCaAnswer, meta: metaAnswer }))
@@ -101,7 +102,7 @@ async function fetchRoots(onboarding: OnboardingContext, url: string): Promise<R
   });
   const second = kmsClient(url, {
     ...identity,
-    verifyServer: { evidence: 'required', verify: evidence.verify, pinnedSpki: sourceSpki },
+    verifyServer: { evidence: 'required', verify, pinnedSpki: sourceSpki },
   });
   try {
     const answer = await second.call.getKmsKey({ vmConfig: await agent.vmConfig(), acceptHistory: true });
@@ -119,8 +120,8 @@ async function assertSourceAllowed(
 ): Promise<void> {
   // Certificates of v0.6 carry no configuration: the image is then the one that we run ourselves.
   const config = verified.config.trim() === '' ? await onboarding.agent.vmConfig() : '';
-  const configured = withRequestConfig(verified, config);
-  const info = bootInfoOf(configured, false);
+  const configured = new VerifiedEvidence(verified).withConfig(config);
+  const info = configured.bootInfo(false);
   const decision = await askPolicy(onboarding, 'kms', info);
   if (!decision.allowed) {
     throw new RpcError(`Source KMS is not allowed for onboarding: boot denied: ${decision.reason}`, {

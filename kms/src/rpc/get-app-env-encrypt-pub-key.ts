@@ -2,7 +2,6 @@ import { toHex } from '@dstack-cloud/encoding';
 import { deriveEnvPublicKey, signEnvPublicKey, signNamedEnvPublicKey } from '@dstack-cloud/keys';
 import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
-import { currentKeys } from '../authorize/current-keys.ts';
 import { keyAssignment, rootIdField } from '../authorize/key-assignment.ts';
 import { assertServed } from '../authorize/key-epochs.ts';
 import { requireSelf } from '../authorize/require-self.ts';
@@ -19,7 +18,7 @@ export async function getAppEnvEncryptPubKey(
 ): Promise<MessageInitShape<typeof proto.PublicKeyResponseSchema>> {
   if (appId.length !== 20) throw new RpcError('app_id must be 20 bytes', { code: 'INVALID_ARGUMENT' });
   await requireSelf(kms, 'env-pubkey');
-  const assignment = keyAssignment(kms, appId, currentKeys(kms.policy, appId));
+  const assignment = keyAssignment(kms, appId, kms.currentKeys.of(appId));
   const root =
     rootId === undefined
       ? assignment.root

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import type { VerifiedAttestation } from '@dstack-cloud/attestation';
 import { deriveAppCaKey } from '@dstack-cloud/keys';
 import type { MessageInitShape } from '@dstack-cloud/prpc';
 import { type kms as proto, RpcError } from '@dstack-cloud/prpc';
@@ -18,6 +17,7 @@ import { recordedNames } from '../audit/recorded-names.ts';
 import { type Authorized, authorize } from '../authorize/authorize.ts';
 import { findInitScripts } from '../evidence/init-scripts.ts';
 import { earlyImageRefusal, refusalCode } from '../evidence/refusal.ts';
+import type { VerifiedEvidence } from '../evidence/verified-evidence.ts';
 import type { Caller, Kms } from '../kms.ts';
 
 /** Signs an application's certificate; the request carries its own evidence (docs/protocol/kms.md section 5.6). */
@@ -69,7 +69,7 @@ async function verifyEvidence(
   { evidence, limits }: Kms,
   { pubkey, readEvidence }: VerifiedCsr,
   address: string,
-): Promise<VerifiedAttestation> {
+): Promise<VerifiedEvidence> {
   try {
     return await limits.shown(address, (prover) =>
       evidence.readAndVerify(() => ({ spki: pubkey, attestation: readEvidence() }), prover),
@@ -96,11 +96,12 @@ function issueChain(...input: Parameters<typeof issue>): Uint8Array[] {
 function issue(
   kms: Kms,
   { config, pubkey }: VerifiedCsr,
-  verified: VerifiedAttestation,
+  verified: VerifiedEvidence,
   { info, assignment }: Authorized,
 ): Uint8Array[] {
   const { domain } = kms.keys;
   const { rootCa, roots } = assignment.root;
+  const evidence = verified.verified();
   const now = Math.floor(kms.now());
   const key = deriveAppCaKey(roots, info.appId, assignment.epochs.current);
   const root = issuerOf(rootCa.certificate, rootCa.key);
@@ -113,8 +114,8 @@ function issue(
     config,
     spki: pubkey,
     appId: info.appId,
-    appInfo: appInfoOf(info, findInitScripts(verified)),
-    attestation: verified.attestation,
+    appInfo: appInfoOf(info, findInitScripts(evidence)),
+    attestation: evidence.attestation,
     forbiddenNames: [domain],
   });
   return [leaf, ca, rootCa.certificate];

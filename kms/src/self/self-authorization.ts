@@ -4,10 +4,9 @@ import { RpcError } from '@dstack-cloud/prpc';
 import { errorChain } from '@dstack-cloud/runtime';
 import type { GuestAgent } from '../agent/guest-agent.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
-import { bootInfoOf } from '../evidence/boot-info-of.ts';
-import { withRequestConfig } from '../evidence/config-text.ts';
 import { platformOptions } from '../evidence/platform-options.ts';
 import type { Trust } from '../evidence/trust.ts';
+import { VerifiedEvidence } from '../evidence/verified-evidence.ts';
 import { type Asking, askPolicy } from '../policy/ask-policy.ts';
 import { cachedCheck } from './cached-check.ts';
 
@@ -68,9 +67,9 @@ export function selfAuthorization(dependencies: Dependencies): SelfAuthorization
       expectedReportData: reportData,
       platform: platformOptions(config),
     });
-    const configured =
-      verified.config.trim() === '' ? withRequestConfig(verified, await agent.vmConfig()) : verified;
-    return { info: bootInfoOf(configured, false), rawDeviceId: verified.rawDeviceId };
+    const vmConfig = verified.config.trim() === '' ? await agent.vmConfig() : '';
+    const info = new VerifiedEvidence(verified).withConfig(vmConfig).bootInfo(false);
+    return { info, rawDeviceId: verified.rawDeviceId };
   }
 
   const decide = async (): Promise<Decision> => askPolicy(dependencies, 'kms', (await ownIdentity()).info);

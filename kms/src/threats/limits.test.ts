@@ -12,7 +12,7 @@ import { OID } from '@dstack-cloud/ra-tls';
 import { describeWithFixtures } from '@dstack-cloud/test/fixtures';
 import { SNP } from '@dstack-cloud/verifier/test-support/snp-forge';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { workloadOf } from '../authorize/workload-of.ts';
+import { workloadOf } from '../evidence/workload-of.ts';
 import type { RunningKms } from '../start-kms.ts';
 import { type ClientIdentity, call } from '../test/ask.ts';
 import { forgeCertificate } from '../test/forge-certificate.ts';

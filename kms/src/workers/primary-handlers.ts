@@ -1,5 +1,4 @@
 import { toBase64 } from '@dstack-cloud/encoding';
-import { allCurrentKeys } from '../authorize/current-keys.ts';
 import type { ConfiguredFiles } from '../config/configured-files.ts';
 import type { Kms } from '../kms.ts';
 import type { SharedRateLimits } from '../limits/rate-limits.ts';
@@ -43,7 +42,7 @@ export function primaryHandlers(
         keys: writeKeys(primary.keys),
         certificate: toBase64(certificate),
         levels: limits.levels(),
-        currentKeys: allCurrentKeys(primary.policy),
+        currentKeys: primary.currentKeys.all(),
       };
     },
     record: async (entries) => {

@@ -1,6 +1,6 @@
 import type { AuditEntry } from '@dstack-cloud/audit-log';
 import type { CertifiedHead } from '../audit/audit-log.ts';
-import type { CurrentKeys } from '../authorize/current-keys.ts';
+import type { KeyNews } from '../authorize/current-keys.ts';
 import type { ConfiguredFiles } from '../config/configured-files.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { CachedKeys } from '../image/os-images.ts';
@@ -22,7 +22,7 @@ export type WorkerStart = {
   /** What was taken of the rate limits so far. */
   readonly levels: readonly BucketLevel[];
   /** What the policy source last said of applications' keys. */
-  readonly currentKeys: readonly CurrentKeys[];
+  readonly currentKeys: readonly KeyNews[];
 };
 
 /** What the primary offers its workers. */
@@ -42,7 +42,7 @@ export type PrimaryMethods = {
   consistencyProof(input: readonly [first: number, second: number]): string[];
   records(input: readonly [from: number, limit: number]): string[];
   taken(taken: readonly Consumed[]): void;
-  currentKeys(news: readonly CurrentKeys[]): void;
+  currentKeys(news: readonly KeyNews[]): void;
   obtainImage(hash: string): null;
   clearImages(keys: CachedKeys): null;
   exposition(input: null): string;
@@ -54,7 +54,7 @@ export type WorkerMethods = {
   metrics(input: { readonly isScrape: boolean }): MetricJson[];
   /** From now on the limits count this too. */
   taken(taken: readonly Consumed[]): void;
-  currentKeys(news: readonly CurrentKeys[]): void;
+  currentKeys(news: readonly KeyNews[]): void;
   useCertificate(der: string): void;
   forgetImages(input: null): void;
   /** Take no more connections, end what was begun within so many milliseconds, then end. */

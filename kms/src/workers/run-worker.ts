@@ -1,6 +1,6 @@
 import { fromBase64 } from '@dstack-cloud/encoding';
 import { errorChain } from '@dstack-cloud/runtime';
-import { learnCurrentKeys, tellCurrentKeys } from '../authorize/current-keys.ts';
+import { assembleKms } from '../assemble-kms.ts';
 import type { ImageKeeper } from '../image/os-images.ts';
 import type { Kms } from '../kms.ts';
 import { rateLimits, type SharedRateLimits } from '../limits/rate-limits.ts';
@@ -55,7 +55,7 @@ class Serving {
   readonly handlers: HandlersOf<WorkerMethods> = {
     metrics: ({ isScrape }) => (this.#kms === undefined ? [] : readMetrics(this.#kms.metrics, isScrape)),
     taken: (taken) => this.#limits?.count(taken),
-    currentKeys: (news) => this.#kms && learnCurrentKeys(this.#kms.policy, news),
+    currentKeys: (news) => this.#kms?.currentKeys.learn(news),
     useCertificate: (der) => this.#useCertificate(der),
     forgetImages: () => this.#kms?.images.forget(),
     stop: ({ graceMs }) => void this.#stop(graceMs),
@@ -68,32 +68,25 @@ class Serving {
       log.fatal({ error: errorChain(error) }, 'worker failed'),
     );
     const services = openServices(config, { log, files: start.files, imageKeeper: imageKeeper(link) });
-    const { metrics, policy, evidence, self, images, simulated, now } = services;
+    const { metrics, images } = services;
     const limits = rateLimits(config, metrics, {
       onConsumed: consumedBatch((taken) => link.tell('taken', taken)),
     });
     limits.setLevels(start.levels);
-    learnCurrentKeys(policy, start.currentKeys);
-    tellCurrentKeys(policy, (...news) => link.tell('currentKeys', news));
     this.#limits = limits;
-    const kms: Kms = {
+    const kms = assembleKms(services, {
       config,
       keys: readKeys(start.keys),
-      policy,
-      evidence,
-      self,
       images,
-      log,
-      metrics,
-      simulated,
-      now,
       limits,
       audit: remoteAudit({ config, link, metrics, log }),
       service: {
         exposition: () => link.call('exposition', null, QUERY_TIMEOUT_MS),
         workers: () => link.call('workers', null, QUERY_TIMEOUT_MS),
       },
-    };
+    });
+    kms.currentKeys.learn(start.currentKeys);
+    kms.currentKeys.tell = (news) => link.tell('currentKeys', [news]);
     this.#kms = kms;
     const main = serveMain(kms, fromBase64(start.certificate));
     this.#main = main;

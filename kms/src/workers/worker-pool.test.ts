@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { afterEach, expect, test, vi } from 'vitest';
+import { CurrentKeys } from '../authorize/current-keys.ts';
 import { checkConfig } from '../config/check-config.ts';
 import type { ConfiguredFiles } from '../config/configured-files.ts';
 import { KmsError } from '../errors.ts';
@@ -97,8 +98,8 @@ async function pool(begin: (worker: FakeWorker) => void, options: Partial<Worker
     },
     ...options,
   });
-  const policy: Kms['policy'] = { authorize: () => Promise.reject(), describe: () => Promise.reject() };
-  const kms = { config, keys, policy, metrics, limits, service: service.service } as unknown as Kms;
+  const currentKeys = new CurrentKeys();
+  const kms = { config, keys, currentKeys, metrics, limits, service: service.service } as unknown as Kms;
   const starting = service.start(kms, { limits, files, certificate });
   return { service, starting, workers, metrics, limits };
 }

@@ -2,7 +2,6 @@ import type { Socket } from 'node:net';
 import { parseCertificate } from '@dstack-cloud/attestation';
 import { toBase64 } from '@dstack-cloud/encoding';
 import { withTimeout } from '@dstack-cloud/runtime';
-import { learnCurrentKeys } from '../authorize/current-keys.ts';
 import { KmsError } from '../errors.ts';
 import type { Kms } from '../kms.ts';
 import type { SharedRateLimits } from '../limits/rate-limits.ts';
@@ -184,7 +183,7 @@ export class WorkerPool implements Front {
           for (const other of this.#slots) if (other !== slot) other.link?.tell('taken', taken);
         },
         currentKeys: (news) => {
-          if (this.#kms !== undefined) learnCurrentKeys(this.#kms.policy, news);
+          this.#kms?.currentKeys.learn(news);
           for (const other of this.#slots) if (other !== slot) other.link?.tell('currentKeys', news);
         },
       }),

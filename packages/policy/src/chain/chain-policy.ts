@@ -2,7 +2,7 @@ import { sharedFor } from '@dstack-cloud/runtime';
 import { assertBootFacts } from '../boot-facts.ts';
 import { PolicyError } from '../errors.ts';
 import { outageReason } from '../outage-reasons.ts';
-import type { BootFacts, BootKind, Decision, DecisionFailure, Policy, PolicyInfo } from '../policy.ts';
+import type { Decision, DecisionFailure, Policy, PolicyInfo } from '../policy.ts';
 import { publicText } from '../public-text.ts';
 import { type ChainPolicyOptions, type ChainSettings, chainSettings } from './chain-options.ts';
 import { chainReaders } from './chain-readers.ts';
@@ -170,7 +170,8 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
 
   return {
     async authorize(kind, info) {
-      const request = requestOf(kind, info);
+      assertBootFacts(info);
+      const request = { kind, info, call: encodeDecisionCall(kind, info) };
       const known = cachedDecision(request);
       if (known) {
         hits += 1;
@@ -230,22 +231,6 @@ function onlyAgain(error: unknown): null {
 /** Mostly one: the finalized block is the head itself without a finality rule. */
 const blocksOf = ({ head, finalized }: ChainSnapshot): Block[] =>
   head === finalized ? [head] : [head, finalized];
-
-/** Requests of facts that come again: they are the same object as long as the evidence is the same. */
-const requests: Record<BootKind, WeakMap<BootFacts, DecisionRequest>> = {
-  app: new WeakMap(),
-  kms: new WeakMap(),
-};
-
-/** @throws PolicyError `invalid-request` */
-function requestOf(kind: BootKind, info: BootFacts): DecisionRequest {
-  const known = requests[kind].get(info);
-  if (known) return known;
-  assertBootFacts(info);
-  const request = { kind, info, call: encodeDecisionCall(kind, info) };
-  requests[kind].set(info, request);
-  return request;
-}
 
 /** A frozen endpoint hides revocations, so an old head decides nothing. */
 function assertFresh(head: Block, settings: ChainSettings): void {

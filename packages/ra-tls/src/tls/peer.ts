@@ -11,8 +11,13 @@ export type PeerCertificate = Pick<RaTlsCertificate, 'spki' | 'attestation'>;
 /** Verifies the evidence in a certificate; see `verifyPeerAttestation`. */
 export type PeerVerifier = (certificate: PeerCertificate) => Promise<VerifiedAttestation>;
 
-/** Reads a certificate that a client showed and verifies the evidence in it; undefined when there is none. */
-export type ShownVerifier = (certificate: ShownCertificate) => Promise<VerifiedAttestation | undefined>;
+/**
+ * Reads a certificate that a client showed and verifies the evidence in it; undefined when there is none. What it says of
+ * good evidence is its own.
+ */
+export type ShownVerifier<T = VerifiedAttestation> = (
+  certificate: ShownCertificate,
+) => Promise<T | undefined>;
 
 /** Reads the certificate, which costs far more than its bytes suggest, and has its evidence verified. */
 export function readThen(verify: PeerVerifier): ShownVerifier {
@@ -30,10 +35,10 @@ export interface Peer {
   readonly chained: boolean;
   /**
    * The client's evidence; undefined when it showed none. A refusal is kept for as long as the connection is; how long
-   * a good verdict holds is for `verify` to know, which is asked each time.
+   * a good result holds is for `verify` to know, which is asked each time. All requests of a server pass the same one.
    * @throws RaTlsError when the certificate cannot be read or its evidence is refused: such a client gets no answer
    */
-  attestation(verify: ShownVerifier): Promise<VerifiedAttestation | undefined>;
+  attestation<T>(verify: ShownVerifier<T>): Promise<T | undefined>;
 }
 
 /** One connection's client. It holds the certificate's bytes and nothing that was made of them. */
@@ -41,7 +46,7 @@ export class TlsPeer implements Peer {
   readonly certificate?: ShownCertificate;
   readonly chained: boolean;
   /** Of requests at the same time, the first asks for all. */
-  #verifying: Promise<VerifiedAttestation | undefined> | undefined;
+  #verifying: Promise<unknown> | undefined;
   #refusal: RaTlsError | undefined;
   /** The certificate was read, and there is no evidence in it. */
   #isBare = false;
@@ -53,19 +58,16 @@ export class TlsPeer implements Peer {
     this.#refusal = refusal;
   }
 
-  async attestation(verify: ShownVerifier): Promise<VerifiedAttestation | undefined> {
+  async attestation<T>(verify: ShownVerifier<T>): Promise<T | undefined> {
     if (this.#refusal) throw this.#refusal;
     if (!this.certificate || this.#isBare) return undefined;
     this.#verifying ??= this.#verify(this.certificate, verify).finally(() => {
       this.#verifying = undefined;
     });
-    return this.#verifying;
+    return this.#verifying as Promise<T | undefined>;
   }
 
-  async #verify(
-    certificate: ShownCertificate,
-    verify: ShownVerifier,
-  ): Promise<VerifiedAttestation | undefined> {
+  async #verify<T>(certificate: ShownCertificate, verify: ShownVerifier<T>): Promise<T | undefined> {
     try {
       const verified = await verify(certificate);
       this.#isBare = verified === undefined;

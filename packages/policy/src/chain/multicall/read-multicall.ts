@@ -26,9 +26,6 @@ const MAX_REFUSALS = 2;
 /** … until it is tried again. */
 const REFUSED_MS = 60_000;
 
-/** By endpoint: rounds in which it answered no multicall although it answered other calls at the same block. */
-const refusals = new WeakMap<RpcEndpoint, { readonly count: number; readonly at: number }>();
-
 /** What was read: by position, and null for whatever failed or was not agreed upon. */
 export type MulticallResults = {
   readonly reads: readonly ReadAnswer[];
@@ -83,8 +80,8 @@ async function ask(
   plain: readonly CallObject[],
   reads: readonly ContractRead[],
 ): Promise<MulticallResults> {
-  const refused = refusals.get(endpoint);
-  if (refused && refused.count >= MAX_REFUSALS && performance.now() - refused.at < REFUSED_MS) {
+  const { multicallRefusals: refused } = endpoint;
+  if (refused.count >= MAX_REFUSALS && performance.now() - refused.at < REFUSED_MS) {
     return await askSingly(endpoint, block, plain, reads);
   }
   const multicalls = multicallsOf(reads);
@@ -97,9 +94,9 @@ async function ask(
     multicallOf(answers[plain.length + index], multicall.length),
   );
   if (multicalls.length > 0 && decoded.every((multicall) => multicall === undefined)) {
-    refusals.set(endpoint, { count: (refused?.count ?? 0) + 1, at: performance.now() });
+    endpoint.multicallRefusals = { count: refused.count + 1, at: performance.now() };
   } else {
-    refusals.delete(endpoint);
+    endpoint.multicallRefusals = { count: 0, at: 0 };
   }
   return {
     plain: whole,

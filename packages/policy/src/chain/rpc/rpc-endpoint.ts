@@ -45,6 +45,8 @@ export class RpcEndpoint {
   readonly name: string;
   /** What it was found not to do. */
   readonly lacks: Lacks;
+  /** Rounds in a row in which it answered no multicall although it answered other calls at the same block. */
+  multicallRefusals: { readonly count: number; readonly at: number } = { count: 0, at: 0 };
   readonly #url: URL;
   readonly #timeoutMs: number;
   readonly #connections: Connections;

@@ -14,20 +14,18 @@ const REGISTERS: Readonly<Record<VerifiedAttestation['evidence']['kind'], readon
 const MEASURES_EVENTS: readonly string[] = ['tdx', 'gcp-tdx', 'nitro-tpm'];
 const END_OF_BOOT = 'boot-mr-done';
 
-const known = new WeakMap<VerifiedAttestation, string>();
-
 /**
  * One workload on one machine, by what the hardware says of both: measurements of the boot, and the hardware's own
  * name. Nothing that a workload says of itself without being measured is in it, so that nobody is taken for another,
  * and nobody is many.
  */
-export function workloadOf(verified: VerifiedAttestation): string {
-  const name = known.get(verified) ?? derive(verified);
-  known.set(verified, name);
-  return name;
-}
-
-function derive({ mode, evidence, registers, rawDeviceId, runtimeEvents }: VerifiedAttestation): string {
+export function workloadOf({
+  mode,
+  evidence,
+  registers,
+  rawDeviceId,
+  runtimeEvents,
+}: VerifiedAttestation): string {
   const { kind } = evidence;
   // Every enclave has the same `rawDeviceId`; its module id names machine and enclave.
   const hardware = evidence.kind === 'nitro' ? utf8(evidence.moduleId) : rawDeviceId;
