@@ -1,4 +1,4 @@
-import type { BootInfo } from '@dstack-cloud/attestation';
+import type { VerifiedBootInfo } from '@dstack-cloud/attestation';
 import type { AuditEntry } from '@dstack-cloud/audit-log';
 import { toHex } from '@dstack-cloud/encoding';
 
@@ -6,7 +6,7 @@ import { toHex } from '@dstack-cloud/encoding';
 export type Decided = {
   readonly event: 'app-key' | 'kms-key' | 'sign-cert' | 'get-key' | 'temp-ca' | 'env-pubkey';
   /** Of the workload; of this KMS where none asks, and none when it does not know itself. */
-  readonly info: BootInfo | undefined;
+  readonly info: VerifiedBootInfo | undefined;
   readonly allowed: boolean;
   readonly reason: string;
   readonly blockNumber: bigint | undefined;
@@ -26,7 +26,7 @@ export type Released = Pick<
 const MAX_REASON = 512;
 
 /** Who the decision is about. */
-function identities(info: BootInfo): Partial<AuditEntry> {
+function identities(info: VerifiedBootInfo): Partial<AuditEntry> {
   return {
     app_id: toHex(info.appId),
     instance_id: toHex(info.instanceId),

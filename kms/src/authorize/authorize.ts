@@ -1,4 +1,9 @@
-import { appraiseTcb, type BootInfo, snpPolicyFromConfig, TCB_STATUSES } from '@dstack-cloud/attestation';
+import {
+  appraiseTcb,
+  snpPolicyFromConfig,
+  TCB_STATUSES,
+  type VerifiedBootInfo,
+} from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
 import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
@@ -27,12 +32,12 @@ export type AuthorizeInput = {
    * Last rules of the method itself, before the release is recorded; refuses by throwing.
    * @returns what is released besides the current keys, for the record
    */
-  readonly accept?: (info: BootInfo, assignment: KeyAssignment) => Released;
+  readonly accept?: (info: VerifiedBootInfo, assignment: KeyAssignment) => Released;
 };
 
 /** What an allowed workload is, and what the decision said besides. */
 export type Authorized = {
-  readonly info: BootInfo;
+  readonly info: VerifiedBootInfo;
   readonly gatewayAppId: string;
   readonly blockNumber: bigint | undefined;
   readonly assignment: KeyAssignment;
@@ -135,7 +140,11 @@ async function decide(
 }
 
 /** The policy's decision on the workload, once it allows this KMS too. @throws SelfRefusal, RpcError */
-async function askBoth(kms: Authorizing, { kind }: AuthorizeInput, info: BootInfo): Promise<Decision> {
+async function askBoth(
+  kms: Authorizing,
+  { kind }: AuthorizeInput,
+  info: VerifiedBootInfo,
+): Promise<Decision> {
   const [own, asked] = await Promise.allSettled([kms.self.assertAllowed(), askPolicy(kms, kind, info)]);
   if (own.status === 'rejected') throw new SelfRefusal('', { cause: own.reason });
   if (asked.status === 'rejected') throw asked.reason;
@@ -143,7 +152,7 @@ async function askBoth(kms: Authorizing, { kind }: AuthorizeInput, info: BootInf
 }
 
 /** Local patch level policy for this kind of evidence, beside what the policy source decides. */
-function assertTcb(info: BootInfo, { config, now }: Authorizing): void {
+function assertTcb(info: VerifiedBootInfo, { config, now }: Authorizing): void {
   const { tcb, accepted_tcb_statuses: all, snp } = config.core.attestation;
   const rule = tcb[info.mode] ?? (all && { accepted_statuses: all });
   // What the status does not say about an AMD platform is appraised in any case.
@@ -163,7 +172,12 @@ function assertTcb(info: BootInfo, { config, now }: Authorizing): void {
   }
 }
 
-function logDenial({ log, metrics }: Authorizing, info: BootInfo, event: string, reason: string): void {
+function logDenial(
+  { log, metrics }: Authorizing,
+  info: VerifiedBootInfo,
+  event: string,
+  reason: string,
+): void {
   metrics.keyDispatch.inc({ result: 'denied' });
   const fields = { event, reason, ...publicFields(info) };
   // Both texts of docs/kms.md: operators search for either.
@@ -172,7 +186,7 @@ function logDenial({ log, metrics }: Authorizing, info: BootInfo, event: string,
 }
 
 /** Identities for logs, in hex. */
-export function publicFields(info: BootInfo): Record<string, string> {
+export function publicFields(info: VerifiedBootInfo): Record<string, string> {
   const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
   return {
     app_id: hex(info.appId),

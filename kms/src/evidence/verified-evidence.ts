@@ -3,9 +3,9 @@ import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import {
   AttestationError,
   type AttestationMode,
-  type BootInfo,
   bootInfo,
   type VerifiedAttestation,
+  type VerifiedBootInfo,
 } from '@dstack-cloud/attestation';
 import { isZero } from '@dstack-cloud/encoding';
 import { RpcError } from '@dstack-cloud/prpc';
@@ -86,7 +86,7 @@ export class ConfiguredEvidence {
   readonly vmConfig: string;
   /** The image was found right: that takes nothing but the evidence and this configuration. */
   isImageChecked = false;
-  readonly #info: { boot?: BootInfo; now?: BootInfo } = {};
+  readonly #info: { boot?: VerifiedBootInfo; now?: VerifiedBootInfo } = {};
 
   constructor(evidence: VerifiedEvidence, vmConfig: string) {
     this.#evidence = evidence;
@@ -107,14 +107,14 @@ export class ConfiguredEvidence {
    * @param bootTime measurements as of boot
    * @throws RpcError with the texts of docs/protocol/kms.md section 5.2
    */
-  bootInfo(bootTime: boolean): BootInfo {
+  bootInfo(bootTime: boolean): VerifiedBootInfo {
     const when = bootTime ? 'boot' : 'now';
     this.#info[when] ??= completeBootInfo(this.verified(), bootTime);
     return this.#info[when];
   }
 }
 
-function completeBootInfo(verified: VerifiedAttestation, bootTime: boolean): BootInfo {
+function completeBootInfo(verified: VerifiedAttestation, bootTime: boolean): VerifiedBootInfo {
   const info = derive(verified, bootTime);
   if (info.appId.length !== 20) throw refused('app_id must be 20 bytes');
   if (info.instanceId.length !== 0 && info.instanceId.length !== 20) {
@@ -127,7 +127,7 @@ function completeBootInfo(verified: VerifiedAttestation, bootTime: boolean): Boo
   return info;
 }
 
-function derive(verified: VerifiedAttestation, bootTime: boolean): BootInfo {
+function derive(verified: VerifiedAttestation, bootTime: boolean): VerifiedBootInfo {
   try {
     return bootInfo(verified, { bootTime });
   } catch (error) {

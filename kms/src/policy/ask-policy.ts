@@ -1,4 +1,4 @@
-import type { BootInfo } from '@dstack-cloud/attestation';
+import type { VerifiedBootInfo } from '@dstack-cloud/attestation';
 import { type Decision, type Policy, PolicyError } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { Log } from '../telemetry/log.ts';
@@ -8,7 +8,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 export type Asking = { readonly policy: Policy; readonly metrics: Metrics; readonly log: Log };
 
 /** Asks the policy source and counts the answer. @throws RpcError when it cannot be asked: no answer is a refusal */
-export async function askPolicy(kms: Asking, kind: 'app' | 'kms', info: BootInfo): Promise<Decision> {
+export async function askPolicy(kms: Asking, kind: 'app' | 'kms', info: VerifiedBootInfo): Promise<Decision> {
   const end = kms.metrics.authDuration.startTimer();
   try {
     const decision = await kms.policy.authorize(kind, info);

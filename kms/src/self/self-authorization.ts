@@ -1,4 +1,4 @@
-import { type BootInfo, decodeAttestation, verifyAttestation } from '@dstack-cloud/attestation';
+import { decodeAttestation, type VerifiedBootInfo, verifyAttestation } from '@dstack-cloud/attestation';
 import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import { errorChain } from '@dstack-cloud/runtime';
@@ -20,14 +20,14 @@ export type SelfAuthorization = {
   /** Own evidence can be obtained and verifies now, or did so within the last minute. @throws what is wrong with it */
   assertVerifies(): Promise<void>;
   /** Own identity, if it is known already. */
-  cachedIdentity(): BootInfo | undefined;
+  cachedIdentity(): VerifiedBootInfo | undefined;
   /** Asks the policy source, each time. Nothing when `enforce_self_authorization` is off. @throws RpcError */
   assertAllowed(): Promise<void>;
   /** The decision about this KMS, for Bootstrap. @throws RpcError when there is none */
   decide(): Promise<Decision>;
 };
 
-type SelfIdentity = { readonly info: BootInfo; readonly rawDeviceId: Uint8Array };
+type SelfIdentity = { readonly info: VerifiedBootInfo; readonly rawDeviceId: Uint8Array };
 
 type Dependencies = Asking & {
   readonly config: KmsConfig;
@@ -41,7 +41,7 @@ type Dependencies = Asking & {
 export function selfAuthorization(dependencies: Dependencies): SelfAuthorization {
   const { config, agent, trust, now } = dependencies;
   let known: Promise<SelfIdentity> | undefined;
-  let info: BootInfo | undefined;
+  let info: VerifiedBootInfo | undefined;
 
   const identity = (): Promise<SelfIdentity> => {
     known ??= attestSelf().then(

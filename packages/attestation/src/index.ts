@@ -60,7 +60,12 @@ export { type AkRules, verifyAkCertificate } from './gcp-tdx/ak-certificate.ts';
 export { GCE_TDX_PCR0 } from './gcp-tdx/gce-firmware.ts';
 export { type GoogleCollateralOptions, googleTpmCollateral } from './gcp-tdx/google-collateral.ts';
 export { tpmCollateralFromJson, tpmCollateralToJson } from './gcp-tdx/tpm-collateral-json.ts';
-export { type BootInfo, type BootInfoOptions, bootInfo } from './measurements/boot-info.ts';
+export {
+  type BootInfo,
+  type BootInfoOptions,
+  bootInfo,
+  type VerifiedBootInfo,
+} from './measurements/boot-info.ts';
 export {
   type DerivedFrom,
   type DerivedValues,

@@ -1,6 +1,6 @@
 import { AppError, parseStrictJson } from '@dstack-cloud/app';
 import { fromHex } from '@dstack-cloud/encoding';
-import { type BootFacts, publicText } from '@dstack-cloud/policy';
+import { type BootInfo, publicText } from '@dstack-cloud/policy';
 import { z } from 'zod';
 import { AuthApiError } from './errors.ts';
 import { QUESTION_LIMITS } from './question-limits.ts';
@@ -43,7 +43,7 @@ const bodySchema = z.object({
  * Read the body of `POST /bootAuth/*` in either generation's dialect; other keys are ignored.
  * @throws AuthApiError `bad-request` naming the first field that does not fit
  */
-export function parseBootRequest(body: string): BootFacts {
+export function parseBootRequest(body: string): BootInfo {
   let json: unknown;
   try {
     // Strict: of two values under one name the later would win here, and perhaps the earlier elsewhere.

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { toHex } from '@dstack-cloud/encoding';
-import { type BootFacts, type BootKind, type Policy, PolicyError } from '@dstack-cloud/policy';
+import { type BootInfo, type BootKind, type Policy, PolicyError } from '@dstack-cloud/policy';
 import { countRefusal, FairTurns } from '@dstack-cloud/prpc';
 import type { Logger } from 'pino';
 import { AuthApiError } from './errors.ts';
@@ -119,7 +119,7 @@ function isInvalid(error: unknown): error is AuthApiError | PolicyError {
   return error instanceof AuthApiError || (error instanceof PolicyError && error.code === 'invalid-request');
 }
 
-function identity(facts: BootFacts): Record<string, string> {
+function identity(facts: BootInfo): Record<string, string> {
   const { appId, instanceId, composeHash, osImageHash, deviceId, mrAggregated } = facts;
   const ids = { appId, instanceId, composeHash, osImageHash, deviceId, mrAggregated };
   return Object.fromEntries(Object.entries(ids).map(([name, bytes]) => [name, toHex(bytes)]));

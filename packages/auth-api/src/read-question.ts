@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import type { BootFacts } from '@dstack-cloud/policy';
+import type { BootInfo } from '@dstack-cloud/policy';
 import { type FairTurns, networkOf, takeToll } from '@dstack-cloud/prpc';
 import { parseBootRequest } from './boot-request.ts';
 import { AuthApiError } from './errors.ts';
@@ -11,7 +11,7 @@ import { announcedBytes, readBody } from './read-body.ts';
  * @param turns who has the thread next
  * @throws AuthApiError `too-many-requests`, and those of `readBody` and `parseBootRequest`
  */
-export async function readQuestion(request: IncomingMessage, turns: FairTurns): Promise<BootFacts> {
+export async function readQuestion(request: IncomingMessage, turns: FairTurns): Promise<BootInfo> {
   const announced = announcedBytes(request);
   // What is beyond the limit is not read.
   if (announced !== undefined) charge(request, Math.min(announced, QUESTION_LIMITS.bytes));

@@ -12,7 +12,7 @@ import {
   startAnvil,
 } from '@dstack-cloud/contracts';
 import { fromHex } from '@dstack-cloud/encoding';
-import { type BootFacts, type Policy, PolicyError, webhookPolicy } from '@dstack-cloud/policy';
+import { type BootInfo, type Policy, PolicyError, webhookPolicy } from '@dstack-cloud/policy';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createMetrics } from './metrics.ts';
@@ -277,7 +277,7 @@ describe('through client, service and contract', () => {
     } as const;
     const opened = startPolicySource({ host: '', port: 0, logLevel: 'info', source }, log);
     const webhook = webhookPolicy({ url: await serve(opened.policy, opened.lagSeconds) });
-    const facts: BootFacts = {
+    const facts: BootInfo = {
       mode: 'dstack-tdx',
       appId: fromHex(app, { prefix: 'allow' }),
       composeHash: fromHex(hexBody.composeHash),

@@ -1,6 +1,8 @@
 /** What every policy source does, whatever stands behind it. */
+
+import type { BootInfo } from '@dstack-cloud/attestation';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { BootFacts, BootKind, Decision } from './policy.ts';
+import type { BootKind, Decision } from './policy.ts';
 import { filled } from './test/facts.ts';
 import { type World, worlds } from './test/sources.ts';
 
@@ -11,14 +13,14 @@ describe.each(Object.entries(worlds))('%s', (_, start) => {
   });
   afterAll(() => world?.close());
 
-  const ask = (kind: BootKind, changes: Partial<BootFacts> = {}): Promise<Decision> =>
+  const ask = (kind: BootKind, changes: Partial<BootInfo> = {}): Promise<Decision> =>
     world.policy.authorize(kind, { ...world.allowed, ...changes });
 
   test.each(['app', 'kms'] as const)('allows the %s that is registered', async (kind) => {
     expect(await ask(kind)).toMatchObject({ allowed: true, reason: '', gatewayAppId: 'gateway' });
   });
 
-  test.each<[BootKind, Partial<BootFacts>, RegExp]>([
+  test.each<[BootKind, Partial<BootInfo>, RegExp]>([
     ['app', { appId: filled(20, 0xee) }, /^app not registered$/i],
     ['app', { osImageHash: filled(32, 0xee) }, /^OS image is not allowed$/],
     ['app', { composeHash: filled(32, 0xee) }, /^compose hash not allowed$/i],

@@ -3,12 +3,6 @@ import type { BootInfo } from '@dstack-cloud/attestation';
 /** Whether an application or a KMS asks. */
 export type BootKind = 'app' | 'kms';
 
-/** The verified facts that a policy decides on; `bootInfo()` of the attestation package fits as it is. */
-export type BootFacts = Omit<BootInfo, 'mode' | 'simulated'> & {
-  /** Kind of evidence; policies on chain do not see it. */
-  readonly mode?: string;
-};
-
 /** Why a denial is no decision on the workload: the policy itself could not be read reliably. */
 export type DecisionFailure = 'stale' | 'no-quorum' | 'unavailable';
 
@@ -52,7 +46,7 @@ export interface Policy {
    * Decide about verified facts. Never answers from an earlier request's state that could have been revoked.
    * @throws PolicyError `invalid-request` for facts of wrong length, `backend-…` when the source cannot be asked
    */
-  authorize(kind: BootKind, info: BootFacts): Promise<Decision>;
+  authorize(kind: BootKind, info: BootInfo): Promise<Decision>;
   /** @throws PolicyError when the source cannot be asked */
   describe(): Promise<PolicyInfo>;
   /** Release connections. */

@@ -14,8 +14,8 @@ import { pcrOf } from './pcr.ts';
 
 /** Identities and measurements derived from verified evidence (docs/protocol/verification.md section 8). */
 export interface BootInfo {
-  readonly mode: AttestationMode;
-  readonly simulated: boolean;
+  /** Kind of evidence; key services of the original do not name it when they ask a policy. */
+  readonly mode?: string;
   /** 20 bytes; on Nitro it is not measured, and empty when the evidence carries none. */
   readonly appId: Uint8Array;
   /** 20 bytes or empty. */
@@ -38,6 +38,12 @@ export interface BootInfo {
   readonly snp?: SnpLevel;
 }
 
+/** What follows from evidence that was verified here. */
+export interface VerifiedBootInfo extends BootInfo {
+  readonly mode: AttestationMode;
+  readonly simulated: boolean;
+}
+
 export interface BootInfoOptions {
   /** Replay only up to `boot-mr-done`: true when a KMS signs certificates for an app. */
   readonly bootTime: boolean;
@@ -57,7 +63,7 @@ const NOTHING = new Uint8Array();
  * @throws AttestationError `event-log` when a required event is missing, repeated or malformed, `malformed` for
  * a bad configuration
  */
-export function bootInfo(verified: VerifiedAttestation, options: BootInfoOptions): BootInfo {
+export function bootInfo(verified: VerifiedAttestation, options: BootInfoOptions): VerifiedBootInfo {
   const { evidence } = verified;
   return {
     mode: verified.mode,

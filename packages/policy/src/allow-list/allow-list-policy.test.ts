@@ -2,8 +2,9 @@
 import { mkdtemp, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { BootInfo } from '@dstack-cloud/attestation';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { BootFacts, BootKind } from '../policy.ts';
+import type { BootKind } from '../policy.ts';
 import { facts, filled } from '../test/facts.ts';
 import { allowListPolicy } from './allow-list-policy.ts';
 
@@ -38,7 +39,7 @@ const write = (content: unknown): Promise<void> =>
 async function decide(
   content: unknown,
   kind: BootKind = 'app',
-  changes: Partial<BootFacts> = {},
+  changes: Partial<BootInfo> = {},
 ): Promise<string> {
   await write(content);
   const policy = allowListPolicy(path, { onWarning: (message) => warnings.push(message) });
@@ -48,7 +49,7 @@ async function decide(
 }
 
 describe('rules, in order', () => {
-  test.each<[string, unknown, Partial<BootFacts>, string]>([
+  test.each<[string, unknown, Partial<BootInfo>, string]>([
     ['all is listed', full, {}, ''],
     ['TCB status', full, { tcbStatus: 'OutOfDate' }, 'TCB status is not allowed'],
     ['no TCB status (Nitro)', full, { tcbStatus: '' }, 'TCB status is not allowed'],
@@ -81,7 +82,7 @@ describe('rules, in order', () => {
     expect(await decide(list, 'app', changes)).toBe(reason);
   });
 
-  test.each<[string, unknown, Partial<BootFacts>, string]>([
+  test.each<[string, unknown, Partial<BootInfo>, string]>([
     ['all is listed', full, {}, ''],
     ['OS image', { ...full, osImages: [] }, {}, 'OS image is not allowed'],
     ['measurement', full, { mrAggregated: filled(32, 1) }, 'aggregated MR not allowed'],

@@ -1,4 +1,4 @@
-import { assertBootFacts } from '../boot-facts.ts';
+import { assertBootInfo } from '../assert-boot-info.ts';
 import { PolicyError } from '../errors.ts';
 import type { Policy } from '../policy.ts';
 import { allowListFile } from './allow-list-file.ts';
@@ -18,7 +18,7 @@ export function allowListPolicy(path: string, options: AllowListOptions = {}): P
   const read = allowListFile(path);
   return {
     async authorize(kind, info) {
-      assertBootFacts(info);
+      assertBootInfo(info);
       try {
         const list = await read();
         const reason = decideByAllowList(list, kind, info);

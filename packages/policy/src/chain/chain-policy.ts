@@ -1,5 +1,5 @@
 import { sharedFor } from '@dstack-cloud/runtime';
-import { assertBootFacts } from '../boot-facts.ts';
+import { assertBootInfo } from '../assert-boot-info.ts';
 import { PolicyError } from '../errors.ts';
 import { outageReason } from '../outage-reasons.ts';
 import type { Decision, DecisionFailure, Policy, PolicyInfo } from '../policy.ts';
@@ -170,7 +170,7 @@ export function chainPolicy(options: ChainPolicyOptions): ChainPolicy {
 
   return {
     async authorize(kind, info) {
-      assertBootFacts(info);
+      assertBootInfo(info);
       const request = { kind, info, call: encodeDecisionCall(kind, info) };
       const known = cachedDecision(request);
       if (known) {

@@ -1,4 +1,5 @@
-import type { BootFacts, BootKind } from '../policy.ts';
+import type { BootInfo } from '@dstack-cloud/attestation';
+import type { BootKind } from '../policy.ts';
 import type { Block } from './rpc/block.ts';
 import type { ChainSnapshot } from './snapshot/read-snapshot.ts';
 
@@ -15,7 +16,7 @@ export type ContractDecision = {
 export type DecisionRequest = {
   readonly kind: BootKind;
   /** Checked: every field has its length. */
-  readonly info: BootFacts;
+  readonly info: BootInfo;
   /** Call data of `isAppAllowed` or `isKmsAllowed`, 0x hex; the same text exactly for the same question. */
   readonly call: string;
 };

@@ -3,11 +3,12 @@
  * asked of both, and both must say the same.
  */
 import { readFileSync } from 'node:fs';
+import type { BootInfo } from '@dstack-cloud/attestation';
 import { compile, loadArtifact } from '@dstack-cloud/contracts';
 import { type Abi, encodeFunctionData, type Hex, keccak256, parseAbi, zeroAddress, zeroHash } from 'viem';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { outageReason } from '../outage-reasons.ts';
-import type { BootFacts, Decision } from '../policy.ts';
+import type { Decision } from '../policy.ts';
 import { type ChainLab, deployContracts, type LabContracts, startChainLab } from '../test/chain-lab.ts';
 import { facts, filled } from '../test/facts.ts';
 import { startLyingRelay } from '../test/lying-relay.ts';
@@ -61,7 +62,7 @@ const wait = async (seconds: number): Promise<void> => {
 };
 const time = async (): Promise<number> =>
   Number((await lab.rpc<{ timestamp: Hex }>('eth_getBlockByNumber', 'latest', false)).timestamp);
-const ask = (changes: Partial<BootFacts> = {}): Promise<Decision> =>
+const ask = (changes: Partial<BootInfo> = {}): Promise<Decision> =>
   decide(pair, 'app', facts({ appId: bytesOf(contracts.app), ...changes }));
 const askKms = (): Promise<Decision> => decide(pair, 'kms', facts());
 /** Everything is armed, and for long enough. */

@@ -1,4 +1,4 @@
-import { assertBootFacts } from '../boot-facts.ts';
+import { assertBootInfo } from '../assert-boot-info.ts';
 import { PolicyError } from '../errors.ts';
 import type { Policy } from '../policy.ts';
 
@@ -24,7 +24,7 @@ export function devPolicy(options: DevPolicyOptions): Policy {
   }
   return {
     async authorize(_kind, info) {
-      assertBootFacts(info);
+      assertBootInfo(info);
       return { allowed: true, reason: '', gatewayAppId };
     },
     async describe() {

@@ -1,4 +1,4 @@
-import type { BootFacts } from '../policy.ts';
+import type { BootInfo } from '@dstack-cloud/attestation';
 
 /** `length` equal bytes. */
 export function filled(length: number, value: number): Uint8Array {
@@ -6,7 +6,7 @@ export function filled(length: number, value: number): Uint8Array {
 }
 
 /** The facts that recorded call data was made of. */
-export function facts(changes: Partial<BootFacts> = {}): BootFacts {
+export function facts(changes: Partial<BootInfo> = {}): BootInfo {
   return {
     mode: 'dstack-tdx',
     appId: filled(20, 0x11),

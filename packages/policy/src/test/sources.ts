@@ -2,6 +2,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { BootInfo } from '@dstack-cloud/attestation';
 import {
   addComposeHash,
   addDevice,
@@ -19,7 +20,7 @@ import {
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { allowListPolicy } from '../allow-list/allow-list-policy.ts';
 import { chainPolicy } from '../chain/chain-policy.ts';
-import type { BootFacts, BootKind, Policy } from '../policy.ts';
+import type { BootKind, Policy } from '../policy.ts';
 import { webhookPolicy } from '../webhook/webhook-policy.ts';
 import { facts } from './facts.ts';
 import { answerJson, startFakeServer } from './fake-server.ts';
@@ -28,7 +29,7 @@ import { answerJson, startFakeServer } from './fake-server.ts';
 export type World = {
   readonly policy: Policy;
   /** Facts that are allowed as an app and as a KMS. */
-  readonly allowed: BootFacts;
+  readonly allowed: BootInfo;
   /** Take the app's compose hash away. */
   revoke(): Promise<void>;
   /** Give it back. */
@@ -120,7 +121,7 @@ async function webhookWorld(): Promise<World> {
       ),
     );
     void behind.policy
-      .authorize(kind, { ...fields, ...bytes } as unknown as BootFacts)
+      .authorize(kind, { ...fields, ...bytes } as unknown as BootInfo)
       .then(({ allowed, reason, gatewayAppId }) =>
         answerJson(response, { isAllowed: allowed, reason, gatewayAppId }),
       );

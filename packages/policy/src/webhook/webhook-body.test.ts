@@ -1,7 +1,7 @@
+import type { BootInfo } from '@dstack-cloud/attestation';
 import { fromHex } from '@dstack-cloud/encoding';
 import { describeWithFixtures, fixtureJson } from '@dstack-cloud/test/fixtures';
 import { expect, test } from 'vitest';
-import type { BootFacts } from '../policy.ts';
 import { facts } from '../test/facts.ts';
 import { webhookBody } from './webhook-body.ts';
 
@@ -41,7 +41,7 @@ describeWithFixtures('bodies recorded from the original', 'kms-original/transcri
   test.each([...bodies])('%s', (body) => {
     const recorded = JSON.parse(body) as Record<string, string> & { advisoryIds: string[] };
     const bytes = (key: string): Uint8Array => fromHex(recorded[key] ?? '');
-    const info: BootFacts = {
+    const info: BootInfo = {
       mode: recorded['teeVariant'] ?? '',
       appId: bytes('appId'),
       composeHash: bytes('composeHash'),

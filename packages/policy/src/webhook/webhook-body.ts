@@ -1,11 +1,11 @@
+import type { BootInfo } from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
-import type { BootFacts } from '../policy.ts';
 
 /**
  * JSON body of `POST {url}/bootAuth/app|kms`: keys in the recorded order, byte fields as
  * lower-case hex without 0x. Carries the name of both generations for the kind of evidence.
  */
-export function webhookBody(info: BootFacts): string {
+export function webhookBody(info: BootInfo): string {
   const mode = info.mode ?? '';
   return JSON.stringify({
     attestationMode: mode,

@@ -1,8 +1,8 @@
 import { X509Certificate } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sharedFor } from '@dstack-cloud/runtime';
+import { assertBootInfo } from '../assert-boot-info.ts';
 import { backendUrl, plainHttpWarnings } from '../backend-url.ts';
-import { assertBootFacts } from '../boot-facts.ts';
 import { PolicyError } from '../errors.ts';
 import { exchange, type HttpAnswer, isConnectFailure, openConnections } from '../http/http-exchange.ts';
 import type { Policy } from '../policy.ts';
@@ -61,7 +61,7 @@ export function webhookPolicy(options: WebhookPolicyOptions): Policy {
 
   return {
     async authorize(kind, info) {
-      assertBootFacts(info);
+      assertBootInfo(info);
       return decisionFromAnswer(await send('POST', below(base, `bootAuth/${kind}`), webhookBody(info)));
     },
     // Anonymous callers reach this through GetMeta: share one question among them.

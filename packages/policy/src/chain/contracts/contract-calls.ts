@@ -1,5 +1,6 @@
+import type { BootInfo } from '@dstack-cloud/attestation';
 import { fromHex, toHex, utf8 } from '@dstack-cloud/encoding';
-import type { BootFacts, BootKind } from '../../policy.ts';
+import type { BootKind } from '../../policy.ts';
 import { publicText } from '../../public-text.ts';
 
 /** Function selectors of DstackKms. */
@@ -19,7 +20,7 @@ const WORD = 64;
 const MAX_RETURN_BYTES = 16_384;
 
 /** Call data of `isAppAllowed` or `isKmsAllowed`, 0x hex. */
-export function encodeDecisionCall(kind: BootKind, info: BootFacts): string {
+export function encodeDecisionCall(kind: BootKind, info: BootInfo): string {
   const status = encodeText(info.tcbStatus);
   const advisories = encodeTexts(info.advisoryIds);
   const tuple = [

@@ -1,6 +1,7 @@
+import type { BootInfo } from '@dstack-cloud/attestation';
 import { utf8 } from '@dstack-cloud/encoding';
 import { keccak256 } from '@dstack-cloud/keys';
-import type { BootFacts, BootKind } from '../../policy.ts';
+import type { BootKind } from '../../policy.ts';
 import type { AppLogic, KmsLogic } from '../contracts/known-code.ts';
 import { appExtensionSlot, appSlot, kmsExtensionSlot, kmsSlot, mappingSlot } from '../contracts/slots.ts';
 import type { Storage } from '../contracts/solidity-text.ts';
@@ -14,7 +15,7 @@ export type Check = {
 };
 
 /** A workload and the block's time, unix seconds. */
-export type Question = { readonly kind: BootKind; readonly info: BootFacts; readonly time: number };
+export type Question = { readonly kind: BootKind; readonly info: BootInfo; readonly time: number };
 
 /** What DstackKms checks itself, in order. */
 export function kmsChecks(logic: KmsLogic, question: Question): Check[] {
@@ -103,7 +104,7 @@ function allowed(reason: string, slot: bigint): Check {
 }
 
 /** Compared byte by byte on chain; the texts are equal exactly when their bytes are. */
-function upToDate({ tcbStatus }: BootFacts): Check {
+function upToDate({ tcbStatus }: BootInfo): Check {
   return { reason: 'TCB status is not up to date', slots: [], denies: () => tcbStatus !== 'UpToDate' };
 }
 

@@ -2,12 +2,14 @@
  * Thousands of states of the policy, each a set of storage slots as state proofs read them, put under the code of the real
  * contracts: what the EVM decides there is what the checks over these slots decide. A slot or an order that is wrong shows.
  */
+
+import type { BootInfo } from '@dstack-cloud/attestation';
 import { loadArtifact } from '@dstack-cloud/contracts';
 import { toHex } from '@dstack-cloud/encoding';
 import fc from 'fast-check';
 import { decodeFunctionResult, type Hex } from 'viem';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { BootFacts, BootKind } from '../../policy.ts';
+import type { BootKind } from '../../policy.ts';
 import { type ChainLab, deployContracts, type LabContracts, startChainLab } from '../../test/chain-lab.ts';
 import { facts } from '../../test/facts.ts';
 import { encodeDecisionCall } from '../contracts/contract-calls.ts';
@@ -26,7 +28,7 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => lab?.stop());
 
-type Case = { kind: BootKind; info: BootFacts; kms: Map<bigint, bigint>; app: Map<bigint, bigint> };
+type Case = { kind: BootKind; info: BootInfo; kms: Map<bigint, bigint>; app: Map<bigint, bigint> };
 
 const word = (value: bigint): Hex => `0x${toHex(slotBytes(value))}`;
 const state = (slots: ReadonlyMap<bigint, bigint>): Record<string, Hex> =>

@@ -1,6 +1,7 @@
 /** Proofs from several endpoints, from ones with other habits, and over a reorganisation. */
+
+import type { BootInfo } from '@dstack-cloud/attestation';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import type { BootFacts } from '../../policy.ts';
 import { type ChainLab, deployContracts, type LabContracts, startChainLab } from '../../test/chain-lab.ts';
 import { facts, filled } from '../../test/facts.ts';
 import { isProof, type LyingRelay, Refusal, startLyingRelay } from '../../test/lying-relay.ts';
@@ -36,8 +37,8 @@ afterAll(async () => {
 
 const policyOf = (urls: readonly string[], options: Partial<ChainPolicyOptions> = {}): ChainPolicy =>
   lab.policy(contracts.kms, { rpcUrls: urls, reads: 'proofs', ...options });
-const good = (): BootFacts => facts({ appId: bytesOf(contracts.app) });
-const bad = (): BootFacts => ({ ...good(), composeHash: filled(32, 0xbb) });
+const good = (): BootInfo => facts({ appId: bytesOf(contracts.app) });
+const bad = (): BootInfo => ({ ...good(), composeHash: filled(32, 0xbb) });
 
 test('lying-rpc: one of three that agree on the head gives nobody a key and takes none away', async () => {
   const urls = relays.map(({ url }) => url);

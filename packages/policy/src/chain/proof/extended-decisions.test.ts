@@ -2,10 +2,12 @@
  * What our contracts have beyond those of the 0.6 line, by proven storage and by the EVM of a real node: pause,
  * advisories, blocked apps, expiries, the TCB requirement; with apps of every version under one KMS contract.
  */
+
+import type { BootInfo } from '@dstack-cloud/attestation';
 import fc from 'fast-check';
 import type { Hex } from 'viem';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { BootFacts, BootKind } from '../../policy.ts';
+import type { BootKind } from '../../policy.ts';
 import { type ChainLab, startChainLab } from '../../test/chain-lab.ts';
 import { facts, filled } from '../../test/facts.ts';
 import { allowed, bytesOf, decide, denied, hex, type Pair } from './test/compare.ts';
@@ -46,7 +48,7 @@ describe('apps of every version', () => {
   };
 
   test('a KMS: pause, advisories, TCB, image, expiry, measurement, device, in this order', async () => {
-    const ask = (changes: Partial<BootFacts> = {}) => decide(pair, 'kms', facts(changes));
+    const ask = (changes: Partial<BootInfo> = {}) => decide(pair, 'kms', facts(changes));
     expect(await ask()).toEqual(allowed);
     await onKms('addOsImageHashUntil', hex(osImageHash), 1);
     expect(await ask()).toEqual(denied('OS image authorization expired'));
@@ -70,7 +72,7 @@ describe('apps of every version', () => {
 
   test.each(['old', 'successor', 'app'] as const)('%s: its own checks, in order', async (name) => {
     const app = domain[name];
-    const ask = (changes: Partial<BootFacts> = {}) =>
+    const ask = (changes: Partial<BootInfo> = {}) =>
       decide(pair, 'app', facts({ appId: bytesOf(app), ...changes }));
     expect(await ask()).toEqual(denied('Compose hash not allowed'));
     await onApp(app, 'addComposeHash', hex(composeHash));

@@ -1,7 +1,9 @@
 /** lying-rpc, with proofs: an endpoint that lies about anything gets nobody a key, and is left for an honest one. */
+
+import type { BootInfo } from '@dstack-cloud/attestation';
 import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { BootFacts, Decision } from '../../policy.ts';
+import type { Decision } from '../../policy.ts';
 import { type ChainLab, deployContracts, type LabContracts, startChainLab } from '../../test/chain-lab.ts';
 import { facts, filled } from '../../test/facts.ts';
 import {
@@ -53,9 +55,9 @@ const policyOf = (options: Partial<ChainPolicyOptions> = {}): ChainPolicy =>
     totalTimeoutMs: 60_000,
     ...options,
   });
-const good = (): BootFacts => facts({ appId: bytesOf(contracts.app) });
-const bad = (): BootFacts => facts({ appId: bytesOf(contracts.app), composeHash: revoked });
-const ask = (info: BootFacts, policy: ChainPolicy = policyOf()): Promise<Decision> =>
+const good = (): BootInfo => facts({ appId: bytesOf(contracts.app) });
+const bad = (): BootInfo => facts({ appId: bytesOf(contracts.app), composeHash: revoked });
+const ask = (info: BootInfo, policy: ChainPolicy = policyOf()): Promise<Decision> =>
   policy.authorize('app', info);
 
 test('without a lie the allowed is allowed and the revoked is not', async () => {

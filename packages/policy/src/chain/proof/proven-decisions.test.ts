@@ -2,11 +2,13 @@
  * What is decided from proven storage is what the contracts decide, in the same words: the EVM of a real node is the
  * oracle.
  */
+
+import type { BootInfo } from '@dstack-cloud/attestation';
 import { fromHex } from '@dstack-cloud/encoding';
 import fc from 'fast-check';
 import type { Hex } from 'viem';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { BootFacts, BootKind } from '../../policy.ts';
+import type { BootKind } from '../../policy.ts';
 import { type ChainLab, deployContracts, type LabContracts, startChainLab } from '../../test/chain-lab.ts';
 import { facts, filled } from '../../test/facts.ts';
 import { allowed, bytesOf, decide, denied, hex, type Pair } from './test/compare.ts';
@@ -33,11 +35,11 @@ describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release
     onApp = (name, ...args) => lab.send(app, appAbi, name, args);
   });
 
-  const ofApp = (changes: Partial<BootFacts> = {}): BootFacts =>
+  const ofApp = (changes: Partial<BootInfo> = {}): BootInfo =>
     facts({ appId: bytesOf(contracts.app), ...changes });
 
   test('a KMS: each fault is named in order, then it is allowed, then what is taken away is missing', async () => {
-    const ask = (changes: Partial<BootFacts> = {}) => decide(pair, 'kms', facts(changes));
+    const ask = (changes: Partial<BootInfo> = {}) => decide(pair, 'kms', facts(changes));
     expect(await ask({ tcbStatus: 'OutOfDate' })).toEqual(denied('TCB status is not up to date'));
     expect(await ask({ tcbStatus: '' })).toEqual(denied('TCB status is not up to date'));
     expect(await ask({ tcbStatus: 'uptodate' })).toEqual(denied('TCB status is not up to date'));
@@ -58,7 +60,7 @@ describe.each([undefined, '0.6'] as const)('our contracts, release %s', (release
 
   test('an app: each fault is named in order, then it is allowed, then what is taken away is missing', async () => {
     const nowhere = { appId: filled(20, 0x12) };
-    const ask = (changes: Partial<BootFacts> = {}) => decide(pair, 'app', ofApp(changes));
+    const ask = (changes: Partial<BootInfo> = {}) => decide(pair, 'app', ofApp(changes));
     expect(await ask(nowhere)).toEqual(denied('App not registered'));
     await onKms('registerApp', hex(nowhere.appId));
     await onKms('registerApp', contracts.app);

@@ -1,4 +1,6 @@
 /** Revalidation on a real node: our contracts, which count, those of the 0.6 line, which do not, and hostile ones among them. */
+
+import type { BootInfo } from '@dstack-cloud/attestation';
 import {
   type Anvil,
   addComposeHash,
@@ -19,7 +21,6 @@ import {
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import type { Address, Hex } from 'viem';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import type { BootFacts } from '../../policy.ts';
 import { facts } from '../../test/facts.ts';
 import { startLyingRelay } from '../../test/lying-relay.ts';
 import type { Reads } from '../chain-options.ts';
@@ -27,7 +28,7 @@ import { type ChainPolicy, chainPolicy } from '../chain-policy.ts';
 
 const hex = (bytes: Uint8Array): Hex => `0x${toHex(bytes)}`;
 const { osImageHash, composeHash } = facts();
-const factsOf = (app: Address): BootFacts => facts({ appId: fromHex(app, { prefix: 'allow' }) });
+const factsOf = (app: Address): BootInfo => facts({ appId: fromHex(app, { prefix: 'allow' }) });
 
 let anvil: Anvil;
 let client: ChainClient;
@@ -60,7 +61,7 @@ async function asking(
     maxClockSkewSeconds: 100_000,
   });
   const infos = apps.map(factsOf);
-  const ask = (info: BootFacts) => policy.authorize('app', info);
+  const ask = (info: BootInfo) => policy.authorize('app', info);
   const askAll = async (): Promise<boolean[]> =>
     (await Promise.all(infos.map(ask))).map(({ allowed }) => allowed);
   /** Mines, and asks once requests see that block. */

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
-import { assertBootFacts } from './boot-facts.ts';
+import { assertBootInfo } from './assert-boot-info.ts';
 import { facts, filled } from './test/facts.ts';
 
 test('accepts full facts, and an empty instance id and mrSystem', () => {
-  assertBootFacts(facts());
-  assertBootFacts(facts({ instanceId: new Uint8Array(), mrSystem: new Uint8Array(), tcbStatus: '' }));
+  assertBootInfo(facts());
+  assertBootInfo(facts({ instanceId: new Uint8Array(), mrSystem: new Uint8Array(), tcbStatus: '' }));
 });
 
 test.each([
@@ -18,7 +18,7 @@ test.each([
   ['mrSystem', 31, '32 bytes or empty'],
   ['osImageHash', 0, '32 bytes'],
 ])('%s of %d bytes is refused', (field, length, wanted) => {
-  expect(() => assertBootFacts(facts({ [field]: filled(length, 1) }))).toThrow(
+  expect(() => assertBootInfo(facts({ [field]: filled(length, 1) }))).toThrow(
     expect.objectContaining({
       code: 'invalid-request',
       message: `invalid authorization request: ${field} must be ${wanted}, found ${length} bytes`,
@@ -32,5 +32,5 @@ test.each([
   { advisoryIds: ['x'.repeat(257)] },
   { keyProviderInfo: filled(4097, 1) },
 ])('unbounded texts are refused %#', (changes) => {
-  expect(() => assertBootFacts(facts(changes))).toThrow(expect.objectContaining({ code: 'invalid-request' }));
+  expect(() => assertBootInfo(facts(changes))).toThrow(expect.objectContaining({ code: 'invalid-request' }));
 });

@@ -1,5 +1,5 @@
+import type { BootInfo } from '@dstack-cloud/attestation';
 import { PolicyError } from './errors.ts';
-import type { BootFacts } from './policy.ts';
 
 const MAX_TCB_STATUS = 128;
 const MAX_ADVISORIES = 128;
@@ -21,7 +21,7 @@ const lengths = {
  * Refuse facts that no policy can decide on, before anybody is asked.
  * @throws PolicyError `invalid-request` naming the field, the length wanted and the length found
  */
-export function assertBootFacts(info: BootFacts): void {
+export function assertBootInfo(info: BootInfo): void {
   for (const [field, allowed] of Object.entries(lengths)) {
     const { length } = info[field as keyof typeof lengths];
     if (!(allowed as readonly number[]).includes(length)) {
