@@ -1,5 +1,5 @@
-import { CurrentKeys } from './authorize/current-keys.ts';
 import type { Kms } from './kms.ts';
+import { CurrentKeys } from './policy/current-keys.ts';
 import type { Services } from './services.ts';
 
 /** What a process has of its own: one that serves alone, or one of several workers. */

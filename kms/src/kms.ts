@@ -1,13 +1,13 @@
 import type { IncomingMessage } from 'node:http';
 import type { Policy } from '@dstack-cloud/policy';
 import type { Audit } from './audit/audit-log.ts';
-import type { CurrentKeys } from './authorize/current-keys.ts';
 import type { KmsConfig } from './config/kms-config.ts';
 import type { EvidenceVerifier } from './evidence/evidence-verifier.ts';
 import type { VerifiedEvidence } from './evidence/verified-evidence.ts';
 import type { OsImages } from './image/os-images.ts';
 import type { KmsKeys } from './key-directory/kms-keys.ts';
 import type { RateLimits } from './limits/rate-limits.ts';
+import type { CurrentKeys } from './policy/current-keys.ts';
 import type { SelfAuthorization } from './self/self-authorization.ts';
 import type { Log } from './telemetry/log.ts';
 import type { Metrics } from './telemetry/metrics.ts';

@@ -1,8 +1,8 @@
 import { toHex } from '@dstack-cloud/encoding';
-import type { Decision } from '@dstack-cloud/policy';
 import { RpcError } from '@dstack-cloud/prpc';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { KmsKeys, Root } from '../key-directory/kms-keys.ts';
+import type { KeyDecision } from '../policy/current-keys.ts';
 import { type KeyEpochs, keyEpochs, MAX_PREVIOUS, olderEpochs } from './key-epochs.ts';
 
 /** Where the keys of an application come from, and what else of them is still released. */
@@ -12,9 +12,6 @@ export type KeyAssignment = {
   /** Other roots that a machine may still ask for, to move its data. */
   readonly previousRoots: readonly Root[];
 };
-
-/** What a policy source may say about keys. */
-export type KeyDecision = Pick<Decision, 'keyEpoch' | 'minKeyEpoch' | 'keyRoot' | 'previousKeyRoots'>;
 
 /** One set of keys of an application. */
 export type KeyVersion = { readonly root: Root; readonly epoch: number };

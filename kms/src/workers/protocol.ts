@@ -1,11 +1,11 @@
 import type { AuditEntry } from '@dstack-cloud/audit-log';
 import type { CertifiedHead } from '../audit/audit-log.ts';
-import type { KeyNews } from '../authorize/current-keys.ts';
 import type { ConfiguredFiles } from '../config/configured-files.ts';
 import type { KmsConfig } from '../config/kms-config.ts';
 import type { CachedKeys } from '../image/os-images.ts';
 import type { ClusterService } from '../kms.ts';
 import type { BucketLevel, Consumed } from '../limits/rate-limits.ts';
+import type { KeyNews } from '../policy/current-keys.ts';
 import type { MetricJson } from '../telemetry/metrics.ts';
 import type { WireError } from './link.ts';
 

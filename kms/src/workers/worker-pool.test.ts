@@ -1,12 +1,12 @@
 import { connect, type Socket } from 'node:net';
 import { afterEach, expect, test, vi } from 'vitest';
-import { CurrentKeys } from '../authorize/current-keys.ts';
 import { checkConfig } from '../config/check-config.ts';
 import type { ConfiguredFiles } from '../config/configured-files.ts';
 import { KmsError } from '../errors.ts';
 import { generateSharedKeys, issueRpcCertificate, keysFor } from '../key-directory/new-keys.ts';
 import type { Kms } from '../kms.ts';
 import { type Consumed, rateLimits } from '../limits/rate-limits.ts';
+import { CurrentKeys } from '../policy/current-keys.ts';
 import { createLog } from '../telemetry/log.ts';
 import { createMetrics, readMetrics } from '../telemetry/metrics.ts';
 import { Link, toWire } from './link.ts';

@@ -1,10 +1,12 @@
 import { toHex } from '@dstack-cloud/encoding';
 import type { Decision } from '@dstack-cloud/policy';
 import { BoundedMap } from '@dstack-cloud/runtime';
-import type { KeyDecision } from './key-assignment.ts';
 
 /** Applications remembered; the one that asked longest ago is forgotten. */
 const MAX_REMEMBERED = 10_000;
+
+/** What a policy source may say about keys. */
+export type KeyDecision = Pick<Decision, 'keyEpoch' | 'minKeyEpoch' | 'keyRoot' | 'previousKeyRoots'>;
 
 /** What was last said of an application, by its id in hex; null when nothing was. */
 export type KeyNews = readonly [appId: string, said: KeyDecision | null];
