@@ -16,7 +16,7 @@ const runElsewhere: Record<string, string> = {
 
 /**
  * Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, release, nitro-documentation,
- * watch-documentation, container-images, contracts/src/tasks/tasks.test.ts.
+ * watch-documentation, gcp-documentation, gcp-kms, container-images, contracts/src/tasks/tasks.test.ts.
  */
 const ownTest = [
   'docs/kms.md',
@@ -25,6 +25,8 @@ const ownTest = [
   'docs/containers.md',
   'docs/contracts.md',
   'docs/vmm.md',
+  'docs/gcp.md',
+  'docs/kms-on-gcp.md',
   'docs/nitro.md',
   'docs/governance.md',
   'docs/sealing.md',
