@@ -34,6 +34,7 @@ const systemPackages = [
   { name: 'knot', program: 'knotd', use: 'certificates over a real zone' },
   { name: 'wireguard-tools', program: 'wg', use: 'tunnels of the gateway' },
   { name: 'wireguard-go', program: 'wireguard-go', use: 'tunnels of the gateway' },
+  { name: 'etcd-server', program: 'etcd', use: 'several nodes of the gateway' },
   { name: 'qemu-utils', program: 'qemu-img', use: 'virtual machines' },
   { name: 'ovmf', file: '/usr/share/OVMF/OVMF_CODE.fd', use: 'the measured boot of virtual machines' },
   { name: 'squashfs-tools', program: 'unsquashfs', use: 'root file systems against the reference tool' },

@@ -1,5 +1,4 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
@@ -7,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { fromHex } from '@dstack-cloud/encoding';
-import { generateP256Key, p256KeyPem } from '@dstack-cloud/keys';
 import {
   createPrpcClient,
   Gateway,
@@ -15,15 +13,15 @@ import {
   httpTransport,
   type PrpcClient,
 } from '@dstack-cloud/prpc';
-import { type AppInfo, certificatePem, issueCertificate, issuerOf, rootCa } from '@dstack-cloud/ra-tls';
+import type { AppInfo } from '@dstack-cloud/ra-tls';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parseConfig } from './config/load-config.ts';
 import { type RunningGateway, runGateway } from './gateway.ts';
+import { authority } from './test/authority.ts';
 import { APP, BASE, certificateFor, instance } from './test/lab.ts';
 
-const NOW = Math.floor(Date.now() / 1000);
 const TAG = `dg${process.pid}`;
 const WG_PORT = 20_000 + (process.pid % 12_000);
 const COMPOSE = '{"port_policy":{"ports":[{"port":8080}],"restrict_mode":true}}';
@@ -31,7 +29,7 @@ const sh = (line: string): string => execFileSync('sh', ['-c', line], { encoding
 
 describeWithPrograms('a gateway with a guest in a network of its own', ['wg', 'wireguard-go', 'ip'], () => {
   const folder = mkdtempSync(join(tmpdir(), 'gateway-'));
-  const kms = authority();
+  const kms = authority(COMPOSE);
   const children: ChildProcess[] = [];
   let stop = new AbortController();
   let ended: Promise<void>;
@@ -144,7 +142,7 @@ describeWithPrograms('a gateway with a guest in a network of its own', ['wg', 'w
 
   it('register-as-another-app: only what the KMS says about a guest counts', async () => {
     const own = keys();
-    const strangers = authority();
+    const strangers = authority(COMPOSE);
     await expect(call(strangers.client({}))).rejects.toThrow();
     await expect(call(kms.client({ appId: fromHex('bb'.repeat(20)) }))).rejects.toThrow(
       /registered by another application/,
@@ -228,38 +226,6 @@ type Keys = { readonly secret: string; readonly public: string };
 function keys(): Keys {
   const secret = sh('wg genkey');
   return { secret, public: execFileSync('wg', ['pubkey'], { input: secret, encoding: 'utf8' }).trim() };
-}
-
-/** A KMS's root, and clients with what it says about them. */
-function authority() {
-  const key = generateP256Key();
-  const der = rootCa({ key, now: NOW });
-  const issuer = issuerOf(der, key);
-  const all: AppInfo = {
-    appId: fromHex(APP),
-    instanceId: fromHex(instance(1).instanceId),
-    composeHash: new Uint8Array(createHash('sha256').update(COMPOSE).digest()),
-    deviceId: new Uint8Array(32),
-    mrSystem: new Uint8Array(32),
-    mrAggregated: new Uint8Array(32),
-    osImageHash: new Uint8Array(32).fill(4),
-    keyProviderInfo: new Uint8Array(),
-  };
-  return {
-    pem: certificatePem(der),
-    client: (info: Partial<AppInfo> | undefined) => {
-      const own = generateP256Key();
-      const leaf = issueCertificate({
-        subject: { commonName: 'dstack-guest-agent' },
-        spki: own.spki,
-        issuer,
-        notAfter: NOW + 3600,
-        clientAuth: true,
-        ...(info && { appInfo: { ...all, ...info } }),
-      });
-      return { cert: certificatePem(leaf), key: p256KeyPem(own), rejectUnauthorized: false };
-    },
-  };
 }
 
 function configText(): string {

@@ -27,6 +27,7 @@ import type { GatewayConfig } from './config/gateway-config.ts';
 import { GatewayError } from './errors.ts';
 import { createMetrics } from './metrics.ts';
 import { AppAddressResolver, type TxtLookup } from './names/app-address-resolver.ts';
+import { NodeList } from './nodes/node-list.ts';
 import { createOwnSite } from './own-site.ts';
 import { CertificateStore } from './proxy/certificate-store.ts';
 import { createProxyServer } from './proxy/proxy-server.ts';
@@ -36,6 +37,8 @@ import { Registry } from './register/registry.ts';
 import { InstanceHealth } from './routes/instance-health.ts';
 import { acmeInfo, acmeInfoJson } from './rpc/acme-info.ts';
 import { type Caller, gatewayMethods } from './rpc/gateway-service.ts';
+import type { EtcdOptions } from './state/etcd-client.ts';
+import { openEtcdStore } from './state/etcd-store.ts';
 import { openSqliteStore } from './state/sqlite-store.ts';
 import type { StateStore } from './state/state-store.ts';
 import { VERSION } from './version.ts';
@@ -101,11 +104,13 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
     ],
   );
   const zoneKey = await zoneKeyOf(config);
+  const etcd = await etcdOf(config);
   const { privateKey, publicKey } = await interfaceKey(wg.private_key, core.state_path);
 
   const closers: (() => Promise<unknown> | unknown)[] = [];
   try {
-    const store = openSqliteStore(join(core.state_path, 'state.db'));
+    const store =
+      etcd === undefined ? openSqliteStore(join(core.state_path, 'state.db')) : openEtcdStore(etcd);
     closers.push(() => store.close());
     const wireGuard = await startWireGuard({
       interfaceName: wg.interface,
@@ -119,10 +124,24 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
     });
     closers.push(() => wireGuard.close());
     const registry = await Registry.load(
-      { store, plan, tunnels: wireGuard, ownPublicKey: publicKey, now: unixNow },
+      {
+        store,
+        plan,
+        tunnels: wireGuard,
+        ownPublicKey: publicKey,
+        now: unixNow,
+        isShared: etcd !== undefined,
+      },
       (record, why) => log.error({ record, why }, 'a registration cannot be read; it is left out'),
     );
+    closers.push(() => registry.close());
     await wireGuard.reconcile(registry.peers());
+    const nodes = await NodeList.join({
+      store,
+      own: { publicKey, ip: wg.ip, endpoint: wg.endpoint },
+      onError: (error) => log.error({ error }, 'the nodes of this state are not known for certain'),
+    });
+    closers.push(() => nodes.leave());
 
     const policies = new PolicyFinder({
       table: registry.table,
@@ -176,6 +195,9 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
     if (keeper !== undefined) {
       if (!(await keeper.load()))
         log.warn({ domain: proxy.base_domain }, 'there is no certificate in force yet');
+      closers.push(
+        await keeper.follow((error) => log.error({ error: error.message }, 'a certificate cannot be shown')),
+      );
       const renew = async (): Promise<void> => {
         if (await keeper.renew()) log.info({ domain: proxy.base_domain }, 'a new certificate is shown');
       };
@@ -242,7 +264,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
               gatewayMethods({
                 config,
                 registry,
-                publicKey,
+                nodes: () => nodes.all(),
                 ...(certificateInfo && { acmeInfo: certificateInfo }),
                 onUnknownPolicy: (instance) => policies.want(instance),
                 onRegistration: (outcome, fields) => {
@@ -332,6 +354,14 @@ async function zoneKeyOf({ core: { certbot } }: GatewayConfig): Promise<Uint8Arr
   if (secret.length < 16 || secret.toString('base64') !== text)
     throw new GatewayError('config-invalid', `${file} does not hold base64 of at least 16 bytes`);
   return new Uint8Array(secret);
+}
+
+async function etcdOf({ core: { etcd } }: GatewayConfig): Promise<EtcdOptions | undefined> {
+  const { endpoints } = etcd;
+  if (endpoints.length === 0) return undefined;
+  if (etcd.ca === '') return { endpoints };
+  const [ca, cert, key] = await Promise.all([readPem(etcd.ca), readPem(etcd.cert), readPem(etcd.key)]);
+  return { endpoints, tls: { ca, cert, key } };
 }
 
 function keeperOf(

@@ -29,6 +29,34 @@ describe('the certificate of a base domain', () => {
     expect(orders).toHaveLength(2);
   });
 
+  it('renewal-under-lock: two nodes of one state make one order, and both show it', async () => {
+    const one = lab();
+    const other = lab({ store: one.store });
+    const stop = await other.keeper.follow(() => expect.unreachable());
+    const renewed = await Promise.all([one.keeper.renew(), other.keeper.renew()]);
+    expect(renewed.sort()).toEqual([false, true]);
+    expect(one.orders.length + other.orders.length).toBe(1);
+    await expect.poll(() => other.certificates.contextFor(BASE)).toBeDefined();
+    await one.keeper.load();
+    const shown = [one, other].map((node) => node.certificates.certificateFor(BASE)!.fingerprint);
+    expect(shown[0]).toBe(shown[1]);
+    stop();
+  });
+
+  it('writes nothing of an order whose lock was lost meanwhile', async () => {
+    const store = openSqliteStore(':memory:');
+    const node = lab({
+      store,
+      issue: async () => {
+        await store.commit([], [{ key: `lock/cert/${BASE}`, value: 'another node' }]);
+        const { certChain, key } = certificateFor(`*.${BASE}`);
+        return { certChain, key, notAfter: 2_000_000_000 } as never;
+      },
+    });
+    await expect(node.keeper.renew()).rejects.toThrow(/lock on the certificate was lost/);
+    expect((await store.list('cert/')).entries).toEqual([]);
+  });
+
   it('key-history-survives-upgrade: every key stays known with its evidence, over renewals and restarts', async () => {
     const { keeper, store } = lab();
     for (let i = 0; i < 3; i++) await keeper.renew({ force: true });

@@ -14,7 +14,8 @@ import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { z } from 'zod';
 import { GatewayError } from '../errors.ts';
 import type { CertificateStore } from '../proxy/certificate-store.ts';
-import type { StateStore } from '../state/state-store.ts';
+import type { Held, StateStore } from '../state/state-store.ts';
+import { watchRecords } from '../state/watch-records.ts';
 
 /** The evidence of one statement: JSON of what the guest agent answered. */
 export type KeyEvidence = { readonly quote: string; readonly attestation: string };
@@ -120,11 +121,30 @@ export class CertificateKeeper {
   }
 
   async #renew(force: boolean): Promise<boolean> {
-    const { domain, dns, nameServers, maxDnsWaitMs, txtTtlSeconds, renewBeforeSeconds, now, certificates } =
-      this.#options;
-    const kept = await this.#kept();
-    if (!force && kept !== undefined && kept.not_after - renewBeforeSeconds > now()) return false;
-    const account = await this.#accountOrNew();
+    const { domain, store } = this.#options;
+    const known = await this.#kept();
+    if (!force && this.#isYoung(known)) return false;
+    const lock = await store.hold(`lock/cert/${domain}`, '', { replace: false });
+    // Another node orders; its certificate is shown when it is there.
+    if (lock === undefined) return false;
+    try {
+      const kept = await this.#kept();
+      const isRenewedMeanwhile = kept?.not_after !== known?.not_after && this.#isYoung(kept);
+      if (isRenewedMeanwhile) await this.load();
+      return !isRenewedMeanwhile && (await this.#order(lock));
+    } finally {
+      await lock.release();
+    }
+  }
+
+  #isYoung(kept: z.infer<typeof keptCertificate> | undefined): boolean {
+    const { renewBeforeSeconds, now } = this.#options;
+    return kept !== undefined && kept.not_after - renewBeforeSeconds > now();
+  }
+
+  async #order(lock: Held): Promise<boolean> {
+    const { domain, dns, nameServers, maxDnsWaitMs, txtTtlSeconds, certificates } = this.#options;
+    const account = await this.#accountOrNew(lock);
     const issue = this.#options.issue ?? issueCertificate;
     const issued = await issue({
       account,
@@ -133,28 +153,44 @@ export class CertificateKeeper {
       nameServers,
       maxDnsWaitMs,
       txtTtlSeconds,
-      onKey: (spki) => this.#keepKey(spki),
+      onKey: (spki) => this.#keepKey(lock, spki),
     });
-    await this.#keep(issued);
+    await this.#keep(lock, issued);
     certificates.set(domain, issued);
     return true;
   }
 
+  /** Shows the certificate that another node has ordered. @returns ends it */
+  async follow(onError: (error: Error) => void): Promise<() => void> {
+    const name = `cert/${this.#options.domain}`;
+    const show = (): void => void this.load().catch(onError);
+    return await watchRecords(this.#options.store, name, {
+      onAll: show,
+      onOne: (key, entry) => key === name && entry !== undefined && show(),
+      onError,
+    });
+  }
+
   /** Before the order: a certificate whose key is in no history would look like a stranger's, for as long as it lives. */
-  async #keepKey(spki: Uint8Array): Promise<void> {
+  async #keepKey(lock: Held, spki: Uint8Array): Promise<void> {
     const { store, attest, now } = this.#options;
     const found = await attest(certReportData('zt-cert', spki));
     const name = createHash('sha256').update(spki).digest('hex');
     const record = { version: 1, spki: toHex(spki), issued_at: now(), ...(found && { evidence: found }) };
-    await write(store, `${this.#keyPrefix()}${name}`, record);
+    await write(store, lock, `${this.#keyPrefix()}${name}`, record);
   }
 
-  async #keep({ certChain, key, notAfter }: Issued): Promise<void> {
+  async #keep(lock: Held, { certChain, key, notAfter }: Issued): Promise<void> {
     const { store, domain } = this.#options;
-    await write(store, `cert/${domain}`, { version: 1, cert_chain: certChain, key, not_after: notAfter });
+    await write(store, lock, `cert/${domain}`, {
+      version: 1,
+      cert_chain: certChain,
+      key,
+      not_after: notAfter,
+    });
   }
 
-  async #accountOrNew(): Promise<AcmeAccount> {
+  async #accountOrNew(lock: Held): Promise<AcmeAccount> {
     const known = await this.#account();
     if (known !== undefined) return known.account;
     const { store, directoryUrl, attest } = this.#options;
@@ -163,7 +199,7 @@ export class CertificateKeeper {
     const found = await attest(certReportData('acme-account', account.uri));
     // Before anything names it: a CAA record for an account whose key is lost lets nobody order.
     const record = { version: 1, credentials: accountToJson(account), ...(found && { evidence: found }) };
-    await write(store, ACCOUNT, record);
+    await write(store, lock, ACCOUNT, record);
     return account;
   }
 
@@ -201,6 +237,9 @@ function read<T>(name: string, text: string, schema: z.ZodType<T>): T {
   throw new GatewayError('state', `The record ${name} is damaged: ${parsed.error.issues[0]?.message}`);
 }
 
-async function write(store: StateStore, key: string, record: unknown): Promise<void> {
-  await store.commit([], [{ key, value: JSON.stringify(record) }]);
+/** Under the lock alone: who lost it while it worked writes nothing any more. */
+async function write(store: StateStore, lock: Held, key: string, record: unknown): Promise<void> {
+  const at = await store.commit([lock.expectation], [{ key, value: JSON.stringify(record) }]);
+  if (at === undefined)
+    throw new GatewayError('state', `The lock on the certificate was lost before ${key} was written`);
 }

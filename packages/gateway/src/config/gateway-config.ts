@@ -16,6 +16,13 @@ export type GatewayConfig = {
     readonly proxy: ProxyConfig;
     readonly wg: WireGuardConfig;
     readonly certbot: CertbotConfig;
+    /** The state of several nodes; without endpoints it is in the state folder. Files are PEM. */
+    readonly etcd: {
+      readonly endpoints: readonly string[];
+      readonly ca: string;
+      readonly cert: string;
+      readonly key: string;
+    };
     /** For operators; `address` is `unix` or `host:port`. */
     readonly admin: { readonly enabled: boolean; readonly address: string; readonly auth_token: string };
     /** For a collector of metrics, `host:port`; empty for none. */

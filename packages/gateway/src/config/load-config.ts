@@ -1,6 +1,7 @@
 import { dirname, resolve } from 'node:path';
 import { AppError, knownKeys, readFileBounded } from '@dstack-cloud/app';
 import { nearestName } from '@dstack-cloud/encoding';
+import { isLoopbackAddress } from '@dstack-cloud/prpc';
 import { parse } from 'smol-toml';
 import type { z } from 'zod';
 import { GatewayError } from '../errors.ts';
@@ -53,9 +54,11 @@ export function parseConfig(text: string, name: string): GatewayConfig {
     throw new GatewayError('config-invalid', `${name}: ${(cause as Error).message.split('\n')[0]}`);
   }
   const parsed = configSchema.safeParse(table);
-  const problems = (parsed.success ? conflicts(parsed.data) : parsed.error.issues.map(issueText)).join(
-    '\n  ',
-  );
+  const problems = (
+    parsed.success
+      ? [...conflicts(parsed.data), ...etcdConflicts(parsed.data)]
+      : parsed.error.issues.map(issueText)
+  ).join('\n  ');
   if (parsed.success && problems === '') return parsed.data;
   throw new GatewayError('config-invalid', `${name} cannot be used:\n  ${problems}`);
 }
@@ -72,6 +75,22 @@ function conflicts({ core: { proxy, certbot } }: GatewayConfig): string[] {
     return isBelow ? [] : [`core.certbot.rfc2136.zone: ${proxy.base_domain} is not in the zone ${zone}`];
   }
   return hasFiles ? [] : ['core.proxy.cert_chain, cert_key: are needed, or core.certbot.enabled = true'];
+}
+
+/** Its members see keys of certificates: by TLS on both sides, or on this machine. */
+function etcdConflicts({ core: { etcd } }: GatewayConfig): string[] {
+  const isSafe = (url: string): boolean => {
+    const { protocol, hostname } = new URL(url);
+    return protocol === 'https:' || isLoopbackAddress(hostname.replace(/^\[|\]$/g, ''));
+  };
+  const open = etcd.endpoints.filter((url) => !isSafe(url));
+  const isTls = etcd.endpoints.some((url) => url.startsWith('https:'));
+  return [
+    ...open.map((url) => `core.etcd.endpoints: ${url} is reached without TLS; use https`),
+    ...(['ca', 'cert', 'key'] as const)
+      .filter((key) => isTls && etcd[key] === '')
+      .map((key) => `core.etcd.${key}: is needed for https`),
+  ];
 }
 
 function issueText(issue: z.core.$ZodIssue): string {
@@ -96,6 +115,12 @@ function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
     core: {
       ...core,
       state_path: at(core.state_path),
+      etcd: {
+        ...core.etcd,
+        ca: orNone(core.etcd.ca),
+        cert: orNone(core.etcd.cert),
+        key: orNone(core.etcd.key),
+      },
       certbot: {
         ...core.certbot,
         agent_socket: orNone(core.certbot.agent_socket),

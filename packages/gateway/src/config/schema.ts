@@ -115,6 +115,17 @@ export const configSchema: z.ZodType<GatewayConfig> = z.strictObject({
     proxy,
     wg: wg.prefault({}),
     certbot: certbot.prefault({}),
+    etcd: z
+      .strictObject({
+        endpoints: z
+          .array(z.url({ protocol: /^https?$/, hostname: /^.+$/ }))
+          .max(16)
+          .default([]),
+        ca: z.string().default(''),
+        cert: z.string().default(''),
+        key: z.string().default(''),
+      })
+      .prefault({}),
     admin: z
       .strictObject({
         enabled: z.boolean().default(false),

@@ -139,6 +139,41 @@ describe('registering', () => {
     expect([...tunnels.keys()]).toEqual([registry.table.get(idOf(1))!.publicKey]);
   });
 
+  it('is what other nodes of the state did, too', async () => {
+    const one = await lab();
+    const other = await lab(one.store);
+    const first = await one.registry.register(request(1));
+    expect(other.registry.table.get(idOf(1))).toEqual(first);
+    expect([...other.tunnels]).toEqual([[keyOf(1), '10.0.0.2']]);
+    // From the same range: no address twice.
+    const all = await Promise.all(
+      [2, 3, 4, 5, 6, 7].map((n) => (n % 2 === 0 ? one : other).registry.register(request(n))),
+    );
+    expect(new Set(all.map(({ ip }) => ip)).size).toBe(6);
+    await other.registry.register(request(1, { publicKey: keyOf(9) }));
+    expect(one.registry.table.ofKey(keyOf(9))?.ip).toBe('10.0.0.2');
+    expect(one.tunnels.has(keyOf(1))).toBe(false);
+    await one.registry.remove(idOf(1));
+    expect(other.registry.table.get(idOf(1))).toBeUndefined();
+    expect(other.tunnels).toEqual(one.tunnels);
+  });
+
+  it('forgets nobody who is seen by another node', async () => {
+    const one = await lab();
+    const other = await lab(one.store);
+    await one.registry.register(request(1));
+    for (const hours of [3, 6, 9, 12]) {
+      one.clock.now = other.clock.now = 1_700_000_000 + hours * 3_600;
+      const handshakes = new Map([[keyOf(1), one.clock.now - 60]]);
+      expect(await one.registry.recycle(one.clock.now - 36_000, handshakes)).toEqual([]);
+      expect(await other.registry.recycle(other.clock.now - 36_000, new Map())).toEqual([]);
+    }
+    // It was last seen in hour 12, which was written in hour 12 or half the time before.
+    one.clock.now = other.clock.now += 36_100;
+    expect(await other.registry.recycle(other.clock.now - 36_000, new Map())).toHaveLength(1);
+    expect(one.registry.table.size).toBe(0);
+  });
+
   it('is the same after a restart, whatever happened', async () => {
     const step = fc.record({
       remove: fc.boolean(),

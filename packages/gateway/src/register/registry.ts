@@ -2,6 +2,7 @@ import { isWireGuardKey } from '@dstack-cloud/wireguard';
 import type { Instance, PortPolicy } from '../routes/instance.ts';
 import { RoutingTable } from '../routes/routing-table.ts';
 import type { Entry, StateStore } from '../state/state-store.ts';
+import { watchRecords } from '../state/watch-records.ts';
 import type { AddressPlan } from '../wireguard/address-plan.ts';
 import type { WireGuardPeer } from '../wireguard/config-text.ts';
 import { RegisterError } from './register-error.ts';
@@ -30,6 +31,8 @@ export type RegistryOptions = {
   readonly ownPublicKey: string;
   /** Unix seconds. */
   readonly now: () => number;
+  /** Whether other nodes give addresses too, from ranges of their own in the same network. */
+  readonly isShared?: boolean;
 };
 
 const INSTANCE = 'inst/';
@@ -49,6 +52,9 @@ export class Registry {
   /** Where the search for a free address goes on: whole ranges are not walked for each guest. */
   #free: Iterator<string>;
 
+  #onDamaged: (key: string, why: string) => void = () => undefined;
+  #stop: () => void = () => undefined;
+
   private constructor(options: RegistryOptions) {
     this.#options = options;
     this.#free = options.plan.clients()[Symbol.iterator]();
@@ -63,9 +69,20 @@ export class Registry {
     onDamaged: (key: string, why: string) => void,
   ): Promise<Registry> {
     const registry = new Registry(options);
-    const { entries } = await options.store.list(INSTANCE);
-    for (const entry of entries) registry.#take(entry, onDamaged);
+    registry.#onDamaged = onDamaged;
+    registry.#stop = await watchRecords(options.store, INSTANCE, {
+      onAll: (entries, revision) => registry.#takeAll(entries, revision),
+      onOne: (key, entry, revision) => registry.#takeOne(key, entry, revision),
+      onError: (error) => onDamaged(INSTANCE, `the store cannot be read: ${error.message}`),
+    });
+    // While nobody listened, guests may have asked.
+    for (const { instanceId } of registry.table.all()) registry.#askedAt.set(instanceId, options.now());
     return registry;
+  }
+
+  /** Follows the store no longer. */
+  close(): void {
+    this.#stop();
   }
 
   /**
@@ -77,7 +94,7 @@ export class Registry {
       const known = this.#check(request);
       const portPolicy =
         request.portPolicy ?? (known?.composeHash === request.composeHash ? known.portPolicy : undefined);
-      const ip = known && this.#options.plan.isFree(known.ip) ? known.ip : this.#freeAddress();
+      const ip = known && this.#mayKeep(known.ip) ? known.ip : this.#freeAddress();
       const { appId, instanceId, composeHash, publicKey } = request;
       const isKnown = known !== undefined && known.publicKey === publicKey && known.ip === ip;
       if (isKnown && known.composeHash === composeHash && samePolicy(known.portPolicy, portPolicy)) {
@@ -128,11 +145,22 @@ export class Registry {
     return true;
   }
 
-  /** Removes who had no handshake for so long and did not register in that time either. @returns who was removed */
+  /**
+   * Removes who had no handshake for so long and did not register in that time either, at any node: signs of life are
+   * written down when half of that time is over.
+   * @returns who was removed
+   */
   async recycle(olderThan: number, handshakes: ReadonlyMap<string, number>): Promise<readonly Instance[]> {
+    const seenAt = ({ instanceId, publicKey }: Instance): number =>
+      Math.max(this.#askedAt.get(instanceId) ?? 0, handshakes.get(publicKey) ?? 0);
+    const half = (olderThan + this.#options.now()) / 2;
+    for (const instance of [...this.table.all()]) {
+      const { registeredAt } = instance;
+      if (registeredAt < half && seenAt(instance) > half)
+        await this.#write({ ...instance, registeredAt: seenAt(instance) }, instance);
+    }
     const old = [...this.table.all()].filter(
-      ({ instanceId, publicKey }) =>
-        Math.max(this.#askedAt.get(instanceId) ?? 0, handshakes.get(publicKey) ?? 0) < olderThan,
+      (instance) => Math.max(instance.registeredAt, seenAt(instance)) < olderThan,
     );
     const removed: Instance[] = [];
     for (const instance of old) if (await this.remove(instance.instanceId)) removed.push(instance);
@@ -188,23 +216,68 @@ export class Registry {
         ],
       );
     } finally {
-      if (revision === undefined && isNewAddress) this.#addresses.delete(ip);
+      if (revision === undefined && isNewAddress && this.#addresses.get(ip) === instanceId)
+        this.#addresses.delete(ip);
     }
     if (revision === undefined) {
-      await this.#readAgain(instanceId);
+      await this.#readAgain(instanceId, ip);
       return false;
     }
+    const askedAt = this.#askedAt.get(instanceId) ?? 0;
     if (known !== undefined) this.#forget(known, publicKey);
     this.#remember(instance, revision);
+    this.#sawAgain(instanceId, askedAt);
     tunnels.set({ publicKey, ip });
     return true;
   }
 
-  async #readAgain(instanceId: string): Promise<void> {
-    const { entries } = await this.#options.store.list(INSTANCE + instanceId);
+  #mayKeep(ip: string): boolean {
+    const { plan, isShared = false } = this.#options;
+    return isShared ? plan.isGuests(ip) : plan.isFree(ip);
+  }
+
+  async #readAgain(instanceId: string, ip: string): Promise<void> {
+    const { store } = this.#options;
+    const [{ entries, revision }, { entries: holders }] = await Promise.all([
+      store.list(INSTANCE + instanceId),
+      store.list(ADDRESS + ip),
+    ]);
+    const key = INSTANCE + instanceId;
+    this.#takeOne(
+      key,
+      entries.find((entry) => entry.key === key),
+      revision,
+    );
+    // Another node gave it away, and what it says of its instance may still be under way.
+    const holder = holders.find((entry) => entry.key === ADDRESS + ip);
+    if (holder !== undefined) this.#addresses.set(ip, holder.value);
+  }
+
+  #takeAll(entries: readonly Entry[], revision: number): void {
+    const present = new Set(entries.map(({ key }) => key));
+    for (const instance of [...this.table.all()])
+      if (!present.has(INSTANCE + instance.instanceId))
+        this.#takeOne(INSTANCE + instance.instanceId, undefined, revision);
+    for (const entry of entries) this.#takeOne(entry.key, entry, entry.revision);
+  }
+
+  /** What the store says of one instance, by whomever it was written; older words than those known are left out. */
+  #takeOne(key: string, entry: Entry | undefined, revision: number): void {
+    const instanceId = key.slice(INSTANCE.length);
+    if (revision <= (this.#revisions.get(instanceId) ?? 0)) return;
     const before = this.table.get(instanceId);
-    if (before !== undefined) this.#forget(before);
-    for (const entry of entries) this.#take(entry, () => undefined);
+    const askedAt = this.#askedAt.get(instanceId) ?? 0;
+    const next = entry && instanceFromJson(entry.value);
+    const keptKey = typeof next === 'object' && next.instanceId === instanceId ? next.publicKey : undefined;
+    if (before !== undefined) this.#forget(before, keptKey);
+    if (entry !== undefined) this.#take(entry, this.#onDamaged);
+    this.#sawAgain(instanceId, askedAt);
+  }
+
+  /** Keeps when it asked here, over a record that is of another node or of another reason. */
+  #sawAgain(instanceId: string, askedAt: number): void {
+    const written = this.#askedAt.get(instanceId);
+    if (written !== undefined && written < askedAt) this.#askedAt.set(instanceId, askedAt);
   }
 
   #take(entry: Entry, onDamaged: (key: string, why: string) => void): void {
@@ -221,7 +294,11 @@ export class Registry {
   #conflictOf(key: string, { instanceId, publicKey, ip }: Instance): string | undefined {
     if (key !== INSTANCE + instanceId) return 'it is of another instance';
     if (this.table.ofKey(publicKey) !== undefined) return 'its key is that of another instance';
-    if (this.#addresses.has(ip)) return 'its address is that of another instance';
+    if (!this.#options.plan.isGuests(ip)) return 'its address is not one for guests';
+    const holder = this.#addresses.get(ip);
+    // One that is only reserved here for a registration under way is free for who has it in the store.
+    if (holder !== undefined && holder !== instanceId && this.table.get(holder)?.ip === ip)
+      return 'its address is that of another instance';
     return undefined;
   }
 
@@ -229,7 +306,7 @@ export class Registry {
     this.table.put(instance);
     this.#revisions.set(instance.instanceId, revision);
     this.#addresses.set(instance.ip, instance.instanceId);
-    this.#askedAt.set(instance.instanceId, this.#options.now());
+    this.#askedAt.set(instance.instanceId, instance.registeredAt);
   }
 
   #forget({ instanceId, ip, publicKey }: Instance, keptKey?: string): void {

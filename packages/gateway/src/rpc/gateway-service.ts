@@ -10,6 +10,7 @@ import {
 } from '@dstack-cloud/prpc';
 import type { GatewayConfig } from '../config/gateway-config.ts';
 import { GatewayError } from '../errors.ts';
+import type { GatewayNode } from '../nodes/node-list.ts';
 import { portPolicyOf } from '../register/port-policy-of.ts';
 import { RegisterError } from '../register/register-error.ts';
 import type { Registry } from '../register/registry.ts';
@@ -20,7 +21,8 @@ import { guestOf } from './caller.ts';
 export type GatewayService = {
   readonly config: GatewayConfig;
   readonly registry: Registry;
-  readonly publicKey: string;
+  /** Who guests make tunnels to. */
+  readonly nodes: () => readonly GatewayNode[];
   /** Absent when the certificate is a file: nothing is known of its key. */
   readonly acmeInfo?: () => Promise<MessageInitShape<typeof gateway.AcmeInfoResponseSchema>>;
   /** The guest says nothing about its ports. */
@@ -36,8 +38,8 @@ const REGISTRATION_COST = 5;
 
 /** The methods for guests and users. */
 export function gatewayMethods(service: GatewayService): ServiceImplementation<Caller> {
-  const { config, registry, publicKey } = service;
-  const { proxy, wg } = config.core;
+  const { config, registry, nodes } = service;
+  const { proxy } = config.core;
   return implement(Gateway)<Caller>({
     Info: () => ({
       baseDomain: proxy.base_domain,
@@ -61,7 +63,10 @@ export function gatewayMethods(service: GatewayService): ServiceImplementation<C
         if (instance.portPolicy === undefined) service.onUnknownPolicy(instance);
         service.onRegistration('accepted', { app: guest.appId, instance: guest.instanceId, ip: instance.ip });
         return {
-          wg: { clientIp: instance.ip, servers: [{ pk: publicKey, ip: wg.ip, endpoint: wg.endpoint }] },
+          wg: {
+            clientIp: instance.ip,
+            servers: nodes().map(({ publicKey: pk, ip, endpoint }) => ({ pk, ip, endpoint })),
+          },
           agent: {
             externalPort: proxy.external_port,
             internalPort: proxy.agent_port,

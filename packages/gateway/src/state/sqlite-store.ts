@@ -83,13 +83,25 @@ export function openSqliteStore(path: string): StateStore {
     for (const { prefix, onChange } of watchers) if (change.key.startsWith(prefix)) onChange(change);
   };
 
+  const commit: StateStore['commit'] = (expectations, writes) =>
+    new Promise((resolve, reject) => {
+      if (waiting.length === 0) setImmediate(flush);
+      waiting.push({ expectations, writes, resolve, reject });
+    });
+
   return {
     list: async (prefix) => ({ entries: list.all(prefix, after(prefix)) as unknown as Entry[], revision }),
-    commit: (expectations, writes) =>
-      new Promise((resolve, reject) => {
-        if (waiting.length === 0) setImmediate(flush);
-        waiting.push({ expectations, writes, resolve, reject });
-      }),
+    commit,
+    hold: async (key, value, { replace }) => {
+      const at = await commit(replace ? [] : [{ key, revision: 0 }], [{ key, value }]);
+      if (at === undefined) return undefined;
+      const expectation = { key, revision: at };
+      return {
+        expectation,
+        lost: new AbortController().signal,
+        release: async () => void (await commit([expectation], [{ key, value: undefined }])),
+      };
+    },
     watch: (prefix, since, onChange, onLost) => {
       // Changes are told as they happen and are not kept.
       if (since !== revision) setImmediate(onLost);
@@ -117,6 +129,7 @@ function open(path: string): DatabaseSyncInstance {
       CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS counter (revision INTEGER NOT NULL);
       INSERT INTO counter SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM counter);
+      DELETE FROM records WHERE key LIKE 'lock/%' OR key LIKE 'node/%';
       PRAGMA user_version = ${SCHEMA_VERSION};
       COMMIT;`);
     return database;

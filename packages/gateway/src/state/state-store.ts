@@ -10,6 +10,15 @@ export type Write = { readonly key: string; readonly value: string | undefined }
 /** A change that was committed, by whomever. */
 export type Change = { readonly key: string; readonly value: string | undefined; readonly revision: number };
 
+/** A record that is there as long as its holder lives, and says so to the store. */
+export type Held = {
+  /** What every write must expect that is made under it. */
+  readonly expectation: Expectation;
+  /** Fires when it is gone, as far as we know. */
+  readonly lost: AbortSignal;
+  release(): Promise<void>;
+};
+
 /**
  * Where the gateway keeps its state: SQLite for one node, etcd for several. Revisions grow with each commit and are
  * shared by all records.
@@ -28,5 +37,10 @@ export interface StateStore {
    * @param onLost the store cannot say what happened in between: list again
    */
   watch(prefix: string, after: number, onChange: (change: Change) => void, onLost: () => void): () => void;
+  /**
+   * Writes a record that goes with its holder: a lock, or that a node lives.
+   * @returns undefined when somebody else has it, unless it is replaced
+   */
+  hold(key: string, value: string, options: { readonly replace: boolean }): Promise<Held | undefined>;
   close(): Promise<void>;
 }

@@ -11,6 +11,8 @@ export type AddressPlan = {
   readonly ownWithPrefix: string;
   /** Whether an address is one that a guest may have. */
   isFree(address: string): boolean;
+  /** Whether a guest may have the address from whichever node of the network: not reserved, not ours. */
+  isGuests(address: string): boolean;
   /** Addresses of guests in ascending order. */
   clients(): Iterable<string>;
 };
@@ -33,18 +35,24 @@ export function addressPlan(config: {
     throw invalid('Wg peer IP is not in the reserved net');
   if (!holdsNetwork(own, range)) throw invalid('Client IP range is not in the network');
   const broadcast = last(own);
-  const isFree = (address: number): boolean =>
-    address > first(range) &&
-    address < last(range) &&
+  const isGuests = (address: number): boolean =>
+    holds(own, address) &&
+    address !== first(own) &&
     address !== broadcast &&
     address !== own.address &&
     !reserved.some((net) => holds(net, address));
+  const isFree = (address: number): boolean =>
+    address > first(range) && address < last(range) && isGuests(address);
   return {
     own: textOf(own.address),
     ownWithPrefix: config.ip,
     isFree: (address) => {
       const number = numberOf(address);
       return number !== undefined && isFree(number);
+    },
+    isGuests: (address) => {
+      const number = numberOf(address);
+      return number !== undefined && isGuests(number);
     },
     *clients() {
       for (let address = first(range) + 1; address < last(range); address++)
