@@ -1,5 +1,6 @@
 import { EncodingError, utf8Text } from '@dstack-cloud/encoding';
 import { AppError } from '../errors.ts';
+import { paxRecords } from './pax-records.ts';
 
 /** What an extended header says instead of the header after it. */
 export type PaxFields = { readonly path?: string; readonly size?: number };
@@ -7,30 +8,21 @@ export type PaxFields = { readonly path?: string; readonly size?: number };
 const MAX_RECORDS = 256;
 
 /**
- * Records `<length> <keyword>=<value>\n` (POSIX.1-2017 pax, "pax Header Block"). Times and owners mean nothing here;
- * a link's target or a sparse map would, so they are refused.
+ * Times and owners mean nothing here; a link's target or a sparse map would, so they are refused.
  * @throws AppError `image-archive-invalid`
  */
 export function paxFields(bytes: Uint8Array): PaxFields {
   let fields: PaxFields = {};
-  let at = 0;
-  for (let records = 0; at < bytes.length; records++) {
-    if (records >= MAX_RECORDS) throw invalid();
-    const space = bytes.indexOf(0x20, at);
-    const digits = space < 0 || space > at + 10 ? '' : String.fromCharCode(...bytes.subarray(at, space));
-    const length = /^[1-9][0-9]*$/.test(digits) ? Number(digits) : 0;
-    const end = at + length;
-    if (end <= space + 1 || end > bytes.length || bytes[end - 1] !== 0x0a) throw invalid();
-    fields = { ...fields, ...fieldOf(recordText(bytes.subarray(space + 1, end - 1))) };
-    at = end;
+  let records = 0;
+  for (const [key, value] of paxRecords(bytes, () => invalid())) {
+    records += 1;
+    if (records > MAX_RECORDS) throw invalid();
+    fields = { ...fields, ...fieldOf(decoded(key), decoded(value)) };
   }
   return fields;
 }
 
-function fieldOf(record: string): PaxFields {
-  const equals = record.indexOf('=');
-  if (equals < 1) throw invalid();
-  const [keyword, value] = [record.slice(0, equals), record.slice(equals + 1)];
+function fieldOf(keyword: string, value: string): PaxFields {
   if (keyword === 'path') return { path: value };
   if (keyword === 'size') {
     if (!/^[0-9]{1,15}$/.test(value)) throw invalid();
@@ -40,9 +32,9 @@ function fieldOf(record: string): PaxFields {
   return {};
 }
 
-function recordText(bytes: Uint8Array): string {
+function decoded(latin1: string): string {
   try {
-    return utf8Text(bytes);
+    return utf8Text(Buffer.from(latin1, 'latin1'));
   } catch (cause) {
     if (!(cause instanceof EncodingError)) throw cause;
     throw invalid(cause);

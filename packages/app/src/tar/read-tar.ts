@@ -1,7 +1,8 @@
-import { isZero } from '@dstack-cloud/encoding';
+import { EncodingError, isZero, utf8Text } from '@dstack-cloud/encoding';
 import { AppError } from '../errors.ts';
 import type { ByteSource } from './byte-source.ts';
 import { type PaxFields, paxFields } from './pax.ts';
+import { parseTarHeader, TAR_BLOCK } from './tar-header.ts';
 
 /** A file or directory; everything else is refused. */
 export type TarEntry = {
@@ -14,7 +15,6 @@ export type TarEntry = {
 /** Takes the contents of one file. */
 export type TarSink = { write(part: Uint8Array): Promise<void>; close(): Promise<void> };
 
-const BLOCK = 512;
 const MAX_ENTRIES = 4096;
 const MAX_PATH = 255;
 const MAX_PAX_BYTES = 64 * 1024;
@@ -36,18 +36,18 @@ export async function readTar(
   let pax: PaxFields = {};
   for (let entries = 0; ; entries++) {
     if (entries > MAX_ENTRIES) throw invalid(`has more than ${MAX_ENTRIES} entries`);
-    const header = await source.take(BLOCK);
-    if (isZero(header)) break;
-    assertChecksum(header);
-    const type = String.fromCharCode(header[156]!);
-    const size = pax.size ?? octal(header, 124, 12);
+    const block = await source.take(TAR_BLOCK);
+    if (isZero(block)) break;
+    const header = parseTarHeader(block, invalid);
+    const { type } = header;
+    const size = pax.size ?? plainSize(block, header.size);
     if (type === 'x' || type === 'g') {
       if (size > MAX_PAX_BYTES) throw invalid('has an extended header that is too large');
       const fields = paxFields(await contents(source, size));
       if (type === 'x') pax = fields;
       continue;
     }
-    const path = pathOf(pax.path ?? nameOf(header));
+    const path = pathOf(pax.path ?? decoded(header.name));
     pax = {};
     if (paths.has(path)) throw invalid(`has ${JSON.stringify(path)} twice`);
     paths.add(path);
@@ -81,38 +81,20 @@ async function contents(source: ByteSource, size: number): Promise<Uint8Array> {
 }
 
 function padding(size: number): number {
-  return (BLOCK - (size % BLOCK)) % BLOCK;
+  return (TAR_BLOCK - (size % TAR_BLOCK)) % TAR_BLOCK;
 }
 
-/** Sum of the header's bytes, its own field counted as spaces. */
-function assertChecksum(header: Uint8Array): void {
-  let sum = 0;
-  for (let i = 0; i < BLOCK; i++) sum += i >= 148 && i < 156 ? 0x20 : header[i]!;
-  if (sum !== octal(header, 148, 8)) throw invalid('has a damaged header');
+/** Digits, ended by a space, NUL or the field's end. None, and GNU's binary numbers for huge files, are refused. */
+function plainSize(block: Uint8Array, size: number): number {
+  if (/^ *[0-7]{1,11}[\0 ]*$/.test(String.fromCharCode(...block.subarray(124, 136)))) return size;
+  throw invalid('has a header with a broken number');
 }
 
-/** Digits, ended by a space, NUL or the field's end. GNU's binary numbers, for huge files, are refused. */
-function octal(header: Uint8Array, at: number, length: number): number {
-  const text = String.fromCharCode(...header.subarray(at, at + length));
-  const digits = /^ *([0-7]{1,11})[\0 ]*$/.exec(text)?.[1];
-  if (digits === undefined) throw invalid('has a header with a broken number');
-  return Number.parseInt(digits, 8);
-}
-
-/** Name, after the prefix of the ustar form. */
-function nameOf(header: Uint8Array): string {
-  const name = text(header, 0, 100);
-  const isUstar = String.fromCharCode(...header.subarray(257, 263)) === 'ustar\0';
-  const prefix = isUstar ? text(header, 345, 155) : '';
-  return prefix === '' ? name : `${prefix}/${name}`;
-}
-
-function text(header: Uint8Array, at: number, length: number): string {
-  const field = header.subarray(at, at + length);
-  const end = field.indexOf(0);
+function decoded(name: string): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(end < 0 ? field : field.subarray(0, end));
+    return utf8Text(Buffer.from(name, 'latin1'));
   } catch (cause) {
+    if (!(cause instanceof EncodingError)) throw cause;
     throw invalid('has a name that is no UTF-8', cause);
   }
 }

@@ -1,7 +1,7 @@
 import type { ByteSource } from '../byte-source.ts';
 import { EifError } from '../errors.ts';
 import { type ByteName, type RootEntry, type RootTree, shown } from './root-tree.ts';
-import { type TarMember, walkTar } from './walk-tar.ts';
+import { type LayerMember, walkLayer } from './walk-layer.ts';
 
 const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
@@ -18,7 +18,7 @@ export async function applyLayer(
   layer: number,
   warn: (line: string) => void,
 ): Promise<void> {
-  for await (const member of walkTar(source)) {
+  for await (const member of walkLayer(source)) {
     if (member.attributes.some((name) => name === 'security.capability'))
       warn(`${shown(member.name)} loses its file capabilities: a ramdisk has none`);
     if (!hides(member.name, tree, layer)) tree.set(member.name, toEntry(member, source, tree), layer);
@@ -37,7 +37,7 @@ function hides(path: ByteName, tree: RootTree, layer: number): boolean {
   return true;
 }
 
-function toEntry(member: TarMember, source: ByteSource, tree: RootTree): RootEntry {
+function toEntry(member: LayerMember, source: ByteSource, tree: RootTree): RootEntry {
   const { mode, uid, gid, major, minor } = member;
   switch (member.kind) {
     case 'file':

@@ -3,7 +3,7 @@ import { join, posix } from 'node:path';
 import { utf8Text } from '@dstack-cloud/encoding';
 import { type ByteSource, type FileSource, openSource, partOf } from '../byte-source.ts';
 import { EifError } from '../errors.ts';
-import { walkTar } from './walk-tar.ts';
+import { walkLayer } from './walk-layer.ts';
 
 /** Most of a manifest or a configuration. */
 const MAX_JSON = 4 << 20;
@@ -75,7 +75,7 @@ async function inArchive(path: string): Promise<ImageFiles> {
     const gzip = archive.size > 2 ? await archive.read(0, 2) : new Uint8Array(2);
     if (gzip[0] === 0x1f && gzip[1] === 0x8b)
       throw new EifError('bad-image', `${path} is compressed`, { hint: `Unpack it first: gunzip ${path}` });
-    for await (const { name, kind, linkName, offset, size } of walkTar(archive)) {
+    for await (const { name, kind, linkName, offset, size } of walkLayer(archive)) {
       if (members.size >= MAX_MEMBERS)
         throw new EifError('too-large', `${path} has too many members for a container image`, {
           expected: `at most ${MAX_MEMBERS}`,
