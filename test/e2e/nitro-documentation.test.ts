@@ -3,13 +3,14 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from '@dstack-cloud/scripts/build';
+import { createNitro } from '@dstack-cloud/tee-simulator';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { busyboxImage } from '../harness/busybox-image.ts';
 import { repository, runCommand } from '../harness/run-command.ts';
-import { shellBlocks } from '../harness/shell-blocks.ts';
+import { codeBlocks, shellBlocks } from '../harness/shell-blocks.ts';
 
-describeWithPrograms('docs/nitro.md', ['busybox', 'openssl', 'cmp'], () => {
+describeWithPrograms('docs/nitro.md', ['busybox', 'openssl', 'cmp', 'jq', 'xxd'], () => {
   let directory: string;
   beforeAll(async () => {
     await build();
@@ -39,5 +40,39 @@ describeWithPrograms('docs/nitro.md', ['busybox', 'openssl', 'cmp'], () => {
     expect(stdout).toContain('"ImageName": "registry.example/my-app"');
     const measured = JSON.parse(readFileSync(join(directory, 'measurements.json'), 'utf8'));
     expect(stdout).toContain(`OS_IMAGE_HASH: ${measured.OS_IMAGE_HASH}`);
+    // The same by hand.
+    expect(stdout).toContain(`${measured.OS_IMAGE_HASH.slice(2)}  -`);
   }, 150_000);
+
+  /** The block of text that has this in it. */
+  function block(language: string, part: string): string {
+    const [found = '', ...others] = codeBlocks('docs/nitro.md', language).filter((one) => one.includes(part));
+    expect([found, ...others]).toEqual([expect.stringContaining(part)]);
+    return found;
+  }
+  const run = async (script: string, env: Record<string, string> = {}) =>
+    await runCommand(['bash', '-e', '-c', script], {
+      cwd: directory,
+      env: { PATH: `${join(repository, 'dist/bin')}:${process.env['PATH'] ?? ''}`, HOME: directory, ...env },
+      timeoutMs: 120_000,
+    });
+
+  test('documented-nitro: the configuration of the proxy can be used', async () => {
+    writeFileSync(join(directory, 'proxy.json'), block('json', '"connect"'));
+    const { code, stdout, stderr } = await run('dstack-vsock-proxy --check --config proxy.json');
+    expect([code, stdout, stderr]).toEqual([0, 'proxy.json can be used\n', '']);
+  }, 60_000);
+
+  test('documented-nitro: the entrypoint is one that has to be filled in', async () => {
+    const { code, stderr } = await run(block('text', '__KMS_URL__'));
+    expect([code, stderr]).toEqual([1, expect.stringContaining('is still the placeholder __KMS_URL__')]);
+  }, 60_000);
+
+  test('documented-nitro: the root of simulated enclaves is printed', async () => {
+    const seed = join(directory, '.local/share/dstack-cloud');
+    mkdirSync(seed, { recursive: true });
+    writeFileSync(join(seed, 'platform.seed'), new Uint8Array(32).fill(5), { mode: 0o600 });
+    const { stdout, stderr } = await run(block('text', 'dstack-tee-simulator root'));
+    expect([stdout, stderr]).toEqual([createNitro(new Uint8Array(32).fill(5)).rootPem, '']);
+  }, 60_000);
 });

@@ -1,6 +1,14 @@
 /** The key path of AWS Nitro, from an image to a signature with the application's key, by the command line on this host. */
 import { createHash, createPublicKey, verify, X509Certificate } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import {
   bootInfo,
@@ -21,6 +29,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { AgentSaid } from '../harness/ask-agent.ts';
 import { callKms } from '../harness/call-kms.ts';
 import {
+  cloud,
   type EnclaveLab,
   type EnclaveProject,
   enclaveProject,
@@ -29,11 +38,13 @@ import {
   otherModule,
   processesOf,
   startNetwork,
+  watchProcesses,
 } from '../harness/enclave-lab.ts';
 import { chainPolicyConfig, type LabChain, startLabChain } from '../harness/kms-chain.ts';
 import { type KmsHost, type KmsLab, startKmsLab, tempCa } from '../harness/kms-lab.ts';
 import type { KmsProcess } from '../harness/kms-process.ts';
 import { repository } from '../harness/run-command.ts';
+import { codeBlocks } from '../harness/shell-blocks.ts';
 
 /** What the documented template has, filled in. */
 const ENTRYPOINT = `#!/bin/sh
@@ -145,6 +156,7 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox'], () => {
 
   test('nitro-key-path: an image is built, registered, deployed; it gets its keys over vsock, and signs', async () => {
     network.seen.length = 0;
+    const watched = watchProcesses(enclaves.directory);
     const deployed = await registered.run(['deploy']);
     expect(deployed.code, deployed.stderr).toBe(0);
     expect(deployed.stderr).toContain('SIMULATED');
@@ -169,14 +181,14 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox'], () => {
     const file = join(machine, 'guest/enclave/var/run/dstack/keys.json');
     expect((statSync(file).mode & 0o777).toString(8)).toBe('600');
     const keys = JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>;
-    const processes = processesOf(machine);
-    const seen = Buffer.concat([
-      ...network.seen,
-      ...hostFiles(machine),
-      ...processes.arguments,
-      ...processes.environments,
-    ]);
-    expect(processes.arguments.length).toBeGreaterThan(3);
+    // From the start of the deploy until now, the application's own processes included.
+    const processes = watched();
+    const seen = Buffer.concat([...network.seen, ...hostFiles(machine), ...processes]);
+    for (const program of ['dstack-enclave-init', 'dstack-tee-simulator', 'dstack-vsock-proxy', 'unshare'])
+      expect(
+        processes.some((one) => one.includes(program)),
+        program,
+      ).toBe(true);
     expect(seen.length).toBeGreaterThan(4096);
     for (const name of ['k256_key', 'env_crypt_key', 'disk_crypt_key']) {
       const secret = Buffer.from(keys[name]!, 'hex');
@@ -367,6 +379,41 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox'], () => {
       const { stdout } = await short.run(['status']);
       expect(`${stderr}${stdout}`).toContain('ended with exit code 7');
       expect((await short.run(['remove'])).code).toBe(0);
+    },
+    TEST_MS,
+  );
+
+  test(
+    'documented-nitro-project: the commands of docs/nitro.md, from a project to a measured image',
+    async () => {
+      network.divert = undefined;
+      const [text = ''] = codeBlocks('docs/nitro.md', 'text').filter((one) =>
+        one.includes('--fetch-root-ca'),
+      );
+      const folder = join(lab.directory, 'documented');
+      mkdirSync(folder);
+      let cwd = folder;
+      for (const line of text.trim().split('\n')) {
+        const [program, ...words] = line.split(' ');
+        if (program === 'cd') {
+          cwd = join(folder, words[0]!);
+          // No engine builds here: the archive of another project is the container image.
+          const app = JSON.parse(readFileSync(join(cwd, 'app.json'), 'utf8')) as Record<string, object>;
+          app['nitro_config'] = {
+            ...app['nitro_config'],
+            ...{ host: 'local', kms_url: network.url, memory_mib: 4096, image: 'image.tar' },
+          };
+          writeFileSync(join(cwd, 'app.json'), JSON.stringify({ ...app, app_id: appId.slice(2) }));
+          copyFileSync(join(registered.directory, 'image.tar'), join(cwd, 'image.tar'));
+          continue;
+        }
+        expect(program).toBe('dstack-cloud');
+        const { code, stdout, stderr } = await cloud(enclaves.directory, cwd, words);
+        expect([code, stderr], line).toEqual([0, expect.any(String)]);
+        if (words.includes('--local')) expect(stdout).toMatch(/^OS_IMAGE_HASH: 0x[0-9a-f]{64}$/m);
+      }
+      const root = JSON.parse((await callKms(kms.url, 'GetTempCaCert')).body) as { ca_cert: string };
+      expect(readFileSync(join(cwd, 'app/root_ca.pem'), 'utf8').trim()).toBe(root.ca_cert.trim());
     },
     TEST_MS,
   );

@@ -11,6 +11,8 @@ import { type Outcome, repository, runCommand } from './run-command.ts';
 
 /** Longest that building, booting and asking a KMS takes on a loaded machine. */
 const COMMAND_MS = 120_000;
+/** Programs of Node live longer than that. */
+const WATCH_MS = 40;
 
 /** What the KMS and every command of a test share. */
 export interface EnclaveLab {
@@ -67,26 +69,36 @@ export async function enclaveProject(
     nitro_config: { host: 'local', image: 'image.tar', kms_url: options.kmsUrl, memory_mib: 4096 },
   };
   writeFileSync(join(directory, 'app.json'), JSON.stringify(app));
-  const config = join(lab, 'config.json');
-  writeFileSync(config, JSON.stringify({ local: { run_path: join(lab, 'vm'), seed_file: seedFile } }));
+  writeFileSync(
+    join(lab, 'config.json'),
+    JSON.stringify({ local: { run_path: join(lab, 'vm'), seed_file: seedFile } }),
+  );
   return {
     directory,
-    run: async (args, bin) => {
-      const program = join(repository, 'dist/bin/dstack-cloud.js');
-      return await runCommand([process.execPath, program, '--config', config, ...args], {
-        cwd: directory,
-        env: {
-          HOME: lab,
-          NITRO_CLI_BLOBS: blobs,
-          ...(bin === undefined ? {} : { DSTACK_BIN_DIR: bin }),
-        },
-        timeoutMs: COMMAND_MS,
-      });
-    },
+    run: async (args, bin) => await cloud(lab, directory, args, bin),
     machine: () =>
       (JSON.parse(readFileSync(join(directory, 'state.json'), 'utf8')) as { machine_dir: string })
         .machine_dir,
   };
+}
+
+/** Runs a command of the built command line in a folder, with the configuration of the lab. */
+export async function cloud(
+  lab: string,
+  cwd: string,
+  args: readonly string[],
+  bin?: string,
+): Promise<Outcome> {
+  const program = join(repository, 'dist/bin/dstack-cloud.js');
+  return await runCommand([process.execPath, program, '--config', join(lab, 'config.json'), ...args], {
+    cwd,
+    env: {
+      HOME: lab,
+      NITRO_CLI_BLOBS: join(lab, 'blobs'),
+      ...(bin === undefined ? {} : { DSTACK_BIN_DIR: bin }),
+    },
+    timeoutMs: COMMAND_MS,
+  });
 }
 
 /** The built programs, with a security module that something is done to before it starts: JavaScript. */
@@ -154,6 +166,25 @@ export function hostFiles(machine: string): Buffer[] {
     if (entry.isDirectory()) return entry.name === 'guest' ? [] : hostFiles(path);
     return entry.isFile() && !entry.name.endsWith('.eif') ? [readFileSync(path)] : [];
   });
+}
+
+/**
+ * Looks at all processes that have this text in their environment, again and again, so that short ones are seen too.
+ *
+ * @returns ends it, and gives the arguments and environments that were seen, each once
+ */
+export function watchProcesses(mark: string): () => readonly Buffer[] {
+  const seen = new Map<string, Buffer>();
+  const look = (): void => {
+    const { arguments: words, environments } = processesOf(mark);
+    for (const one of [...words, ...environments]) seen.set(one.toString('latin1'), one);
+  };
+  const timer = setInterval(look, WATCH_MS);
+  return () => {
+    clearInterval(timer);
+    look();
+    return [...seen.values()];
+  };
 }
 
 /** Arguments and environment of every process that has this text in its environment. */
