@@ -5,6 +5,7 @@ import { build } from '@dstack-cloud/scripts/build';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type AwsLab, awsLab, INSTANCE, leftovers } from '../harness/aws/aws-lab.ts';
 import { motoMissing } from '../harness/aws/moto.ts';
+import { codeBlocks } from '../harness/shell-blocks.ts';
 
 const missing = motoMissing();
 const NONE = { instances: [], groups: [], volumes: [], roles: [], profiles: [], buckets: [], objects: [] };
@@ -107,6 +108,9 @@ describe.skipIf(missing !== undefined)(
       const { code, stderr } = await lab.cli(['deploy']);
       expect([code, stderr]).toEqual([1, expect.stringContaining('has not enough CPUs for the enclave')]);
       rmSync(join(lab.host().root, 'run/cpus'));
+      writeFileSync(join(lab.host().root, 'run/memory'), '2048');
+      expect((await lab.cli(['deploy'])).stderr).toContain('has not enough memory for the enclave');
+      rmSync(join(lab.host().root, 'run/memory'));
       await lab.setApp('two');
       lab.setConfig({ memory_mib: 2048 });
       await lab.must('deploy');
@@ -137,6 +141,19 @@ describe.skipIf(missing !== undefined)(
       await lab.must('remove', '--all');
       expect(await leftovers(lab)).toEqual(NONE);
       expect(lab.state()).toMatchObject({ status: 'REMOVED' });
+    });
+
+    it('documented-nitro-aws: the commands of docs/nitro.md', async () => {
+      const [text = ''] = codeBlocks('docs/nitro.md', 'text').filter((one) => one.includes('fw allow'));
+      const commands = text.trim().split('\n');
+      expect(commands.length).toBeGreaterThan(4);
+      for (const line of commands) {
+        const [program, ...words] = line.split(' ');
+        expect(program).toBe('dstack-cloud');
+        // It would never end.
+        await lab.must(...words.filter((word) => word !== '--follow'));
+      }
+      expect(await leftovers(lab)).toEqual(NONE);
     });
 
     it.each<[string, object, string]>([

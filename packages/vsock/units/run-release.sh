@@ -23,8 +23,10 @@ if ! cmp -s "$release/allocator.yaml" /etc/nitro_enclaves/allocator.yaml ||
   mkdir -p /etc/nitro_enclaves
   cp "$release/allocator.yaml" /etc/nitro_enclaves/allocator.yaml
   systemctl enable -q nitro-enclaves-allocator
-  systemctl restart nitro-enclaves-allocator ||
-    fail 'no-resources: the allocator finds not enough CPUs or memory for the enclave'
+  if ! systemctl restart nitro-enclaves-allocator; then
+    why=$(journalctl -u nitro-enclaves-allocator -n 10 --no-pager -o cat | grep '^Error: ' | tail -n 1)
+    fail "no-resources: ${why:-the allocator gives no reason}"
+  fi
 fi
 
 mkdir -p /etc/dstack /usr/local/lib/dstack

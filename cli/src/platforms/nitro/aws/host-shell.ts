@@ -22,14 +22,15 @@ const KNOWN: readonly (readonly [pattern: RegExp, sentence: string, hint: string
     'It cannot be switched on later: dstack-cloud deploy --delete makes a new instance',
   ],
   [
+    // What the allocator of aws-nitro-enclaves-cli says when it cannot reserve pages.
+    /dstack: no-resources:.*(?:requested memory|huge page)|\bE2[67]\b|Insufficient memory/i,
+    'The parent instance has not enough memory for the enclave',
+    'Lower nitro_config.memory_mib, or set a larger nitro_config.instance_type and deploy with --delete',
+  ],
+  [
     /dstack: no-resources|\bE2[0-24]\b|Insufficient CPUs/i,
     'The parent instance has not enough CPUs for the enclave',
     'Lower nitro_config.cpu_count, or set a larger nitro_config.instance_type and deploy with --delete',
-  ],
-  [
-    /\bE2[67]\b|Insufficient memory/i,
-    'The parent instance has not enough memory for the enclave',
-    'Lower nitro_config.memory_mib, or set a larger nitro_config.instance_type and deploy with --delete',
   ],
   [
     /vsock/i,
