@@ -6,6 +6,7 @@ import type { Context } from '../../../context.ts';
 import { CliError, messageOf } from '../../../errors.ts';
 import { type Credentials, gcpCredentials } from './gcp-credentials.ts';
 import { GcpError } from './gcp-error.ts';
+import { sendBytes } from './send-bytes.ts';
 
 const MAX_ANSWER = 16 * 1024 * 1024;
 /** Google lets a wait for an operation last two minutes. */
@@ -99,27 +100,31 @@ async function once(context: Context, token: string, request: GcpRequest): Promi
   let response: Response;
   let text: string;
   try {
-    response = await fetch(url, {
-      method: request.method,
-      headers: {
-        authorization: `Bearer ${token}`,
-        ...(body === undefined || isBytes ? {} : { 'content-type': 'application/json' }),
-        ...request.headers,
-      },
-      ...(body === undefined
-        ? {}
-        : { body: isBytes ? (body as Uint8Array<ArrayBuffer>) : JSON.stringify(body) }),
+    const signal = AbortSignal.any([context.signal, AbortSignal.timeout(TIMEOUT_MS)]);
+    const { method } = request;
+    const headers = {
+      authorization: `Bearer ${token}`,
+      ...(body === undefined || isBytes ? {} : { 'content-type': 'application/json' }),
+      ...request.headers,
+    };
+    if (isBytes) response = await sendBytes(url, { method, headers, body, signal });
+    else {
+      const text = body === undefined ? {} : { body: JSON.stringify(body) };
       // 308 says that an upload goes on.
-      redirect: 'manual',
-      signal: AbortSignal.any([context.signal, AbortSignal.timeout(TIMEOUT_MS)]),
-    });
+      response = await fetch(url, { method, headers, ...text, redirect: 'manual', signal });
+    }
     text = await textOf(response);
   } catch (error) {
     if (context.signal.aborted || error instanceof GcpError) throw error;
-    const { cause } = error as { cause?: { code?: string; message?: string } };
-    throw new GcpError(0, cause?.code ?? 'no answer', `${url.host}: ${cause?.message || messageOf(error)}`, {
-      cause: error,
-    });
+    const { cause, code } = error as { code?: string; cause?: { code?: string; message?: string } };
+    throw new GcpError(
+      0,
+      cause?.code ?? code ?? 'no answer',
+      `${url.host}: ${cause?.message || messageOf(error)}`,
+      {
+        cause: error,
+      },
+    );
   }
   const json = parse(text);
   const { status, headers } = response;
