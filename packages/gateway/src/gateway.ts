@@ -21,6 +21,7 @@ import type { Logger } from 'pino';
 import { createAdminServer, createMetricsServer } from './admin/admin-server.ts';
 import { Fleet } from './admin/fleet.ts';
 import { adminPlace, hostAndPort, listenPrivately } from './admin/start-admin.ts';
+import { agentCredentials, agentInfo, type ListenerCredentials } from './certificates/agent-credentials.ts';
 import { CertificateKeeper } from './certificates/certificate-keeper.ts';
 import { guestAgentAttester } from './certificates/guest-agent-attester.ts';
 import type { GatewayConfig } from './config/gateway-config.ts';
@@ -90,19 +91,13 @@ export async function runGateway(
 }
 
 async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }: Options): Promise<void> {
-  const { core, tls } = config;
+  const { core } = config;
   const { proxy, wg } = core;
   // All that can be wrong with the configuration is found before anything is changed.
   const plan = addressPlan({ ip: wg.ip, reservedNet: wg.reserved_net, clientIpRange: wg.client_ip_range });
   const place = adminPlace(config);
   const certificates = await certificatesOf(config);
-  const [key, certChain, clientCa] = await Promise.all(
-    [tls.key, tls.certs, tls.mutual.ca_certs].map(readPem) as [
-      Promise<string>,
-      Promise<string>,
-      Promise<string>,
-    ],
-  );
+  const { key, certChain, clientCa } = await listenerCredentials(config);
   const zoneKey = await zoneKeyOf(config);
   const etcd = await etcdOf(config);
   const { privateKey, publicKey } = await interfaceKey(wg.private_key, core.state_path);
@@ -210,7 +205,12 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
 
     // Reading the history of keys again for each stranger would cost more than its answer.
     const certificateInfo = keeper && sharedFor(INFO_REUSE_MS, () => acmeInfo(proxy.base_domain, keeper));
-    const ownSite = createOwnSite(certificateInfo && (async () => acmeInfoJson(await certificateInfo())));
+    const ownSite = createOwnSite({
+      ...(core.agent_socket !== '' && {
+        '/app-info': sharedFor(INFO_REUSE_MS, () => agentInfo(core.agent_socket)),
+      }),
+      ...(certificateInfo && { '/acme-info': async () => acmeInfoJson(await certificateInfo()) }),
+    });
     closers.push(() => ownSite.close());
     const users = createProxyServer({
       table: registry.table,
@@ -356,6 +356,13 @@ async function zoneKeyOf({ core: { certbot } }: GatewayConfig): Promise<Uint8Arr
   return new Uint8Array(secret);
 }
 
+async function listenerCredentials({ tls, core }: GatewayConfig): Promise<ListenerCredentials> {
+  if (core.rpc_domain !== '') return await agentCredentials(core.agent_socket, core.rpc_domain);
+  const files = [tls.key, tls.certs, tls.mutual.ca_certs].map(readPem);
+  const [key, certChain, clientCa] = (await Promise.all(files)) as [string, string, string];
+  return { key, certChain, clientCa };
+}
+
 async function etcdOf({ core: { etcd } }: GatewayConfig): Promise<EtcdOptions | undefined> {
   const { endpoints } = etcd;
   if (endpoints.length === 0) return undefined;
@@ -365,7 +372,7 @@ async function etcdOf({ core: { etcd } }: GatewayConfig): Promise<EtcdOptions | 
 }
 
 function keeperOf(
-  { core: { certbot, proxy } }: GatewayConfig,
+  { core: { certbot, proxy, agent_socket: agentSocket } }: GatewayConfig,
   secret: Uint8Array,
   store: StateStore,
   certificates: CertificateStore,
@@ -384,7 +391,7 @@ function keeperOf(
     maxDnsWaitMs: certbot.max_dns_wait * 1000,
     txtTtlSeconds: certbot.dns_txt_ttl,
     renewBeforeSeconds: certbot.renew_before_expiration,
-    attest: guestAgentAttester(certbot.agent_socket),
+    attest: guestAgentAttester(certbot.agent_socket || agentSocket),
     now: unixNow,
   });
 }

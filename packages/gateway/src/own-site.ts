@@ -2,15 +2,17 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { CONNECTION_LIMITS, configureServer } from '@dstack-cloud/prpc';
 
+type Documents = Readonly<Record<string, () => Promise<string>>>;
+
 /** Serves the gateway's own names over connections whose TLS ended already. */
 export type OwnSite = { serve(socket: TLSSocket, id: 'gateway' | 'health'): void; close(): void };
 
 /**
  * `https://gateway.<base domain>/` and `https://health.<base domain>/` (docs/protocol/gateway.md section 5).
- * @param acmeInfo JSON of what is known of the certificates
+ * @param documents JSON by path, such as `/acme-info`
  */
-export function createOwnSite(acmeInfo?: () => Promise<string>): OwnSite {
-  const sites = { gateway: siteOf(gateway(acmeInfo)), health: siteOf(health) };
+export function createOwnSite(documents: Documents): OwnSite {
+  const sites = { gateway: siteOf(gateway(documents)), health: siteOf(health) };
   return {
     serve: (socket, id) => void sites[id].emit('connection', socket),
     close: () => {
@@ -26,12 +28,9 @@ function siteOf(handler: RequestListener): Server {
   return server;
 }
 
-function gateway(acmeInfo: (() => Promise<string>) | undefined): RequestListener {
-  const pages: Readonly<Record<string, () => Promise<string>>> = {
-    '/index': async () =>
-      JSON.stringify({ type: 'dstack gateway', paths: ['/index', ...(acmeInfo ? ['/acme-info'] : [])] }),
-    ...(acmeInfo && { '/acme-info': acmeInfo }),
-  };
+function gateway(documents: Documents): RequestListener {
+  const index = JSON.stringify({ type: 'dstack gateway', paths: ['/index', ...Object.keys(documents)] });
+  const pages: Documents = { '/index': async () => index, ...documents };
   return (request, response) => {
     if (request.method !== 'GET') return void response.writeHead(405).end();
     const [path = ''] = (request.url ?? '').split('?');

@@ -4,6 +4,7 @@ export type GatewayConfig = {
   /** Where guests register. */
   readonly address: string;
   readonly port: number;
+  /** PEM files of the listener for guests; none when the guest agent gives a certificate. */
   readonly tls: {
     readonly key: string;
     readonly certs: string;
@@ -11,6 +12,10 @@ export type GatewayConfig = {
     readonly mutual: { readonly ca_certs: string };
   };
   readonly core: {
+    /** Name of the listener for guests, for which the guest agent gives a certificate. */
+    readonly rpc_domain: string;
+    /** Unix socket of the guest agent of the gateway's own TEE; empty for none. */
+    readonly agent_socket: string;
     /** Folder of the registrations and the key of the interface. */
     readonly state_path: string;
     readonly proxy: ProxyConfig;

@@ -56,7 +56,7 @@ export function parseConfig(text: string, name: string): GatewayConfig {
   const parsed = configSchema.safeParse(table);
   const problems = (
     parsed.success
-      ? [...conflicts(parsed.data), ...etcdConflicts(parsed.data)]
+      ? [...conflicts(parsed.data), ...listenerConflicts(parsed.data), ...etcdConflicts(parsed.data)]
       : parsed.error.issues.map(issueText)
   ).join('\n  ');
   if (parsed.success && problems === '') return parsed.data;
@@ -75,6 +75,19 @@ function conflicts({ core: { proxy, certbot } }: GatewayConfig): string[] {
     return isBelow ? [] : [`core.certbot.rfc2136.zone: ${proxy.base_domain} is not in the zone ${zone}`];
   }
   return hasFiles ? [] : ['core.proxy.cert_chain, cert_key: are needed, or core.certbot.enabled = true'];
+}
+
+/** The listener for guests has a certificate from files or from the guest agent. */
+function listenerConflicts({ tls, core: { rpc_domain, agent_socket } }: GatewayConfig): string[] {
+  const files = [tls.key, tls.certs, tls.mutual.ca_certs];
+  if (rpc_domain === '')
+    return files.includes('') ? ['tls.key, certs, mutual.ca_certs: are needed, or core.rpc_domain'] : [];
+  return [
+    ...(agent_socket === '' ? ['core.agent_socket: is needed for core.rpc_domain'] : []),
+    ...(files.some((file) => file !== '')
+      ? ['core.rpc_domain: its certificate comes from the guest agent; remove tls, or core.rpc_domain']
+      : []),
+  ];
 }
 
 /** Its members see keys of certificates: by TLS on both sides, or on this machine. */
@@ -111,10 +124,15 @@ function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
   const { tls, core } = config;
   return {
     ...config,
-    tls: { key: at(tls.key), certs: at(tls.certs), mutual: { ca_certs: at(tls.mutual.ca_certs) } },
+    tls: {
+      key: orNone(tls.key),
+      certs: orNone(tls.certs),
+      mutual: { ca_certs: orNone(tls.mutual.ca_certs) },
+    },
     core: {
       ...core,
       state_path: at(core.state_path),
+      agent_socket: orNone(core.agent_socket),
       etcd: {
         ...core.etcd,
         ca: orNone(core.etcd.ca),

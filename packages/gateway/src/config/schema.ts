@@ -105,12 +105,16 @@ export const configSchema: z.ZodType<GatewayConfig> = z.strictObject({
   log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
   address: z.union([z.ipv4(), z.ipv6()]).default('127.0.0.1'),
   port: port.default(8010),
-  tls: z.strictObject({
-    key: z.string().min(1),
-    certs: z.string().min(1),
-    mutual: z.strictObject({ ca_certs: z.string().min(1) }),
-  }),
+  tls: z
+    .strictObject({
+      key: z.string().default(''),
+      certs: z.string().default(''),
+      mutual: z.strictObject({ ca_certs: z.string().default('') }).prefault({}),
+    })
+    .prefault({}),
   core: z.strictObject({
+    rpc_domain: z.union([z.literal(''), domain]).default(''),
+    agent_socket: z.string().default(''),
     state_path: z.string().min(1).default('gateway-state'),
     proxy,
     wg: wg.prefault({}),
