@@ -157,11 +157,32 @@ describe('a compose hash that the contract does not allow', () => {
     const missing = await cli('deploy', '--no-register', '--json');
     expect(JSON.parse(missing.stdout)).toMatchObject({ error: { code: 'app_not_registered' } });
     const app = readFileSync(join(project, 'app.json'), 'utf8');
-    writeFileSync(join(project, 'app.json'), app.replace('dstack-sim-0.6.0', 'dstack-sim-0.5.0'));
-    const image = await cli('deploy', '--json');
-    expect(JSON.parse(image.stdout)).toMatchObject({
-      error: { message: expect.stringContaining('OS image is not allowed') },
-    });
+    const other = app.replace('dstack-sim-0.6.0', 'dstack-sim-0.5.0');
+    writeFileSync(join(project, 'app.json'), other);
+    for (const flags of [['--dry-run'], []]) {
+      const image = await cli('deploy', '--json', ...flags);
+      expect(JSON.parse(image.stdout)).toMatchObject({
+        error: {
+          message: expect.stringContaining('OS image is not allowed'),
+          hint: expect.stringContaining('dstack-cloud kms add-image'),
+        },
+      });
+    }
+    // Nor was a contract made and paid for.
+    expect(readFileSync(join(project, 'app.json'), 'utf8')).toBe(other);
     expect(readdirSync(project)).not.toContain('state.json');
+  }, 60_000);
+
+  test('doctor says what a deploy needs, and what is wrong with it', async () => {
+    const findings = async (): Promise<Record<string, string>> => {
+      const { stdout, code } = await cli('doctor', '--json');
+      const list = JSON.parse(stdout) as { name: string; state: string }[];
+      expect(code).toBe(list.some(({ state }) => state === 'bad') ? 1 : 0);
+      return Object.fromEntries(list.map(({ name, state }) => [name, state]));
+    };
+    // The app has no contract yet, so that the chain allows nothing.
+    expect(await findings()).toEqual({ application: 'ok', machine: 'ok', KMS: 'ok', chain: 'bad' });
+    writeFileSync(join(project, 'docker-compose.yaml'), 'services: 1\n');
+    expect(await findings()).toMatchObject({ application: 'bad', machine: 'open', chain: 'bad' });
   }, 60_000);
 });

@@ -23,24 +23,15 @@ export async function checkPolicy(config: ChainConfig, prepared: Prepared): Prom
   const app: Hex = `0x${prepared.appId}`;
   const read = async (address: Hex, abi: typeof appAbi, functionName: string, arg: Hex): Promise<unknown> =>
     await client.readContract({ address, abi, functionName, args: [arg] });
-  const answers = Promise.all([
-    read(kms, kmsAbi, 'registeredApps', app),
-    client.getCode({ address: app }),
-    read(kms, kmsAbi, 'allowedOsImages', `0x${prepared.osImageHash}`),
-  ]);
-  const [registered, code, image] = await answers.catch((error: unknown) => {
+  const answers = Promise.all([read(kms, kmsAbi, 'registeredApps', app), client.getCode({ address: app })]);
+  const [registered, code] = await answers.catch((error: unknown) => {
     throw unreadable(error);
   });
   if (registered !== true || code === undefined || code === '0x')
     throw new CliError('app_not_registered', `The key service's contract ${kms} knows no app ${app}`, {
       hint: 'Make the app contract with dstack-cloud app create, or deploy --register',
     });
-  if (image !== true)
-    throw new CliError('refused', `OS image is not allowed: ${prepared.osImageHash}`, {
-      expected: `an OS image that ${kms} allows`,
-      found: prepared.osImageHash,
-      hint: `The owner of ${kms} must allow it, or choose another os_image in app.json`,
-    });
+  await checkImagePolicy(config, prepared);
   const allowed = await read(app, appAbi, 'allowedComposeHashes', `0x${prepared.appPolicyHash}`).catch(
     (error: unknown) => {
       throw unreadable(error);
@@ -65,6 +56,28 @@ export async function checkPolicy(config: ChainConfig, prepared: Prepared): Prom
     throw new CliError('refused', `The contracts would deny the boot: ${reason}`, {
       hint: `Ask the owner of the app ${app} and of ${kms}: dstack-cloud info app --app-id ${app}`,
     });
+}
+
+/**
+ * What the key service's contract says of the OS image alone, which is known before an app has a contract.
+ *
+ * @throws CliError `refused`, `chain_unreachable`
+ */
+export async function checkImagePolicy(
+  config: ChainConfig,
+  { osImageHash }: Pick<Prepared, 'osImageHash'>,
+): Promise<void> {
+  const { client, kms } = await connectReader(config);
+  const question = { address: kms, abi: kmsAbi, functionName: 'allowedOsImages', args: [`0x${osImageHash}`] };
+  const isAllowed = await client.readContract(question).catch((error: unknown) => {
+    throw unreadable(error);
+  });
+  if (isAllowed === true) return;
+  throw new CliError('refused', `OS image is not allowed: ${osImageHash}`, {
+    expected: `an OS image that ${kms} allows`,
+    found: osImageHash,
+    hint: `The owner of ${kms} allows it with\ndstack-cloud kms add-image ${osImageHash}\nor choose another os_image in app.json`,
+  });
 }
 
 /** The application on the best of machines. */

@@ -1,6 +1,6 @@
 import { confirm } from '../ask.ts';
 import { readApp, requireChain, setComposeHash } from '../chain/app-contract.ts';
-import { checkPolicy } from '../chain/check-policy.ts';
+import { checkImagePolicy, checkPolicy } from '../chain/check-policy.ts';
 import { connectReader } from '../chain/connect.ts';
 import { createProjectApp } from '../chain/create-app.ts';
 import { type SendingOptions, sendingOptions } from '../chain/sending-options.ts';
@@ -52,6 +52,9 @@ export async function run(
     await confirm(context, `Delete the data disk of ${before.instance_name} for good?`);
   const register = typeof flags['register'] === 'boolean' ? flags['register'] : undefined;
   const registers = willRegister(place, register);
+  // An enclave's image holds the app id: only with its contract is it what it will be.
+  if (registers && flags['policyCheck'] !== false && place.project.config.platform !== 'nitro')
+    await checkImagePolicy(requireChain(place.config.chain), checked);
   const { project, config } = registers && !isDry ? await registerApp(place, register, sending) : place;
   const prepared = await prepareProject(context, config, project);
   for (const warning of prepared.warnings) context.warn(warning);

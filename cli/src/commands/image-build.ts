@@ -1,8 +1,10 @@
+import { opendir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { buildImage, COMPRESSION, type Flavour, readLock, recipeFolder } from '@dstack-cloud/os-image';
 import { guestProgramDirectory } from '@dstack-cloud/vmm';
 import { loadGlobalConfig } from '../config/global-config.ts';
 import type { Context } from '../context.ts';
+import { CliError } from '../errors.ts';
 import { imageCache, imageFolder, imagePath } from '../image/places.ts';
 import { requireAbsent } from '../image/require-absent.ts';
 import { VERSION } from '../version.ts';
@@ -25,6 +27,7 @@ export async function run(
   );
   const recipe = recipeFolder(context.env);
   const given = path('packages');
+  if (given !== undefined) await requireFolder(given);
   const built = await buildImage({
     lock: await readLock(path('lock') ?? resolve(recipe, 'lock.json')),
     recipe,
@@ -50,4 +53,20 @@ export async function run(
     cmdline: built.commandLine,
   });
   return undefined;
+}
+
+async function requireFolder(path: string): Promise<void> {
+  try {
+    await (await opendir(path)).close();
+  } catch (cause) {
+    const isAbsent = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+    throw new CliError(
+      'file_missing',
+      isAbsent ? `There is no folder ${path}` : `${path} is no folder that can be read`,
+      {
+        cause,
+        hint: 'Name with --packages the folder that has the packages, or leave it out to fetch them',
+      },
+    );
+  }
 }

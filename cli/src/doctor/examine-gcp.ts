@@ -1,4 +1,4 @@
-import { CliError, messageOf } from '../errors.ts';
+import { CliError } from '../errors.ts';
 import { explainGcp } from '../platforms/gcp/api/gcp-error.ts';
 import { bootDiskFile } from '../platforms/gcp/boot-image.ts';
 import { hasBucket } from '../platforms/gcp/bucket.ts';
@@ -6,31 +6,13 @@ import { type GcpPlace, openGcp } from '../platforms/gcp/gcp-place.ts';
 import { findInstance } from '../platforms/gcp/own-instance.ts';
 import type { Place } from '../platforms/platform.ts';
 import { prepareShared } from '../project/shared-files.ts';
-import { fetchJson } from '../verify/fetch-json.ts';
+import { Examination, type Finding } from './examination.ts';
+import { examineKeys } from './examine-keys.ts';
 
-/** One thing that a deploy needs. */
-export interface Finding {
-  readonly name: string;
-  readonly state: 'ok' | 'bad' | 'open';
-  readonly found: string;
-  readonly hint?: string | undefined;
-}
-
-/** Looks at all that a deploy needs, and goes on after what is wrong. */
-export async function examine(place: Place): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  const look = async (name: string, work: () => Promise<string>): Promise<boolean> => {
-    try {
-      findings.push({ name, state: 'ok', found: await work() });
-      return true;
-    } catch (error) {
-      const why = explainGcp(name, error);
-      const hint = why instanceof CliError ? why.hint : undefined;
-      findings.push({ name, state: 'bad', found: messageOf(why), hint });
-      return false;
-    }
-  };
-  const open = (name: string, found: string): void => void findings.push({ name, state: 'open', found });
+/** What a deploy on Google Cloud needs. */
+export async function examineGcp(place: Place): Promise<Finding[]> {
+  const examination = new Examination(explainGcp);
+  const { look, open } = examination;
   await look('OS image', async () => {
     const { path } = await bootDiskFile(place);
     const { osImageHash } = await prepareShared(place.context, place.config, place.project);
@@ -46,13 +28,11 @@ export async function examine(place: Place): Promise<Finding[]> {
   else
     for (const name of ['project', 'zone', 'quota', 'bucket', 'instance'])
       open(name, 'not looked at: no access');
-  await examineKeys(place, look, open);
-  return findings;
+  await examineKeys(place, examination);
+  return examination.findings;
 }
 
-type Look = (name: string, work: () => Promise<string>) => Promise<boolean>;
-
-async function examineCloud(gcp: GcpPlace, look: Look): Promise<void> {
+async function examineCloud(gcp: GcpPlace, look: Examination['look']): Promise<void> {
   const { settings, compute } = gcp;
   const { project, zone, region, machineType, bucket, instance } = settings;
   await look('project', async () => {
@@ -100,39 +80,4 @@ async function zonesWith({ compute, settings }: GcpPlace): Promise<string[]> {
     ),
   );
   return near.filter((_, i) => found[i]).map(({ name }) => name);
-}
-
-async function examineKeys(
-  { config, context, project }: Place,
-  look: Look,
-  open: (name: string, found: string) => void,
-): Promise<void> {
-  if (project.config.key_provider !== 'kms')
-    return open('KMS', `key_provider is ${project.config.key_provider}: none is asked`);
-  await look('KMS', async () => {
-    const [url] = config.services.kms_urls;
-    if (url === undefined)
-      throw new CliError('bad_config', 'no KMS is configured', {
-        hint: 'Set services.kms_urls with dstack-cloud config-edit',
-      });
-    const meta = await fetchJson(`${url.replace(/\/$/, '')}/prpc/KMS.GetMeta?json`, {
-      method: 'POST',
-      body: '{}',
-    }).catch((cause: unknown) => {
-      throw new CliError('kms_unreachable', messageOf(cause), {
-        hint: 'Check that it runs and that services.kms_urls is right; a certificate that is not public is trusted with NODE_EXTRA_CA_CERTS',
-        cause,
-      });
-    });
-    return `${url} answers${(meta as { is_dev?: unknown }).is_dev === true ? ' (development)' : ''}`;
-  });
-  const { chain } = config;
-  if (chain === undefined)
-    return open('chain', 'not configured: nothing says here whether the KMS will release keys');
-  await look('chain', async () => {
-    const { checkPolicy } = await import('../chain/check-policy.ts');
-    const prepared = await prepareShared(context, config, project);
-    await checkPolicy(chain, prepared);
-    return `allows compose hash ${prepared.composeHash}`;
-  });
 }

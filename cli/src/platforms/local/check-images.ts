@@ -23,10 +23,15 @@ export async function imagePaths({ project }: Place): Promise<string[]> {
 /**
  * Reads the archives as the guest will, and compares them with what the compose file names.
  *
+ * @param isNew whether the machine is yet to be made, and so has no image from before
  * @returns what the machine would have to fetch all the same
  * @throws CliError `bad_app_json` for one that is missing, damaged, or holds nothing that the compose file names
  */
-export async function checkImages(place: Place, compose: AppCompose): Promise<readonly string[]> {
+export async function checkImages(
+  place: Place,
+  compose: AppCompose,
+  isNew: boolean,
+): Promise<readonly string[]> {
   const paths = await imagePaths(place);
   if (paths.length === 0 || compose.runner !== 'docker-compose') return [];
   const services = named(compose.dockerComposeFile ?? '');
@@ -37,12 +42,22 @@ export async function checkImages(place: Place, compose: AppCompose): Promise<re
     if (uses.length === 0) throw useless(path, images, services);
     for (const { service } of uses) found.add(service);
   }
-  return services
-    .filter(({ service }) => !found.has(service))
-    .map(
-      ({ service, text }) =>
-        `Service ${service}: image ${text} is in none of local_config.images; the machine has it already, or fetches it`,
+  const absent = services.filter(({ service }) => !found.has(service));
+  const unnamed = absent.find(({ text }) => /^sha256:[0-9a-f]{64}$/.test(text));
+  if (unnamed !== undefined && isNew)
+    throw new CliError(
+      'bad_app_json',
+      `Service ${unnamed.service}: image ${unnamed.text} is in none of local_config.images, and no registry gives an image by its id`,
+      {
+        expected: 'an archive with this image, or a name that a registry knows',
+        found: unnamed.text,
+        hint: 'Add the archive to local_config.images in app.json',
+      },
     );
+  return absent.map(
+    ({ service, text }) =>
+      `Service ${service}: image ${text} is in none of local_config.images; the machine has it already, or fetches it`,
+  );
 }
 
 interface NamedImage {

@@ -35,7 +35,7 @@ export async function checkLocal(
   const compose = checkGuest(place, prepared);
   if (compose.keyProvider === 'local') await requireKeyProvider();
   await checkCompose(place, compose);
-  for (const note of await checkImages(place, compose)) place.context.warn(note);
+  for (const note of await checkImages(place, compose, before === undefined)) place.context.warn(note);
   const known = before === undefined ? undefined : projectMachine(place, before);
   if (known !== undefined) await requireOwner(place, known);
   await checkCvm(await createOptions(place, prepared, known ?? newDirectory(place)));
