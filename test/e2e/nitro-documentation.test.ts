@@ -40,6 +40,7 @@ describeWithPrograms('docs/nitro.md', ['busybox', 'openssl', 'cmp', 'jq', 'xxd']
     expect(stdout).toContain('"ImageName": "registry.example/my-app"');
     const measured = JSON.parse(readFileSync(join(directory, 'measurements.json'), 'utf8'));
     expect(stdout).toContain(`OS_IMAGE_HASH: ${measured.OS_IMAGE_HASH}`);
+    expect(stdout).toContain('Verified OK');
     // The same by hand.
     expect(stdout).toContain(`${measured.OS_IMAGE_HASH.slice(2)}  -`);
   }, 150_000);
