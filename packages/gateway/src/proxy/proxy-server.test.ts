@@ -81,7 +81,7 @@ describe('a connection of a user', () => {
     expect(await allFrom(client)).toBe('got all');
   });
 
-  it('follows the record of a custom domain, with the TLS of the application, and of no other name', async () => {
+  it('custom-domain: follows the record of the domain, with the TLS of the application, and of no other name', async () => {
     const lab = await labWith(1);
     const own = certificateFor('www.customer.test');
     const port = await listen(
@@ -150,6 +150,18 @@ describe('a connection of a user', () => {
     const lab = await labWith(1, 2);
     const port = await answering(2, 'two');
     for (let i = 0; i < 5; i++) expect(await allFrom(await tlsTo(lab, `${APP}-${port}.${BASE}`))).toBe('two');
+  });
+
+  it('instance-dies: no connection fails while another instance lives', async () => {
+    const lab = await labWith(1, 2);
+    const port = await answering(1, 'one');
+    const dying = open.at(-1)!;
+    await answering(2, 'two', port);
+    await dying.close();
+    for (let i = 0; i < 20; i++)
+      expect(await allFrom(await tlsTo(lab, `${APP}-${port}.${BASE}`))).toBe('two');
+    await expect.poll(() => lab.records.length).toBe(20);
+    expect(lab.records.every(({ outcome }) => outcome === 'relayed')).toBe(true);
   });
 
   it('is one too many when the application has as many as it may', async () => {
