@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { errorChain } from '@dstack-cloud/runtime';
@@ -28,18 +28,12 @@ describe('Docker', () => {
   it('starts without the containers of an earlier boot', async () => {
     const settings = { Binds: ['/a:/b'], RestartPolicy: { Name: 'always', MaximumRetryCount: 3 } };
     const file = container('a'.repeat(64), JSON.stringify(settings));
-    container('b'.repeat(64), '{half');
-    const other = join(dataDir, 'other');
-    writeFileSync(other, JSON.stringify(settings));
-    mkdirSync(join(dataDir, 'docker/containers', 'c'.repeat(64)));
-    symlinkSync(other, join(dataDir, 'docker/containers', 'c'.repeat(64), 'hostconfig.json'));
     const host = fakeHost();
     await startDocker({ dataDir }, { dockerRegistry: undefined }, host, log, daemonFile);
     expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({
       Binds: ['/a:/b'],
       RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
     });
-    expect(JSON.parse(readFileSync(other, 'utf8'))).toEqual(settings);
     expect(host.commands).toEqual(['systemctl start --no-block docker.service']);
   });
 

@@ -1,17 +1,15 @@
 import { once } from 'node:events';
-import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { readFileBounded, type SysConfig, writeFileAtomic } from '@dstack-cloud/app';
 import { utf8Text } from '@dstack-cloud/encoding';
 import type { GuestConfig } from '../config/guest-config.ts';
 import { GuestError } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { disarmDocker, dockerRoot } from './disarm-docker.ts';
 import { type MachineHost, mustRun } from './disk/machine-host.ts';
 
 const DAEMON_FILE = '/etc/docker/daemon.json';
 const MAX_JSON = 1024 * 1024;
 const DOCKER_STARTS = 4;
-const CONTAINER_ID = /^[0-9a-f]{64}$/;
 
 /**
  * Starts Docker on the open disk. Containers of an earlier boot do not start by themselves: only what this boot measured
@@ -26,7 +24,7 @@ export async function startDocker(
   log: Logger,
   daemonFile: string = DAEMON_FILE,
 ): Promise<void> {
-  await disarmContainers(dockerRoot(dataDir), log);
+  await disarmDocker(dockerRoot(dataDir), log);
   if (dockerRegistry !== undefined) await useMirror(dockerRegistry, daemonFile);
   await mustRun(host, 'systemctl', ['start', '--no-block', 'docker.service']);
 }
@@ -72,34 +70,6 @@ async function startResult(host: MachineHost): Promise<string> {
     .run('systemctl', ['show', 'docker.service', '--property=Result'])
     .catch(() => undefined);
   return /^Result=([a-z-]{1,32})$/m.exec(ran?.stdout ?? '')?.[1] ?? 'unknown';
-}
-
-/** Where Docker keeps its data. */
-export function dockerRoot(dataDir: string): string {
-  return join(dataDir, 'docker');
-}
-
-/** Ids of the containers that an earlier boot left. */
-export async function leftContainers(root: string): Promise<readonly string[]> {
-  const names = await readdir(join(root, 'containers')).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  });
-  return names.filter((name) => CONTAINER_ID.test(name));
-}
-
-async function disarmContainers(root: string, log: Logger): Promise<void> {
-  for (const id of await leftContainers(root)) {
-    const file = join(root, 'containers', id, 'hostconfig.json');
-    try {
-      const settings = JSON.parse(utf8Text(await readFileBounded(file, MAX_JSON, { noFollow: true })));
-      const policy = { Name: 'no', MaximumRetryCount: 0 };
-      await writeFileAtomic(file, JSON.stringify({ ...settings, RestartPolicy: policy }));
-    } catch (error) {
-      // Docker cannot read it either, and does not start what it cannot read.
-      log.warn({ container: id.slice(0, 12), error: (error as Error).message }, 'A container is damaged');
-    }
-  }
 }
 
 /** The image's own settings with a mirror of the registry; what it serves is named by digest or trusted by nobody. */

@@ -2,10 +2,12 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isThere } from '@dstack-cloud/files';
 import { errorChain } from '@dstack-cloud/runtime';
+import { dockerRoot, leftContainers } from '../boot/disarm-docker.ts';
 import { type MachineHost, mustRun } from '../boot/disk/machine-host.ts';
 import { imagesDisk } from '../boot/images-disk.ts';
-import { dockerReady, dockerRoot, leftContainers } from '../boot/start-docker.ts';
+import { dockerReady } from '../boot/start-docker.ts';
 import type { GuestConfig } from '../config/guest-config.ts';
+import { GuestError } from '../errors.ts';
 import type { NotifyHost } from '../host/host-api.ts';
 import type { Logger } from '../log.ts';
 import { runApp } from './run-app.ts';
@@ -48,7 +50,13 @@ export async function runMachineApp(options: MachineAppOptions): Promise<Running
   async function engineReady({ config: { dataDir } }: MachineAppOptions): Promise<void> {
     await dockerReady(host, log, signal);
     // Containers of an earlier boot are made again from the compose file; volumes stay.
-    if ((await leftContainers(dockerRoot(dataDir))).length > 0)
-      await mustRun(host, 'docker', ['container', 'prune', '--force']);
+    if ((await leftContainers(dockerRoot(dataDir))).length === 0) return;
+    await mustRun(host, 'docker', ['container', 'prune', '--force']);
+    const running = (await mustRun(host, 'docker', ['ps', '--quiet'])).trim();
+    if (running !== '')
+      throw new GuestError(
+        'disk-failed',
+        `Docker started containers of an earlier boot by itself (${running.split('\n', 3).join(', ')}); remove them with their data: deploy with an empty data disk`,
+      );
   }
 }
