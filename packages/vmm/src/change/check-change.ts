@@ -47,7 +47,7 @@ export async function checkChange(
   if (enclave !== undefined) await checkEnclave(dir, enclave.file, manifest);
   else if (shared['app-compose.json'] === undefined || shared['.sys-config.json'] === undefined)
     throw new VmmError('bad_option', 'A machine needs app-compose.json and .sys-config.json');
-  await checkSealApproval(dir, shared);
+  await checkSealApproval(shared);
   await requireReadable('The seed of the simulated hardware', seedFile, true);
   if (rootCaTdx != null) await requireReadable('The TDX root', rootCaTdx, false);
   await requireImagesSpace(dir, images);

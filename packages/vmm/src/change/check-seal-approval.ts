@@ -1,16 +1,15 @@
 import { AppError, parseAppCompose } from '@dstack-cloud/app';
 import { AttestationError } from '@dstack-cloud/attestation';
-import { isThere } from '@dstack-cloud/files';
 import { VmmError } from '../errors.ts';
-import { type HostShared, readShared } from '../folder/shared-update.ts';
+import type { HostShared } from '../folder/shared-update.ts';
 
 /**
- * Refuses an approval that the machine's TPM would refuse: it serves an application with key provider `tpm` alone, and is
- * signed by the key that the last application of the machine names, or the new one.
+ * Refuses an approval that the machine would refuse: it serves an application with key provider `tpm` alone, and is signed
+ * by the key which that application names.
  *
  * @throws VmmError `bad_option`
  */
-export async function checkSealApproval(dir: string, shared: HostShared): Promise<void> {
+export async function checkSealApproval(shared: HostShared): Promise<void> {
   const approval = shared['.seal-approval.json'];
   if (approval === undefined) return;
   const { keyProvider, sealApprovalKey } = parse(shared['app-compose.json']);
@@ -20,13 +19,10 @@ export async function checkSealApproval(dir: string, shared: HostShared): Promis
       `The application seals nothing in a TPM (key_provider ${keyProvider}), so .seal-approval.json serves nothing: remove it`,
       { expected: 'key_provider tpm', found: `key_provider ${keyProvider}` },
     );
-  const present = isThere(dir)
-    ? parse((await readShared(dir))['app-compose.json']).sealApprovalKey
-    : undefined;
   // Only here: nobody else needs the TPM's code.
   const { requireSealApproval } = await import('@dstack-cloud/attestation/attester');
   try {
-    requireSealApproval(approval, [sealApprovalKey, ...(present === undefined ? [] : [present])]);
+    requireSealApproval(approval, sealApprovalKey);
   } catch (cause) {
     if (!(cause instanceof AttestationError)) throw cause;
     const { message, expected, found } = cause;

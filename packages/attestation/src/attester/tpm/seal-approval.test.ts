@@ -48,11 +48,11 @@ describe('a seal approval', () => {
     const another = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey;
     const stranger = new Uint8Array(another.export({ format: 'der', type: 'spki' }));
     const bytes = utf8(serializeSealApproval(good));
-    expect(requireSealApproval(bytes, [stranger, approver])).toEqual(good);
-    expect(() => requireSealApproval(bytes, [stranger])).toThrow(/not signed by the key/);
-    expect(() => requireSealApproval(bytes, [new Uint8Array()])).toThrow(/names no key/);
+    expect(requireSealApproval(bytes, approver)).toEqual(good);
+    expect(() => requireSealApproval(bytes, stranger)).toThrow(/not signed by the key/);
+    expect(() => requireSealApproval(bytes, new Uint8Array())).toThrow(/names no key/);
     const changed = utf8(serializeSealApproval({ ...good, number: 3 }));
-    expect(() => requireSealApproval(changed, [approver])).toThrow(/not signed by the key/);
+    expect(() => requireSealApproval(changed, approver)).toThrow(/not signed by the key/);
   });
 
   const text = serializeSealApproval(good);

@@ -75,34 +75,26 @@ export function parseSealApproval(bytes: Uint8Array): SealApproval {
 }
 
 /**
- * Reads an approval that a host is about to hand to its machine, and refuses one that the machine's TPM would: the seal
- * names the key of the application that was sealed last.
+ * Reads an approval that a host is about to hand to its machine, and refuses one that the guest would: the seal and the
+ * application name the same key.
  *
- * @param approvers SPKI DER of the keys that the seal may name; empty ones name none
+ * @param approver SPKI DER of the key that the application names; empty for none
  * @throws AttestationError `malformed`, `too-large`, `mismatch`
  */
-export function requireSealApproval(bytes: Uint8Array, approvers: readonly Uint8Array[]): SealApproval {
+export function requireSealApproval(bytes: Uint8Array, approver: Uint8Array): SealApproval {
   const approval = parseSealApproval(bytes);
-  const keys = approvers.filter((key) => key.length > 0);
-  if (keys.some((key) => isApprovedBy(key, approval))) return approval;
+  if (approver.length === 0)
+    throw new AttestationError('mismatch', 'The application names no key that could approve another system', {
+      check: 'tpm.seal',
+      expected: 'seal_approval_key in app-compose.json',
+      found: 'none',
+    });
+  if (isApprovedBy(approver, approval)) return approval;
   throw new AttestationError(
     'mismatch',
-    keys.length === 0
-      ? 'The application names no key that could approve another system'
-      : 'The seal approval is not signed by the key that the application names',
-    {
-      check: 'tpm.seal',
-      expected:
-        keys.length === 0
-          ? 'seal_approval_key in app-compose.json'
-          : `key ${keys.map(shownKey).join(' or ')}`,
-      found: keys.length === 0 ? 'none' : 'another signature',
-    },
+    'The seal approval is not signed by the key that the application names',
+    { check: 'tpm.seal', expected: `key ${toHex(approverHash(approver))}`, found: 'another signature' },
   );
-}
-
-function shownKey(key: Uint8Array): string {
-  return toHex(approverHash(key));
 }
 
 function hexOf(name: string, value: unknown, bytes: number): Uint8Array {

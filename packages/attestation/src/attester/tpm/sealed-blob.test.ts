@@ -6,6 +6,8 @@ const bytes = (minLength: number, maxLength: number) => fc.uint8Array({ minLengt
 const seals = fc.record({
   publicArea: bytes(1, 512),
   privateArea: bytes(1, 512),
+  creationData: bytes(0, 256),
+  creationTicket: bytes(0, 256),
   number: fc.integer({ min: 1, max: 0xffff_ffff }),
   pcrs: fc
     .uniqueArray(fc.integer({ min: 0, max: 23 }), { minLength: 1, maxLength: 24 })

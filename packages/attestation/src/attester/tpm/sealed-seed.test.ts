@@ -1,18 +1,29 @@
 import { createHash, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
-import { fromHex, toHex } from '@dstack-cloud/encoding';
+import { concatBytes, fromHex, toHex } from '@dstack-cloud/encoding';
 import { describeWithSwtpm, type SoftwareTpm, startSwtpm } from '@dstack-cloud/test/swtpm';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { approvedBytes, type SealApproval } from './seal-approval.ts';
+import { approvalPolicyDigest, policyOrDigest } from './approval-policy.ts';
+import { pcrPolicyDigest, SEALING_PCRS } from './pcr-policy.ts';
+import { SaltedSession } from './salted-session.ts';
+import { approvalReference, approvedBytes, type SealApproval } from './seal-approval.ts';
+import type { SealedBlob } from './sealed-blob.ts';
 import { openSealedSeed, presentPolicy, type SealedSeedOptions } from './sealed-seed.ts';
-import { readSeals, SEED_NV_INDEX, SEED_NV_SPARE } from './sealed-slots.ts';
-import { STORAGE_KEY_HANDLE } from './storage-key.ts';
+import { readSeals, SEED_NV_INDEX, SEED_NV_SPARE, writeSeal } from './sealed-slots.ts';
+import { STORAGE_KEY_HANDLE, storageKey } from './storage-key.ts';
 import { Tpm, withTpm } from './tpm.ts';
 import { tpmHandles } from './tpm-capabilities.ts';
-import { createPrimary, evictControl } from './tpm-keys.ts';
+import { createPrimary, createSealed, evictControl } from './tpm-keys.ts';
 import { nvDefine, nvRead, nvReadPublic, nvUndefine, nvWrite } from './tpm-nv.ts';
-import { extendPcr } from './tpm-pcr.ts';
+import { extendPcr, type PcrReading } from './tpm-pcr.ts';
+import { pcrSelection, tpm2b } from './tpm-structures.ts';
 import { openTpmTransport, type TpmTransport } from './tpm-transport.ts';
 
+const sha256 = (...parts: Uint8Array[]) =>
+  new Uint8Array(
+    createHash('sha256')
+      .update(concatBytes(...parts))
+      .digest(),
+  );
 const digestOf = (system: string) => new Uint8Array(createHash('sha256').update(system).digest());
 
 interface Owner {
@@ -172,9 +183,11 @@ describeWithSwtpm('a sealed seed', () => {
       // The approval of the first step does not lead back, nor does one for the earlier seal.
       const back = await boot('one');
       await expect(open(options)).rejects.toThrow('each serves once');
-      await expect(open({ approval: approve(theirs, back, 2) })).rejects.toThrow('each serves once');
+      const { approver } = theirs;
+      const again = open({ approver, approval: approve(theirs, back, 2) });
+      await expect(again).rejects.toThrow('each serves once');
       expect(await use((tpm) => tpmHandles(tpm, 0x01000000))).not.toContain(SEED_NV_INDEX);
-      expect(await open({ approval: approve(theirs, back, 3) })).toEqual({
+      expect(await open({ approver, approval: approve(theirs, back, 3) })).toEqual({
         seed,
         how: 'resealed',
         number: 3,
@@ -201,6 +214,21 @@ describeWithSwtpm('a sealed seed', () => {
       });
       await boot('one');
       expect(await open()).toEqual({ seed, how: 'opened', number: 1 });
+    });
+
+    test.each([
+      ['another key', owner().approver],
+      ['no key', undefined],
+    ])('stay apart where the application names %s for approvals', async (_, approver) => {
+      await boot('one');
+      const { seed } = await open({ approver: theirs.approver });
+      const approval = approve(theirs, await boot('two'), 2);
+      await expect(open({ approval, ...(approver && { approver }) })).rejects.toMatchObject({
+        code: 'mismatch',
+        message: expect.stringContaining('names another key than this application'),
+      });
+      await boot('one');
+      expect((await open()).seed).toEqual(seed);
     });
 
     test('stay apart where the seal names no approver', async () => {
@@ -234,6 +262,79 @@ describeWithSwtpm('a sealed seed', () => {
         await nvDefine(tpm, SEED_NV_INDEX, bytes.length);
         await nvWrite(tpm, SEED_NV_INDEX, bytes);
       });
+  });
+
+  describe('that somebody else left', () => {
+    const known = new Uint8Array(32).fill(0x41);
+    const zero = (indices: readonly number[]) =>
+      indices.map((index) => ({ index, value: new Uint8Array(32) }));
+    /** A system that ran on this TPM before, as its root: it makes a seal of a seed that it knows, bound as it likes. */
+    const plant = async (bound: readonly PcrReading[], change: Partial<SealedBlob> = {}): Promise<void> => {
+      await use(async (tpm) => {
+        await extendPcr(tpm, 4, { sha256: digestOf('another system') });
+        const key = await storageKey(tpm);
+        const { approver = new Uint8Array() } = change;
+        const registers = pcrPolicyDigest('sha256', bound);
+        const policy =
+          approver.length === 0
+            ? registers
+            : policyOrDigest([registers, approvalPolicyDigest(approver, approvalReference(2))]);
+        const prefix = fromHex('0008000b00000092');
+        const template = concatBytes(prefix, tpm2b(policy), fromHex('00100000'));
+        const session = await SaltedSession.start(tpm, key, 'encrypt-command');
+        const selection = pcrSelection('sha256', SEALING_PCRS);
+        const areas = await createSealed(tpm, key, template, known, session, selection);
+        const creationData = change.creationData ?? areas.creationData;
+        await writeSeal(tpm, { approver, number: 1, pcrs: bound, ...areas, ...change, creationData });
+      });
+    };
+
+    test.each<[string, () => Promise<void>, string]>([
+      ['to a register that is always zero', () => plant(zero([23])), 'bound to other registers'],
+      ['to the registers that the victim will have', () => plant(zero(SEALING_PCRS)), 'with other registers'],
+      [
+        'with creation data of the victim’s registers',
+        async () => {
+          const made = await use(async (tpm) => {
+            await openSealedSeed(tpm);
+            const [{ blob }] = (await readSeals(tpm)) as [{ blob: SealedBlob }];
+            await nvUndefine(tpm, SEED_NV_INDEX);
+            return blob;
+          });
+          await plant(zero(SEALING_PCRS), { creationData: made.creationData });
+        },
+        'the TPM has not made it so',
+      ],
+      [
+        'without a ticket',
+        () => plant(zero(SEALING_PCRS), { creationTicket: new Uint8Array() }),
+        'creation data cannot be read',
+      ],
+    ])('is refused when it is bound %s', async (_, planting, why) => {
+      await planting();
+      await software.restart();
+      for (let i = 0; i < 2; i++)
+        await expect(open()).rejects.toMatchObject({
+          code: 'mismatch',
+          message: expect.stringContaining(why),
+          check: 'tpm.seal',
+        });
+    });
+
+    test('is not approved by the key that it names itself', async () => {
+      const intruder = owner();
+      const own = { index: 4, value: sha256(new Uint8Array(32), digestOf('another system')) };
+      const bound = zero(SEALING_PCRS).map((one) => (one.index === 4 ? own : one));
+      await plant(bound, { approver: intruder.approver });
+      const policy = await boot('honest');
+      const approval = approve(intruder, policy, 2);
+      for (const approver of [undefined, owner().approver])
+        await expect(open({ approval, ...(approver && { approver }) })).rejects.toThrow(
+          'names another key than this application',
+        );
+      // It is only the application's key that keeps it out: the TPM would give it.
+      expect((await open({ approval, approver: intruder.approver })).seed).toEqual(known);
+    });
   });
 
   test('survives a power cut at every command of its making and of its re-sealing', async () => {

@@ -3,6 +3,7 @@ import { concatBytes, equalBytes, fromHex, toHex } from '@dstack-cloud/encoding'
 import { AttestationError } from '../../errors.ts';
 import { approvalPolicyDigest, policyAuthorize, policyOr, policyOrDigest } from './approval-policy.ts';
 import { pcrPolicyDigest, policyPcr, SEALING_PCRS } from './pcr-policy.ts';
+import { requireSealedByItsSystem } from './require-sealed-by-its-system.ts';
 import { SaltedSession } from './salted-session.ts';
 import { approvalReference, isApprovedBy, type SealApproval } from './seal-approval.ts';
 import { approverHash, formatSealRequest, SEALED_PCR_NAMES } from './seal-request.ts';
@@ -14,7 +15,7 @@ import { createSealed, type LoadedObject, loadObject, unseal } from './tpm-keys.
 import { type PcrReading, readPcrs } from './tpm-pcr.ts';
 import { tpmRandom } from './tpm-random.ts';
 import { TpmResponseError } from './tpm-response-error.ts';
-import { tpm2b } from './tpm-structures.ts';
+import { pcrSelection, tpm2b } from './tpm-structures.ts';
 
 const SEED_BYTES = 32;
 const BANK = 'sha256';
@@ -46,8 +47,8 @@ export interface SealedSeed {
 
 /**
  * The seed that this TPM gives to this measured system alone: made and sealed when there is none, unsealed when there
- * is. Another system gets it with an approval that is signed by the key which the seal names, and has it sealed to itself
- * then; the new seal is written and tried before the old one is removed. A seed that the TPM does not release is an
+ * is. Another system gets it with an approval that is signed by the key which both the seal and its own application
+ * name, and has it sealed to itself then; the new seal is written and tried before the old one is removed. A seed that the TPM does not release is an
  * error, never a new seed.
  * @throws AttestationError `mismatch` naming the registers that changed and why there is no approval for them;
  *   `malformed` for NV memory that holds no seal; `device`
@@ -57,6 +58,7 @@ export async function openSealedSeed(tpm: Tpm, options: SealedSeedOptions = {}):
   const seals = await readSeals(tpm);
   const now = await readPcrs(tpm, BANK, SEALING_PCRS);
   for (const stored of seals) {
+    await requireSealedByItsSystem(tpm, key, stored.blob);
     const seed = await unsealByRegisters(tpm, key, stored.blob);
     if (seed === undefined) continue;
     await keepOnly(tpm, stored);
@@ -68,7 +70,7 @@ export async function openSealedSeed(tpm: Tpm, options: SealedSeedOptions = {}):
     await sealAndTry(tpm, key, { seed, number: 1, pcrs: now, approver: options.approver });
     return { seed, how: 'created', number: 1 };
   }
-  const approval = requireApproval(newest.blob, now, options.approval);
+  const approval = requireApproval(newest.blob, now, options);
   const seed = await unsealByApproval(tpm, key, newest.blob, approval);
   const { number } = approval;
   const next = { seed, number, pcrs: now, approver: options.approver, present: newest };
@@ -123,7 +125,8 @@ async function sealAndTry(
   const policy = either.length === 1 ? either[0]! : policyOrDigest(either);
   const template = concatBytes(SEALED_PREFIX, tpm2b(policy), SEALED_SUFFIX);
   const session = await SaltedSession.start(tpm, key, 'encrypt-command');
-  const areas = await createSealed(tpm, key, template, seed, session);
+  const atCreation = pcrSelection(BANK, SEALING_PCRS);
+  const areas = await createSealed(tpm, key, template, seed, session, atCreation);
   await tpm.flush(session.handle);
   await writeSeal(tpm, { ...areas, number, pcrs, approver }, present);
   const written = (await readSeals(tpm)).find(({ blob }) => blob.number === number);
@@ -202,7 +205,7 @@ async function unsealWith(
 function requireApproval(
   blob: SealedBlob,
   now: readonly PcrReading[],
-  approval: SealApproval | undefined,
+  { approval, approver = new Uint8Array() }: SealedSeedOptions,
 ): SealApproval {
   const changed = now.filter(({ index, value }) => {
     const sealed = blob.pcrs.find((one) => one.index === index);
@@ -232,6 +235,13 @@ function requireApproval(
     throw refuse(`the approval has another number; each serves once`, wanted, `approval ${approval.number}`);
   if (!equalBytes(approval.policy, policy))
     throw refuse('the approval is for another system', wanted, `policy ${toHex(approval.policy)}`);
+  // A key that the measured application does not name may be that of whoever left the seal.
+  if (!equalBytes(blob.approver, approver))
+    throw refuse(
+      'the seal names another key than this application for approvals',
+      approver.length === 0 ? 'no key' : `key ${toHex(approverHash(approver))}`,
+      `key ${toHex(approverHash(blob.approver))}`,
+    );
   return approval;
 }
 

@@ -9,6 +9,7 @@ export const COMMAND = {
   nvWrite: 0x137,
   dictionaryAttackLockReset: 0x139,
   startup: 0x144,
+  certifyCreation: 0x14a,
   nvRead: 0x14e,
   create: 0x153,
   load: 0x157,

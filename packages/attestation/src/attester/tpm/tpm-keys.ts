@@ -1,6 +1,6 @@
 import { ByteWriter } from '@dstack-cloud/encoding';
 import type { Tpm } from './tpm.ts';
-import { HANDLE } from './tpm-constants.ts';
+import { ALG, HANDLE } from './tpm-constants.ts';
 import { isMissing } from './tpm-nv.ts';
 import { type Authorisation, EMPTY_PASSWORD } from './tpm-session.ts';
 import { take2b, tpm2b } from './tpm-structures.ts';
@@ -50,25 +50,73 @@ export async function createPrimary(
   return { handle, publicArea, name };
 }
 
-/** Seals data under a storage key: a keyedHash object made from `template`; `session` encrypts the data on its way. */
+/** A new object, as the TPM gives it out, and the TPM's word on the system that made it. */
+export interface CreatedObject {
+  readonly publicArea: Uint8Array;
+  readonly privateArea: Uint8Array;
+  /** TPMS_CREATION_DATA: the registers at that moment among it. */
+  readonly creationData: Uint8Array;
+  /** TPMT_TK_CREATION. */
+  readonly creationTicket: Uint8Array;
+}
+
+/**
+ * Seals data under a storage key: a keyedHash object made from `template`; `session` encrypts the data on its way.
+ * @param creationPcrs selection of registers, TPML_PCR_SELECTION, that the creation data has
+ */
 export async function createSealed(
   tpm: Tpm,
   parent: Pick<LoadedObject, 'handle' | 'name'>,
   template: Uint8Array,
   data: Uint8Array,
   session: Authorisation,
-): Promise<{ publicArea: Uint8Array; privateArea: Uint8Array }> {
+  creationPcrs: Uint8Array,
+): Promise<CreatedObject> {
   const { parameters } = await tpm.execute({
     code: 'create',
     handles: [parent.handle],
     names: [parent.name],
     authorisations: [EMPTY_PASSWORD, session],
-    parameters: new ByteWriter().bytes(sensitive(data)).bytes(tpm2b(template)).u16be(0).u32be(0).finish(),
+    parameters: new ByteWriter()
+      .bytes(sensitive(data))
+      .bytes(tpm2b(template))
+      .u16be(0)
+      .bytes(creationPcrs)
+      .finish(),
   });
   const privateArea = take2b(parameters).slice();
   const publicArea = take2b(parameters).slice();
-  // Creation data, hash and ticket follow; nothing here certifies a creation.
-  return { publicArea, privateArea };
+  const creationData = take2b(parameters).slice();
+  take2b(parameters); // creation hash, which follows from the data
+  const [tag, hierarchy] = [parameters.u16be(), parameters.u32be()];
+  const ticket = new ByteWriter()
+    .u16be(tag)
+    .u32be(hierarchy)
+    .bytes(tpm2b(take2b(parameters)));
+  parameters.finish();
+  return { publicArea, privateArea, creationData, creationTicket: ticket.finish() };
+}
+
+/**
+ * Has the TPM check its ticket for the creation of a loaded object (TPM 2.0 Part 3 section 18.3); nothing is signed.
+ * @throws TpmResponseError `TPM_RC_TICKET` when the object was not made so
+ */
+export async function certifyCreation(
+  tpm: Tpm,
+  handle: number,
+  creation: { readonly creationHash: Uint8Array; readonly creationTicket: Uint8Array },
+): Promise<void> {
+  await tpm.execute({
+    code: 'certifyCreation',
+    handles: [HANDLE.null, handle],
+    authorisations: [EMPTY_PASSWORD],
+    parameters: new ByteWriter()
+      .bytes(tpm2b(new Uint8Array()))
+      .bytes(tpm2b(creation.creationHash))
+      .u16be(ALG.null)
+      .bytes(creation.creationTicket)
+      .finish(),
+  });
 }
 
 /** Loads an object below its parent; it is flushed at the end. */
