@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { formatDiskKeyName, parseDiskKeyName } from './disk-key-name.ts';
-import { keyOf } from './disk-storage.ts';
+import { keyOfDisk } from './key-of-disk.ts';
 
 const key = (byte: number) => new Uint8Array(32).fill(byte);
 const root = (byte: number) => new Uint8Array(20).fill(byte);
@@ -30,15 +30,15 @@ describe('the key of a disk', () => {
     { key: key(1), name: { epoch: 1, rootId: root(9) } },
   ];
   it('is the one that its header names, and the present one for a new disk', () => {
-    expect(keyOf(keys, undefined).key).toEqual(key(3));
-    expect(keyOf(keys, { epoch: 1, rootId: root(1) }).key).toEqual(key(2));
-    expect(keyOf(keys, { epoch: 1, rootId: root(9) }).key).toEqual(key(1));
-    expect(keyOf(keys, { epoch: 1 }).key).toEqual(key(2));
+    expect(keyOfDisk(keys, undefined).key).toEqual(key(3));
+    expect(keyOfDisk(keys, { epoch: 1, rootId: root(1) }).key).toEqual(key(2));
+    expect(keyOfDisk(keys, { epoch: 1, rootId: root(9) }).key).toEqual(key(1));
+    expect(keyOfDisk(keys, { epoch: 1 }).key).toEqual(key(2));
   });
   it('is no other when that one is not given', () => {
     for (const wanted of [{ epoch: 0 }, { epoch: 2, rootId: root(1) }])
-      expect(() => keyOf(keys, wanted)).toThrow(expect.objectContaining({ code: 'disk-refused' }));
-    expect(() => keyOf([{ key: key(1), name: undefined }], { epoch: 1 })).toThrow(
+      expect(() => keyOfDisk(keys, wanted)).toThrow(expect.objectContaining({ code: 'disk-refused' }));
+    expect(() => keyOfDisk([{ key: key(1), name: undefined }], { epoch: 1 })).toThrow(
       expect.objectContaining({ expected: 'key:1', found: 'keys without a name' }),
     );
   });

@@ -23,6 +23,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openEncryptedDisk } from './encrypted-disk.ts';
 import { LUKS_DATA_OFFSET } from './luks-header.ts';
 import type { MachineHost } from './machine-host.ts';
+import type { DiskKey } from './storage.ts';
 
 const MIB = 1024 * 1024;
 const KEY = new Uint8Array(32).fill(1);
@@ -56,8 +57,12 @@ describeWithPrograms('the data disk', ['cryptsetup'], () => {
       },
       read: async (path, offset, length) => bytesOf(path, offset, length),
     };
-    const open = (key = KEY) =>
-      openEncryptedDisk({ host: host as MachineHost, device, key, scratch: join(folder, 'scratch'), log });
+    const open = (...keys: readonly (Uint8Array | DiskKey)[]) => {
+      const given = keys.map((key) => (key instanceof Uint8Array ? { key, name: undefined } : key));
+      const scratch = join(folder, 'scratch');
+      const named = given.length === 0 ? [{ key: KEY, name: undefined }] : given;
+      return openEncryptedDisk({ host: host as MachineHost, device, keys: named, scratch, log });
+    };
     return { open, ran };
   }
   const bytesOf = (path: string, offset: number, length: number): Uint8Array => {
@@ -84,13 +89,33 @@ describeWithPrograms('the data disk', ['cryptsetup'], () => {
   const sameAs = (before: Uint8Array) => Buffer.compare(start(), before) === 0;
 
   it('is made when it is empty, opens with its key, and is not made again', async () => {
-    expect(await machine().open()).toEqual({ fresh: true });
+    expect(await machine().open()).toMatchObject({ fresh: true });
     execFileSync('cryptsetup', ['config', device, '--label', '']);
     const before = start();
     const again = machine();
-    expect(await again.open()).toEqual({ fresh: false });
+    expect(await again.open()).toMatchObject({ fresh: false });
     expect(again.ran.map(([, command]) => command)).toEqual(['open']);
     expect(sameAs(before)).toBe(true);
+  });
+
+  it('opens with the key of the epoch that it was made in; one that is made has the present key, whatever it was before', async () => {
+    const finish = (subsystem: string) =>
+      execFileSync('cryptsetup', ['config', device, '--label', '', '--subsystem', subsystem]);
+    const older: DiskKey = { key: OTHER_KEY, name: { epoch: 3 } };
+    const present: DiskKey = { key: KEY, name: { epoch: 5 } };
+    expect(await machine().open(older)).toEqual({ fresh: true, keyName: older.name });
+    finish('key:3');
+    const opened = machine();
+    expect(await opened.open(present, older)).toEqual({ fresh: false, keyName: older.name });
+    expect(opened.ran.map(([, command]) => command)).toEqual(['open']);
+    // The host showed that disk when keys were asked for, and an empty one now.
+    put(new Uint8Array(LUKS_DATA_OFFSET), 0);
+    const made = machine();
+    expect(await made.open(present, older)).toEqual({ fresh: true, keyName: present.name });
+    expect(made.ran[0]).toContain('key:5');
+    finish('key:5');
+    await expect(machine().open(older)).rejects.toMatchObject({ code: 'disk-refused' });
+    expect(await machine().open(present)).toMatchObject({ fresh: false });
   });
 
   it('of another instance is refused and stays as it is', async () => {
@@ -135,7 +160,7 @@ describeWithPrograms('the data disk', ['cryptsetup'], () => {
       );
       if (fresh) continue;
       const again = machine();
-      expect(await again.open()).toEqual({ fresh: false });
+      expect(await again.open()).toMatchObject({ fresh: false });
       expect(again.ran.map(([, command]) => command)).toEqual(['open']);
     }
   });
@@ -180,7 +205,7 @@ describeWithPrograms('the data disk', ['cryptsetup'], () => {
         put(bad, 0);
         opened = readFileSync(args[args.indexOf('--header') + 1]!);
       });
-      expect(await open()).toEqual({ fresh: false });
+      expect(await open()).toMatchObject({ fresh: false });
       expect(Buffer.compare(opened!, checked)).toBe(0);
       // The copy was for nobody else, and is gone.
       expect(readdirSync(join(folder, 'scratch'))).toEqual([]);
@@ -208,7 +233,13 @@ describeWithPrograms('the data disk', ['cryptsetup'], () => {
       };
       put(new Uint8Array(LUKS_DATA_OFFSET), 0);
       const scratch = join(folder, 'scratch');
-      const opened = openEncryptedDisk({ host: host as MachineHost, device, key: KEY, scratch, log });
+      const opened = openEncryptedDisk({
+        host: host as MachineHost,
+        device,
+        keys: [{ key: KEY, name: undefined }],
+        scratch,
+        log,
+      });
       await expect(opened).rejects.toMatchObject({ code: 'disk-refused' });
       expect(formatted).toBe(true);
     });

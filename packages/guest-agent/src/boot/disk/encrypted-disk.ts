@@ -6,6 +6,7 @@ import type { KeyName } from '@dstack-cloud/ra-tls';
 import { GuestError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import { formatDiskKeyName } from './disk-key-name.ts';
+import { keyOfDisk } from './key-of-disk.ts';
 import {
   checkLuksHeader,
   completeLuksHeader,
@@ -16,6 +17,7 @@ import {
   UNFINISHED_LABEL,
 } from './luks-header.ts';
 import { type MachineHost, mustRun, runOrFail } from './machine-host.ts';
+import type { DiskKey } from './storage.ts';
 
 /** Name of the opened disk below `/dev/mapper`. */
 const MAPPER = 'dstack_data_disk';
@@ -39,54 +41,61 @@ export interface EncryptedDiskOptions {
   readonly host: MachineHost;
   /** The disk or partition. */
   readonly device: string;
-  /** 32 bytes; the passphrase is its lower-case hex. */
-  readonly key: Uint8Array;
-  /** Which keys of the key service it belongs to; a new disk remembers it. */
-  readonly keyName?: KeyName | undefined;
+  /** The present key first, which alone a new disk gets and remembers by name; the passphrase is a key's lower-case hex. */
+  readonly keys: readonly DiskKey[];
   /** Folder in memory, for the copy of the header. */
   readonly scratch: string;
   readonly log: Logger;
 }
 
+/** An open disk. */
+interface OpenDisk {
+  /** It has no file system yet, and `finishDisk` must follow when it has one. */
+  readonly fresh: boolean;
+  readonly keyName: KeyName | undefined;
+}
+
 /**
  * Opens the data disk, or makes it when it is empty or was never finished. The header is read once, checked, and the
- * checked copy is what opens the disk: a host that changes it in between changes nothing.
+ * checked copy is what names the key and opens the disk: a host that changes it in between changes nothing. A disk that is
+ * made has the present key, whatever the host showed before.
  *
- * @returns whether the disk is new: it has no file system yet, and `finishDisk` must follow when it has one
  * @throws GuestError `disk-refused`, `disk-failed`
  */
-export async function openEncryptedDisk(options: EncryptedDiskOptions): Promise<{ fresh: boolean }> {
-  const { host, device, log } = options;
+export async function openEncryptedDisk(options: EncryptedDiskOptions): Promise<OpenDisk> {
+  const { host, device, keys, log } = options;
   const state = await stateOf(options);
   if (state !== 'luks') {
     log.info({ device, state }, 'Data disk is formatted');
-    const label = ['--label', UNFINISHED_LABEL, '--subsystem', formatDiskKeyName(options.keyName)];
+    const present = keyOfDisk(keys, undefined);
+    const label = ['--label', UNFINISHED_LABEL, '--subsystem', formatDiskKeyName(present.name)];
     await mustRun(
       host,
       'cryptsetup',
       ['luksFormat', '--batch-mode', ...FORMAT, ...label, '--key-file', '-', device],
       {
-        input: passphrase(options.key),
+        input: passphrase(present.key),
       },
     );
-    await openChecked(options, UNFINISHED_LABEL);
-    return { fresh: true };
+    await openChecked({ ...options, keys: [present] }, UNFINISHED_LABEL);
+    return { fresh: true, keyName: present.name };
   }
   const { uuid, keyName, wasCut } = await openChecked(options, '');
   log.info({ device, uuid }, 'Data disk is open');
   if (wasCut) await finishDisk({ host, device, keyName });
-  return { fresh: false };
+  return { fresh: false, keyName };
 }
 
 /** Opens the disk by a copy of its header that was checked; also a new one, which the host can change after formatting. */
 async function openChecked(
-  { host, device, key, scratch }: EncryptedDiskOptions,
+  { host, device, keys, scratch }: EncryptedDiskOptions,
   label: string,
 ): Promise<Pick<LuksHeader, 'uuid' | 'keyName'> & { wasCut: boolean }> {
   const stored = await host.read(device, 0, LUKS_DATA_OFFSET);
   const complete = completeLuksHeader(stored);
   const header = complete ?? stored;
   const { uuid, keyName } = checkLuksHeader(header, label);
+  const { key } = keyOfDisk(keys, keyName);
   const copy = join(scratch, 'luks-header');
   await mkdir(scratch, { recursive: true, mode: 0o700 });
   await writeFileAtomic(copy, header);
