@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readFileBounded } from '@dstack-cloud/app';
 import { FilesError, isThere, temporaryName, withLock } from '@dstack-cloud/files';
+import { readImage } from '@dstack-cloud/os-image';
 import { isPlainRemote } from '@dstack-cloud/policy';
 import { collectBytes } from '@dstack-cloud/runtime';
 import { loadGlobalConfig } from '../config/global-config.ts';
@@ -13,6 +14,7 @@ import { downloadArchive, fileHash } from '../image/download-archive.ts';
 import { imageSource } from '../image/image-url.ts';
 import { imageFolder, imagePath } from '../image/places.ts';
 import { requireAbsent } from '../image/require-absent.ts';
+import { requireSoundImage } from '../image/require-sound-image.ts';
 import { unpackImage } from '../image/unpack-image.ts';
 import { lockFolder } from '../project/project-lock.ts';
 
@@ -106,7 +108,7 @@ async function fetchImage(context: Context, { url, name, wanted, folder, target 
   const temporary = join(folder, temporaryName(name));
   try {
     const files = await unpackImage(archive, temporary);
-    await checkListed(temporary, files);
+    if (await checkListed(temporary, files)) await requireSoundImage(await readImage(temporary));
     await rename(temporary, target);
     if (!isFile) await rm(archive, { force: true });
     const hash = await hashIn(target, files);
@@ -147,18 +149,23 @@ async function besideHash(url: URL, archive: string, isFile: boolean): Promise<s
   throw new CliError('refused', `The file beside the archive holds no SHA-256`, { found: hash.slice(0, 80) });
 }
 
-/** Files that `sha256sum.txt` lists must have those hashes. */
-async function checkListed(folder: string, files: readonly string[]): Promise<void> {
-  if (!files.includes('sha256sum.txt')) return;
+/** Files that `sha256sum.txt` lists must have those hashes. @returns whether all that it lists, and a description, are there */
+async function checkListed(folder: string, files: readonly string[]): Promise<boolean> {
+  if (!files.includes('sha256sum.txt')) return false;
+  let whole = files.includes('metadata.json');
   const text = new TextDecoder().decode(await readFileBounded(join(folder, 'sha256sum.txt'), 64 * 1024));
   for (const line of text.split('\n').filter(Boolean)) {
     const [, hash, name] = /^([0-9a-f]{64}) [ *](\S+)$/.exec(line) ?? [];
     // An archive for the cloud lists what only bare metal needs.
-    if (name === undefined || !files.includes(name)) continue;
+    if (name === undefined || !files.includes(name)) {
+      whole = false;
+      continue;
+    }
     const found = await fileHash(join(folder, name));
     if (found !== hash)
       throw new CliError('refused', `${name} in the archive is damaged`, { expected: hash ?? '', found });
   }
+  return whole;
 }
 
 async function hashIn(folder: string, files: readonly string[]): Promise<string | undefined> {

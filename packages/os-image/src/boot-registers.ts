@@ -1,9 +1,11 @@
-import { readFile } from 'node:fs/promises';
 import { predictUki, readUki, replayDigests } from '@dstack-cloud/attestation';
 import { toHex } from '@dstack-cloud/encoding';
 import { hashes } from './build/hashes.ts';
 import { OsImageError } from './errors.ts';
+import { readRegular } from './open-regular.ts';
 
+/** Most of a unified kernel image, bytes. */
+export const MAX_KERNEL_IMAGE: number = 1024 ** 3;
 /** Without these our stub starts nothing. */
 const SECTIONS = ['.cmdline', '.initrd', '.linux'];
 
@@ -33,13 +35,12 @@ export function bootRegistersOf(uki: Uint8Array): BootRegisters {
 
 /** Those of a file; undefined when there is none. @throws OsImageError `not-an-image` */
 export async function bootRegisters(path: string): Promise<BootRegisters | undefined> {
-  let file: Uint8Array;
-  try {
-    file = new Uint8Array(await readFile(path));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
+  const file = await readRegular(path, MAX_KERNEL_IMAGE);
+  return file && ukiRegisters(path, file);
+}
+
+/** Those of the bytes that a file has. @throws OsImageError `not-an-image` */
+export function ukiRegisters(path: string, file: Uint8Array): BootRegisters {
   try {
     return bootRegistersOf(file);
   } catch (cause) {

@@ -1,16 +1,18 @@
-import { type FileHandle, open, readFile } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { encodeGcpDocument } from '@dstack-cloud/attestation';
 import { equalBytes, fromHex } from '@dstack-cloud/encoding';
-import { bootRegisters } from './boot-registers.ts';
+import { bootRegisters, MAX_KERNEL_IMAGE } from './boot-registers.ts';
 import { espOf } from './build/assemble.ts';
 import { OsImageError } from './errors.ts';
 import { readGpt, SECTOR } from './formats/gpt.ts';
+import { openRegular, readRegular } from './open-regular.ts';
 import type { OsImageFolder } from './read-image.ts';
 import { DISK } from './recipe/recipe.ts';
 
 const TABLE_BYTES = 34 * SECTOR;
 const PIECE = 1024 * 1024;
+const MAX_DOCUMENT = 64 * 1024;
 
 /**
  * Checks what firmware starts from the disk of an image: a whole unified kernel image, the one that the image's list
@@ -22,18 +24,17 @@ export async function checkDisk({ folder }: Pick<OsImageFolder, 'folder'>): Prom
   const ukiPath = join(folder, 'uki.efi');
   const registers = await bootRegisters(ukiPath);
   if (registers === undefined) throw refused(ukiPath, 'it is missing');
-  const document = await readFile(join(folder, 'measurement.gcp.cbor')).catch((cause: Error) => {
-    throw refused(join(folder, 'measurement.gcp.cbor'), cause.message, cause);
-  });
+  const documentPath = join(folder, 'measurement.gcp.cbor');
+  const document = await readRegular(documentPath, MAX_DOCUMENT);
+  if (document === undefined) throw refused(documentPath, 'it is missing');
   if (!equalBytes(document, encodeGcpDocument(fromHex(registers.uki))))
     throw refused(ukiPath, 'it is not the one that measurement.gcp.cbor names');
   const path = join(folder, 'disk.raw');
-  const disk = await open(path, 'r').catch((cause: Error) => {
-    throw refused(path, cause.message, cause);
-  });
+  const disk = await openRegular(path);
+  if (disk === undefined) throw refused(path, 'it is missing');
   try {
     const start = await bootPartition(disk, path);
-    const expected = espOf(new Uint8Array(await readFile(ukiPath)));
+    const expected = espOf((await readRegular(ukiPath, MAX_KERNEL_IMAGE)) ?? new Uint8Array());
     const piece = new Uint8Array(PIECE);
     for (let at = 0; at < expected.length; at += PIECE) {
       const { bytesRead } = await disk.read(piece, 0, PIECE, start + at);

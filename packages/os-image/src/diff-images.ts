@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { readUki } from '@dstack-cloud/attestation';
 import { utf8Text } from '@dstack-cloud/encoding';
 import { z } from 'zod';
+import { MAX_KERNEL_IMAGE } from './boot-registers.ts';
 import { OsImageError } from './errors.ts';
+import { readRegular } from './open-regular.ts';
 import { type OsImageFolder, sha256File } from './read-image.ts';
 
 /** What a difference is about. */
@@ -127,11 +129,11 @@ function words({ commandLine }: OsImageFolder): Map<string, Side> {
 
 async function sections({ folder }: OsImageFolder): Promise<Map<string, Side>> {
   const path = join(folder, 'uki.efi');
-  const file = await readFile(path).catch(absent);
+  const file = await readRegular(path, MAX_KERNEL_IMAGE);
   if (file === undefined) return new Map();
   let uki: ReturnType<typeof readUki>;
   try {
-    uki = readUki(new Uint8Array(file));
+    uki = readUki(file);
   } catch (cause) {
     throw new OsImageError(
       'not-an-image',

@@ -3,6 +3,7 @@ export { protectRoot, writeDisk } from './build/assemble.ts';
 export { type BuildImageOptions, buildImage, COMPRESSION, type ImageFiles } from './build/build-image.ts';
 export type { Flavour } from './build/command-line.ts';
 export { checkDisk } from './check-disk.ts';
+export { checkImage } from './check-image.ts';
 export { checkRoot } from './check-root.ts';
 export {
   type BuildContainersOptions,

@@ -1,14 +1,16 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { lstat, open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { utf8Text } from '@dstack-cloud/encoding';
 import { z } from 'zod';
 import { OsImageError } from './errors.ts';
+import { openRegular } from './open-regular.ts';
 
 const MAX_METADATA = 64 * 1024;
 const MAX_LIST = 64 * 1024;
+/** On the command line of images for development. */
+const DEV_WORD = 'dstack.flavour=dev';
 const LINE = /^([0-9a-f]{64}) {2}([A-Za-z0-9._-]{1,64})$/;
 const fileName = z.string().regex(/^[A-Za-z0-9._-]{1,128}$/);
 
@@ -55,6 +57,9 @@ export async function readImage(folder: string): Promise<OsImageFolder> {
   }
   const parsed = metadataSchema.safeParse(json);
   if (!parsed.success) throw notAnImage(folder, `metadata.json: ${z.prettifyError(parsed.error)}`);
+  // The measured command line decides; whoever asks for production images looks at the description.
+  if (!parsed.data.is_dev && parsed.data.cmdline.split(' ').includes(DEV_WORD))
+    throw notAnImage(folder, `metadata.json says "is_dev": false, and its command line has ${DEV_WORD}`);
   const list = await bounded(folder, 'sha256sum.txt', MAX_LIST);
   const listed = new Map<string, string>();
   for (const line of new TextDecoder().decode(list).split('\n').filter(Boolean)) {
@@ -100,15 +105,13 @@ export async function changedFiles(image: OsImageFolder): Promise<ChangedFile[]>
   return changed;
 }
 
-/** Hex SHA-256 of a file; undefined when it does not exist. */
+/** Hex SHA-256 of a regular file; undefined when it does not exist. @throws OsImageError `not-an-image` */
 export async function sha256File(path: string): Promise<string | undefined> {
+  const file = await openRegular(path);
+  if (file === undefined) return undefined;
   const hash = createHash('sha256');
-  try {
-    await pipeline(createReadStream(path), hash);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
+  // The stream closes the file.
+  await pipeline(file.createReadStream(), hash);
   return hash.digest('hex');
 }
 

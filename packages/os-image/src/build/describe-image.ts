@@ -28,7 +28,7 @@ export interface ImageHashes {
 }
 
 /** Memory for which the kernel's place in memory is the same as for every larger machine, bytes. */
-const MEASURED_MEMORY = 2 ** 31;
+export const MEASURED_MEMORY: number = 2 ** 31;
 
 /**
  * Writes what names and measures an image: `auth_hash.txt`, `measurement.gcp.cbor`, `measurement.tdx.cbor`,
