@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
-import { freePort } from '@dstack-cloud/vmm';
+import { freePort, QmpClient, type QmpEvent } from '@dstack-cloud/vmm';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { busyboxImagesDisk } from '../harness/busybox-image.ts';
 import { countingApp, pageOf } from '../harness/vm/counting-app.ts';
@@ -28,7 +28,7 @@ function told(vm: Vm, event: string): string[] {
 
 const needed = ['qemu-system-x86_64', 'apt-get', 'dpkg-deb', 'busybox', 'mksquashfs', ...missingForVm()];
 describeWithPrograms('guest', needed, () => {
-  test('vm-boots: the image boots, opens its disk, runs the application in Docker, and ends in order', {
+  test('vm-boots: the image boots, opens its disk, runs the application in Docker, and ends in order by its power button', {
     timeout: BUILD_MS + 2 * BOOT_MS,
   }, async (context) => {
     const built = await devImage();
@@ -36,8 +36,10 @@ describeWithPrograms('guest', needed, () => {
     const seedFile = join(directory, 'seed');
     writeFileSync(seedFile, randomBytes(32));
     const [web, agent] = [await freePort(), await freePort()];
+    const control = join(directory, 'qmp.sock');
     const options = {
       folder: join(directory, 'machine'),
+      qemuArguments: ['-qmp', `unix:${control},server=on,wait=off`],
       image: built.folder,
       seedFile,
       imagesDisk: await busyboxImagesDisk(directory),
@@ -66,10 +68,17 @@ describeWithPrograms('guest', needed, () => {
       await vm.untilSerial(/dstack-guest ready: [\s\S]*dstack-guest ready: /);
       expect(await vm.until('page of the agent', () => pageOf(agent))).toContain('counting');
       expect(await pageOf(web)).toBe('boot\n');
-      await vm.guestApi('Shutdown');
-      await vm.untilEnd();
+      // Clouds stop machines by the power button.
+      const events: QmpEvent[] = [];
+      const running = () => vm.exitCode() === undefined;
+      const qmp = await QmpClient.open(control, (event) => events.push(event), running);
+      await qmp.command('system_powerdown');
+      await vm.untilEnd(BOOT_MS);
       expect(vm.exitCode()).toBe(0);
-      expect(told(vm, 'shutdown.progress')).toEqual(['powering off']);
+      expect(vm.serial()).toContain('Application has stopped');
+      expect(events.find(({ name }) => name === 'SHUTDOWN')?.data).toMatchObject({
+        reason: 'guest-shutdown',
+      });
     } finally {
       await vm.kill();
     }

@@ -78,7 +78,9 @@ async function main(): Promise<number> {
   await stopped;
   await notifyServiceManager('STOPPING=1');
   unwatch();
-  await (await app)?.stop();
+  const running = await app;
+  await running?.stop();
+  if (running !== undefined) say('Application has stopped');
   await leaveGateway?.();
   await served.close();
   return 0;

@@ -105,10 +105,12 @@ export function isDropped(path: string): boolean {
 
 /** Kernel modules that no TEE guest needs, by folder below `kernel/`. */
 export const DROPPED_MODULES: readonly RegExp[] = [
-  /^drivers\/(gpu|infiniband|comedi|hid|input|media|usb|staging|bluetooth|nvdimm|target|xen|hv|pcmcia|parport|char\/ipmi|edac|video|firmware|mtd|ata|vfio|iommu|uio|w1|leds|power|hwmon|i2c|memstick|mmc|thermal|platform|cpufreq|cxl|dax|ptp\/ptp_dfl|vdpa|vhost\/vdpa)\//,
+  /^drivers\/(gpu|infiniband|comedi|hid|media|usb|staging|bluetooth|nvdimm|target|xen|hv|pcmcia|parport|char\/ipmi|edac|video|firmware|mtd|ata|vfio|iommu|uio|w1|leds|power|hwmon|i2c|memstick|mmc|thermal|platform|cpufreq|cxl|dax|ptp\/ptp_dfl|vdpa|vhost\/vdpa)\//,
   /^drivers\/net\/(wireless|usb|ethernet\/(?!google|intel\/idpf|amazon)|hyperv|xen|ppp|slip|can|ieee802154|wwan|vmxnet3|hamradio|fddi|arcnet|appletalk|bonding|team|dsa|phy)/,
   /^drivers\/scsi\/(?!virtio_scsi|sd_mod|scsi_mod|scsi_common|sg)/,
   /^drivers\/nvme\/(target|host\/nvme-(fc|rdma|tcp|fabrics))/,
+  // Of input devices there is the power button alone.
+  /^drivers\/input\/(?!evdev\.ko)/,
   /^sound\//,
   /^fs\/(?!fat|overlayfs|squashfs|ext4|jbd2|mbcache|fuse|nls|configfs|isofs|autofs|binfmt)/,
   // Counters of processors, other hosts' devices, and what hosts of machines need.
@@ -151,6 +153,7 @@ export const STARTED_UNITS: Readonly<Record<string, readonly string[]>> = {
   'multi-user.target': [
     ...['systemd-networkd.service', 'systemd-resolved.service', 'chrony.service'],
     ...['dstack-disk.service', 'dstack-guest.service', 'containerd.service'],
+    'dstack-power-button.service',
   ],
 };
 
