@@ -1,12 +1,19 @@
 /** The commands of docs/sealing.md: what they sign lets a software TPM give its seed to another system. */
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { composeHash, defaultAppId, instanceId } from '@dstack-cloud/app';
-import { identityEvents, runtimeEventDigest } from '@dstack-cloud/attestation';
+import {
+  identityEvents,
+  predictUki,
+  readUki,
+  runtimeEventDigest,
+  webCrypto,
+} from '@dstack-cloud/attestation';
 import { extendPcr, openSealedSeed, parseSealApproval, withTpm } from '@dstack-cloud/attestation/attester';
 import { fromHex, utf8 } from '@dstack-cloud/encoding';
+import { writeUki } from '@dstack-cloud/os-image';
 import { build } from '@dstack-cloud/scripts/build';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { type SoftwareTpm, startSwtpm } from '@dstack-cloud/test/swtpm';
@@ -50,6 +57,7 @@ describeWithPrograms('sealing', ['swtpm', 'swtpm_setup', 'openssl'], () => {
     expect(others).toEqual([]);
     const key = /seal_approval_key: ([0-9a-f]+)/.exec(await shell(makeKey!))?.[1] ?? '';
     const approver = fromHex(key);
+    const booted = writeImage(join(directory, '.local/share/dstack-cloud/images/dstack-cloud-0.1.0'));
     const compose = (name: string) =>
       JSON.stringify({
         ...{ manifest_version: 2, name, runner: 'bash', bash_script: 'true' },
@@ -59,7 +67,7 @@ describeWithPrograms('sealing', ['swtpm', 'swtpm_setup', 'openssl'], () => {
     const boot = async (name: string, approval?: Uint8Array) => {
       await software.restart();
       return await withTpm(software.location, async (tpm) => {
-        await extendPcr(tpm, 4, { sha256: new Uint8Array(createHash('sha256').update(name).digest()) });
+        for (const digest of booted) await extendPcr(tpm, 4, { sha256: digest });
         const hash = composeHash(utf8(compose(name)));
         const appId = defaultAppId(hash);
         const ids = { appId, composeHash: hash, initScriptHashes: [] };
@@ -84,3 +92,19 @@ describeWithPrograms('sealing', ['swtpm', 'swtpm_setup', 'openssl'], () => {
     expect(await boot('second', approval)).toMatchObject({ how: 'resealed', seed });
   });
 });
+
+/** An image as far as its registers go: neither stub nor kernel would run. @returns what booting it measures into PCR 4 */
+function writeImage(folder: string): readonly Uint8Array[] {
+  const program = new Uint8Array(4096 + 0x71);
+  program.set(utf8('DSTKSTUB'), 4096);
+  const parts = { stub: { program, dataStart: 4096, entry: 0x10 }, osRelease: new Uint8Array(9) };
+  const more = { commandLine: 'console=ttyS0', initrd: new Uint8Array(100) };
+  const kernel = writeUki({ ...parts, ...more, kernel: new Uint8Array(9000) });
+  const uki = writeUki({ ...parts, ...more, kernel });
+  const metadata = { kernel: 'bzImage', initrd: 'initrd', cmdline: more.commandLine, version: '0.1.0' };
+  mkdirSync(folder, { recursive: true });
+  for (const name of ['bzImage', 'initrd', 'sha256sum.txt']) writeFileSync(join(folder, name), '');
+  writeFileSync(join(folder, 'metadata.json'), JSON.stringify(metadata));
+  writeFileSync(join(folder, 'uki.efi'), uki);
+  return predictUki(readUki(uki), { gptDigest: new Uint8Array(32), measuredSections: [] }, webCrypto).pcr4;
+}

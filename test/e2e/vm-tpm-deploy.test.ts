@@ -75,7 +75,7 @@ describeWithPrograms('a project with keys in a TPM', needed, () => {
     writeFileSync(join(project, 'refusal.txt'), error.message);
     const files = ['--compose', 'shared/app-compose.json', '--instance', 'shared/.instance_info'];
     const approve = ['seal', 'approve', 'refusal.txt', '--key-file', 'owner.pem', '--yes', ...files];
-    await cli.must([...approve, '--accept', '0,2'], project);
+    await cli.must([...approve, '--image', 'first', '--accept', '0,2'], project);
     await cli.must(['deploy'], project);
     expect(await page()).toEqual({ ...first, starts: 2 });
     expect(projectState(project)['compose_hash']).not.toBe(firstHash);

@@ -35,7 +35,7 @@ function ukiOf(version: string, kernel: Uint8Array = ukiOf(version, new Uint8Arr
   return writeUki({
     stub: { program, dataStart: 4096, entry: 0x10 },
     osRelease: utf8(`VERSION_ID=${version}\n`),
-    commandLine: `console=ttyS0 version=${version}`,
+    commandLine: `console=ttyS0 version=${version}${version.endsWith('-dev') ? ' dstack.flavour=dev' : ''}`,
     initrd: new Uint8Array(100).fill(1),
     kernel,
   });
@@ -56,7 +56,7 @@ describeWithSwtpm('seal approve', () => {
   beforeEach(async () => {
     sandbox = new Sandbox();
     software = await startSwtpm();
-    for (const version of ['1.0', '2.0']) image(version);
+    for (const version of ['1.0', '2.0', '2.1-dev']) image(version);
     sandboxFile('owner.pem', pem(owner.privateKey), 0o600);
     sandboxFile('owner.pub', pem(owner.publicKey));
     sandboxFile('.instance_info', JSON.stringify({ instance_id_seed: SEED }));
@@ -224,6 +224,29 @@ describeWithSwtpm('seal approve', () => {
       expect.stringMatching(/PCR 12 .* takes nothing from beside the image/),
     ]);
     notWritten();
+  });
+
+  it('signs for a system of an image for development only where that is named', async () => {
+    await refused('2.1-dev');
+    const { code, stderr } = await approve(...WITH_KEY, ...WITH_APP, '--accept', '0');
+    expect([code, stderr]).toEqual([4, expect.stringMatching(/Nothing shows that PCR 2, 4 .* is right/)]);
+    notWritten();
+    const named = await approve(...WITH_KEY, ...WITH_APP, '--accept', '0,2', '--image', 'os-2.1-dev');
+    expect([named.code, named.stdout]).toEqual([0, expect.stringContaining('(2.1-dev, for development)')]);
+  });
+
+  it('takes neither image nor application as they are, nor what may have the image in the place of PCR 4', async () => {
+    await refused('2.0', 'two', (tpm) => extendPcr(tpm, 4, { sha256: new Uint8Array(32) }));
+    for (const accepted of ['0,2,4', '0,2,14']) {
+      const { code, stderr } = await approve(...WITH_KEY, ...WITH_APP, '--accept', accepted);
+      expect([code, stderr]).toEqual([2, expect.stringMatching(/PCR (4|14) says which system asks/)]);
+    }
+    const pcr4 = / 4=([0-9a-f]{64})/.exec(readFileSync(sandbox.path('serial.log'), 'utf8'))![1]!;
+    const known = [...WITH_KEY, ...WITH_APP, '--accept', '0,2', '--expect', `4=${pcr4}`];
+    const { code, stderr } = await approve(...known);
+    expect([code, stderr]).toEqual([4, expect.stringMatching(/Nothing shows that PCR 2 of this system/)]);
+    notWritten();
+    expect((await approve(...known, '--expect', `2=${'00'.repeat(32)}`)).code).toBe(0);
   });
 
   it('asks before it signs, and does not replace a file that is no approval', async () => {

@@ -144,11 +144,13 @@ function requireSameKey({ keyHash }: SealRequest, { spki }: Approver): void {
 function requireExplained(registers: readonly Register[]): void {
   const open = registers.filter(({ because }) => because === undefined).map(({ pcr }) => pcr);
   if (open.length === 0) return;
+  // The registers of image and application are not taken as they are; nor are others while the image is unknown.
+  const firmware = open.includes(4) ? [] : open.filter((pcr) => pcr !== 14);
   const help = [
     ...(open.includes(4) ? ['--image IMAGE for PCR 4'] : []),
     ...(open.includes(14) ? ['--compose FILE for PCR 14'] : []),
     '--expect PCR=HEX for a value that you know',
-    `--accept ${open.join(',')} to take them as they are`,
+    ...(firmware.length === 0 ? [] : [`--accept ${firmware.join(',')} to take firmware as it is`]),
   ];
   throw new CliError('not_verified', `Nothing shows that PCR ${open.join(', ')} of this system is right`, {
     hint: `Nothing is signed. Pass ${help.join(', ')}`,

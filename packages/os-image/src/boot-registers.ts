@@ -17,6 +17,8 @@ export interface BootRegisters {
   readonly pcr4: string;
   /** Command line and initramfs, as the kernel measures them. */
   readonly pcr9: string;
+  /** What PCR 9 has of it: the command line of the image. */
+  readonly commandLine: string;
 }
 
 /** Our stub measures no sections, and takes nothing from beside the image: PCR 11, 12 and 13 stay zero. */
@@ -30,6 +32,7 @@ export function bootRegistersOf(uki: Uint8Array): BootRegisters {
     uki: toHex(digest),
     pcr4: toHex(replayDigests(pcr4, 'sha256')),
     pcr9: toHex(replayDigests(pcr9, 'sha256')),
+    commandLine: new TextDecoder().decode(parsed.commandLine).replace(/[\s\0]+$/, ''),
   };
 }
 
