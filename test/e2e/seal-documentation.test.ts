@@ -1,5 +1,4 @@
 /** The commands of docs/sealing.md: what they sign lets a software TPM give its seed to another system. */
-import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
