@@ -203,6 +203,15 @@ describe('a name that is taken', () => {
   });
 });
 
+it('takes no folder of packages that is not there, also where the cache has them all', async () => {
+  const lock = { image: [], tools: [] } as unknown as ConstructorParameters<typeof PackageStore>[0];
+  const store = new PackageStore(lock, { cache: at('cache'), given: at('nowhere') });
+  await expect(store.files([])).rejects.toMatchObject({
+    code: 'package-missing',
+    message: expect.stringContaining(`There is no folder ${at('nowhere')}`),
+  });
+});
+
 describe('an image', () => {
   /** A root file system of random-looking blocks, and how the image describes it. */
   const rootOf = async () => {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { OsImageError } from '../errors.ts';
@@ -33,6 +33,7 @@ export class PackageStore {
 
   /** Paths of the files, in the order asked. @throws OsImageError `package-missing`, `package-differs` */
   async files(packages: readonly LockedPackage[]): Promise<string[]> {
+    await this.#requireGiven();
     const folder = join(this.#options.cache, 'packages');
     await mkdir(folder, { recursive: true });
     const path = ({ sha256 }: LockedPackage): string => join(folder, `${sha256}.deb`);
@@ -131,6 +132,20 @@ export class PackageStore {
     } finally {
       await rm(work, { recursive: true, force: true });
     }
+  }
+
+  /** Whoever names a folder wants it to be used, also where the cache has all of it. */
+  async #requireGiven(): Promise<void> {
+    const { given } = this.#options;
+    if (given === undefined) return;
+    const found = await stat(given).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+    });
+    if (found?.isDirectory() !== true)
+      throw new OsImageError(
+        'package-missing',
+        `There is no folder ${given}: --packages names one with .deb files`,
+      );
   }
 
   async #givenFiles(): Promise<Map<string, string>> {

@@ -108,8 +108,7 @@ export async function removeCvm(directory: string, options: { force?: boolean } 
       const name = (await readManifest(dir).catch(() => undefined))?.name ?? dir;
       throw new VmmError('running', `${name} is running: stop it first`);
     }
-    await endMachineProcesses(dir, ORPHAN_GRACE_MS);
-    await cleanUpRun(dir, state?.run_dir ?? null);
+    await endOrphans(dir);
     const manifest = await readManifest(dir).catch(() => undefined);
     if (manifest !== undefined)
       await removeMachineVolumes(manifest).catch((error: unknown) => {
@@ -117,6 +116,13 @@ export async function removeCvm(directory: string, options: { force?: boolean } 
       });
     await rm(dir, { recursive: true, force: true });
   });
+}
+
+/** Under the machine's lock: ends what a killed supervisor left running. */
+export async function endOrphans(dir: string): Promise<void> {
+  const state = await stateIfReadable(dir);
+  await endMachineProcesses(dir, ORPHAN_GRACE_MS);
+  await cleanUpRun(dir, state?.run_dir ?? null);
 }
 
 /** Under the machine's lock: everything up to the moment at which the supervisor is on its own. */

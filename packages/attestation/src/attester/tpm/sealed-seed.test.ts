@@ -297,7 +297,7 @@ describeWithSwtpm('a sealed seed', () => {
         async () => {
           const made = await use(async (tpm) => {
             await openSealedSeed(tpm);
-            const [{ blob }] = (await readSeals(tpm)) as [{ blob: SealedBlob }];
+            const { blob } = (await readSeals(tpm))[0]!;
             await nvUndefine(tpm, SEED_NV_INDEX);
             return blob;
           });

@@ -133,7 +133,7 @@ export async function finishDisk({
   host,
   device,
   keyName,
-}: Pick<EncryptedDiskOptions, 'host' | 'device' | 'keyName'>): Promise<void> {
+}: Pick<EncryptedDiskOptions, 'host' | 'device'> & Pick<OpenDisk, 'keyName'>): Promise<void> {
   await mustRun(host, 'sync', ['--', MAPPED_DEVICE]);
   await mustRun(host, 'cryptsetup', [
     'config',

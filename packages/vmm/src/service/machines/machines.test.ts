@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isAlive, processIdentity } from '@dstack-cloud/files';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { MACHINE_MARK } from '../../programs/machine-processes.ts';
 import { INITIAL_STATE, writeState } from '../../state/state.ts';
 import { serviceIn, stoppedMachine } from '../test/service-in.ts';
 import { writeTinyImage } from '../test/tiny-image.ts';
@@ -20,6 +22,19 @@ beforeEach(() => {
 afterEach(() => {
   bystander.kill('SIGKILL');
   rmSync(root, { recursive: true, force: true });
+});
+
+describeWithPrograms('removing a machine', ['qemu-system-x86_64'], () => {
+  it('ends what a killed supervisor left running', async () => {
+    const service = serviceIn(root);
+    const id = await service.create(stoppedMachine());
+    const env = { ...process.env, [MACHINE_MARK]: join(root, 'vm', id) };
+    const left = spawn('sleep', ['60'], { stdio: 'ignore', env });
+    await once(left, 'spawn');
+    await service.remove(id);
+    expect(left.signalCode ?? (await once(left, 'exit'))[1]).toBe('SIGTERM');
+    expect(bystander.signalCode).toBeNull();
+  });
 });
 
 describeWithPrograms('starting a machine', ['qemu-system-x86_64'], () => {

@@ -9,7 +9,7 @@ import { withMachine } from '../../folder/machine-folder.ts';
 import { readShared } from '../../folder/shared-update.ts';
 import type { VmManifest } from '../../manifest/manifest.ts';
 import { sendSignal } from '../../programs/send-signal.ts';
-import { HURRY, launchCvm, removeCvm, stopCvm } from '../../run/lifecycle.ts';
+import { endOrphans, HURRY, launchCvm, removeCvm, stopCvm } from '../../run/lifecycle.ts';
 import { listCvms } from '../../state/status.ts';
 import { HOST_HARDWARE, type HostHardware } from '../../vm/devices/host-hardware.ts';
 import type { VmmConfig } from '../config/vmm-config.ts';
@@ -177,6 +177,8 @@ export class Machines {
       await withMachine(dir, { evenWhenFull: true }, async () => {
         if ((await readMachine(id, dir)).isAlive)
           throw new VmmError('running', `${status.name} is running: stop it first`);
+        // A killed supervisor may have left QEMU, with its memory and ports.
+        await endOrphans(dir);
         await moveToTrash(this.#config.run_path, id, Date.now());
       });
       this.#known.delete(id);
