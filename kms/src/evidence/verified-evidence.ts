@@ -52,7 +52,7 @@ export class VerifiedEvidence {
 
   /**
    * Holds it as bytes from now on: as objects, the evidence of a thousand applications would be a hundred thousand of
-   * them, which each garbage collection looks at while requests wait (docs/decisions/021-packed-evidence.md). How it
+   * them, which each garbage collection looks at while requests wait (docs/decisions/022-packed-evidence.md). How it
    * was verified, in three dozen steps with their values, is dropped.
    */
   pack(): this {
