@@ -53,7 +53,8 @@ afterEach(() => {
 function machine(id: string, isAlive: boolean): Machine {
   const state = { ...INITIAL_STATE, status: 'running' } as const;
   const record = { schema: 1, started: true } as const;
-  return { id, record, manifest: undefined, isAlive, status: { dir, name: id, manifest: undefined, state } };
+  const known = { id, record, manifest: undefined, isAlive, holdsHost: isAlive };
+  return { ...known, status: { dir, name: id, manifest: undefined, state } };
 }
 
 describe('a machine that cannot be started again', () => {

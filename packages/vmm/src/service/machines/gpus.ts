@@ -78,8 +78,8 @@ export function requireUnclaimed(wanted: VmGpus | null, others: readonly Machine
 /** Who has which device: machines that run, or are to. */
 export function claims(machines: readonly Machine[]): Map<string, string> {
   const owners = new Map<string, string>();
-  for (const { isAlive, record, manifest } of machines)
-    if (manifest !== undefined && (isAlive || record.started))
+  for (const { holdsHost, record, manifest } of machines)
+    if (manifest !== undefined && (holdsHost || record.started))
       for (const { slot } of devicesOf(manifest.vm.gpus)) owners.set(slot, manifest.name);
   return owners;
 }

@@ -160,7 +160,7 @@ export class MachinePlanner {
 
   /** Refuses a start beside a machine with the same context id: its manifest was repaired, or comes from elsewhere. */
   checkCid({ vm: { cid } }: VmManifest, others: readonly Machine[]): void {
-    const other = others.find(({ isAlive, manifest }) => isAlive && manifest?.vm.cid === cid);
+    const other = others.find(({ holdsHost, manifest }) => holdsHost && manifest?.vm.cid === cid);
     if (other === undefined) return;
     throw new VmmError(
       'no_resources',

@@ -4,8 +4,10 @@ import { utf8Text } from '@dstack-cloud/encoding';
 import { isThere, type ProcessIdentity } from '@dstack-cloud/files';
 import { create, vmm } from '@dstack-cloud/prpc';
 import { VmmError } from '../../errors.ts';
+import { canonical } from '../../folder/machine-folder.ts';
 import { type HostShared, readShared } from '../../folder/shared-update.ts';
 import type { VmManifest } from '../../manifest/manifest.ts';
+import { foldersWithProcesses } from '../../programs/machine-processes.ts';
 import { type CvmStatus, cvmStatus } from '../../state/status.ts';
 import { supervisorOf } from '../../state/supervisor-of.ts';
 import type { Configuration } from './configuration.ts';
@@ -21,6 +23,8 @@ export interface Machine {
   readonly record: ServiceRecord;
   /** Whether something of it runs. */
   readonly isAlive: boolean;
+  /** Whether programs of it have memory, ports or devices of this host, also those that a killed supervisor left. */
+  readonly holdsHost: boolean;
 }
 
 const ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -35,14 +39,20 @@ export async function readMachine(id: string, dir: string): Promise<Machine> {
   return await machineOf(id, await cvmStatus(dir));
 }
 
-export async function machineOf(id: string, status: CvmStatus): Promise<Machine> {
+/** @param running canonical folders of which programs run */
+export async function machineOf(
+  id: string,
+  status: CvmStatus,
+  running: ReadonlySet<string> = new Set(foldersWithProcesses()),
+): Promise<Machine> {
   const { manifest } = status;
   // A copy of a machine's folder is not that machine.
   const own = manifest?.driver === 'vm' && manifest.id === id ? manifest : undefined;
   const record = await readRecord(status.dir).catch(() => NO_RECORD);
   // Without its folder it is only listed while programs of it run.
   const isAlive = !isThere(status.dir) || livingSupervisor(status) !== undefined;
-  return { id, status, manifest: own, record, isAlive };
+  const holdsHost = isAlive || running.has(canonical(status.dir));
+  return { id, status, manifest: own, record, isAlive, holdsHost };
 }
 
 /**
@@ -62,8 +72,8 @@ export function requireReadable(machines: readonly Machine[]): void {
 }
 
 /** Whether a machine runs of which nobody can read what it has. */
-export function isUnknown({ isAlive, manifest }: Machine): boolean {
-  return isAlive && manifest === undefined;
+export function isUnknown({ holdsHost, manifest }: Machine): boolean {
+  return holdsHost && manifest === undefined;
 }
 
 /** Why a machine without manifest has none. */

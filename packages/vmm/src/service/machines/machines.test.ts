@@ -37,6 +37,23 @@ describeWithPrograms('removing a machine', ['qemu-system-x86_64'], () => {
   });
 });
 
+describeWithPrograms('what a killed supervisor left running', ['qemu-system-x86_64'], () => {
+  it('still has its memory: no other machine gets it', async () => {
+    const service = serviceIn(root, '[cvm]\nmax_allocable_memory_in_mb = 400\n');
+    const id = await service.create(stoppedMachine());
+    const other = await service.create(stoppedMachine());
+    const env = { ...process.env, [MACHINE_MARK]: join(root, 'vm', id) };
+    const left = spawn('sleep', ['60'], { stdio: 'ignore', env });
+    await once(left, 'spawn');
+    try {
+      expect(await service.find(id)).toMatchObject({ isAlive: false, holdsHost: true });
+      await expect(service.start(other)).rejects.toMatchObject({ code: 'no_resources' });
+    } finally {
+      left.kill('SIGKILL');
+    }
+  });
+});
+
 describeWithPrograms('starting a machine', ['qemu-system-x86_64'], () => {
   it('that fails does not have it started later', async () => {
     const service = serviceIn(root);

@@ -8,6 +8,7 @@ import { VmmError } from '../../errors.ts';
 import { withMachine } from '../../folder/machine-folder.ts';
 import { readShared } from '../../folder/shared-update.ts';
 import type { VmManifest } from '../../manifest/manifest.ts';
+import { foldersWithProcesses } from '../../programs/machine-processes.ts';
 import { sendSignal } from '../../programs/send-signal.ts';
 import { endOrphans, HURRY, launchCvm, removeCvm, stopCvm } from '../../run/lifecycle.ts';
 import { listCvms } from '../../state/status.ts';
@@ -74,10 +75,11 @@ export class Machines {
   /** Every machine, oldest first. */
   async list(): Promise<Machine[]> {
     const all = await listCvms(this.#config.run_path);
+    const running = new Set(foldersWithProcesses());
     const machines: Machine[] = [];
     for (const status of all) {
       const id = status.dir.slice(status.dir.lastIndexOf('/') + 1);
-      if (isMachineId(id)) machines.push(await machineOf(id, status));
+      if (isMachineId(id)) machines.push(await machineOf(id, status, running));
     }
     return machines;
   }

@@ -12,8 +12,8 @@ export function requireResources(
   machines: readonly Machine[],
   { max_allocable_vcpu, max_allocable_memory_in_mb }: VmmConfig['cvm'],
 ): void {
-  const running = machines.flatMap(({ isAlive, record, manifest }) =>
-    manifest !== undefined && (isAlive || record.started) ? [manifest.vm] : [],
+  const running = machines.flatMap(({ holdsHost, record, manifest }) =>
+    manifest !== undefined && (holdsHost || record.started) ? [manifest.vm] : [],
   );
   const vcpu = running.reduce((sum, vm) => sum + vm.vcpu, 0);
   const memory = running.reduce((sum, vm) => sum + vm.memory, 0);

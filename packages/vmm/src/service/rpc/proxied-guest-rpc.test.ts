@@ -35,7 +35,14 @@ async function ask(runDir: string | null = dir): Promise<unknown> {
   const status = { dir, name: 'demo', manifest: undefined, state: { ...INITIAL_STATE, run_dir: runDir } };
   const machines = {
     find: async (id: string) =>
-      ({ id, status, manifest: undefined, isAlive: true, record: { schema: 1, started: true } }) as const,
+      ({
+        id,
+        status,
+        manifest: undefined,
+        isAlive: true,
+        holdsHost: true,
+        record: { schema: 1, started: true },
+      }) as const,
     shutdown: async () => undefined,
   };
   const { methods } = proxiedGuestRpc(machines, LIMIT_MS);
