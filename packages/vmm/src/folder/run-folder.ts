@@ -99,11 +99,17 @@ function isLeft({ dir, maker }: Marker): boolean {
   }
 }
 
-/** A shared folder for temporary files must be sticky, else others could put theirs in the place of ours. */
+/** What swtpm, vhost-device-vsock and socat take as a part of a path; they separate options and addresses by other characters. */
+const PLAIN_PATH = /^[A-Za-z0-9/._-]+$/;
+
+/**
+ * A shared folder for temporary files must be sticky, else others could put theirs in the place of ours. Its path becomes
+ * part of options in which a comma begins the next one and nothing quotes it.
+ */
 function base(): string {
   const wanted = tmpdir();
   const status = lstatSync(wanted, { throwIfNoEntry: false });
   const isClosed =
     status?.isDirectory() === true && ((status.mode & 0o022) === 0 || (status.mode & 0o1000) !== 0);
-  return isClosed && Buffer.byteLength(wanted) <= MAX_TMPDIR ? wanted : '/tmp';
+  return isClosed && PLAIN_PATH.test(wanted) && Buffer.byteLength(wanted) <= MAX_TMPDIR ? wanted : '/tmp';
 }

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readFileBounded } from '@dstack-cloud/app';
 import { VmmError } from '../errors.ts';
@@ -28,6 +28,7 @@ import { QmpClient, type QmpEvent } from './qmp-client.ts';
 import { RestartPolicy } from './restart-policy.ts';
 import { writeSharedDisk } from './shared-disk.ts';
 import { simulatedRoot } from './simulator.ts';
+import { swtpmArguments } from './swtpm-arguments.ts';
 import { vmConfig } from './vm-image.ts';
 import { hostSocket, vhostSocket } from './vsock.ts';
 
@@ -230,9 +231,7 @@ export class VirtualMachine implements MachineDriver {
     const { paths, run } = this.#options;
     mkdirSync(paths.tpm, { recursive: true, mode: 0o700 });
     const socket = tpmSocket(run.dir);
-    const state = `dir=${paths.tpm},mode=0600`;
-    const control = `type=unixio,path=${socket},mode=0600`;
-    const tpm = this.#start('tpm', [program, 'socket', '--tpm2', '--tpmstate', state, '--ctrl', control]);
+    const tpm = this.#start('tpm', [program, ...swtpmArguments(relative(paths.dir, paths.tpm), socket)]);
     await this.#untilThere(socket, stop, tpm);
   }
 
