@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { toHex, utf8 } from '@dstack-cloud/encoding';
 import { OsImageError } from '../errors.ts';
@@ -11,6 +11,7 @@ import { ToolBox } from '../tools/tool-box.ts';
 import { addPackages } from '../tree/add-packages.ts';
 import { FileTree } from '../tree/file-tree.ts';
 import { writeTar } from '../tree/write-tar.ts';
+import { makeWorkFolder } from '../work-folder.ts';
 import { addNode } from './add-node.ts';
 import { addPrograms } from './add-programs.ts';
 import { protectRoot, writeDisk, writeRootDisk } from './assemble.ts';
@@ -76,8 +77,9 @@ export async function buildImage(options: BuildImageOptions): Promise<ImageFiles
   let work: string | undefined;
   try {
     await mkdir(parent, { recursive: true });
+    // First, as it makes room.
+    work = await makeWorkFolder(parent, basename(output));
     await requireRoom(parent);
-    work = await mkdtemp(join(parent, `.${basename(output)}-`));
     const npm = await programPackages(options.programs);
     const store = new PackageStore(lock, options.store);
     say('Packages');

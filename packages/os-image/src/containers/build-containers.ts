@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { addNode } from '../build/add-node.ts';
@@ -16,6 +16,7 @@ import { ToolBox } from '../tools/tool-box.ts';
 import { addPackages } from '../tree/add-packages.ts';
 import { FileTree } from '../tree/file-tree.ts';
 import { writeTar } from '../tree/write-tar.ts';
+import { makeWorkFolder } from '../work-folder.ts';
 import {
   CONTAINER_PACKAGES,
   CONTAINER_PROGRAMS,
@@ -61,7 +62,7 @@ export function containerFileNames(name: string, version: string): { archive: st
 export async function buildContainers(options: BuildContainersOptions): Promise<ContainerFiles[]> {
   const { lock, names, programs, output, version, say = () => undefined } = options;
   await mkdir(output, { recursive: true });
-  const work = await mkdtemp(join(output, '.containers-'));
+  const work = await makeWorkFolder(output, 'containers');
   try {
     const npm = new Map<string, Awaited<ReturnType<typeof programPackages>>>();
     for (const name of names) npm.set(name, await programPackages(join(programs, name)));

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { OsImageError } from '../errors.ts';
 import { AptRoot, type Mirror } from '../lock/apt-root.ts';
 import type { ImageLock, LockedPackage } from '../lock/image-lock.ts';
 import { runCommand } from '../tools/run-command.ts';
+import { makeWorkFolder } from '../work-folder.ts';
 
 export interface PackageStoreOptions {
   /** Folder that keeps downloads between builds. */
@@ -40,7 +41,7 @@ export class PackageStore {
     const missing: LockedPackage[] = [];
     for (const one of packages) if ((await sha256Of(path(one))) !== one.sha256) missing.push(one);
     if (missing.length > 0) {
-      const work = await mkdtemp(join(this.#options.cache, 'fetch-'));
+      const work = await makeWorkFolder(this.#options.cache, 'fetch');
       try {
         await this.#fetch(missing, work);
         await this.#takeOver(missing, work, path);
@@ -126,7 +127,7 @@ export class PackageStore {
   }
 
   async #intoCache(path: string, make: (work: string) => Promise<string>): Promise<void> {
-    const work = await mkdtemp(join(this.#options.cache, 'fetch-'));
+    const work = await makeWorkFolder(this.#options.cache, 'fetch');
     try {
       await rename(join(work, await make(work)), path);
     } finally {
