@@ -130,6 +130,8 @@ async function sealAndTry(
   await tpm.flush(session.handle);
   await writeSeal(tpm, { ...areas, number, pcrs, approver }, present);
   const written = (await readSeals(tpm)).find(({ blob }) => blob.number === number);
+  // Also that a later boot will believe it: nothing is encrypted with the seed yet.
+  if (written !== undefined) await requireSealedByItsSystem(tpm, key, written.blob);
   const back = written && (await unsealByRegisters(tpm, key, written.blob));
   if (written === undefined || back === undefined || !equalBytes(back, seed))
     throw new AttestationError(
