@@ -6,7 +6,7 @@ const MB = 1_000_000;
 const BUILD_BYTES = 1500 * MB;
 const FULL: readonly unknown[] = ['ENOSPC', 'EDQUOT'];
 /** strerror(3) of these, as the programs that build say it. */
-const SAID_FULL = /No space left on device|Disk quota exceeded/;
+const SAID_FULL = /No space left on device|Disk quota exceeded|: Wrote only \d+ of \d+ bytes/;
 
 /** @throws OsImageError `no-space` before anything is written, when a build cannot end well */
 export async function requireRoom(folder: string, bytes: number = BUILD_BYTES): Promise<void> {

@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { addNode } from '../build/add-node.ts';
 import { PROGRAM_FOLDER } from '../build/add-programs.ts';
 import { billOfMaterials } from '../build/bill-of-materials.ts';
+import { buildFailure } from '../build/build-failure.ts';
 import { EPOCH } from '../build/build-image.ts';
 import { programPackages } from '../build/program-packages.ts';
 import { requireLibraries } from '../build/require-libraries.ts';
@@ -60,10 +61,16 @@ export function containerFileNames(name: string, version: string): { archive: st
  * @throws OsImageError
  */
 export async function buildContainers(options: BuildContainersOptions): Promise<ContainerFiles[]> {
-  const { lock, names, programs, output, version, say = () => undefined } = options;
-  await mkdir(output, { recursive: true });
-  const work = await makeWorkFolder(output, 'containers');
+  const { lock, names, programs, output, version } = options;
+  let step = 'Folder';
+  const say = (line: string): void => {
+    step = line;
+    options.say?.(line);
+  };
+  let work: string | undefined;
   try {
+    await mkdir(output, { recursive: true });
+    work = await makeWorkFolder(output, 'containers');
     const npm = new Map<string, Awaited<ReturnType<typeof programPackages>>>();
     for (const name of names) npm.set(name, await programPackages(join(programs, name)));
     const store = new PackageStore(lock, options.store);
@@ -106,8 +113,10 @@ export async function buildContainers(options: BuildContainersOptions): Promise<
       });
     }
     return built;
+  } catch (error) {
+    throw buildFailure(error, { step, folder: output });
   } finally {
-    await rm(work, { recursive: true, force: true });
+    if (work !== undefined) await rm(work, { recursive: true, force: true });
   }
 }
 
