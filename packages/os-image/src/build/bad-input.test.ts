@@ -1,5 +1,6 @@
 /** What a builder of images can meet: each is one error that says the step and what to do, and leaves nothing half made. */
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   chmodSync,
   mkdirSync,
@@ -77,6 +78,8 @@ describe('a disk without room', () => {
     const where = { step: 'Root file system', folder: '/out' };
     const said = new OsImageError('build-failed', 'sqfstar ended with status 1: No space left on device');
     expect(buildFailure(said, where).code).toBe('no-space');
+    const tar = new OsImageError('build-failed', 'tar: package/bin/node: Wrote only 1536 of 10240 bytes');
+    expect(buildFailure(tar, where).code).toBe('no-space');
     const other = Object.assign(new Error('EACCES: permission denied, mkdir'), { code: 'EACCES' });
     expect(buildFailure(other, where)).toMatchObject({
       code: 'build-failed',
@@ -146,6 +149,31 @@ describe('packages', () => {
     const busy = `[ -e "${at('once')}" ] || { touch "${at('once')}"; echo "E: Could not get lock lists/lock" >&2; exit 100; }`;
     const error = await withApt(`${busy}\n[ "$1" = update ] || exit 100`, files);
     expect(error).toMatchObject({ code: 'package-missing' });
+  });
+
+  it('that the lock calls by another name, version or size are refused, also from the cache', async () => {
+    mkdirSync(at('one/DEBIAN'), { recursive: true });
+    const control = [
+      'Package: one',
+      'Version: 1:1.0',
+      'Architecture: all',
+      'Maintainer: x',
+      'Description: x',
+    ];
+    writeFileSync(at('one/DEBIAN/control'), `${control.join('\n')}\n`);
+    execFileSync('dpkg-deb', ['--build', at('one'), at('one.deb')], { stdio: 'ignore' });
+    const bytes = readFileSync(at('one.deb'));
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    mkdirSync(at('cache/packages'), { recursive: true });
+    writeFileSync(at('cache/packages', `${sha256}.deb`), bytes);
+    const right = { name: 'one', version: '1:1.0', size: bytes.length, sha256 };
+    const store = new PackageStore(lock, { cache: at('cache') });
+    await expect(store.files([right])).resolves.toHaveLength(1);
+    for (const wrong of [{ name: 'onez' }, { version: '1:1.1' }, { size: 1 }])
+      await expect(store.files([{ ...right, ...wrong }])).rejects.toMatchObject({
+        code: 'bad-lock',
+        found: `one 1:1.0, ${bytes.length} bytes`,
+      });
   });
 
   it('are listed in a lock that says what is wrong with it', () => {

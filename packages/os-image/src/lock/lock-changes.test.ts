@@ -37,3 +37,12 @@ it('names what is new, gone, newer, or rebuilt under the same version', () => {
     { name: 'rebuilt', before: '1', after: '1', rebuilt: true },
   ]);
 });
+
+it('names a package that the lock called by another version or size, although its bytes are the same', () => {
+  const after = lock([one('a', '1', 'a'), one('b', '1', 'b')]);
+  const before = lock([one('a', '2', 'a'), { ...one('b', '1', 'b'), size: 2 }]);
+  expect(lockChanges(before, after)).toEqual([
+    { name: 'a', before: '2', after: '1', rebuilt: false },
+    { name: 'b', before: '1', after: '1', rebuilt: false },
+  ]);
+});

@@ -15,8 +15,8 @@ export function lockChanges(before: ImageLock | undefined, after: ImageLock): Lo
   const changes: LockChange[] = [];
   for (const name of [...new Set([...old.keys(), ...next.keys()])].sort()) {
     const [one, two] = [old.get(name), next.get(name)];
-    if (one?.sha256 === two?.sha256) continue;
-    const rebuilt = one !== undefined && one.version === two?.version;
+    if (one?.sha256 === two?.sha256 && one?.version === two?.version && one?.size === two?.size) continue;
+    const rebuilt = one !== undefined && one.version === two?.version && one.sha256 !== two.sha256;
     changes.push({ name, before: one?.version, after: two?.version, rebuilt });
   }
   return changes;

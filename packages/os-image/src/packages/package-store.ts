@@ -49,6 +49,8 @@ export class PackageStore {
         await rm(work, { recursive: true, force: true });
       }
     }
+    for (let at = 0; at < packages.length; at += AT_ONCE)
+      await Promise.all(packages.slice(at, at + AT_ONCE).map((one) => requireNamed(one, path(one))));
     return packages.map(path);
   }
 
@@ -160,6 +162,30 @@ export class PackageStore {
     }
     return files;
   }
+}
+
+/** How many packages are looked into at a time. */
+const AT_ONCE = 8;
+
+/**
+ * The hash alone decides what is built; what the lock, and after it the bill of materials, says of the file must be what the
+ * package says of itself.
+ *
+ * @throws OsImageError `bad-lock`
+ */
+async function requireNamed(one: LockedPackage, path: string): Promise<void> {
+  const { size } = await stat(path);
+  const fields = await runCommand('dpkg-deb', ['--field', path, 'Package', 'Version']);
+  const [, name = '?'] = /^Package: (.*)$/m.exec(fields) ?? [];
+  const [, version = '?'] = /^Version: (.*)$/m.exec(fields) ?? [];
+  const expected = `${one.name} ${one.version}, ${one.size} bytes`;
+  const found = `${name} ${version}, ${size} bytes`;
+  if (found === expected) return;
+  throw new OsImageError(
+    'bad-lock',
+    `The lock says ${expected}; the package with this hash is ${found}. Make the lock again (dstack-cloud image lock --update)`,
+    { expected, found },
+  );
 }
 
 /** Hash of the file that came under a name; undefined when none did. */
