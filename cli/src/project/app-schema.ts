@@ -72,6 +72,10 @@ const MAX_IMAGES = 64;
 const bool = (value: boolean) => z.boolean().default(value);
 const text = (value: string) => z.string().default(value);
 
+/** What the driver `vm` takes; below that the other one has no use for it either. */
+const MEMORY = 'must be 2048, or 2816 or more (MiB)';
+const DATA_SIZE = 'must be 1 to 65536 (GiB)';
+
 const localConfig = z.looseObject({
   instance_name: text(''),
   port: port.default(0),
@@ -79,9 +83,9 @@ const localConfig = z.looseObject({
   agent_port: port.default(0),
   engine: z.enum(['auto', 'docker', 'podman', 'process']).optional(),
   driver: z.enum(['process', 'vm']).optional(),
-  cpus: z.int().min(1).max(512).default(2),
-  memory: z.int().min(256).default(2048),
-  data_size: z.int().min(1).max(65_536).default(20),
+  cpus: z.int('must be 1 to 512').min(1, 'must be 1 to 512').max(512, 'must be 1 to 512').default(2),
+  memory: z.int(MEMORY).min(256, MEMORY).default(2048),
+  data_size: z.int(DATA_SIZE).min(1, DATA_SIZE).max(65_536, DATA_SIZE).default(20),
   acceleration: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
   boot_timeout: z.int().min(1).max(86_400).default(900),
   images: z.array(z.string().min(1)).max(MAX_IMAGES).default([]),

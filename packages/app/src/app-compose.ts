@@ -159,8 +159,8 @@ export function assertSupported(compose: AppCompose, machine: MachineAbilities):
   const [unsupported, ...further] = unsupportedMembers(compose, machine);
   if (unsupported === undefined) return;
   const also = further.map(({ member }) => member).join(', ');
-  const { member, problem, found } = unsupported;
-  refuse(`${member}: ${problem}${also === '' ? '' : ` (also refused: ${also})`}`, 'nothing', found);
+  const { member, problem, found, expected = 'no such member' } = unsupported;
+  refuse(`${member}: ${problem}${also === '' ? '' : ` (also refused: ${also})`}`, expected, found);
 }
 
 function refuse(problem: string, expected: string, found: string): never {

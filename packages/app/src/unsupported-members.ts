@@ -7,6 +7,8 @@ export interface UnsupportedMember {
   /** What is wrong, and what to do. */
   readonly problem: string;
   readonly found: string;
+  /** A value that would do; undefined where the member has to be left out. */
+  readonly expected?: string;
 }
 
 /** What a machine can do for its application, beyond what every guest does. */
@@ -31,6 +33,7 @@ type Rule = readonly [
   member: string,
   found: (compose: AppCompose, machine: MachineAbilities) => string | undefined,
   problem: string,
+  expected?: string,
 ];
 
 /** Bytes of a P-256 key as SubjectPublicKeyInfo with an uncompressed point (RFC 5480). */
@@ -127,6 +130,7 @@ const RULES: readonly Rule[] = [
     'port_policy',
     ({ portPolicy: { ports } }) => (ports.some(({ port }) => port === 0) ? 'port 0' : undefined),
     'ports are 1 to 65535',
+    '1 to 65535',
   ],
   [
     'seal_approval_key',
@@ -144,12 +148,14 @@ const RULES: readonly Rule[] = [
     'swap_size',
     ({ swapSize }, { swap }) => (swapSize > 0n && !swap ? `${swapSize} bytes` : undefined),
     'this machine sets up no swap; set swap_size to 0',
+    '0',
   ],
   [
     'storage_fs',
     ({ storageFs = DEFAULT_FILE_SYSTEM }, { fileSystems }) =>
       fileSystems === 'any' || fileSystems.includes(storageFs.toLowerCase()) ? undefined : storageFs,
     'the kernel of this machine does not have the file system; set storage_fs to ext4',
+    'ext4',
   ],
   [
     'verity_volumes',
@@ -170,8 +176,10 @@ const RULES: readonly Rule[] = [
 
 /** Every member that the guest would have to refuse. */
 export function unsupportedMembers(compose: AppCompose, machine: MachineAbilities): UnsupportedMember[] {
-  return RULES.flatMap(([member, look, problem]) => {
+  return RULES.flatMap(([member, look, problem, expected]) => {
     const found = look(compose, machine);
-    return found === undefined ? [] : [{ member, problem, found }];
+    return found === undefined
+      ? []
+      : [{ member, problem, found, ...(expected === undefined ? {} : { expected }) }];
   });
 }

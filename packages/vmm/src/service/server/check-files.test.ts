@@ -36,8 +36,16 @@ describe('the files of a configuration', () => {
     ['no users', '[auth]\nenabled = true\nhtpasswd_file = @none', /htpasswd_file: .*none cannot be read/],
     ['users without bcrypt', '[auth]\nenabled = true\nhtpasswd_file = @other', /must hold bcrypt entries/],
     ['no password of it', `${image}@other`, /image\.registry_auth_file: .*other is not JSON$/],
-    ['no key', `${network}key = @none\ncerts = @other`, /tls: ENOENT/],
-    ['a key that is none', `${network}key = @other\ncerts = @other`, /^tls: /],
+    [
+      'no key',
+      `${network}key = @none\ncerts = @other`,
+      /^tls\.key: the file .* does not exist\. Name one in PEM/,
+    ],
+    [
+      'a key that is none',
+      `${network}key = @other\ncerts = @other`,
+      /^tls\.key \(.*\) and tls\.certs \(.*\) are no private key and its certificate/,
+    ],
   ])('are refused: %s', async (_name, lines, message) => {
     await expect(check(lines)).rejects.toMatchObject({
       code: 'bad_config',

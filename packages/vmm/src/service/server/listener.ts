@@ -20,6 +20,9 @@ export interface Listener {
   close(): Promise<void>;
 }
 
+const IN_USE =
+  'another program listens there. Stop it, or set address or port of the configuration to something else';
+
 /**
  * Listens where the configuration says: a Unix socket of this user and its group, or an address, there with TLS if keys
  * are configured.
@@ -72,7 +75,7 @@ async function bindSocket(server: Server, path: string): Promise<void> {
 async function bind(server: Server, start: () => void, name: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const fail = (cause: NodeJS.ErrnoException): void => {
-      const why = cause.code === 'EADDRINUSE' ? 'somebody else listens there' : cause.message;
+      const why = cause.code === 'EADDRINUSE' ? IN_USE : cause.message;
       reject(new VmmError('listen_failed', `Cannot listen on ${name}: ${why}`, { cause }));
     };
     server.once('error', fail);
@@ -93,8 +96,7 @@ async function removeStale(path: string): Promise<void> {
       expected: 'nothing, or a socket that was left behind',
       found: status.isSymbolicLink() ? 'a link' : 'another kind of file',
     });
-  if (await answers(path))
-    throw new VmmError('listen_failed', `Cannot listen on ${path}: somebody else listens there`);
+  if (await answers(path)) throw new VmmError('listen_failed', `Cannot listen on ${path}: ${IN_USE}`);
   unlinkSync(path);
 }
 
@@ -115,12 +117,34 @@ export function tlsCredentials({ key, certs }: VmmConfig['tls']): {
   readonly cert: Buffer;
   readonly minVersion: 'TLSv1.2';
 } {
+  const found = {
+    key: tlsFile('tls.key', key),
+    cert: tlsFile('tls.certs', certs),
+    minVersion: 'TLSv1.2',
+  } as const;
   try {
-    const found = { key: readFileSync(key), cert: readFileSync(certs), minVersion: 'TLSv1.2' } as const;
     createSecureContext(found);
     return found;
   } catch (cause) {
-    throw new VmmError('bad_config', `tls: ${(cause as Error).message}`, { cause });
+    throw new VmmError(
+      'bad_config',
+      `tls.key (${key}) and tls.certs (${certs}) are no private key and its certificate, both in PEM: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+}
+
+function tlsFile(member: string, path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    const absent = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+    const why = absent ? 'does not exist' : `cannot be read: ${(cause as Error).message}`;
+    throw new VmmError(
+      'bad_config',
+      `${member}: the file ${path} ${why}. Name one in PEM that this user may read`,
+      { cause },
+    );
   }
 }
 
