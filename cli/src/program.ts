@@ -64,7 +64,16 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .addOption(
       new Option('--template <NAME>', 'app (default), or kms: a key service').choices(['app', 'kms']),
     )
-    .option('--image <REFERENCE>', 'of template kms: its container image, by digest')
+    .addOption(
+      new Option(
+        '--driver <NAME>',
+        'platform local: how the machine runs (default: local.driver of the configuration)',
+      ).choices(['process', 'vm']),
+    )
+    .option(
+      '--image <REFERENCE>',
+      'container image: of template kms, by digest; with --driver vm one that has Node',
+    )
     .option('--os-image <NAME>', 'OS image')
     .option('--app-id <HEX>', 'app id, 40 hex digits (default: random)')
     .option('--gw, --gateway-enabled', 'reach the app through the gateway')

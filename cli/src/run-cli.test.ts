@@ -117,6 +117,30 @@ describe('new', () => {
     expect(readFileSync(box.path('gcp/docker-compose.yaml'), 'utf8')).toContain('image: nginx:alpine');
   });
 
+  it('makes a project for a virtual machine, and says how the image gets there', async () => {
+    const made = await box.run('new', 'vm', '--platform', 'local', '--driver', 'vm');
+    expect(made).toMatchObject({ code: 0, stderr: expect.stringContaining('local_config.images') });
+    const app = (name: string) => JSON.parse(readFileSync(box.path(name, 'app.json'), 'utf8'));
+    expect(app('vm').local_config).toMatchObject({ driver: 'vm', memory: 2048, data_size: 20, images: [] });
+    const compose = (name: string) => readFileSync(box.path(name, 'docker-compose.yaml'), 'utf8');
+    expect(compose('vm')).not.toContain('dstack-sdk');
+    writeFileSync(box.path('vm.json'), JSON.stringify({ platform: 'local', local: { driver: 'vm' } }));
+    const id = `sha256:${'ab'.repeat(32)}`;
+    await box.run('new', 'configured', '--config', box.path('vm.json'), '--image', id);
+    expect(app('configured').local_config.driver).toBe('vm');
+    expect(compose('configured')).toContain(`image: ${id}\n`);
+    await box.run('new', 'process', '--config', box.path('vm.json'), '--driver', 'process');
+    expect(app('process').local_config.driver).toBe('process');
+    expect(compose('process')).toContain('dstack-sdk');
+    for (const argv of [
+      ['--platform', 'gcp', '--driver', 'vm'],
+      ['--platform', 'local', '--driver', 'process', '--image', id],
+      ['--platform', 'local', '--driver', 'vm', '--image', 'a b: c'],
+    ])
+      expect(await box.run('new', 'refused', ...argv)).toMatchObject({ code: 2 });
+    expect(existsSync(box.path('refused'))).toBe(false);
+  });
+
   it('makes a project for an enclave, whose root of the KMS must be put in first', async () => {
     const made = await box.run('new', 'enclave', '--platform', 'nitro', '--region', 'eu-west-1');
     expect(made).toMatchObject({ code: 0, stderr: expect.stringContaining('app/root_ca.pem') });

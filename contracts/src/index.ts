@@ -1,4 +1,6 @@
 /** Contracts of dstack-cloud: typed ABIs, compiled artifacts, deployment, management, and a local chain. */
+
+export { publicKeyToAddress } from 'viem/utils';
 export { dstackAppAbi } from './abi/dstack-app.ts';
 export { dstackKmsAbi } from './abi/dstack-kms.ts';
 export { type Anvil, type AnvilAccount, type AnvilOptions, startAnvil } from './anvil.ts';

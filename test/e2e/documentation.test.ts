@@ -16,7 +16,7 @@ const runElsewhere: Record<string, string> = {
 
 /**
  * Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, release, nitro-documentation,
- * watch-documentation, gcp-documentation, gcp-kms, container-images, contracts/src/tasks/tasks.test.ts.
+ * watch-documentation, gcp-documentation, gcp-kms, container-images, local-vm-documentation, contracts/src/tasks/tasks.test.ts.
  */
 const ownTest = [
   'docs/kms.md',
@@ -30,6 +30,7 @@ const ownTest = [
   'docs/nitro.md',
   'docs/governance.md',
   'docs/sealing.md',
+  'docs/local-vm.md',
 ];
 
 /** Pages whose blocks are run one after the other, in one shell, against a running stack. */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
+import { parseImageReference } from '@dstack-cloud/app/image-archive';
 import { toHex } from '@dstack-cloud/encoding';
 import { isThere } from '@dstack-cloud/files';
 import { isImageName, isMachineName } from '@dstack-cloud/vmm';
@@ -56,13 +57,17 @@ export async function run(
     );
   else {
     const check = options.platform === 'local' ? '' : 'dstack-cloud doctor && ';
+    if (options.vm !== undefined)
+      context.info(
+        'The container image of docker-compose.yaml reaches the machine by local_config.images of app.json (an archive of docker save, or an oci-archive), or from a registry that the machine reaches.',
+      );
     context.info(`Next: cd ${shown} && ${check}dstack-cloud deploy`);
   }
   context.result({ name, directory, files: made, app_id: options.appId });
   return undefined;
 }
 
-/** What `--template` adds. */
+/** What `--template` and `--driver` add. */
 async function withTemplate(
   context: Context,
   config: GlobalConfig,
@@ -74,9 +79,22 @@ async function withTemplate(
     const { kmsTemplate } = await import('../templates/kms-template.ts');
     return { ...options, kms: await kmsTemplate(context, config, { ...options, image }) };
   }
+  const driver = flags['driver'] as GlobalConfig['local']['driver'] | undefined;
+  if (driver !== undefined && options.platform !== 'local')
+    throw new CliError('bad_argument', '--driver is for platform local', { exitCode: EXIT.usage });
+  if (options.platform === 'local' && (driver ?? config.local.driver) === 'vm') {
+    if (image !== undefined && parseImageReference(image) === undefined)
+      throw new CliError('bad_argument', '--image names no container image', {
+        expected: 'NAME@sha256:…, sha256:… (an image ID) or NAME:TAG',
+        ...{ found: image, exitCode: EXIT.usage },
+      });
+    return { ...options, vm: { image } };
+  }
   if (image !== undefined)
-    throw new CliError('bad_argument', '--image is for --template kms', { exitCode: EXIT.usage });
-  return options;
+    throw new CliError('bad_argument', '--image is for --template kms and for --driver vm', {
+      exitCode: EXIT.usage,
+    });
+  return { ...options, isProcess: driver === 'process' };
 }
 
 function templateOptions(

@@ -1,3 +1,4 @@
+import { inlineConfig } from './inline-config.ts';
 import { WEB_SERVICE } from './web-service.ts';
 
 /**
@@ -19,7 +20,5 @@ export const LOCAL_COMPOSE: string = `services:
 configs:
   web:
     content: |
-${WEB_SERVICE.split('\n')
-  .map((line) => (line === '' ? '' : `      ${line.replaceAll('$', '$$$$')}`))
-  .join('\n')}
+${inlineConfig(WEB_SERVICE)}
 `;

@@ -1,3 +1,4 @@
+import { VERSION } from '../version.ts';
 import {
   ENCLAVE_DOCKERFILE,
   ENCLAVE_ENTRYPOINT,
@@ -6,6 +7,7 @@ import {
 } from './enclave-files.ts';
 import { type KmsTemplate, kmsCompose } from './kms-compose.ts';
 import { LOCAL_COMPOSE } from './local-compose.ts';
+import { VM_IMAGE, vmCompose } from './vm-compose.ts';
 
 export interface TemplateOptions {
   readonly name: string;
@@ -24,6 +26,10 @@ export interface TemplateOptions {
   readonly region: string;
   readonly machineType: string | undefined;
   readonly dataSize: number;
+  /** Platform local: a virtual machine. */
+  readonly vm?: { readonly image: string | undefined } | undefined;
+  /** Platform local: app.json says that it is none, whatever the configuration says. */
+  readonly isProcess?: boolean;
   /** The project is a key service. */
   readonly kms?: KmsTemplate | undefined;
 }
@@ -50,8 +56,7 @@ const ENV = `# NAME=value, as Docker Compose reads it; sealed to the app's key a
 /** The files of a new project. */
 export function projectFiles(options: TemplateOptions): ProjectFile[] {
   if (options.platform === 'nitro') return enclaveFiles(options);
-  const usual = options.platform === 'local' ? LOCAL_COMPOSE : COMPOSE;
-  const compose = options.kms === undefined ? usual : kmsCompose(options.kms);
+  const compose = composeFile(options);
   const files: ProjectFile[] = [
     { name: 'app.json', text: `${JSON.stringify(appJson(options), null, 2)}\n`, mode: 0o644 },
     { name: 'docker-compose.yaml', text: compose, mode: 0o644 },
@@ -60,6 +65,12 @@ export function projectFiles(options: TemplateOptions): ProjectFile[] {
   ];
   if (options.keyProvider === 'kms') files.push({ name: '.env', text: ENV, mode: 0o600 });
   return files;
+}
+
+function composeFile({ kms, vm, platform }: TemplateOptions): string {
+  if (kms !== undefined) return kmsCompose(kms);
+  if (vm !== undefined) return vmCompose(vm.image ?? VM_IMAGE);
+  return platform === 'local' ? LOCAL_COMPOSE : COMPOSE;
 }
 
 function enclaveFiles(options: TemplateOptions): ProjectFile[] {
@@ -97,7 +108,7 @@ function appJson(options: TemplateOptions): object {
   return {
     name: options.name,
     platform: options.platform,
-    os_image: options.osImage ?? (simulated ? 'dstack-sim-0.6.0' : 'dstack-cloud-0.6.0'),
+    os_image: options.osImage ?? usualImage(options),
     ...platformConfig(options),
     docker_compose_file: 'docker-compose.yaml',
     prelaunch_script: 'prelaunch.sh',
@@ -117,10 +128,32 @@ function appJson(options: TemplateOptions): object {
   };
 }
 
+function usualImage({ platform, vm }: TemplateOptions): string {
+  if (vm !== undefined) return `dstack-cloud-dev-${VERSION}`;
+  return platform === 'local' ? 'dstack-sim-0.6.0' : 'dstack-cloud-0.6.0';
+}
+
 function platformConfig(options: TemplateOptions): object {
+  const ports = { port: 0, container_port: 8080, agent_port: 0 };
+  if (options.vm !== undefined)
+    return {
+      local_config: {
+        driver: 'vm',
+        instance_name: options.instanceName,
+        cpus: 2,
+        memory: 2048,
+        data_size: options.dataSize,
+        ...ports,
+        images: [],
+      },
+    };
   if (options.platform === 'local')
     return {
-      local_config: { instance_name: options.instanceName, port: 0, container_port: 8080, agent_port: 0 },
+      local_config: {
+        ...(options.isProcess === true ? { driver: 'process' } : {}),
+        instance_name: options.instanceName,
+        ...ports,
+      },
     };
   return {
     gcp_config: {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { publicKeyToAddress } from '@dstack-cloud/contracts';
 import { toHex } from '@dstack-cloud/encoding';
 
 /** What the template application shows. */
@@ -28,7 +29,7 @@ export async function readPage(url: string, signal: AbortSignal): Promise<Page> 
         headers: { accept: 'application/json' },
         signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
       });
-      if (response.ok) return check((await response.json()) as Page, nonce);
+      if (response.ok) return check((await response.json()) as Shown, nonce);
       last = `status ${response.status}: ${(await response.text()).slice(0, 200)}`;
     } catch (error) {
       last =
@@ -41,7 +42,13 @@ export async function readPage(url: string, signal: AbortSignal): Promise<Page> 
   throw new Error(`The application at ${url} does not answer: ${last}`);
 }
 
-function check(page: Page, nonce: string): Page {
+/** The service for virtual machines, which has no library for accounts, shows its public key instead of the address. */
+type Shown = Omit<Page, 'address'> & { readonly address?: string; readonly public_key?: string };
+
+function check(shown: Shown, nonce: string): Page {
+  const { public_key: key = '' } = shown;
+  const address = shown.address ?? (/^04[0-9a-f]{128}$/.test(key) ? publicKeyToAddress(`0x${key}`) : '');
+  const page = { ...shown, address };
   if (!/^0x[0-9a-fA-F]{40}$/.test(page.address))
     throw new Error(`The page shows no address: ${page.address}`);
   if (!page.quote.includes(nonce)) throw new Error('The quote on the page is not over our nonce');
