@@ -1,6 +1,11 @@
 /** Uploads to Google Cloud that break, are killed, lose their token or their session: the image is whole in the end. */
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { encodeGcpDocument, encodeTdxDocument, measureTdxImage } from '@dstack-cloud/attestation';
+import { fromHex } from '@dstack-cloud/encoding';
+import { bootRegistersOf, protectRoot, writeDisk, writeUki } from '@dstack-cloud/os-image';
+import { simulatedImageFiles } from '@dstack-cloud/tee-simulator';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startOfDisk } from '../harness/gcp/compute/image-archive.ts';
 import { type GcpLab, gcpLab, INSTANCE, leftovers } from '../harness/gcp/gcp-lab.ts';
@@ -144,5 +149,58 @@ describe('an upload', { timeout: 120_000 }, () => {
     ).toBe(true);
     expect(leftovers(lab)).toMatchObject({ instances: [INSTANCE], images: [BOOT_IMAGE], objects: [] });
     await expectSameDisk();
+  });
+});
+
+describe('an image as a build makes it', { timeout: 120_000 }, () => {
+  const folder = () => join(lab.images, OS_IMAGE);
+  const hash = (name: string, bytes: string | Uint8Array) => createHash(name).update(bytes);
+  const program = new Uint8Array(4096 + 0x71);
+  program.set(new TextEncoder().encode('DSTKSTUB'), 4096);
+
+  /** What is measured, listed under one hash; the document for Google may be that of another kernel image. */
+  async function write(other?: Uint8Array): Promise<void> {
+    const { firmware, kernel, initrd, commandLine, directory } = simulatedImageFiles('gcp');
+    const sha384 = new Uint8Array(hash('sha384', initrd).digest());
+    const parts = { firmware, kernel, commandLine, initrd: { bytes: initrd.length, sha384 } };
+    const stub = { program, dataStart: 4096, entry: 0x10 };
+    const uki = writeUki({ stub, osRelease: new Uint8Array(9), commandLine, initrd, kernel });
+    const { uki: digest } = bootRegistersOf(uki);
+    const metadata = JSON.parse(String(Buffer.from(directory.get('metadata.json')!))) as object;
+    const listed = new Map<string, string | Uint8Array>([
+      ...['ovmf.fd', 'bzImage', 'initramfs.cpio.gz'].map((name) => [name, directory.get(name)!] as const),
+      ['metadata.json', JSON.stringify({ ...metadata, rootfs: undefined })],
+      ['measurement.gcp.cbor', encodeGcpDocument(other ?? fromHex(digest))],
+      ['measurement.tdx.cbor', encodeTdxDocument(measureTdxImage(parts, 2 ** 31))],
+    ]);
+    const lines = [...listed].map(([name, bytes]) => `${hash('sha256', bytes).digest('hex')}  ${name}\n`);
+    rmSync(folder(), { recursive: true, force: true });
+    mkdirSync(folder());
+    for (const [name, bytes] of listed) writeFileSync(join(folder(), name), bytes);
+    writeFileSync(join(folder(), 'sha256sum.txt'), lines.join(''));
+    writeFileSync(join(folder(), 'uki.efi'), uki);
+    writeFileSync(join(folder(), 'auth_hash.txt'), `${digest}\n`);
+    const root = join(lab.root, 'root.squashfs');
+    writeFileSync(root, new Uint8Array(8192));
+    await writeDisk(join(folder(), 'disk.raw'), uki, await protectRoot(root));
+  }
+  afterAll(() => {
+    rmSync(folder(), { recursive: true, force: true });
+    lab.addImage(OS_IMAGE, 'ab'.repeat(32));
+  });
+
+  it('is refused before anything is made when its list has the measurements of another system', async () => {
+    await write(new Uint8Array(32).fill(0xee));
+    const { code, stderr } = await lab.cli(['deploy']);
+    expect(code).not.toBe(0);
+    expect(stderr).toContain('measurement.gcp.cbor is that of another kernel image than uki.efi');
+    expect(sent()).toEqual([]);
+    expect(leftovers(lab)).toMatchObject({ instances: [], disks: [], images: [], objects: [] });
+  });
+
+  it('is checked whole when all of it is true', async () => {
+    await write();
+    const { code, stderr } = await lab.cli(['deploy', '--dry-run']);
+    expect(code, stderr).toBe(0);
   });
 });

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
 import { lstat, open, rm, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { readFileBounded, writeFileAtomic } from '@dstack-cloud/app';
 import { isThere, makeOwnDirectory } from '@dstack-cloud/files';
 import { expandHome } from '../../context.ts';
 import { CliError } from '../../errors.ts';
 import { imageFolders } from '../../image/places.ts';
+import { requireSoundFolder } from '../../image/require-sound-image.ts';
 import type { Prepared } from '../../project/shared-files.ts';
 import type { Place } from '../platform.ts';
 import type { GcpImage } from './api/compute-api.ts';
@@ -108,7 +109,11 @@ export async function requireBootImage(gcp: GcpPlace, name: string, force: boole
   const known = await findImage(gcp, name);
   if (known !== undefined && !(force && settings.bootImage === '')) requireTdx(known);
   else if (settings.bootImage !== '') throw noSuchImage(settings);
-  else await bootDiskFile(place);
+  else {
+    const { path } = await bootDiskFile(place);
+    // Once for each image: what is at Google already was checked when it was sent.
+    if (settings.bootImageTar === '') await requireSoundFolder(dirname(path));
+  }
 }
 
 function requireTdx({ name, guestOsFeatures }: GcpImage): void {
