@@ -42,6 +42,9 @@ describeWithPrograms('os image', ['apt-get', 'dpkg-deb'], () => {
       expect(
         Buffer.compare(readFileSync(join(one, 'image', name)), readFileSync(join(two, 'image', name))),
       ).toBe(0);
+    // What it was tried on is said beside what is measured: it does not change the hash.
+    expect(readFileSync(join(one, 'image/sbom.cdx.json'), 'utf8')).toContain('dstack:tried-on');
+    expect(readFileSync(join(one, 'image/sha256sum.txt'), 'utf8')).not.toContain('sbom');
     const diff = await run(['diff', join(one, 'image'), join(two, 'image')]);
     expect([diff.code, JSON.parse(diff.stdout)]).toEqual([0, []]);
     const measured = await run(['measure', join(one, 'image')]);

@@ -14,16 +14,22 @@ export interface Materials {
   readonly npm: readonly NpmPackage[];
   /** Bytes of each Debian package and of `node` that are in the image. */
   readonly sizes: ReadonlyMap<string, number>;
+  /** Where such images were booted, and how far. */
+  readonly triedOn?: readonly { readonly where: string; readonly what: string }[];
 }
 
 /** Name of the property that says how many bytes of a component are in the image. */
 const SIZE_PROPERTY = 'dstack:size';
+/** Name of the properties that say where an image was booted, and how far. */
+const TRIED_PROPERTY = 'dstack:tried-on';
 
 /**
  * A list of what an image consists of, in the form of CycloneDX 1.6. Without a time or serial number, so that it is
  * reproducible.
  */
-export function billOfMaterials({ component, lock, debian, npm, sizes }: Materials): string {
+export function billOfMaterials(materials: Materials): string {
+  const { component, lock, debian, npm, sizes, triedOn = [] } = materials;
+  const tried = triedOn.map(({ where, what }) => ({ name: TRIED_PROPERTY, value: `${where}: ${what}` }));
   const size = (name: string) => {
     const bytes = sizes.get(name);
     return bytes === undefined ? {} : { properties: [{ name: SIZE_PROPERTY, value: String(bytes) }] };
@@ -44,7 +50,13 @@ export function billOfMaterials({ component, lock, debian, npm, sizes }: Materia
     bomFormat: 'CycloneDX',
     specVersion: '1.6',
     version: 1,
-    metadata: { component: { ...component, 'bom-ref': 'image' } },
+    metadata: {
+      component: {
+        ...component,
+        'bom-ref': 'image',
+        ...(tried.length === 0 ? {} : { properties: tried }),
+      },
+    },
     components: [node, ...packages, ...bundled],
   };
   return `${JSON.stringify(document, null, 2)}\n`;

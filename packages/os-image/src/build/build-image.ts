@@ -6,6 +6,7 @@ import { writeUki } from '../formats/uki.ts';
 import type { ImageLock } from '../lock/image-lock.ts';
 import { PackageStore, type PackageStoreOptions } from '../packages/package-store.ts';
 import { isDropped } from '../recipe/recipe.ts';
+import { TRIED_ON } from '../recipe/tried-on.ts';
 import { runCommand } from '../tools/run-command.ts';
 import { ToolBox } from '../tools/tool-box.ts';
 import { addPackages } from '../tree/add-packages.ts';
@@ -128,7 +129,7 @@ export async function buildImage(options: BuildImageOptions): Promise<ImageFiles
     await writeRootDisk(join(image, 'rootfs.img.parted.verity'), root);
     await writeDisk(join(image, 'disk.raw'), uki, root);
     const component = { type: 'operating-system', name: 'dstack-cloud', version: options.version } as const;
-    const materials = { component, lock, debian: lock.image, npm, sizes: tree.sizes() };
+    const materials = { component, lock, debian: lock.image, npm, sizes: tree.sizes(), triedOn: TRIED_ON };
     await writeFile(join(image, 'sbom.cdx.json'), billOfMaterials(materials));
     await moveInto(image, output);
     return { folder: output, ...hashes, rootHash, commandLine: text };
