@@ -1,4 +1,5 @@
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Sandbox } from '../testing.ts';
 
@@ -16,8 +17,13 @@ function image(name: string): string {
   const metadata = { kernel: 'bzImage', initrd: 'initrd', cmdline: 'console=ttyS0', version: '0.1.0' };
   writeFileSync(`${folder}/metadata.json`, JSON.stringify(metadata));
   for (const file of ['bzImage', 'initrd']) writeFileSync(`${folder}/${file}`, 'x');
-  const hash = '2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881';
-  writeFileSync(`${folder}/sha256sum.txt`, `${hash}  bzImage\n${hash}  initrd\n`);
+  const lines = ['bzImage', 'initrd', 'metadata.json'].map((file) => {
+    const hash = createHash('sha256')
+      .update(readFileSync(`${folder}/${file}`))
+      .digest('hex');
+    return `${hash}  ${file}\n`;
+  });
+  writeFileSync(`${folder}/sha256sum.txt`, lines.join(''));
   return folder;
 }
 
@@ -127,7 +133,7 @@ describe('image diff', () => {
     const rows = JSON.parse(stdout) as { what: string }[];
     expect(rows.map(({ what }) => what)).toEqual([
       ...['package bash', 'package gone', 'package same', 'version'],
-      ...['command line console', 'command line debug', 'file initrd'],
+      ...['command line console', 'command line debug', 'file initrd', 'file metadata.json'],
     ]);
     expect(rows[0]).toEqual({
       ...{ what: 'package bash', kind: 'package', name: 'bash', before: '5.1', after: '5.2' },

@@ -55,8 +55,9 @@ describeWithPrograms('gateway-three-nodes', ['etcd', 'wg', 'wireguard-go', 'ip']
       '10.237.0.3/16',
     ]);
     for (const n of [0, 1, 2]) {
-      await expect.poll(() => known(n, 1)).toBe(wg?.clientIp);
-      expect(sh(`wg show ${TAG}n${n} allowed-ips`)).toContain(key);
+      await expect.poll(() => known(n, 1), { timeout: 10_000 }).toBe(wg?.clientIp);
+      // The peer is set after the route is known.
+      await expect.poll(() => sh(`wg show ${TAG}n${n} allowed-ips`), { timeout: 10_000 }).toContain(key);
     }
     // At another node, with the range of another: the same address.
     expect((await register(2, 1, key)).wg?.clientIp).toBe(wg?.clientIp);

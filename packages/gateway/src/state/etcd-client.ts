@@ -4,6 +4,8 @@ import { GatewayError } from '../errors.ts';
 
 /** One attempt at one member; two of them are what a guest waits for before it asks another gateway. */
 const CALL_TIMEOUT_MS = 1_000;
+/** A stream of a member that is cut off says nothing: so often that very member is asked whether it is there. */
+const PING_MS = 2_000;
 const MAX_ANSWER = 64 * 2 ** 20;
 /** etcd takes requests of 1.5 MiB and events in one line each. */
 const MAX_LINE = 16 * 2 ** 20;
@@ -49,19 +51,37 @@ export class EtcdClient {
     throw new GatewayError('state', `etcd does not answer: ${failures.join('; ')}`);
   }
 
-  /** Tells each message of a stream until it ends, which it says by `onEnd` once. @returns ends it */
-  stream(path: string, body: object, onMessage: (message: unknown) => void, onEnd: () => void): () => void {
+  /**
+   * Tells each message of a stream until it ends, which it says by `onEnd` once.
+   * @param ping a call that the member must answer now and then, or the stream is over
+   * @returns ends it
+   */
+  stream(
+    path: string,
+    body: object,
+    ping: { readonly path: string; readonly body: object },
+    onMessage: (message: unknown) => void,
+    onEnd: () => void,
+  ): () => void {
     const { endpoints } = this.#options;
     const index = this.#first;
     let isOver = false;
+    const stop = (): void => {
+      isOver = true;
+      clearInterval(pings);
+      request.destroy();
+    };
     const end = (): void => {
       if (isOver) return;
-      isOver = true;
-      request.destroy();
+      stop();
       if (this.#first === index) this.#first = (index + 1) % endpoints.length;
       onEnd();
     };
     const request = this.#open(endpoints[index]!, path, body);
+    const pings = setInterval(
+      () => void this.#ask(endpoints[index]!, ping.path, ping.body).catch(end),
+      PING_MS,
+    );
     request.once('error', end);
     request.once('response', (response: IncomingMessage) => {
       if (response.statusCode !== 200) return end();
@@ -83,10 +103,7 @@ export class EtcdClient {
       response.once('error', end);
       response.once('close', end);
     });
-    return () => {
-      isOver = true;
-      request.destroy();
-    };
+    return stop;
   }
 
   close(): void {

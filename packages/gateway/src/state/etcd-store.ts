@@ -8,8 +8,6 @@ const PAGE = 1_000;
 const LEASE_SECONDS = 15;
 const KEEP_ALIVE_MS = 5_000;
 const RECONNECT_MS = 500;
-/** A watch of a member that is cut off says nothing: so often it is asked whether it is there. */
-const PING_MS = 2_000;
 
 type KeyValue = { readonly key: string; readonly value?: string; readonly mod_revision: string };
 type Header = { readonly header: { readonly revision: string } };
@@ -75,18 +73,12 @@ export function openEtcdStore(options: EtcdOptions): StateStore {
       if (!isOver) timer = setTimeout(open, RECONNECT_MS);
     };
     const open = (): void => {
-      const ping = setInterval(() => {
-        list(`${prefix}\u{1}`).catch(() => {
-          // Not this member any more; the next one goes on where this one ended.
-          stop();
-          again();
-        });
-      }, PING_MS);
-      const end = client.stream(
+      cut = client.stream(
         '/watch',
         {
           create_request: { key: named(prefix), range_end: after(prefix), start_revision: String(last + 1) },
         },
+        { path: '/kv/range', body: { key: named(prefix), limit: '1', keys_only: true } },
         (message) => {
           const { result } = message as Watched;
           if (result === undefined) throw new Error('no watch');
@@ -101,16 +93,9 @@ export function openEtcdStore(options: EtcdOptions): StateStore {
             onChange({ key, value: type === 'DELETE' ? undefined : value, revision } satisfies Change);
           }
         },
-        () => {
-          clearInterval(ping);
-          again();
-        },
+        // The next member goes on where this one ended.
+        again,
       );
-      const stop = (): void => {
-        clearInterval(ping);
-        end();
-      };
-      cut = stop;
     };
     const close = (): void => {
       isOver = true;

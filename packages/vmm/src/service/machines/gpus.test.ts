@@ -74,9 +74,9 @@ describe('GPUs of this host', () => {
 
   it('belong to one machine that runs, or is to run, at a time', () => {
     const gpus = (slot: string): VmGpus => ({ attach_mode: 'listed', gpus: [{ slot }], bridges: [] });
-    const machine = (name: string, slot: string, isAlive: boolean, started: boolean) =>
+    const machine = (name: string, slot: string, holdsHost: boolean, started: boolean) =>
       ({
-        isAlive,
+        holdsHost,
         record: { schema: 1, started },
         manifest: manifest(name, gpus(slot)),
       }) as unknown as Machine;
