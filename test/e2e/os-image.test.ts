@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { build as buildPrograms } from '@dstack-cloud/scripts/build';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import { afterAll, beforeAll, expect, type TestContext, test } from 'vitest';
 import { type Outcome, repository, runCommand } from '../harness/run-command.ts';
@@ -10,10 +11,13 @@ const BUILD_MS = 300_000;
 const cloud = join(repository, 'dist/bin/dstack-cloud.js');
 
 let directory: string;
-beforeAll(() => {
+beforeAll(async () => {
+  await buildPrograms();
   directory = mkdtempSync(join(tmpdir(), 'dstack-image-'));
+}, 120_000);
+afterAll(() => {
+  if (directory) rmSync(directory, { recursive: true, force: true });
 });
-afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 function run(args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
   // No configuration of the user's own; the downloads are shared.
