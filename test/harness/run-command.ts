@@ -30,6 +30,8 @@ export function runCommand(
     child.stderr.on('data', (chunk: Buffer) => {
       stderr += chunk.toString('utf8');
     });
+    // A command need not read its input.
+    child.stdin.on('error', () => undefined);
     child.stdin.end(options.input ?? '');
     child.once('error', reject);
     child.once('close', (code) => resolvePromise({ code, stdout, stderr }));

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Sandbox } from '../testing.ts';
 
@@ -88,6 +88,53 @@ it('removes images by name alone, and nothing that is not an image', async () =>
   expect((await sandbox.run('image', 'rm', '..')).stderr).toContain('cannot be the name');
   expect((await sandbox.run('image', 'rm', 'one')).code).toBe(0);
   expect((await sandbox.run('image', 'rm', 'one')).code).toBe(3);
+});
+
+it('removes no image that a machine of this host boots, or may boot', async () => {
+  const folder = image('used');
+  const runPath = sandbox.path('.local/share/dstack-cloud/vm');
+  const machine = (name: string, text: string): void => {
+    mkdirSync(`${runPath}/${name}`, { recursive: true, mode: 0o700 });
+    writeFileSync(`${runPath}/${name}/vm-manifest.json`, text);
+  };
+  symlinkSync(folder, sandbox.path('link'));
+  const manifest = {
+    ...{
+      schema: 1,
+      id: '6f0c8a50-0d4c-4f6e-8b53-3d3c1e6f7a01',
+      name: 'shop',
+      app_id: '11'.repeat(20),
+      image: 'used',
+    },
+    ...{
+      created_at_ms: 1,
+      attestation: { root_ca_tdx: null, pccs_url: null },
+      port_map: [],
+      owner: null,
+      project: null,
+    },
+    ...{
+      agent_port: { address: '127.0.0.1', from: 9000, fixed: false },
+      driver: 'vm',
+      tee: { kind: 'none' },
+    },
+    vm: {
+      ...{ home: `${runPath}/shop`, image_folder: sandbox.path('link'), vcpu: 1, memory: 2048, disk_size: 4 },
+      ...{ boot: 'direct', tpm: 'none', networks: [{ mode: 'user' }], acceleration: 'auto', cid: 100 },
+      ...{ images_disk: null, docker_registry: null, qemu: 'qemu', boot_timeout: 600, restart: false },
+      ...{ gpus: null },
+    },
+  };
+  machine('shop', JSON.stringify(manifest));
+  const refused = await sandbox.run('image', 'rm', 'used');
+  expect(refused).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('Machines boot the image used: shop'),
+  });
+  machine('shop', '{');
+  expect((await sandbox.run('image', 'rm', 'used')).stderr).toContain(`${runPath}/shop`);
+  rmSync(`${runPath}/shop`, { recursive: true });
+  expect((await sandbox.run('image', 'rm', 'used')).code).toBe(0);
 });
 
 it('does not build over an image that is there', async () => {
