@@ -279,7 +279,7 @@ function composeWith(ports: readonly number[]): string {
 }
 
 /** What a key service signs: the certificates of the gateway, and those that guests ask for. PEM. */
-type KeyService = {
+export type KeyService = {
   readonly root: string;
   server(name: string, appId: string): { cert: string; key: string };
   /** Certificate and key of a guest that asks by itself. */
@@ -287,7 +287,7 @@ type KeyService = {
   signer(fields: Partial<AppInfo>): ServedAgent['agent']['signer'];
 };
 
-function keyService(): KeyService {
+export function keyService(): KeyService {
   const key = generateP256Key();
   const der = rootCa({ key, now: now() });
   const issuer = issuerOf(der, key);

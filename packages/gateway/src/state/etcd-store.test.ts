@@ -1,10 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type EtcdLab, startEtcd } from '@dstack-cloud/test/etcd-lab';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type EtcdLab, startEtcd } from '../test/etcd-lab.ts';
 import { openEtcdStore } from './etcd-store.ts';
 import type { Change, StateStore } from './state-store.ts';
 
@@ -138,7 +138,7 @@ describeWithPrograms('the state in an etcd of three members', ['etcd'], () => {
   }, 60_000);
 
   it('is not for who shows no certificate', async () => {
-    const { ca, key, cert } = lab.options.tls!;
+    const { ca, key, cert } = lab.options.tls;
     const stranger = openEtcdStore({ ...lab.options, tls: { ca, cert: ca, key } });
     await expect(stranger.list('')).rejects.toMatchObject({ code: 'state' });
     const nobody = openEtcdStore({ endpoints: lab.options.endpoints, tls: { ca, cert: '', key: '' } });
