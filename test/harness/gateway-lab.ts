@@ -373,17 +373,16 @@ async function textAt(socketPath: string, path: string): Promise<string> {
 export async function getPage(
   port: number,
   servername: string,
-  options: { readonly ca?: string; readonly path?: string; readonly localAddress?: string } = {},
+  options: { readonly ca?: string; readonly path?: string; readonly host?: string } = {},
 ): Promise<string> {
-  const { ca, path = '/', localAddress } = options;
+  const { ca, path = '/', host = '127.0.0.1' } = options;
   const request = httpsRequest({
-    host: '127.0.0.1',
+    host,
     port,
     servername,
     path,
     agent: false,
     ...(ca === undefined ? { rejectUnauthorized: false } : { ca }),
-    ...(localAddress !== undefined && { localAddress }),
   });
   request.setTimeout(10_000, () => request.destroy(new Error('no answer in time')));
   request.end();

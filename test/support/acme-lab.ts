@@ -27,8 +27,11 @@ export type AcmeLab = {
   stop(): Promise<void>;
 };
 
-/** Starts both. The authority refuses a fifth of all nonces on purpose. */
-export async function startAcmeLab(zone = 'example.test'): Promise<AcmeLab> {
+/**
+ * Starts both. The authority refuses a fifth of all nonces on purpose.
+ * @param address where the zone is served
+ */
+export async function startAcmeLab(zone = 'example.test', address = '127.0.0.1'): Promise<AcmeLab> {
   const folder = mkdtempSync(join(tmpdir(), 'acme-lab-'));
   const at = (name: string): string => join(folder, name);
   const secret = Buffer.alloc(32, 5);
@@ -41,7 +44,7 @@ export async function startAcmeLab(zone = 'example.test'): Promise<AcmeLab> {
   writeFileSync(
     at('knot.conf'),
     `server:
-  listen: 127.0.0.1@${dnsPort}
+  listen: ${address}@${dnsPort}
   rundir: "${folder}"
 database:
   storage: "${at('db')}"
@@ -95,7 +98,7 @@ zone:
   );
   const children = [
     start('knotd', ['-c', at('knot.conf')]),
-    start('pebble', ['-config', at('pebble.json'), '-dnsserver', `127.0.0.1:${dnsPort}`], {
+    start('pebble', ['-config', at('pebble.json'), '-dnsserver', `${address}:${dnsPort}`], {
       PEBBLE_VA_NOSLEEP: '1',
       PEBBLE_WFE_NONCEREJECT: '20',
     }),
@@ -103,7 +106,7 @@ zone:
   const directory = `https://127.0.0.1:${api}/dir`;
   const records: AcmeLab['records'] = async (type, name = zone) => {
     const resolver = new Resolver({ timeout: 1_000, tries: 1 });
-    resolver.setServers([`127.0.0.1:${dnsPort}`]);
+    resolver.setServers([`${address}:${dnsPort}`]);
     const found: unknown = await resolver.resolve(name, type);
     return Array.isArray(found) ? found : [found];
   };
