@@ -38,6 +38,7 @@ const layers: Record<string, number> = {
   console: 3,
   cli: 4,
   sdk: 4,
+  conformance: 4,
   simulator: 4,
   'tee-simulator': 4,
   util: 4,

@@ -1,4 +1,4 @@
-export { create, type MessageInitShape, type MessageShape } from '@bufbuild/protobuf';
+export { create, fromBinary, type MessageInitShape, type MessageShape, toBinary } from '@bufbuild/protobuf';
 export {
   createPrpcClient,
   type PrpcClient,

@@ -17,6 +17,7 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
   'dstack-auth-api': 'packages/auth-api/src/main.ts',
   'dstack-gateway': 'packages/gateway/src/main.ts',
   'dstack-vmm': 'packages/vmm/src/main.ts',
+  'dstack-conformance': 'packages/conformance/src/main.ts',
   'dstack-simulator': 'packages/simulator/src/main.ts',
   'dstack-tee-simulator': 'packages/tee-simulator/src/main.ts',
   'dstack-verifier': 'packages/verifier/src/main.ts',

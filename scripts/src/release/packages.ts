@@ -56,6 +56,14 @@ export const RELEASE_PACKAGES: readonly ReleasePackage[] = [
   },
   {
     ...NONE,
+    name: 'dstack-conformance',
+    description: 'Tests an agent, key service, verifier or gateway of any make from outside',
+    programs: only('dstack-conformance'),
+    commands: ['dstack-conformance'],
+    optional: ['secp256k1'],
+  },
+  {
+    ...NONE,
     name: '@dstack-cloud/sdk',
     description: 'Keys, evidence and attested TLS for applications in a TEE; verification for everybody else',
     modules: {
