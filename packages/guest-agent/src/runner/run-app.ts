@@ -37,6 +37,9 @@ import { ServiceLog } from './service-log.ts';
 /** The text form of the largest environment, every byte escaped. */
 const MAX_ENV_FILE = ENV_LIMITS.totalBytes * 6 + 1024;
 
+/** What a shell sets by itself. */
+const SHELL_VARIABLES: ReadonlySet<string> = new Set(['PWD', 'OLDPWD', 'SHLVL', '_']);
+
 /** A machine of its own has Docker, and started it. Compose by its own name: as a plugin, two more programs would start. */
 const OWN_ENGINE: ContainerEngine = { name: 'docker', compose: ['docker-compose'] };
 
@@ -65,12 +68,12 @@ export async function runApp(options: RunAppOptions): Promise<RunningApp> {
   const sys = parseSysConfig(await readShared(shared, '.sys-config.json'));
   const pccs = config.pccsUrl ?? sys.pccsUrl;
   const sealedEnv = await decryptedEnv(shared);
-  let variables: Record<string, string> = {
+  const ordinary: Record<string, string> = {
     ...baseEnvironment(options.machineEnv),
     ...(pccs === undefined ? {} : { PCCS_URL: pccs }),
     ...config.runner.env,
-    ...sealedEnv,
   };
+  let variables: Record<string, string> = { ...ordinary, ...sealedEnv };
   const onOutput = (bytes: Uint8Array) => process.stderr.write(bytes);
   const resume = options.resume === true && compose.runner === 'docker-compose';
   if (compose.preLaunchScript !== undefined && !resume) {
@@ -83,14 +86,19 @@ export async function runApp(options: RunAppOptions): Promise<RunningApp> {
       ...{ script, workDir, env: variables, signal, onOutput },
     });
   }
-  const app = await start(compose, { variables, sealedEnv }, { ...options, resume }, onOutput);
+  // A script may put secrets into its variables as well.
+  const added = Object.entries(variables).filter(
+    ([name, value]) => ordinary[name] !== value && !SHELL_VARIABLES.has(name),
+  );
+  const secrets = { ...Object.fromEntries(added), ...sealedEnv };
+  const app = await start(compose, { variables, sealedEnv, secrets }, { ...options, resume }, onOutput);
   if (!resume) await notify('boot.progress', 'done');
   return app;
 }
 
 async function start(
   compose: AppCompose,
-  { variables, sealedEnv }: Record<'variables' | 'sealedEnv', Record<string, string>>,
+  { variables, sealedEnv, secrets }: Record<'variables' | 'sealedEnv' | 'secrets', Record<string, string>>,
   options: RunAppOptions,
   onOutput: (bytes: Uint8Array) => void,
 ): Promise<RunningApp> {
@@ -126,7 +134,20 @@ async function start(
   return await runEngine({
     resume,
     ...(images === undefined ? {} : { images }),
-    ...{ engine, composeText, file, sealedEnv, project, folders, ports, logDir, onOutput, signal, say },
+    ...{
+      engine,
+      composeText,
+      file,
+      sealedEnv,
+      secrets,
+      project,
+      folders,
+      ports,
+      logDir,
+      onOutput,
+      signal,
+      say,
+    },
     env: engineEnv,
   });
 }

@@ -18,7 +18,7 @@ function fakeDocker(failing = 'nothing'): void {
 echo "$TOKEN $*" >> "${dir}/calls"
 case "$*" in
   *" logs "*) echo "line of web"; exit 0 ;;
-  *" ${failing}"*) echo "no such image"; exit 17 ;;
+  *" ${failing}"*) echo "no such image"; echo "$ERROR" >&2; exit 17 ;;
 esac
 `;
   writeFileSync(join(dir, 'docker'), script, { mode: 0o755 });
@@ -40,6 +40,7 @@ const options = (output: string[], changes: Partial<EngineRunOptions> = {}): Eng
   file: readComposeFile(TEXT),
   env: { PATH: `${dir}:${process.env['PATH']}`, TOKEN: 's3' },
   sealedEnv: { TOKEN: "it's $3" },
+  secrets: { TOKEN: "it's $3" },
   project: 'dstack-x',
   folders: {
     root: dir,
@@ -114,6 +115,22 @@ describe('runEngine', () => {
     await expect(runEngine(options(output))).rejects.toMatchObject({ code: 'start-failed' });
     expect(output.join('')).toContain('no such image');
     expect(calls().at(-1)).toMatch(/ down --timeout 5$/);
+  });
+
+  it('says why compose failed, on the console too, without a value of the environment', async () => {
+    fakeDocker('up');
+    mkdirSync(join(dir, '.host-shared'));
+    const output: string[] = [];
+    const ERROR = 'pull access denied for team/app\ninvalid port "hunter2hunter2"\n\u001b[31mred\u0007\n';
+    const { env } = options([]);
+    const secrets = { PORT: 'hunter2hunter2' };
+    const running = runEngine(options(output, { env: { ...env, ERROR }, secrets }));
+    const withheld = '(a line is withheld: it may contain a secret of the application)';
+    await expect(running).rejects.toMatchObject({
+      message: `docker compose up failed with status 17: pull access denied for team/app / ${withheld} / red\\u{7}`,
+    });
+    expect(output.join('')).not.toContain('hunter');
+    expect(output.join('')).toContain('pull access denied');
   });
 });
 

@@ -17,13 +17,18 @@ import {
   type PortMapping,
   planContainers,
 } from '@dstack-cloud/app/compose-file';
+import { utf8 } from '@dstack-cloud/encoding';
 import { GuestError } from '../errors.ts';
+import { lastWords } from '../last-words.ts';
 import { placeInEngine } from './place-in-engine.ts';
 import type { ProcessFolders } from './place-service.ts';
 import type { RunningApp } from './run-processes.ts';
 import { ServiceLog } from './service-log.ts';
+import { FilteredLines, withholdSecrets } from './withhold-secrets.ts';
 
 const STOP_TIMEOUT_MS = 9_000;
+/** Lines of compose's stderr that an error may end with. */
+const KEPT_LINES = 8;
 
 /** What an engine runs. */
 export interface EngineRunOptions {
@@ -34,6 +39,8 @@ export interface EngineRunOptions {
   readonly env: Readonly<Record<string, string>>;
   /** The decrypted environment: what `env_file: .env` gives. */
   readonly sealedEnv: Readonly<Record<string, string>>;
+  /** Variables whose values nobody outside may see. */
+  readonly secrets: Readonly<Record<string, string>>;
   readonly project: string;
   readonly folders: ProcessFolders;
   /** Ports of the host that lead to the machine; only where the engine is that of the host. */
@@ -71,12 +78,16 @@ export async function runEngine(options: EngineRunOptions): Promise<RunningApp> 
   if (options.resume) return { services, stop: stopAll };
   say(`Starting the application with ${engine.compose.join(' ')}, project ${project}`);
   const up = compose('up', '--remove-orphans', '-d', '--build');
-  up.stdout?.on('data', options.onOutput);
-  up.stderr?.on('data', options.onOutput);
+  const said = relay(up, options);
   const code = await ended(up, options.signal);
+  const why = lastWords(said());
   if (code !== 0) {
     await down();
-    throw new GuestError('start-failed', `${engine.compose.join(' ')} up failed with status ${code}`);
+    const reason = why === '' ? '' : `: ${why}`;
+    throw new GuestError(
+      'start-failed',
+      `${engine.compose.join(' ')} up failed with status ${code}${reason}`,
+    );
   }
   // A machine of its own has the containers' logs from its engine.
   if (folders.root === '/') return { services, stop: stopAll };
@@ -93,6 +104,28 @@ export async function runEngine(options: EngineRunOptions): Promise<RunningApp> 
     await down();
   };
   return { services, stop };
+}
+
+/**
+ * Passes on what the command prints, without lines that may contain a secret: the host reads the console, and the command
+ * may repeat values that it interpolates. The function that it returns ends that, and gives the end of stderr.
+ */
+function relay(command: ChildProcess, { secrets, composeText, onOutput }: EngineRunOptions): () => string {
+  const filter = withholdSecrets(secrets, composeText);
+  let last: string[] = [];
+  const pass = (line: string) => onOutput(utf8(`${line}\n`));
+  const stdout = new FilteredLines(filter, pass);
+  const stderr = new FilteredLines(filter, (line) => {
+    pass(line);
+    last = [...last, line].slice(-KEPT_LINES);
+  });
+  command.stdout?.on('data', (bytes: Uint8Array) => stdout.write(bytes));
+  command.stderr?.on('data', (bytes: Uint8Array) => stderr.write(bytes));
+  return () => {
+    stdout.end();
+    stderr.end();
+    return last.join('\n');
+  };
 }
 
 /** Writes what the engine reads, and returns its path. */
