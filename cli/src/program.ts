@@ -116,10 +116,15 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .option('--trust-signer <HEX>', 'accept environment keys of this KMS signer without a chain');
   withSendingOptions(deploy);
   command('status', 'state, addresses and measurements', () => import('./commands/status.ts'));
-  command('logs', 'console of the machine, or log of a container', () => import('./commands/logs.ts'))
+  command(
+    'logs',
+    'console of the machine, its journal, or log of a container',
+    () => import('./commands/logs.ts'),
+  )
     .option('-f, --follow', 'go on until Ctrl-C')
     .option('-n, --lines <N>', 'last lines', '100')
-    .option('--container <NAME>', 'one container');
+    .option('--container <NAME>', 'one container')
+    .option('--journal', 'the journal of the machine (local, driver vm)');
   command('stop', 'stop the machine', () => import('./commands/stop.ts')).option(
     '--host',
     'also the parent instance of the enclave (AWS)',

@@ -130,6 +130,9 @@ describeWithPrograms('local virtual machine', needed, () => {
     });
     const logs = await cli.must<{ lines: string[] }>(['logs', '--container', 'keeper'], project);
     expect(logs.lines).toContain('keeper is ready');
+    const journal = await cli.must<{ lines: string[] }>(['logs', '--journal', '-n', '5000'], project);
+    expect(journal.lines.join('\n')).toContain('Application runs: ');
+    expect(journal.lines.join('\n')).toContain('dockerd');
     const told = await runCommand(
       [process.execPath, join(repository, 'dist/bin/dstack-cloud.js'), '-C', project, 'status'],
       { env: { DSTACK_CLOUD_CONFIG: stack?.config ?? '' } },

@@ -6,7 +6,7 @@ import { loadPlatform } from '../platforms/load-platform.ts';
 
 const MAX_LINES = 1_000_000;
 
-/** `logs`: the console of the machine, or one container. */
+/** `logs`: the console of the machine, its journal, or one container. */
 export async function run(
   context: Context,
   _args: readonly string[],
@@ -23,6 +23,15 @@ export async function run(
   // What the machine says of itself is enough to read its log.
   const state = (await findDeployment(place, platform)).state ?? (await requireDeployment(place, platform));
   const container = typeof flags['container'] === 'string' ? flags['container'] : undefined;
-  await platform.logs(place, state, { container, lines, follow: flags['follow'] === true });
+  const journal = flags['journal'] === true;
+  if (journal && container !== undefined)
+    throw new CliError('bad_argument', '--journal and --container are two logs: ask for one', {
+      exitCode: EXIT.usage,
+    });
+  if (journal && place.project.config.platform !== 'local')
+    throw new CliError('bad_argument', '--journal is for virtual machines of platform local', {
+      found: place.project.config.platform,
+    });
+  await platform.logs(place, state, { container, journal, lines, follow: flags['follow'] === true });
   return undefined;
 }

@@ -8,12 +8,35 @@ const SILENCE_MS = 30_000;
 /** As long as a machine's own log has them. */
 const MAX_LINE = 64 * 1024;
 
+interface AgentLogRequest {
+  readonly lines: number;
+  readonly follow: boolean;
+}
+
 /** Prints the log of one container, which the guest agent at `agent` shows when the application makes logs public. */
 export async function printAgentLog(
   context: Context,
   agent: string,
   container: string,
-  request: { readonly lines: number; readonly follow: boolean },
+  request: AgentLogRequest,
+): Promise<void> {
+  await print(context, agent, { path: `logs/${encodeURIComponent(container)}`, name: container }, request);
+}
+
+/** Prints the journal of the machine, by the same rule. */
+export async function printAgentJournal(
+  context: Context,
+  agent: string,
+  request: AgentLogRequest,
+): Promise<void> {
+  await print(context, agent, { path: 'journal', name: 'the machine' }, request);
+}
+
+async function print(
+  context: Context,
+  agent: string,
+  { path, name }: { readonly path: string; readonly name: string },
+  request: AgentLogRequest,
 ): Promise<void> {
   const lines: string[] = [];
   const show = (line: string): void => {
@@ -23,8 +46,8 @@ export async function printAgentLog(
   };
   const query = new URLSearchParams({ text: 'true', bare: 'true', tail: String(request.lines) });
   if (request.follow) query.set('follow', 'true');
-  const url = `${agent.replace(/\/$/, '')}/logs/${encodeURIComponent(container)}?${query}`;
-  await read(url, container, request.follow, AbortSignal.any([context.signal, context.unread]), show);
+  const url = `${agent.replace(/\/$/, '')}/${path}?${query}`;
+  await read(url, name, request.follow, AbortSignal.any([context.signal, context.unread]), show);
   if (request.follow) context.print('Stopped following logs.');
   else context.result({ lines });
 }

@@ -50,6 +50,8 @@ export interface ListedMachine {
 
 export interface LogRequest {
   readonly container: string | undefined;
+  /** The journal of the machine; of platform `local` only. */
+  readonly journal: boolean;
   readonly lines: number;
   readonly follow: boolean;
 }

@@ -8,6 +8,7 @@ import { createHandlers } from './http/handlers.ts';
 import { startListeners } from './http/start-listeners.ts';
 import type { Logger } from './log.ts';
 import { applicationContainers, dockerSocketPath } from './machine/application-containers.ts';
+import { readJournal } from './machine/read-journal.ts';
 import { openConfiguredDevice } from './open-device.ts';
 
 /** A guest agent that serves. */
@@ -28,6 +29,7 @@ export async function serveAgent(config: GuestConfig, log: Logger): Promise<Serv
       dockerSocketPath({ ...process.env, ...config.runner.engineEnv }),
       config.root === '/' ? undefined : config.runner.project,
     ),
+    ...(config.root === '/' ? { journal: readJournal } : {}),
     notify: hostNotifier(config.hostApiUrl, log),
     powerOff: () => powerOff(config.root),
   });

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { CvmStatus } from '@dstack-cloud/vmm';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { Context } from '../../context.ts';
-import { containerLogs } from './container-logs.ts';
+import { containerLogs, journalOfGuest } from './container-logs.ts';
 
 let dir: string;
 let guest: NetServer;
@@ -38,7 +38,10 @@ afterEach(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-async function logs(container: string, state: object = {}): Promise<{ printed: string[]; result: unknown }> {
+async function logs(
+  container: string | undefined,
+  state: object = {},
+): Promise<{ printed: string[]; result: unknown }> {
   const printed: string[] = [];
   let result: unknown;
   const context = {
@@ -52,7 +55,9 @@ async function logs(container: string, state: object = {}): Promise<{ printed: s
   const { port } = agent.address() as { port: number };
   const urls = { agent: `http://127.0.0.1:${port}` };
   const machine = { name: 'app', state: { status: 'running', run_dir: dir, urls, ...state } };
-  await containerLogs(context, machine as unknown as CvmStatus, { container, lines: 5, follow: false });
+  const request = { container, journal: container === undefined, lines: 5, follow: false };
+  if (container === undefined) await journalOfGuest(context, machine as unknown as CvmStatus, request);
+  else await containerLogs(context, machine as unknown as CvmStatus, { ...request, container });
   return { printed, result };
 }
 
@@ -69,6 +74,17 @@ it('of a name that is none, of an application that keeps them, or of a machine t
   status = 404;
   await expect(logs('web')).rejects.toMatchObject({ expected: 'public_logs true in app.json' });
   await expect(logs('web', { status: 'stopped', run_dir: null })).rejects.toMatchObject({
+    code: 'not_deployed',
+  });
+});
+
+it('are those of the machine itself, by the same rule', async () => {
+  const { result } = await logs(undefined);
+  expect(result).toEqual({ lines: ['one', 'two\u{1b}[2J', 'three'] });
+  expect(asked).toEqual(['/journal?text=true&bare=true&tail=5']);
+  status = 404;
+  await expect(logs(undefined)).rejects.toMatchObject({ expected: 'public_logs true in app.json' });
+  await expect(logs(undefined, { status: 'stopped', run_dir: null })).rejects.toMatchObject({
     code: 'not_deployed',
   });
 });

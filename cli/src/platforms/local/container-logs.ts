@@ -1,7 +1,7 @@
 import { type CvmStatus, callGuest } from '@dstack-cloud/vmm';
 import type { Context } from '../../context.ts';
 import { CliError } from '../../errors.ts';
-import { printAgentLog } from '../agent-log.ts';
+import { printAgentJournal, printAgentLog } from '../agent-log.ts';
 import type { LogRequest } from '../platform.ts';
 
 /** Prints the log of one container of a virtual machine, which its agent shows when the application makes logs public. */
@@ -10,14 +10,27 @@ export async function containerLogs(
   machine: CvmStatus,
   request: LogRequest & { readonly container: string },
 ): Promise<void> {
-  const { run_dir, status, urls } = machine.state;
-  const agent = urls['agent'];
-  if (status !== 'running' || agent === undefined || run_dir === null)
-    throw new CliError('not_deployed', `${machine.name} is not running, and containers end with it`, {
-      hint: 'dstack-cloud start; the console of the last run: dstack-cloud logs',
-    });
-  const container = await containerName(run_dir, request.container);
+  const { agent, runDir } = runningGuest(machine, 'containers end');
+  const container = await containerName(runDir, request.container);
   await printAgentLog(context, agent, container, request);
+}
+
+/** Prints the journal of a virtual machine, by the same rule. */
+export async function journalOfGuest(
+  context: Context,
+  machine: CvmStatus,
+  request: LogRequest,
+): Promise<void> {
+  await printAgentJournal(context, runningGuest(machine, 'its journal ends').agent, request);
+}
+
+function runningGuest(machine: CvmStatus, ends: string): { agent: string; runDir: string } {
+  const { run_dir: runDir, status, urls } = machine.state;
+  const agent = urls['agent'];
+  if (status === 'running' && agent !== undefined && runDir !== null) return { agent, runDir };
+  throw new CliError('not_deployed', `${machine.name} is not running, and ${ends} with it`, {
+    hint: 'dstack-cloud start; the console of the last run: dstack-cloud logs',
+  });
 }
 
 /** Project of the application's containers in a guest. */

@@ -13,7 +13,7 @@ import {
 import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from '../agent/agent.ts';
 import { GuestError } from '../errors.ts';
-import type { Containers } from '../machine/containers.ts';
+import type { Containers, ReadLog } from '../machine/containers.ts';
 import { PublicEvidence } from '../public/public-evidence.ts';
 import { PublicLimits } from '../public/public-limits.ts';
 import { dstackGuestService } from '../services/dstack-guest.ts';
@@ -25,7 +25,7 @@ import { attestationRoute } from './attestation-route.ts';
 import { dashboardRoute } from './dashboard-route.ts';
 import { getAttestationRoute } from './get-attestation-route.ts';
 import { jsonAnswer } from './json-answer.ts';
-import { logsRoute } from './logs-route.ts';
+import { journalRoute, logsRoute } from './logs-route.ts';
 import { metricsRoute } from './metrics-route.ts';
 
 /** Request listeners of the agent, one per listener of docs/protocol/guest-agent.md section 1. */
@@ -88,7 +88,7 @@ export function createHandlers(agent: Agent, options: GuestApiOptions): Handlers
         },
       ],
       maxBufferedBytes: MAX_PUBLIC_BUFFERED,
-      routes: externalRoutes(agent, { containers: options.containers, limits, evidence }),
+      routes: externalRoutes(agent, { ...options, limits, evidence }),
     }),
     guestApi: createPrpcHandler<IncomingMessage>({
       ...common,
@@ -104,11 +104,12 @@ const MAX_PUBLIC_BUFFERED = 4 * 1024 * 1024;
 
 interface PublicParts {
   readonly containers: Containers;
+  readonly journal?: ReadLog;
   readonly limits: PublicLimits;
   readonly evidence: PublicEvidence;
 }
 
-function externalRoutes(agent: Agent, { containers, limits, evidence }: PublicParts): PlainRoute[] {
+function externalRoutes(agent: Agent, { containers, journal, limits, evidence }: PublicParts): PlainRoute[] {
   const { publicLogs, publicSysinfo } = agent.compose;
   return [
     dashboardRoute(agent, containers),
@@ -117,6 +118,7 @@ function externalRoutes(agent: Agent, { containers, limits, evidence }: PublicPa
     { path: '/healthz', handle: () => jsonAnswer({ status: 'ok', version: VERSION }) },
     ...(publicSysinfo ? [metricsRoute(agent)] : []),
     ...(publicLogs ? [logsRoute(agent, containers, limits)] : []),
+    ...(publicLogs && journal !== undefined ? [journalRoute(agent, journal, limits)] : []),
   ];
 }
 

@@ -2,10 +2,10 @@ import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { stripVTControlCharacters } from 'node:util';
 import { toBase64 } from '@dstack-cloud/encoding';
-import { frameworkAnswer, type PlainRoute } from '@dstack-cloud/prpc';
+import { frameworkAnswer, type PlainResponse, type PlainRoute } from '@dstack-cloud/prpc';
 import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from '../agent/agent.ts';
-import { CONTAINER_NAME, type Containers, type LogChunk } from '../machine/containers.ts';
+import { CONTAINER_NAME, type Containers, type LogChunk, type ReadLog } from '../machine/containers.ts';
 import type { PublicLimits } from '../public/public-limits.ts';
 import { type LogsRequest, parseLogsQuery } from './logs-query.ts';
 
@@ -30,27 +30,53 @@ export function logsRoute(agent: Agent, containers: Containers, limits: PublicLi
       if (name === '') return frameworkAnswer(422, request);
       // Not decoded: a name that needs escapes could leave the path of the engine's API.
       if (!CONTAINER_NAME.test(name)) return frameworkAnswer(404, request);
-      const wanted = parseLogsQuery(query, agent.now());
-      if (wanted === 'unprocessable') return frameworkAnswer(422, request);
-      if ('streamError' in wanted) return { body: JSON.stringify({ error: wanted.streamError }) };
-      if (request.method === 'HEAD') return { body: '' };
-      const giveBack = limits.takeStream(request);
-      if (giveBack === undefined) return { status: 503, body: 'Too many log streams' };
-      try {
-        await stream(request, response, containers, name, wanted);
-      } finally {
-        giveBack();
-      }
-      return 'handled';
+      const source: ReadLog = (wanted, signal) => containers.logs(name, wanted, signal);
+      return await answer({ agent, limits, source, query }, request, response);
     },
   };
+}
+
+/**
+ * `GET /journal`, for what the machine itself says, by the rule, the query and the bounds of containers' logs.
+ */
+export function journalRoute(agent: Agent, source: ReadLog, limits: PublicLimits): PlainRoute {
+  return {
+    path: '/journal',
+    handle: async (request, response, { query }) =>
+      await answer({ agent, limits, source, query }, request, response),
+  };
+}
+
+interface LogSource {
+  readonly agent: Agent;
+  readonly limits: PublicLimits;
+  readonly source: ReadLog;
+  readonly query: string;
+}
+
+async function answer(
+  { agent, limits, source, query }: LogSource,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<PlainResponse | 'handled'> {
+  const wanted = parseLogsQuery(query, agent.now());
+  if (wanted === 'unprocessable') return frameworkAnswer(422, request);
+  if ('streamError' in wanted) return { body: JSON.stringify({ error: wanted.streamError }) };
+  if (request.method === 'HEAD') return { body: '' };
+  const giveBack = limits.takeStream(request);
+  if (giveBack === undefined) return { status: 503, body: 'Too many log streams' };
+  try {
+    await stream(request, response, source, wanted);
+  } finally {
+    giveBack();
+  }
+  return 'handled';
 }
 
 async function stream(
   request: IncomingMessage,
   response: ServerResponse,
-  containers: Containers,
-  name: string,
+  source: ReadLog,
   wanted: LogsRequest,
 ): Promise<void> {
   const ended = new AbortController();
@@ -66,7 +92,7 @@ async function stream(
     'x-content-type-options': 'nosniff',
   });
   try {
-    for await (const chunk of containers.logs(name, wanted.query, ended.signal)) {
+    for await (const chunk of source(wanted.query, ended.signal)) {
       clearTimeout(idle);
       idle = setTimeout(end, IDLE_MS);
       left -= chunk.bytes.length;

@@ -28,6 +28,9 @@ export interface LogChunk {
   readonly bytes: Uint8Array;
 }
 
+/** Reads one log. @throws Error with the text of what keeps it */
+export type ReadLog = (query: LogQuery, signal: AbortSignal) => AsyncIterable<LogChunk>;
+
 /** The application's containers: those of the engine, or the runner's processes when there is no engine. */
 export interface Containers {
   /** @throws Error when neither can be reached */

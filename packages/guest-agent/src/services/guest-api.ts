@@ -4,7 +4,7 @@ import { errorChain } from '@dstack-cloud/runtime';
 import type { Agent } from '../agent/agent.ts';
 import { info } from '../agent/info.ts';
 import type { NotifyHost } from '../host/host-api.ts';
-import type { Containers } from '../machine/containers.ts';
+import type { Containers, ReadLog } from '../machine/containers.ts';
 import { networkInfo } from '../machine/network-info.ts';
 import { systemInfo } from '../machine/system-info.ts';
 import { VERSION } from '../version.ts';
@@ -12,6 +12,8 @@ import { VERSION } from '../version.ts';
 /** What the host-facing service works with beside the agent. */
 export interface GuestApiOptions {
   readonly containers: Containers;
+  /** The machine's own journal, where it has one. */
+  readonly journal?: ReadLog;
   readonly notify: NotifyHost;
   /** Ends the machine; the answer does not wait for it. */
   readonly powerOff: () => void;

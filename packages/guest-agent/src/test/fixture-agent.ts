@@ -9,6 +9,7 @@ import { parseGuestConfig } from '../config/guest-config.ts';
 import { createHandlers } from '../http/handlers.ts';
 import { startListeners } from '../http/start-listeners.ts';
 import { applicationContainers } from '../machine/application-containers.ts';
+import type { ReadLog } from '../machine/containers.ts';
 
 /** Changes to the unchanged fixture identity. */
 export interface FixtureAgentOptions {
@@ -18,6 +19,8 @@ export interface FixtureAgentOptions {
   /** Text of another appkeys.json. */
   readonly keys?: string;
   readonly dockerSocket?: string;
+  /** A machine of its own has a journal. */
+  readonly journal?: ReadLog;
   /** Address of the external listener; a Unix socket unless it is said. */
   readonly external?: string;
 }
@@ -66,6 +69,7 @@ export async function startFixtureAgent(options: FixtureAgentOptions = {}): Prom
       directory,
       options.dockerSocket ?? join(directory, 'docker.sock'),
     ),
+    ...(options.journal === undefined ? {} : { journal: options.journal }),
     notify: () => Promise.resolve(),
     powerOff: () => undefined,
   });
