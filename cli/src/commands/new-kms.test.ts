@@ -26,7 +26,7 @@ describe('new --template kms', () => {
     const app = JSON.parse(readFileSync(box.path('kms', 'app.json'), 'utf8'));
     expect(app).toMatchObject({ key_provider: 'tpm', no_instance_id: true, gateway_enabled: false });
     const text = compose();
-    const lint = { directory: join(box.directory, 'kms'), hasSealedEnv: false, hasScript: false };
+    const lint = { directory: join(box.directory, 'kms'), hasSealedEnv: false, scripts: [] };
     expect(checkComposeFile(text, 'docker-compose.yaml', lint)).toEqual({ warnings: [], blockers: [] });
     expect(text).toContain(`image: ${IMAGE}`);
     expect(text).toContain('rpc_urls = ["https://rpc.example"]');

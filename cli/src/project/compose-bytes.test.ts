@@ -147,7 +147,7 @@ describe('app-compose.json', () => {
 `;
     const { warnings } = await bytesOf({ name: 'demo' }, compose);
     expect(warnings).toEqual([
-      expect.stringContaining('no build context'),
+      expect.stringContaining('the build context . does not travel'),
       expect.stringContaining('privileged'),
       expect.stringContaining('./data is a path of the machine'),
       expect.stringContaining('/etc is a path of the machine'),

@@ -40,7 +40,7 @@ export async function composeBytes(project: Project): Promise<ComposeBytes> {
   const compose = await readText(project, 'docker_compose_file');
   const script = await readText(project, 'prelaunch_script');
   const hasSealedEnv = env.vars.length > 0;
-  const options = { directory: project.directory, hasSealedEnv, hasScript: doesSomething(script) };
+  const options = { directory: project.directory, hasSealedEnv, scripts: [script] };
   const { warnings, blockers } = checkComposeFile(compose, config.docker_compose_file, options);
   const fields: AppComposeFields = {
     name: config.name,
@@ -84,11 +84,6 @@ function guestKeyProvider({ platform, key_provider }: Project['config']): Projec
   return platform === 'gcp' && key_provider === 'local' ? 'tpm' : key_provider;
 }
 
-/** Comments and blank lines make no files. */
-function doesSomething(script: string): boolean {
-  return script.split('\n').some((line) => !/^\s*(?:#|$)/.test(line));
-}
-
 async function shippedFile(
   project: Project,
   vars: readonly EnvVar[],
@@ -108,7 +103,7 @@ async function shippedFile(
   if (runner !== 'docker-compose' || dockerComposeFile === undefined)
     return { bytes, allowedEnvs, warnings: own, blockers: [] };
   const scripts = [preLaunchScript ?? '', ...initScripts];
-  const options = { ...project, hasSealedEnv: vars.length > 0, hasScript: scripts.some(doesSomething) };
+  const options = { ...project, hasSealedEnv: vars.length > 0, scripts };
   const found = checkShipped(dockerComposeFile, `docker_compose_file of ${name}`, options);
   return { bytes, allowedEnvs, warnings: [...found.warnings, ...own], blockers: found.blockers };
 }

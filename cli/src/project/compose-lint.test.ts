@@ -17,7 +17,7 @@ const lint = (text: string, options: Partial<LintOptions> = {}) =>
   checkComposeFile(text, 'docker-compose.yaml', {
     directory,
     hasSealedEnv: false,
-    hasScript: false,
+    scripts: [],
     ...options,
   });
 const service = (members: string, options: Partial<LintOptions> = {}) =>
@@ -83,7 +83,20 @@ describe('files that do not travel', () => {
     const text = `services: {a: {${IMAGE}, env_file: other.env, secrets: [s]}}\nsecrets: {s: {file: ./s}, unused: {file: ./u}}`;
     expect(lint(text).blockers).toHaveLength(2);
     expect(lint(text).warnings).toHaveLength(3);
-    expect(lint(text, { hasScript: true })).toMatchObject({ blockers: [], warnings: { length: 3 } });
+    expect(lint(text, { scripts: ['make files'] })).toMatchObject({ blockers: [], warnings: { length: 3 } });
+  });
+  it('a build context blocks; what the machine can build does not', () => {
+    const blocked = (build: string, options = {}) =>
+      lint(`services: {a: {${IMAGE}, build: ${build}}}`, options).blockers;
+    expect(blocked('.')).toEqual([
+      'build of service a: the build context . does not travel to the machine; push an image, and name it under image',
+    ]);
+    expect(blocked('{context: ./web, dockerfile: D}')).toEqual([expect.stringContaining('context ./web')]);
+    expect(blocked('{dockerfile: D}')).toHaveLength(1);
+    expect(blocked('.', { scripts: ['# nothing'] })).toHaveLength(1);
+    expect(blocked('.', { scripts: ['mkdir x'] })).toEqual([]);
+    expect(blocked('https://git.example/x.git#main')).toEqual([]);
+    expect(blocked('{context: ., dockerfile_inline: FROM x}')).toEqual([]);
   });
   it('the sealed environment is no file that stays', () => {
     expect(service('env_file: [.env, ./.env]', { hasSealedEnv: true })).toEqual([]);

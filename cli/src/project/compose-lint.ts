@@ -5,7 +5,8 @@ import {
   type ComposeMap,
   ComposeValues,
   changedScalars,
-  filesThatStay,
+  explainStayingFiles,
+  isOfTheMachine,
   memberOf,
   readComposeFile,
   serviceVolumes,
@@ -19,8 +20,8 @@ export interface LintOptions {
   readonly directory: string;
   /** Whether the project seals an environment. */
   readonly hasSealedEnv: boolean;
-  /** A script inside the machine can make files that do not travel. */
-  readonly hasScript: boolean;
+  /** The scripts inside the machine; they can make files that do not travel. */
+  readonly scripts: readonly string[];
 }
 
 /** What was found in a compose file that can be read. */
@@ -41,7 +42,7 @@ const MAX_WARNINGS = 20;
 export function checkComposeFile(text: string, name: string, options: LintOptions): LintResult {
   const file = parse(text, name);
   const values = new ComposeValues(file.source, { variables: {}, isDraft: true });
-  const { warnings: staying, blockers } = stayingFiles(file, options);
+  const { warnings: staying, blockers } = explainStayingFiles(file, options);
   const found = [
     ...staying,
     ...[...file.services].flatMap(([service, body]) => lintService(service, body, values, options)),
@@ -69,18 +70,6 @@ function parse(text: string, name: string): ComposeFile {
   }
 }
 
-function stayingFiles(file: ComposeFile, { hasSealedEnv, hasScript }: LintOptions): LintResult {
-  const warnings: string[] = [];
-  const blockers: string[] = [];
-  for (const { path, user, instead, required } of filesThatStay(file, hasSealedEnv)) {
-    if (isOfTheMachine(path)) continue;
-    const text = `${user}: the file ${path} does not travel to the machine; ${instead}`;
-    warnings.push(text);
-    if (required && !hasScript) blockers.push(text);
-  }
-  return { warnings, blockers };
-}
-
 function lintService(
   name: string,
   service: ComposeMap,
@@ -93,8 +82,6 @@ function lintService(
     found.push(
       `Service ${name}: image ${image} is not pinned; its content is not measured (use image@sha256:…)`,
     );
-  if (memberOf(service, 'build') !== undefined)
-    found.push(`Service ${name}: the guest has no build context; push an image instead`);
   if (values.flag(service, 'privileged', false))
     found.push(`Service ${name} is privileged: it can read every key of the machine`);
   if (memberOf(service, 'restart') === undefined) found.push(`Service ${name} has no restart policy`);
@@ -108,14 +95,6 @@ function lintService(
 /** Mounts of these mean the machine's own, and work. */
 const MEANT_PATHS =
   /^\/(?:$|(?:cgroup|dev|dstack|proc|run|sys|var\/run|lib\/modules|var\/lib\/docker|usr\/share\/zoneinfo|etc\/(?:localtime|timezone|ssl|ca-certificates))(?:\/|$))/;
-/** Every machine has something there. */
-const MACHINE_PATHS =
-  /^\/(?:$|(?:bin|boot|dev|dstack|etc|lib|lib64|proc|root|run|sbin|sys|tmp|usr|var)(?:\/|$))/;
-
-function isOfTheMachine(path: string): boolean {
-  return MACHINE_PATHS.test(path);
-}
-
 function hostPath(path: string, directory: string): string | undefined {
   if (MEANT_PATHS.test(path)) return undefined;
   if (isOfTheMachine(path)) return `${path} is a path of the machine, not of your host`;

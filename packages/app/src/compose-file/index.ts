@@ -15,7 +15,7 @@ export { type ComposeSource, quoted } from './compose-source.ts';
 export { ComposeValues, type ValueScope } from './compose-values.ts';
 export { type ContainerPlan, type ContainerPlanOptions, planContainers } from './container-plan.ts';
 export type { PortMapping } from './container-ports.ts';
-export { filesThatStay, type StayingFile } from './files-that-stay.ts';
+export { explainStayingFiles, isOfTheMachine } from './files-that-stay.ts';
 export { ENGINE_SOCKET, type ProcessPlan, type ProcessService, planProcesses } from './process-plan.ts';
 export type { RestartPolicy } from './restart-policy.ts';
 export type { Dependency } from './service-dependencies.ts';

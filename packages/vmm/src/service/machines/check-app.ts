@@ -8,7 +8,7 @@ import {
   HOST_SHARED_LIMITS,
   parseAppCompose,
 } from '@dstack-cloud/app';
-import { readComposeFile } from '@dstack-cloud/app/compose-file';
+import { explainStayingFiles, readComposeFile } from '@dstack-cloud/app/compose-file';
 import { utf8 } from '@dstack-cloud/encoding';
 import { VmmError } from '../../errors.ts';
 
@@ -43,7 +43,7 @@ export function checkApp(
     const compose = parseAppCompose(composeFile);
     if (OWN_IMAGE.test(host.commandLine)) assertSupported(compose, DISK_MACHINE);
     else assertKnown(compose);
-    if (compose.runner === 'docker-compose') readComposeFile(compose.dockerComposeFile ?? '');
+    if (compose.runner === 'docker-compose') requireStartable(compose, encryptedEnv.length > 0);
     if (host.hasTee) {
       const user = userConfig === '' ? undefined : utf8(userConfig);
       const osVersion = host.version === '' ? undefined : host.version;
@@ -58,6 +58,27 @@ export function checkApp(
       ...(expected === undefined ? {} : { expected }),
       ...(found === undefined ? {} : { found }),
     });
+  }
+}
+
+/** Refuses what needs files that only its author has, such as a build context. */
+function requireStartable(
+  { dockerComposeFile = '', preLaunchScript = '', initScripts }: AppCompose,
+  hasSealedEnv: boolean,
+): void {
+  const file = readComposeFile(dockerComposeFile);
+  const scripts = [preLaunchScript, ...initScripts];
+  const blockers = blockersOf(file, { hasSealedEnv, scripts });
+  if (blockers.length > 0) throw new AppError('compose-file-unsupported', blockers.join('; '));
+}
+
+function blockersOf(...[file, options]: Parameters<typeof explainStayingFiles>): readonly string[] {
+  try {
+    return explainStayingFiles(file, options).blockers;
+  } catch (error) {
+    // Docker in the guest does what our own reader does not.
+    if (error instanceof AppError && error.code === 'compose-file-unsupported') return [];
+    throw error;
   }
 }
 
