@@ -35,6 +35,7 @@ const systemPackages = [
   { name: 'wireguard-tools', program: 'wg', use: 'tunnels of the gateway' },
   { name: 'wireguard-go', program: 'wireguard-go', use: 'tunnels of the gateway' },
   { name: 'etcd-server', program: 'etcd', use: 'several nodes of the gateway' },
+  { name: 'openssh-server', program: 'sshd', use: 'commands by SSH to a real server' },
   { name: 'qemu-utils', program: 'qemu-img', use: 'virtual machines' },
   { name: 'ovmf', file: '/usr/share/OVMF/OVMF_CODE.fd', use: 'the measured boot of virtual machines' },
   { name: 'squashfs-tools', program: 'unsquashfs', use: 'root file systems against the reference tool' },

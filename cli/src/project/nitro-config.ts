@@ -28,7 +28,17 @@ export interface NitroConfig {
   readonly instance_profile: string;
   /** Private bucket for the enclave image; the parent fetches it from there. */
   readonly bucket: string;
-  readonly access: 'ssm';
+  /** How commands reach the parent instance. */
+  readonly access: 'ssm' | 'ssh';
+  /** Access `ssh`: who logs in, with which private key (empty for an agent), where, and the host's public key. */
+  readonly ssh_user: string;
+  readonly key_path: string;
+  readonly ssh_host: string;
+  readonly ssh_port: number;
+  /** Empty to ask AWS, by the console of the instance. */
+  readonly ssh_host_key: string;
+  /** Addresses that the security group lets in to `ssh_port`. */
+  readonly ssh_sources: readonly string[];
   readonly ebs_size: number;
   /** Container image from this file of the project; empty to build `dockerfile`. */
   readonly image: string;
@@ -67,7 +77,19 @@ const members = z.looseObject({
   key_name: text,
   instance_profile: text,
   bucket: text,
-  access: z.enum(['ssm']).default('ssm'),
+  access: z.enum(['ssm', 'ssh']).default('ssm'),
+  ssh_user: z
+    .string()
+    .regex(/^[a-z_][a-z0-9_-]{0,31}$/, 'must be the name of a user')
+    .default('ec2-user'),
+  key_path: text,
+  ssh_host: z
+    .string()
+    .regex(/^[0-9A-Za-z.:-]*$/, 'must be an address or a name')
+    .default(''),
+  ssh_port: port.default(22),
+  ssh_host_key: text,
+  ssh_sources: z.array(z.string().min(1)).max(16).default([]),
   ebs_size: z.int().min(8).max(16_384).default(20),
   image: text,
   dockerfile: z.string().min(1).default('Dockerfile'),

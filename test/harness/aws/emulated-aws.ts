@@ -1,6 +1,6 @@
 /**
  * AWS on loopback: moto's server, and before it what moto lacks, which is checked against AWS's own model. That is commands by SSM
- * on an emulated instance, tokens that keep a launch from happening twice, and whether an instance has enclaves.
+ * on an emulated instance, its console, tokens that keep a launch from happening twice, and whether an instance has enclaves.
  */
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -38,6 +38,10 @@ export interface EmulatedAws {
   onSilence: (() => void) | undefined;
   /** Of instances that are launched from now on. */
   hasEnclaves: boolean;
+  /** What instances have printed on their console. */
+  console: string;
+  /** Folder with the root of each host. */
+  readonly folder: string;
   forgetCalls(): void;
   reset(): Promise<void>;
   close(): Promise<void>;
@@ -86,6 +90,8 @@ export async function startAws(): Promise<EmulatedAws> {
     fault: undefined,
     onSilence: undefined,
     hasEnclaves: true,
+    console: '',
+    folder,
     forgetCalls: () => {
       calls.length = 0;
       number = 0;
@@ -138,6 +144,7 @@ export async function startAws(): Promise<EmulatedAws> {
   async function answerTo(request: IncomingMessage, call: Call, body: Buffer): Promise<Answer> {
     const { name, parameters } = call;
     if (name in FAKES) return await fake(name as keyof typeof FAKES, body);
+    if (name === 'GetConsoleOutput') return consoleOutput(parameters.get('InstanceId') ?? '');
     if (name === 'RunInstances') {
       const token = parameters.get('ClientToken');
       if (token === null) schemaErrors.push('RunInstances without a ClientToken');
@@ -158,6 +165,13 @@ export async function startAws(): Promise<EmulatedAws> {
     if (name === 'TerminateInstances' || name === 'StopInstances')
       hosts.get(parameters.get('InstanceId.1') ?? '')?.powerOff();
     return await forward(request, body);
+  }
+
+  /** moto prints the same text for every instance. */
+  function consoleOutput(id: string): Answer {
+    const output = Buffer.from(aws.console, 'latin1').toString('base64');
+    const body = `<GetConsoleOutputResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>${randomUUID()}</requestId><instanceId>${id}</instanceId><timestamp>${new Date().toISOString()}</timestamp><output>${output}</output></GetConsoleOutputResponse>`;
+    return { status: 200, headers: { 'content-type': 'text/xml' }, body: Buffer.from(body) };
   }
 
   /** Commands by SSM. */

@@ -23,7 +23,7 @@ const MAX_ERROR = 8_000;
 /** Programs of this computer, read-only; the rest of the root is the instance's own. */
 const SCRIPT = `
 set -e
-root=$1; node=$2
+root=$1; node=$2; shift 2
 mount --make-rprivate /
 mount --bind /usr "$root/usr"
 mount -o remount,ro,bind "$root/usr"
@@ -32,8 +32,19 @@ mount --bind "$node" "$root/packages/node"
 mount -t proc proc "$root/proc"
 for name in null zero urandom; do : > "$root/dev/$name"; mount --bind "/dev/$name" "$root/dev/$name"; done
 ln -sfn /proc/self/fd "$root/dev/fd"
-exec chroot "$root" /usr/bin/env -i PATH=/fake:/installed:/usr/local/bin:/usr/sbin:/usr/bin HOME=/root /bin/sh /script
+exec chroot "$root" /usr/bin/env -i PATH=/fake:/installed:/usr/local/bin:/usr/sbin:/usr/bin HOME=/root /bin/sh "$@"
 `;
+
+/** Writes a program that runs what a login by SSH asks for on the newest of the hosts in a folder. @returns its path */
+export function loginProgram(hosts: string, path: string): string {
+  const quoted = `'${SCRIPT.replaceAll("'", "'\\''")}'`;
+  const text = `#!/bin/sh
+root=$(ls -dt ${hosts}/i-* | head -n 1)
+exec unshare --mount sh -c ${quoted} sh "$root" ${process.execPath} -c "$SSH_ORIGINAL_COMMAND"
+`;
+  writeFileSync(path, text, { mode: 0o755 });
+  return path;
+}
 
 interface Ran {
   readonly code: number;
@@ -78,10 +89,14 @@ export class EmulatedHost {
   /** Runs a script as the agent of SSM does. */
   async run(script: string): Promise<Ran> {
     writeFileSync(join(this.root, 'script'), script);
-    const child = spawn('unshare', ['--mount', 'sh', '-c', SCRIPT, 'sh', this.root, process.execPath], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-    });
+    const child = spawn(
+      'unshare',
+      ['--mount', 'sh', '-c', SCRIPT, 'sh', this.root, process.execPath, '/script'],
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+      },
+    );
     const out = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr'] as const)
       child[name].on('data', (chunk: Buffer) => {

@@ -8,6 +8,7 @@ import type { CheckOptions, Place } from '../../platform.ts';
 import { refuseEnvironment } from '../refuse-environment.ts';
 import { explainAws, unless } from './aws-error.ts';
 import { type AwsPlace, openAws } from './aws-place.ts';
+import { awsSettings } from './aws-settings.ts';
 import { requireBucket } from './bucket.ts';
 import { hostPrograms } from './host-programs.ts';
 import { parentImage } from './launch.ts';
@@ -34,6 +35,11 @@ export async function checkAws(
   await requireX86(enclave.enclave.file);
   proxyText(place, enclave);
   await hostPrograms();
+  const settings = awsSettings(place);
+  if (settings.nitro.access === 'ssh') {
+    const { requireSsh } = await import('./ssh/reach-by-ssh.ts');
+    await requireSsh({ place, settings });
+  }
   const aws = await openAws(place);
   requireSameRegion(aws, before);
   const live = await findInstance(aws);

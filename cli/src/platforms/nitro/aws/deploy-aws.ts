@@ -10,6 +10,7 @@ import { type AwsPlace, openAws } from './aws-place.ts';
 import { ensureBucket, sweepObjects } from './bucket.ts';
 import { requireEnclave } from './check-aws.ts';
 import { driftOf, parseEnclaves } from './enclaves.ts';
+import { allowSsh } from './firewall-aws.ts';
 import { deployScript } from './host-script.ts';
 import { runOnHost, untilReachable } from './host-shell.ts';
 import { launch, launchToken, untilRunning } from './launch.ts';
@@ -55,11 +56,12 @@ export async function deployAws(
   }
   live ??= await launchOnce(aws, enclave, before ?? next);
   const id = live.InstanceId ?? '';
+  await allowSsh(aws);
   live = await startParent(aws, live);
   context.info(`Waiting until ${id} takes commands`);
-  await untilReachable(aws, id);
+  live = await untilReachable(aws, live);
   context.info('Starting the enclave');
-  const running = parseEnclaves(await runOnHost(aws, id, 'deploy', deployScript(release)));
+  const running = parseEnclaves(await runOnHost(aws, live, 'deploy', deployScript(release)));
   if (running === undefined) throw new CliError('boot_failed', 'The enclave ended as soon as it had started');
   const [other] = driftOf(running, next.registers);
   if (other !== undefined) throw new CliError('boot_failed', `The host runs another image. ${other}`);

@@ -4,7 +4,7 @@ import {
   RevokeSecurityGroupIngressCommand,
 } from '@aws-sdk/client-ec2';
 import { CliError } from '../../../errors.ts';
-import type { Port } from '../../cloud/port.ts';
+import { type Port, parseSource } from '../../cloud/port.ts';
 import type { Firewall } from '../../platform.ts';
 import { explainAws, unless } from './aws-error.ts';
 import { type AwsPlace, openAws } from './aws-place.ts';
@@ -95,6 +95,19 @@ function permission({ protocol, number }: Port, sources: readonly string[]): IpP
         : { Ipv6Ranges: v6.map((CidrIpv6) => ({ CidrIpv6, Description: 'dstack-cloud' })) }),
     },
   ];
+}
+
+/** Opens the port of the SSH server for who is named, and closes it for all others. */
+export async function allowSsh(aws: AwsPlace): Promise<void> {
+  const { access, ssh_port, ssh_sources } = aws.settings.nitro;
+  if (access !== 'ssh' || ssh_sources.length === 0) return;
+  const port: Port = { protocol: 'tcp', number: ssh_port };
+  const { id, permissions } = await requireGroup(aws);
+  const [wanted, now] = [ssh_sources.map(parseSource), sourcesOf(permissions, port)];
+  const added = wanted.filter((one) => !now.includes(one));
+  const gone = now.filter((one) => !wanted.includes(one));
+  await authorize(aws, id, port, added);
+  await revoke(aws, id, port, gone);
 }
 
 async function authorize(

@@ -1,17 +1,12 @@
-import {
-  DescribeInstanceInformationCommand,
-  GetCommandInvocationCommand,
-  SendCommandCommand,
-} from '@aws-sdk/client-ssm';
+import type { Instance } from '@aws-sdk/client-ec2';
 import { CliError } from '../../../errors.ts';
-import { explainAws, unless } from './aws-error.ts';
 import type { AwsPlace } from './aws-place.ts';
-import { waitUntil } from './wait-until.ts';
+import type { Ran } from './ran.ts';
+import { runBySsm, untilOnline } from './ssm.ts';
 
-/** An instance that was just launched installs updates before its agent says that it is there. */
+/** An instance that was just launched installs updates before it takes commands. */
 const ONLINE_MS = 15 * 60_000;
 const WORK_MS = 20 * 60_000;
-const DONE = ['Success', 'Failed', 'TimedOut', 'Cancelled'];
 const TAIL = 1500;
 
 /** What is known about why a host cannot run an enclave. */
@@ -39,52 +34,41 @@ const KNOWN: readonly (readonly [pattern: RegExp, sentence: string, hint: string
   ],
 ];
 
-/** Waits until the instance takes commands. @throws CliError `timed_out` */
-export async function untilReachable(aws: AwsPlace, id: string): Promise<void> {
-  const { ssm, options, place } = aws;
-  const Filters = [{ Key: 'InstanceIds', Values: [id] }];
-  try {
-    await waitUntil(place.context, `Instance ${id} does not take commands`, ONLINE_MS, async () => {
-      const { InstanceInformationList = [] } = await ssm.send(
-        new DescribeInstanceInformationCommand({ Filters }),
-        options,
-      );
-      return InstanceInformationList.find(({ PingStatus }) => PingStatus === 'Online');
-    });
-  } catch (error) {
-    if (error instanceof CliError && error.code === 'timed_out')
-      throw new CliError('timed_out', error.message, {
-        hint: 'Its subnet must reach AWS Systems Manager (a public address, or a NAT gateway), and nitro_config.instance_profile must have AmazonSSMManagedInstanceCore; then run the same command again',
-      });
-    throw explainAws(`Instance ${id}`, error);
+/**
+ * Waits until the instance takes commands.
+ *
+ * @returns it, with all that is known about it by then
+ * @throws CliError `timed_out`
+ */
+export async function untilReachable(aws: AwsPlace, live: Instance): Promise<Instance> {
+  if (aws.settings.nitro.access === 'ssh') {
+    const { untilSshAnswers } = await import('./ssh/reach-by-ssh.ts');
+    return await untilSshAnswers(aws, live, ONLINE_MS);
   }
+  await untilOnline(aws, live.InstanceId ?? '', ONLINE_MS);
+  return live;
 }
 
 /**
- * Runs a script as root on an instance, by AWS Systems Manager. @returns standard output
+ * Runs a script as root on an instance: by AWS Systems Manager, or by SSH where that is configured. @returns standard output
  * @throws CliError `boot_failed` with the last lines that it wrote
  */
-export async function runOnHost(aws: AwsPlace, id: string, what: string, script: string): Promise<string> {
-  const { ssm, options, place } = aws;
-  try {
-    const { Command } = await ssm.send(
-      new SendCommandCommand({
-        ...{ DocumentName: 'AWS-RunShellScript', InstanceIds: [id], Comment: `dstack-cloud: ${what}` },
-        Parameters: { commands: [script], executionTimeout: [String(WORK_MS / 1000)] },
-      }),
-      options,
-    );
-    const CommandId = Command?.CommandId ?? '';
-    const ended = await waitUntil(place.context, what, WORK_MS, async () => {
-      const asked = ssm.send(new GetCommandInvocationCommand({ CommandId, InstanceId: id }), options);
-      const invocation = await unless(['InvocationDoesNotExist'], asked);
-      return DONE.includes(invocation?.Status ?? '') ? invocation : undefined;
-    });
-    if (ended.Status === 'Success') return ended.StandardOutputContent ?? '';
-    throw hostError(what, String(ended.Status), ended.StandardErrorContent ?? '');
-  } catch (error) {
-    throw explainAws(what, error);
-  }
+export async function runOnHost(
+  aws: AwsPlace,
+  live: Instance,
+  what: string,
+  script: string,
+): Promise<string> {
+  const ran = await runBy(aws, live, what, script);
+  if (ran.how === undefined) return ran.stdout;
+  throw hostError(what, ran.how, ran.stderr);
+}
+
+async function runBy(aws: AwsPlace, live: Instance, what: string, script: string): Promise<Ran> {
+  if (aws.settings.nitro.access !== 'ssh')
+    return await runBySsm(aws, live.InstanceId ?? '', what, script, WORK_MS);
+  const { runOverSsh } = await import('./ssh/reach-by-ssh.ts');
+  return await runOverSsh(aws, live, what, script, WORK_MS);
 }
 
 function hostError(what: string, status: string, stderr: string): CliError {

@@ -40,12 +40,14 @@ export async function launch(aws: AwsPlace, appId: string, token: string): Promi
   const { nitro } = settings;
   const network = await findNetwork(aws);
   const groups = [await ensureSecurityGroup(aws, network), ...nitro.security_group_ids];
-  const profile = await ensureProfile(aws);
+  const profile =
+    nitro.access === 'ssh' && nitro.instance_profile === '' ? undefined : await ensureProfile(aws);
   const tags = [...ownTags(settings), { Key: APP_ID, Value: appId }];
   const input: RunInstancesCommandInput = {
     ...{ ClientToken: token, MinCount: 1, MaxCount: 1 },
     ...{ ImageId: await parentImage(aws), InstanceType: nitro.instance_type as never },
-    ...{ SubnetId: network.subnet, SecurityGroupIds: groups, IamInstanceProfile: { Name: profile } },
+    ...{ SubnetId: network.subnet, SecurityGroupIds: groups },
+    ...(profile === undefined ? {} : { IamInstanceProfile: { Name: profile } }),
     ...(nitro.key_name === '' ? {} : { KeyName: nitro.key_name }),
     // It cannot be switched on later.
     EnclaveOptions: { Enabled: true },

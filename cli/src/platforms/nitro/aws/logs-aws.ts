@@ -29,7 +29,7 @@ export async function logsAws(place: Place, _state: ProjectState, request: LogRe
   let lines = Math.min(request.lines, MAX_LINES);
   let cursor: string | undefined;
   for (;;) {
-    const text = await runOnHost(aws, live.InstanceId, 'logs', logScript(lines, cursor));
+    const text = await runOnHost(aws, live, 'logs', logScript(lines, cursor));
     for (const line of text.split('\n')) {
       const next = CURSOR.exec(line)?.[1];
       if (next !== undefined) cursor = next;

@@ -1,3 +1,4 @@
+import type { NitroConfig } from '../../../project/nitro-config.ts';
 import type { Prepared } from '../../../project/shared-files.ts';
 import type { CheckOptions, Place, PlannedChange } from '../../platform.ts';
 import { openAws } from './aws-place.ts';
@@ -20,8 +21,8 @@ export async function planAws(
   const group = (await findSecurityGroup(aws)) !== undefined;
   return [
     { action: isThere(await requireBucket(aws)), what: `bucket s3://${settings.bucket}` },
-    { action: isThere(group), what: `security group of ${settings.instance}`, note: 'lets nothing in' },
-    ...(nitro.instance_profile === '' && launches
+    { action: isThere(group), what: `security group of ${settings.instance}`, note: letsIn(nitro) },
+    ...(nitro.instance_profile === '' && nitro.access === 'ssm' && launches
       ? [
           {
             action: 'make' as const,
@@ -45,4 +46,9 @@ export async function planAws(
       ...(launches ? {} : { note: 'restarts with the new image' }),
     },
   ];
+}
+
+function letsIn({ access, ssh_port, ssh_sources }: NitroConfig): string {
+  if (access === 'ssm' || ssh_sources.length === 0) return 'lets nothing in';
+  return `lets ${ssh_sources.join(', ')} in to port ${ssh_port}`;
 }

@@ -29,8 +29,8 @@ export async function stopAws(
     await stopParent(aws, id);
     stopped = true;
   } else if (isUp) {
-    await untilReachable(aws, id);
-    stopped = (await runOnHost(aws, id, 'stop', STOP_SCRIPT)).includes('stopped');
+    const reached = await untilReachable(aws, live);
+    stopped = (await runOnHost(aws, reached, 'stop', STOP_SCRIPT)).includes('stopped');
     place.context.info(
       `Instance ${id} goes on running, which costs money: dstack-cloud stop --host stops it too`,
     );
@@ -51,11 +51,9 @@ export async function startAws(place: Place, state: ProjectState): Promise<Machi
       hint: 'Make it again with dstack-cloud deploy',
       exitCode: place.context.exitCode ? EXIT.notFound : EXIT.failure,
     });
-  const live = await startParent(aws, found);
-  const id = live.InstanceId ?? '';
-  await untilReachable(aws, id);
+  const live = await untilReachable(aws, await startParent(aws, found));
   place.context.info('Starting the enclave');
-  await runOnHost(aws, id, 'start', START_SCRIPT);
+  await runOnHost(aws, live, 'start', START_SCRIPT);
   const next = { ...withInstance(place, state, live), status: 'RUNNING' };
   await writeProjectState(place.project.directory, next);
   return await reportInstance(aws, next, live);

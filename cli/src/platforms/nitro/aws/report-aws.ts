@@ -34,7 +34,7 @@ export async function reportInstance(
   let status = parent;
   if (live !== undefined && parent === 'RUNNING') {
     try {
-      enclave = parseEnclaves(await runOnHost(aws, live.InstanceId ?? '', 'status', DESCRIBE_SCRIPT));
+      enclave = parseEnclaves(await runOnHost(aws, live, 'status', DESCRIBE_SCRIPT));
       status = enclave?.state ?? 'STOPPED';
       if (enclave !== undefined) drift.push(...driftOf(enclave, state.registers));
     } catch (error) {
