@@ -1,6 +1,7 @@
 import { taskSummaries } from '@dstack-cloud/contracts/task-summaries';
-import { printableMessage } from '@dstack-cloud/encoding';
-import { Command, Option, type OutputConfiguration } from 'commander';
+import { nearestName, printableMessage } from '@dstack-cloud/encoding';
+import { Argument, Command, Option, type OutputConfiguration } from 'commander';
+import { SHELLS } from './completion/completion-script.ts';
 import type { Context } from './context.ts';
 import {
   EIF_BUILD_EXAMPLES,
@@ -60,7 +61,7 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
   };
 
   command('new <NAME>', 'make a project', () => import('./commands/new.ts'))
-    .option('--platform <NAME>', 'local, gcp or nitro (default: platform of the configuration, else gcp)')
+    .option('--platform <NAME>', 'local, gcp or nitro (default: platform of the configuration, else local)')
     .addOption(
       new Option('--template <NAME>', 'app (default), or kms: a key service').choices(['app', 'kms']),
     )
@@ -116,14 +117,19 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .option('--trust-signer <HEX>', 'accept environment keys of this KMS signer without a chain');
   withSendingOptions(deploy);
   command('status', 'state, addresses and measurements', () => import('./commands/status.ts'));
+  command('history', 'what was deployed, and when', () => import('./commands/history.ts'));
+  command('open', 'open the app in the browser', () => import('./commands/open.ts')).option(
+    '--agent',
+    "the machine's agent instead",
+  );
   command(
-    'logs',
+    'logs [CONTAINER]',
     'console of the machine, its journal, or log of a container',
     () => import('./commands/logs.ts'),
   )
     .option('-f, --follow', 'go on until Ctrl-C')
     .option('-n, --lines <N>', 'last lines', '100')
-    .option('--container <NAME>', 'one container')
+    .option('--container <NAME>', 'one container, as the argument')
     .option('--journal', 'the journal of the machine (local, driver vm)');
   command('stop', 'stop the machine', () => import('./commands/stop.ts')).option(
     '--host',
@@ -361,6 +367,23 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     () => import('./commands/console.ts'),
   ).option('--port <PORT>', 'port on 127.0.0.1; 0 takes a free one (default: 8190)');
 
+  command('completion', 'a script that completes commands', async () => {
+    const { run } = await import('./commands/completion.ts');
+    return { run: (given, words) => run(given, words, program) };
+  })
+    .addArgument(new Argument('<SHELL>').choices(SHELLS))
+    .addHelpText('after', COMPLETION_EXAMPLES);
+  program
+    .command('help [COMMAND...]')
+    .description('help of a command')
+    .helpOption('-h, --help', 'this text')
+    .exitOverride()
+    .configureOutput(output(context))
+    .action(async (words: string[]) => {
+      requireCommand(program, words);
+      await createProgram(context, finish).parseAsync([...words, '--help'], { from: 'user' });
+    });
+
   const info = group(context, program, 'info', 'what the contracts say');
   for (const [name, summary] of Object.entries(taskSummaries)) {
     const [kind, verb] = name.split(':') as ['kms' | 'app' | 'info', string];
@@ -409,6 +432,26 @@ function withSendingOptions(command: Command): Command {
     .option('--max-cost <ETH>', 'refuse a transaction for which the endpoint asks more (default: 1)');
 }
 
+/** @throws CliError `usage` for words that are no command */
+function requireCommand(program: Command, words: readonly string[]): void {
+  let at = program;
+  for (const word of words) {
+    const found = at.commands.find((one) => one.name() === word);
+    if (found === undefined) {
+      const near = nearestName(
+        word,
+        at.commands.map((one) => one.name()),
+      );
+      const hint = near === undefined ? {} : { hint: `Did you mean ${near}?` };
+      throw new CliError('usage', `There is no command ${words.join(' ')}`, {
+        exitCode: EXIT.usage,
+        ...hint,
+      });
+    }
+    at = found;
+  }
+}
+
 /** A command that only holds others; bare, it prints its help. */
 function group(context: Context, parent: Command, name: string, summary: string): Command {
   const added = parent.command(name).description(summary).helpOption('-h, --help', 'this text');
@@ -448,6 +491,12 @@ function once(name: string): (value: string, before: string | undefined) => stri
     throw new CliError('usage', `${name} is given twice`, { exitCode: EXIT.usage });
   };
 }
+
+const COMPLETION_EXAMPLES = `
+Examples:
+  source <(dstack-cloud completion bash)                      this shell; in ~/.bashrc: every one
+  dstack-cloud completion zsh > "\${fpath[1]}/_dstack-cloud"
+  dstack-cloud completion fish > ~/.config/fish/completions/dstack-cloud.fish`;
 
 const ARCHITECTURES = ['x86_64', 'aarch64'];
 

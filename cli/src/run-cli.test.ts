@@ -103,8 +103,8 @@ describe('new', () => {
     expect((await box.run('new', 'one')).stderr).toContain("Directory 'one' already exists.");
   });
 
-  it('uses the cloud template by default, and no .env without a KMS', async () => {
-    await box.run('new', 'gcp', '--kp', 'tpm', '--gw');
+  it('makes a project for a cloud, without .env when there is no KMS', async () => {
+    await box.run('new', 'gcp', '--platform', 'gcp', '--kp', 'tpm', '--gw');
     const app = JSON.parse(readFileSync(box.path('gcp/app.json'), 'utf8'));
     expect(app).toMatchObject({
       platform: 'gcp',
@@ -115,6 +115,15 @@ describe('new', () => {
     expect(app.env_file).toBeUndefined();
     expect(existsSync(box.path('gcp/.env'))).toBe(false);
     expect(readFileSync(box.path('gcp/docker-compose.yaml'), 'utf8')).toContain('image: nginx:alpine');
+  });
+
+  it('is for this host unless something else is asked for, and keeps secrets out of git', async () => {
+    await box.run('new', 'here');
+    expect(JSON.parse(readFileSync(box.path('here/app.json'), 'utf8'))).toMatchObject({ platform: 'local' });
+    expect(readFileSync(box.path('here/.gitignore'), 'utf8').split('\n')).toContain('.env');
+    writeFileSync(box.path('cloud.json'), JSON.stringify({ platform: 'gcp' }));
+    await box.run('new', 'there', '--config', box.path('cloud.json'));
+    expect(JSON.parse(readFileSync(box.path('there/app.json'), 'utf8'))).toMatchObject({ platform: 'gcp' });
   });
 
   it('makes a project for a virtual machine, and says how the image gets there', async () => {
@@ -178,7 +187,7 @@ describe('new', () => {
       'instance name',
     ],
     ['one that is too long', ['--platform', 'local', '--instance-name', 'x'.repeat(129)], 'instance name'],
-    ['one that no cloud takes', ['--instance-name', 'UPPER'], 'instance name'],
+    ['one that no cloud takes', ['--platform', 'gcp', '--instance-name', 'UPPER'], 'instance name'],
     ['an image name that leads elsewhere', ['--os-image', '../image'], 'OS image'],
     ['an image name that is too long', ['--os-image', 'x'.repeat(65)], 'OS image'],
   ])('refuses %s', async (_name, flags, message) => {

@@ -173,6 +173,29 @@ describe('a compose hash that the contract does not allow', () => {
     expect(readdirSync(project)).not.toContain('state.json');
   }, 60_000);
 
+  test('open gives the URL of what runs, history what was deployed, the newest first', async () => {
+    expect(await cli('open')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('dstack-cloud deploy'),
+    });
+    expect(await cli('history', '--json')).toMatchObject({ code: 0, stdout: '[]\n' });
+    expect((await cli('--yes', 'deploy', '--register')).code).toBe(0);
+    const compose = join(project, 'docker-compose.yaml');
+    writeFileSync(compose, `${readFileSync(compose, 'utf8')}# second\n`);
+    expect((await cli('--yes', 'deploy', '--register')).code).toBe(0);
+    const { urls, compose_hash, revisions } = stateOf(project) as unknown as {
+      urls: { app: string };
+      compose_hash: string;
+      revisions: unknown[];
+    };
+    expect((await cli('open')).stdout).toBe(`${urls.app}\n`);
+    const history = JSON.parse((await cli('history', '--json')).stdout) as { compose_hash: string }[];
+    expect(history).toEqual([...revisions].reverse());
+    expect(history.length).toBe(2);
+    expect(history[0]?.compose_hash).toBe(compose_hash);
+    expect((await cli('history')).stdout.split('\n')[1]).toContain(compose_hash);
+  }, 90_000);
+
   test('doctor says what a deploy needs, and what is wrong with it', async () => {
     const findings = async (): Promise<Record<string, string>> => {
       const { stdout, code } = await cli('doctor', '--json');

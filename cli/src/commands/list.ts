@@ -4,7 +4,7 @@ import { globalConfigToTend } from '../platforms/load-place.ts';
 import { loadPlatform } from '../platforms/load-platform.ts';
 import { findProject, loadProjectToTend } from '../project/app-config.ts';
 
-const COLUMNS = ['NAME', 'STATUS', 'TEE', 'APP ID', 'URL', 'CREATED'] as const;
+const COLUMNS = ['NAME', 'STATUS', 'TEE', 'APP ID', 'URL', 'CREATED', 'PROJECT'] as const;
 
 /** `list`: every machine of the platform. */
 export async function run(
@@ -36,6 +36,7 @@ export async function run(
     one.app_id,
     one.urls['app'] ?? '-',
     one.created_at.slice(0, 19),
+    one.project ?? '-',
   ]);
   const widths = COLUMNS.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
   for (const row of [[...COLUMNS], ...rows])

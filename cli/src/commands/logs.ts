@@ -9,7 +9,7 @@ const MAX_LINES = 1_000_000;
 /** `logs`: the console of the machine, its journal, or one container. */
 export async function run(
   context: Context,
-  _args: readonly string[],
+  [named]: readonly (string | undefined)[],
   flags: Readonly<Record<string, unknown>>,
 ): Promise<undefined> {
   const lines = Number(flags['lines']);
@@ -22,7 +22,7 @@ export async function run(
   const platform = await loadPlatform(place.project.config.platform);
   // What the machine says of itself is enough to read its log.
   const state = (await findDeployment(place, platform)).state ?? (await requireDeployment(place, platform));
-  const container = typeof flags['container'] === 'string' ? flags['container'] : undefined;
+  const container = named ?? (typeof flags['container'] === 'string' ? flags['container'] : undefined);
   const journal = flags['journal'] === true;
   if (journal && container !== undefined)
     throw new CliError('bad_argument', '--journal and --container are two logs: ask for one', {

@@ -17,7 +17,7 @@ beforeEach(() => {
 afterEach(() => box.remove());
 
 const configure = (config: object): void => writeFileSync(box.path('config.json'), JSON.stringify(config));
-const make = (...more: string[]) => box.run('new', 'kms', '--template', 'kms', ...more);
+const make = (...more: string[]) => box.run('new', 'kms', '--template', 'kms', '--platform', 'gcp', ...more);
 const compose = (): string => readFileSync(box.path('kms', 'docker-compose.yaml'), 'utf8');
 
 describe('new --template kms', () => {

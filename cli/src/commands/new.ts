@@ -104,7 +104,7 @@ function templateOptions(
 ): TemplateOptions {
   const text = (key: string): string | undefined =>
     typeof flags[key] === 'string' ? (flags[key] as string) : undefined;
-  const platform = text('platform') ?? configured ?? 'gcp';
+  const platform = text('platform') ?? configured ?? 'local';
   if (!['local', 'gcp', 'nitro', 'aws'].includes(platform))
     throw new CliError('bad_argument', `Unknown platform ${platform}`, {
       expected: 'local, gcp or nitro',

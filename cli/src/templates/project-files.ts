@@ -50,6 +50,11 @@ const COMPOSE = `services:
 const PRELAUNCH = `#!/bin/sh
 # Runs inside the machine before the containers start. It is measured and public: no secrets here.
 `;
+/** Secrets, and what a deploy writes. */
+const GIT_IGNORE = `.env
+.dstack/
+shared/
+`;
 const ENV = `# NAME=value, as Docker Compose reads it; sealed to the app's key at deploy
 `;
 
@@ -64,6 +69,7 @@ export function projectFiles(options: TemplateOptions): ProjectFile[] {
     { name: '.user-config', text: '{}', mode: 0o644 },
   ];
   if (options.keyProvider === 'kms') files.push({ name: '.env', text: ENV, mode: 0o600 });
+  files.push({ name: '.gitignore', text: GIT_IGNORE, mode: 0o644 });
   return files;
 }
 
