@@ -13,6 +13,7 @@ import {
 import { CliError, EXIT } from './errors.ts';
 import { GLOBAL_HELP } from './global-options.ts';
 import { addGovCommands } from './gov-commands.ts';
+import { examplesOf } from './help/examples.ts';
 import { addMeasurementCommands } from './measurement-commands.ts';
 import { VERSION } from './version.ts';
 
@@ -49,6 +50,7 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
   const command = (usage: string, summary: string, load: Load, parent: Command = program): Command => {
     const added = parent.command(usage).description(summary).helpOption('-h, --help', 'this text');
     added.exitOverride().configureOutput(output(context));
+    added.addHelpText('after', examplesOf(wordsOf(added)));
     added.addHelpText('after', GLOBAL_HELP);
     return added.action(async (...given: unknown[]) => {
       given.pop();
@@ -379,6 +381,7 @@ export function createProgram(context: Context, finish: (exitCode: number) => vo
     .helpOption('-h, --help', 'this text')
     .exitOverride()
     .configureOutput(output(context))
+    .addHelpText('after', examplesOf('help'))
     .action(async (words: string[]) => {
       requireCommand(program, words);
       await createProgram(context, finish).parseAsync([...words, '--help'], { from: 'user' });
@@ -430,6 +433,12 @@ function withSendingOptions(command: Command): Command {
   return command
     .option('--timeout <SECONDS>', 'give up what the chain does not confirm in so long (default: 900)')
     .option('--max-cost <ETH>', 'refuse a transaction for which the endpoint asks more (default: 1)');
+}
+
+/** What is typed to call a command, without the program's name. */
+function wordsOf(command: Command): string {
+  const { parent } = command;
+  return parent?.parent == null ? command.name() : `${wordsOf(parent)} ${command.name()}`;
 }
 
 /** @throws CliError `usage` for words that are no command */

@@ -53,6 +53,15 @@ describe('exit codes', () => {
   });
 
   it.each([
+    ['destroy', 'remove'],
+    ['up', 'deploy'],
+  ])('%s suggests %s', async (name, instead) => {
+    const { code, stderr } = await box.run(name);
+    expect(code).toBe(2);
+    expect(stderr).toContain(`Next: dstack-cloud ${instead}\n`);
+  });
+
+  it.each([
     ['an unknown command', ['nosuch', '--json']],
     ['an unknown option', ['--json', 'status', '--nosuch']],
     ['a missing argument', ['new', '--json']],

@@ -6,6 +6,16 @@ import { splitGlobalOptions } from './global-options.ts';
 import { createProgram } from './program.ts';
 import { reportError } from './report-error.ts';
 
+/** What other programs call these commands. */
+const OTHER_NAMES: ReadonlyMap<string, string> = new Map([
+  ['destroy', 'remove'],
+  ['delete', 'remove'],
+  ['rm', 'remove'],
+  ['up', 'deploy'],
+  ['down', 'stop'],
+  ['init', 'new NAME'],
+]);
+
 /** Runs one command line and returns the exit code. `host` is for tests. */
 export async function runCli(argv: readonly string[], host: Host = processHost()): Promise<number> {
   let context: Context | undefined;
@@ -24,7 +34,11 @@ export async function runCli(argv: readonly string[], host: Host = processHost()
     return exitCode;
   } catch (error) {
     const json = context?.json ?? wantsJson(argv);
-    if (error instanceof CommanderError) return commanderExit(error, host, json);
+    if (error instanceof CommanderError) {
+      const instead = OTHER_NAMES.get(/^error: unknown command '(\w+)'/.exec(error.message)?.[1] ?? '');
+      if (instead !== undefined) host.stderr(`Next: dstack-cloud ${instead}\n`);
+      return commanderExit(error, host, json);
+    }
     if (host.signal.aborted) return EXIT.interrupted;
     return reportError(error, host, { json, verbose: context?.verbose ?? false });
   }
