@@ -13,6 +13,7 @@ const suites: Record<string, () => Promise<{ run(): Promise<Result[]> }>> = {
   attestation: () => import('./attestation.ts'),
   cli: () => import('./cli.ts'),
   eif: () => import('./eif.ts'),
+  gateway: () => import('./gateway.ts'),
   gcp: () => import('./gcp.ts'),
   kms: () => import('./kms.ts'),
   'kms-soak': () => import('./kms-soak.ts'),
@@ -89,7 +90,11 @@ function goalOf(result: Result): string {
   const { goal } = result;
   if (goal === undefined) return '';
   const wanted =
-    goal.ratio === undefined ? `at most ${round(goal.atMost ?? Number.NaN)}` : `at least ${goal.ratio}x`;
+    goal.ratio !== undefined
+      ? `at least ${goal.ratio}x`
+      : goal.atLeast !== undefined
+        ? `at least ${round(goal.atLeast)}`
+        : `at most ${round(goal.atMost ?? Number.NaN)}`;
   return `  goal: ${wanted}, ${isMet(result) === true ? 'met' : 'MISSED'}`;
 }
 

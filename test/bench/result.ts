@@ -3,7 +3,7 @@ export type Result = {
   suite: string;
   name: string;
   value: number;
-  unit: 's' | 'ms' | '1/s' | 'MB' | 'MB/s' | 'calls';
+  unit: 's' | 'ms' | '1/s' | 'MB' | 'MB/s' | 'KB' | 'calls';
   /** How many operations the figure comes from. */
   n: number;
   peer?: { name: string; value: number };
@@ -11,11 +11,12 @@ export type Result = {
   goal?: Goal;
 };
 
-export type Goal = { readonly ratio?: number; readonly atMost?: number };
+export type Goal = { readonly ratio?: number; readonly atMost?: number; readonly atLeast?: number };
 
 /** Whether a figure is what it should be; undefined when there is no goal. */
 export function isMet({ value, peer, goal }: Result): boolean | undefined {
   if (goal?.atMost !== undefined) return value <= goal.atMost;
+  if (goal?.atLeast !== undefined) return value >= goal.atLeast;
   if (goal?.ratio !== undefined) return peer !== undefined && value >= goal.ratio * peer.value;
   return undefined;
 }

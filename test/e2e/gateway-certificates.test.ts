@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
+import { rfc2136 } from '@dstack-cloud/certbot';
 import { ACME_PROGRAMS, type AcmeLab, startAcmeLab } from '@dstack-cloud/test/acme-lab';
 import { type EtcdLab, startEtcd } from '@dstack-cloud/test/etcd-lab';
 import { describeWithPrograms } from '@dstack-cloud/test/requires';
@@ -45,6 +46,7 @@ describeWithPrograms(
 enabled = true
 acme_url = "${authority.directory}"
 renew_interval = "2s"
+caa_issuer = "ca.test"
 [core.certbot.rfc2136]
 server = "${here}:${acme.dnsPort}"
 zone = "${acme.zone}"
@@ -99,11 +101,30 @@ key_file = "${join(folder, 'zone.key')}"`,
       await expect.poll(bothShowOne, { timeout: 20_000 }).toBe(await spkiShown(nodes[1]!));
     }, 60_000);
 
+    it('gateway-caa-pinned: the domain lets the account of the gateways alone order, and an operator sets it right again', async () => {
+      const { account_uri: uri } = await historyOf(nodes[0]!);
+      const value = `ca.test;validationmethods=dns-01;accounturi=${uri}`;
+      const caa = async (): Promise<unknown[]> =>
+        ((await acme.records('CAA', base).catch(() => [])) as Record<string, unknown>[])
+          .map(({ critical: _critical, ...record }) => record)
+          .sort((one, other) => (JSON.stringify(one) < JSON.stringify(other) ? -1 : 1));
+      const pinned = [{ issue: value }, { issuewild: value }];
+      await expect.poll(caa, { timeout: 20_000 }).toEqual(pinned);
+      const key = { name: 'acme-key', algorithm: 'hmac-sha256', secret: acme.secret } as const;
+      const stranger = rfc2136({ host: `${network.net}.1`, port: acme.dnsPort, zone: acme.zone, key });
+      await stranger.changeCaa(base, [{ tag: 'issue', value: 'other.test' }], [{ tag: 'issuewild', value }]);
+      await nodes[1]!.operator().setCaa({});
+      expect(await caa()).toEqual(pinned);
+    });
+
     it('gateway-key-history-survives-upgrade: every key that was ever shown stays published when both nodes are restarted', async () => {
       const seen = new Set([await bothShow()]);
       await nodes[1]!.operator().renewCert({});
       await expect.poll(bothShowOne, { timeout: 20_000 }).not.toBe([...seen][0]);
       seen.add(await bothShow());
+      // Its answer to strangers may be some seconds old.
+      const published = async (): Promise<string[]> => (await historyOf(nodes[0]!)).hist_keys;
+      await expect.poll(published, { timeout: 10_000 }).toEqual(expect.arrayContaining([...seen]));
       const before = await historyOf(nodes[0]!);
       for (const node of nodes) await node.stop();
       for (const node of nodes) await node.start();

@@ -32,16 +32,24 @@ export type LabNode = {
   remove(): Promise<void>;
 };
 
-export type Network = { readonly tag: string; readonly net: string; close(): void };
+export type Network = {
+  readonly tag: string;
+  readonly net: string;
+  /** Addresses of ours besides `.1`. */
+  readonly sources: readonly string[];
+  close(): void;
+};
 
 let networks = 0;
 
-/** A bridge with our own address, `.1`. */
-export function makeNetwork(): Network {
+/** A bridge with our own address, `.1`, and so many more, from `.30`. */
+export function makeNetwork(more = 0): Network {
   const tag = `n${networks}${process.pid}`;
   const net = `10.${170 + (process.pid % 20)}.${networks++}`;
   sh(`ip link add ${tag}b type bridge && ip address add ${net}.1/24 dev ${tag}b && ip link set ${tag}b up`);
-  return { tag, net, close: () => void sh(`ip link delete ${tag}b; true`) };
+  const sources = Array.from({ length: more }, (_, n) => `${net}.${n + 30}`);
+  for (const source of sources) sh(`ip address add ${source}/24 dev ${tag}b`);
+  return { tag, net, sources, close: () => void sh(`ip link delete ${tag}b; true`) };
 }
 
 export type NodeOptions = {
@@ -50,7 +58,8 @@ export type NodeOptions = {
   readonly folder: string;
   readonly network: Network;
   readonly kms: KeyService;
-  readonly etcd: Pick<EtcdLab, 'options' | 'files'>;
+  /** Without it the node has a state of its own. */
+  readonly etcd?: Pick<EtcdLab, 'options' | 'files'>;
   /** Lines of `[core.proxy]`; without any, a certificate of the key service. */
   readonly proxy?: string;
   readonly tables?: string;
@@ -93,11 +102,7 @@ mutual = { ca_certs = "kms.pem" }
 state_path = "state"
 [core.admin]
 enabled = true
-[core.etcd]
-endpoints = ${JSON.stringify(etcd.options.endpoints)}
-ca = "${etcd.files.ca}"
-cert = "${etcd.files.cert}"
-key = "${etcd.files.key}"
+${etcd === undefined ? '' : etcdTable(etcd)}
 [core.proxy]
 listen_addr = "0.0.0.0"
 listen_port = 8443
@@ -172,6 +177,14 @@ ${tables}
       sh(`ip link delete ${outer}; ip netns delete ${namespace}; true`);
     },
   };
+}
+
+function etcdTable({ options, files }: Pick<EtcdLab, 'options' | 'files'>): string {
+  return `[core.etcd]
+endpoints = ${JSON.stringify(options.endpoints)}
+ca = "${files.ca}"
+cert = "${files.cert}"
+key = "${files.key}"`;
 }
 
 function operatorAt(socketPath: string): PrpcClient<typeof messages.Admin> {

@@ -36,6 +36,8 @@ const TXT_TTL = 60;
 const MAX_DNS_WAIT_MS = 300_000;
 const FIRST_LOOK_MS = 250;
 const LONGEST_PAUSE_MS = 32_000;
+const DIRECTORY_MS = 20_000;
+const MAX_DIRECTORY = 1 << 20;
 
 /**
  * The account's URI; the authority learns of the account if it does not know it.
@@ -49,6 +51,28 @@ export async function registerAccount(account: AcmeAccount): Promise<AcmeAccount
   } catch (cause) {
     throw failed(account, cause);
   }
+}
+
+/**
+ * The name by which an authority calls itself in CAA records (RFC 8555 section 7.1.1).
+ * @throws CertbotError `acme-failed` when its directory says none
+ */
+export async function caaIssuerOf(directoryUrl: string): Promise<string> {
+  const meta = (directory: unknown): unknown =>
+    (directory as { meta?: { caaIdentities?: unknown } }).meta?.caaIdentities;
+  let names: unknown;
+  try {
+    const { data } = await acme.axios.get(directoryUrl, {
+      timeout: DIRECTORY_MS,
+      maxContentLength: MAX_DIRECTORY,
+    });
+    names = meta(data ?? {});
+  } catch (cause) {
+    throw failed({ directoryUrl }, cause);
+  }
+  const [name] = Array.isArray(names) ? (names as unknown[]) : [];
+  if (typeof name === 'string' && /^[a-z0-9.-]{1,253}$/.test(name)) return name;
+  throw new CertbotError('acme-failed', `${directoryUrl} does not say its name in CAA records; configure it`);
 }
 
 /**
@@ -151,7 +175,7 @@ function clientOf({ directoryUrl, key, uri }: AcmeAccount): acme.Client {
   });
 }
 
-function failed({ directoryUrl }: AcmeAccount, cause: unknown): CertbotError {
+function failed({ directoryUrl }: Pick<AcmeAccount, 'directoryUrl'>, cause: unknown): CertbotError {
   const why = cause instanceof Error ? cause.message : String(cause);
   return new CertbotError('acme-failed', `No certificate from ${directoryUrl}: ${why.slice(0, 500)}`, {
     cause,

@@ -77,7 +77,11 @@ describeWithPrograms('a certificate by ACME', ACME_PROGRAMS, () => {
 
   it('is not issued when the records are not there, and the authority says why', async () => {
     const account = await registerAccount(newAccount(directory()));
-    const nothing = { addTxt: async () => async () => undefined, changeCaa: async () => undefined };
+    const nothing = {
+      addTxt: async () => async () => undefined,
+      changeCaa: async () => undefined,
+      listCaa: async () => [],
+    };
     await expect(
       issueCertificate({ account, names: [`none.${ZONE}`], dns: nothing, nameServers: [] }),
     ).rejects.toMatchObject({ code: 'acme-failed' });

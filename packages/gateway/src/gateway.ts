@@ -2,10 +2,10 @@ import { Resolver } from 'node:dns/promises';
 import { once } from 'node:events';
 import type { Server as HttpServer } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
-import { isIPv4, type Server, type Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import { join } from 'node:path';
 import { readFileBounded } from '@dstack-cloud/app';
-import { rfc2136 } from '@dstack-cloud/certbot';
+import { caaIssuerOf } from '@dstack-cloud/certbot';
 import { makeOwnDirectory, withLock } from '@dstack-cloud/files';
 import {
   CONNECTION_LIMITS,
@@ -23,6 +23,7 @@ import { Fleet } from './admin/fleet.ts';
 import { adminPlace, hostAndPort, listenPrivately } from './admin/start-admin.ts';
 import { agentCredentials, agentInfo, type ListenerCredentials } from './certificates/agent-credentials.ts';
 import { CertificateKeeper } from './certificates/certificate-keeper.ts';
+import { type ConfiguredDns, dnsProviderOf } from './certificates/dns-provider-of.ts';
 import { guestAgentAttester } from './certificates/guest-agent-attester.ts';
 import type { GatewayConfig } from './config/gateway-config.ts';
 import { GatewayError } from './errors.ts';
@@ -98,7 +99,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
   const place = adminPlace(config);
   const certificates = await certificatesOf(config);
   const { key, certChain, clientCa } = await listenerCredentials(config);
-  const zoneKey = await zoneKeyOf(config);
+  const zone = await dnsProviderOf(config);
   const etcd = await etcdOf(config);
   const { privateKey, publicKey } = await interfaceKey(wg.private_key, core.state_path);
 
@@ -186,15 +187,24 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
       },
     });
 
-    const keeper = zoneKey && keeperOf(config, zoneKey, store, certificates);
+    const keeper = zone && keeperOf(config, zone, store, certificates);
     if (keeper !== undefined) {
       if (!(await keeper.load()))
         log.warn({ domain: proxy.base_domain }, 'there is no certificate in force yet');
       closers.push(
         await keeper.follow((error) => log.error({ error: error.message }, 'a certificate cannot be shown')),
       );
+      // What cannot be pinned now is tried again with the next look at the certificate; nobody is served worse meanwhile.
+      const pin = async (): Promise<void> => {
+        try {
+          if (await keeper.setCaa()) log.warn({ domain: proxy.base_domain }, 'the CAA records were set');
+        } catch (error) {
+          log.error({ error: (error as Error).message }, 'setting the CAA records failed');
+        }
+      };
       const renew = async (): Promise<void> => {
         if (await keeper.renew()) log.info({ domain: proxy.base_domain }, 'a new certificate is shown');
+        if (core.certbot.auto_set_caa) await pin();
       };
       // Guests and connections that need no certificate of ours do not wait for an authority.
       renew().catch((error: unknown) =>
@@ -295,7 +305,7 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
         port: proxy.listen_port,
         publicKey,
         token: place.token,
-        ...(keeper && { renew: () => keeper.renew({ force: true }) }),
+        ...(keeper && { renew: () => keeper.renew({ force: true }), setCaa: () => keeper.setCaa() }),
         exit: () => ending.abort(),
         now: unixNow,
         onCall: (method, status) => log.info({ method, status }, 'operator called'),
@@ -345,17 +355,6 @@ async function certificatesOf({ core: { proxy } }: GatewayConfig): Promise<Certi
   return store;
 }
 
-/** The secret of the key that signs updates of the zone; undefined when certificates are files. */
-async function zoneKeyOf({ core: { certbot } }: GatewayConfig): Promise<Uint8Array | undefined> {
-  if (!certbot.enabled) return undefined;
-  const { key_file: file } = certbot.rfc2136;
-  const text = (await readPem(file)).trim();
-  const secret = Buffer.from(text, 'base64');
-  if (secret.length < 16 || secret.toString('base64') !== text)
-    throw new GatewayError('config-invalid', `${file} does not hold base64 of at least 16 bytes`);
-  return new Uint8Array(secret);
-}
-
 async function listenerCredentials({ tls, core }: GatewayConfig): Promise<ListenerCredentials> {
   if (core.rpc_domain !== '') return await agentCredentials(core.agent_socket, core.rpc_domain);
   const files = [tls.key, tls.certs, tls.mutual.ca_certs].map(readPem);
@@ -373,25 +372,22 @@ async function etcdOf({ core: { etcd } }: GatewayConfig): Promise<EtcdOptions | 
 
 function keeperOf(
   { core: { certbot, proxy, agent_socket: agentSocket } }: GatewayConfig,
-  secret: Uint8Array,
+  { dns, nameServers }: ConfiguredDns,
   store: StateStore,
   certificates: CertificateStore,
 ): CertificateKeeper {
-  const { server, zone, key_name: name, key_algorithm: algorithm } = certbot.rfc2136;
-  const colon = server.lastIndexOf(':');
-  const [host, port] = [server.slice(0, colon), Number(server.slice(colon + 1))];
   return new CertificateKeeper({
     domain: proxy.base_domain,
     directoryUrl: certbot.acme_url,
     store,
     certificates,
-    dns: rfc2136({ host, port, zone, key: { name, algorithm, secret } }),
-    // Resolvers are asked by address alone; of another server the authority finds out by itself.
-    nameServers: isIPv4(host) ? [server] : [],
+    dns,
+    nameServers,
     maxDnsWaitMs: certbot.max_dns_wait * 1000,
     txtTtlSeconds: certbot.dns_txt_ttl,
     renewBeforeSeconds: certbot.renew_before_expiration,
     attest: guestAgentAttester(certbot.agent_socket || agentSocket),
+    caaIssuer: async () => certbot.caa_issuer || (await caaIssuerOf(certbot.acme_url)),
     now: unixNow,
   });
 }

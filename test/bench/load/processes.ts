@@ -48,12 +48,16 @@ export function bareServer(settings: {
   return startServer('bare-server.ts', settings);
 }
 
-/** Starts a server script of this folder on the server's core: it reads its settings, and writes its port. */
+/**
+ * Starts a server script of this folder, or at an absolute path, on the server's core or on that of the load: it reads its settings,
+ * and writes its port.
+ */
 export async function startServer(
   script: string,
   settings: unknown,
-): Promise<{ port: number; stop(): void }> {
-  const child = startScript(script, SERVER_CORE);
+  core: 'server' | 'load' = 'server',
+): Promise<{ port: number; pid: number; stop(): void }> {
+  const child = startScript(script, core === 'server' ? SERVER_CORE : LOAD_CORE);
   child.stdin?.write(JSON.stringify(settings));
   const port = await new Promise<number>((resolvePromise, reject) => {
     child.once('error', reject);
@@ -64,11 +68,17 @@ export async function startServer(
   });
   return {
     port,
+    pid: child.pid!,
     stop: () => {
       child.removeAllListeners('exit');
       child.kill();
     },
   };
+}
+
+/** Starts a load script of this folder on the core of the load; its plan is its standard input. */
+export function runLoad(script: string): ChildProcess {
+  return startScript(script, LOAD_CORE);
 }
 
 function startScript(name: string, core: number): ChildProcess {

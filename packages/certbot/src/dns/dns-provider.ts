@@ -8,6 +8,8 @@ export interface DnsProvider {
    * @throws CertbotError `dns-failed`
    */
   addTxt(name: string, value: string, ttlSeconds: number): Promise<() => Promise<void>>;
+  /** CAA records at exactly this name. @throws CertbotError `dns-failed` */
+  listCaa(name: string): Promise<readonly CaaRecord[]>;
   /** Adds and removes CAA records of one name in one step where the provider can. @throws CertbotError `dns-failed` */
   changeCaa(name: string, add: readonly CaaRecord[], remove: readonly CaaRecord[]): Promise<void>;
 }

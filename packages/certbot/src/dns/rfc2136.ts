@@ -1,5 +1,7 @@
 import { randomInt } from 'node:crypto';
-import { connect } from 'node:net';
+import { lookup, Resolver } from 'node:dns/promises';
+import { connect, isIP } from 'node:net';
+import type { CaaRecord } from '../caa.ts';
 import { CertbotError } from '../errors.ts';
 import type { DnsProvider } from './dns-provider.ts';
 import { type RecordChange, signedUpdate, type TsigKey, updateResult } from './dns-update.ts';
@@ -51,12 +53,31 @@ export function rfc2136(options: Rfc2136Options): DnsProvider {
       await change([{ ...record, action: 'add' }]);
       return () => change([{ ...record, action: 'remove' }]);
     },
+    listCaa: async (name) => await caaAt(options, name),
     changeCaa: (name, add, remove) =>
       change([
         ...remove.map((caa) => ({ name, ttl: 0, data: { caa }, action: 'remove' as const })),
         ...add.map((caa) => ({ name, ttl: CAA_TTL, data: { caa }, action: 'add' as const })),
       ]),
   };
+}
+
+/** Asked of the server that is changed: what it has counts, not what others still remember. */
+async function caaAt(options: Rfc2136Options, name: string): Promise<readonly CaaRecord[]> {
+  const { host, port, timeoutMs = TIMEOUT_MS } = options;
+  const resolver = new Resolver({ timeout: timeoutMs, tries: 1 });
+  try {
+    const address = isIP(host) === 0 ? (await lookup(host)).address : host;
+    resolver.setServers([isIP(address) === 6 ? `[${address}]:${port}` : `${address}:${port}`]);
+    const found = (await resolver.resolveCaa(name)) as unknown as Readonly<Record<string, unknown>>[];
+    return found.flatMap((record) =>
+      Object.entries(record).flatMap(([tag, value]) => (typeof value === 'string' ? [{ tag, value }] : [])),
+    );
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'ENODATA' || code === 'ENOTFOUND') return [];
+    throw failed(options, `its CAA records cannot be read: ${code}`);
+  }
 }
 
 /** One message each way, with their lengths before them (RFC 1035 section 4.2.2). */

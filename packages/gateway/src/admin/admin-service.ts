@@ -17,12 +17,14 @@ export type AdminOptions = {
   readonly publicKey: string;
   /** Absent when the certificate is a file. */
   readonly renew?: () => Promise<boolean>;
+  /** Absent when the certificate is a file. */
+  readonly setCaa?: () => Promise<boolean>;
   readonly exit: () => void;
 };
 
 /** The methods for operators. */
 export function adminMethods(options: AdminOptions): ServiceImplementation<undefined> {
-  const { fleet, publicKey, renew, exit } = options;
+  const { fleet, publicKey, renew, setCaa, exit } = options;
   const infoOf = hostInfo(options);
   return implement(gateway.Admin)<undefined>({
     Status: () => ({
@@ -42,6 +44,13 @@ export function adminMethods(options: AdminOptions): ServiceImplementation<undef
           code: 'INVALID_ARGUMENT',
         });
       return { renewed: await renew() };
+    },
+    SetCaa: async () => {
+      if (setCaa === undefined)
+        throw new RpcError('The certificate is a file; CAA records are set with core.certbot alone', {
+          code: 'INVALID_ARGUMENT',
+        });
+      await setCaa();
     },
     // After the answer.
     Exit: () => void setImmediate(exit),

@@ -9,6 +9,7 @@ import {
   issueCertificate,
   newAccount,
   registerAccount,
+  setCaa,
 } from '@dstack-cloud/certbot';
 import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { z } from 'zod';
@@ -45,6 +46,8 @@ export type CertificateKeeperOptions = {
   /** A certificate that ends sooner is renewed. */
   readonly renewBeforeSeconds: number;
   readonly attest: Attester;
+  /** Name of the authority in CAA records. */
+  readonly caaIssuer: () => Promise<string>;
   /** Unix seconds. */
   readonly now: () => number;
   /** For tests. */
@@ -102,6 +105,17 @@ export class CertificateKeeper {
       this.#running = undefined;
     });
     return this.#running;
+  }
+
+  /**
+   * Lets our account alone order for the domain, by CAA records.
+   * @returns whether they were changed; false too while there is no account
+   * @throws CertbotError `dns-failed`, `acme-failed`; GatewayError `state`
+   */
+  async setCaa(): Promise<boolean> {
+    const { dns, domain, caaIssuer } = this.#options;
+    const known = await this.#account();
+    return known !== undefined && (await setCaa(dns, domain, await caaIssuer(), known.account.uri));
   }
 
   async info(): Promise<AcmeInfo> {

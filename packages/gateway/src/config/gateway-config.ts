@@ -81,6 +81,22 @@ type CertbotConfig = {
   readonly dns_txt_ttl: number;
   /** Unix socket of the guest agent that quotes the keys; empty for none. */
   readonly agent_socket: string;
+  /** Whether CAA records are kept that let our account alone order. */
+  readonly auto_set_caa: boolean;
+  /** Name of the authority in CAA records; empty for the one that its directory says. */
+  readonly caa_issuer: string;
+  /** One provider changes the zone. Files of secrets have mode 0600. */
+  readonly cloudflare?: { readonly token_file: string; readonly api_url: string } | undefined;
+  readonly route53?:
+    | {
+        readonly access_key_id: string;
+        readonly secret_key_file: string;
+        readonly endpoint?: string | undefined;
+      }
+    | undefined;
+  /** Without a file, the service account of the machine. */
+  readonly cloud_dns?: { readonly project: string; readonly credentials_file: string } | undefined;
+  readonly webhook?: { readonly url: string; readonly token_file: string } | undefined;
   /** A name server that takes signed updates (RFC 2136). */
   readonly rfc2136: {
     /** `host:port`. */

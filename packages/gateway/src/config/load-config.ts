@@ -69,6 +69,14 @@ function conflicts({ core: { proxy, certbot } }: GatewayConfig): string[] {
   const { server, zone, key_name, key_file } = certbot.rfc2136;
   if (certbot.enabled) {
     if (hasFiles) return ['core.proxy.cert_chain: certificates come by ACME; remove it, or core.certbot'];
+    const { cloudflare, route53, cloud_dns, webhook } = certbot;
+    const others = Object.entries({ cloudflare, route53, cloud_dns, webhook }).flatMap(([name, table]) =>
+      table === undefined ? [] : [name],
+    );
+    if (server !== '') others.push('rfc2136');
+    if (others.length > 1)
+      return [`core.certbot: ${others.join(', ')}: one of them changes the zone, not several`];
+    if (others.length === 1 && server === '') return [];
     const missing = Object.entries({ server, zone, key_name, key_file }).filter(([, value]) => value === '');
     if (missing.length > 0) return missing.map(([key]) => `core.certbot.rfc2136.${key}: is needed for ACME`);
     const isBelow = proxy.base_domain === zone || proxy.base_domain.endsWith(`.${zone}`);
@@ -142,7 +150,7 @@ function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
       certbot: {
         ...core.certbot,
         agent_socket: orNone(core.certbot.agent_socket),
-        rfc2136: { ...core.certbot.rfc2136, key_file: orNone(core.certbot.rfc2136.key_file) },
+        ...providerPaths(core.certbot, orNone),
       },
       proxy: {
         ...core.proxy,
@@ -150,5 +158,18 @@ function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
         cert_key: orNone(core.proxy.cert_key),
       },
     },
+  };
+}
+
+function providerPaths(
+  { rfc2136, cloudflare, route53, cloud_dns, webhook }: GatewayConfig['core']['certbot'],
+  at: (path: string) => string,
+): Partial<GatewayConfig['core']['certbot']> & Pick<GatewayConfig['core']['certbot'], 'rfc2136'> {
+  return {
+    rfc2136: { ...rfc2136, key_file: at(rfc2136.key_file) },
+    ...(cloudflare && { cloudflare: { ...cloudflare, token_file: at(cloudflare.token_file) } }),
+    ...(route53 && { route53: { ...route53, secret_key_file: at(route53.secret_key_file) } }),
+    ...(cloud_dns && { cloud_dns: { ...cloud_dns, credentials_file: at(cloud_dns.credentials_file) } }),
+    ...(webhook && { webhook: { ...webhook, token_file: at(webhook.token_file) } }),
   };
 }

@@ -23,6 +23,15 @@ const listenAddress = z
   .string()
   .regex(/^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:]{2,39}\]):\d{1,5}$/, 'must be an IP address and a port');
 
+/** A credential travels there: by TLS, or within this machine. */
+const https = z
+  .url()
+  .refine(
+    (url) =>
+      url.startsWith('https://') || /^http:\/\/(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(\/|$)/.test(url),
+    'must begin with https://',
+  );
+
 const timeouts = z.strictObject({
   handshake: duration.prefault('5s'),
   pp_header: duration.prefault('5s'),
@@ -86,6 +95,28 @@ const certbot = z.strictObject({
   max_dns_wait: duration.prefault('5m'),
   dns_txt_ttl: z.int().min(1).max(86_400).default(60),
   agent_socket: z.string().default(''),
+  auto_set_caa: z.boolean().default(true),
+  caa_issuer: z.union([z.literal(''), domain]).default(''),
+  cloudflare: z
+    .strictObject({
+      token_file: z.string().min(1),
+      api_url: https.default('https://api.cloudflare.com/client/v4'),
+    })
+    .optional(),
+  route53: z
+    .strictObject({
+      access_key_id: z.string().regex(/^[A-Za-z0-9]{16,128}$/, 'must be the id of an access key'),
+      secret_key_file: z.string().min(1),
+      endpoint: https.optional(),
+    })
+    .optional(),
+  cloud_dns: z
+    .strictObject({
+      project: z.string().regex(/^[a-z][a-z0-9.:-]{4,60}$/, 'must be the id of a project'),
+      credentials_file: z.string().default(''),
+    })
+    .optional(),
+  webhook: z.strictObject({ url: https, token_file: z.string().min(1) }).optional(),
   rfc2136: z
     .strictObject({
       server: z
