@@ -43,6 +43,26 @@ describe('the certificate of a base domain', () => {
     stop();
   });
 
+  it('is shown by another node also when the store fails right after the news of it', async () => {
+    const one = lab();
+    const failing: StateStore = { ...one.store };
+    const other = lab({ store: failing });
+    const stop = await other.keeper.follow(() => expect.unreachable());
+    failing.list = () => Promise.reject(new Error('the store is slow'));
+    await one.keeper.renew();
+    await expect.poll(() => other.certificates.contextFor(BASE)).toBeDefined();
+    stop();
+  });
+
+  it('is shown at the next look when no news of it came', async () => {
+    const one = lab();
+    const deaf = lab({ store: { ...one.store, watch: () => () => undefined } });
+    await one.keeper.renew();
+    expect(deaf.certificates.contextFor(BASE)).toBeUndefined();
+    expect(await deaf.keeper.renew()).toBe(false);
+    expect(deaf.certificates.contextFor(BASE)).toBeDefined();
+  });
+
   it('writes nothing of an order whose lock was lost meanwhile', async () => {
     const store = openSqliteStore(':memory:');
     const node = lab({

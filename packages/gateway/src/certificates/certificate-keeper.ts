@@ -15,7 +15,7 @@ import { fromHex, toHex } from '@dstack-cloud/encoding';
 import { z } from 'zod';
 import { GatewayError } from '../errors.ts';
 import type { CertificateStore } from '../proxy/certificate-store.ts';
-import type { Held, StateStore } from '../state/state-store.ts';
+import type { Entry, Held, StateStore } from '../state/state-store.ts';
 import { watchRecords } from '../state/watch-records.ts';
 
 /** The evidence of one statement: JSON of what the guest agent answered. */
@@ -82,6 +82,7 @@ const keptAccount = z.object({
 export class CertificateKeeper {
   readonly #options: CertificateKeeperOptions;
   #running: Promise<boolean> | undefined;
+  #shown = '';
 
   constructor(options: CertificateKeeperOptions) {
     this.#options = options;
@@ -89,9 +90,15 @@ export class CertificateKeeper {
 
   /** Shows the certificate that is kept, if there is one in force. @returns whether there was */
   async load(): Promise<boolean> {
-    const kept = await this.#kept();
+    return this.#show(await this.#kept());
+  }
+
+  /** @returns whether it is in force, and so is shown */
+  #show(kept: z.infer<typeof keptCertificate> | undefined): boolean {
     if (kept === undefined || kept.not_after <= this.#options.now()) return false;
+    if (kept.cert_chain === this.#shown) return true;
     this.#options.certificates.set(this.#options.domain, { certChain: kept.cert_chain, key: kept.key });
+    this.#shown = kept.cert_chain;
     return true;
   }
 
@@ -137,6 +144,8 @@ export class CertificateKeeper {
   async #renew(force: boolean): Promise<boolean> {
     const { domain, store } = this.#options;
     const known = await this.#kept();
+    // Of another node, if the news of it got lost.
+    this.#show(known);
     if (!force && this.#isYoung(known)) return false;
     const lock = await store.hold(`lock/cert/${domain}`, '', { replace: false });
     // Another node orders; its certificate is shown when it is there.
@@ -171,16 +180,24 @@ export class CertificateKeeper {
     });
     await this.#keep(lock, issued);
     certificates.set(domain, issued);
+    this.#shown = issued.certChain;
     return true;
   }
 
   /** Shows the certificate that another node has ordered. @returns ends it */
   async follow(onError: (error: Error) => void): Promise<() => void> {
     const name = `cert/${this.#options.domain}`;
-    const show = (): void => void this.load().catch(onError);
+    // What came is shown as it came: asking the store again could fail, and nobody would ask a third time.
+    const show = (entry: Entry | undefined): void => {
+      try {
+        if (entry?.key === name) this.#show(read(name, entry.value, keptCertificate));
+      } catch (error) {
+        onError(error as Error);
+      }
+    };
     return await watchRecords(this.#options.store, name, {
-      onAll: show,
-      onOne: (key, entry) => key === name && entry !== undefined && show(),
+      onAll: (entries) => entries.forEach(show),
+      onOne: (_key, entry) => show(entry),
       onError,
     });
   }
