@@ -17,7 +17,7 @@ import { findProgram } from '@dstack-cloud/test/requires';
 import { newKeyPair } from '@dstack-cloud/wireguard';
 import { keyService } from '../harness/gateway-lab.ts';
 import { type LabNode, makeNetwork, makeNode } from '../harness/gateway-nodes.ts';
-import { pinBesideLoad, pinProcess, runLoad, startServer } from './load/processes.ts';
+import { pinProcess, runLoad, startServer } from './load/processes.ts';
 import type { TcpPlan, TcpReport } from './load/tcp-load.ts';
 import { median, percentile, type Result } from './result.ts';
 

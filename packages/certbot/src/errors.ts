@@ -1,5 +1,10 @@
 /** Why there is no certificate. */
-export type CertbotErrorCode = 'bad-credentials' | 'dns-failed' | 'acme-failed' | 'bad-certificate';
+export type CertbotErrorCode =
+  | 'bad-credentials'
+  | 'dns-failed'
+  | 'acme-failed'
+  | 'bad-certificate'
+  | 'ct-failed';
 
 /** An error with a code for programs and a sentence for people. */
 export class CertbotError extends Error {
