@@ -17,7 +17,9 @@ type Settings = {
 
 const MANY = 1_000_000_000;
 
-process.stdin.once('data', async (data: Buffer) => {
+process.stdin.once('data', (data: Buffer) => void serve(data));
+
+async function serve(data: Buffer): Promise<void> {
   const { addresses, filler, cert, key } = JSON.parse(data.toString('utf8')) as Settings;
   const handshakes = new Map<string, number>();
   const lab = await startLab({
@@ -50,6 +52,6 @@ process.stdin.once('data', async (data: Buffer) => {
   for (let n = 0; n < filler; n++)
     add(instance(n + 1_000, { appId: `${n >> 2}`.padStart(APP.length, 'f'), ip: '127.1.0.250' }));
   console.log(JSON.stringify({ port: lab.port }));
-});
+}
 // The bench owns this process: when its end of the pipe closes, so does the server.
 process.stdin.once('end', () => process.exit(0));
