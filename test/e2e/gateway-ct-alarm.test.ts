@@ -142,6 +142,17 @@ key_file = "${join(folder, 'zone.key')}"`,
     expect(metric('problems')).toBe(1);
   }, 90_000);
 
+  it('gateway-state-sealed: the disk holds no key in the clear, and the gateway of the same application opens it again', async () => {
+    const shown = await certificateShown();
+    expect(await node.stop()).toBe(0);
+    const state = readFileSync(join(folder, 'node0/state/state.db'));
+    expect(state.includes('sealed:1:')).toBe(true);
+    expect(state.includes('PRIVATE KEY')).toBe(false);
+    expect(state.includes('key_pkcs8')).toBe(false);
+    await node.start();
+    expect(await certificateShown()).toEqual(shown);
+  }, 60_000);
+
   it('gateway-ct-usage: what is missing or unsafe is said before anything is asked', async () => {
     expect(await monitor('--once', '--search', 'http://crt.example')).toBe(2);
     words = words.filter((_, at) => words[at] !== '--expect-app-id' && words[at - 1] !== '--expect-app-id');

@@ -21,7 +21,12 @@ import type { Logger } from 'pino';
 import { createAdminServer, createMetricsServer } from './admin/admin-server.ts';
 import { Fleet } from './admin/fleet.ts';
 import { adminPlace, hostAndPort, listenPrivately } from './admin/start-admin.ts';
-import { agentCredentials, agentInfo, type ListenerCredentials } from './certificates/agent-credentials.ts';
+import {
+  agentCredentials,
+  agentInfo,
+  type ListenerCredentials,
+  stateSecret,
+} from './certificates/agent-credentials.ts';
 import { CertificateKeeper } from './certificates/certificate-keeper.ts';
 import { type ConfiguredDns, dnsProviderOf } from './certificates/dns-provider-of.ts';
 import { guestAgentAttester } from './certificates/guest-agent-attester.ts';
@@ -34,6 +39,7 @@ import { createOwnSite } from './own-site.ts';
 import { CertificateStore } from './proxy/certificate-store.ts';
 import { createProxyServer } from './proxy/proxy-server.ts';
 import { askPortPolicy } from './register/ask-port-policy.ts';
+import { type Imported, importState } from './register/import-state.ts';
 import { PolicyFinder } from './register/policy-finder.ts';
 import { Registry } from './register/registry.ts';
 import { InstanceHealth } from './routes/instance-health.ts';
@@ -41,6 +47,7 @@ import { acmeInfo, acmeInfoJson } from './rpc/acme-info.ts';
 import { type Caller, gatewayMethods } from './rpc/gateway-service.ts';
 import type { EtcdOptions } from './state/etcd-client.ts';
 import { openEtcdStore } from './state/etcd-store.ts';
+import { sealedStore } from './state/sealed-store.ts';
 import { openSqliteStore } from './state/sqlite-store.ts';
 import type { StateStore } from './state/state-store.ts';
 import { VERSION } from './version.ts';
@@ -54,6 +61,7 @@ const INFO_REUSE_MS = 5_000;
 /** How long open connections of users may go on when the gateway is to end. */
 const DRAIN_MS = 4_000;
 const MAX_PEM_BYTES = 1 << 20;
+const MAX_IMPORT_BYTES = 256 << 20;
 const HANDSHAKES_EVERY_MS = 10_000;
 /** A tunnel that was just registered is looked for so often, and for so long. */
 const NEW_TUNNELS_EVERY_MS = 1_000;
@@ -101,12 +109,12 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
   const { key, certChain, clientCa } = await listenerCredentials(config);
   const zone = await dnsProviderOf(config);
   const etcd = await etcdOf(config);
+  const secret = await secretOf(config);
   const { privateKey, publicKey } = await interfaceKey(wg.private_key, core.state_path);
 
   const closers: (() => Promise<unknown> | unknown)[] = [];
   try {
-    const store =
-      etcd === undefined ? openSqliteStore(join(core.state_path, 'state.db')) : openEtcdStore(etcd);
+    const store = openState(config, etcd, secret);
     closers.push(() => store.close());
     const wireGuard = await startWireGuard({
       interfaceName: wg.interface,
@@ -342,6 +350,46 @@ async function serve(config: GatewayConfig, signal: AbortSignal, { log, ready }:
   }
 }
 
+/** @param secret of the TEE, which seals keys in it; undefined where there is none */
+function openState(
+  { core: { state_path: folder } }: GatewayConfig,
+  etcd: EtcdOptions | undefined,
+  secret: Uint8Array | undefined,
+): StateStore {
+  const store = etcd === undefined ? openSqliteStore(join(folder, 'state.db')) : openEtcdStore(etcd);
+  return secret === undefined ? store : sealedStore(store, secret);
+}
+
+async function secretOf({
+  core: { agent_socket: own, certbot },
+}: GatewayConfig): Promise<Uint8Array | undefined> {
+  const socket = own || certbot.agent_socket;
+  return socket === '' ? undefined : await stateSecret(socket);
+}
+
+/**
+ * Takes over the registrations of a gateway of the 0.6 line, while no gateway runs on this state folder.
+ * @throws GatewayError; FilesError `locked`
+ */
+export async function importStateFile(
+  config: GatewayConfig,
+  file: string,
+  signal: AbortSignal,
+): Promise<Imported> {
+  const { state_path: folder } = config.core;
+  makeOwnDirectory(folder);
+  const lock = { waitMs: 0, what: `The state folder ${folder}`, signal };
+  return await withLock(folder, 'gateway', lock, async () => {
+    const text = await readState(file);
+    const store = openState(config, await etcdOf(config), undefined);
+    try {
+      return await importState(text, store);
+    } finally {
+      await store.close();
+    }
+  });
+}
+
 async function certificatesOf({ core: { proxy } }: GatewayConfig): Promise<CertificateStore> {
   const has = (version: '1.2' | '1.3'): boolean => proxy.tls_versions.includes(version);
   const store = new CertificateStore({
@@ -392,9 +440,17 @@ function keeperOf(
   });
 }
 
-async function readPem(path: string): Promise<string> {
+function readPem(path: string): Promise<string> {
+  return readText(path, MAX_PEM_BYTES);
+}
+
+function readState(path: string): Promise<string> {
+  return readText(path, MAX_IMPORT_BYTES);
+}
+
+async function readText(path: string, limit: number): Promise<string> {
   try {
-    return new TextDecoder().decode(await readFileBounded(path, MAX_PEM_BYTES));
+    return new TextDecoder().decode(await readFileBounded(path, limit));
   } catch (cause) {
     throw new GatewayError('config-unreadable', `${path} cannot be read: ${(cause as Error).message}`, {
       cause,

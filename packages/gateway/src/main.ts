@@ -6,7 +6,7 @@ import { surviveClosedOutput } from '@dstack-cloud/files';
 import { boundedLines } from '@dstack-cloud/prpc';
 import { destination, pino } from 'pino';
 import { loadConfig } from './config/load-config.ts';
-import { runGateway } from './gateway.ts';
+import { importStateFile, runGateway } from './gateway.ts';
 import { VERSION } from './version.ts';
 
 const USAGE = `dstack-gateway: routes https://<app id>[-<port>][s|g].<base domain> to attested applications
@@ -17,6 +17,7 @@ Usage:
 Options:
   -c, --config FILE   the configuration (gateway.toml, then /etc/gateway/gateway.toml)
       --check         read and check the configuration, then end
+      --import-state FILE  take over the registrations of a gateway of the 0.6 line, then end
       --version       print the version
   -h, --help          print this
 
@@ -29,6 +30,7 @@ async function main(): Promise<void> {
     options: {
       config: { type: 'string', short: 'c' },
       check: { type: 'boolean' },
+      'import-state': { type: 'string' },
       version: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -37,6 +39,16 @@ async function main(): Promise<void> {
   if (values.version) return void process.stdout.write(`${printableMessage(`dstack-gateway ${VERSION}`)}\n`);
   const config = await loadConfig(values.config);
   if (values.check) return void process.stdout.write(`${printableMessage('The configuration is good.')}\n`);
+  const file = values['import-state'];
+  if (file !== undefined) {
+    const { taken, known, leftOut } = await importStateFile(config, file, new AbortController().signal);
+    const lines = [
+      ...leftOut.map(({ id, why }) => `left out ${id}: ${why}`),
+      `${taken} registrations taken over, ${known} known already, ${leftOut.length} left out`,
+    ];
+    for (const line of lines) process.stdout.write(`${printableMessage(line)}\n`);
+    return;
+  }
   const log = pino(
     { level: config.log_level, base: { service: 'dstack-gateway' }, hooks: boundedLines().hooks },
     printableLog(destination({ dest: 1, sync: true })),

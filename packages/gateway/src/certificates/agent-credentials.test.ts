@@ -8,7 +8,7 @@ import { createPrpcHandler, DstackGuest, implement } from '@dstack-cloud/prpc';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseConfig } from '../config/load-config.ts';
 import { certificateFor } from '../test/lab.ts';
-import { agentCredentials, agentInfo } from './agent-credentials.ts';
+import { agentCredentials, agentInfo, stateSecret } from './agent-credentials.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'gateway-agent-'));
 const socket = join(folder, 'agent.sock');
@@ -25,6 +25,10 @@ const handler = createPrpcHandler<undefined>({
             const leaf = certificateFor(altNames[0]!);
             const chain = [leaf.certChain, certificateFor('root').certChain];
             return { key: leaf.key, certificateChain: withCa ? chain : chain.slice(0, 1) };
+          },
+          GetKey: ({ path, purpose }) => {
+            expect([path, purpose]).toEqual(['gateway/state/v1', 'seal']);
+            return { key: new Uint8Array(withCa ? 32 : 8).fill(9), signatureChain: [] };
           },
           Info: () => ({ appName: 'gateway', tcbInfo: '{}' }),
         }),
@@ -51,6 +55,14 @@ describe('the certificate that guests see', () => {
     expect(new X509Certificate(clientCa).subject).toBe('CN=root');
     expect(key).toContain('PRIVATE KEY');
     expect(JSON.parse(await agentInfo(socket))).toMatchObject({ app_name: 'gateway' });
+  });
+
+  it('has the secret of the state beside it, and none that is too short', async () => {
+    expect(await stateSecret(socket)).toEqual(new Uint8Array(32).fill(9));
+    withCa = false;
+    await expect(stateSecret(socket)).rejects.toThrow(/a key of 8 bytes/);
+    withCa = true;
+    await expect(stateSecret(join(folder, 'nobody'))).rejects.toThrow(/gives no key for the state/);
   });
 
   it('is none without a CA, or without an agent', async () => {

@@ -48,6 +48,26 @@ export async function agentInfo(socketPath: string): Promise<string> {
   return encodeJson(AppInfoSchema, await clientOf(socketPath).info({}));
 }
 
+/**
+ * The secret that the gateway's state is sealed with: of the application, so that its nodes share it and another one has none.
+ * @throws GatewayError `config-unreadable` when the agent gives none
+ */
+export async function stateSecret(socketPath: string): Promise<Uint8Array> {
+  const wanted = { path: 'gateway/state/v1', purpose: 'seal' };
+  const { key } = await clientOf(socketPath)
+    .getKey(wanted)
+    .catch((cause: Error) => {
+      const why = `The guest agent at ${socketPath} gives no key for the state: ${cause.message}`;
+      throw new GatewayError('config-unreadable', why, { cause });
+    });
+  if (key.length < 32)
+    throw new GatewayError(
+      'config-unreadable',
+      `The guest agent at ${socketPath} gives a key of ${key.length} bytes`,
+    );
+  return key;
+}
+
 function clientOf(socketPath: string): PrpcClient<typeof DstackGuest> {
   return createPrpcClient(DstackGuest, httpTransport({ socketPath, timeoutMs: CALL_TIMEOUT_MS }));
 }
