@@ -110,13 +110,13 @@ describe('gcp-interrupted-deploy', () => {
 
   it('a removal of everything', async () => {
     await lab.must('fw', 'allow', '80');
-    const all = moments(await callsOf('remove', '--all'));
+    const all = moments(await callsOf('remove', '--all', '--yes'));
     for (const [at, after] of all) {
       await lab.must('deploy');
       await lab.must('fw', 'allow', '80');
       const why = `killed ${after ? 'after' : 'before'} call ${at}`;
-      expect(await kill(at, after, 'remove', '--all'), why).toBe(true);
-      const { code, stderr } = await lab.cli(['remove', '--all']);
+      expect(await kill(at, after, 'remove', '--all', '--yes'), why).toBe(true);
+      const { code, stderr } = await lab.cli(['remove', '--all', '--yes']);
       expect(code, `${why}: ${stderr}`).toBe(0);
       expect(leftovers(lab), why).toEqual({
         ...{ instances: [], disks: [], images: [], firewalls: [], buckets: [], objects: [] },

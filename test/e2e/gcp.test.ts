@@ -237,11 +237,11 @@ describe('a project on Google Cloud, from its first deploy to its removal', { ti
   });
 
   it('removes the machine and keeps its data, then everything that it made and nothing else', async () => {
-    await lab.must('remove');
+    await lab.must('remove', '--yes');
     expect(leftovers(lab)).toMatchObject({ instances: [], disks: [`${INSTANCE}-data`] });
     expect(lab.state()).toMatchObject({ status: 'REMOVED' });
     lab.gcp.compute.disks.set('us-central1-a/somebody', { name: 'somebody', zone: 'us-central1-a' });
-    await lab.must('remove', '--all');
+    await lab.must('remove', '--all', '--yes');
     expect(leftovers(lab)).toEqual({
       ...{ instances: [], disks: ['somebody'], images: [], firewalls: [], buckets: [], objects: [] },
     });

@@ -81,7 +81,7 @@ describeWithPrograms(
       expect(JSON.parse(stopped.stdout), stopped.stderr).toMatchObject({ stopped: true });
       expect(docker('ps', '--all', '--quiet', '--no-trunc')).toEqual([other]);
       expect(docker('network', 'ls', '--quiet').length).toBe(networks - 1);
-      expect((await cli('-C', project, 'remove')).code).toBe(0);
+      expect((await cli('-C', project, 'remove', '--yes')).code).toBe(0);
     }, 180_000);
   },
 );

@@ -101,7 +101,7 @@ describe('machines', () => {
           machine_dir,
         };
         writeFileSync(join(path, 'state.json'), JSON.stringify(text));
-        const commands = [['stop'], ['remove', '--force']];
+        const commands = [['stop'], ['remove', '--force', '--yes']];
         if (machine_dir === inside) commands.push(['logs'], ['status']);
         const outcomes = await Promise.all(commands.map((args) => cli('-C', path, ...args)));
         for (const { code, stdout } of outcomes.slice(0, 2)) {
@@ -131,7 +131,7 @@ describe('machines', () => {
       make(join(precious, 'thesis'), join(machine_dir, 'logs', name));
     }
     expect((await cli('-C', path, 'logs')).stdout).not.toContain('years of work');
-    expect((await cli('-C', path, 'remove', '--force')).code).toBe(0);
+    expect((await cli('-C', path, 'remove', '--force', '--yes')).code).toBe(0);
     expect(existsSync(machine_dir)).toBe(false);
     expect(readFileSync(join(precious, 'thesis'), 'utf8')).toBe('years of work');
     expect(processesIn(machine_dir)).toEqual([]);
@@ -176,7 +176,7 @@ describe('machines', () => {
     mkdirSync(dir, { mode: 0o700 });
     writeFileSync(join(dir, 'vm-manifest.json'), 'damaged');
     expect(await listed()).toMatchObject({ status: 'DAMAGED' });
-    expect((await cli('-C', path, 'remove', '--force')).code).toBe(0);
+    expect((await cli('-C', path, 'remove', '--force', '--yes')).code).toBe(0);
     expect(existsSync(dir)).toBe(false);
   }, 120_000);
 });

@@ -120,11 +120,11 @@ describe.skipIf(missing !== undefined)(`killed at a call to AWS (needs Python: $
   it(
     'nitro-aws-interrupted: a removal of everything',
     async () => {
-      for (const [at, after] of await moments('remove', '--all')) {
+      for (const [at, after] of await moments('remove', '--all', '--yes')) {
         await lab.must('deploy');
         const why = `killed ${after ? 'after' : 'before'} call ${at}`;
-        expect(await kill(at, after, 'remove', '--all'), why).toBe(true);
-        const { code, stderr } = await lab.cli(['remove', '--all']);
+        expect(await kill(at, after, 'remove', '--all', '--yes'), why).toBe(true);
+        const { code, stderr } = await lab.cli(['remove', '--all', '--yes']);
         expect(code, `${why}: ${stderr}`).toBe(0);
         expect(await leftovers(lab), why).toEqual(NONE);
         expect(lab.state(), why).toMatchObject({ status: 'REMOVED' });

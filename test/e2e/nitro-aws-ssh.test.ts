@@ -127,7 +127,7 @@ describe.skipIf(missing !== undefined)(
     });
 
     it('nitro-aws-ssh: removes all that it made', async () => {
-      await lab.must('remove', '--all');
+      await lab.must('remove', '--all', '--yes');
       expect(await leftovers(lab)).toEqual(NONE);
       expect(lab.aws.schemaErrors).toEqual([]);
     });

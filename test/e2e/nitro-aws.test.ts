@@ -136,9 +136,9 @@ describe.skipIf(missing !== undefined)(
     });
 
     it('nitro-aws: removes all that it made', async () => {
-      await lab.must('remove');
+      await lab.must('remove', '--yes');
       expect(await leftovers(lab)).toMatchObject({ ...NONE, buckets: [expect.stringMatching(/^dstack-/)] });
-      await lab.must('remove', '--all');
+      await lab.must('remove', '--all', '--yes');
       expect(await leftovers(lab)).toEqual(NONE);
       expect(lab.state()).toMatchObject({ status: 'REMOVED' });
     });
@@ -181,7 +181,7 @@ describe.skipIf(missing !== undefined)(
         1,
         expect.stringContaining('The parent instance has no support for enclaves'),
       ]);
-      await lab.must('remove', '--all');
+      await lab.must('remove', '--all', '--yes');
       expect(await leftovers(lab)).toEqual(NONE);
     });
   },

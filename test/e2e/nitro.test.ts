@@ -151,7 +151,7 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox'], () => {
     expect([code, stderr]).toEqual([1, expect.stringMatching(sentence)]);
     expect(existsSync(join(one.machine(), 'guest/enclave'))).toBe(false);
     expect(processesOf(one.machine()).arguments).toEqual([]);
-    expect((await one.run(['remove'])).code).toBe(0);
+    expect((await one.run(['remove', '--yes'])).code).toBe(0);
   }
 
   test('nitro-key-path: an image is built, registered, deployed; it gets its keys over vsock, and signs', async () => {
@@ -233,7 +233,7 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox'], () => {
     const third = await registered.run(['start']);
     expect(third.code, third.stderr).toBe(0);
     expect((await registered.run(['list'])).stdout).toMatch(/dstack-registered +RUNNING +simulated/);
-    expect((await registered.run(['remove'])).code).toBe(0);
+    expect((await registered.run(['remove', '--yes'])).code).toBe(0);
     expect(existsSync(machine)).toBe(false);
     expect(processesOf(machine).arguments).toEqual([]);
   }, 300_000);
@@ -364,7 +364,7 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox'], () => {
         ...[...processes.arguments, ...processes.environments],
       ]);
       for (const form of [Buffer.from(key), toHex(key)]) expect(seen.includes(form)).toBe(false);
-      expect((await asking.run(['remove'])).code).toBe(0);
+      expect((await asking.run(['remove', '--yes'])).code).toBe(0);
     },
     TEST_MS,
   );
@@ -378,7 +378,7 @@ describeWithPrograms('AWS Nitro', ['unshare', 'chroot', 'busybox'], () => {
       const { stderr } = await short.run(['deploy']);
       const { stdout } = await short.run(['status']);
       expect(`${stderr}${stdout}`).toContain('ended with exit code 7');
-      expect((await short.run(['remove'])).code).toBe(0);
+      expect((await short.run(['remove', '--yes'])).code).toBe(0);
     },
     TEST_MS,
   );

@@ -8,7 +8,7 @@ import { type ProjectState, readProjectState } from '../project/state-file.ts';
 
 export const changesProject = true;
 
-/** `remove`: the machine and its disk are gone for good, so a person is asked; a script is not. */
+/** `remove`: the machine and its disk are gone for good, so a person is asked, and a script must say `--yes`. */
 export async function run(
   context: Context,
   _args: readonly string[],
@@ -25,7 +25,7 @@ export async function run(
     context.result({ removed: false });
     return context.exitCode ? EXIT.notFound : EXIT.ok;
   }
-  if (context.interactive) await confirm(context, removalQuestion(state, all));
+  await confirm(context, removalQuestion(state, all));
   // A machine of this host that runs is stopped first; a cloud does that itself.
   if (!isInCloud(state)) await platform.stop(place, state);
   const keepImages = flags['keepImages'] === true;

@@ -62,7 +62,9 @@ async function expectTended(name: RegExp): Promise<void> {
   const stop = await cli('stop');
   expect(stop.code, stop.stderr).toBe(0);
   expect(stop.stdout).toContain('dstack-app was not running');
-  const remove = await cli('remove');
+  expect(await cli('remove')).toMatchObject({ code: 4, stderr: expect.stringContaining('--yes') });
+  expect(existsSync(machine)).toBe(true);
+  const remove = await cli('remove', '--yes');
   expect(remove.code, remove.stderr).toBe(0);
   expect(existsSync(machine)).toBe(false);
 }
@@ -141,7 +143,7 @@ describe('somebody else’s state.json', () => {
         box.path('evil/state.json'),
         JSON.stringify({ status: 'STOPPED', instance_name: 'x', ...names }),
       );
-      for (const command of ['stop', 'start', 'remove']) await box.run('-C', 'evil', command);
+      for (const command of ['stop', 'start', 'remove']) await box.run('-C', 'evil', command, '--yes');
       expect(existsSync(`${victim}/file`)).toBe(true);
       expect(existsSync(machine)).toBe(true);
     }
@@ -185,7 +187,7 @@ describe.runIf(process.geteuid?.() === 0 && process.platform === 'linux')('on a 
     expect(() => {
       for (;;) writeFileSync(box.path('full/ballast'), Buffer.alloc(4096), { flag: 'a' });
     }).toThrow(/ENOSPC/);
-    const { code, stdout, stderr } = await box.run('-C', 'full/app', 'remove');
+    const { code, stdout, stderr } = await box.run('-C', 'full/app', 'remove', '--yes');
     expect(code, stderr).toBe(0);
     expect(stdout).toContain('Removed dstack-app');
     expect(stderr).toContain('state.json does not say so yet');
@@ -211,7 +213,13 @@ it('a machine that no project made is nobody’s to stop or remove, whatever a s
     box.path('app/state.json'),
     JSON.stringify({ ...state, machine_dir: foreign, status: 'RUNNING' }),
   );
-  for (const command of [['stop'], ['start'], ['remove', '--force'], ['deploy'], ['deploy', '--delete']]) {
+  for (const command of [
+    ['stop'],
+    ['start'],
+    ['remove', '--force', '--yes'],
+    ['deploy'],
+    ['deploy', '--delete'],
+  ]) {
     const { code, stderr } = await cli(...command);
     expect([command.join(' '), code === 0, stderr.includes('was made by no project')]).toEqual([
       command.join(' '),
