@@ -15,6 +15,7 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
   'dstack-cloud': 'cli/src/main.ts',
   'dstack-kms': 'kms/src/main.ts',
   'dstack-auth-api': 'packages/auth-api/src/main.ts',
+  'dstack-certbot': 'packages/certbot/src/certbot-main.ts',
   'dstack-ct-monitor': 'packages/certbot/src/ct-monitor-main.ts',
   'dstack-gateway': 'packages/gateway/src/main.ts',
   'dstack-vmm': 'packages/vmm/src/main.ts',
