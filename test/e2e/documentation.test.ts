@@ -15,12 +15,15 @@ const runElsewhere: Record<string, string> = {
 };
 
 /**
- * Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, release, nitro-documentation,
+ * Pages whose blocks are run by tests of their own: kms-documentation, simulator-documentation, conformance-documentation,
+ * app-compose-documentation, release, nitro-documentation,
  * watch-documentation, gcp-documentation, gcp-kms, container-images, local-vm-documentation, contracts/src/tasks/tasks.test.ts.
  */
 const ownTest = [
   'docs/kms.md',
   'docs/simulator.md',
+  'docs/conformance.md',
+  'docs/app-compose.md',
   'docs/install.md',
   'docs/containers.md',
   'docs/contracts.md',
